@@ -1,0 +1,4 @@
+//! The `wdsr` command.
+#![forbid(unsafe_code)]
+
+fn main() {}

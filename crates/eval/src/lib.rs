@@ -1,0 +1,2 @@
+//! wdsr-eval
+#![forbid(unsafe_code)]

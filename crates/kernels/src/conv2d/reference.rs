@@ -1,0 +1,80 @@
+//! The definition of the convolution and its gradient by the weight, in plain loops.
+
+use super::{Epilogue, PackedConv2d};
+use crate::{BORDER_PX, Planes};
+
+/// The pixel at (y, x), which may lie up to `BORDER_PX` outside.
+fn pixel(planes: &Planes, channel: usize, y: isize, x: isize) -> f32 {
+    let g = planes.geometry();
+    debug_assert!(x >= -(BORDER_PX as isize) && y >= -(BORDER_PX as isize), "({y}, {x})");
+    let index = (channel * g.plane_len + g.origin) as isize + y * g.stride as isize + x;
+    planes.as_slice()[index as usize]
+}
+
+pub(super) fn conv2d(
+    input: &Planes,
+    conv: &PackedConv2d,
+    output: &mut Planes,
+    epilogue: Epilogue<'_>,
+) {
+    let (kernel, reach) = (conv.kernel as isize, (conv.kernel / 2) as isize);
+    for o in 0..conv.out_channels {
+        for y in 0..input.height_px() {
+            for x in 0..input.width_px() {
+                let mut sum = conv.bias[o];
+                let mut weights =
+                    conv.weights[o * conv.in_channels * conv.kernel * conv.kernel..].iter();
+                for i in 0..conv.in_channels {
+                    for ky in 0..kernel {
+                        for kx in 0..kernel {
+                            let (py, px) = (y as isize + ky - reach, x as isize + kx - reach);
+                            sum += weights.next().unwrap_or(&0.0) * pixel(input, i, py, px);
+                        }
+                    }
+                }
+                let to = &mut output.row_mut(o, y)[x];
+                *to = match epilogue {
+                    Epilogue::Store => sum,
+                    Epilogue::Relu => sum.max(0.0),
+                    Epilogue::Accumulate => *to + sum,
+                    Epilogue::WherePositive(gate) => {
+                        if gate.row(o, y)[x] > 0.0 {
+                            sum
+                        } else {
+                            0.0
+                        }
+                    }
+                };
+            }
+        }
+    }
+}
+
+pub(super) fn conv2d_backward_weight(
+    input: &Planes,
+    output_gradient: &Planes,
+    kernel: usize,
+    weight_gradient: &mut [f32],
+    bias_gradient: &mut [f32],
+) {
+    let reach = (kernel / 2) as isize;
+    let taps = kernel * kernel;
+    for o in 0..output_gradient.channels() {
+        for y in 0..input.height_px() {
+            bias_gradient[o] += output_gradient.row(o, y).iter().sum::<f32>();
+        }
+        for i in 0..input.channels() {
+            for tap in 0..taps {
+                let (ky, kx) = ((tap / kernel) as isize, (tap % kernel) as isize);
+                let mut sum = 0.0;
+                for y in 0..input.height_px() {
+                    for (x, gradient) in output_gradient.row(o, y).iter().enumerate() {
+                        let (py, px) = (y as isize + ky - reach, x as isize + kx - reach);
+                        sum += gradient * pixel(input, i, py, px);
+                    }
+                }
+                weight_gradient[(o * input.channels() + i) * taps + tap] += sum;
+            }
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! The loops that super-resolution networks spend their time in: convolution, its gradients,
+//! pixel shuffle.
+//!
+//! Everything works on [`Planes`]: one zero-bordered plane per channel, pixels in the vector
+//! lanes. Each operation exists as a plain `reference` and as one SIMD algorithm compiled for
+//! every instruction set; [`Isa`] chooses at run time. Nothing here starts a thread: callers
+//! give each thread its own picture or tile, so no count of threads changes a result.
+//!
+//! This is the only crate of the project with `unsafe` code: vector loads and stores through
+//! pointers, and calls into functions compiled for an instruction set that [`Isa`] has
+//! detected.
+
+pub mod conv2d;
+mod isa;
+mod pixel_shuffle;
+mod planes;
+mod simd;
+
+pub use conv2d::{Epilogue, PackedConv2d, conv2d, conv2d_backward_weight};
+pub use isa::{Isa, UnknownIsa};
+pub use pixel_shuffle::{pixel_shuffle, pixel_unshuffle};
+pub use planes::{BORDER_PX, Geometry, Planes};

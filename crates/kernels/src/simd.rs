@@ -1,0 +1,90 @@
+//! The few vector operations that the kernels need, once per instruction set.
+
+/// A vector of `LANES` floats and the operations on it.
+///
+/// The methods are always inlined, so that they take on the target features of the function
+/// they end up in.
+///
+/// # Safety
+/// Every method may be called only where the processor supports the instruction set, inside a
+/// function compiled with its target features. Pointers need no alignment, but `LANES` floats
+/// behind them must be readable (`load`) or writable (`store`).
+pub(crate) trait Simd {
+    /// The vector.
+    type V: Copy;
+    /// Floats in a vector.
+    const LANES: usize;
+    unsafe fn splat(value: f32) -> Self::V;
+    unsafe fn load(from: *const f32) -> Self::V;
+    unsafe fn store(to: *mut f32, value: Self::V);
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+    /// a * b + c with one rounding.
+    unsafe fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// max(a, 0), lane by lane.
+    unsafe fn relu(a: Self::V) -> Self::V;
+    /// `a` where `gate > 0`, else 0, lane by lane.
+    unsafe fn where_positive(gate: Self::V, a: Self::V) -> Self::V;
+    /// The sum of the lanes.
+    unsafe fn sum(a: Self::V) -> f32;
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) struct Avx2;
+
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use super::{Avx2, Simd};
+    use std::arch::x86_64::*;
+
+    // SAFETY (all methods): the trait's contract gives avx2 and fma, and valid pointers.
+    impl Simd for Avx2 {
+        type V = __m256;
+        const LANES: usize = 8;
+
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> __m256 {
+            // SAFETY: see the trait.
+            unsafe { _mm256_set1_ps(value) }
+        }
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> __m256 {
+            // SAFETY: see the trait.
+            unsafe { _mm256_loadu_ps(from) }
+        }
+        #[inline(always)]
+        unsafe fn store(to: *mut f32, value: __m256) {
+            // SAFETY: see the trait.
+            unsafe { _mm256_storeu_ps(to, value) }
+        }
+        #[inline(always)]
+        unsafe fn add(a: __m256, b: __m256) -> __m256 {
+            // SAFETY: see the trait.
+            unsafe { _mm256_add_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn mul_add(a: __m256, b: __m256, c: __m256) -> __m256 {
+            // SAFETY: see the trait.
+            unsafe { _mm256_fmadd_ps(a, b, c) }
+        }
+        #[inline(always)]
+        unsafe fn relu(a: __m256) -> __m256 {
+            // SAFETY: see the trait.
+            unsafe { _mm256_max_ps(a, _mm256_setzero_ps()) }
+        }
+        #[inline(always)]
+        unsafe fn where_positive(gate: __m256, a: __m256) -> __m256 {
+            // SAFETY: see the trait.
+            unsafe { _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(gate, _mm256_setzero_ps()), a) }
+        }
+        #[inline(always)]
+        unsafe fn sum(a: __m256) -> f32 {
+            // SAFETY: see the trait.
+            unsafe {
+                let half = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+                let quarter = _mm_add_ps(half, _mm_movehl_ps(half, half));
+                let one = _mm_add_ss(quarter, _mm_shuffle_ps::<0b01>(quarter, quarter));
+                _mm_cvtss_f32(one)
+            }
+        }
+    }
+}

@@ -1,0 +1,28 @@
+use std::path::PathBuf;
+
+/// Why a model could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused.
+    #[error("{}: cannot {action}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// "read" or "write".
+        action: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is no model of this program, or is damaged.
+    #[error("{}: {reason}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What was expected and what was found.
+        reason: String,
+    },
+    /// `WDSR_ISA` names no instruction set.
+    #[error(transparent)]
+    Isa(#[from] wdsr_kernels::UnknownIsa),
+}

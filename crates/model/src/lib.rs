@@ -1,0 +1,21 @@
+//! Super-resolution networks (WDSR-A, WDSR-B, EDSR): their description, their files, and exact
+//! tiled upscaling with them.
+//!
+//! - [`NetworkConfig`] describes a network, [`Network`] writes its equations down.
+//! - [`Model`] is a network with weights, read from and written to a file.
+//! - [`Upscaler`] enlarges pictures with a model.
+#![forbid(unsafe_code)]
+
+mod config;
+mod error;
+mod forward;
+mod model;
+mod network;
+mod upscale;
+
+pub use config::{BlockKind, DIV2K_MEAN, NetworkConfig, Norm};
+pub use error::Error;
+pub use forward::{Forward, Workspace, add_scaled};
+pub use model::{ConvWeights, Model};
+pub use network::{BatchNorm, Conv, Network, Operation, Value, ValueShape};
+pub use upscale::{DEFAULT_TILE_PX, Sample, Upscaler};

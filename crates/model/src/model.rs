@@ -1,0 +1,220 @@
+//! A network with its weights, and the file it lives in.
+//!
+//! A model file is a safetensors file of plain convolutions: `KEY.weight` (`[out, in, k, k]`) and
+//! `KEY.bias` (`[out]`), f32, under the keys of the official implementation
+//! (JiahuiYu/wdsr_ntire2018), for pictures in 0..1. Its metadata holds `format` = `wdsr`,
+//! `version`, `config` (the [`NetworkConfig`] as JSON) and notes on the training.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
+use std::path::Path;
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+
+use crate::config::{NetworkConfig, Norm};
+use crate::error::Error;
+use crate::network::Network;
+
+const FORMAT: &str = "wdsr";
+const VERSION: &str = "1";
+/// Metadata keys that the program itself writes.
+const RESERVED: [&str; 3] = ["format", "version", "config"];
+
+/// Weight `[out, in, kernel, kernel]` and bias `[out]` of one convolution, row-major.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConvWeights {
+    /// `[out, in, kernel, kernel]`
+    pub weight: Vec<f32>,
+    /// `[out]`
+    pub bias: Vec<f32>,
+}
+
+/// A network ready for use: plain convolutions, normalisations folded in.
+#[derive(Clone, Debug)]
+pub struct Model {
+    network: Network,
+    convs: Vec<ConvWeights>,
+    notes: BTreeMap<String, String>,
+}
+
+impl Model {
+    /// A model from weights, one entry for each of the network's convolutions in their order.
+    /// `notes` (how it was trained, scores) travel with the model's file.
+    ///
+    /// # Panics
+    /// When the description is not valid or a length does not fit it.
+    pub fn new(
+        config: &NetworkConfig,
+        convs: Vec<ConvWeights>,
+        notes: BTreeMap<String, String>,
+    ) -> Self {
+        let network = Network::new(&NetworkConfig { norm: Norm::None, ..config.clone() });
+        assert_eq!(convs.len(), network.convs.len(), "convolutions");
+        for (conv, weights) in network.convs.iter().zip(&convs) {
+            assert_eq!(weights.weight.len(), conv.weights(), "weights of {}", conv.name);
+            assert_eq!(weights.bias.len(), conv.out_channels, "biases of {}", conv.name);
+        }
+        Self { network, convs, notes }
+    }
+
+    /// The description. Its norm is always none.
+    pub fn config(&self) -> &NetworkConfig {
+        &self.network.config
+    }
+
+    /// The equations.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// Weights in the order of `network().convs`.
+    pub fn convs(&self) -> &[ConvWeights] {
+        &self.convs
+    }
+
+    /// Remarks kept in the file, such as how the model was trained.
+    pub fn notes(&self) -> &BTreeMap<String, String> {
+        &self.notes
+    }
+
+    /// Reads a model file.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is no model file, is cut short, or holds another version,
+    /// other shapes than its description asks for, or weights that are not finite.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let bytes = std::fs::read(path).map_err(|source| Error::Io {
+            path: path.to_owned(),
+            action: "read",
+            source,
+        })?;
+        Self::from_bytes(&bytes, path)
+    }
+
+    /// Reads a model from the bytes of a model file; `name` stands in messages.
+    ///
+    /// # Errors
+    /// As for [`Model::load`].
+    pub fn from_bytes(bytes: &[u8], name: &Path) -> Result<Self, Error> {
+        Self::parse(bytes).map_err(|reason| Error::Invalid { path: name.to_owned(), reason })
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let (_, header) = SafeTensors::read_metadata(bytes)
+            .map_err(|e| format!("not a complete safetensors file ({e}); fetch it again"))?;
+        let metadata = header.metadata().clone().unwrap_or_default();
+        let field = |key: &str| {
+            metadata.get(key).ok_or_else(|| {
+                format!("expected a wdsr model, found a safetensors file without `{key}` metadata")
+            })
+        };
+        let format = field("format")?;
+        if format != FORMAT {
+            return Err(format!("expected format `{FORMAT}`, found `{format}`"));
+        }
+        let version = field("version")?;
+        if version != VERSION {
+            return Err(format!(
+                "model file version {version}, this program reads version {VERSION}; \
+                 update the program"
+            ));
+        }
+        let config: NetworkConfig = serde_json::from_str(field("config")?)
+            .map_err(|e| format!("network description: {e}"))?;
+        config.validate().map_err(|e| format!("network description: {e}"))?;
+
+        let tensors = SafeTensors::deserialize(bytes)
+            .map_err(|e| format!("not a complete safetensors file ({e}); fetch it again"))?;
+        let network = Network::new(&NetworkConfig { norm: Norm::None, ..config.clone() });
+        let expected = 2 * network.convs.len();
+        if tensors.len() != expected {
+            return Err(format!(
+                "{} has {expected} tensors, found {}",
+                config.label(),
+                tensors.len()
+            ));
+        }
+        let convs = network
+            .convs
+            .iter()
+            .map(|conv| {
+                Ok(ConvWeights {
+                    weight: tensor(&tensors, &format!("{}.weight", conv.name), &conv.weight_shape())?,
+                    bias: tensor(&tensors, &format!("{}.bias", conv.name), &[conv.out_channels])?,
+                })
+            })
+            .collect::<Result<_, String>>()?;
+        let notes =
+            metadata.into_iter().filter(|(key, _)| !RESERVED.contains(&key.as_str())).collect();
+        Ok(Self { network, convs, notes })
+    }
+
+    /// The bytes of the model's file.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let bytes = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
+        for (conv, weights) in self.network.convs.iter().zip(&self.convs) {
+            let shape = conv.weight_shape().to_vec();
+            tensors.push((format!("{}.weight", conv.name), shape, bytes(&weights.weight)));
+            tensors.push((
+                format!("{}.bias", conv.name),
+                vec![conv.out_channels],
+                bytes(&weights.bias),
+            ));
+        }
+        let views = tensors.iter().map(|(name, shape, data)| {
+            let view = TensorView::new(Dtype::F32, shape.clone(), data)
+                .unwrap_or_else(|e| unreachable!("shape {shape:?} of {name}: {e}"));
+            (name.clone(), view)
+        });
+        let config = serde_json::to_string(self.config())
+            .unwrap_or_else(|e| unreachable!("a description is plain JSON: {e}"));
+        let mut metadata: HashMap<String, String> = self.notes.clone().into_iter().collect();
+        for (key, value) in RESERVED.into_iter().zip([FORMAT, VERSION, &config]) {
+            metadata.insert(key.to_owned(), value.to_owned());
+        }
+        safetensors::serialize(views, Some(metadata))
+            .unwrap_or_else(|e| unreachable!("valid tensors serialise: {e}"))
+    }
+
+    /// Writes the model's file: to a temporary file beside it, then renamed, so that no half
+    /// file ever has the name.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<(), Error> {
+        let folder = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let write = || -> std::io::Result<()> {
+            let mut file = tempfile::NamedTempFile::new_in(folder)?;
+            file.write_all(&self.to_bytes())?;
+            file.as_file().sync_all()?;
+            file.persist(path)?;
+            Ok(())
+        };
+        write().map_err(|source| Error::Io { path: path.to_owned(), action: "write", source })
+    }
+}
+
+fn tensor(tensors: &SafeTensors<'_>, key: &str, shape: &[usize]) -> Result<Vec<f32>, String> {
+    let view = tensors.tensor(key).map_err(|_| format!("tensor `{key}` is missing"))?;
+    if view.shape() != shape {
+        return Err(format!("tensor `{key}` has shape {:?}, expected {shape:?}", view.shape()));
+    }
+    if view.dtype() != Dtype::F32 {
+        return Err(format!("tensor `{key}` is {:?}, expected F32", view.dtype()));
+    }
+    let values: Vec<f32> = view
+        .data()
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .map(|bytes| f32::from_le_bytes(*bytes))
+        .collect();
+    if let Some(at) = values.iter().position(|v| !v.is_finite()) {
+        return Err(format!("tensor `{key}` holds {} at index {at}; expected finite weights", values[at]));
+    }
+    Ok(values)
+}

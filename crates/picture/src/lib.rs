@@ -1,0 +1,27 @@
+//! Pictures for super-resolution: reading and writing files, colour and depth, and the
+//! MATLAB-exact `imresize` that made the DIV2K low-resolution pictures.
+//!
+//! A [`Picture`] holds interleaved samples (row-major, `height_px x width_px x channels`) in the
+//! depth of its file: 8 bit, 16 bit or 32-bit float. [`decode`] reads one, [`encode`] writes one
+//! atomically, [`Picture::imresize`] resizes one, [`pictures_in`] lists a folder.
+//!
+//! What it is not: there is no colour management (an ICC profile is carried from file to file and
+//! never applied) and no animation.
+#![forbid(unsafe_code)]
+
+mod decode;
+mod encode;
+mod error;
+mod folder;
+mod format;
+mod icc;
+pub mod imresize;
+mod jpeg_end;
+mod picture;
+
+pub use decode::{Limits, decode, decode_bytes, dimensions};
+pub use encode::{JPEG_QUALITY, encode, encode_bytes};
+pub use error::Error;
+pub use folder::pictures_in;
+pub use format::{Format, UnknownFormat};
+pub use picture::{Colour, Depth, Picture, Samples};

@@ -1,0 +1,67 @@
+use std::path::{Path, PathBuf};
+
+/// Why a training could not start or go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused.
+    #[error("{}: cannot {action}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// "read" or "write".
+        action: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The recipe is wrong.
+    #[error("{}: {reason}", path.display())]
+    Recipe {
+        /// The file.
+        path: PathBuf,
+        /// What was expected and what was found.
+        reason: String,
+    },
+    /// The checkpoint is damaged or belongs to another recipe.
+    #[error("{}: {reason}", path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What was expected and what was found.
+        reason: String,
+    },
+    /// The pictures do not serve.
+    #[error("{}: {reason}", path.display())]
+    Data {
+        /// The folder or file.
+        path: PathBuf,
+        /// What was expected and what was found.
+        reason: String,
+    },
+    /// The loss is no number any more.
+    #[error(
+        "the loss of update {update} is {loss}; the last good checkpoint is {}; go on from it with \
+         a lower schedule.learning_rate or a longer schedule.warm_up_updates",
+        checkpoint.as_ref().map_or("none yet".to_owned(), |path| path.display().to_string())
+    )]
+    NonFiniteLoss {
+        /// The update that failed.
+        update: u64,
+        /// Its loss.
+        loss: f64,
+        /// Where the training stood last.
+        checkpoint: Option<PathBuf>,
+    },
+    /// A model could not be written or prepared.
+    #[error(transparent)]
+    Model(#[from] wdsr_model::Error),
+    /// `WDSR_ISA` names no instruction set.
+    #[error(transparent)]
+    Isa(#[from] wdsr_kernels::UnknownIsa),
+}
+
+impl Error {
+    pub(crate) fn io(path: &Path, action: &'static str, source: std::io::Error) -> Self {
+        Self::Io { path: path.to_owned(), action, source }
+    }
+}

@@ -1,0 +1,18 @@
+//! Training of super-resolution networks on the processor.
+//!
+//! A [`Recipe`] says what to train and how; [`Trainer`] carries it out on a folder of pictures,
+//! writing checkpoints from which it continues bit for bit.
+//!
+//! Reading order: [`trainer`] (the loop), [`gradients`] (forward beside backward),
+//! [`parameters`] (weight normalisation), [`optimizer`], [`patches`].
+#![forbid(unsafe_code)]
+
+mod error;
+pub mod gradients;
+pub mod optimizer;
+pub mod parameters;
+mod recipe;
+pub mod schedule;
+
+pub use error::Error;
+pub use recipe::{Recipe, Schedule, ScheduleKind, Training, Validation};

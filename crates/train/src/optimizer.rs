@@ -1,0 +1,62 @@
+//! Adam (Kingma and Ba 2015, algorithm 1) and the moving average of the weights.
+
+/// Betas and epsilon of PyTorch's Adam, which all published recipes use.
+const BETA_1: f32 = 0.9;
+const BETA_2: f32 = 0.999;
+const EPSILON: f32 = 1e-8;
+
+/// Adam's memory: one pair of moments for each parameter.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Adam {
+    /// Moving mean of the gradient.
+    pub first_moment: Vec<f32>,
+    /// Moving mean of its square.
+    pub second_moment: Vec<f32>,
+    /// Updates done.
+    pub updates: u64,
+}
+
+impl Adam {
+    /// No memory yet.
+    pub fn new(parameters: usize) -> Self {
+        Self {
+            first_moment: vec![0.0; parameters],
+            second_moment: vec![0.0; parameters],
+            updates: 0,
+        }
+    }
+
+    /// One update of the parameters.
+    ///
+    /// # Panics
+    /// When the lengths differ.
+    pub fn update(&mut self, parameters: &mut [f32], gradient: &[f32], learning_rate: f64) {
+        assert_eq!(parameters.len(), self.first_moment.len(), "parameters");
+        assert_eq!(gradient.len(), parameters.len(), "gradient");
+        self.updates += 1;
+        let power = i32::try_from(self.updates).unwrap_or(i32::MAX);
+        let correction_1 = 1.0 - f64::from(BETA_1).powi(power);
+        let correction_2 = 1.0 - f64::from(BETA_2).powi(power);
+        let step = (learning_rate / correction_1) as f32;
+        let root = correction_2.sqrt() as f32;
+        let moments = self.first_moment.iter_mut().zip(&mut self.second_moment);
+        for ((value, gradient), (m, v)) in parameters.iter_mut().zip(gradient).zip(moments) {
+            *m += (1.0 - BETA_1) * (gradient - *m);
+            *v = BETA_2 * *v + (1.0 - BETA_2) * gradient * gradient;
+            *value -= step * *m / (v.sqrt() / root + EPSILON);
+        }
+    }
+}
+
+/// Moves an exponential moving average towards the parameters: `average = d average + (1 - d)
+/// parameters`, where d grows from 0.1 to `decay` so that the first updates do not linger.
+///
+/// # Panics
+/// When the lengths differ.
+pub fn average(average: &mut [f32], parameters: &[f32], decay: f64, updates: u64) {
+    assert_eq!(average.len(), parameters.len(), "averaged parameters");
+    let decay = decay.min((1.0 + updates as f64) / (10.0 + updates as f64)) as f32;
+    for (average, value) in average.iter_mut().zip(parameters) {
+        *average += (1.0 - decay) * (value - *average);
+    }
+}

@@ -1,0 +1,216 @@
+//! Forward, gradients and ten Adam steps against the golden vectors of an independent
+//! implementation in float64 (`../shared/golden`), for every network kind, norm and scale.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use safetensors::SafeTensors;
+use wdsr_kernels::{Isa, Planes};
+use wdsr_model::{BatchNorm, Forward, Model, Network, NetworkConfig, Workspace};
+use wdsr_train::gradients::{Batch, BatchResult, GradientEngine};
+use wdsr_train::optimizer::Adam;
+use wdsr_train::parameters::{Layout, RunningStatistics, Slot};
+
+/// Largest difference allowed, relative to the largest magnitude of the tensor.
+const TOLERANCE: f64 = 1e-5;
+/// The same after ten Adam steps: Adam divides by the root of the squared gradient, so where a
+/// gradient nearly vanishes its rounding error grows.
+const ADAM_TOLERANCE: f64 = 1e-4;
+const LEARNING_RATE: f64 = 1e-3;
+
+fn shared() -> PathBuf {
+    let folder = std::env::var_os("WDSR_SHARED").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"),
+        PathBuf::from,
+    );
+    assert!(
+        folder.join("golden").is_dir(),
+        "{}: no golden vectors; put shared/ beside the workspace or set WDSR_SHARED",
+        folder.display()
+    );
+    folder
+}
+
+struct Golden {
+    name: String,
+    config: NetworkConfig,
+    tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
+}
+
+impl Golden {
+    fn load(name: &str) -> Self {
+        let path = shared().join("golden").join(format!("{name}.safetensors"));
+        let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let (_, header) = SafeTensors::read_metadata(&bytes).expect("safetensors header");
+        let config = &header.metadata().as_ref().expect("metadata")["config"];
+        let tensors = SafeTensors::deserialize(&bytes).expect("safetensors");
+        let tensors = tensors
+            .iter()
+            .filter(|(_, view)| view.dtype() == safetensors::Dtype::F32)
+            .map(|(key, view)| {
+                let (chunks, _) = view.data().as_chunks::<4>();
+                let values = chunks.iter().map(|b| f32::from_le_bytes(*b)).collect();
+                (key.to_owned(), (view.shape().to_vec(), values))
+            })
+            .collect();
+        Self {
+            name: name.to_owned(),
+            config: serde_json::from_str(config).expect("network description"),
+            tensors,
+        }
+    }
+
+    fn values(&self, key: &str) -> &[f32] {
+        let tensor = self.tensors.get(key);
+        &tensor.unwrap_or_else(|| panic!("{}: no tensor {key}", self.name)).1
+    }
+
+    fn pictures(&self, key: &str) -> Vec<Planes> {
+        let (shape, values) = &self.tensors[key];
+        let [_, channels, height, width] = shape[..] else { panic!("{key}: shape {shape:?}") };
+        values
+            .chunks_exact(channels * height * width)
+            .map(|picture| {
+                let mut planes = Planes::zeros(channels, width, height);
+                planes.copy_from_chw(picture);
+                planes
+            })
+            .collect()
+    }
+
+    fn check(&self, what: &str, found: &[f32], expected: &[f32], tolerance: f64, floor: f64) -> f64 {
+        assert_eq!(found.len(), expected.len(), "{}: {what}", self.name);
+        let size = expected.iter().fold(floor, |m, v| m.max(f64::from(v.abs())));
+        let worst = found
+            .iter()
+            .zip(expected)
+            .map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs())
+            .fold(0.0, f64::max);
+        let error = worst / size;
+        assert!(
+            error <= tolerance,
+            "{} {what}: relative error {error:.2e}, allowed {tolerance:.0e}",
+            self.name
+        );
+        error
+    }
+}
+
+fn output_with_mean(planes: &Planes, mean: [f32; 3]) -> Vec<f32> {
+    let pixels = planes.width_px() * planes.height_px();
+    planes.to_chw().iter().enumerate().map(|(at, v)| v + mean[at / pixels]).collect()
+}
+
+/// What the network in use makes of the golden input.
+fn upscale(golden: &Golden, model: &Model, isa: Isa) -> Vec<f32> {
+    let forward = Forward::new(model, isa);
+    let mut workspace = Workspace::default();
+    let mut all = Vec::new();
+    for mut low in golden.pictures("input") {
+        let mean = golden.config.mean;
+        for (channel, mean) in mean.into_iter().enumerate() {
+            for y in 0..low.height_px() {
+                low.row_mut(channel, y).iter_mut().for_each(|v| *v -= mean);
+            }
+        }
+        all.extend(output_with_mean(forward.run(low, &mut workspace), mean));
+    }
+    all
+}
+
+fn agrees(name: &str, isa: Isa) {
+    let golden = Golden::load(name);
+    let network = Network::for_training(&golden.config);
+    let layout = Layout::new(&network);
+    let mut parameters = vec![0.0; layout.len()];
+    for slot in &layout.slots {
+        let (shape, values) = &golden.tensors[&format!("param/{}", slot.name)];
+        assert_eq!(shape, &slot.shape, "{name}: {}", slot.name);
+        parameters[slot.range.clone()].copy_from_slice(values);
+    }
+    let mut running: Vec<RunningStatistics> = network
+        .batch_norms
+        .iter()
+        .map(|norm| RunningStatistics {
+            mean: golden.values(&format!("param/{}.running_mean", norm.name)).to_vec(),
+            variance: golden.values(&format!("param/{}.running_var", norm.name)).to_vec(),
+        })
+        .collect();
+
+    let model = Model::new(
+        &golden.config,
+        layout.folded(&network, &parameters, &running),
+        BTreeMap::new(),
+    );
+    let eval = upscale(&golden, &model, isa);
+    let mut worst = golden.check("output_eval", &eval, golden.values("output_eval"), TOLERANCE, 1e-3);
+
+    let batch = Batch { low: golden.pictures("input"), high: golden.pictures("target") };
+    let engine = GradientEngine::new(network.clone(), isa);
+    let step = |parameters: &[f32]| -> BatchResult {
+        let norms = layout.norms(parameters);
+        engine.run(&layout.convs(&network, parameters), &norms, &batch)
+    };
+    let result = step(&parameters);
+    let loss = [result.loss as f32];
+    worst = worst.max(golden.check("loss", &loss, golden.values("loss"), TOLERANCE, 1e-3));
+    let gradient = layout.gradient(&parameters, &result.gradients);
+    // The gradient by a bias before a batch normalisation is exactly zero: what is left of it is
+    // rounding, measured against the largest gradient of all.
+    let largest = gradient.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
+    let vanishes = |slot: &Slot| {
+        let of_norm = |norm: &BatchNorm| slot.name == format!("{}.bias", network.convs[norm.conv].name);
+        network.batch_norms.iter().any(of_norm)
+    };
+    for slot in &layout.slots {
+        let expected = golden.values(&format!("grad/{}", slot.name));
+        let what = format!("gradient of {}", slot.name);
+        let floor = if vanishes(slot) { f64::from(largest) } else { 0.0 };
+        worst = worst.max(golden.check(
+            &what,
+            &gradient[slot.range.clone()],
+            expected,
+            TOLERANCE,
+            floor,
+        ));
+    }
+
+    let mut adam = Adam::new(layout.len());
+    let mut losses = Vec::new();
+    for _ in 0..10 {
+        let result = step(&parameters);
+        losses.push(result.loss as f32);
+        for (running, s) in running.iter_mut().zip(&result.statistics) {
+            running.update(&s.mean, &s.variance, s.count);
+        }
+        let gradient = layout.gradient(&parameters, &result.gradients);
+        adam.update(&mut parameters, &gradient, LEARNING_RATE);
+    }
+    let mut adam_worst =
+        golden.check("ten losses", &losses, golden.values("adam10_loss"), ADAM_TOLERANCE, 1e-3);
+    for slot in layout.slots.iter().filter(|slot| !vanishes(slot)) {
+        let expected = golden.values(&format!("adam10_param/{}", slot.name));
+        let what = format!("{} after ten steps", slot.name);
+        let found = &parameters[slot.range.clone()];
+        adam_worst = adam_worst.max(golden.check(&what, found, expected, ADAM_TOLERANCE, 0.0));
+    }
+    println!(
+        "{name} on {isa}: relative error {worst:.1e} (output, loss, gradients), {adam_worst:.1e} \
+         (losses and parameters of ten Adam steps)"
+    );
+}
+
+const CASES: [&str; 15] = [
+    "wdsr-a_x2", "wdsr-b_x2", "edsr_x2", "wdsr-a_x3", "wdsr-b_x3", "edsr_x3", "wdsr-a_x4",
+    "wdsr-b_x4", "edsr_x4", "wdsr-a_x2_batch", "wdsr-b_x2_batch", "wdsr-a_x2_none",
+    "wdsr-b_x2_none", "wdsr-a_x8_res0.1", "wdsr-b_x1",
+];
+
+#[test]
+fn networks_agree_with_the_golden_vectors() {
+    for isa in Isa::available() {
+        for name in CASES {
+            agrees(name, isa);
+        }
+    }
+}
