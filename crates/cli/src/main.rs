@@ -1,4 +1,49 @@
-//! The `wdsr` command.
+//! The `wdsr` command: enlarge pictures, score models, train them.
 #![forbid(unsafe_code)]
 
-fn main() {}
+//mod eval;
+//mod models;
+mod progress;
+mod train;
+//mod upscale;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Image super-resolution with WDSR networks: enlarge pictures, score models, train them.
+#[derive(Parser)]
+#[command(version, after_help = "Exit codes: 0 all done, 1 some inputs failed, 2 wrong usage.")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+//    Upscale(upscale::Arguments),
+//    Eval(eval::Arguments),
+    Train(train::Arguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match arguments.command {
+//        Command::Upscale(arguments) => upscale::run(&arguments),
+//        Command::Eval(arguments) => eval::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Train(arguments) => train::run(&arguments).map(|()| ExitCode::SUCCESS),
+    };
+    result.unwrap_or_else(|error| {
+        progress::print_error(&error);
+        ExitCode::FAILURE
+    })
+}
+
+/// Runs a piece of work on a pool of `threads` threads; 0 means one for each processor.
+fn on_threads<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> anyhow::Result<T> {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .map_err(|e| anyhow::anyhow!("cannot start {threads} threads: {e}"))?;
+    Ok(pool.install(work))
+}

@@ -1,14 +1,13 @@
-//! The one field of an ICC profile that must agree with the pixels: its colour space.
-//!
-//! Source: ICC.1:2022, table 17 (profile header): bytes 16..20 are the data colour space
-//! signature.
+//! The little of an ICC profile that this crate reads.
 
 use crate::picture::Colour;
 
-/// Whether a profile can describe pixels of that colour: `GRAY` for grey, `RGB ` for colour. A
-/// profile too short for a header or of another colour space (a CMYK profile, once the pixels
-/// are converted) cannot.
-pub(crate) fn describes(profile: &[u8], colour: Colour) -> bool {
-    let signature: &[u8] = if colour.is_grey() { b"GRAY" } else { b"RGB " };
-    profile.get(16..20) == Some(signature)
+/// Whether the profile's header says that it describes another colour space than pixels of this
+/// colour have: `GRAY` against `RGB ` (ICC.1:2022, section 7.2.6, bytes 16 to 19). A profile too
+/// short to say contradicts nothing.
+pub(crate) fn contradicts(profile: &[u8], colour: Colour) -> bool {
+    match profile.get(16..20) {
+        Some(space) => space != if colour.is_grey() { b"GRAY" } else { b"RGB " },
+        None => false,
+    }
 }

@@ -20,7 +20,7 @@ mod jpeg_end;
 mod picture;
 
 pub use decode::{Limits, decode, decode_bytes, dimensions};
-pub use encode::{JPEG_QUALITY, encode, encode_bytes};
+pub use encode::{JPEG_QUALITY, encode, encode_bytes, write_atomically};
 pub use error::Error;
 pub use folder::pictures_in;
 pub use format::{Format, UnknownFormat};

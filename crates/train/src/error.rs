@@ -55,6 +55,12 @@ pub enum Error {
     /// A model could not be written or prepared.
     #[error(transparent)]
     Model(#[from] wdsr_model::Error),
+    /// A picture could not be read.
+    #[error(transparent)]
+    Picture(#[from] wdsr_picture::Error),
+    /// Validation failed.
+    #[error(transparent)]
+    Eval(#[from] wdsr_eval::Error),
     /// `WDSR_ISA` names no instruction set.
     #[error(transparent)]
     Isa(#[from] wdsr_kernels::UnknownIsa),

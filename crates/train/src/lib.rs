@@ -7,12 +7,16 @@
 //! [`parameters`] (weight normalisation), [`optimizer`], [`patches`].
 #![forbid(unsafe_code)]
 
+pub mod checkpoint;
 mod error;
 pub mod gradients;
 pub mod optimizer;
 pub mod parameters;
+pub mod patches;
 mod recipe;
 pub mod schedule;
+pub mod trainer;
 
 pub use error::Error;
 pub use recipe::{Recipe, Schedule, ScheduleKind, Training, Validation};
+pub use trainer::{Event, Metrics, Trainer};

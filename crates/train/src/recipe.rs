@@ -127,6 +127,23 @@ impl Recipe {
         Ok(recipe)
     }
 
+    /// The first key in which two recipes differ, with both values.
+    pub fn difference(&self, other: &Self) -> Option<String> {
+        let of = |recipe: &Self| {
+            serde_json::to_value(recipe).unwrap_or_else(|e| unreachable!("plain JSON: {e}"))
+        };
+        let (ours, theirs) = (of(self), of(other));
+        for (table, keys) in ours.as_object()? {
+            for (key, value) in keys.as_object()? {
+                let found = &theirs[table][key];
+                if value != found {
+                    return Some(format!("{table}.{key} is {found} there, {value} here"));
+                }
+            }
+        }
+        None
+    }
+
     fn validate(&self) -> Result<(), String> {
         self.network.validate().map_err(|e| format!("[network] {e}"))?;
         let at_least_one = [

@@ -1,0 +1,148 @@
+//! Peak signal-to-noise ratio and structural similarity of 8-bit RGB pictures.
+
+use rayon::prelude::*;
+
+/// What is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Channel {
+    /// All three channels together.
+    Rgb,
+    /// Luma, Y = (65.481 R + 128.553 G + 24.966 B) / 255 + 16, not rounded (ITU-R BT.601, as
+    /// MATLAB's `rgb2ycbcr`).
+    Y,
+}
+
+/// Pictures of one size without a border, as planes of `f64` in 0..255.
+fn planes(
+    rgb: &[u8],
+    width_px: usize,
+    height_px: usize,
+    channel: Channel,
+    shave_px: usize,
+) -> (Vec<Vec<f64>>, usize, usize) {
+    assert_eq!(rgb.len(), width_px * height_px * 3, "samples of {width_px} x {height_px} RGB");
+    assert!(
+        width_px > 2 * shave_px && height_px > 2 * shave_px,
+        "{width_px} x {height_px} pixels without a border of {shave_px}"
+    );
+    let pixels = || {
+        (shave_px..height_px - shave_px).flat_map(move |y| {
+            let row = y * width_px;
+            rgb[(row + shave_px) * 3..(row + width_px - shave_px) * 3].chunks_exact(3)
+        })
+    };
+    let planes = match channel {
+        Channel::Rgb => (0..3).map(|c| pixels().map(|p| f64::from(p[c])).collect()).collect(),
+        Channel::Y => {
+            let luma = |p: &[u8]| {
+                let [r, g, b] = [p[0], p[1], p[2]].map(f64::from);
+                (65.481 * r + 128.553 * g + 24.966 * b) / 255.0 + 16.0
+            };
+            vec![pixels().map(luma).collect()]
+        }
+    };
+    (planes, width_px - 2 * shave_px, height_px - 2 * shave_px)
+}
+
+/// Peak signal-to-noise ratio in dB with a peak of 255; infinite for equal pictures.
+///
+/// # Shapes
+/// - a, b: R G B interleaved, `width_px * height_px * 3` samples
+/// - shave_px: pixels cut off each side before comparing
+///
+/// # Panics
+/// When the number of samples differs, or the border leaves nothing.
+pub fn psnr_db(
+    a: &[u8],
+    b: &[u8],
+    width_px: usize,
+    height_px: usize,
+    channel: Channel,
+    shave_px: usize,
+) -> f64 {
+    let (a, ..) = planes(a, width_px, height_px, channel, shave_px);
+    let (b, ..) = planes(b, width_px, height_px, channel, shave_px);
+    let count: usize = a.iter().map(Vec::len).sum();
+    let squares: f64 = a.iter().flatten().zip(b.iter().flatten()).map(|(a, b)| (a - b).powi(2)).sum();
+    10.0 * (255.0 * 255.0 / (squares / count as f64)).log10()
+}
+
+/// Side of the Gaussian window and its standard deviation.
+const WINDOW_PX: usize = 11;
+const SIGMA: f64 = 1.5;
+
+/// Mean structural similarity, -1..1, over all windows that lie within the picture; for RGB the
+/// mean of the three channels (as BasicSR's `calculate_ssim` does).
+///
+/// # Shapes
+/// As for [`psnr_db`].
+///
+/// # Panics
+/// When the number of samples differs, or fewer than 11 pixels are left on a side.
+///
+/// # Source
+/// Wang et al. 2004, "Image Quality Assessment: From Error Visibility to Structural Similarity":
+/// 11x11 Gaussian window, sigma 1.5, K1 = 0.01, K2 = 0.03, L = 255.
+pub fn ssim(
+    a: &[u8],
+    b: &[u8],
+    width_px: usize,
+    height_px: usize,
+    channel: Channel,
+    shave_px: usize,
+) -> f64 {
+    let (a, width, height) = planes(a, width_px, height_px, channel, shave_px);
+    let (b, ..) = planes(b, width_px, height_px, channel, shave_px);
+    assert!(
+        width >= WINDOW_PX && height >= WINDOW_PX,
+        "{width} x {height} pixels, a window has {WINDOW_PX} x {WINDOW_PX}"
+    );
+    let scores = a.iter().zip(&b).map(|(a, b)| ssim_plane(a, b, width, height));
+    scores.sum::<f64>() / a.len() as f64
+}
+
+fn ssim_plane(a: &[f64], b: &[f64], width: usize, height: usize) -> f64 {
+    let (c1, c2) = ((0.01 * 255.0_f64).powi(2), (0.03 * 255.0_f64).powi(2));
+    let window = gaussian();
+    let (out_width, out_height) = (width + 1 - WINDOW_PX, height + 1 - WINDOW_PX);
+    let rows: Vec<f64> = (0..out_height)
+        .into_par_iter()
+        .map(|y| {
+            // Means of a, b, a a, b b, a b over each window, columns first.
+            let mut columns = vec![[0.0; 5]; width];
+            for (dy, weight) in window.iter().enumerate() {
+                let at = (y + dy) * width;
+                for (x, sums) in columns.iter_mut().enumerate() {
+                    let (a, b) = (a[at + x], b[at + x]);
+                    for (sum, term) in sums.iter_mut().zip([a, b, a * a, b * b, a * b]) {
+                        *sum += weight * term;
+                    }
+                }
+            }
+            (0..out_width)
+                .map(|x| {
+                    let mut means = [0.0; 5];
+                    for (weight, sums) in window.iter().zip(&columns[x..]) {
+                        for (mean, sum) in means.iter_mut().zip(sums) {
+                            *mean += weight * sum;
+                        }
+                    }
+                    let [a, b, aa, bb, ab] = means;
+                    let (variance_a, variance_b, covariance) = (aa - a * a, bb - b * b, ab - a * b);
+                    (2.0 * a * b + c1) * (2.0 * covariance + c2)
+                        / ((a * a + b * b + c1) * (variance_a + variance_b + c2))
+                })
+                .sum::<f64>()
+        })
+        .collect();
+    rows.iter().sum::<f64>() / (out_width * out_height) as f64
+}
+
+fn gaussian() -> [f64; WINDOW_PX] {
+    let centre = (WINDOW_PX / 2) as f64;
+    let mut window: [f64; WINDOW_PX] =
+        std::array::from_fn(|x| (-(x as f64 - centre).powi(2) / (2.0 * SIGMA * SIGMA)).exp());
+    let sum: f64 = window.iter().sum();
+    window.iter_mut().for_each(|weight| *weight /= sum);
+    window
+}

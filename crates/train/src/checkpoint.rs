@@ -1,0 +1,204 @@
+//! Everything a training needs to go on exactly where it stood.
+//!
+//! A checkpoint is a safetensors file: `parameters/KEY`, `first_moment/KEY`, `second_moment/KEY`
+//! and `average/KEY` for each tensor in training, running statistics of batch normalisation, and
+//! in its metadata the recipe and the number of updates done.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use wdsr_model::Network;
+
+use crate::error::Error;
+use crate::optimizer::Adam;
+use crate::parameters::{Layout, RunningStatistics};
+use crate::recipe::Recipe;
+
+const FORMAT: &str = "wdsr-checkpoint";
+const VERSION: &str = "1";
+
+/// The state of a training between two updates.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State {
+    /// Updates done.
+    pub updates: u64,
+    /// The parameter vector.
+    pub parameters: Vec<f32>,
+    /// Its moving average.
+    pub average: Vec<f32>,
+    /// The optimiser's memory.
+    pub adam: Adam,
+    /// Of each batch normalisation.
+    pub running: Vec<RunningStatistics>,
+    /// The best validation so far, dB.
+    pub best_psnr_db: Option<f64>,
+    /// Time spent so far.
+    pub seconds: f64,
+}
+
+impl State {
+    /// Before the first update.
+    pub fn initial(network: &Network, layout: &Layout, seed: u64) -> Self {
+        let parameters = layout.initial(network, seed);
+        let channels = network.batch_norms.iter().map(|norm| norm.channels);
+        Self {
+            updates: 0,
+            average: parameters.clone(),
+            adam: Adam::new(parameters.len()),
+            parameters,
+            running: channels.map(RunningStatistics::new).collect(),
+            best_psnr_db: None,
+            seconds: 0.0,
+        }
+    }
+
+    /// Writes the checkpoint, whole or not at all.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn save(
+        &self,
+        path: &Path,
+        recipe: &Recipe,
+        network: &Network,
+        layout: &Layout,
+    ) -> Result<(), Error> {
+        let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
+        let mut push = |name: String, shape: &[usize], values: &[f32]| {
+            let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            tensors.push((name, shape.to_vec(), bytes));
+        };
+        for (part, values) in self.vectors() {
+            for slot in &layout.slots {
+                let name = format!("{part}/{}", slot.name);
+                push(name, &slot.shape, &values[slot.range.clone()]);
+            }
+        }
+        for (norm, running) in network.batch_norms.iter().zip(&self.running) {
+            let shape = [norm.channels];
+            push(format!("running_mean/{}", norm.name), &shape, &running.mean);
+            push(format!("running_var/{}", norm.name), &shape, &running.variance);
+        }
+        let views = tensors.iter().map(|(name, shape, data)| {
+            let view = TensorView::new(Dtype::F32, shape.clone(), data)
+                .unwrap_or_else(|e| unreachable!("shape {shape:?} of {name}: {e}"));
+            (name.clone(), view)
+        });
+        let recipe = serde_json::to_string(recipe)
+            .unwrap_or_else(|e| unreachable!("a recipe is plain JSON: {e}"));
+        let metadata = HashMap::from([
+            ("format".to_owned(), FORMAT.to_owned()),
+            ("version".to_owned(), VERSION.to_owned()),
+            ("recipe".to_owned(), recipe),
+            ("updates".to_owned(), self.updates.to_string()),
+            ("best_psnr_db".to_owned(), self.best_psnr_db.map_or(String::new(), |v| v.to_string())),
+            ("seconds".to_owned(), self.seconds.to_string()),
+        ]);
+        let bytes = safetensors::serialize(views, Some(metadata))
+            .unwrap_or_else(|e| unreachable!("valid tensors serialise: {e}"));
+        wdsr_picture::write_atomically(path, &bytes)?;
+        Ok(())
+    }
+
+    fn vectors(&self) -> [(&'static str, &Vec<f32>); 4] {
+        [
+            ("parameters", &self.parameters),
+            ("average", &self.average),
+            ("first_moment", &self.adam.first_moment),
+            ("second_moment", &self.adam.second_moment),
+        ]
+    }
+
+    /// Reads a checkpoint of this recipe.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is damaged, or was written by another recipe.
+    pub fn load(
+        path: &Path,
+        recipe: &Recipe,
+        network: &Network,
+        layout: &Layout,
+    ) -> Result<Self, Error> {
+        let bytes = std::fs::read(path).map_err(|source| Error::io(path, "read", source))?;
+        Self::parse(&bytes, recipe, network, layout)
+            .map_err(|reason| Error::Checkpoint { path: path.to_owned(), reason })
+    }
+
+    fn parse(
+        bytes: &[u8],
+        recipe: &Recipe,
+        network: &Network,
+        layout: &Layout,
+    ) -> Result<Self, String> {
+        let broken = |e| format!("not a complete checkpoint ({e})");
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(broken)?;
+        let metadata = header.metadata().clone().unwrap_or_default();
+        let field = |key: &str| metadata.get(key).map(String::as_str).unwrap_or_default();
+        if (field("format"), field("version")) != (FORMAT, VERSION) {
+            return Err(format!(
+                "expected format {FORMAT} version {VERSION}, found `{}` version `{}`",
+                field("format"),
+                field("version")
+            ));
+        }
+        let written: Recipe = serde_json::from_str(field("recipe"))
+            .map_err(|e| format!("recipe of the checkpoint: {e}"))?;
+        if let Some(difference) = recipe.difference(&written) {
+            return Err(format!(
+                "written by another recipe ({difference}); give --out another folder"
+            ));
+        }
+        let tensors = SafeTensors::deserialize(bytes).map_err(broken)?;
+        let read = |name: &str, shape: &[usize]| -> Result<Vec<f32>, String> {
+            let view = tensors.tensor(name).map_err(|_| format!("tensor `{name}` is missing"))?;
+            if view.shape() != shape || view.dtype() != Dtype::F32 {
+                return Err(format!(
+                    "tensor `{name}` is {:?} {:?}, expected F32 {shape:?}",
+                    view.dtype(),
+                    view.shape()
+                ));
+            }
+            let (chunks, _) = view.data().as_chunks::<4>();
+            Ok(chunks.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+        };
+        let vector = |part: &str| -> Result<Vec<f32>, String> {
+            let mut values = Vec::with_capacity(layout.len());
+            for slot in &layout.slots {
+                values.extend(read(&format!("{part}/{}", slot.name), &slot.shape)?);
+            }
+            Ok(values)
+        };
+        let number = |key: &str| {
+            field(key).parse().map_err(|_| format!("`{key}` is `{}`, expected a number", field(key)))
+        };
+        let updates =
+            field("updates").parse().map_err(|_| format!("updates `{}`", field("updates")))?;
+        Ok(Self {
+            updates,
+            parameters: vector("parameters")?,
+            average: vector("average")?,
+            adam: Adam {
+                first_moment: vector("first_moment")?,
+                second_moment: vector("second_moment")?,
+                updates,
+            },
+            running: network
+                .batch_norms
+                .iter()
+                .map(|norm| {
+                    Ok(RunningStatistics {
+                        mean: read(&format!("running_mean/{}", norm.name), &[norm.channels])?,
+                        variance: read(&format!("running_var/{}", norm.name), &[norm.channels])?,
+                    })
+                })
+                .collect::<Result<_, String>>()?,
+            best_psnr_db: if field("best_psnr_db").is_empty() {
+                None
+            } else {
+                Some(number("best_psnr_db")?)
+            },
+            seconds: number("seconds")?,
+        })
+    }
+}
