@@ -1,11 +1,11 @@
 //! The `wdsr` command: enlarge pictures, score models, train them.
 #![forbid(unsafe_code)]
 
-//mod eval;
-//mod models;
+mod eval;
+mod models;
 mod progress;
 mod train;
-//mod upscale;
+mod upscale;
 
 use std::process::ExitCode;
 
@@ -13,7 +13,10 @@ use clap::{Parser, Subcommand};
 
 /// Image super-resolution with WDSR networks: enlarge pictures, score models, train them.
 #[derive(Parser)]
-#[command(version, after_help = "Exit codes: 0 all done, 1 some inputs failed, 2 wrong usage.")]
+#[command(
+    version,
+    after_help = "Exit codes: 0 all done, 1 some inputs failed, 2 wrong usage."
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -21,16 +24,16 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-//    Upscale(upscale::Arguments),
-//    Eval(eval::Arguments),
+    Upscale(upscale::Arguments),
+    Eval(eval::Arguments),
     Train(train::Arguments),
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.command {
-//        Command::Upscale(arguments) => upscale::run(&arguments),
-//        Command::Eval(arguments) => eval::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Upscale(arguments) => upscale::run(&arguments),
+        Command::Eval(arguments) => eval::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Train(arguments) => train::run(&arguments).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {

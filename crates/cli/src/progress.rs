@@ -8,18 +8,18 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Prints an error as one line.
-pub fn print_error(error: &anyhow::Error) {
+pub(crate) fn print_error(error: &anyhow::Error) {
     let text = format!("{error:#}").replace('\n', " ");
     eprintln!("error: {text}");
 }
 
 /// Prints a remark.
-pub fn note(text: &str) {
+pub(crate) fn note(text: &str) {
     eprintln!("{text}");
 }
 
 /// A bar over `total` steps, drawn on a terminal only. `template` as indicatif's.
-pub fn bar(total: u64, template: &str, quiet: bool) -> ProgressBar {
+pub(crate) fn bar(total: u64, template: &str, quiet: bool) -> ProgressBar {
     if quiet || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }

@@ -16,7 +16,7 @@ use crate::{on_threads, progress};
 /// and a log of metrics as JSON lines. A training that was stopped at any moment goes on from its
 /// last checkpoint with `--resume`, to the same result.
 #[derive(clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// What to train and how (TOML; see recipes/)
     recipe: PathBuf,
     /// Pictures to train on
@@ -33,7 +33,7 @@ pub struct Arguments {
     threads: usize,
 }
 
-pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let recipe = Recipe::load(&arguments.recipe)?;
     on_threads(arguments.threads, || train(arguments, recipe))?
 }
@@ -68,7 +68,11 @@ fn train(arguments: &Arguments, recipe: Recipe) -> anyhow::Result<()> {
     if trainer.updates() > 0 {
         println!("going on after update {}", trainer.updates());
     }
-    let bar = progress::bar(total, "[{bar:30}] {pos}/{len} updates, {msg}, {eta} left", false);
+    let bar = progress::bar(
+        total,
+        "[{bar:30}] {pos}/{len} updates, {msg}, {eta} left",
+        false,
+    );
     bar.set_position(trainer.updates());
     bar.reset_eta();
     let mut shown = (trainer.updates(), Instant::now(), 0.0);
@@ -103,6 +107,9 @@ fn train(arguments: &Arguments, recipe: Recipe) -> anyhow::Result<()> {
         }),
     })?;
     bar.finish_and_clear();
-    println!("model: {}", arguments.out.join("model.safetensors").display());
+    println!(
+        "model: {}",
+        arguments.out.join("model.safetensors").display()
+    );
     Ok(())
 }

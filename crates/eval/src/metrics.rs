@@ -20,7 +20,11 @@ fn planes(
     channel: Channel,
     shave_px: usize,
 ) -> (Vec<Vec<f64>>, usize, usize) {
-    assert_eq!(rgb.len(), width_px * height_px * 3, "samples of {width_px} x {height_px} RGB");
+    assert_eq!(
+        rgb.len(),
+        width_px * height_px * 3,
+        "samples of {width_px} x {height_px} RGB"
+    );
     assert!(
         width_px > 2 * shave_px && height_px > 2 * shave_px,
         "{width_px} x {height_px} pixels without a border of {shave_px}"
@@ -32,7 +36,9 @@ fn planes(
         })
     };
     let planes = match channel {
-        Channel::Rgb => (0..3).map(|c| pixels().map(|p| f64::from(p[c])).collect()).collect(),
+        Channel::Rgb => (0..3)
+            .map(|c| pixels().map(|p| f64::from(p[c])).collect())
+            .collect(),
         Channel::Y => {
             let luma = |p: &[u8]| {
                 let [r, g, b] = [p[0], p[1], p[2]].map(f64::from);
@@ -63,7 +69,12 @@ pub fn psnr_db(
     let (a, ..) = planes(a, width_px, height_px, channel, shave_px);
     let (b, ..) = planes(b, width_px, height_px, channel, shave_px);
     let count: usize = a.iter().map(Vec::len).sum();
-    let squares: f64 = a.iter().flatten().zip(b.iter().flatten()).map(|(a, b)| (a - b).powi(2)).sum();
+    let squares: f64 = a
+        .iter()
+        .flatten()
+        .zip(b.iter().flatten())
+        .map(|(a, b)| (a - b).powi(2))
+        .sum();
     10.0 * (255.0 * 255.0 / (squares / count as f64)).log10()
 }
 
@@ -97,7 +108,10 @@ pub fn ssim(
         width >= WINDOW_PX && height >= WINDOW_PX,
         "{width} x {height} pixels, a window has {WINDOW_PX} x {WINDOW_PX}"
     );
-    let scores = a.iter().zip(&b).map(|(a, b)| ssim_plane(a, b, width, height));
+    let scores = a
+        .iter()
+        .zip(&b)
+        .map(|(a, b)| ssim_plane(a, b, width, height));
     scores.sum::<f64>() / a.len() as f64
 }
 

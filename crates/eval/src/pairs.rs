@@ -91,22 +91,38 @@ pub struct PicturePair {
 pub fn find_pairs(folder: &Path, scale: usize, track: Track) -> Result<Vec<Pair>, Error> {
     let Some((high_folder, low_folder)) = known_layout(folder, scale, track) else {
         if track != Track::Bicubic {
-            return Err(layout(folder, format!("expected DIV2K's layout for the {track} track")));
+            return Err(layout(
+                folder,
+                format!("expected DIV2K's layout for the {track} track"),
+            ));
         }
         let high = pictures_in(folder, true)?;
         return Ok(high
             .into_iter()
-            .map(|high| Pair { name: relative_stem(folder, &high), high, low: None, scale })
+            .map(|high| Pair {
+                name: relative_stem(folder, &high),
+                high,
+                low: None,
+                scale,
+            })
             .collect());
     };
-    let high: BTreeMap<String, PathBuf> =
-        pictures_in(&high_folder, false)?.into_iter().map(|p| (stem(&p), p)).collect();
+    let high: BTreeMap<String, PathBuf> = pictures_in(&high_folder, false)?
+        .into_iter()
+        .map(|p| (stem(&p), p))
+        .collect();
     if !low_folder.is_dir() {
         if track != Track::Bicubic {
-            let reason = format!("the {track} track needs low-resolution pictures here; none found");
+            let reason =
+                format!("the {track} track needs low-resolution pictures here; none found");
             return Err(layout(&low_folder, reason));
         }
-        let pairs = high.into_iter().map(|(name, high)| Pair { name, high, low: None, scale });
+        let pairs = high.into_iter().map(|(name, high)| Pair {
+            name,
+            high,
+            low: None,
+            scale,
+        });
         return Ok(pairs.collect());
     }
     let mut pairs = Vec::new();
@@ -115,15 +131,31 @@ pub fn find_pairs(folder: &Path, scale: usize, track: Track) -> Result<Vec<Pair>
         let name = strip_marker(&low_stem, scale);
         let Some(found) = high.get(name) else {
             let expected = high_folder.join(name);
-            return Err(layout(&low, format!("no high-resolution picture {}.*", expected.display())));
+            return Err(layout(
+                &low,
+                format!("no high-resolution picture {}.*", expected.display()),
+            ));
         };
         // Wild pairs keep their marker: four of them share a high-resolution picture.
-        let name = if track == Track::Wild { &low_stem } else { name }.to_owned();
-        pairs.push(Pair { name, high: found.clone(), low: Some(low), scale });
+        let name = if track == Track::Wild {
+            &low_stem
+        } else {
+            name
+        }
+        .to_owned();
+        pairs.push(Pair {
+            name,
+            high: found.clone(),
+            low: Some(low),
+            scale,
+        });
     }
     let with_low: Vec<&PathBuf> = pairs.iter().map(|pair| &pair.high).collect();
     if let Some(alone) = high.values().find(|path| !with_low.contains(path)) {
-        let reason = format!("no low-resolution picture of it in {}", low_folder.display());
+        let reason = format!(
+            "no low-resolution picture of it in {}",
+            low_folder.display()
+        );
         return Err(layout(alone, reason));
     }
     pairs.sort_by(|a, b| a.name.cmp(&b.name));
@@ -131,7 +163,10 @@ pub fn find_pairs(folder: &Path, scale: usize, track: Track) -> Result<Vec<Pair>
 }
 
 fn layout(path: &Path, reason: String) -> Error {
-    Error::Layout { path: path.to_owned(), reason }
+    Error::Layout {
+        path: path.to_owned(),
+        reason,
+    }
 }
 
 /// Folders of high and low resolution where the layout has them.
@@ -156,7 +191,10 @@ fn known_layout(folder: &Path, scale: usize, track: Track) -> Option<(PathBuf, P
 }
 
 fn stem(path: &Path) -> String {
-    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+    path.file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
 }
 
 fn relative_stem(folder: &Path, path: &Path) -> String {
@@ -168,7 +206,13 @@ fn relative_stem(folder: &Path, path: &Path) -> String {
 fn strip_marker(stem: &str, scale: usize) -> &str {
     let marker = format!("x{scale}");
     match stem.rfind(&marker) {
-        Some(at) if at > 0 && matches!(&stem[at + marker.len()..], "" | "m" | "d" | "w" | "w1" | "w2" | "w3" | "w4") => {
+        Some(at)
+            if at > 0
+                && matches!(
+                    &stem[at + marker.len()..],
+                    "" | "m" | "d" | "w" | "w1" | "w2" | "w3" | "w4"
+                ) =>
+        {
             &stem[..at]
         }
         _ => stem,
@@ -199,7 +243,11 @@ impl Pair {
         let keep = low_width_px * scale * 3;
         let mut high = picture.to_rgb8();
         if keep != row {
-            high = high.chunks_exact(row).flat_map(|r| &r[..keep]).copied().collect();
+            high = high
+                .chunks_exact(row)
+                .flat_map(|r| &r[..keep])
+                .copied()
+                .collect();
         }
         high.truncate(keep * low_height_px * scale);
         let low = match &self.low {
@@ -223,6 +271,12 @@ impl Pair {
                 low.to_rgb8()
             }
         };
-        Ok(PicturePair { low, high, low_width_px, low_height_px, scale })
+        Ok(PicturePair {
+            low,
+            high,
+            low_width_px,
+            low_height_px,
+            scale,
+        })
     }
 }

@@ -42,7 +42,10 @@ impl Protocol {
             Channel::Rgb => "RGB",
             Channel::Y => "Y",
         };
-        format!("{self}: {channel}, 8 bit, {} px cut off each side", self.shave_px(scale))
+        format!(
+            "{self}: {channel}, 8 bit, {} px cut off each side",
+            self.shave_px(scale)
+        )
     }
 }
 
@@ -64,7 +67,9 @@ impl FromStr for Protocol {
             "div2k" => Ok(Self::Div2k),
             "ntire" => Ok(Self::Ntire),
             "benchmark" => Ok(Self::Benchmark),
-            _ => Err(format!("expected div2k, ntire or benchmark, found `{text}`")),
+            _ => Err(format!(
+                "expected div2k, ntire or benchmark, found `{text}`"
+            )),
         }
     }
 }

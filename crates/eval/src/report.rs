@@ -67,13 +67,25 @@ impl Report {
             bicubic_psnr_db: mean(|p| p.bicubic_psnr_db),
             bicubic_ssim: mean(|p| p.bicubic_ssim),
         };
-        Self { scale, protocol, set, model, pictures, mean }
+        Self {
+            scale,
+            protocol,
+            set,
+            model,
+            pictures,
+            mean,
+        }
     }
 
     /// A table for a terminal: the protocol in its heading, bicubic beside every figure.
     pub fn to_table(&self) -> String {
-        let name_width =
-            self.pictures.iter().map(|p| p.name.chars().count()).max().unwrap_or(0).max(7);
+        let name_width = self
+            .pictures
+            .iter()
+            .map(|p| p.name.chars().count())
+            .max()
+            .unwrap_or(0)
+            .max(7);
         let mut table = format!(
             "{}, x{}, {}\n{}\n\n{:name_width$}  {:>8}  {:>8}  {:>7}  {:>7}  {:>12}\n",
             self.set,
@@ -96,7 +108,13 @@ impl Report {
             );
         };
         for p in &self.pictures {
-            line(&p.name, p.psnr_db, p.bicubic_psnr_db, p.ssim, p.bicubic_ssim);
+            line(
+                &p.name,
+                p.psnr_db,
+                p.bicubic_psnr_db,
+                p.ssim,
+                p.bicubic_ssim,
+            );
         }
         let m = &self.mean;
         line("mean", m.psnr_db, m.bicubic_psnr_db, m.ssim, m.bicubic_ssim);

@@ -32,7 +32,12 @@ pub fn score_set(
             let (width_px, height_px) = pictures.high_size_px();
             let shave_px = protocol.shave_px(pair.scale);
             if width_px.min(height_px) < 2 * shave_px + LEAST_SIDE_PX {
-                return Err(Error::TooSmall { path: pair.high.clone(), width_px, height_px, shave_px });
+                return Err(Error::TooSmall {
+                    path: pair.high.clone(),
+                    width_px,
+                    height_px,
+                    shave_px,
+                });
             }
             let score = score_pair(&pair.name, &pictures, upscaler, protocol);
             progress(&score);
@@ -52,7 +57,11 @@ pub fn score_pair(
     upscaler: &Upscaler,
     protocol: Protocol,
 ) -> PictureScore {
-    assert_eq!(pair.scale, upscaler.scale(), "scale of the pair {name} and of the model");
+    assert_eq!(
+        pair.scale,
+        upscaler.scale(),
+        "scale of the pair {name} and of the model"
+    );
     let (low_w, low_h) = (pair.low_width_px, pair.low_height_px);
     let made = upscaler.upscale(&pair.low, low_w, low_h);
     let bicubic = imresize_u8(&pair.low, low_w, low_h, 3, pair.scale as f64).pixels;
@@ -70,6 +79,9 @@ pub fn score_pair(
 impl PicturePair {
     /// Width and height of the high-resolution picture.
     pub fn high_size_px(&self) -> (usize, usize) {
-        (self.low_width_px * self.scale, self.low_height_px * self.scale)
+        (
+            self.low_width_px * self.scale,
+            self.low_height_px * self.scale,
+        )
     }
 }

@@ -25,7 +25,11 @@ pub struct UnknownIsa(pub String);
 
 impl fmt::Display for UnknownIsa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "WDSR_ISA is `{}`, expected one of: reference, avx2", self.0)
+        write!(
+            f,
+            "WDSR_ISA is `{}`, expected one of: reference, avx2",
+            self.0
+        )
     }
 }
 
@@ -37,7 +41,10 @@ impl Isa {
 
     /// Every instruction set of this processor, slowest first.
     pub fn available() -> Vec<Isa> {
-        #[allow(unused_mut, reason = "other processors than x86-64 have the reference alone")]
+        #[allow(
+            unused_mut,
+            reason = "other processors than x86-64 have the reference alone"
+        )]
         let mut list = vec![Isa::REFERENCE];
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {

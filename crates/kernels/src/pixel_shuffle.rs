@@ -44,8 +44,10 @@ pub fn pixel_unshuffle(output: &Planes, scale: usize, input: &mut Planes) {
                 let target = channel * scale * scale + dy * scale + dx;
                 for y in 0..input.height_px() {
                     let from = &output.row(channel, y * scale + dy)[dx..];
-                    for (to, from) in
-                        input.row_mut(target, y).iter_mut().zip(from.iter().step_by(scale))
+                    for (to, from) in input
+                        .row_mut(target, y)
+                        .iter_mut()
+                        .zip(from.iter().step_by(scale))
                     {
                         *to = *from;
                     }
@@ -57,8 +59,16 @@ pub fn pixel_unshuffle(output: &Planes, scale: usize, input: &mut Planes) {
 
 fn check(small: &Planes, scale: usize, large: &Planes) {
     assert_eq!(
-        (small.channels(), small.width_px() * scale, small.height_px() * scale),
-        (large.channels() * scale * scale, large.width_px(), large.height_px()),
+        (
+            small.channels(),
+            small.width_px() * scale,
+            small.height_px() * scale
+        ),
+        (
+            large.channels() * scale * scale,
+            large.width_px(),
+            large.height_px()
+        ),
         "planes before the shuffle by {scale} and after it (channels, width, height)"
     );
 }

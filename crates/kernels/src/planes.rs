@@ -35,12 +35,21 @@ impl Geometry {
     /// # Panics
     /// When a side is 0.
     pub fn new(width_px: usize, height_px: usize) -> Self {
-        assert!(width_px > 0 && height_px > 0, "empty plane: {width_px} x {height_px} pixels");
+        assert!(
+            width_px > 0 && height_px > 0,
+            "empty plane: {width_px} x {height_px} pixels"
+        );
         let stride = width_px + BORDER_PX;
         let origin = (BORDER_PX * stride + BORDER_PX).next_multiple_of(LINE);
         let end = origin + height_px * stride + BORDER_PX * stride + BORDER_PX + OVERSHOOT;
         let plane_len = (end.div_ceil(LINE) | 1) * LINE;
-        Self { width_px, height_px, stride, origin, plane_len }
+        Self {
+            width_px,
+            height_px,
+            stride,
+            origin,
+            plane_len,
+        }
     }
 
     /// Floats from the first pixel to the last, borders between rows included.
@@ -72,7 +81,11 @@ impl Planes {
     pub fn zeros(channels: usize, width_px: usize, height_px: usize) -> Self {
         let geometry = Geometry::new(width_px, height_px);
         let lines = vec![Line([0.0; LINE]); channels * geometry.plane_len / LINE];
-        Self { geometry, channels, lines }
+        Self {
+            geometry,
+            channels,
+            lines,
+        }
     }
 
     /// Makes this a buffer of another size, with zeros in border and pixels, keeping its memory
@@ -85,7 +98,8 @@ impl Planes {
         self.geometry = geometry;
         self.channels = channels;
         self.lines.clear();
-        self.lines.resize(channels * geometry.plane_len / LINE, Line([0.0; LINE]));
+        self.lines
+            .resize(channels * geometry.plane_len / LINE, Line([0.0; LINE]));
     }
 
     /// Planes.
@@ -175,9 +189,14 @@ impl Planes {
     /// When the length differs.
     pub fn copy_from_chw(&mut self, values: &[f32]) {
         let (width, height) = (self.width_px(), self.height_px());
-        assert_eq!(values.len(), self.channels * width * height, "values for the planes");
+        assert_eq!(
+            values.len(),
+            self.channels * width * height,
+            "values for the planes"
+        );
         for (index, row) in values.chunks_exact(width).enumerate() {
-            self.row_mut(index / height, index % height).copy_from_slice(row);
+            self.row_mut(index / height, index % height)
+                .copy_from_slice(row);
         }
     }
 

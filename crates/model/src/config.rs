@@ -139,7 +139,10 @@ impl NetworkConfig {
             _ => {}
         }
         if self.block == BlockKind::Edsr && self.expansion != 1 {
-            return Err(format!("expansion is {}, expected 1 for edsr", self.expansion));
+            return Err(format!(
+                "expansion is {}, expected 1 for edsr",
+                self.expansion
+            ));
         }
         if !matches!(self.scale, 1 | 2 | 3 | 4 | 8) {
             return Err(format!("scale is {}, expected 1, 2, 3, 4 or 8", self.scale));

@@ -34,7 +34,12 @@ impl Forward {
             })
             .collect();
         let (buffer_of, buffers) = share_buffers(&network);
-        Self { network, convs, buffer_of, buffers }
+        Self {
+            network,
+            convs,
+            buffer_of,
+            buffers,
+        }
     }
 
     /// The network.
@@ -57,22 +62,45 @@ impl Forward {
         workspace.buffers[self.buffer_of[self.network.input.0]] = Some(input);
         for operation in &self.network.operations {
             match *operation {
-                Operation::Conv { conv, input, output, relu } => {
-                    let epilogue = if relu { Epilogue::Relu } else { Epilogue::Store };
+                Operation::Conv {
+                    conv,
+                    input,
+                    output,
+                    relu,
+                } => {
+                    let epilogue = if relu {
+                        Epilogue::Relu
+                    } else {
+                        Epilogue::Store
+                    };
                     let mut target = self.take(output, width_px, height_px, workspace);
-                    conv2d(self.get(input, workspace), &self.convs[conv], &mut target, epilogue);
+                    conv2d(
+                        self.get(input, workspace),
+                        &self.convs[conv],
+                        &mut target,
+                        epilogue,
+                    );
                     self.put(output, target, workspace);
                 }
                 Operation::BatchNorm { .. } => {
                     unreachable!("a network in use has its batch normalisations folded")
                 }
-                Operation::Add { branch, identity, output, scale } => {
+                Operation::Add {
+                    branch,
+                    identity,
+                    output,
+                    scale,
+                } => {
                     // `share_buffers` gives the sum the branch's buffer.
                     let mut sum = self.take(branch, width_px, height_px, workspace);
                     add_scaled(&mut sum, scale, self.get(identity, workspace));
                     self.put(output, sum, workspace);
                 }
-                Operation::PixelShuffle { input, output, scale } => {
+                Operation::PixelShuffle {
+                    input,
+                    output,
+                    scale,
+                } => {
                     let mut target = self.take(output, width_px, height_px, workspace);
                     pixel_shuffle(self.get(input, workspace), scale, &mut target);
                     self.put(output, target, workspace);

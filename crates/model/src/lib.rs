@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod config;
+mod embedded;
 mod error;
 mod forward;
 mod model;

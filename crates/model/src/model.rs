@@ -48,13 +48,30 @@ impl Model {
         convs: Vec<ConvWeights>,
         notes: BTreeMap<String, String>,
     ) -> Self {
-        let network = Network::new(&NetworkConfig { norm: Norm::None, ..config.clone() });
+        let network = Network::new(&NetworkConfig {
+            norm: Norm::None,
+            ..config.clone()
+        });
         assert_eq!(convs.len(), network.convs.len(), "convolutions");
         for (conv, weights) in network.convs.iter().zip(&convs) {
-            assert_eq!(weights.weight.len(), conv.weights(), "weights of {}", conv.name);
-            assert_eq!(weights.bias.len(), conv.out_channels, "biases of {}", conv.name);
+            assert_eq!(
+                weights.weight.len(),
+                conv.weights(),
+                "weights of {}",
+                conv.name
+            );
+            assert_eq!(
+                weights.bias.len(),
+                conv.out_channels,
+                "biases of {}",
+                conv.name
+            );
         }
-        Self { network, convs, notes }
+        Self {
+            network,
+            convs,
+            notes,
+        }
     }
 
     /// The description. Its norm is always none.
@@ -96,7 +113,10 @@ impl Model {
     /// # Errors
     /// As for [`Model::load`].
     pub fn from_bytes(bytes: &[u8], name: &Path) -> Result<Self, Error> {
-        Self::parse(bytes).map_err(|reason| Error::Invalid { path: name.to_owned(), reason })
+        Self::parse(bytes).map_err(|reason| Error::Invalid {
+            path: name.to_owned(),
+            reason,
+        })
     }
 
     fn parse(bytes: &[u8]) -> Result<Self, String> {
@@ -121,11 +141,16 @@ impl Model {
         }
         let config: NetworkConfig = serde_json::from_str(field("config")?)
             .map_err(|e| format!("network description: {e}"))?;
-        config.validate().map_err(|e| format!("network description: {e}"))?;
+        config
+            .validate()
+            .map_err(|e| format!("network description: {e}"))?;
 
         let tensors = SafeTensors::deserialize(bytes)
             .map_err(|e| format!("not a complete safetensors file ({e}); fetch it again"))?;
-        let network = Network::new(&NetworkConfig { norm: Norm::None, ..config.clone() });
+        let network = Network::new(&NetworkConfig {
+            norm: Norm::None,
+            ..config.clone()
+        });
         let expected = 2 * network.convs.len();
         if tensors.len() != expected {
             return Err(format!(
@@ -139,14 +164,28 @@ impl Model {
             .iter()
             .map(|conv| {
                 Ok(ConvWeights {
-                    weight: tensor(&tensors, &format!("{}.weight", conv.name), &conv.weight_shape())?,
-                    bias: tensor(&tensors, &format!("{}.bias", conv.name), &[conv.out_channels])?,
+                    weight: tensor(
+                        &tensors,
+                        &format!("{}.weight", conv.name),
+                        &conv.weight_shape(),
+                    )?,
+                    bias: tensor(
+                        &tensors,
+                        &format!("{}.bias", conv.name),
+                        &[conv.out_channels],
+                    )?,
                 })
             })
             .collect::<Result<_, String>>()?;
-        let notes =
-            metadata.into_iter().filter(|(key, _)| !RESERVED.contains(&key.as_str())).collect();
-        Ok(Self { network, convs, notes })
+        let notes = metadata
+            .into_iter()
+            .filter(|(key, _)| !RESERVED.contains(&key.as_str()))
+            .collect();
+        Ok(Self {
+            network,
+            convs,
+            notes,
+        })
     }
 
     /// The bytes of the model's file.
@@ -155,7 +194,11 @@ impl Model {
         let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
         for (conv, weights) in self.network.convs.iter().zip(&self.convs) {
             let shape = conv.weight_shape().to_vec();
-            tensors.push((format!("{}.weight", conv.name), shape, bytes(&weights.weight)));
+            tensors.push((
+                format!("{}.weight", conv.name),
+                shape,
+                bytes(&weights.weight),
+            ));
             tensors.push((
                 format!("{}.bias", conv.name),
                 vec![conv.out_channels],
@@ -194,17 +237,29 @@ impl Model {
             file.persist(path)?;
             Ok(())
         };
-        write().map_err(|source| Error::Io { path: path.to_owned(), action: "write", source })
+        write().map_err(|source| Error::Io {
+            path: path.to_owned(),
+            action: "write",
+            source,
+        })
     }
 }
 
 fn tensor(tensors: &SafeTensors<'_>, key: &str, shape: &[usize]) -> Result<Vec<f32>, String> {
-    let view = tensors.tensor(key).map_err(|_| format!("tensor `{key}` is missing"))?;
+    let view = tensors
+        .tensor(key)
+        .map_err(|_| format!("tensor `{key}` is missing"))?;
     if view.shape() != shape {
-        return Err(format!("tensor `{key}` has shape {:?}, expected {shape:?}", view.shape()));
+        return Err(format!(
+            "tensor `{key}` has shape {:?}, expected {shape:?}",
+            view.shape()
+        ));
     }
     if view.dtype() != Dtype::F32 {
-        return Err(format!("tensor `{key}` is {:?}, expected F32", view.dtype()));
+        return Err(format!(
+            "tensor `{key}` is {:?}, expected F32",
+            view.dtype()
+        ));
     }
     let values: Vec<f32> = view
         .data()
@@ -214,7 +269,10 @@ fn tensor(tensors: &SafeTensors<'_>, key: &str, shape: &[usize]) -> Result<Vec<f
         .map(|bytes| f32::from_le_bytes(*bytes))
         .collect();
     if let Some(at) = values.iter().position(|v| !v.is_finite()) {
-        return Err(format!("tensor `{key}` holds {} at index {at}; expected finite weights", values[at]));
+        return Err(format!(
+            "tensor `{key}` holds {} at index {at}; expected finite weights",
+            values[at]
+        ));
     }
     Ok(values)
 }

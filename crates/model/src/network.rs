@@ -45,7 +45,12 @@ pub struct Conv {
 impl Conv {
     /// `[out, in, kernel, kernel]`
     pub fn weight_shape(&self) -> [usize; 4] {
-        [self.out_channels, self.in_channels, self.kernel, self.kernel]
+        [
+            self.out_channels,
+            self.in_channels,
+            self.kernel,
+            self.kernel,
+        ]
     }
 
     /// Number of weights, without biases.
@@ -71,14 +76,33 @@ pub struct BatchNorm {
 pub enum Operation {
     /// `output = conv(input)`, or `max(conv(input), 0)` with `relu`; `conv` is an index into
     /// [`Network::convs`].
-    Conv { conv: usize, input: Value, output: Value, relu: bool },
+    Conv {
+        conv: usize,
+        input: Value,
+        output: Value,
+        relu: bool,
+    },
     /// `output = norm(input)`, or `max(norm(input), 0)` with `relu`; `norm` is an index into
     /// [`Network::batch_norms`]. Training only.
-    BatchNorm { norm: usize, input: Value, output: Value, relu: bool },
+    BatchNorm {
+        norm: usize,
+        input: Value,
+        output: Value,
+        relu: bool,
+    },
     /// `output = scale * branch + identity`
-    Add { branch: Value, identity: Value, output: Value, scale: f32 },
+    Add {
+        branch: Value,
+        identity: Value,
+        output: Value,
+        scale: f32,
+    },
     /// `output = pixel_shuffle(input)`
-    PixelShuffle { input: Value, output: Value, scale: usize },
+    PixelShuffle {
+        input: Value,
+        output: Value,
+        scale: usize,
+    },
 }
 
 impl Operation {
@@ -88,7 +112,9 @@ impl Operation {
             Self::Conv { input, .. }
             | Self::BatchNorm { input, .. }
             | Self::PixelShuffle { input, .. } => (input, None),
-            Self::Add { branch, identity, .. } => (branch, Some(identity)),
+            Self::Add {
+                branch, identity, ..
+            } => (branch, Some(identity)),
         };
         std::iter::once(first).chain(second)
     }
@@ -141,14 +167,19 @@ impl Network {
     }
 
     fn build(config: &NetworkConfig, batch_norm: bool) -> Self {
-        config.validate().unwrap_or_else(|message| panic!("network description: {message}"));
+        config
+            .validate()
+            .unwrap_or_else(|message| panic!("network description: {message}"));
         let input = Value(0);
         let mut network = Self {
             config: config.clone(),
             convs: Vec::new(),
             batch_norms: Vec::new(),
             operations: Vec::new(),
-            values: vec![ValueShape { channels: 3, scale: 1 }],
+            values: vec![ValueShape {
+                channels: 3,
+                scale: 1,
+            }],
             input,
             output: input,
         };
@@ -171,7 +202,12 @@ impl Network {
     }
 
     fn edsr(&mut self, u: Value, batch_norm: bool) -> Value {
-        let NetworkConfig { features, blocks, scale, .. } = self.config;
+        let NetworkConfig {
+            features,
+            blocks,
+            scale,
+            ..
+        } = self.config;
         let head = self.conv("head.0", u, features, 3);
         let body = self.body(head, batch_norm);
         let closing = self.conv(&format!("body.{blocks}"), body, features, 3);
@@ -183,7 +219,12 @@ impl Network {
             _ => &[scale],
         };
         for (stage, &factor) in stages.iter().enumerate() {
-            let wide = self.conv(&format!("tail.0.{}", 2 * stage), x, features * factor * factor, 3);
+            let wide = self.conv(
+                &format!("tail.0.{}", 2 * stage),
+                x,
+                features * factor * factor,
+                3,
+            );
             x = self.shuffle(wide, factor);
         }
         self.conv("tail.1", x, 3, 3)
@@ -207,7 +248,8 @@ impl Network {
                 branch = self.push_conv(&name, branch, channels, kernel, relu && !batch_norm);
                 if batch_norm {
                     position += 1;
-                    branch = self.batch_norm(&format!("body.{block}.body.{position}"), branch, relu);
+                    branch =
+                        self.batch_norm(&format!("body.{block}.body.{position}"), branch, relu);
                 }
                 position += if relu { 2 } else { 1 };
             }
@@ -233,10 +275,23 @@ impl Network {
         kernel: usize,
         relu: bool,
     ) -> Value {
-        let ValueShape { channels: in_channels, scale } = self.shape(input);
+        let ValueShape {
+            channels: in_channels,
+            scale,
+        } = self.shape(input);
         let output = self.value(out_channels, scale);
-        self.convs.push(Conv { name: name.to_owned(), in_channels, out_channels, kernel });
-        self.operations.push(Operation::Conv { conv: self.convs.len() - 1, input, output, relu });
+        self.convs.push(Conv {
+            name: name.to_owned(),
+            in_channels,
+            out_channels,
+            kernel,
+        });
+        self.operations.push(Operation::Conv {
+            conv: self.convs.len() - 1,
+            input,
+            output,
+            relu,
+        });
         output
     }
 
@@ -244,16 +299,30 @@ impl Network {
         let ValueShape { channels, scale } = self.shape(input);
         let output = self.value(channels, scale);
         let conv = self.convs.len() - 1;
-        self.batch_norms.push(BatchNorm { name: name.to_owned(), conv, channels });
+        self.batch_norms.push(BatchNorm {
+            name: name.to_owned(),
+            conv,
+            channels,
+        });
         let norm = self.batch_norms.len() - 1;
-        self.operations.push(Operation::BatchNorm { norm, input, output, relu });
+        self.operations.push(Operation::BatchNorm {
+            norm,
+            input,
+            output,
+            relu,
+        });
         output
     }
 
     fn add(&mut self, branch: Value, identity: Value, factor: f32) -> Value {
         let ValueShape { channels, scale } = self.shape(identity);
         let output = self.value(channels, scale);
-        self.operations.push(Operation::Add { branch, identity, output, scale: factor });
+        self.operations.push(Operation::Add {
+            branch,
+            identity,
+            output,
+            scale: factor,
+        });
         output
     }
 
@@ -263,7 +332,11 @@ impl Network {
         }
         let ValueShape { channels, scale } = self.shape(input);
         let output = self.value(channels / (factor * factor), scale * factor);
-        self.operations.push(Operation::PixelShuffle { input, output, scale: factor });
+        self.operations.push(Operation::PixelShuffle {
+            input,
+            output,
+            scale: factor,
+        });
         output
     }
 
@@ -274,7 +347,10 @@ impl Network {
 
     /// Weights and biases of the convolutions.
     pub fn parameters(&self) -> usize {
-        self.convs.iter().map(|conv| conv.weights() + conv.out_channels).sum()
+        self.convs
+            .iter()
+            .map(|conv| conv.weights() + conv.out_channels)
+            .sum()
     }
 
     /// Multiply-adds for each pixel of the input.
@@ -298,12 +374,22 @@ impl Network {
         let mut radius = vec![0.0_f64; self.values.len()];
         for operation in &self.operations {
             match *operation {
-                Operation::Conv { conv, input, output, .. } => {
+                Operation::Conv {
+                    conv,
+                    input,
+                    output,
+                    ..
+                } => {
                     let reach = (self.convs[conv].kernel / 2) as f64;
                     radius[output.0] = radius[input.0] + reach / self.shape(input).scale as f64;
                 }
                 Operation::BatchNorm { input, output, .. } => radius[output.0] = radius[input.0],
-                Operation::Add { branch, identity, output, .. } => {
+                Operation::Add {
+                    branch,
+                    identity,
+                    output,
+                    ..
+                } => {
                     radius[output.0] = radius[branch.0].max(radius[identity.0]);
                 }
                 Operation::PixelShuffle { input, output, .. } => radius[output.0] = radius[input.0],
@@ -331,11 +417,22 @@ mod tests {
         ] {
             let network = Network::new(&config);
             assert_eq!(network.parameters(), parameters, "{}", config.label());
-            assert_eq!(network.multiply_adds_per_pixel(), multiply_adds, "{}", config.label());
+            assert_eq!(
+                network.multiply_adds_per_pixel(),
+                multiply_adds,
+                "{}",
+                config.label()
+            );
         }
         // 24 of the published counts are EDSR-PyTorch's frozen MeanShift convolutions.
-        assert_eq!(Network::new(&NetworkConfig::edsr(64, 16, 2)).parameters(), 1_369_883 - 24);
-        assert_eq!(Network::new(&NetworkConfig::edsr(64, 16, 4)).parameters(), 1_517_595 - 24);
+        assert_eq!(
+            Network::new(&NetworkConfig::edsr(64, 16, 2)).parameters(),
+            1_369_883 - 24
+        );
+        assert_eq!(
+            Network::new(&NetworkConfig::edsr(64, 16, 4)).parameters(),
+            1_517_595 - 24
+        );
     }
 
     #[test]

@@ -131,8 +131,15 @@ impl Upscaler {
         height_px: usize,
         progress: &(dyn Fn(usize, usize) + Sync),
     ) -> Vec<T> {
-        assert!(width_px > 0 && height_px > 0, "empty picture: {width_px} x {height_px}");
-        assert_eq!(pixels.len(), width_px * height_px * 3, "samples of {width_px} x {height_px} RGB");
+        assert!(
+            width_px > 0 && height_px > 0,
+            "empty picture: {width_px} x {height_px}"
+        );
+        assert_eq!(
+            pixels.len(),
+            width_px * height_px * 3,
+            "samples of {width_px} x {height_px} RGB"
+        );
         let scale = self.scale();
         let tile_px = self.tile_px.unwrap_or(width_px.max(height_px));
         let tiles: Vec<Tile> = Tile::grid(
@@ -157,7 +164,9 @@ impl Upscaler {
             lock(&self.workspaces).push(workspace);
             progress(done.fetch_add(1, Ordering::Relaxed) + 1, total);
         });
-        output.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+        output
+            .into_inner()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// The tile with its halo as planes, the mean subtracted.
@@ -186,7 +195,8 @@ impl Upscaler {
         for (channel, mean) in mean.into_iter().enumerate() {
             for y in 0..tile.rows.len() * scale {
                 let from = &planes.row(channel, skip_y + y)[skip_x..];
-                let first = (tile.rows.start * scale + y) * out_width_px + tile.columns.start * scale;
+                let first =
+                    (tile.rows.start * scale + y) * out_width_px + tile.columns.start * scale;
                 let to = &mut out[first * 3..(first + tile.columns.len() * scale) * 3];
                 for (to, from) in to.iter_mut().skip(channel).step_by(3).zip(from) {
                     *to = T::from_unit(from + mean);
@@ -203,7 +213,9 @@ impl Upscaler {
             let result = self.forward.run(Symmetry(symmetry).apply(input), workspace);
             crate::forward::add_scaled(&mut sum, 1.0, &Symmetry(symmetry).undo(result));
         }
-        sum.as_mut_slice().iter_mut().for_each(|value| *value /= 8.0);
+        sum.as_mut_slice()
+            .iter_mut()
+            .for_each(|value| *value /= 8.0);
         sum
     }
 }
@@ -232,7 +244,11 @@ impl Symmetry {
 
     fn undo(self, planes: &Planes) -> Planes {
         let (out_w, out_h) = (planes.width_px(), planes.height_px());
-        let (w, h) = if self.0 & 4 == 0 { (out_w, out_h) } else { (out_h, out_w) };
+        let (w, h) = if self.0 & 4 == 0 {
+            (out_w, out_h)
+        } else {
+            (out_h, out_w)
+        };
         let mut back = Planes::zeros(planes.channels(), w, h);
         for channel in 0..planes.channels() {
             for y in 0..h {
@@ -266,7 +282,10 @@ impl Tile {
         let cut = |len: usize| {
             (0..len).step_by(tile_px).map(move |start| {
                 let end = len.min(start + tile_px);
-                (start..end, start.saturating_sub(halo_px)..len.min(end + halo_px))
+                (
+                    start..end,
+                    start.saturating_sub(halo_px)..len.min(end + halo_px),
+                )
             })
         };
         cut(height_px)
@@ -284,5 +303,7 @@ impl Tile {
 
 /// A lock whose holder cannot have left a broken state behind: both locks guard plain buffers.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -169,5 +169,10 @@ impl Error {
 /// The words of another crate's error on one line.
 pub(crate) fn one_line(error: &dyn std::fmt::Display) -> String {
     let words = error.to_string();
-    words.split_whitespace().collect::<Vec<_>>().join(" ").trim_end_matches('.').to_owned()
+    words
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .trim_end_matches('.')
+        .to_owned()
 }

@@ -31,7 +31,10 @@ pub fn pictures_in(folder: &Path, recursive: bool) -> Result<Vec<PathBuf>, Error
         match entry {
             Ok(entry) if entry.depth() == 0 && !entry.file_type().is_dir() => {
                 let source = io::Error::from(io::ErrorKind::NotADirectory);
-                return Err(Error::Folder { path: folder.to_owned(), source });
+                return Err(Error::Folder {
+                    path: folder.to_owned(),
+                    source,
+                });
             }
             Ok(entry) => {
                 if entry.file_type().is_file() && Format::from_extension(entry.path()).is_some() {
@@ -44,12 +47,18 @@ pub fn pictures_in(folder: &Path, recursive: bool) -> Result<Vec<PathBuf>, Error
                 if error.depth() > 0 && path.file_name().is_some_and(hidden) {
                     continue;
                 }
-                return Err(Error::Folder { path, source: error.into() });
+                return Err(Error::Folder {
+                    path,
+                    source: error.into(),
+                });
             }
         }
     }
     if pictures.is_empty() {
-        return Err(Error::NoPictures { path: folder.to_owned(), recursive });
+        return Err(Error::NoPictures {
+            path: folder.to_owned(),
+            recursive,
+        });
     }
     pictures.sort();
     Ok(pictures)

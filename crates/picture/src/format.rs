@@ -79,7 +79,11 @@ impl Format {
 
     /// The colour in which a picture of that colour and depth is stored.
     pub(crate) fn stored_colour(self, colour: Colour, depth: Depth) -> Colour {
-        let rgb = if colour.has_alpha() { Colour::RgbAlpha } else { Colour::Rgb };
+        let rgb = if colour.has_alpha() {
+            Colour::RgbAlpha
+        } else {
+            Colour::Rgb
+        };
         match self {
             Self::WebP | Self::Bmp => rgb,
             Self::Tiff if colour == Colour::GreyAlpha || depth == Depth::F32 => rgb,
@@ -134,7 +138,9 @@ mod tests {
         for format in Format::ALL {
             assert_eq!(format.to_string().parse(), Ok(format));
             assert_eq!(format.extension().to_uppercase().parse(), Ok(format));
-            let path = Path::new("a.b").join("x").with_extension(format.extension());
+            let path = Path::new("a.b")
+                .join("x")
+                .with_extension(format.extension());
             assert_eq!(Format::from_extension(&path), Some(format));
         }
         let unknown = "gif".parse::<Format>().expect_err("gif is not read");
@@ -142,6 +148,9 @@ mod tests {
             unknown.to_string(),
             "unknown picture format \"gif\": expected png, jpg, webp, tiff or bmp"
         );
-        assert_eq!(Format::from_extension(Path::new("folder.png/picture")), None);
+        assert_eq!(
+            Format::from_extension(Path::new("folder.png/picture")),
+            None
+        );
     }
 }

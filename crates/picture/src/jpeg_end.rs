@@ -17,7 +17,9 @@ pub(crate) fn has_end_of_image(jpeg: &[u8]) -> bool {
     loop {
         // A marker is 0xff, any number of fill bytes 0xff, and a byte that is neither 0 nor 0xff.
         // Between scans and, in sloppy files, between segments, other bytes may stand.
-        let Some(marker_at) = next_marker(jpeg, at) else { return false };
+        let Some(marker_at) = next_marker(jpeg, at) else {
+            return false;
+        };
         let marker = jpeg[marker_at];
         at = marker_at + 1;
         if marker == END_OF_IMAGE {
@@ -65,7 +67,13 @@ mod tests {
 
     #[test]
     fn any_bytes_end() {
-        for bytes in [&[][..], &[0xff], &[0xff, 0xff], &[0xff, 0xe0], &[0xff, 0xe0, 0, 0]] {
+        for bytes in [
+            &[][..],
+            &[0xff],
+            &[0xff, 0xff],
+            &[0xff, 0xe0],
+            &[0xff, 0xe0, 0, 0],
+        ] {
             assert!(!has_end_of_image(bytes));
         }
     }

@@ -59,12 +59,20 @@ impl Colour {
 
     /// The same colour without its alpha channel.
     pub fn without_alpha(self) -> Self {
-        if self.is_grey() { Self::Grey } else { Self::Rgb }
+        if self.is_grey() {
+            Self::Grey
+        } else {
+            Self::Rgb
+        }
     }
 
     /// The same colour with an alpha channel.
     pub fn with_alpha(self) -> Self {
-        if self.is_grey() { Self::GreyAlpha } else { Self::RgbAlpha }
+        if self.is_grey() {
+            Self::GreyAlpha
+        } else {
+            Self::RgbAlpha
+        }
     }
 }
 
@@ -159,7 +167,14 @@ impl Picture {
             expected,
             "samples of a {width_px} x {height_px} picture of {colour:?}"
         );
-        Self { width_px, height_px, colour, samples, icc_profile: None, exif: None }
+        Self {
+            width_px,
+            height_px,
+            colour,
+            samples,
+            icc_profile: None,
+            exif: None,
+        }
     }
 
     /// Bits and kind of one sample.
@@ -184,12 +199,12 @@ impl Picture {
         match &self.samples {
             Samples::U8(samples) if self.colour == Colour::Rgb => samples.clone(),
             Samples::U8(samples) => rgb8(samples, self.colour, |v| v),
-            Samples::U16(samples) => {
-                rgb8(samples, self.colour, |v| ((u32::from(v) * 2 + 257) / 514) as u8)
-            }
-            Samples::F32(samples) => {
-                rgb8(samples, self.colour, |v| (v.clamp(0.0, 1.0) * 255.0 + 0.5) as u8)
-            }
+            Samples::U16(samples) => rgb8(samples, self.colour, |v| {
+                ((u32::from(v) * 2 + 257) / 514) as u8
+            }),
+            Samples::F32(samples) => rgb8(samples, self.colour, |v| {
+                (v.clamp(0.0, 1.0) * 255.0 + 0.5) as u8
+            }),
         }
     }
 
@@ -209,7 +224,14 @@ impl Picture {
             self.samples.pick(channels, &all[channels - 1..]),
         );
         let samples = self.samples.pick(channels, &all[..channels - 1]);
-        (Self { colour, samples, ..self }, Some(alpha))
+        (
+            Self {
+                colour,
+                samples,
+                ..self
+            },
+            Some(alpha),
+        )
     }
 
     /// The inverse of [`split_alpha`](Self::split_alpha): this picture with `alpha` as its alpha
@@ -220,7 +242,11 @@ impl Picture {
     /// If this picture has alpha already, `alpha` is not [`Colour::Grey`], or size or depth
     /// differ.
     pub fn join_alpha(self, alpha: &Self) -> Self {
-        assert!(!self.colour.has_alpha(), "the colour picture is {:?} already", self.colour);
+        assert!(
+            !self.colour.has_alpha(),
+            "the colour picture is {:?} already",
+            self.colour
+        );
         assert_eq!(alpha.colour, Colour::Grey, "colour of the alpha picture");
         assert_eq!(
             (alpha.width_px, alpha.height_px, alpha.depth()),
@@ -242,7 +268,11 @@ impl Picture {
             (Samples::F32(c), Samples::F32(a)) => Samples::F32(joined(c, a, channels)),
             _ => unreachable!("the depths were compared above"),
         };
-        Self { colour: self.colour.with_alpha(), samples, ..self }
+        Self {
+            colour: self.colour.with_alpha(),
+            samples,
+            ..self
+        }
     }
 
     /// Grey replicated to red, green and blue; alpha stays. A colour picture is returned as it
@@ -255,7 +285,11 @@ impl Picture {
             Colour::GreyAlpha => (Colour::RgbAlpha, &[0, 0, 0, 1]),
         };
         let samples = self.samples.pick(self.colour.channels(), pick);
-        Self { colour, samples, ..self }
+        Self {
+            colour,
+            samples,
+            ..self
+        }
     }
 
     /// The mean of red, green and blue, rounded half up in integer depths; alpha stays. A grey
@@ -274,8 +308,11 @@ impl Picture {
         if self.colour.is_grey() {
             return self;
         }
-        let colour =
-            if self.colour.has_alpha() { Colour::GreyAlpha } else { Colour::Grey };
+        let colour = if self.colour.has_alpha() {
+            Colour::GreyAlpha
+        } else {
+            Colour::Grey
+        };
         let channels = self.colour.channels();
         // The rounded mean of three integers: (2 sum + 3) / 6.
         let samples = match &self.samples {
@@ -290,7 +327,11 @@ impl Picture {
                 (pixel.map(f64::from).iter().sum::<f64>() / 3.0) as f32
             })),
         };
-        Self { colour, samples, ..self }
+        Self {
+            colour,
+            samples,
+            ..self
+        }
     }
 }
 

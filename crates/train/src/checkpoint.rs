@@ -78,7 +78,11 @@ impl State {
         for (norm, running) in network.batch_norms.iter().zip(&self.running) {
             let shape = [norm.channels];
             push(format!("running_mean/{}", norm.name), &shape, &running.mean);
-            push(format!("running_var/{}", norm.name), &shape, &running.variance);
+            push(
+                format!("running_var/{}", norm.name),
+                &shape,
+                &running.variance,
+            );
         }
         let views = tensors.iter().map(|(name, shape, data)| {
             let view = TensorView::new(Dtype::F32, shape.clone(), data)
@@ -92,7 +96,10 @@ impl State {
             ("version".to_owned(), VERSION.to_owned()),
             ("recipe".to_owned(), recipe),
             ("updates".to_owned(), self.updates.to_string()),
-            ("best_psnr_db".to_owned(), self.best_psnr_db.map_or(String::new(), |v| v.to_string())),
+            (
+                "best_psnr_db".to_owned(),
+                self.best_psnr_db.map_or(String::new(), |v| v.to_string()),
+            ),
             ("seconds".to_owned(), self.seconds.to_string()),
         ]);
         let bytes = safetensors::serialize(views, Some(metadata))
@@ -121,8 +128,10 @@ impl State {
         layout: &Layout,
     ) -> Result<Self, Error> {
         let bytes = std::fs::read(path).map_err(|source| Error::io(path, "read", source))?;
-        Self::parse(&bytes, recipe, network, layout)
-            .map_err(|reason| Error::Checkpoint { path: path.to_owned(), reason })
+        Self::parse(&bytes, recipe, network, layout).map_err(|reason| Error::Checkpoint {
+            path: path.to_owned(),
+            reason,
+        })
     }
 
     fn parse(
@@ -151,7 +160,9 @@ impl State {
         }
         let tensors = SafeTensors::deserialize(bytes).map_err(broken)?;
         let read = |name: &str, shape: &[usize]| -> Result<Vec<f32>, String> {
-            let view = tensors.tensor(name).map_err(|_| format!("tensor `{name}` is missing"))?;
+            let view = tensors
+                .tensor(name)
+                .map_err(|_| format!("tensor `{name}` is missing"))?;
             if view.shape() != shape || view.dtype() != Dtype::F32 {
                 return Err(format!(
                     "tensor `{name}` is {:?} {:?}, expected F32 {shape:?}",
@@ -160,7 +171,10 @@ impl State {
                 ));
             }
             let (chunks, _) = view.data().as_chunks::<4>();
-            Ok(chunks.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+            Ok(chunks
+                .iter()
+                .map(|bytes| f32::from_le_bytes(*bytes))
+                .collect())
         };
         let vector = |part: &str| -> Result<Vec<f32>, String> {
             let mut values = Vec::with_capacity(layout.len());
@@ -170,10 +184,13 @@ impl State {
             Ok(values)
         };
         let number = |key: &str| {
-            field(key).parse().map_err(|_| format!("`{key}` is `{}`, expected a number", field(key)))
+            field(key)
+                .parse()
+                .map_err(|_| format!("`{key}` is `{}`, expected a number", field(key)))
         };
-        let updates =
-            field("updates").parse().map_err(|_| format!("updates `{}`", field("updates")))?;
+        let updates = field("updates")
+            .parse()
+            .map_err(|_| format!("updates `{}`", field("updates")))?;
         Ok(Self {
             updates,
             parameters: vector("parameters")?,

@@ -68,6 +68,10 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn io(path: &Path, action: &'static str, source: std::io::Error) -> Self {
-        Self::Io { path: path.to_owned(), action, source }
+        Self::Io {
+            path: path.to_owned(),
+            action,
+            source,
+        }
     }
 }

@@ -95,9 +95,22 @@ impl GradientEngine {
                 _ => {}
             }
         }
-        let ends = starts[1..].iter().copied().chain([network.operations.len()]);
-        let segments = starts.iter().zip(ends).map(|(start, end)| *start..end).collect();
-        Self { network, isa, rectified, segments, idle: Mutex::new(Vec::new()) }
+        let ends = starts[1..]
+            .iter()
+            .copied()
+            .chain([network.operations.len()]);
+        let segments = starts
+            .iter()
+            .zip(ends)
+            .map(|(start, end)| *start..end)
+            .collect();
+        Self {
+            network,
+            isa,
+            rectified,
+            segments,
+            idle: Mutex::new(Vec::new()),
+        }
     }
 
     /// The network.
@@ -111,14 +124,24 @@ impl GradientEngine {
     /// # Panics
     /// When the batch is empty, or its pictures do not fit each other or the network.
     pub fn run(&self, convs: &[ConvWeights], norms: &[[&[f32]; 2]], batch: &Batch) -> BatchResult {
-        assert_eq!(batch.low.len(), batch.high.len(), "patches of a batch, low and high");
+        assert_eq!(
+            batch.low.len(),
+            batch.high.len(),
+            "patches of a batch, low and high"
+        );
         assert!(!batch.low.is_empty(), "empty batch");
         let weights = self.arrange(convs, norms);
-        let samples: usize = batch.high.iter().map(|p| 3 * p.width_px() * p.height_px()).sum();
+        let samples: usize = batch
+            .high
+            .iter()
+            .map(|p| 3 * p.width_px() * p.height_px())
+            .sum();
         let mut statistics = Vec::new();
         let results: Vec<PatchResult> = if self.segments.len() == 1 {
             let pairs = batch.low.par_iter().zip(&batch.high);
-            pairs.map(|(low, high)| self.run_patch(low, high, &weights)).collect()
+            pairs
+                .map(|(low, high)| self.run_patch(low, high, &weights))
+                .collect()
         } else {
             self.run_in_segments(batch, &weights, &mut statistics)
         };
@@ -129,7 +152,11 @@ impl GradientEngine {
             gradients.add(&result.gradients);
         }
         gradients.scale(1.0 / samples as f32);
-        BatchResult { loss: loss / samples as f64, gradients, statistics }
+        BatchResult {
+            loss: loss / samples as f64,
+            gradients,
+            statistics,
+        }
     }
 
     fn run_patch(&self, low: &Planes, high: &Planes, w: &Weights<'_>) -> PatchResult {
@@ -155,7 +182,9 @@ impl GradientEngine {
         let mut patches: Vec<Patch> = batch.low.iter().map(|low| self.start(low)).collect();
         for segment in &self.segments {
             if let Operation::BatchNorm { input, .. } = self.network.operations[segment.start] {
-                statistics.push(Statistics::of(patches.iter().map(|patch| &patch.values[input.0])));
+                statistics.push(Statistics::of(
+                    patches.iter().map(|patch| &patch.values[input.0]),
+                ));
             }
             patches.par_iter_mut().for_each(|patch| {
                 for at in segment.clone() {
@@ -170,15 +199,23 @@ impl GradientEngine {
             .collect();
         for segment in self.segments.iter().rev() {
             let norm = match self.network.operations[segment.start] {
-                Operation::BatchNorm { norm, input, output, .. } => Some((norm, input, output)),
+                Operation::BatchNorm {
+                    norm,
+                    input,
+                    output,
+                    ..
+                } => Some((norm, input, output)),
                 _ => None,
             };
             let first = segment.start + usize::from(norm.is_some());
-            patches.par_iter_mut().zip(&mut results).for_each(|(patch, result)| {
-                for at in (first..segment.end).rev() {
-                    self.backward(at, patch, weights, &mut result.gradients);
-                }
-            });
+            patches
+                .par_iter_mut()
+                .zip(&mut results)
+                .for_each(|(patch, result)| {
+                    for at in (first..segment.end).rev() {
+                        self.backward(at, patch, weights, &mut result.gradients);
+                    }
+                });
             if let Some((norm, input, output)) = norm {
                 let sums = NormSums::of(&patches, input, output, &statistics[norm]);
                 let factor = weights.norms[norm][0];
@@ -195,7 +232,11 @@ impl GradientEngine {
 
     fn arrange<'w>(&self, convs: &[ConvWeights], norms: &'w [[&'w [f32]; 2]]) -> Weights<'w> {
         assert_eq!(convs.len(), self.network.convs.len(), "convolutions");
-        assert_eq!(norms.len(), self.network.batch_norms.len(), "batch normalisations");
+        assert_eq!(
+            norms.len(),
+            self.network.batch_norms.len(),
+            "batch normalisations"
+        );
         let (forward, backward) = self
             .network
             .convs
@@ -209,7 +250,11 @@ impl GradientEngine {
                 )
             })
             .unzip();
-        Weights { forward, backward, norms }
+        Weights {
+            forward,
+            backward,
+            norms,
+        }
     }
 
     /// Buffers for a patch, its input minus the mean in place.
@@ -230,7 +275,11 @@ impl GradientEngine {
         let input = &mut patch.values[self.network.input.0];
         for (channel, mean) in self.network.config.mean.into_iter().enumerate() {
             for y in 0..height {
-                for (to, from) in input.row_mut(channel, y).iter_mut().zip(low.row(channel, y)) {
+                for (to, from) in input
+                    .row_mut(channel, y)
+                    .iter_mut()
+                    .zip(low.row(channel, y))
+                {
                     *to = from - mean;
                 }
             }
@@ -270,20 +319,37 @@ impl GradientEngine {
             }
         }
         patch.by_value[output.0] = Some(gradient);
-        PatchResult { loss: sum, gradients: Gradients::zeros(&self.network) }
+        PatchResult {
+            loss: sum,
+            gradients: Gradients::zeros(&self.network),
+        }
     }
 
-    fn forward(&self, at: usize, patch: &mut Patch, weights: &Weights<'_>, statistics: &[Statistics]) {
+    fn forward(
+        &self,
+        at: usize,
+        patch: &mut Patch,
+        weights: &Weights<'_>,
+        statistics: &[Statistics],
+    ) {
         let operation = self.network.operations[at];
         // An operation's output comes after its inputs in the list of values.
         let (made, rest) = patch.values.split_at_mut(operation.output().0);
         let target = &mut rest[0];
         match operation {
-            Operation::Conv { conv, input, relu, .. } => {
-                let epilogue = if relu { Epilogue::Relu } else { Epilogue::Store };
+            Operation::Conv {
+                conv, input, relu, ..
+            } => {
+                let epilogue = if relu {
+                    Epilogue::Relu
+                } else {
+                    Epilogue::Store
+                };
                 conv2d(&made[input.0], &weights.forward[conv], target, epilogue);
             }
-            Operation::BatchNorm { norm, input, relu, .. } => {
+            Operation::BatchNorm {
+                norm, input, relu, ..
+            } => {
                 let [factor, offset] = weights.norms[norm];
                 for channel in 0..target.channels() {
                     let (mean, gain) = statistics[norm].normaliser(channel);
@@ -296,8 +362,15 @@ impl GradientEngine {
                     }
                 }
             }
-            Operation::Add { branch, identity, scale, .. } => {
-                target.as_mut_slice().copy_from_slice(made[branch.0].as_slice());
+            Operation::Add {
+                branch,
+                identity,
+                scale,
+                ..
+            } => {
+                target
+                    .as_mut_slice()
+                    .copy_from_slice(made[branch.0].as_slice());
                 add_scaled(target, scale, &made[identity.0]);
             }
             Operation::PixelShuffle { input, scale, .. } => {
@@ -334,7 +407,12 @@ impl GradientEngine {
                 patch.spare.push(gradient);
             }
             Operation::BatchNorm { .. } => unreachable!("batch normalisation runs on all patches"),
-            Operation::Add { branch, identity, scale, .. } => {
+            Operation::Add {
+                branch,
+                identity,
+                scale,
+                ..
+            } => {
                 let mut by_branch = patch.buffer(branch);
                 for (to, from) in by_branch.as_mut_slice().iter_mut().zip(gradient.as_slice()) {
                     *to = scale * from;
@@ -376,10 +454,15 @@ impl GradientEngine {
             let mean_gradient = (sums.gradient[channel] / count) as f32;
             let mean_product = (sums.gradient_times_normalised[channel] / count) as f32;
             for y in 0..target.height_px() {
-                let pairs = gradient.row(channel, y).iter().zip(patch.values[input.0].row(channel, y));
+                let pairs = gradient
+                    .row(channel, y)
+                    .iter()
+                    .zip(patch.values[input.0].row(channel, y));
                 for (to, (gradient, x)) in target.row_mut(channel, y).iter_mut().zip(pairs) {
                     let normalised = (x - mean) * gain;
-                    *to = factor[channel] * gain * (gradient - mean_gradient - normalised * mean_product);
+                    *to = factor[channel]
+                        * gain
+                        * (gradient - mean_gradient - normalised * mean_product);
                 }
             }
         }
@@ -415,9 +498,16 @@ impl Statistics {
             (0..channels)
                 .into_par_iter()
                 .map(|channel| {
-                    let rows = |p: &Planes| (0..p.height_px()).map(|y| {
-                        p.row(channel, y).iter().map(|v| term(channel, *v)).sum::<f64>()
-                    }).sum::<f64>();
+                    let rows = |p: &Planes| {
+                        (0..p.height_px())
+                            .map(|y| {
+                                p.row(channel, y)
+                                    .iter()
+                                    .map(|v| term(channel, *v))
+                                    .sum::<f64>()
+                            })
+                            .sum::<f64>()
+                    };
                     pictures.iter().map(|p| rows(p)).sum::<f64>() / count as f64
                 })
                 .collect()
@@ -425,12 +515,19 @@ impl Statistics {
         let mean = per_channel(&|_, v| f64::from(v));
         let variance = per_channel(&|channel, v| (f64::from(v) - mean[channel]).powi(2));
         let narrow = |values: Vec<f64>| values.into_iter().map(|v| v as f32).collect();
-        Self { mean: narrow(mean), variance: narrow(variance), count }
+        Self {
+            mean: narrow(mean),
+            variance: narrow(variance),
+            count,
+        }
     }
 
     /// Mean and 1 / standard deviation of a channel.
     fn normaliser(&self, channel: usize) -> (f32, f32) {
-        (self.mean[channel], 1.0 / (self.variance[channel] + BATCH_NORM_EPSILON).sqrt())
+        (
+            self.mean[channel],
+            1.0 / (self.variance[channel] + BATCH_NORM_EPSILON).sqrt(),
+        )
     }
 }
 
@@ -451,7 +548,9 @@ impl NormSums {
                 let (mean, gain) = statistics.normaliser(channel);
                 let (mut sum, mut product) = (0.0, 0.0);
                 for patch in patches {
-                    let Some(gradient) = &patch.by_value[output.0] else { continue };
+                    let Some(gradient) = &patch.by_value[output.0] else {
+                        continue;
+                    };
                     for y in 0..gradient.height_px() {
                         let x = patch.values[input.0].row(channel, y);
                         for (dy, x) in gradient.row(channel, y).iter().zip(x) {
@@ -463,7 +562,10 @@ impl NormSums {
                 (sum, product)
             })
             .unzip();
-        Self { gradient, gradient_times_normalised }
+        Self {
+            gradient,
+            gradient_times_normalised,
+        }
     }
 
     /// By factor and offset.
@@ -475,5 +577,7 @@ impl NormSums {
 
 /// The guarded list of buffers is whole even after a panic elsewhere.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }

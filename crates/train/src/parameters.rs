@@ -56,7 +56,10 @@ pub struct RunningStatistics {
 impl RunningStatistics {
     /// What a fresh batch normalisation starts from: mean 0, variance 1.
     pub fn new(channels: usize) -> Self {
-        Self { mean: vec![0.0; channels], variance: vec![1.0; channels] }
+        Self {
+            mean: vec![0.0; channels],
+            variance: vec![1.0; channels],
+        }
     }
 
     /// Moves the statistics towards a batch of `count` pixels with biased variance.
@@ -78,7 +81,11 @@ impl Layout {
         let mut push = |name: String, shape: Vec<usize>| {
             let start = slots.last().map_or(0, |slot| slot.range.end);
             let len: usize = shape.iter().product();
-            slots.push(Slot { name, shape, range: start..start + len });
+            slots.push(Slot {
+                name,
+                shape,
+                range: start..start + len,
+            });
             slots.len() - 1
         };
         let weight_norm = network.config.norm == Norm::Weight;
@@ -99,10 +106,15 @@ impl Layout {
             .batch_norms
             .iter()
             .map(|norm| {
-                ["weight", "bias"].map(|part| push(format!("{}.{part}", norm.name), vec![norm.channels]))
+                ["weight", "bias"]
+                    .map(|part| push(format!("{}.{part}", norm.name), vec![norm.channels]))
             })
             .collect();
-        Self { slots, convs, norms }
+        Self {
+            slots,
+            convs,
+            norms,
+        }
     }
 
     /// Length of the parameter vector.
@@ -153,14 +165,18 @@ impl Layout {
                 if let Some(gain) = slots.gain {
                     let fan_in = conv.weights() / conv.out_channels;
                     let lengths = row_lengths(&weight, fan_in);
-                    for (row, (gain, length)) in
-                        weight.chunks_exact_mut(fan_in).zip(of(gain).iter().zip(lengths))
+                    for (row, (gain, length)) in weight
+                        .chunks_exact_mut(fan_in)
+                        .zip(of(gain).iter().zip(lengths))
                     {
                         let factor = gain / length;
                         row.iter_mut().for_each(|w| *w *= factor);
                     }
                 }
-                ConvWeights { weight, bias: of(slots.bias).to_vec() }
+                ConvWeights {
+                    weight,
+                    bias: of(slots.bias).to_vec(),
+                }
             })
             .collect()
     }
@@ -183,7 +199,9 @@ impl Layout {
     ) -> Vec<ConvWeights> {
         let mut convs = self.convs(network, parameters);
         let norms = self.norms(parameters);
-        for ((norm, [factor, offset]), running) in network.batch_norms.iter().zip(norms).zip(running) {
+        for ((norm, [factor, offset]), running) in
+            network.batch_norms.iter().zip(norms).zip(running)
+        {
             let conv = &mut convs[norm.conv];
             let fan_in = conv.weight.len() / norm.channels;
             for (channel, row) in conv.weight.chunks_exact_mut(fan_in).enumerate() {
@@ -254,8 +272,11 @@ impl Gradients {
                 bias: vec![0.0; conv.out_channels],
             })
             .collect();
-        let norms =
-            network.batch_norms.iter().map(|n| [vec![0.0; n.channels], vec![0.0; n.channels]]).collect();
+        let norms = network
+            .batch_norms
+            .iter()
+            .map(|n| [vec![0.0; n.channels], vec![0.0; n.channels]])
+            .collect();
         Self { convs, norms }
     }
 
@@ -270,11 +291,16 @@ impl Gradients {
 
     /// Multiplies all by a factor.
     pub fn scale(&mut self, factor: f32) {
-        self.tensors_mut().flatten().for_each(|value| *value *= factor);
+        self.tensors_mut()
+            .flatten()
+            .for_each(|value| *value *= factor);
     }
 
     fn tensors(&self) -> impl Iterator<Item = &Vec<f32>> {
-        self.convs.iter().flat_map(|c| [&c.weight, &c.bias]).chain(self.norms.iter().flatten())
+        self.convs
+            .iter()
+            .flat_map(|c| [&c.weight, &c.bias])
+            .chain(self.norms.iter().flatten())
     }
 
     fn tensors_mut(&mut self) -> impl Iterator<Item = &mut Vec<f32>> {
@@ -288,6 +314,11 @@ impl Gradients {
 /// Euclidean length of each row.
 fn row_lengths(rows: &[f32], row_len: usize) -> Vec<f32> {
     rows.chunks_exact(row_len)
-        .map(|row| row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt() as f32)
+        .map(|row| {
+            row.iter()
+                .map(|v| f64::from(*v).powi(2))
+                .sum::<f64>()
+                .sqrt() as f32
+        })
         .collect()
 }

@@ -51,7 +51,10 @@ impl Pictures {
             .par_iter()
             .map(|pair| {
                 let pictures = pair.load()?;
-                progress(done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1, pairs.len());
+                progress(
+                    done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1,
+                    pairs.len(),
+                );
                 Ok((pair.name.clone(), pictures))
             })
             .collect::<Result<_, Error>>()?;
@@ -63,13 +66,19 @@ impl Pictures {
                  more than the {validation} kept for validation",
                 large.len()
             );
-            return Err(Error::Data { path: folder.to_owned(), reason });
+            return Err(Error::Data {
+                path: folder.to_owned(),
+                reason,
+            });
         }
         // Picture i of n is kept where i * validation / n steps up.
         let count = large.len();
         let keep = |i: usize| (i + 1) * validation / count != i * validation / count;
-        let mut split =
-            Self { training: Vec::new(), validation: Vec::new(), too_small: Vec::new() };
+        let mut split = Self {
+            training: Vec::new(),
+            validation: Vec::new(),
+            too_small: Vec::new(),
+        };
         for (i, (name, pair)) in large.into_iter().enumerate() {
             if keep(i) {
                 split.validation.push((name, pair));
@@ -104,12 +113,21 @@ impl Patches {
             .iter()
             .map(|pair| {
                 let side = pair.low_width_px.min(pair.low_height_px);
-                assert!(side >= patch_px, "patch of {patch_px} from a side of {side}");
+                assert!(
+                    side >= patch_px,
+                    "patch of {patch_px} from a side of {side}"
+                );
                 sum += (pair.low_width_px * pair.low_height_px) as u64;
                 sum
             })
             .collect();
-        Self { pictures, pixels_up_to, patch_px, batch, seed }
+        Self {
+            pictures,
+            pixels_up_to,
+            patch_px,
+            batch,
+            seed,
+        }
     }
 
     /// The batch of an update: random pictures, places, flips and transposes.
@@ -117,7 +135,10 @@ impl Patches {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         rng.set_stream(update);
         let total = self.pixels_up_to[self.pixels_up_to.len() - 1];
-        let mut batch = Batch { low: Vec::new(), high: Vec::new() };
+        let mut batch = Batch {
+            low: Vec::new(),
+            high: Vec::new(),
+        };
         for _ in 0..self.batch {
             let at = rng.random_range(0..total);
             let pair = &self.pictures[self.pixels_up_to.partition_point(|sum| *sum <= at)];
@@ -125,9 +146,18 @@ impl Patches {
             let y = rng.random_range(0..=pair.low_height_px - self.patch_px);
             let orientation = Orientation(rng.random_range(0..8));
             let (scale, side) = (pair.scale, self.patch_px);
-            batch.low.push(cut(&pair.low, pair.low_width_px, x, y, side, orientation));
+            batch
+                .low
+                .push(cut(&pair.low, pair.low_width_px, x, y, side, orientation));
             let width = pair.low_width_px * scale;
-            batch.high.push(cut(&pair.high, width, x * scale, y * scale, side * scale, orientation));
+            batch.high.push(cut(
+                &pair.high,
+                width,
+                x * scale,
+                y * scale,
+                side * scale,
+                orientation,
+            ));
         }
         batch
     }
@@ -165,8 +195,11 @@ fn cut(
         for to_y in 0..side_px {
             let row = planes.row_mut(channel, to_y);
             for (to_x, to) in row.iter_mut().enumerate() {
-                let (mut from_x, mut from_y) =
-                    if orientation.0 & 4 == 0 { (to_x, to_y) } else { (to_y, to_x) };
+                let (mut from_x, mut from_y) = if orientation.0 & 4 == 0 {
+                    (to_x, to_y)
+                } else {
+                    (to_y, to_x)
+                };
                 if orientation.0 & 1 != 0 {
                     from_x = side_px - 1 - from_x;
                 }

@@ -44,7 +44,13 @@ pub struct Training {
 
 impl Default for Training {
     fn default() -> Self {
-        Self { updates: 250_000, batch: 16, patch_px: 48, seed: 1, average_decay: 0.0 }
+        Self {
+            updates: 250_000,
+            batch: 16,
+            patch_px: 48,
+            seed: 1,
+            average_decay: 0.0,
+        }
     }
 }
 
@@ -103,7 +109,10 @@ pub struct Validation {
 
 impl Default for Validation {
     fn default() -> Self {
-        Self { every_updates: 1000, pictures: 10 }
+        Self {
+            every_updates: 1000,
+            pictures: 10,
+        }
     }
 }
 
@@ -113,8 +122,12 @@ impl Recipe {
     /// # Errors
     /// When the file cannot be read, is not TOML, has an unknown key or a value out of range.
     pub fn load(path: &Path) -> Result<Self, Error> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::io(path, "read", source))?;
-        Self::parse(&text).map_err(|reason| Error::Recipe { path: path.to_owned(), reason })
+        let text =
+            std::fs::read_to_string(path).map_err(|source| Error::io(path, "read", source))?;
+        Self::parse(&text).map_err(|reason| Error::Recipe {
+            path: path.to_owned(),
+            reason,
+        })
     }
 
     /// Reads and checks the text of a recipe.
@@ -122,7 +135,8 @@ impl Recipe {
     /// # Errors
     /// A message that names line and key.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let recipe: Self = toml::from_str(text).map_err(|e| e.to_string().trim().replace('\n', " "))?;
+        let recipe: Self =
+            toml::from_str(text).map_err(|e| e.to_string().trim().replace('\n', " "))?;
         recipe.validate()?;
         Ok(recipe)
     }
@@ -145,7 +159,9 @@ impl Recipe {
     }
 
     fn validate(&self) -> Result<(), String> {
-        self.network.validate().map_err(|e| format!("[network] {e}"))?;
+        self.network
+            .validate()
+            .map_err(|e| format!("[network] {e}"))?;
         let at_least_one = [
             ("training.updates", self.training.updates),
             ("training.batch", self.training.batch as u64),
@@ -159,11 +175,16 @@ impl Recipe {
         }
         if !(0.0..1.0).contains(&self.training.average_decay) {
             let found = self.training.average_decay;
-            return Err(format!("training.average_decay is {found}, expected 0 up to below 1"));
+            return Err(format!(
+                "training.average_decay is {found}, expected 0 up to below 1"
+            ));
         }
         for (name, rate) in [
             ("schedule.learning_rate", self.schedule.learning_rate),
-            ("schedule.final_learning_rate", self.schedule.final_learning_rate),
+            (
+                "schedule.final_learning_rate",
+                self.schedule.final_learning_rate,
+            ),
             ("schedule.factor", self.schedule.factor),
         ] {
             if !rate.is_finite() || rate < 0.0 {

@@ -99,7 +99,10 @@ impl Trainer {
             if checkpoint.exists() {
                 let reason = "a training stands here; go on with it by --resume, or give --out \
                               another folder";
-                return Err(Error::Checkpoint { path: checkpoint, reason: reason.to_owned() });
+                return Err(Error::Checkpoint {
+                    path: checkpoint,
+                    reason: reason.to_owned(),
+                });
             }
             State::initial(&network, &layout, recipe.training.seed)
         };
@@ -176,7 +179,11 @@ impl Trainer {
         if !result.loss.is_finite() {
             let checkpoint = Some(self.folder.join(CHECKPOINT)).filter(|path| path.exists());
             let update = state.updates + 1;
-            return Err(Error::NonFiniteLoss { update, loss: result.loss, checkpoint });
+            return Err(Error::NonFiniteLoss {
+                update,
+                loss: result.loss,
+                checkpoint,
+            });
         }
         let gradient = self.layout.gradient(&state.parameters, &result.gradients);
         state.adam.update(&mut state.parameters, &gradient, rate);
@@ -192,7 +199,9 @@ impl Trainer {
     /// The model as it stands: averaged weights where the recipe averages.
     pub fn model(&self) -> Model {
         let network = self.engine.network();
-        let convs = self.layout.folded(network, &self.state.average, &self.state.running);
+        let convs = self
+            .layout
+            .folded(network, &self.state.average, &self.state.running);
         let recipe = serde_json::to_string(&self.recipe)
             .unwrap_or_else(|e| unreachable!("a recipe is plain JSON: {e}"));
         let notes = BTreeMap::from([
@@ -232,7 +241,10 @@ impl Trainer {
         let line = serde_json::to_string(metrics)
             .unwrap_or_else(|e| unreachable!("metrics are plain JSON: {e}"));
         let append = || -> std::io::Result<()> {
-            let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&path)?;
+            let mut file = std::fs::OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(&path)?;
             file.write_all(format!("{line}\n").as_bytes())
         };
         append().map_err(|source| Error::io(&path, "write", source))
@@ -240,7 +252,8 @@ impl Trainer {
 
     fn save(&self) -> Result<(), Error> {
         let path = self.folder.join(CHECKPOINT);
-        self.state.save(&path, &self.recipe, self.engine.network(), &self.layout)
+        self.state
+            .save(&path, &self.recipe, self.engine.network(), &self.layout)
     }
 }
 

@@ -1,6 +1,11 @@
 //! Forward, gradients and ten Adam steps against the golden vectors of an independent
 //! implementation in float64 (`../shared/golden`), for every network kind, norm and scale.
 
+#![allow(
+    clippy::print_stdout,
+    reason = "the error reached is worth seeing with --nocapture"
+)]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -62,12 +67,16 @@ impl Golden {
 
     fn values(&self, key: &str) -> &[f32] {
         let tensor = self.tensors.get(key);
-        &tensor.unwrap_or_else(|| panic!("{}: no tensor {key}", self.name)).1
+        &tensor
+            .unwrap_or_else(|| panic!("{}: no tensor {key}", self.name))
+            .1
     }
 
     fn pictures(&self, key: &str) -> Vec<Planes> {
         let (shape, values) = &self.tensors[key];
-        let [_, channels, height, width] = shape[..] else { panic!("{key}: shape {shape:?}") };
+        let [_, channels, height, width] = shape[..] else {
+            panic!("{key}: shape {shape:?}")
+        };
         values
             .chunks_exact(channels * height * width)
             .map(|picture| {
@@ -78,9 +87,18 @@ impl Golden {
             .collect()
     }
 
-    fn check(&self, what: &str, found: &[f32], expected: &[f32], tolerance: f64, floor: f64) -> f64 {
+    fn check(
+        &self,
+        what: &str,
+        found: &[f32],
+        expected: &[f32],
+        tolerance: f64,
+        floor: f64,
+    ) -> f64 {
         assert_eq!(found.len(), expected.len(), "{}: {what}", self.name);
-        let size = expected.iter().fold(floor, |m, v| m.max(f64::from(v.abs())));
+        let size = expected
+            .iter()
+            .fold(floor, |m, v| m.max(f64::from(v.abs())));
         let worst = found
             .iter()
             .zip(expected)
@@ -98,7 +116,12 @@ impl Golden {
 
 fn output_with_mean(planes: &Planes, mean: [f32; 3]) -> Vec<f32> {
     let pixels = planes.width_px() * planes.height_px();
-    planes.to_chw().iter().enumerate().map(|(at, v)| v + mean[at / pixels]).collect()
+    planes
+        .to_chw()
+        .iter()
+        .enumerate()
+        .map(|(at, v)| v + mean[at / pixels])
+        .collect()
 }
 
 /// What the network in use makes of the golden input.
@@ -132,8 +155,12 @@ fn agrees(name: &str, isa: Isa) {
         .batch_norms
         .iter()
         .map(|norm| RunningStatistics {
-            mean: golden.values(&format!("param/{}.running_mean", norm.name)).to_vec(),
-            variance: golden.values(&format!("param/{}.running_var", norm.name)).to_vec(),
+            mean: golden
+                .values(&format!("param/{}.running_mean", norm.name))
+                .to_vec(),
+            variance: golden
+                .values(&format!("param/{}.running_var", norm.name))
+                .to_vec(),
         })
         .collect();
 
@@ -143,9 +170,18 @@ fn agrees(name: &str, isa: Isa) {
         BTreeMap::new(),
     );
     let eval = upscale(&golden, &model, isa);
-    let mut worst = golden.check("output_eval", &eval, golden.values("output_eval"), TOLERANCE, 1e-3);
+    let mut worst = golden.check(
+        "output_eval",
+        &eval,
+        golden.values("output_eval"),
+        TOLERANCE,
+        1e-3,
+    );
 
-    let batch = Batch { low: golden.pictures("input"), high: golden.pictures("target") };
+    let batch = Batch {
+        low: golden.pictures("input"),
+        high: golden.pictures("target"),
+    };
     let engine = GradientEngine::new(network.clone(), isa);
     let step = |parameters: &[f32]| -> BatchResult {
         let norms = layout.norms(parameters);
@@ -159,13 +195,18 @@ fn agrees(name: &str, isa: Isa) {
     // rounding, measured against the largest gradient of all.
     let largest = gradient.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
     let vanishes = |slot: &Slot| {
-        let of_norm = |norm: &BatchNorm| slot.name == format!("{}.bias", network.convs[norm.conv].name);
+        let of_norm =
+            |norm: &BatchNorm| slot.name == format!("{}.bias", network.convs[norm.conv].name);
         network.batch_norms.iter().any(of_norm)
     };
     for slot in &layout.slots {
         let expected = golden.values(&format!("grad/{}", slot.name));
         let what = format!("gradient of {}", slot.name);
-        let floor = if vanishes(slot) { f64::from(largest) } else { 0.0 };
+        let floor = if vanishes(slot) {
+            f64::from(largest)
+        } else {
+            0.0
+        };
         worst = worst.max(golden.check(
             &what,
             &gradient[slot.range.clone()],
@@ -186,8 +227,13 @@ fn agrees(name: &str, isa: Isa) {
         let gradient = layout.gradient(&parameters, &result.gradients);
         adam.update(&mut parameters, &gradient, LEARNING_RATE);
     }
-    let mut adam_worst =
-        golden.check("ten losses", &losses, golden.values("adam10_loss"), ADAM_TOLERANCE, 1e-3);
+    let mut adam_worst = golden.check(
+        "ten losses",
+        &losses,
+        golden.values("adam10_loss"),
+        ADAM_TOLERANCE,
+        1e-3,
+    );
     for slot in layout.slots.iter().filter(|slot| !vanishes(slot)) {
         let expected = golden.values(&format!("adam10_param/{}", slot.name));
         let what = format!("{} after ten steps", slot.name);
@@ -201,9 +247,21 @@ fn agrees(name: &str, isa: Isa) {
 }
 
 const CASES: [&str; 15] = [
-    "wdsr-a_x2", "wdsr-b_x2", "edsr_x2", "wdsr-a_x3", "wdsr-b_x3", "edsr_x3", "wdsr-a_x4",
-    "wdsr-b_x4", "edsr_x4", "wdsr-a_x2_batch", "wdsr-b_x2_batch", "wdsr-a_x2_none",
-    "wdsr-b_x2_none", "wdsr-a_x8_res0.1", "wdsr-b_x1",
+    "wdsr-a_x2",
+    "wdsr-b_x2",
+    "edsr_x2",
+    "wdsr-a_x3",
+    "wdsr-b_x3",
+    "edsr_x3",
+    "wdsr-a_x4",
+    "wdsr-b_x4",
+    "edsr_x4",
+    "wdsr-a_x2_batch",
+    "wdsr-b_x2_batch",
+    "wdsr-a_x2_none",
+    "wdsr-b_x2_none",
+    "wdsr-a_x8_res0.1",
+    "wdsr-b_x1",
 ];
 
 #[test]

@@ -61,9 +61,14 @@ impl PackedConv2d {
         let taps = kernel * kernel;
         check_weight(weight.len(), in_channels, out_channels, kernel);
         assert_eq!(bias.len(), out_channels, "biases");
-        Self::pack(isa, in_channels, out_channels, kernel, bias.to_vec(), |o, i, tap| {
-            weight[(o * in_channels + i) * taps + tap]
-        })
+        Self::pack(
+            isa,
+            in_channels,
+            out_channels,
+            kernel,
+            bias.to_vec(),
+            |o, i, tap| weight[(o * in_channels + i) * taps + tap],
+        )
     }
 
     /// The gradient by the input of the convolution with this weight: turns a gradient by the
@@ -80,9 +85,14 @@ impl PackedConv2d {
     ) -> Self {
         let taps = kernel * kernel;
         check_weight(weight.len(), in_channels, out_channels, kernel);
-        Self::pack(isa, out_channels, in_channels, kernel, vec![0.0; in_channels], |i, o, tap| {
-            weight[(o * in_channels + i) * taps + taps - 1 - tap]
-        })
+        Self::pack(
+            isa,
+            out_channels,
+            in_channels,
+            kernel,
+            vec![0.0; in_channels],
+            |i, o, tap| weight[(o * in_channels + i) * taps + taps - 1 - tap],
+        )
     }
 
     fn pack(
@@ -108,7 +118,14 @@ impl PackedConv2d {
                 }
             }
         }
-        Self { isa, in_channels, out_channels, kernel, weights, bias }
+        Self {
+            isa,
+            in_channels,
+            out_channels,
+            kernel,
+            weights,
+            bias,
+        }
     }
 
     /// Channels it reads.
@@ -122,7 +139,10 @@ impl PackedConv2d {
 }
 
 fn check_weight(len: usize, in_channels: usize, out_channels: usize, kernel: usize) {
-    assert!(matches!(kernel, 1 | 3 | 5), "kernel {kernel}, expected 1, 3 or 5");
+    assert!(
+        matches!(kernel, 1 | 3 | 5),
+        "kernel {kernel}, expected 1, 3 or 5"
+    );
     assert_eq!(len, out_channels * in_channels * kernel * kernel, "weights");
 }
 
@@ -131,7 +151,10 @@ fn tap_offsets<const TAPS: usize>(geometry: Geometry) -> [isize; TAPS] {
     let kernel = TAPS.isqrt();
     let reach = (kernel / 2) as isize;
     std::array::from_fn(|tap| {
-        let (dy, dx) = ((tap / kernel) as isize - reach, (tap % kernel) as isize - reach);
+        let (dy, dx) = (
+            (tap / kernel) as isize - reach,
+            (tap % kernel) as isize - reach,
+        );
         dy * geometry.stride as isize + dx
     })
 }
@@ -145,7 +168,11 @@ fn tap_offsets<const TAPS: usize>(geometry: Geometry) -> [isize; TAPS] {
 /// # Panics
 /// When the shapes differ.
 pub fn conv2d(input: &Planes, conv: &PackedConv2d, output: &mut Planes, epilogue: Epilogue<'_>) {
-    assert_eq!(input.geometry(), output.geometry(), "input and output of a convolution");
+    assert_eq!(
+        input.geometry(),
+        output.geometry(),
+        "input and output of a convolution"
+    );
     assert_eq!(input.channels(), conv.in_channels, "input channels");
     assert_eq!(output.channels(), conv.out_channels, "output channels");
     if let Epilogue::WherePositive(gate) = epilogue {
@@ -177,9 +204,22 @@ pub fn conv2d_backward_weight(
     weight_gradient: &mut [f32],
     bias_gradient: &mut [f32],
 ) {
-    assert_eq!(input.geometry(), output_gradient.geometry(), "input and output gradient");
-    check_weight(weight_gradient.len(), input.channels(), output_gradient.channels(), kernel);
-    assert_eq!(bias_gradient.len(), output_gradient.channels(), "bias gradients");
+    assert_eq!(
+        input.geometry(),
+        output_gradient.geometry(),
+        "input and output gradient"
+    );
+    check_weight(
+        weight_gradient.len(),
+        input.channels(),
+        output_gradient.channels(),
+        kernel,
+    );
+    assert_eq!(
+        bias_gradient.len(),
+        output_gradient.channels(),
+        "bias gradients"
+    );
     match isa.0 {
         Level::Reference => reference::conv2d_backward_weight(
             input,

@@ -6,7 +6,10 @@ use crate::{BORDER_PX, Planes};
 /// The pixel at (y, x), which may lie up to `BORDER_PX` outside.
 fn pixel(planes: &Planes, channel: usize, y: isize, x: isize) -> f32 {
     let g = planes.geometry();
-    debug_assert!(x >= -(BORDER_PX as isize) && y >= -(BORDER_PX as isize), "({y}, {x})");
+    debug_assert!(
+        x >= -(BORDER_PX as isize) && y >= -(BORDER_PX as isize),
+        "({y}, {x})"
+    );
     let index = (channel * g.plane_len + g.origin) as isize + y * g.stride as isize + x;
     planes.as_slice()[index as usize]
 }

@@ -26,7 +26,12 @@ mod avx2 {
     use crate::simd::Avx2;
 
     #[target_feature(enable = "avx2,fma")]
-    pub(super) fn conv2d(input: &Planes, conv: &PackedConv2d, output: &mut Planes, e: Epilogue<'_>) {
+    pub(super) fn conv2d(
+        input: &Planes,
+        conv: &PackedConv2d,
+        output: &mut Planes,
+        e: Epilogue<'_>,
+    ) {
         // SAFETY: this function is compiled with the features of `Avx2`.
         unsafe { super::conv2d::<Avx2>(input, conv, output, e) }
     }
@@ -123,7 +128,10 @@ unsafe fn conv2d_taps<S: Simd, const TAPS: usize>(
     };
     let target = output.as_mut_slice()[g.origin..].as_mut_ptr();
     let group_px = TILE_VECTORS * S::LANES;
-    assert!(group_px <= OVERSHOOT, "{group_px} pixels written, {OVERSHOOT} allowed");
+    assert!(
+        group_px <= OVERSHOOT,
+        "{group_px} pixels written, {OVERSHOOT} allowed"
+    );
     let weights_per_channel = conv.in_channels * TAPS;
     for pixel in (0..g.run_len()).step_by(group_px) {
         for first in (0..conv.out_channels).step_by(TILE_CHANNELS) {
@@ -136,9 +144,10 @@ unsafe fn conv2d_taps<S: Simd, const TAPS: usize>(
                 let bias = conv.bias.as_ptr().add(first);
                 let to = target.add(first * g.plane_len + pixel);
                 let gate = match epilogue {
-                    Epilogue::WherePositive(gate) => {
-                        gate.as_slice().as_ptr().add(g.origin + first * g.plane_len + pixel)
-                    }
+                    Epilogue::WherePositive(gate) => gate
+                        .as_slice()
+                        .as_ptr()
+                        .add(g.origin + first * g.plane_len + pixel),
                     _ => std::ptr::null(),
                 };
                 match (conv.out_channels - first).min(TILE_CHANNELS) {
@@ -204,9 +213,7 @@ impl<const TAPS: usize> Source<TAPS> {
                         Epilogue::Store => sum,
                         Epilogue::Relu => S::relu(sum),
                         Epilogue::Accumulate => S::add(S::load(to.add(at)), sum),
-                        Epilogue::WherePositive(_) => {
-                            S::where_positive(S::load(gate.add(at)), sum)
-                        }
+                        Epilogue::WherePositive(_) => S::where_positive(S::load(gate.add(at)), sum),
                     };
                     S::store(to.add(at), value);
                 }
@@ -292,13 +299,28 @@ unsafe fn gradient_rows<S: Simd, const N: usize>(
             let sums = &mut weight_gradient[first..];
             match *tile {
                 [a] => gradient_tile::<S, N, 1>(
-                    rows, plane_len, [a].map(|c| c.add(chunk)), len, columns.len(), sums,
+                    rows,
+                    plane_len,
+                    [a].map(|c| c.add(chunk)),
+                    len,
+                    columns.len(),
+                    sums,
                 ),
                 [a, b] => gradient_tile::<S, N, 2>(
-                    rows, plane_len, [a, b].map(|c| c.add(chunk)), len, columns.len(), sums,
+                    rows,
+                    plane_len,
+                    [a, b].map(|c| c.add(chunk)),
+                    len,
+                    columns.len(),
+                    sums,
                 ),
                 [a, b, c] => gradient_tile::<S, N, 3>(
-                    rows, plane_len, [a, b, c].map(|c| c.add(chunk)), len, columns.len(), sums,
+                    rows,
+                    plane_len,
+                    [a, b, c].map(|c| c.add(chunk)),
+                    len,
+                    columns.len(),
+                    sums,
                 ),
                 _ => unreachable!("a tile of {} columns", tile.len()),
             }

@@ -3,7 +3,12 @@ use proptest::prelude::*;
 
 fn every_colour_and_depth() -> Vec<Picture> {
     let mut out = Vec::new();
-    for colour in [Colour::Grey, Colour::GreyAlpha, Colour::Rgb, Colour::RgbAlpha] {
+    for colour in [
+        Colour::Grey,
+        Colour::GreyAlpha,
+        Colour::Rgb,
+        Colour::RgbAlpha,
+    ] {
         let len = 5 * 3 * colour.channels();
         let raw: Vec<u16> = (0..len).map(|i| (i * 7919 % 65_536) as u16).collect();
         let u8s = raw.iter().map(|&v| v as u8).collect();
@@ -37,7 +42,10 @@ fn alpha_is_the_last_channel() {
     let rgba = Samples::U8(vec![1, 2, 3, 4, 5, 6, 7, 8]);
     let (colour, alpha) = Picture::new(2, 1, Colour::RgbAlpha, rgba).split_alpha();
     assert_eq!(colour.samples, Samples::U8(vec![1, 2, 3, 5, 6, 7]));
-    assert_eq!(alpha.map(|alpha| alpha.samples), Some(Samples::U8(vec![4, 8])));
+    assert_eq!(
+        alpha.map(|alpha| alpha.samples),
+        Some(Samples::U8(vec![4, 8]))
+    );
 }
 
 #[test]
@@ -61,7 +69,10 @@ fn grey_is_the_rounded_mean() {
     assert_eq!(grey.samples, Samples::U8(vec![0, 1, 255, 255]));
     let rgba = Samples::U16(vec![65_535, 65_535, 65_534, 9]);
     let grey = Picture::new(1, 1, Colour::RgbAlpha, rgba).rgb_to_grey();
-    assert_eq!((grey.colour, grey.samples), (Colour::GreyAlpha, Samples::U16(vec![65_535, 9])));
+    assert_eq!(
+        (grey.colour, grey.samples),
+        (Colour::GreyAlpha, Samples::U16(vec![65_535, 9]))
+    );
 }
 
 #[test]

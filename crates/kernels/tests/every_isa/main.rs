@@ -1,0 +1,285 @@
+//! Every kernel on every instruction set of this processor against loops in f64, at sizes below,
+//! at and above each register tile.
+
+#![allow(
+    clippy::print_stdout,
+    reason = "the log of a run names the instruction sets checked"
+)]
+
+use wdsr_kernels::{
+    Epilogue, Isa, PackedConv2d, Planes, conv2d, conv2d_backward_weight, pixel_shuffle,
+    pixel_unshuffle,
+};
+
+/// Rounding of a sum of K products of numbers up to 1: each of K additions may round by half a
+/// unit in the last place of a partial sum, which stays below K.
+fn tolerance(terms: usize) -> f64 {
+    terms as f64 * f64::from(f32::EPSILON)
+}
+
+/// Deterministic values in -1..1.
+fn values(count: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(2_654_435_761) | 1;
+    (0..count)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            state as f32 / u32::MAX as f32 * 2.0 - 1.0
+        })
+        .collect()
+}
+
+fn planes(channels: usize, width: usize, height: usize, seed: u32) -> Planes {
+    let mut planes = Planes::zeros(channels, width, height);
+    planes.copy_from_chw(&values(channels * width * height, seed));
+    planes
+}
+
+struct Case {
+    inputs: usize,
+    outputs: usize,
+    kernel: usize,
+    width: usize,
+    height: usize,
+}
+
+fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for kernel in [1, 3, 5] {
+        for (inputs, outputs) in [(1, 1), (3, 5), (2, 4), (5, 6), (7, 11), (4, 8), (25, 32)] {
+            for (width, height) in [
+                (1, 1),
+                (1, 7),
+                (7, 1),
+                (8, 3),
+                (15, 2),
+                (16, 4),
+                (17, 5),
+                (48, 19),
+            ] {
+                cases.push(Case {
+                    inputs,
+                    outputs,
+                    kernel,
+                    width,
+                    height,
+                });
+            }
+        }
+    }
+    cases
+}
+
+/// The pixel at (y, x), zero outside.
+fn pixel(planes: &Planes, channel: usize, y: isize, x: isize) -> f64 {
+    let inside = (0..planes.height_px() as isize).contains(&y)
+        && (0..planes.width_px() as isize).contains(&x);
+    if inside {
+        f64::from(planes.row(channel, y as usize)[x as usize])
+    } else {
+        0.0
+    }
+}
+
+fn expected_conv(
+    case: &Case,
+    input: &Planes,
+    weight: &[f32],
+    bias: &[f32],
+    o: usize,
+    y: usize,
+    x: usize,
+) -> f64 {
+    let (k, reach) = (case.kernel, (case.kernel / 2) as isize);
+    let mut sum = f64::from(bias[o]);
+    for i in 0..case.inputs {
+        for ky in 0..k {
+            for kx in 0..k {
+                let (py, px) = (
+                    y as isize + ky as isize - reach,
+                    x as isize + kx as isize - reach,
+                );
+                sum += f64::from(weight[((o * case.inputs + i) * k + ky) * k + kx])
+                    * pixel(input, i, py, px);
+            }
+        }
+    }
+    sum
+}
+
+/// The border of planes must be zero after every kernel: the next one reads it.
+fn border_is_zero(planes: &Planes) -> bool {
+    let total: usize = planes.as_slice().iter().filter(|v| **v != 0.0).count();
+    let inside: usize = (0..planes.channels())
+        .map(|c| {
+            (0..planes.height_px())
+                .map(|y| planes.row(c, y).iter().filter(|v| **v != 0.0).count())
+                .sum::<usize>()
+        })
+        .sum();
+    total == inside
+}
+
+fn close(what: &str, case: &Case, found: f32, expected: f64, terms: usize) {
+    let error = (f64::from(found) - expected).abs();
+    assert!(
+        error <= tolerance(terms),
+        "{what} {} -> {} {}x{} on {} x {}: {found}, expected {expected}",
+        case.inputs,
+        case.outputs,
+        case.kernel,
+        case.kernel,
+        case.width,
+        case.height
+    );
+}
+
+fn forward_and_backward(isa: Isa) {
+    for case in cases() {
+        let taps = case.kernel * case.kernel;
+        let weight = values(case.outputs * case.inputs * taps, 1);
+        let bias = values(case.outputs, 2);
+        let input = planes(case.inputs, case.width, case.height, 3);
+        let gate = planes(case.outputs, case.width, case.height, 4);
+        let before = planes(case.outputs, case.width, case.height, 5);
+        let conv =
+            PackedConv2d::forward(isa, &weight, &bias, case.inputs, case.outputs, case.kernel);
+        let terms = case.inputs * taps + 2;
+        for (name, epilogue) in [
+            ("store", Epilogue::Store),
+            ("relu", Epilogue::Relu),
+            ("accumulate", Epilogue::Accumulate),
+            ("where positive", Epilogue::WherePositive(&gate)),
+        ] {
+            let mut output = before.clone();
+            conv2d(&input, &conv, &mut output, epilogue);
+            assert!(border_is_zero(&output), "{name}: border on {isa}");
+            for o in 0..case.outputs {
+                for y in 0..case.height {
+                    for x in 0..case.width {
+                        let sum = expected_conv(&case, &input, &weight, &bias, o, y, x);
+                        let expected = match epilogue {
+                            Epilogue::Store => sum,
+                            Epilogue::Relu => sum.max(0.0),
+                            Epilogue::Accumulate => sum + f64::from(before.row(o, y)[x]),
+                            Epilogue::WherePositive(_) if gate.row(o, y)[x] > 0.0 => sum,
+                            Epilogue::WherePositive(_) => 0.0,
+                        };
+                        close(name, &case, output.row(o, y)[x], expected, terms);
+                    }
+                }
+            }
+        }
+
+        // <conv(x), g> = <x, backward(g)> without bias, and the weight gradient by its sum.
+        let gradient = planes(case.outputs, case.width, case.height, 6);
+        let backward = PackedConv2d::backward(isa, &weight, case.inputs, case.outputs, case.kernel);
+        let mut by_input = Planes::zeros(case.inputs, case.width, case.height);
+        conv2d(&gradient, &backward, &mut by_input, Epilogue::Store);
+        let reach = (case.kernel / 2) as isize;
+        for i in 0..case.inputs {
+            for y in 0..case.height {
+                for x in 0..case.width {
+                    let mut expected = 0.0;
+                    for o in 0..case.outputs {
+                        for tap in 0..taps {
+                            let (ky, kx) =
+                                ((tap / case.kernel) as isize, (tap % case.kernel) as isize);
+                            let at = (y as isize - (ky - reach), x as isize - (kx - reach));
+                            expected += f64::from(weight[(o * case.inputs + i) * taps + tap])
+                                * pixel(&gradient, o, at.0, at.1);
+                        }
+                    }
+                    let terms = case.outputs * taps + 1;
+                    close(
+                        "backward by input",
+                        &case,
+                        by_input.row(i, y)[x],
+                        expected,
+                        terms,
+                    );
+                }
+            }
+        }
+
+        let start = 0.5;
+        let mut by_weight = vec![start; weight.len()];
+        let mut by_bias = vec![start; case.outputs];
+        conv2d_backward_weight(
+            isa,
+            &input,
+            &gradient,
+            case.kernel,
+            &mut by_weight,
+            &mut by_bias,
+        );
+        let pixels = case.width * case.height;
+        for o in 0..case.outputs {
+            let sum: f64 = gradient.to_chw()[o * pixels..(o + 1) * pixels]
+                .iter()
+                .map(|v| f64::from(*v))
+                .sum();
+            close(
+                "backward by bias",
+                &case,
+                by_bias[o],
+                f64::from(start) + sum,
+                pixels + 1,
+            );
+            for i in 0..case.inputs {
+                for tap in 0..taps {
+                    let (ky, kx) = ((tap / case.kernel) as isize, (tap % case.kernel) as isize);
+                    let mut expected = f64::from(start);
+                    for y in 0..case.height as isize {
+                        for x in 0..case.width as isize {
+                            expected += pixel(&gradient, o, y, x)
+                                * pixel(&input, i, y + ky - reach, x + kx - reach);
+                        }
+                    }
+                    let found = by_weight[(o * case.inputs + i) * taps + tap];
+                    close("backward by weight", &case, found, expected, pixels + 1);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn convolution_and_gradients_equal_the_definition() {
+    let available = Isa::available();
+    for isa in &available {
+        forward_and_backward(*isa);
+    }
+    println!("isa checked: {available:?}");
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn every_instruction_set_of_this_processor_is_checked() {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let names: Vec<&str> = Isa::available().into_iter().map(Isa::name).collect();
+    if text.contains(" avx2 ") && text.contains(" fma ") {
+        assert!(
+            names.contains(&"avx2"),
+            "the processor has avx2, checked were {names:?}"
+        );
+    }
+    assert!(names.contains(&"reference"), "{names:?}");
+}
+
+#[test]
+fn unshuffle_undoes_shuffle() {
+    for scale in [1, 2, 3, 4, 8] {
+        let input = planes(3 * scale * scale, 5, 4, 7);
+        let mut large = Planes::zeros(3, 5 * scale, 4 * scale);
+        pixel_shuffle(&input, scale, &mut large);
+        let mut back = Planes::zeros(3 * scale * scale, 5, 4);
+        pixel_unshuffle(&large, scale, &mut back);
+        assert_eq!(back.to_chw(), input.to_chw(), "scale {scale}");
+        // PyTorch's order: channel 1, dy = 1, dx = 0 of a shuffle by 2.
+        if scale == 2 {
+            assert_eq!(large.row(1, 2 * 3 + 1)[2 * 4], input.row(4 + 2, 3)[4]);
+        }
+    }
+}

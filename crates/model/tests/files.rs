@@ -1,0 +1,122 @@
+//! Model files: what is written is read back; whatever is wrong is refused with a reason.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use wdsr_model::{ConvWeights, Model, Network, NetworkConfig};
+
+fn model() -> Model {
+    let config = NetworkConfig::wdsr_b(4, 1, 2);
+    let convs = Network::new(&config)
+        .convs
+        .iter()
+        .map(|conv| ConvWeights {
+            weight: vec![0.25; conv.weights()],
+            bias: vec![-0.5; conv.out_channels],
+        })
+        .collect();
+    Model::new(
+        &config,
+        convs,
+        BTreeMap::from([("trained".to_owned(), "never".to_owned())]),
+    )
+}
+
+fn refusal(bytes: &[u8]) -> String {
+    match Model::from_bytes(bytes, Path::new("some.safetensors")) {
+        Ok(_) => panic!("accepted"),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// The file with a piece of its header replaced by another of the same length.
+fn patched(from: &str, to: &str) -> Vec<u8> {
+    assert_eq!(from.len(), to.len(), "the header's length stays");
+    let mut bytes = model().to_bytes();
+    let at = bytes
+        .windows(from.len())
+        .position(|w| w == from.as_bytes())
+        .expect("in the header");
+    bytes[at..at + from.len()].copy_from_slice(to.as_bytes());
+    bytes
+}
+
+#[test]
+fn a_saved_model_is_read_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("model.safetensors");
+    model().save(&path).expect("written");
+    let read = Model::load(&path).expect("read");
+    assert_eq!(read.config(), model().config());
+    assert_eq!(read.convs(), model().convs());
+    assert_eq!(read.notes(), model().notes());
+    assert_eq!(
+        std::fs::read_dir(folder.path()).expect("a folder").count(),
+        1,
+        "files left"
+    );
+}
+
+#[test]
+fn every_truncation_is_refused() {
+    let bytes = model().to_bytes();
+    for len in 0..bytes.len() {
+        let message = refusal(&bytes[..len]);
+        assert!(
+            message.starts_with("some.safetensors: not a complete safetensors file"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn wrong_files_are_refused_with_the_reason() {
+    for (from, to, reason) in [
+        (
+            r#""version":"1""#,
+            r#""version":"7""#,
+            "version 7, this program reads version 1",
+        ),
+        (
+            r#""format":"wdsr""#,
+            r#""format":"abcd""#,
+            "expected format `wdsr`, found `abcd`",
+        ),
+        (
+            r#"\"scale\":2"#,
+            r#"\"scale\":5"#,
+            "scale is 5, expected 1, 2, 3, 4 or 8",
+        ),
+        (r#"\"features\":4"#, r#"\"features\":3"#, "shape"),
+        (r#"\"blocks\":1"#, r#"\"blocks\":2"#, "tensors, found"),
+        (
+            r#"\"blocks\":1"#,
+            r#"\"blokcs\":1"#,
+            "unknown field `blokcs`",
+        ),
+        (
+            r#""head.0.bias""#,
+            r#""haed.0.bias""#,
+            "tensor `head.0.bias` is missing",
+        ),
+    ] {
+        let message = refusal(&patched(from, to));
+        assert!(message.contains(reason), "{to}: {message}");
+    }
+}
+
+#[test]
+fn weights_that_are_not_finite_are_refused() {
+    let mut bytes = model().to_bytes();
+    let end = bytes.len();
+    bytes[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    let message = refusal(&bytes);
+    assert!(message.contains("holds NaN at index"), "{message}");
+}
+
+#[test]
+fn the_embedded_model_is_whole() {
+    let model = Model::embedded();
+    assert_eq!(model.config().label(), "wdsr-b 32/8 x2");
+    assert_eq!(model.network().parameters(), 152_420);
+}

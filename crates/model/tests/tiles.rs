@@ -1,0 +1,120 @@
+//! The tiled picture equals the untiled one, whatever the tile, the threads and the symmetry.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use wdsr_kernels::Isa;
+use wdsr_model::{ConvWeights, Model, Network, NetworkConfig, Upscaler};
+
+/// A network with weights that let every pixel within the receptive radius count.
+fn model(config: &NetworkConfig) -> Model {
+    let network = Network::new(config);
+    let mut state = 1_u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 24) as f32 - 0.5
+    };
+    let convs = network
+        .convs
+        .iter()
+        .map(|conv| {
+            let size = 2.5 / (conv.weights() as f32 / conv.out_channels as f32).sqrt();
+            ConvWeights {
+                weight: (0..conv.weights()).map(|_| next() * size).collect(),
+                bias: (0..conv.out_channels).map(|_| next() * 0.1).collect(),
+            }
+        })
+        .collect();
+    Model::new(config, convs, BTreeMap::new())
+}
+
+fn picture(width: usize, height: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed | 1;
+    (0..width * height * 3)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            state as f32 / u32::MAX as f32
+        })
+        .collect()
+}
+
+fn configs() -> Vec<NetworkConfig> {
+    vec![
+        NetworkConfig::wdsr_b(8, 2, 2),
+        NetworkConfig::wdsr_a(4, 1, 3),
+        NetworkConfig::edsr(4, 1, 4),
+        NetworkConfig::wdsr_b(5, 1, 1),
+    ]
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|v| v.to_bits()).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn tiled_equals_untiled(
+        which in 0_usize..4,
+        width in 1_usize..40,
+        height in 1_usize..40,
+        tile in 1_usize..45,
+        threads in 1_usize..4,
+        self_ensemble: bool,
+        seed: u32,
+    ) {
+        let model = model(&configs()[which]);
+        let pixels = picture(width, height, seed);
+        for isa in Isa::available() {
+            let run = |tile: Option<usize>, threads: usize| {
+                let upscaler =
+                    Upscaler::with_isa(&model, isa).tile_px(tile).self_ensemble(self_ensemble);
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+                pool.expect("threads").install(|| upscaler.upscale(&pixels, width, height))
+            };
+            let whole = run(None, 1);
+            prop_assert_eq!(bits(&run(Some(tile), threads)), bits(&whole), "{} on {}", which, isa);
+        }
+    }
+}
+
+/// With a halo one pixel short the tiles would show: the radius is not larger than it must be.
+#[test]
+fn the_receptive_radius_is_reached() {
+    for config in configs() {
+        let model = model(&config);
+        let radius = model.network().receptive_radius_px();
+        let side = 2 * radius + 3;
+        let mut pixels = vec![0.5; side * side * 3];
+        let upscaler = Upscaler::with_isa(&model, Isa::REFERENCE);
+        let before: Vec<f32> = upscaler.upscale(&pixels, side, side);
+        pixels[0] = 1.0;
+        let after: Vec<f32> = upscaler.upscale(&pixels, side, side);
+        let scale = config.scale;
+        let reached = before
+            .iter()
+            .zip(&after)
+            .enumerate()
+            .filter(|(_, (a, b))| a.to_bits() != b.to_bits())
+            .map(|(at, _)| at / 3 % (side * scale) / scale)
+            .max();
+        assert_eq!(reached, Some(radius), "{}", config.label());
+    }
+}
+
+#[test]
+fn integers_are_the_rounded_floats() {
+    let model = model(&NetworkConfig::wdsr_b(8, 2, 2));
+    let upscaler = Upscaler::with_isa(&model, Isa::REFERENCE);
+    let bytes: Vec<u8> = picture(9, 7, 3).iter().map(|v| (v * 255.0) as u8).collect();
+    let floats: Vec<f32> = bytes.iter().map(|v| f32::from(*v) / 255.0).collect();
+    let large: Vec<f32> = upscaler.upscale(&floats, 9, 7);
+    let expected: Vec<u8> = large
+        .iter()
+        .map(|v| (v * 255.0).clamp(0.0, 255.0).round() as u8)
+        .collect();
+    assert_eq!(upscaler.upscale(&bytes, 9, 7), expected);
+}
