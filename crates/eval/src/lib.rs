@@ -14,4 +14,4 @@ pub use metrics::{Channel, psnr_db, ssim};
 pub use pairs::{Pair, PicturePair, Track, find_pairs};
 pub use protocol::Protocol;
 pub use report::{MeanScore, PictureScore, Report};
-pub use score::{score_pair, score_set};
+pub use score::{bicubic, score_pair, score_set};

@@ -10,6 +10,9 @@ pub enum Channel {
     /// Luma, Y = (65.481 R + 128.553 G + 24.966 B) / 255 + 16, not rounded (ITU-R BT.601, as
     /// MATLAB's `rgb2ycbcr`).
     Y,
+    /// The first channel as it is: pictures stored as grey, whose samples are luminance already
+    /// (as MATLAB's evaluation scripts take them).
+    Grey,
 }
 
 /// Pictures of one size without a border, as planes of `f64` in 0..255.
@@ -36,6 +39,7 @@ fn planes(
         })
     };
     let planes = match channel {
+        Channel::Grey => vec![pixels().map(|p| f64::from(p[0])).collect()],
         Channel::Rgb => (0..3)
             .map(|c| pixels().map(|p| f64::from(p[c])).collect())
             .collect(),

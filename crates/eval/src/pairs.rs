@@ -81,6 +81,8 @@ pub struct PicturePair {
     pub low_height_px: usize,
     /// Between them.
     pub scale: usize,
+    /// Whether the high-resolution picture is stored as grey.
+    pub grey: bool,
 }
 
 /// Finds the pairs of a folder, sorted by name.
@@ -241,6 +243,7 @@ impl Pair {
         }
         let row = picture.width_px * 3;
         let keep = low_width_px * scale * 3;
+        let grey = picture.colour.is_grey();
         let mut high = picture.to_rgb8();
         if keep != row {
             high = high
@@ -277,6 +280,7 @@ impl Pair {
             low_width_px,
             low_height_px,
             scale,
+            grey,
         })
     }
 }

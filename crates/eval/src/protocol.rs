@@ -20,10 +20,11 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// What it compares.
-    pub fn channel(self) -> Channel {
+    /// What it compares of a picture, which may be stored as grey.
+    pub fn channel(self, grey: bool) -> Channel {
         match self {
             Self::Div2k | Self::Ntire => Channel::Rgb,
+            Self::Benchmark if grey => Channel::Grey,
             Self::Benchmark => Channel::Y,
         }
     }
@@ -38,9 +39,9 @@ impl Protocol {
 
     /// Its definition in words.
     pub fn describe(self, scale: usize) -> String {
-        let channel = match self.channel() {
-            Channel::Rgb => "RGB",
-            Channel::Y => "Y",
+        let channel = match self {
+            Self::Div2k | Self::Ntire => "RGB",
+            Self::Benchmark => "Y",
         };
         format!(
             "{self}: {channel}, 8 bit, {} px cut off each side",

@@ -1,7 +1,7 @@
 //! Scoring of a model's pictures against the originals, bicubic interpolation beside it.
 
 use wdsr_model::Upscaler;
-use wdsr_picture::imresize::imresize_u8;
+use wdsr_picture::imresize::{Rounding, imresize_u8_rounded};
 
 use crate::error::Error;
 use crate::metrics::{psnr_db, ssim};
@@ -64,9 +64,9 @@ pub fn score_pair(
     );
     let (low_w, low_h) = (pair.low_width_px, pair.low_height_px);
     let made = upscaler.upscale(&pair.low, low_w, low_h);
-    let bicubic = imresize_u8(&pair.low, low_w, low_h, 3, pair.scale as f64).pixels;
+    let bicubic = bicubic(pair);
     let (w, h) = pair.high_size_px();
-    let (channel, shave_px) = (protocol.channel(), protocol.shave_px(pair.scale));
+    let (channel, shave_px) = (protocol.channel(pair.grey), protocol.shave_px(pair.scale));
     PictureScore {
         name: name.to_owned(),
         psnr_db: psnr_db(&made, &pair.high, w, h, channel, shave_px),
@@ -84,4 +84,10 @@ impl PicturePair {
             self.low_height_px * self.scale,
         )
     }
+}
+
+/// The baseline: MATLAB's `imresize` of the low-resolution picture, rounded to 8 bit once.
+pub fn bicubic(pair: &PicturePair) -> Vec<u8> {
+    let (w, h, scale) = (pair.low_width_px, pair.low_height_px, pair.scale as f64);
+    imresize_u8_rounded(&pair.low, w, h, 3, scale, Rounding::None).pixels
 }
