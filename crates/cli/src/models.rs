@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
 use wdsr_model::Model;
+
+use crate::WrongUsage;
 
 /// The model in the given file, or the one built in, checked for the scale asked for.
 pub(crate) fn load(path: Option<&Path>, scale: Option<usize>) -> anyhow::Result<(String, Model)> {
@@ -13,7 +14,10 @@ pub(crate) fn load(path: Option<&Path>, scale: Option<usize>) -> anyhow::Result<
     };
     let found = model.config().scale;
     if let Some(asked) = scale.filter(|asked| *asked != found) {
-        bail!("-s {asked}: model {name} enlarges {found} times; give a model of that scale by -m");
+        return Err(WrongUsage(format!(
+            "-s {asked}: model {name} enlarges {found} times; give a model of that scale by -m"
+        ))
+        .into());
     }
     Ok((name, model))
 }

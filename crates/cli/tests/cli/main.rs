@@ -1,0 +1,35 @@
+//! The program as a user runs it.
+
+mod eval;
+mod train;
+mod upscale;
+
+use std::path::Path;
+
+use assert_cmd::Command;
+use wdsr_picture::{Colour, Format, Picture, Samples, encode};
+
+fn wdsr() -> Command {
+    Command::cargo_bin("wdsr").expect("the program is built")
+}
+
+/// A smooth picture with some texture.
+fn picture(width: usize, height: usize, colour: Colour) -> Picture {
+    let channels = colour.channels();
+    let sample = |i: usize| {
+        let (pixel, channel) = (i / channels, i % channels);
+        let (x, y) = (pixel % width, pixel / width);
+        (((x * 5 + y * 3 + channel * 40) % 200) + (x * y) % 17) as u8
+    };
+    let samples = (0..width * height * channels).map(sample).collect();
+    Picture::new(width, height, colour, Samples::U8(samples))
+}
+
+fn write(path: &Path, picture: &Picture) {
+    encode(
+        picture,
+        path,
+        Format::from_extension(path).expect("a suffix"),
+    )
+    .expect("written");
+}
