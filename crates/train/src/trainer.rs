@@ -92,9 +92,7 @@ impl Trainer {
         let checkpoint = folder.join(CHECKPOINT);
         let metrics = folder.join(METRICS);
         let state = if resume {
-            let state = State::load(&checkpoint, &recipe, &network, &layout)?;
-            forget_after(&metrics, state.updates)?;
-            state
+            State::load(&checkpoint, &recipe, &network, &layout)?
         } else {
             if checkpoint.exists() {
                 let reason = "a training stands here; go on with it by --resume, or give --out \
@@ -106,6 +104,7 @@ impl Trainer {
             }
             State::initial(&network, &layout, recipe.training.seed)
         };
+        forget_after(&metrics, state.updates)?;
         let text = serde_json::to_string_pretty(&recipe)
             .unwrap_or_else(|e| unreachable!("a recipe is plain JSON: {e}"));
         wdsr_picture::write_atomically(&folder.join("recipe.json"), text.as_bytes())?;
