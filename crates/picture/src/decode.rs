@@ -239,11 +239,6 @@ fn decode_with(
             allowed,
         });
     }
-    let mut decoder_limits = image::Limits::no_limits();
-    // Decoders with a buffer of their own (TIFF) hold the pixels twice.
-    decoder_limits.max_alloc = Some(pixels * 2 * MAX_PIXEL_BYTES + MAX_METADATA_BYTES);
-    decoder.set_limits(decoder_limits).map_err(failed)?;
-
     let orientation = decoder.orientation().map_err(failed)?;
     let icc_profile = decoder.icc_profile().map_err(failed)?;
     let mut exif = decoder.exif_metadata().map_err(failed)?;
@@ -251,6 +246,11 @@ fn decode_with(
         // The pixels are made upright below; the entry must not turn them a second time.
         let _ = Orientation::remove_from_exif_chunk(exif);
     }
+    // After the metadata: once its limits are set, the TIFF decoder finds no profile any more.
+    let mut decoder_limits = image::Limits::no_limits();
+    // Decoders with a buffer of their own (TIFF) hold the pixels twice.
+    decoder_limits.max_alloc = Some(pixels * 2 * MAX_PIXEL_BYTES + MAX_METADATA_BYTES);
+    decoder.set_limits(decoder_limits).map_err(failed)?;
     let mut pixels = DynamicImage::from_decoder(decoder).map_err(failed)?;
     pixels.apply_orientation(orientation);
 
