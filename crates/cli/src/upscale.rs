@@ -45,6 +45,10 @@ struct Job {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    on_threads(arguments.model.threads, || enlarge_all(arguments))?
+}
+
+fn enlarge_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let (_, upscaler) = arguments.model.upscaler()?;
     let mut failures = 0;
     let mut fail = |error: anyhow::Error| {
@@ -81,9 +85,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                     other.display()
                 );
             }
-            on_threads(arguments.model.threads, || {
-                enlarge_file(&job, &upscaler, arguments.quiet)
-            })?
+            enlarge_file(&job, &upscaler, arguments.quiet)
         });
         if let Err(error) = result {
             fail(error);

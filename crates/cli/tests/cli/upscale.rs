@@ -135,6 +135,36 @@ impl<P: predicates::Predicate<str> + Send + Sync + 'static> Both for P {
 }
 
 #[test]
+fn the_environment_chooses_a_slower_instruction_set_only() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    write(&path("in.png"), &picture(20, 16, Colour::Rgb));
+    let run = |isa: &str, output: &Path| {
+        let mut command = wdsr();
+        command
+            .env("WDSR_ISA", isa)
+            .arg("upscale")
+            .arg(path("in.png"))
+            .arg("-o")
+            .arg(output);
+        command.assert()
+    };
+    run("reference", &path("a.png")).success();
+    run("avx2", &path("b.png")).success();
+    let (a, b) = (
+        read(&path("a.png")).to_rgb8(),
+        read(&path("b.png")).to_rgb8(),
+    );
+    assert!(
+        a.iter().zip(&b).all(|(a, b)| a.abs_diff(*b) <= 1),
+        "more than 1 level apart"
+    );
+    run("avx9", &path("c.png"))
+        .code(1)
+        .stderr(contains("WDSR_ISA is `avx9`"));
+}
+
+#[test]
 fn self_ensemble_differs_a_little() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);
