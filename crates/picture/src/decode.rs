@@ -5,7 +5,7 @@
 //! refused, and each failure names the file.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Cursor, Read, Seek};
+use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use image::codecs::{bmp, jpeg, png, tiff, webp};
@@ -155,6 +155,9 @@ fn decode_stream<'a>(
     limits: &Limits,
 ) -> Result<Picture, Error> {
     let failed = |error| read_error(error, format, path);
+    if format == Format::WebP {
+        check_riff_length(&mut stream, path)?;
+    }
     if format != Format::Jpeg {
         return decode_with(decoder_of(stream, format, path)?, format, path, limits);
     }
@@ -175,6 +178,32 @@ fn decode_stream<'a>(
         });
     }
     decode_with(Box::new(decoder), format, path, limits)
+}
+
+/// Refuses a WebP file that is shorter than its header says: the decoder would call the missing
+/// part a corrupt bitstream. The stream is left at its start.
+///
+/// Source: RFC 9649, section 2.4: bytes 4 to 7 are the length of the file less 8.
+fn check_riff_length(stream: &mut (impl BufRead + Seek), path: &Path) -> Result<(), Error> {
+    let mut measure = || {
+        let mut header = [0; 8];
+        stream.read_exact(&mut header)?;
+        let length = stream.seek(SeekFrom::End(0))?;
+        stream.rewind()?;
+        let [.., a, b, c, d] = header;
+        Ok((u64::from(u32::from_le_bytes([a, b, c, d])) + 8, length))
+    };
+    let (expected, found) =
+        measure().map_err(|error| read_error(ImageError::IoError(error), Format::WebP, path))?;
+    if found < expected {
+        let reason = format!("{found} of {expected} bytes");
+        return Err(Error::Truncated {
+            path: path.to_owned(),
+            format: Format::WebP,
+            reason,
+        });
+    }
+    Ok(())
 }
 
 /// The decoder of a format, its header read.
@@ -246,7 +275,7 @@ fn decode_with(
         // The pixels are made upright below; the entry must not turn them a second time.
         let _ = Orientation::remove_from_exif_chunk(exif);
     }
-    // After the metadata: once its limits are set, the TIFF decoder finds no profile any more.
+    // After the metadata: the TIFF decoder's limits count about 32 bytes for a byte of a profile.
     let mut decoder_limits = image::Limits::no_limits();
     // Decoders with a buffer of their own (TIFF) hold the pixels twice.
     decoder_limits.max_alloc = Some(pixels * 2 * MAX_PIXEL_BYTES + MAX_METADATA_BYTES);

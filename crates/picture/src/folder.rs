@@ -47,10 +47,11 @@ pub fn pictures_in(folder: &Path, recursive: bool) -> Result<Vec<PathBuf>, Error
                 if error.depth() > 0 && path.file_name().is_some_and(hidden) {
                     continue;
                 }
-                return Err(Error::Folder {
-                    path,
-                    source: error.into(),
-                });
+                // The system's own words: walkdir's repeat the path.
+                let source = error
+                    .into_io_error()
+                    .unwrap_or_else(|| io::Error::other("a link leads back to a folder above it"));
+                return Err(Error::Folder { path, source });
             }
         }
     }

@@ -1,0 +1,232 @@
+//! Files that are no pictures, or only part of one: each gives its own error and no panic.
+
+use std::fs;
+use std::path::Path;
+
+use proptest::prelude::*;
+use wdsr_picture::{
+    Colour, Error, Format, Limits, Picture, Samples, decode, decode_bytes, dimensions, encode_bytes,
+};
+
+fn noise(width_px: usize, height_px: usize) -> Picture {
+    let mut state = 1u32;
+    let samples = (0..width_px * height_px * 3).map(|_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    });
+    Picture::new(
+        width_px,
+        height_px,
+        Colour::Rgb,
+        Samples::U8(samples.collect()),
+    )
+}
+
+fn file(format: Format) -> Vec<u8> {
+    encode_bytes(&noise(40, 30), format).expect("any format can hold it")
+}
+
+fn read(bytes: &[u8]) -> Result<Picture, Error> {
+    decode_bytes(bytes, Path::new("folder/name.png"), &Limits::default())
+}
+
+/// The message, which is one line and names the file.
+fn message(error: &Error) -> String {
+    let message = error.to_string();
+    assert!(message.contains("folder/name.png"), "{message}");
+    assert_eq!(error.path(), Path::new("folder/name.png"), "{message}");
+    assert!(
+        !message.contains('\n') && !message.ends_with('.'),
+        "{message}"
+    );
+    message
+}
+
+#[test]
+fn truncated_files_of_every_format_are_errors() {
+    for format in Format::ALL {
+        let whole = file(format);
+        assert!(read(&whole).is_ok(), "{format}");
+        // TIFF keeps its directory at the end and PNG an empty chunk, JPEG its marker.
+        let last = if format == Format::Png {
+            whole.len() - 13
+        } else {
+            whole.len() - 1
+        };
+        for cut in (1..last).step_by(17).chain([last]) {
+            let error = read(&whole[..cut]).expect_err("truncated");
+            let kind = matches!(
+                error,
+                Error::Truncated { .. } | Error::Damaged { .. } | Error::NotAPicture { .. }
+            );
+            assert!(kind, "{format} cut to {cut} of {}: {error:?}", whole.len());
+            message(&error);
+        }
+        let half = read(&whole[..whole.len() / 2]).expect_err("truncated");
+        assert!(
+            matches!(half, Error::Truncated { .. }),
+            "{format}: {half:?}"
+        );
+        assert!(message(&half).contains(&format!("is truncated: the {format} data ends")));
+    }
+}
+
+/// A PNG of a header that claims a size, and nothing more than the start of its data.
+fn png_header(width: u32, height: u32) -> Vec<u8> {
+    fn chunk(out: &mut Vec<u8>, name: &[u8; 4], data: &[u8]) {
+        out.extend((data.len() as u32).to_be_bytes());
+        let start = out.len();
+        out.extend(name);
+        out.extend(data);
+        let mut crc = !0u32;
+        for &byte in &out[start..] {
+            crc ^= u32::from(byte);
+            for _ in 0..8 {
+                crc = if crc & 1 == 1 {
+                    crc >> 1 ^ 0xedb8_8320
+                } else {
+                    crc >> 1
+                };
+            }
+        }
+        out.extend((!crc).to_be_bytes());
+    }
+    let mut png = b"\x89PNG\r\n\x1a\n".to_vec();
+    let mut header = [width.to_be_bytes(), height.to_be_bytes()].concat();
+    header.extend([8, 2, 0, 0, 0]);
+    chunk(&mut png, b"IHDR", &header);
+    chunk(&mut png, b"IDAT", &[0x78, 0x9c]);
+    png
+}
+
+#[test]
+fn a_claimed_size_above_the_limits_is_refused_from_the_header() {
+    let png = png_header(100_000, 100_000);
+    let error = read(&png).expect_err("30 GB");
+    assert!(
+        matches!(
+            error,
+            Error::TooLarge {
+                pixels: 10_000_000_000,
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+    let message = message(&error);
+    assert!(
+        message.contains("100000 x 100000 = 10000000000 pixels"),
+        "{message}"
+    );
+    assert!(message.contains("536870912 pixels"), "{message}");
+
+    let small = file(Format::Bmp);
+    let limits = |max_width_px, max_height_px, max_pixels| {
+        decode_bytes(
+            &small,
+            Path::new("x"),
+            &Limits {
+                max_width_px,
+                max_height_px,
+                max_pixels,
+            },
+        )
+    };
+    assert!(limits(40, 30, 1200).is_ok());
+    for too_small in [
+        limits(39, 30, 1200),
+        limits(40, 29, 1200),
+        limits(40, 30, 1199),
+    ] {
+        assert!(
+            matches!(too_small, Err(Error::TooLarge { .. })),
+            "{too_small:?}"
+        );
+    }
+}
+
+#[test]
+fn a_claimed_size_of_zero_is_refused() {
+    for (width, height) in [(0, 5), (5, 0)] {
+        let error = read(&png_header(width, height)).expect_err("no pixels");
+        message(&error);
+        let kind = matches!(error, Error::NoPixels { .. } | Error::Damaged { .. });
+        assert!(kind, "{error:?}");
+    }
+}
+
+#[test]
+fn what_is_no_picture_says_what_was_found() {
+    let text = read(b"hello, this is text").expect_err("text");
+    assert!(matches!(text, Error::NotAPicture { .. }), "{text:?}");
+    let message_of_text = message(&text);
+    assert!(
+        message_of_text.contains("found \"hello, this is t\""),
+        "{message_of_text}"
+    );
+    let gif = message(&read(b"GIF89a\x01\0\x01\0").expect_err("gif"));
+    assert!(
+        gif.ends_with("expected png, jpeg, webp, tiff or bmp, found gif"),
+        "{gif}"
+    );
+    let empty = read(b"").expect_err("empty");
+    assert!(message(&empty).contains("is empty (0 bytes)"));
+}
+
+#[test]
+fn paths_that_are_no_files_say_so() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let error = decode(folder.path(), &Limits::default()).expect_err("a folder");
+    assert!(
+        error
+            .to_string()
+            .contains("is a folder; expected a picture file"),
+        "{error}"
+    );
+    let missing = folder.path().join("missing.png");
+    let error = decode(&missing, &Limits::default()).expect_err("missing");
+    assert!(
+        error
+            .to_string()
+            .starts_with(&format!("cannot read {}", missing.display()))
+    );
+    let empty = folder.path().join("empty.png");
+    fs::write(&empty, "").expect("empty file");
+    for error in [
+        decode(&empty, &Limits::default()).expect_err("empty"),
+        dimensions(&empty).expect_err("empty"),
+    ] {
+        assert!(matches!(error, Error::Empty { .. }), "{error:?}");
+    }
+    #[cfg(unix)]
+    {
+        let error = decode(Path::new("/dev/zero"), &Limits::default()).expect_err("a device");
+        assert!(matches!(error, Error::NotAFile { .. }), "{error:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// Limits keep a damaged header from asking for gigabytes here.
+    #[test]
+    fn damaged_bytes_never_panic(
+        format in prop::sample::select(Format::ALL.to_vec()),
+        damage in prop::collection::vec((0..400usize, any::<u8>()), 1..8),
+        anywhere in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+    ) {
+        let mut bytes = file(format);
+        for (at, value) in damage {
+            let at = at % bytes.len();
+            bytes[at] = value;
+        }
+        for (at, value) in anywhere {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        let limits = Limits { max_pixels: 1 << 20, ..Limits::default() };
+        if let Err(error) = decode_bytes(&bytes, Path::new("folder/name.png"), &limits) {
+            message(&error);
+        }
+    }
+}

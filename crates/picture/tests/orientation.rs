@@ -1,0 +1,207 @@
+//! The eight EXIF orientations: the pixels come out upright and are not turned twice.
+
+use std::path::Path;
+
+use image::ImageEncoder;
+use image::codecs::png::PngEncoder;
+use image::codecs::webp::WebPEncoder;
+use wdsr_picture::{
+    Colour, Format, Limits, Picture, Samples, decode_bytes, dimensions, encode_bytes,
+};
+
+const WIDTH_PX: usize = 24;
+const HEIGHT_PX: usize = 16;
+
+/// A TIFF header and a directory whose one entry is the orientation, as EXIF defines it.
+fn exif(orientation: u8, big_endian: bool) -> Vec<u8> {
+    if big_endian {
+        vec![
+            b'M',
+            b'M',
+            0,
+            42,
+            0,
+            0,
+            0,
+            8,
+            0,
+            1,
+            1,
+            0x12,
+            0,
+            3,
+            0,
+            0,
+            0,
+            1,
+            0,
+            orientation,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+        ]
+    } else {
+        vec![
+            b'I',
+            b'I',
+            42,
+            0,
+            8,
+            0,
+            0,
+            0,
+            1,
+            0,
+            0x12,
+            1,
+            3,
+            0,
+            1,
+            0,
+            0,
+            0,
+            orientation,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+        ]
+    }
+}
+
+/// Where the stored pixel `(x, y)` belongs, by the EXIF standard (JEITA CP-3451, tag 0x0112):
+/// which side the stored row 0 and column 0 are. Returns the upright `(x, y)`.
+fn upright(orientation: u8, x: usize, y: usize) -> (usize, usize) {
+    let (right, bottom) = (WIDTH_PX - 1 - x, HEIGHT_PX - 1 - y);
+    match orientation {
+        1 => (x, y),          // row 0 top, column 0 left
+        2 => (right, y),      // top, right
+        3 => (right, bottom), // bottom, right
+        4 => (x, bottom),     // bottom, left
+        5 => (y, x),          // left, top
+        6 => (bottom, x),     // right, top
+        7 => (bottom, right), // right, bottom
+        8 => (y, right),      // left, bottom
+        _ => unreachable!("orientation {orientation}"),
+    }
+}
+
+/// Four flat quarters, aligned to JPEG's blocks of 8, so that JPEG keeps them nearly.
+fn stored(x: usize, y: usize) -> [u8; 3] {
+    match (x < 8, y < 8) {
+        (true, true) => [250, 10, 10],
+        (false, true) => [10, 250, 10],
+        (true, false) => [10, 10, 250],
+        (false, false) => [240, 240, 240],
+    }
+}
+
+fn stored_pixels() -> Vec<u8> {
+    let all = (0..WIDTH_PX * HEIGHT_PX).map(|i| (i % WIDTH_PX, i / WIDTH_PX));
+    all.flat_map(|(x, y)| stored(x, y)).collect()
+}
+
+fn check(bytes: &[u8], orientation: u8, tolerance: u8, what: &str) -> Picture {
+    let picture = decode_bytes(bytes, Path::new("x"), &Limits::default()).expect("a picture");
+    let size = if orientation >= 5 {
+        (HEIGHT_PX, WIDTH_PX)
+    } else {
+        (WIDTH_PX, HEIGHT_PX)
+    };
+    assert_eq!(
+        (picture.width_px, picture.height_px),
+        size,
+        "{what} {orientation}"
+    );
+    let rgb = picture.to_rgb8();
+    for (x, y) in (0..WIDTH_PX).flat_map(|x| (0..HEIGHT_PX).map(move |y| (x, y))) {
+        let (to_x, to_y) = upright(orientation, x, y);
+        let at = (to_y * size.0 + to_x) * 3;
+        for (found, expected) in rgb[at..at + 3].iter().zip(stored(x, y)) {
+            assert!(
+                found.abs_diff(expected) <= tolerance,
+                "{what} {orientation}: stored ({x}, {y}) at ({to_x}, {to_y}) is {found}, not {expected}"
+            );
+        }
+    }
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let path = folder.path().join("x");
+    std::fs::write(&path, bytes).expect("written");
+    assert_eq!(
+        dimensions(&path).expect("header"),
+        size,
+        "{what} {orientation}"
+    );
+    picture
+}
+
+#[test]
+fn every_orientation_is_applied_once() {
+    let pixels = stored_pixels();
+    for orientation in 1..=8 {
+        for big_endian in [false, true] {
+            let exif = exif(orientation, big_endian);
+            let mut plain = Picture::new(
+                WIDTH_PX,
+                HEIGHT_PX,
+                Colour::Rgb,
+                Samples::U8(pixels.clone()),
+            );
+            plain.exif = Some(exif.clone());
+            let jpeg = encode_bytes(&plain, Format::Jpeg).expect("jpeg");
+            let mut png = Vec::new();
+            let mut encoder = PngEncoder::new(&mut png);
+            encoder
+                .set_exif_metadata(exif.clone())
+                .expect("png has exif");
+            encoder
+                .write_image(
+                    &pixels,
+                    WIDTH_PX as u32,
+                    HEIGHT_PX as u32,
+                    image::ExtendedColorType::Rgb8,
+                )
+                .expect("png");
+            let mut webp = Vec::new();
+            let mut encoder = WebPEncoder::new_lossless(&mut webp);
+            encoder.set_exif_metadata(exif).expect("webp has exif");
+            encoder
+                .write_image(
+                    &pixels,
+                    WIDTH_PX as u32,
+                    HEIGHT_PX as u32,
+                    image::ExtendedColorType::Rgb8,
+                )
+                .expect("webp");
+
+            check(&jpeg, orientation, 6, "jpeg");
+            check(&webp, orientation, 0, "webp");
+            let picture = check(&png, orientation, 0, "png");
+            // Written again, the picture stays as it is.
+            let again = encode_bytes(&picture, Format::Png).expect("png");
+            let again = decode_bytes(&again, Path::new("x"), &Limits::default()).expect("png");
+            assert_eq!(again, picture, "orientation {orientation} applied twice");
+        }
+    }
+}
+
+#[test]
+fn an_unknown_orientation_leaves_the_pixels() {
+    for orientation in [0, 9, 255] {
+        let mut plain = Picture::new(
+            WIDTH_PX,
+            HEIGHT_PX,
+            Colour::Rgb,
+            Samples::U8(stored_pixels()),
+        );
+        plain.exif = Some(exif(orientation, false));
+        let png = encode_bytes(&plain, Format::Png).expect("png");
+        check(&png, 1, 0, "unknown orientation");
+    }
+}
