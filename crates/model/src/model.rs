@@ -231,7 +231,15 @@ impl Model {
             _ => Path::new("."),
         };
         let write = || -> std::io::Result<()> {
-            let mut file = tempfile::NamedTempFile::new_in(folder)?;
+            let mut builder = tempfile::Builder::new();
+            builder.prefix(".wdsr-").suffix(".part");
+            #[cfg(unix)]
+            {
+                // As for any new file: what the umask leaves, not the owner only.
+                use std::os::unix::fs::PermissionsExt;
+                builder.permissions(std::fs::Permissions::from_mode(0o666));
+            }
+            let mut file = builder.tempfile_in(folder)?;
             file.write_all(&self.to_bytes())?;
             file.as_file().sync_all()?;
             file.persist(path)?;
