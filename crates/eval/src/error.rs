@@ -10,7 +10,8 @@ pub enum Error {
     /// Low- and high-resolution pictures do not belong together.
     #[error(
         "{}: {low_width_px} x {low_height_px} pixels, expected {expected_width_px} x \
-         {expected_height_px} (1/{scale} of {})",
+         {expected_height_px} (1/{scale} of {}, {high_width_px} x {high_height_px}); pair pictures \
+         of this scale, or remove the low-resolution ones to have them made",
         low.display(),
         high.display()
     )]
@@ -19,39 +20,62 @@ pub enum Error {
         low: PathBuf,
         /// High-resolution file.
         high: PathBuf,
-        /// Found.
+        /// Found width of the low-resolution picture.
         low_width_px: usize,
-        /// Found.
+        /// Found height of the low-resolution picture.
         low_height_px: usize,
-        /// Wanted.
+        /// Width that the low-resolution picture should have.
         expected_width_px: usize,
-        /// Wanted.
+        /// Height that the low-resolution picture should have.
         expected_height_px: usize,
+        /// Width of the high-resolution picture as its file has it.
+        high_width_px: usize,
+        /// Height of the high-resolution picture as its file has it.
+        high_height_px: usize,
         /// Scale of the pair.
         scale: usize,
     },
-    /// A picture is too small to be scored.
+    /// A high-resolution picture has no whole low-resolution pixel.
     #[error(
-        "{}: {width_px} x {height_px} pixels leave nothing to score once {shave_px} pixels are cut \
-         off each side",
+        "{}: {width_px} x {height_px} pixels, expected at least {scale} x {scale} at x{scale}; \
+         leave the picture out of the set",
         path.display()
     )]
-    TooSmall {
-        /// The picture.
+    SmallerThanScale {
+        /// The high-resolution picture.
         path: PathBuf,
         /// Its width.
         width_px: usize,
         /// Its height.
         height_px: usize,
+        /// Scale of the pair.
+        scale: usize,
+    },
+    /// A picture is too small to be scored.
+    #[error(
+        "{}: {width_px} x {height_px} pixels at a multiple of the scale, expected at least \
+         {least_px} x {least_px}: the protocol cuts {shave_px} off each side and SSIM's window is \
+         11 x 11; leave the picture out of the set",
+        path.display()
+    )]
+    TooSmall {
+        /// The high-resolution picture.
+        path: PathBuf,
+        /// Its width, cut to a multiple of the scale.
+        width_px: usize,
+        /// Its height, cut to a multiple of the scale.
+        height_px: usize,
+        /// The least side that can be scored.
+        least_px: usize,
         /// The border.
         shave_px: usize,
     },
     /// The folder's layout is not understood.
     #[error("{}: {reason}", path.display())]
     Layout {
-        /// The folder.
+        /// The folder, or the picture in it that does not fit.
         path: PathBuf,
-        /// What was expected and what was found.
+        /// What was expected, what was found and what to do.
         reason: String,
     },
 }

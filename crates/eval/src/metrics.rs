@@ -1,21 +1,25 @@
 //! Peak signal-to-noise ratio and structural similarity of 8-bit RGB pictures.
+//!
+//! `PSNR = 10 log10(255^2 / MSE)` over all samples inside the border. No registration: a picture
+//! shifted against its original scores low.
 
 use rayon::prelude::*;
 
 /// What is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Channel {
-    /// All three channels together.
+    /// All three channels: one mean of squares over them for PSNR, the mean of the three for SSIM.
     Rgb,
     /// Luma, Y = (65.481 R + 128.553 G + 24.966 B) / 255 + 16, not rounded (ITU-R BT.601, as
     /// MATLAB's `rgb2ycbcr`).
     Y,
-    /// The first channel as it is: pictures stored as grey, whose samples are luminance already
-    /// (as MATLAB's evaluation scripts take them).
+    /// The mean of the channels, rounded half up, as a grey picture is written: for pictures
+    /// stored as grey, whose samples are luminance already (MATLAB's evaluation scripts convert
+    /// only pictures of three channels).
     Grey,
 }
 
-/// Pictures of one size without a border, as planes of `f64` in 0..255.
+/// A picture without its border as planes of `f64`, 0..255, row-major, and their width and height.
 fn planes(
     rgb: &[u8],
     width_px: usize,
@@ -39,7 +43,11 @@ fn planes(
         })
     };
     let planes = match channel {
-        Channel::Grey => vec![pixels().map(|p| f64::from(p[0])).collect()],
+        Channel::Grey => {
+            // A sum of three integers over three is never a tie.
+            let grey = |p: &[u8]| (p.iter().map(|&v| u32::from(v)).sum::<u32>() + 1) / 3;
+            vec![pixels().map(|p| f64::from(grey(p))).collect()]
+        }
         Channel::Rgb => (0..3)
             .map(|c| pixels().map(|p| f64::from(p[c])).collect())
             .collect(),
@@ -54,14 +62,17 @@ fn planes(
     (planes, width_px - 2 * shave_px, height_px - 2 * shave_px)
 }
 
-/// Peak signal-to-noise ratio in dB with a peak of 255; infinite for equal pictures.
+/// Peak signal-to-noise ratio in dB with a peak of 255; `f64::INFINITY` for equal pictures.
 ///
 /// # Shapes
-/// - a, b: R G B interleaved, `width_px * height_px * 3` samples
+/// - a, b: `[height_px, width_px, 3]` R G B row-major, 0..255
 /// - shave_px: pixels cut off each side before comparing
 ///
 /// # Panics
 /// When the number of samples differs, or the border leaves nothing.
+///
+/// # Source
+/// XPixelGroup/BasicSR@00755ef basicsr/metrics/psnr_ssim.py, `calculate_psnr`.
 pub fn psnr_db(
     a: &[u8],
     b: &[u8],
@@ -82,22 +93,26 @@ pub fn psnr_db(
     10.0 * (255.0 * 255.0 / (squares / count as f64)).log10()
 }
 
-/// Side of the Gaussian window and its standard deviation.
-const WINDOW_PX: usize = 11;
-const SIGMA: f64 = 1.5;
+/// Side of the Gaussian window of SSIM.
+pub(crate) const WINDOW_PX: usize = 11;
+/// Its standard deviation in pixels.
+const SIGMA_PX: f64 = 1.5;
 
-/// Mean structural similarity, -1..1, over all windows that lie within the picture; for RGB the
-/// mean of the three channels (as BasicSR's `calculate_ssim` does).
+/// Mean structural similarity, -1..1, over all windows that lie within the picture; 1 for equal
+/// pictures. For RGB the mean of the three channels. Rows are shared out on rayon's current pool;
+/// the sum does not depend on the number of threads.
 ///
 /// # Shapes
-/// As for [`psnr_db`].
+/// - a, b: `[height_px, width_px, 3]` R G B row-major, 0..255
+/// - shave_px: pixels cut off each side before comparing
 ///
 /// # Panics
 /// When the number of samples differs, or fewer than 11 pixels are left on a side.
 ///
 /// # Source
-/// Wang et al. 2004, "Image Quality Assessment: From Error Visibility to Structural Similarity":
-/// 11x11 Gaussian window, sigma 1.5, K1 = 0.01, K2 = 0.03, L = 255.
+/// Wang et al. 2004, "Image Quality Assessment: From Error Visibility to Structural Similarity",
+/// section III: 11x11 Gaussian window, sigma 1.5, K1 = 0.01, K2 = 0.03, L = 255. The mean of the
+/// channels: XPixelGroup/BasicSR@00755ef basicsr/metrics/psnr_ssim.py, `calculate_ssim`.
 pub fn ssim(
     a: &[u8],
     b: &[u8],
@@ -159,8 +174,11 @@ fn ssim_plane(a: &[f64], b: &[f64], width: usize, height: usize) -> f64 {
 fn gaussian() -> [f64; WINDOW_PX] {
     let centre = (WINDOW_PX / 2) as f64;
     let mut window: [f64; WINDOW_PX] =
-        std::array::from_fn(|x| (-(x as f64 - centre).powi(2) / (2.0 * SIGMA * SIGMA)).exp());
+        std::array::from_fn(|x| (-(x as f64 - centre).powi(2) / (2.0 * SIGMA_PX * SIGMA_PX)).exp());
     let sum: f64 = window.iter().sum();
     window.iter_mut().for_each(|weight| *weight /= sum);
     window
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,56 +1,54 @@
-//! Which low-resolution picture belongs to which high-resolution one.
-//!
-//! Layouts understood:
-//! - a folder of pictures: all high resolution, low resolution made by `imresize`
-//! - `HR/` beside `LR_bicubic/X2/`: as Set5 and its siblings are packed (`baby.png`,
-//!   `babyx2.png`)
-//! - `DIV2K_valid_HR/` or `DIV2K_train_HR/` beside `DIV2K_..._LR_bicubic/X2/` (`0801x2.png`),
-//!   `DIV2K_..._LR_x8/` (`0801x8.png`), and the realistic tracks `DIV2K_..._LR_mild/`
-//!   (`0801x4m.png`), `_difficult/` (`0801x4d.png`) and `_wild/` (`0801x4w1.png` to `w4`)
+//! A low- and a high-resolution picture that belong together.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
-use wdsr_picture::imresize::imresize_u8;
-use wdsr_picture::{Limits, decode, pictures_in};
+use wdsr_picture::imresize::{Rounding, imresize_u8_rounded};
+use wdsr_picture::{Limits, decode};
 
 use crate::error::Error;
 
-/// How the low-resolution pictures came about.
+/// How low-resolution pictures that have no file are rounded to 8 bit when they are made.
+///
+/// The two differ in 10 to 15 % of the samples, by a few levels at most.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Track {
-    /// Reduced by bicubic interpolation.
+pub enum LowRounding {
+    /// After each dimension: `imresize` of a uint8 picture, byte for byte the pictures of DIV2K
+    /// and the published ones of Set5.
     #[default]
-    Bicubic,
-    /// NTIRE 2018, realistic mild (x4).
-    Mild,
-    /// NTIRE 2018, realistic difficult (x4).
-    Difficult,
-    /// NTIRE 2018, realistic wild (x4); four low-resolution pictures for each of training.
-    Wild,
+    EightBitPasses,
+    /// Once, at the end: `im2uint8(imresize(im2double(picture)))`, as BasicSR and mmagic make
+    /// theirs.
+    Float,
 }
 
-impl fmt::Display for Track {
+impl LowRounding {
+    const ALL: [Self; 2] = [Self::EightBitPasses, Self::Float];
+
+    fn rounding(self) -> Rounding {
+        match self {
+            Self::EightBitPasses => Rounding::EightBitPasses,
+            Self::Float => Rounding::None,
+        }
+    }
+}
+
+impl fmt::Display for LowRounding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Bicubic => "bicubic",
-            Self::Mild => "mild",
-            Self::Difficult => "difficult",
-            Self::Wild => "wild",
+            Self::EightBitPasses => "8bit",
+            Self::Float => "float",
         })
     }
 }
 
-impl FromStr for Track {
+impl FromStr for LowRounding {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        [Self::Bicubic, Self::Mild, Self::Difficult, Self::Wild]
-            .into_iter()
-            .find(|track| track.to_string() == text)
-            .ok_or_else(|| format!("expected bicubic, mild, difficult or wild, found `{text}`"))
+        let found = Self::ALL.into_iter().find(|mode| mode.to_string() == text);
+        found.ok_or_else(|| format!("expected 8bit or float, found `{text}`"))
     }
 }
 
@@ -65,19 +63,21 @@ pub struct Pair {
     pub low: Option<PathBuf>,
     /// Scale of the pair.
     pub scale: usize,
+    /// How a low-resolution picture without a file is made.
+    pub low_rounding: LowRounding,
 }
 
-/// A low- and a high-resolution picture, R G B interleaved; the high one is exactly `scale`
-/// times as wide and high.
+/// A low- and a high-resolution picture, `[height, width, 3]` R G B row-major, 0..255; the high
+/// one is exactly `scale` times as wide and high. Pictures stored as grey are replicated.
 #[derive(Clone, Debug)]
 pub struct PicturePair {
-    /// Low resolution.
+    /// Low resolution, `low_width_px * low_height_px * 3` samples.
     pub low: Vec<u8>,
-    /// High resolution.
+    /// High resolution, `scale * scale` times as many.
     pub high: Vec<u8>,
-    /// Of the low-resolution picture.
+    /// Width of the low-resolution picture.
     pub low_width_px: usize,
-    /// Of the low-resolution picture.
+    /// Height of the low-resolution picture.
     pub low_height_px: usize,
     /// Between them.
     pub scale: usize,
@@ -85,178 +85,46 @@ pub struct PicturePair {
     pub grey: bool,
 }
 
-/// Finds the pairs of a folder, sorted by name.
-///
-/// # Errors
-/// When the folder cannot be read, has no pictures, or lacks the low-resolution pictures of the
-/// track (for bicubic they can be made).
-pub fn find_pairs(folder: &Path, scale: usize, track: Track) -> Result<Vec<Pair>, Error> {
-    let Some((high_folder, low_folder)) = known_layout(folder, scale, track) else {
-        if track != Track::Bicubic {
-            return Err(layout(
-                folder,
-                format!("expected DIV2K's layout for the {track} track"),
-            ));
-        }
-        let high = pictures_in(folder, true)?;
-        return Ok(high
-            .into_iter()
-            .map(|high| Pair {
-                name: relative_stem(folder, &high),
-                high,
-                low: None,
-                scale,
-            })
-            .collect());
-    };
-    let high: BTreeMap<String, PathBuf> = pictures_in(&high_folder, false)?
-        .into_iter()
-        .map(|p| (stem(&p), p))
-        .collect();
-    if !low_folder.is_dir() {
-        if track != Track::Bicubic {
-            let reason =
-                format!("the {track} track needs low-resolution pictures here; none found");
-            return Err(layout(&low_folder, reason));
-        }
-        let pairs = high.into_iter().map(|(name, high)| Pair {
-            name,
-            high,
-            low: None,
-            scale,
-        });
-        return Ok(pairs.collect());
-    }
-    let mut pairs = Vec::new();
-    for low in pictures_in(&low_folder, false)? {
-        let low_stem = stem(&low);
-        let name = strip_marker(&low_stem, scale);
-        let Some(found) = high.get(name) else {
-            let expected = high_folder.join(name);
-            return Err(layout(
-                &low,
-                format!("no high-resolution picture {}.*", expected.display()),
-            ));
-        };
-        // Wild pairs keep their marker: four of them share a high-resolution picture.
-        let name = if track == Track::Wild {
-            &low_stem
-        } else {
-            name
-        }
-        .to_owned();
-        pairs.push(Pair {
-            name,
-            high: found.clone(),
-            low: Some(low),
-            scale,
-        });
-    }
-    let with_low: Vec<&PathBuf> = pairs.iter().map(|pair| &pair.high).collect();
-    if let Some(alone) = high.values().find(|path| !with_low.contains(path)) {
-        let reason = format!(
-            "no low-resolution picture of it in {}",
-            low_folder.display()
-        );
-        return Err(layout(alone, reason));
-    }
-    pairs.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(pairs)
-}
-
-fn layout(path: &Path, reason: String) -> Error {
-    Error::Layout {
-        path: path.to_owned(),
-        reason,
-    }
-}
-
-/// Folders of high and low resolution where the layout has them.
-fn known_layout(folder: &Path, scale: usize, track: Track) -> Option<(PathBuf, PathBuf)> {
-    let by_scale = |low: String| folder.join(low).join(format!("X{scale}"));
-    let high = folder.join("HR");
-    if high.is_dir() {
-        return Some((high, by_scale("LR_bicubic".to_owned())));
-    }
-    for part in ["valid", "train"] {
-        let high = folder.join(format!("DIV2K_{part}_HR"));
-        if high.is_dir() {
-            let low = match (track, scale) {
-                (Track::Bicubic, 8) => folder.join(format!("DIV2K_{part}_LR_x8")),
-                (Track::Bicubic, _) => by_scale(format!("DIV2K_{part}_LR_bicubic")),
-                _ => folder.join(format!("DIV2K_{part}_LR_{track}")),
-            };
-            return Some((high, low));
-        }
-    }
-    None
-}
-
-fn stem(path: &Path) -> String {
-    path.file_stem()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned()
-}
-
-fn relative_stem(folder: &Path, path: &Path) -> String {
-    let relative = path.strip_prefix(folder).unwrap_or(path).with_extension("");
-    relative.to_string_lossy().into_owned()
-}
-
-/// `0801x4m` -> `0801`, `babyx2` -> `baby`; a name without a marker stays.
-fn strip_marker(stem: &str, scale: usize) -> &str {
-    let marker = format!("x{scale}");
-    match stem.rfind(&marker) {
-        Some(at)
-            if at > 0
-                && matches!(
-                    &stem[at + marker.len()..],
-                    "" | "m" | "d" | "w" | "w1" | "w2" | "w3" | "w4"
-                ) =>
-        {
-            &stem[..at]
-        }
-        _ => stem,
+impl PicturePair {
+    /// Width and height of the high-resolution picture.
+    pub fn high_size_px(&self) -> (usize, usize) {
+        (
+            self.low_width_px * self.scale,
+            self.low_height_px * self.scale,
+        )
     }
 }
 
 impl Pair {
     /// Reads the pictures: the high-resolution one cut at the right and bottom to a multiple of
-    /// the scale, the low-resolution one made from it by `imresize` with 8-bit passes where there
-    /// is no file.
+    /// the scale, the low-resolution one made from what is left by MATLAB's bicubic `imresize`
+    /// where there is no file.
     ///
     /// # Errors
-    /// When a picture cannot be read, or their sizes do not fit.
+    /// When a picture cannot be read, the high-resolution one is smaller than the scale, or the
+    /// low-resolution one is not 1/scale of it.
     pub fn load(&self) -> Result<PicturePair, Error> {
         let scale = self.scale;
         let limits = Limits::default();
         let picture = decode(&self.high, &limits)?;
-        let (low_width_px, low_height_px) = (picture.width_px / scale, picture.height_px / scale);
+        let (high_width_px, high_height_px) = (picture.width_px, picture.height_px);
+        let (low_width_px, low_height_px) = (high_width_px / scale, high_height_px / scale);
         if low_width_px == 0 || low_height_px == 0 {
-            return Err(Error::TooSmall {
+            return Err(Error::SmallerThanScale {
                 path: self.high.clone(),
-                width_px: picture.width_px,
-                height_px: picture.height_px,
-                shave_px: scale,
+                width_px: high_width_px,
+                height_px: high_height_px,
+                scale,
             });
         }
-        let row = picture.width_px * 3;
-        let keep = low_width_px * scale * 3;
         let grey = picture.colour.is_grey();
-        let mut high = picture.to_rgb8();
-        if keep != row {
-            high = high
-                .chunks_exact(row)
-                .flat_map(|r| &r[..keep])
-                .copied()
-                .collect();
-        }
-        high.truncate(keep * low_height_px * scale);
+        let (width_px, height_px) = (low_width_px * scale, low_height_px * scale);
+        let high = cut_top_left(picture.to_rgb8(), high_width_px, width_px, height_px);
         let low = match &self.low {
             None => {
-                let (w, h) = (low_width_px * scale, low_height_px * scale);
-                imresize_u8(&high, w, h, 3, 1.0 / scale as f64).pixels
+                let down = 1.0 / scale as f64;
+                let rounding = self.low_rounding.rounding();
+                imresize_u8_rounded(&high, width_px, height_px, 3, down, rounding).pixels
             }
             Some(path) => {
                 let low = decode(path, &limits)?;
@@ -268,6 +136,8 @@ impl Pair {
                         low_height_px: low.height_px,
                         expected_width_px: low_width_px,
                         expected_height_px: low_height_px,
+                        high_width_px,
+                        high_height_px,
                         scale,
                     });
                 }
@@ -283,4 +153,21 @@ impl Pair {
             grey,
         })
     }
+}
+
+/// The first `to_width_px` x `to_height_px` pixels of an RGB picture `width_px` wide.
+fn cut_top_left(
+    mut rgb: Vec<u8>,
+    width_px: usize,
+    to_width_px: usize,
+    to_height_px: usize,
+) -> Vec<u8> {
+    let (row, to_row) = (width_px * 3, to_width_px * 3);
+    if to_row != row {
+        for y in 1..to_height_px {
+            rgb.copy_within(y * row..y * row + to_row, y * to_row);
+        }
+    }
+    rgb.truncate(to_row * to_height_px);
+    rgb
 }

@@ -1,10 +1,13 @@
+//! Figures of a model on a set, as JSON and as a table.
+
 use std::fmt::Write;
 
 use serde::Serialize;
 
 use crate::protocol::Protocol;
 
-/// Scores of one picture. Equal pictures have an infinite PSNR, `null` in JSON.
+/// Scores of one picture. PSNR is in dB; equal pictures have an infinite one, which JSON cannot
+/// hold: it is written as `null`. SSIM is -1..1.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PictureScore {
     /// Of the picture.
@@ -19,7 +22,8 @@ pub struct PictureScore {
     pub bicubic_ssim: f64,
 }
 
-/// Means over the pictures.
+/// Means over the pictures, each counting the same whatever its size. A mean over an infinite
+/// figure is infinite, `null` in JSON.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MeanScore {
     /// Mean of the pictures' dB.
@@ -32,7 +36,7 @@ pub struct MeanScore {
     pub bicubic_ssim: f64,
 }
 
-/// Scores of a model on a set.
+/// Scores of a model on a set. The fields are those of the JSON object, in this order.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
     /// Upscaling factor.
@@ -51,6 +55,9 @@ pub struct Report {
 
 impl Report {
     /// A report of scored pictures.
+    ///
+    /// # Panics
+    /// When there are none.
     pub fn new(
         scale: usize,
         protocol: Protocol,
@@ -58,6 +65,7 @@ impl Report {
         model: String,
         pictures: Vec<PictureScore>,
     ) -> Self {
+        assert!(!pictures.is_empty(), "no pictures of {set} were scored");
         let mean = |of: fn(&PictureScore) -> f64| {
             pictures.iter().map(of).sum::<f64>() / pictures.len() as f64
         };
@@ -77,7 +85,8 @@ impl Report {
         }
     }
 
-    /// A table for a terminal: the protocol in its heading, bicubic beside every figure.
+    /// A table for a terminal: the protocol in its heading, bicubic beside every figure, the gain
+    /// over it in dB (`-` where both are infinite), the mean last.
     pub fn to_table(&self) -> String {
         let name_width = self
             .pictures
@@ -100,10 +109,13 @@ impl Report {
             "bicubic SSIM"
         );
         let mut line = |name: &str, psnr: f64, bicubic: f64, ssim: f64, bicubic_ssim: f64| {
-            let gain = psnr - bicubic;
+            let gain = match psnr - bicubic {
+                undefined if undefined.is_nan() => "-".to_owned(),
+                gain => format!("{gain:+.3}"),
+            };
             let _ = writeln!(
                 table,
-                "{name:name_width$}  {psnr:8.3}  {bicubic:8.3}  {gain:+7.3}  {ssim:7.4}  \
+                "{name:name_width$}  {psnr:8.3}  {bicubic:8.3}  {gain:>7}  {ssim:7.4}  \
                  {bicubic_ssim:12.4}"
             );
         };
@@ -119,5 +131,72 @@ impl Report {
         let m = &self.mean;
         line("mean", m.psnr_db, m.bicubic_psnr_db, m.ssim, m.bicubic_ssim);
         table
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn score(name: &str, psnr_db: f64, bicubic_psnr_db: f64) -> PictureScore {
+        PictureScore {
+            name: name.to_owned(),
+            psnr_db,
+            ssim: 0.75,
+            bicubic_psnr_db,
+            bicubic_ssim: 0.5,
+        }
+    }
+
+    fn report(pictures: Vec<PictureScore>) -> Report {
+        let (set, model) = ("Set2".to_owned(), "small".to_owned());
+        Report::new(2, Protocol::Div2k, set, model, pictures)
+    }
+
+    #[test]
+    fn json_holds_exactly_the_documented_fields() {
+        let report = report(vec![
+            score("a", 30.0, 28.0),
+            score("b", 34.0, f64::INFINITY),
+        ]);
+        let json = serde_json::to_string(&report).expect("JSON");
+        assert_eq!(
+            json,
+            "{\"scale\":2,\"protocol\":\"div2k\",\"set\":\"Set2\",\"model\":\"small\",\
+             \"pictures\":[\
+             {\"name\":\"a\",\"psnr_db\":30.0,\"ssim\":0.75,\"bicubic_psnr_db\":28.0,\
+             \"bicubic_ssim\":0.5},\
+             {\"name\":\"b\",\"psnr_db\":34.0,\"ssim\":0.75,\"bicubic_psnr_db\":null,\
+             \"bicubic_ssim\":0.5}],\
+             \"mean\":{\"psnr_db\":32.0,\"ssim\":0.75,\"bicubic_psnr_db\":null,\
+             \"bicubic_ssim\":0.5}}"
+        );
+    }
+
+    #[test]
+    fn the_table_is_aligned_and_ends_with_the_mean() {
+        let table = report(vec![
+            score("butterfly", 30.0, 28.5),
+            score("b", 9.5, 9.75),
+            score("same", f64::INFINITY, f64::INFINITY),
+        ])
+        .to_table();
+        let expected = "\
+Set2, x2, small
+div2k: RGB, 8 bit, 8 px cut off each side
+
+picture     PSNR dB   bicubic     gain     SSIM  bicubic SSIM
+butterfly    30.000    28.500   +1.500   0.7500        0.5000
+b             9.500     9.750   -0.250   0.7500        0.5000
+same            inf       inf        -   0.7500        0.5000
+mean            inf       inf        -   0.7500        0.5000
+";
+        assert_eq!(table, expected);
+    }
+
+    #[test]
+    #[should_panic(expected = "no pictures of Set2 were scored")]
+    fn a_report_of_nothing_is_refused() {
+        report(Vec::new());
     }
 }

@@ -1,0 +1,329 @@
+//! Folder layouts and pairing, on small generated pictures.
+
+use std::path::Path;
+
+use wdsr_eval::{LowRounding, Pair, Track, find_pairs};
+use wdsr_picture::{Colour, Format, Picture, Samples, encode};
+
+fn save(path: &Path, picture: &Picture) {
+    std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+    encode(picture, path, Format::Png).expect("a picture");
+}
+
+/// Pixel (x, y) is R = x, G = y, B = 9, so that a wrong cut shows.
+fn picture(path: &Path, width_px: usize, height_px: usize) {
+    let pixels =
+        (0..height_px).flat_map(|y| (0..width_px).flat_map(move |x| [x as u8, y as u8, 9]));
+    let samples = Samples::U8(pixels.collect());
+    save(
+        path,
+        &Picture::new(width_px, height_px, Colour::Rgb, samples),
+    );
+}
+
+fn pictures(root: &Path, files: &[&str]) {
+    for file in files {
+        picture(&root.join(file), 16, 16);
+    }
+}
+
+/// Name, and both files below `root`.
+fn found(root: &Path, pairs: &[Pair]) -> Vec<[String; 3]> {
+    let below = |path: &Path| {
+        let path = path.strip_prefix(root).expect("a file of the set");
+        path.to_string_lossy().into_owned()
+    };
+    pairs
+        .iter()
+        .map(|pair| {
+            let low = pair.low.as_deref().map_or_else(String::new, below);
+            [pair.name.clone(), below(&pair.high), low]
+        })
+        .collect()
+}
+
+fn refusal(folder: &Path, scale: usize, track: Track) -> String {
+    let error = find_pairs(folder, scale, track).expect_err("an error");
+    let message = error.to_string();
+    assert!(!message.contains('\n'), "one line: {message}");
+    message
+}
+
+#[test]
+fn a_folder_of_pictures_is_high_resolution() {
+    let root = tempfile::tempdir().expect("a folder");
+    pictures(root.path(), &["b.png", "sub/c.png", "a.png"]);
+    let pairs = find_pairs(root.path(), 2, Track::Bicubic).expect("pairs");
+    assert_eq!(
+        found(root.path(), &pairs),
+        [
+            ["a", "a.png", ""],
+            ["b", "b.png", ""],
+            ["sub/c", "sub/c.png", ""]
+        ]
+    );
+}
+
+#[test]
+fn set5_layout_with_and_without_markers() {
+    let root = tempfile::tempdir().expect("a folder");
+    let root = root.path();
+    pictures(root, &["HR/baby.png", "HR/bird.png", "HR/linux2.png"]);
+    pictures(
+        root,
+        &[
+            "LR_bicubic/X2/babyx2.png",
+            "LR_bicubic/X2/bird.png",
+            "LR_bicubic/X2/linux2.png",
+        ],
+    );
+    let at = |scale| {
+        let pairs = find_pairs(root, scale, Track::Bicubic).expect("pairs");
+        found(root, &pairs)
+    };
+    assert_eq!(
+        at(2),
+        [
+            ["baby", "HR/baby.png", "LR_bicubic/X2/babyx2.png"],
+            ["bird", "HR/bird.png", "LR_bicubic/X2/bird.png"],
+            ["linux2", "HR/linux2.png", "LR_bicubic/X2/linux2.png"],
+        ]
+    );
+    // No X3: made by imresize.
+    assert_eq!(
+        at(3),
+        [
+            ["baby", "HR/baby.png", ""],
+            ["bird", "HR/bird.png", ""],
+            ["linux2", "HR/linux2.png", ""]
+        ]
+    );
+    let message = refusal(root, 4, Track::Mild);
+    assert!(message.contains("bicubic pictures only"), "{message}");
+}
+
+#[test]
+fn div2k_layout_and_its_tracks() {
+    let root = tempfile::tempdir().expect("a folder");
+    let root = root.path();
+    pictures(
+        root,
+        &[
+            "DIV2K_train_HR/0001.png",
+            "DIV2K_train_LR_bicubic/X2/0001x2.png",
+            "DIV2K_train_LR_x8/0001x8.png",
+            "DIV2K_train_LR_mild/0001x4m.png",
+            "DIV2K_train_LR_difficult/0001x4d.png",
+            "DIV2K_train_LR_wild/0001x4w1.png",
+            "DIV2K_train_LR_wild/0001x4w4.png",
+        ],
+    );
+    let at = |folder: &Path, scale, track| {
+        let pairs = find_pairs(folder, scale, track).expect("pairs");
+        assert!(pairs.iter().all(|pair| pair.scale == scale), "{pairs:?}");
+        found(root, &pairs)
+    };
+    for (scale, track, low) in [
+        (2, Track::Bicubic, "DIV2K_train_LR_bicubic/X2/0001x2.png"),
+        (3, Track::Bicubic, ""),
+        (8, Track::Bicubic, "DIV2K_train_LR_x8/0001x8.png"),
+        (4, Track::Mild, "DIV2K_train_LR_mild/0001x4m.png"),
+        (4, Track::Difficult, "DIV2K_train_LR_difficult/0001x4d.png"),
+    ] {
+        let expected = [["0001", "DIV2K_train_HR/0001.png", low]];
+        assert_eq!(at(root, scale, track), expected, "x{scale} {track}");
+        // The folder of the originals names the set as well.
+        let named = root.join("DIV2K_train_HR");
+        assert_eq!(at(&named, scale, track), expected, "x{scale} {track}");
+    }
+    let high = "DIV2K_train_HR/0001.png";
+    assert_eq!(
+        at(root, 4, Track::Wild),
+        [
+            ["0001x4w1", high, "DIV2K_train_LR_wild/0001x4w1.png"],
+            ["0001x4w4", high, "DIV2K_train_LR_wild/0001x4w4.png"],
+        ]
+    );
+    let message = refusal(root, 2, Track::Mild);
+    assert!(
+        message.contains("x4 pictures only, x2 was asked for"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_set_is_never_chosen_silently() {
+    let root = tempfile::tempdir().expect("a folder");
+    let root = root.path();
+    pictures(
+        root,
+        &["DIV2K_train_HR/0001.png", "DIV2K_valid_HR/0801.png"],
+    );
+    pictures(root, &["DIV2K_valid_LR_wild/0801x4w.png"]);
+    let message = refusal(root, 2, Track::Bicubic);
+    assert!(
+        message.contains("holds several sets, such as")
+            && message.contains("DIV2K_train_HR")
+            && message.contains("DIV2K_valid_HR"),
+        "{message}"
+    );
+    let valid = find_pairs(&root.join("DIV2K_valid_HR"), 4, Track::Wild).expect("pairs");
+    assert_eq!(
+        found(root, &valid),
+        [[
+            "0801x4w",
+            "DIV2K_valid_HR/0801.png",
+            "DIV2K_valid_LR_wild/0801x4w.png"
+        ]]
+    );
+    // Low-resolution pictures further down do not pass for originals.
+    let above = tempfile::tempdir().expect("a folder");
+    pictures(
+        above.path(),
+        &["Set5/HR/a.png", "Set5/LR_bicubic/X2/ax2.png"],
+    );
+    let message = refusal(above.path(), 2, Track::Bicubic);
+    assert!(
+        message.contains("holds low-resolution pictures in Set5/LR_bicubic"),
+        "{message}"
+    );
+}
+
+#[test]
+fn pictures_without_their_counterpart_are_named() {
+    let cases: [(&[&str], Track, &[&str]); 6] = [
+        (
+            &["HR/a.png", "HR/b.png", "LR_bicubic/X4/ax4.png"],
+            Track::Bicubic,
+            &[
+                "HR/b.png: no low-resolution picture of it in",
+                "LR_bicubic/X4",
+            ],
+        ),
+        (
+            &["HR/a.png", "LR_bicubic/X4/ax4.png", "LR_bicubic/X4/cx4.png"],
+            Track::Bicubic,
+            &["X4/cx4.png: no high-resolution picture of it in"],
+        ),
+        (
+            // The marker of another scale is none.
+            &["HR/a.png", "LR_bicubic/X4/ax2.png"],
+            Track::Bicubic,
+            &["X4/ax2.png: no high-resolution picture of it in"],
+        ),
+        (
+            &["HR/a.png", "LR_bicubic/X4/ax4.png", "LR_bicubic/X4/a.png"],
+            Track::Bicubic,
+            &[
+                "ax4.png",
+                "a.png is a low-resolution picture of",
+                "remove one",
+            ],
+        ),
+        (
+            &["D_HR/0001.png", "D_LR_wild/0001x4m.png"],
+            Track::Wild,
+            &["D_LR_wild/0001x4m.png: no high-resolution picture of it in"],
+        ),
+        (
+            &["D_HR/0001.png"],
+            Track::Difficult,
+            &["D_LR_difficult: no such folder"],
+        ),
+    ];
+    for (files, track, expected) in cases {
+        let root = tempfile::tempdir().expect("a folder");
+        pictures(root.path(), files);
+        let message = refusal(root.path(), 4, track);
+        for part in expected {
+            assert!(message.contains(part), "{files:?}: {message}");
+        }
+    }
+}
+
+#[test]
+fn two_originals_of_one_name_are_refused() {
+    let root = tempfile::tempdir().expect("a folder");
+    let root = root.path();
+    pictures(root, &["HR/a.png"]);
+    std::fs::copy(root.join("HR/a.png"), root.join("HR/a.jpg")).expect("a copy");
+    let message = refusal(root, 2, Track::Bicubic);
+    assert!(
+        message.contains("a.png: ") && message.contains("a.jpg has the same name"),
+        "{message}"
+    );
+}
+
+#[test]
+fn originals_are_cut_to_a_multiple_of_the_scale_at_the_right_and_bottom() {
+    let root = tempfile::tempdir().expect("a folder");
+    picture(&root.path().join("a.png"), 14, 11);
+    for (scale, low_size) in [(2, (7, 5)), (3, (4, 3)), (4, (3, 2)), (7, (2, 1))] {
+        let pairs = find_pairs(root.path(), scale, Track::Bicubic).expect("pairs");
+        let pair = pairs[0].load().expect("a pair");
+        assert_eq!(
+            (pair.low_width_px, pair.low_height_px),
+            low_size,
+            "x{scale}"
+        );
+        let (w, h) = (low_size.0 * scale, low_size.1 * scale);
+        assert_eq!(pair.high_size_px(), (w, h), "x{scale}");
+        let expected = (0..h).flat_map(|y| (0..w).flat_map(move |x| [x as u8, y as u8, 9]));
+        assert_eq!(pair.high, expected.collect::<Vec<u8>>(), "x{scale}");
+        assert_eq!(pair.low.len(), low_size.0 * low_size.1 * 3, "x{scale}");
+        assert!(!pair.grey, "x{scale}");
+    }
+}
+
+#[test]
+fn grey_is_replicated_and_remembered() {
+    let root = tempfile::tempdir().expect("a folder");
+    let grey = Samples::U8(vec![10, 20, 30, 40]);
+    let path = root.path().join("a.png");
+    save(&path, &Picture::new(2, 2, Colour::Grey, grey));
+    let pairs = find_pairs(root.path(), 1, Track::Bicubic).expect("pairs");
+    let pair = pairs[0].load().expect("a pair");
+    assert!(pair.grey, "stored as grey");
+    assert_eq!(pair.high, [10, 10, 10, 20, 20, 20, 30, 30, 30, 40, 40, 40]);
+}
+
+#[test]
+fn sizes_that_do_not_fit_name_both_files() {
+    let root = tempfile::tempdir().expect("a folder");
+    picture(&root.path().join("HR/a.png"), 17, 16);
+    picture(&root.path().join("LR_bicubic/X2/ax2.png"), 8, 7);
+    let pairs = find_pairs(root.path(), 2, Track::Bicubic).expect("pairs");
+    let error = pairs[0].load().expect_err("sizes differ").to_string();
+    for part in [
+        "ax2.png: 8 x 7 pixels, expected 8 x 8 (1/2 of",
+        "HR/a.png, 17 x 16)",
+    ] {
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn a_picture_smaller_than_the_scale_is_named() {
+    let root = tempfile::tempdir().expect("a folder");
+    picture(&root.path().join("thin.png"), 3, 40);
+    let pairs = find_pairs(root.path(), 4, Track::Bicubic).expect("pairs");
+    let error = pairs[0].load().expect_err("too small").to_string();
+    assert!(
+        error.contains("thin.png: 3 x 40 pixels, expected at least 4 x 4 at x4"),
+        "{error}"
+    );
+}
+
+#[test]
+fn options_are_read_back_by_name() {
+    for track in [Track::Bicubic, Track::Mild, Track::Difficult, Track::Wild] {
+        assert_eq!(track.to_string().parse(), Ok(track));
+    }
+    for rounding in [LowRounding::EightBitPasses, LowRounding::Float] {
+        assert_eq!(rounding.to_string().parse(), Ok(rounding));
+    }
+    let track = "x8".parse::<Track>().expect_err("no such track");
+    assert!(track.contains("found `x8`"), "{track}");
+    let rounding = "f64".parse::<LowRounding>().expect_err("no such mode");
+    assert_eq!(rounding, "expected 8bit or float, found `f64`");
+}
