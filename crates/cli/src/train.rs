@@ -51,14 +51,12 @@ fn train(arguments: &Arguments, recipe: Recipe) -> anyhow::Result<()> {
         },
     )?;
     reading.finish_and_clear();
-    let megapixels = |pairs: &mut dyn Iterator<Item = &wdsr_eval::PicturePair>| {
-        pairs.map(|p| p.high.len() / 3).sum::<usize>() as f64 / 1e6
-    };
+    let pixels: usize = pictures.training.iter().map(|p| p.high.len() / 3).sum();
     println!(
         "{}: {} pictures, {:.0} megapixels; {} kept for validation; {} too small",
         recipe.network.label(),
         pictures.training.len(),
-        megapixels(&mut pictures.training.iter()),
+        pixels as f64 / 1e6,
         pictures.validation.len(),
         pictures.too_small.len()
     );

@@ -100,17 +100,16 @@ fn enlarge_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 /// Where the result of an input goes, and in which format.
 fn plan(input: &Path, arguments: &Arguments, into_folder: bool) -> anyhow::Result<Job> {
-    let by_suffix = |path: &Path| Format::from_extension(path);
     let format = arguments
         .format
         .or_else(|| {
             if into_folder {
                 None
             } else {
-                by_suffix(&arguments.output)
+                Format::from_extension(&arguments.output)
             }
         })
-        .or_else(|| by_suffix(input))
+        .or_else(|| Format::from_extension(input))
         .unwrap_or(Format::Png);
     let output = if into_folder {
         let stem = input
