@@ -10,10 +10,10 @@ use std::sync::Mutex;
 
 use rayon::prelude::*;
 use wdsr_kernels::{
-    Epilogue, Isa, PackedConv2d, Planes, conv2d, conv2d_backward_weight, pixel_shuffle,
+    Epilogue, Isa, PackedConv2d, Planes, add_scaled, conv2d, conv2d_backward_weight, pixel_shuffle,
     pixel_unshuffle,
 };
-use wdsr_model::{ConvWeights, Network, Operation, Value, add_scaled};
+use wdsr_model::{ConvWeights, Network, Operation, Value};
 
 use crate::parameters::{BATCH_NORM_EPSILON, Gradients};
 

@@ -6,6 +6,8 @@
     reason = "the log of a run names the instruction sets checked"
 )]
 
+mod strips;
+
 use wdsr_kernels::{
     Epilogue, Isa, PackedConv2d, Planes, conv2d, conv2d_backward_weight, pixel_shuffle,
     pixel_unshuffle,
