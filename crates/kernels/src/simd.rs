@@ -88,3 +88,62 @@ mod avx2 {
         }
     }
 }
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) struct Avx512;
+
+#[cfg(target_arch = "x86_64")]
+mod avx512 {
+    use super::{Avx512, Simd};
+    use std::arch::x86_64::*;
+
+    // SAFETY (all methods): the trait's contract gives avx512f, and valid pointers.
+    impl Simd for Avx512 {
+        type V = __m512;
+        const LANES: usize = 16;
+
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> __m512 {
+            // SAFETY: see the trait.
+            unsafe { _mm512_set1_ps(value) }
+        }
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> __m512 {
+            // SAFETY: see the trait.
+            unsafe { _mm512_loadu_ps(from) }
+        }
+        #[inline(always)]
+        unsafe fn store(to: *mut f32, value: __m512) {
+            // SAFETY: see the trait.
+            unsafe { _mm512_storeu_ps(to, value) }
+        }
+        #[inline(always)]
+        unsafe fn add(a: __m512, b: __m512) -> __m512 {
+            // SAFETY: see the trait.
+            unsafe { _mm512_add_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn mul_add(a: __m512, b: __m512, c: __m512) -> __m512 {
+            // SAFETY: see the trait.
+            unsafe { _mm512_fmadd_ps(a, b, c) }
+        }
+        #[inline(always)]
+        unsafe fn relu(a: __m512) -> __m512 {
+            // SAFETY: see the trait.
+            unsafe { _mm512_max_ps(a, _mm512_setzero_ps()) }
+        }
+        #[inline(always)]
+        unsafe fn where_positive(gate: __m512, a: __m512) -> __m512 {
+            // SAFETY: see the trait.
+            unsafe {
+                let positive = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(gate, _mm512_setzero_ps());
+                _mm512_maskz_mov_ps(positive, a)
+            }
+        }
+        #[inline(always)]
+        unsafe fn sum(a: __m512) -> f32 {
+            // SAFETY: see the trait.
+            unsafe { _mm512_reduce_add_ps(a) }
+        }
+    }
+}

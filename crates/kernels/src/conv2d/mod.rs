@@ -106,7 +106,7 @@ impl PackedConv2d {
         let tile = match isa.0 {
             Level::Reference => 1,
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => simd::TILE_CHANNELS,
+            Level::Avx2 | Level::Avx512 => simd::TILE_CHANNELS,
         };
         let mut weights = Vec::with_capacity(out_channels * in_channels * kernel * kernel);
         for first in (0..out_channels).step_by(tile) {
@@ -182,7 +182,9 @@ pub fn conv2d(input: &Planes, conv: &PackedConv2d, output: &mut Planes, epilogue
     match conv.isa.0 {
         Level::Reference => reference::conv2d(input, conv, output, epilogue),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => simd::conv2d_avx2(input, conv, output, epilogue),
+        Level::Avx2 => simd::avx2::conv2d(input, conv, output, epilogue),
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => simd::avx512::conv2d(input, conv, output, epilogue),
     }
 }
 
@@ -229,7 +231,15 @@ pub fn conv2d_backward_weight(
             bias_gradient,
         ),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => simd::conv2d_backward_weight_avx2(
+        Level::Avx2 => simd::avx2::conv2d_backward_weight(
+            input,
+            output_gradient,
+            kernel,
+            weight_gradient,
+            bias_gradient,
+        ),
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => simd::avx512::conv2d_backward_weight(
             input,
             output_gradient,
             kernel,

@@ -20,73 +20,59 @@ const TILE_COLUMNS: usize = 3;
 /// runs of it stay in the first-level cache.
 const GRADIENT_CHUNK_PX: usize = 800;
 
-#[cfg(target_arch = "x86_64")]
-mod avx2 {
-    use super::{Epilogue, PackedConv2d, Planes};
-    use crate::simd::Avx2;
+/// The kernels compiled for one instruction set: `$simd` implements it, `$features` are the
+/// target features that `Isa::available` detects before it lists it.
+macro_rules! kernels_for {
+    ($module:ident, $simd:ident, $features:literal) => {
+        #[cfg(target_arch = "x86_64")]
+        pub(super) mod $module {
+            use crate::conv2d::{Epilogue, PackedConv2d, simd};
+            use crate::{Planes, simd::$simd};
 
-    #[target_feature(enable = "avx2,fma")]
-    pub(super) fn conv2d(
-        input: &Planes,
-        conv: &PackedConv2d,
-        output: &mut Planes,
-        e: Epilogue<'_>,
-    ) {
-        // SAFETY: this function is compiled with the features of `Avx2`.
-        unsafe { super::conv2d::<Avx2>(input, conv, output, e) }
-    }
+            pub(in crate::conv2d) fn conv2d(
+                input: &Planes,
+                conv: &PackedConv2d,
+                output: &mut Planes,
+                epilogue: Epilogue<'_>,
+            ) {
+                #[target_feature(enable = $features)]
+                fn compiled(i: &Planes, conv: &PackedConv2d, o: &mut Planes, e: Epilogue<'_>) {
+                    // SAFETY: this function is compiled with the features of the set.
+                    unsafe { simd::conv2d::<$simd>(i, conv, o, e) }
+                }
+                // SAFETY: an `Isa` of this level exists only where the features were detected.
+                unsafe { compiled(input, conv, output, epilogue) }
+            }
 
-    #[target_feature(enable = "avx2,fma")]
-    pub(super) fn conv2d_backward_weight(
-        input: &Planes,
-        output_gradient: &Planes,
-        kernel: usize,
-        weight_gradient: &mut [f32],
-        bias_gradient: &mut [f32],
-    ) {
-        // SAFETY: this function is compiled with the features of `Avx2`.
-        unsafe {
-            super::conv2d_backward_weight::<Avx2>(
-                input,
-                output_gradient,
-                kernel,
-                weight_gradient,
-                bias_gradient,
-            );
+            pub(in crate::conv2d) fn conv2d_backward_weight(
+                input: &Planes,
+                output_gradient: &Planes,
+                kernel: usize,
+                weight_gradient: &mut [f32],
+                bias_gradient: &mut [f32],
+            ) {
+                #[target_feature(enable = $features)]
+                fn compiled(i: &Planes, o: &Planes, k: usize, w: &mut [f32], b: &mut [f32]) {
+                    // SAFETY: this function is compiled with the features of the set.
+                    unsafe { simd::conv2d_backward_weight::<$simd>(i, o, k, w, b) }
+                }
+                // SAFETY: an `Isa` of this level exists only where the features were detected.
+                unsafe {
+                    compiled(
+                        input,
+                        output_gradient,
+                        kernel,
+                        weight_gradient,
+                        bias_gradient,
+                    );
+                }
+            }
         }
-    }
+    };
 }
 
-#[cfg(target_arch = "x86_64")]
-pub(super) fn conv2d_avx2(
-    input: &Planes,
-    conv: &PackedConv2d,
-    output: &mut Planes,
-    epilogue: Epilogue<'_>,
-) {
-    // SAFETY: an `Isa` of level Avx2 exists only where avx2 and fma were detected.
-    unsafe { avx2::conv2d(input, conv, output, epilogue) }
-}
-
-#[cfg(target_arch = "x86_64")]
-pub(super) fn conv2d_backward_weight_avx2(
-    input: &Planes,
-    output_gradient: &Planes,
-    kernel: usize,
-    weight_gradient: &mut [f32],
-    bias_gradient: &mut [f32],
-) {
-    // SAFETY: an `Isa` of level Avx2 exists only where avx2 and fma were detected.
-    unsafe {
-        avx2::conv2d_backward_weight(
-            input,
-            output_gradient,
-            kernel,
-            weight_gradient,
-            bias_gradient,
-        );
-    }
-}
+kernels_for!(avx2, Avx2, "avx2,fma");
+kernels_for!(avx512, Avx512, "avx512f");
 
 /// # Safety
 /// As for [`Simd`]; the shapes have been checked by the caller.
