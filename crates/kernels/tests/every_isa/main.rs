@@ -44,7 +44,9 @@ struct Case {
     height: usize,
 }
 
+/// Every case, or with `WDSR_TEST_CASES=small`, for emulated processors, those of few operations.
 fn cases() -> Vec<Case> {
+    let small = std::env::var("WDSR_TEST_CASES").is_ok_and(|cases| cases == "small");
     let mut cases = Vec::new();
     for kernel in [1, 3, 5] {
         for (inputs, outputs) in [(1, 1), (3, 5), (2, 4), (5, 6), (7, 11), (4, 8), (25, 32)] {
@@ -68,6 +70,9 @@ fn cases() -> Vec<Case> {
             }
         }
     }
+    cases.retain(|c| {
+        !small || c.inputs * c.outputs * c.kernel * c.kernel * c.width * c.height < 100_000
+    });
     cases
 }
 
@@ -245,12 +250,38 @@ fn forward_and_backward(isa: Isa) {
     }
 }
 
-#[test]
-fn convolution_and_gradients_equal_the_definition() {
-    for isa in Isa::available() {
-        forward_and_backward(isa);
+/// Runs a test on the instruction set of that name, where this processor has it.
+fn on(name: &str, test: fn(Isa)) {
+    match Isa::available().into_iter().find(|isa| isa.name() == name) {
+        Some(isa) => test(isa),
+        None => println!("{name}: not on this processor"),
     }
 }
+
+/// A test for each instruction set, `$name::reference` to `$name::avx512`.
+macro_rules! on_every_isa {
+    ($name:ident, $test:path) => {
+        mod $name {
+            #[test]
+            fn reference() {
+                crate::on("reference", $test);
+            }
+            #[test]
+            fn avx2() {
+                crate::on("avx2", $test);
+            }
+            #[test]
+            fn avx512() {
+                crate::on("avx512", $test);
+            }
+        }
+    };
+}
+
+on_every_isa!(
+    convolution_and_gradients_equal_the_definition,
+    crate::forward_and_backward
+);
 
 #[test]
 #[cfg(target_arch = "x86_64")]
