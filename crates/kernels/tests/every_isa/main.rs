@@ -46,6 +46,12 @@ struct Case {
     height: usize,
 }
 
+/// Whether a case of this many multiply-adds is to be tested: every one, or with
+/// `WDSR_TEST_CASES=small`, for emulated processors, those of few.
+fn wanted(multiply_adds: usize) -> bool {
+    multiply_adds < 100_000 || !std::env::var("WDSR_TEST_CASES").is_ok_and(|v| v == "small")
+}
+
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for kernel in [1, 3, 5] {
@@ -70,6 +76,7 @@ fn cases() -> Vec<Case> {
             }
         }
     }
+    cases.retain(|c| wanted(c.inputs * c.outputs * c.kernel * c.kernel * c.width * c.height));
     cases
 }
 
@@ -247,12 +254,43 @@ fn forward_and_backward(isa: Isa) {
     }
 }
 
-#[test]
-fn convolution_and_gradients_equal_the_definition() {
-    for isa in Isa::available() {
-        forward_and_backward(isa);
+/// Runs a test on the instruction set of that name, where this processor has it.
+fn on(name: &str, test: fn(Isa)) {
+    match Isa::available().into_iter().find(|isa| isa.name() == name) {
+        Some(isa) => test(isa),
+        None => println!("{name}: not on this processor"),
     }
 }
+
+/// A test for each instruction set, `$name::reference` to `$name::avx512`.
+macro_rules! on_every_isa {
+    ($name:ident, $test:path) => {
+        mod $name {
+            #[test]
+            fn reference() {
+                crate::on("reference", $test);
+            }
+            #[test]
+            fn avx2() {
+                crate::on("avx2", $test);
+            }
+            #[test]
+            fn avx512() {
+                crate::on("avx512", $test);
+            }
+        }
+    };
+}
+
+on_every_isa!(
+    convolution_and_gradients_equal_the_definition,
+    crate::forward_and_backward
+);
+on_every_isa!(
+    convolutions_of_strips_equal_the_definition,
+    crate::strips::convolutions
+);
+on_every_isa!(pairs_of_strips_equal_the_definition, crate::strips::pairs);
 
 #[test]
 #[cfg(target_arch = "x86_64")]
