@@ -2,16 +2,18 @@
 //! tiled upscaling with them.
 //!
 //! - [`NetworkConfig`] describes a network, [`Network`] writes its equations down.
-//! - [`Model`] is a network with weights, read from and written to a file.
+//! - [`Model`] is a network with weights, read from and written to a file, or written as ONNX.
 //! - [`Upscaler`] enlarges pictures with a model.
 #![forbid(unsafe_code)]
 
+mod atomic_file;
 mod config;
 mod embedded;
 mod error;
 mod forward;
 mod model;
 mod network;
+mod onnx;
 mod upscale;
 
 pub use config::{BlockKind, DIV2K_MEAN, NetworkConfig, Norm};
@@ -19,4 +21,5 @@ pub use error::Error;
 pub use forward::{Forward, Workspace, add_scaled};
 pub use model::{ConvWeights, Model};
 pub use network::{BatchNorm, Conv, Network, Operation, Value, ValueShape};
+pub use onnx::OnnxPrecision;
 pub use upscale::{DEFAULT_TILE_PX, Sample, Upscaler};
