@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use wdsr_model::{Model, OnnxPrecision};
 
-use crate::WrongUsage;
-use crate::progress;
+use crate::{WrongUsage, progress};
 
 /// Write a model for other engines
 ///
@@ -24,6 +23,9 @@ pub(crate) struct Arguments {
     /// float32
     #[arg(long)]
     f16: bool,
+    /// Say nothing but errors
+    #[arg(short = 'q', long)]
+    quiet: bool,
 }
 
 /// A format that models are written in.
@@ -65,11 +67,13 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
                 .with_context(|| format!("{}: cannot be converted", arguments.model.display()))?;
         }
     }
-    progress::note(&format!(
-        "{} -> {} ({})",
-        arguments.model.display(),
-        arguments.output.display(),
-        model.config().label()
-    ));
+    if !arguments.quiet {
+        progress::note(&format!(
+            "{} -> {} ({})",
+            arguments.model.display(),
+            arguments.output.display(),
+            model.config().label()
+        ));
+    }
     Ok(())
 }

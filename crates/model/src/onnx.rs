@@ -130,10 +130,9 @@ fn graph(model: &Model, precision: OnnxPrecision) -> Result<GraphProto, Error> {
     }
     writer.node("Add", "add_mean", &[&after, "mean"], "output", vec![]);
 
-    let side = |name: &str| match config.scale {
-        1 => name.to_owned(),
-        scale => format!("{scale}_{name}"),
-    };
+    // The sides of both pictures have the same names where they have the same lengths.
+    let prefix = if config.scale == 1 { "" } else { "output_" };
+    let side = |name: &str| format!("{prefix}{name}");
     Ok(GraphProto {
         node: writer.nodes,
         name: config.label(),

@@ -200,7 +200,9 @@ fn difference(config: &NetworkConfig, precision: OnnxPrecision) -> f32 {
     let (width, height) = (7, 5);
     let mut next = noise();
     let pixels: Vec<f32> = (0..3 * width * height).map(|_| next() + 0.5).collect();
-    let input = Tensor::from_fn([3, height, width], |c, y, x| pixels[3 * (y * width + x) + c]);
+    let input = Tensor::from_fn([3, height, width], |c, y, x| {
+        pixels[3 * (y * width + x) + c]
+    });
     let graph = decoded(&model, precision).graph.expect("a graph");
     let output = run(&graph, input);
     let scale = config.scale;
@@ -260,7 +262,7 @@ fn header_and_metadata_are_the_documented_ones() {
     let side = |name: &str| DimensionValue::DimParam(name.to_owned());
     for (values, name, height, width) in [
         (&graph.input, "input", "height", "width"),
-        (&graph.output, "output", "3_height", "3_width"),
+        (&graph.output, "output", "output_height", "output_width"),
     ] {
         assert_eq!(values.len(), 1);
         assert_eq!(values[0].name, name);
@@ -283,9 +285,7 @@ fn header_and_metadata_are_the_documented_ones() {
 fn every_weight_is_stored_under_its_key_and_used_once() {
     let config = NetworkConfig::wdsr_b(5, 2, 2);
     let model = model(&config);
-    let graph = decoded(&model, OnnxPrecision::F32)
-        .graph
-        .expect("a graph");
+    let graph = decoded(&model, OnnxPrecision::F32).graph.expect("a graph");
     let find = |name: String| {
         let tensor = graph.initializer.iter().find(|t| t.name == name);
         let tensor = tensor.unwrap_or_else(|| panic!("{name} is missing"));
