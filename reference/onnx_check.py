@@ -16,8 +16,9 @@ import numpy as np
 import onnx
 import onnxruntime
 import tifffile
+from PIL import Image
 
-from onnx_example import upscale
+import onnx_example
 
 ROOT = Path(__file__).resolve().parent.parent
 NETWORKS = ("wdsr-a-32x16", "wdsr-b-32x16", "edsr-64x16")
@@ -70,7 +71,7 @@ def check(model: Path, label: str, scale: int, folder: Path) -> bool:
         path = folder / f"{precision}.onnx"
         wdsr("convert", "--quiet", model, path, *(["--f16"] if precision == "f16" else []))
         check_file(path, scale)
-        theirs = upscale(path, picture)
+        theirs = onnx_example.upscale(path, picture)
         assert theirs.shape == ours.shape == (29 * scale, 37 * scale, 3), theirs.shape
         difference = float(np.abs(ours - theirs).max())
         within = difference <= bound
@@ -79,6 +80,19 @@ def check(model: Path, label: str, scale: int, folder: Path) -> bool:
         print(f"{label} x{scale} {precision}: {difference:.1e}, {verdict} {bound:.0e}", flush=True)
     check_batch(folder / "f32.onnx", picture)
     return good
+
+
+def check_example(model: Path, folder: Path) -> bool:
+    """The example's 8-bit picture is ours, give or take a rounding."""
+    photograph = ROOT / "samples/chelsea.png"
+    ours, theirs, onnx_file = folder / "ours.png", folder / "theirs.png", folder / "model.onnx"
+    wdsr("upscale", "--quiet", "-m", model, "-o", ours, photograph)
+    wdsr("convert", "--quiet", model, onnx_file)
+    onnx_example.main(onnx_file, photograph, theirs)
+    pictures = [np.asarray(Image.open(path), np.int16) for path in (ours, theirs)]
+    levels = int(np.abs(pictures[0] - pictures[1]).max())
+    print(f"example on {photograph.name}: {levels} levels of 255, at most 1 allowed")
+    return levels <= 1
 
 
 def main() -> None:
@@ -93,6 +107,7 @@ def main() -> None:
                 results.append(check(random, network, scale, folder))
         built_in = ROOT / "models/small-x2.safetensors"
         results.append(check(built_in, "small", 2, folder))
+        results.append(check_example(built_in, folder))
     passed = sum(results)
     print(f"{passed} passed, {len(results) - passed} failed")
     sys.exit(passed != len(results))

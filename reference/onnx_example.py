@@ -1,9 +1,9 @@
 """Enlarges a picture with ONNX Runtime and a model that `wdsr convert` wrote.
 
     wdsr convert models/small-x2.safetensors small-x2.onnx
-    reference/run onnx_example.py small-x2.onnx in.tif out.tif
+    reference/run onnx_example.py small-x2.onnx samples/chelsea.png chelsea-x2.png
 
-Of these imports only numpy and onnxruntime are needed to run a model.
+It needs the packages numpy, onnxruntime and pillow.
 """
 
 import sys
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-import tifffile
+from PIL import Image
 
 
 def upscale(model: Path, picture: np.ndarray) -> np.ndarray:
@@ -22,12 +22,11 @@ def upscale(model: Path, picture: np.ndarray) -> np.ndarray:
     return output[0].transpose(1, 2, 0)
 
 
-def main() -> None:
-    model, source, target = map(Path, sys.argv[1:])
-    large = upscale(model, tifffile.imread(source).astype(np.float32) / 255)
-    eight_bit = np.floor(255 * large.clip(0, 1) + 0.5).astype(np.uint8)
-    tifffile.imwrite(target, eight_bit, photometric="rgb")
+def main(model: Path, source: Path, target: Path) -> None:
+    picture = np.asarray(Image.open(source).convert("RGB"), np.float32) / 255
+    large = upscale(model, picture).clip(0, 1)
+    Image.fromarray((255 * large + 0.5).astype(np.uint8)).save(target)
 
 
 if __name__ == "__main__":
-    main()
+    main(*map(Path, sys.argv[1:]))
