@@ -1,6 +1,7 @@
-//! The `wdsr` command: enlarge pictures, score models, train them.
+//! The `wdsr` command: enlarge pictures, score models, train them, convert them.
 #![forbid(unsafe_code)]
 
+mod convert;
 mod eval;
 mod models;
 mod progress;
@@ -27,6 +28,7 @@ enum Command {
     Upscale(upscale::Arguments),
     Eval(eval::Arguments),
     Train(train::Arguments),
+    Convert(convert::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         Command::Upscale(arguments) => upscale::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Train(arguments) => train::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Convert(arguments) => convert::run(&arguments).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
         progress::print_error(&error);

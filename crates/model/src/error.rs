@@ -22,6 +22,14 @@ pub enum Error {
         /// What was expected and what was found.
         reason: String,
     },
+    /// A weight lies outside the number format asked for.
+    #[error("tensor `{tensor}` holds {value}, float16 reaches +-65504; write the model in float32")]
+    Float16Range {
+        /// Key of the tensor.
+        tensor: String,
+        /// The weight.
+        value: f32,
+    },
     /// `WDSR_ISA` names no instruction set.
     #[error(transparent)]
     Isa(#[from] wdsr_kernels::UnknownIsa),

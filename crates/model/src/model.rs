@@ -6,11 +6,11 @@
 //! `version`, `config` (the [`NetworkConfig`] as JSON) and notes on the training.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Write;
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
+use crate::atomic_file;
 use crate::config::{NetworkConfig, Norm};
 use crate::error::Error;
 use crate::network::Network;
@@ -226,30 +226,7 @@ impl Model {
     /// # Errors
     /// When the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), Error> {
-        let folder = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let write = || -> std::io::Result<()> {
-            let mut builder = tempfile::Builder::new();
-            builder.prefix(".wdsr-").suffix(".part");
-            #[cfg(unix)]
-            {
-                // As for any new file: what the umask leaves, not the owner only.
-                use std::os::unix::fs::PermissionsExt;
-                builder.permissions(std::fs::Permissions::from_mode(0o666));
-            }
-            let mut file = builder.tempfile_in(folder)?;
-            file.write_all(&self.to_bytes())?;
-            file.as_file().sync_all()?;
-            file.persist(path)?;
-            Ok(())
-        };
-        write().map_err(|source| Error::Io {
-            path: path.to_owned(),
-            action: "write",
-            source,
-        })
+        atomic_file::write(path, &self.to_bytes())
     }
 }
 

@@ -1,5 +1,6 @@
 //! The program as a user runs it.
 
+mod convert;
 mod eval;
 mod train;
 mod upscale;

@@ -1,0 +1,75 @@
+use std::path::Path;
+
+use predicates::prelude::PredicateBooleanExt;
+use predicates::str::contains;
+use wdsr_model::{Model, OnnxPrecision};
+
+use super::wdsr;
+
+fn saved_model(folder: &Path) -> std::path::PathBuf {
+    let path = folder.join("small.safetensors");
+    Model::embedded().save(&path).expect("written");
+    path
+}
+
+#[test]
+fn onnx_is_written_in_either_precision() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let model = saved_model(folder.path());
+    for (flag, precision) in [
+        (None, OnnxPrecision::F32),
+        (Some("--f16"), OnnxPrecision::F16),
+    ] {
+        let output = folder.path().join("small.onnx");
+        wdsr()
+            .arg("convert")
+            .args([&model, &output])
+            .args(flag)
+            .assert()
+            .success()
+            .stderr(contains("small.onnx (wdsr-b 32/8 x2)"));
+        let expected = Model::embedded().to_onnx(precision).expect("in range");
+        assert!(std::fs::read(&output).expect("written") == expected);
+    }
+    // The model and its conversion, no temporary file.
+    let files = std::fs::read_dir(folder.path()).expect("a folder").count();
+    assert_eq!(files, 2, "files left");
+}
+
+#[test]
+fn an_unknown_format_is_wrong_usage_that_names_the_known_ones() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let model = saved_model(folder.path());
+    for (name, found) in [("out.tflite", "found .tflite"), ("out", "found no suffix")] {
+        wdsr()
+            .arg("convert")
+            .args([&model, &folder.path().join(name)])
+            .assert()
+            .code(2)
+            .stderr(contains(name).and(contains("expected a name that ends in .onnx")))
+            .stderr(contains(found));
+        assert!(!folder.path().join(name).exists(), "{name} is written");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_or_written_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let model = saved_model(folder.path());
+    let damaged = folder.path().join("damaged.safetensors");
+    std::fs::write(&damaged, b"not a model").expect("written");
+    wdsr()
+        .arg("convert")
+        .args([&damaged, &folder.path().join("out.onnx")])
+        .assert()
+        .code(1)
+        .stderr(contains(
+            "damaged.safetensors: not a complete safetensors file",
+        ));
+    wdsr()
+        .arg("convert")
+        .args([&model, &folder.path().join("nowhere/out.onnx")])
+        .assert()
+        .code(1)
+        .stderr(contains("nowhere/out.onnx: cannot write"));
+}

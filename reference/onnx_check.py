@@ -1,0 +1,117 @@
+"""Checks `wdsr convert`: ONNX's checker, and ONNX Runtime's output against `wdsr upscale`'s.
+
+    reference/run onnx_check.py
+
+Random weights of published networks at scales 2, 3 and 4, and the built-in model; any difference
+above the bounds below is an error. The picture is 32-bit float on both sides.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import tifffile
+from PIL import Image
+
+import onnx_example
+
+ROOT = Path(__file__).resolve().parent.parent
+NETWORKS = ("wdsr-a-32x16", "wdsr-b-32x16", "edsr-64x16")
+SCALES = (2, 3, 4)
+# Largest difference allowed of a sample in 0..1. float32: another order of summation. float16
+# keeps 11 bits, and the roundings of 16 blocks add up.
+BOUNDS = {"f32": 1e-5, "f16": 2e-3}
+
+
+def cargo_run(*arguments: str | Path) -> None:
+    subprocess.run(["cargo", "run", "--quiet", "--locked", *arguments], check=True, cwd=ROOT)
+
+
+def wdsr(*arguments: str | Path) -> None:
+    cargo_run("--package", "wdsr-cli", "--", *arguments)
+
+
+def check_file(path: Path, scale: int) -> None:
+    """The file is valid, of opset 17, and its input and output are the documented ones."""
+    file = onnx.load(path)
+    onnx.checker.check_model(file, full_check=True)
+    assert [(o.domain, o.version) for o in file.opset_import] == [("", 17)], file.opset_import
+    remarks = {entry.key: entry.value for entry in file.metadata_props}
+    assert json.loads(remarks["config"])["scale"] == scale, remarks
+    session = onnxruntime.InferenceSession(path)
+    (given,), (made,) = session.get_inputs(), session.get_outputs()
+    assert (given.name, given.type) == ("input", "tensor(float)"), given
+    assert (made.name, made.type) == ("output", "tensor(float)"), made
+    assert given.shape == ["batch", 3, "height", "width"], given.shape
+
+
+def check_batch(path: Path, picture: np.ndarray) -> None:
+    """Any batch and size: two pictures at once are two single ones."""
+    session = onnxruntime.InferenceSession(path)
+    parts = np.stack([picture, picture[::-1]]).transpose(0, 3, 1, 2)[:, :, :9, :14]
+    both = session.run(None, {"input": parts})[0]
+    for part, result in zip(parts, both, strict=True):
+        alone = session.run(None, {"input": part[None]})[0][0]
+        assert np.abs(alone - result).max() <= BOUNDS["f32"], path
+
+
+def check(model: Path, label: str, scale: int, folder: Path) -> bool:
+    picture = np.random.default_rng(0).random((29, 37, 3), np.float32)
+    small, large = folder / "small.tif", folder / "large.tif"
+    tifffile.imwrite(small, picture, photometric="rgb")
+    wdsr("upscale", "--quiet", "-m", model, "-o", large, small)
+    ours = tifffile.imread(large)
+    good = True
+    for precision, bound in BOUNDS.items():
+        path = folder / f"{precision}.onnx"
+        wdsr("convert", "--quiet", model, path, *(["--f16"] if precision == "f16" else []))
+        check_file(path, scale)
+        theirs = onnx_example.upscale(path, picture)
+        assert theirs.shape == ours.shape == (29 * scale, 37 * scale, 3), theirs.shape
+        difference = float(np.abs(ours - theirs).max())
+        within = difference <= bound
+        good &= within
+        verdict = "within" if within else "ABOVE"
+        print(f"{label} x{scale} {precision}: {difference:.1e}, {verdict} {bound:.0e}", flush=True)
+    check_batch(folder / "f32.onnx", picture)
+    return good
+
+
+def check_example(model: Path, folder: Path) -> bool:
+    """The example's 8-bit picture is ours, give or take a rounding."""
+    photograph = ROOT / "samples/chelsea.png"
+    ours, theirs, onnx_file = folder / "ours.png", folder / "theirs.png", folder / "model.onnx"
+    wdsr("upscale", "--quiet", "-m", model, "-o", ours, photograph)
+    wdsr("convert", "--quiet", model, onnx_file)
+    onnx_example.main(onnx_file, photograph, theirs)
+    pictures = [np.asarray(Image.open(path), np.int16) for path in (ours, theirs)]
+    levels = int(np.abs(pictures[0] - pictures[1]).max())
+    print(f"example on {photograph.name}: {levels} levels of 255, at most 1 allowed")
+    return levels <= 1
+
+
+def main() -> None:
+    results = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        random = folder / "random.safetensors"
+        example = ("--package", "wdsr-model", "--example", "random_model", "--")
+        for network in NETWORKS:
+            for scale in SCALES:
+                cargo_run(*example, network, str(scale), random)
+                results.append(check(random, network, scale, folder))
+        built_in = ROOT / "models/small-x2.safetensors"
+        results.append(check(built_in, "small", 2, folder))
+        results.append(check_example(built_in, folder))
+    passed = sum(results)
+    print(f"{passed} passed, {len(results) - passed} failed")
+    sys.exit(passed != len(results))
+
+
+if __name__ == "__main__":
+    main()

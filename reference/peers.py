@@ -1,0 +1,201 @@
+#!/usr/bin/env python3
+"""Times wdsr and the engines a user could take instead, side by side, and writes the report.
+
+    reference/peers.py --output docs/benchmarks.md
+
+All engines run the ONNX file that `wdsr bench --save-onnx` writes. In each round every engine runs
+once, in a process of its own, on the same processors; ratios are taken within a round, and what is
+reported are medians over the rounds. The report is rewritten after every table, so that an
+interrupted run leaves what it has. The machine must be idle otherwise.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from measurement import SCALE, Engine, PeerError, Result, Work, is_slow, run_json
+from report import environment, table
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+RUST_ENGINES = HERE / "rust-engines"
+TRAINED_NETWORK = "wdsr-b-32x8"
+
+
+def inference_engines(has_bf16: bool) -> list[Engine]:
+    f32 = "wdsr onnxruntime openvino ncnn torch torch-compile rten tract".split()
+    bf16 = "wdsr-bf16 openvino-bf16 torch-bf16 torch-compile-bf16".split()
+    return [Engine(name) for name in f32] + [Engine(n, "bf16") for n in bf16 if has_bf16]
+
+
+def training_engines(has_bf16: bool) -> list[Engine]:
+    return [e for e in inference_engines(has_bf16) if e.name.startswith(("wdsr", "torch"))]
+
+
+class Bench:
+    """Runs the engines on one machine."""
+
+    def __init__(self, arguments: argparse.Namespace, folder: Path) -> None:
+        self.arguments = arguments
+        self.folder = folder
+        self.processors = sorted(os.sched_getaffinity(0))
+
+    def wdsr(self, work: Work, *more: str | Path, precision: str = "f32") -> list[str | Path]:
+        command = [self.arguments.wdsr, "bench", "--network", work.network, "--scale", str(SCALE)]
+        command += ["-j", str(work.threads), "--precision", precision, "--json", *more]
+        if work.size is None:
+            return [*command, "--train"]
+        return [*command, "--size", f"{work.size[0]}x{work.size[1]}"]
+
+    def onnx(self, network: str) -> Path:
+        """The network as a file, written by wdsr on the first call."""
+        if self.arguments.onnx_folder:
+            path = self.arguments.onnx_folder / f"{network}.onnx"
+            if not path.exists():
+                raise PeerError(f"{path}: expected an ONNX file of the network, found none")
+            return path
+        path = self.folder / f"{network}.onnx"
+        if not path.exists():
+            command = self.wdsr(Work(network, 1, (32, 32)), "--save-onnx", path)
+            run_json("wdsr", command)
+        return path
+
+    def expected(self, work: Work) -> Path:
+        """The output that the peers' are compared with, ONNX Runtime's, made on the first call."""
+        width, height = map(str, work.size)
+        path = self.folder / f"{work.network}-{width}x{height}.f32"
+        if not path.exists():
+            settings = [width, height, str(len(self.processors)), "0", path]
+            command = [HERE / "run", "engine.py", "onnxruntime", self.onnx(work.network), *settings]
+            run_json("onnxruntime", command)
+        return path
+
+    def command(self, engine: Engine, work: Work) -> list[str | Path]:
+        if engine.is_wdsr:
+            return self.wdsr(work, precision=engine.precision)
+        model = self.onnx(work.network)
+        settings = [str(work.threads), str(self.arguments.seconds)]
+        if work.size is None:
+            return [HERE / "run", "training_step.py", engine.name, model, *settings]
+        size = map(str, work.size)
+        tail = [engine.name, model, *size, *settings, self.expected(work)]
+        if engine.name in ("rten", "tract"):
+            return [RUST_ENGINES / "target/release/rust-engines", *tail]
+        return [HERE / "run", "engine.py", *tail]
+
+    def measure(self, work: Work, engines: list[Engine]) -> list[Result]:
+        """All rounds of one table."""
+        # What is prepared on the first call is not part of a round.
+        os.sched_setaffinity(0, self.processors)
+        commands = [self.command(engine, work) for engine in engines]
+        os.sched_setaffinity(0, self.processors[: work.threads])
+        results = [Result(engine) for engine in engines]
+        started = time.monotonic()
+        for round_index in range(self.arguments.rounds):
+            if round_index and time.monotonic() - started > 60 * self.arguments.limit_minutes:
+                break
+            # Every second round runs backwards, so that no engine always follows the same other.
+            order = list(zip(results, commands, strict=True))[:: -1 if round_index % 2 else 1]
+            run = [
+                r for r, _ in order if not r.failure and not (round_index and is_slow(r, results))
+            ]
+            for result, command in order:
+                if result in run:
+                    result.run(command)
+                    note(f"  round {round_index + 1}: {result.last}")
+            own = next((r for r in run if r.engine.name == "wdsr" and not r.failure), None)
+            for result in run:
+                if own and not result.failure:
+                    result.ratios.append(result.medians_ms[-1] / own.medians_ms[-1])
+        return results
+
+
+def note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def parse_arguments() -> argparse.Namespace:
+    def size(text: str) -> tuple[int, int]:
+        width, height = text.split("x")
+        return int(width), int(height)
+
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    add = parser.add_argument
+    add("--output", type=Path, required=True, help="report to write, Markdown")
+    add("--networks", nargs="*", default=["wdsr-b-32x16", "wdsr-a-32x16"], metavar="NETWORK")
+    add("--sizes", nargs="*", type=size, default=[(256, 256), (1280, 720)], metavar="WxH")
+    add("--threads", nargs="+", type=int, default=[1, 2])
+    add("--engines", nargs="*", default=[], help="only these; all without it")
+    add("--skip-training", action="store_true", help="inference only")
+    add("--rounds", type=int, default=5)
+    add("--seconds", type=float, default=3.0, help="of timing for each engine and round")
+    add("--limit-minutes", type=float, default=6.0, help="no new round of a table after this time")
+    add("--wdsr", type=Path, default=ROOT / "target/release/wdsr", help="our program")
+    add(
+        "--onnx-folder",
+        type=Path,
+        help="time the peers alone, on the files NETWORK.onnx of this folder",
+    )
+    return parser.parse_args()
+
+
+def build(arguments: argparse.Namespace) -> None:
+    """Everything that is timed, and the Python environment."""
+    clean = {key: value for key, value in os.environ.items() if key != "CARGO_TARGET_DIR"}
+    cargo = ["cargo", "build", "--release", "--locked", "--quiet"]
+    subprocess.run(cargo, check=True, cwd=RUST_ENGINES, env=clean)
+    subprocess.run([HERE / "run"], check=True)
+    if arguments.onnx_folder:
+        return
+    subprocess.run([*cargo, "--package", "wdsr-cli"], check=True, cwd=ROOT, env=clean)
+    help_text = subprocess.run(
+        [arguments.wdsr, "bench", "--help"], capture_output=True, text=True, check=False
+    )
+    if help_text.returncode != 0 or "--save-onnx" not in help_text.stdout:
+        raise PeerError(
+            f"{arguments.wdsr}: expected the subcommand `bench` with --save-onnx, found none; "
+            "update the checkout, or time the peers alone by --onnx-folder"
+        )
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    flags = Path("/proc/cpuinfo").read_text().split()
+    has_bf16 = "avx512_bf16" in flags or "amx_bf16" in flags
+    works = [
+        Work(network, threads, size)
+        for network in arguments.networks
+        for size in arguments.sizes
+        for threads in arguments.threads
+    ]
+    if not arguments.skip_training:
+        works += [Work(TRAINED_NETWORK, threads) for threads in arguments.threads]
+    build(arguments)
+    notes = [f"Up to {arguments.rounds} rounds of {arguments.seconds:g} s for each engine"]
+    if not has_bf16:
+        notes.append("This processor has no bf16 arithmetic: bf16 is not timed")
+    report = list(environment(notes))
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(arguments, Path(folder))
+        for work in works:
+            engines = (training_engines if work.size is None else inference_engines)(has_bf16)
+            engines = [
+                engine
+                for engine in engines
+                if (not arguments.engines or engine.name in arguments.engines)
+                and not (engine.is_wdsr and arguments.onnx_folder)
+            ]
+            note(work.title)
+            report += table(work, bench.measure(work, engines))
+            arguments.output.write_text("\n".join(report))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except PeerError as error:
+        sys.exit(f"error: {error}")
