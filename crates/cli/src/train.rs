@@ -34,7 +34,8 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let recipe = Recipe::load(&arguments.recipe)?;
+    let recipe = Recipe::load(&arguments.recipe, None)?;
+    println!("{}", recipe.to_toml().trim_end());
     on_threads(arguments.threads, || train(arguments, recipe))?
 }
 

@@ -89,12 +89,10 @@ impl State {
                 .unwrap_or_else(|e| unreachable!("shape {shape:?} of {name}: {e}"));
             (name.clone(), view)
         });
-        let recipe = serde_json::to_string(recipe)
-            .unwrap_or_else(|e| unreachable!("a recipe is plain JSON: {e}"));
         let metadata = HashMap::from([
             ("format".to_owned(), FORMAT.to_owned()),
             ("version".to_owned(), VERSION.to_owned()),
-            ("recipe".to_owned(), recipe),
+            ("recipe".to_owned(), recipe.to_json()),
             ("updates".to_owned(), self.updates.to_string()),
             (
                 "best_psnr_db".to_owned(),

@@ -10,6 +10,7 @@
 pub mod checkpoint;
 mod error;
 pub mod gradients;
+mod loss;
 pub mod optimizer;
 pub mod parameters;
 pub mod patches;
@@ -18,5 +19,7 @@ pub mod schedule;
 pub mod trainer;
 
 pub use error::Error;
-pub use recipe::{Recipe, Schedule, ScheduleKind, Training, Validation};
+pub use recipe::{
+    Course, Data, DataFolder, Loss, Recipe, Schedule, Start, Training, Validation,
+};
 pub use trainer::{Event, Metrics, Trainer};

@@ -4,7 +4,7 @@
 //! - `last.checkpoint`: where it stands; `--resume` goes on from here
 //! - `model.safetensors`: the model at the last validation, `best.safetensors`: at the best one
 //! - `metrics.jsonl`: one line for each validation
-//! - `recipe.json`: the recipe with all defaults filled in
+//! - `recipe.toml`: the recipe with all defaults filled in
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -13,14 +13,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use wdsr_eval::{PicturePair, Protocol, score_pair};
+use wdsr_eval::{PicturePair, score_pair};
 use wdsr_kernels::Isa;
 use wdsr_model::{Model, Network, Upscaler};
 
 use crate::checkpoint::State;
 use crate::error::Error;
 use crate::gradients::GradientEngine;
-use crate::optimizer::average;
+use crate::optimizer::{average, clip, length};
 use crate::parameters::Layout;
 use crate::patches::{Patches, Pictures};
 use crate::recipe::Recipe;
@@ -38,7 +38,7 @@ pub struct Metrics {
     pub loss: f64,
     /// Of the last update.
     pub learning_rate: f64,
-    /// Of the validation pictures by the benchmark protocol; none without such pictures.
+    /// Of the validation pictures by the recipe's protocol; none without such pictures.
     pub psnr_db: Option<f64>,
     /// Of bicubic interpolation on the same.
     pub bicubic_psnr_db: Option<f64>,
@@ -105,14 +105,12 @@ impl Trainer {
             State::initial(&network, &layout, recipe.training.seed)
         };
         forget_after(&metrics, state.updates)?;
-        let text = serde_json::to_string_pretty(&recipe)
-            .unwrap_or_else(|e| unreachable!("a recipe is plain JSON: {e}"));
-        wdsr_picture::write_atomically(&folder.join("recipe.json"), text.as_bytes())?;
+        wdsr_picture::write_atomically(&folder.join("recipe.toml"), recipe.to_toml().as_bytes())?;
         let t = &recipe.training;
         let patches = Arc::new(Patches::new(pictures.training, t.patch_px, t.batch, t.seed));
         Ok(Self {
             folder: folder.to_owned(),
-            engine: GradientEngine::new(network, isa),
+            engine: GradientEngine::new(network, isa).with_loss(t.loss),
             validation: pictures.validation,
             recipe,
             layout,
@@ -184,7 +182,10 @@ impl Trainer {
                 checkpoint,
             });
         }
-        let gradient = self.layout.gradient(&state.parameters, &result.gradients);
+        let mut gradient = self.layout.gradient(&state.parameters, &result.gradients);
+        let longest = self.recipe.training.gradient_clip_norm;
+        let length = length(&gradient);
+        clip(&mut gradient, length, longest);
         state.adam.update(&mut state.parameters, &gradient, rate);
         for (running, batch) in state.running.iter_mut().zip(&result.statistics) {
             running.update(&batch.mean, &batch.variance, batch.count);
@@ -201,10 +202,8 @@ impl Trainer {
         let convs = self
             .layout
             .folded(network, &self.state.average, &self.state.running);
-        let recipe = serde_json::to_string(&self.recipe)
-            .unwrap_or_else(|e| unreachable!("a recipe is plain JSON: {e}"));
         let notes = BTreeMap::from([
-            ("recipe".to_owned(), recipe),
+            ("recipe".to_owned(), self.recipe.to_json()),
             ("updates".to_owned(), self.state.updates.to_string()),
         ]);
         Model::new(&self.recipe.network, convs, notes)
@@ -219,7 +218,7 @@ impl Trainer {
             let upscaler = Upscaler::with_isa(&model, self.isa);
             let (mut sum, mut bicubic_sum) = (0.0, 0.0);
             for (name, pair) in &self.validation {
-                let score = score_pair(name, pair, &upscaler, Protocol::Benchmark);
+                let score = score_pair(name, pair, &upscaler, self.recipe.validation.protocol);
                 sum += score.psnr_db;
                 bicubic_sum += score.bicubic_psnr_db;
             }
