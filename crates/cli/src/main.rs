@@ -5,6 +5,7 @@ mod eval;
 mod models;
 mod progress;
 mod train;
+mod training_view;
 mod upscale;
 
 use std::process::ExitCode;

@@ -173,8 +173,8 @@ mod tests {
                             let (mut re, mut im) = (0.0, 0.0);
                             for (at, e) in plane.iter().enumerate() {
                                 let (x, y) = (at % width, at / width);
-                                let turns = (u * x) as f64 / width as f64
-                                    + (v * y) as f64 / height as f64;
+                                let turns =
+                                    (u * x) as f64 / width as f64 + (v * y) as f64 / height as f64;
                                 re += e * (TAU * turns).cos();
                                 im -= e * (TAU * turns).sin();
                             }

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use wdsr_eval::{Protocol, Track};
-use wdsr_model::NetworkConfig;
+use wdsr_model::{Model, NetworkConfig};
 
+use crate::checkpoint::load_model;
 use crate::error::Error;
 use file::{RecipeKeys, ScheduleKeys, TrainingKeys};
 
@@ -184,45 +185,50 @@ impl Default for Validation {
 }
 
 impl Recipe {
-    /// Reads and checks a recipe. Without a `[network]` table the network is `model`'s, trained
-    /// with weight normalisation.
+    /// Reads and checks a recipe. `from` is the model or checkpoint to start from, in place of
+    /// the recipe's own; without a `[network]` table that model's network is trained, with weight
+    /// normalisation.
     ///
     /// # Errors
     /// When the file cannot be read, is not TOML, has an unknown key, a value out of range or a
-    /// key that does nothing, or neither it nor `model` says which network to train.
-    pub fn load(path: &Path, model: Option<&NetworkConfig>) -> Result<Self, Error> {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| Error::io(path, "read", source))?;
+    /// key that does nothing, neither it nor a model says which network to train, or the model
+    /// cannot be read.
+    pub fn load(path: &Path, from: Option<&Path>) -> Result<Self, Error> {
         let fail = |reason| Error::Recipe {
             path: path.to_owned(),
             reason,
         };
-        let mut recipe = Self::parse(&text, model).map_err(fail)?;
+        let text =
+            std::fs::read_to_string(path).map_err(|source| Error::io(path, "read", source))?;
+        let mut keys = RecipeKeys::parse(&text).map_err(fail)?;
         // Paths of a recipe are relative to it, wherever the program runs.
-        let folder = path.parent().unwrap_or(Path::new(""));
-        let folder = std::path::absolute(folder.join("."))
-            .map_err(|source| Error::io(path, "read", source))?;
-        let Recipe { start, data, .. } = &mut recipe;
+        let absolute = |path: &Path| {
+            std::path::absolute(path).map_err(|source| Error::io(path, "find", source))
+        };
+        let folder = absolute(&path.parent().unwrap_or(Path::new("")).join("."))?;
+        let (start, data) = (&mut keys.start, &mut keys.data);
         let folders = data.folders.iter_mut().map(|folder| &mut folder.path);
         for path in folders.chain(&mut data.validation).chain(&mut start.from) {
             *path = folder.join(&*path);
         }
-        Ok(recipe)
+        if let Some(from) = from {
+            start.from = Some(absolute(from)?);
+        }
+        let model = match &keys.start.from {
+            Some(from) if keys.network.is_none() => Some(load_model(from)?),
+            _ => None,
+        };
+        keys.resolve(model.as_ref().map(Model::config))
+            .map_err(fail)
     }
 
-    /// Reads and checks the text of a recipe; `model` as for [`Recipe::load`].
+    /// Reads and checks the text of a recipe; without a `[network]` table `model`'s network is
+    /// trained.
     ///
     /// # Errors
     /// A message that names line and key.
     pub fn parse(text: &str, model: Option<&NetworkConfig>) -> Result<Self, String> {
-        let keys: RecipeKeys = toml::from_str(text).map_err(|error| {
-            let start = error.span().map_or(0, |span| span.start);
-            let line = 1 + text[..start].matches('\n').count();
-            let message = suggestion::with_nearest(error.message());
-            format!("line {line}: {message}")
-        })?;
-        keys.refuse_keys_without_effect()?;
-        keys.resolve(model)
+        RecipeKeys::parse(text)?.resolve(model)
     }
 
     /// The recipe as a file with every key written out; [`Recipe::load`] reads it to the same.

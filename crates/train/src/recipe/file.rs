@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use wdsr_model::{BlockKind, DIV2K_MEAN, NetworkConfig, Norm};
 
-use super::{Course, Data, Loss, Recipe, Schedule, Start, Training, Validation};
+use super::{Course, Data, Loss, Recipe, Schedule, Start, Training, Validation, suggestion};
 
 /// Learning rates of the published trainings with weight normalisation and without.
 const LEARNING_RATE_WEIGHT_NORM: f64 = 1e-3;
@@ -23,9 +23,9 @@ const FFT_WEIGHT: f64 = 0.05;
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RecipeKeys {
     #[serde(skip_serializing_if = "Option::is_none")]
-    network: Option<NetworkKeys>,
-    start: Start,
-    data: Data,
+    pub(super) network: Option<NetworkKeys>,
+    pub(super) start: Start,
+    pub(super) data: Data,
     training: TrainingKeys,
     schedule: ScheduleKeys,
     validation: Validation,
@@ -33,7 +33,7 @@ pub(crate) struct RecipeKeys {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct NetworkKeys {
+pub(crate) struct NetworkKeys {
     block: BlockKind,
     features: usize,
     blocks: usize,
@@ -137,9 +137,21 @@ pub(crate) struct ScheduleKeys {
 }
 
 impl RecipeKeys {
+    /// Reads the text of a recipe.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let keys: Self = toml::from_str(text).map_err(|error| {
+            let start = error.span().map_or(0, |span| span.start);
+            let line = 1 + text[..start].matches('\n').count();
+            let message = suggestion::with_nearest(error.message());
+            format!("line {line}: {message}")
+        })?;
+        keys.refuse_keys_without_effect()?;
+        Ok(keys)
+    }
+
     /// A key that its kind of loss or schedule never reads is a mistake of the writer's.
     /// (Checkpoints are read without this: they may carry such keys.)
-    pub(super) fn refuse_keys_without_effect(&self) -> Result<(), String> {
+    fn refuse_keys_without_effect(&self) -> Result<(), String> {
         let (training, schedule) = (&self.training, &self.schedule);
         let falls = matches!(schedule.kind, CourseKind::Cosine | CourseKind::OneCycle);
         let steps = schedule.kind == CourseKind::Step;

@@ -53,12 +53,7 @@ fn unknown_names_are_refused_with_the_nearest_known_one() {
             "cosin",
             "cosine",
         ),
-        (
-            "[network]\nblock = \"wdsr_b\"",
-            2,
-            "wdsr_b",
-            "wdsr-b",
-        ),
+        ("[network]\nblock = \"wdsr_b\"", 2, "wdsr_b", "wdsr-b"),
         (
             "[network]\n[data]\nfolders = [{ path = \"a\", wieght = 1 }]",
             3,
@@ -87,9 +82,18 @@ fn unknown_names_are_refused_with_the_nearest_known_one() {
 #[test]
 fn values_out_of_range_and_keys_without_effect_are_refused() {
     for (text, expected) in [
-        ("[network]\n[training]\nupdates = 0", "training.updates is 0"),
-        ("[network]\n[training]\nbatch = \"x\"", "line 3: invalid type"),
-        ("[network]\n[training]\naverage_decay = 1.0", "average_decay is 1"),
+        (
+            "[network]\n[training]\nupdates = 0",
+            "training.updates is 0",
+        ),
+        (
+            "[network]\n[training]\nbatch = \"x\"",
+            "line 3: invalid type",
+        ),
+        (
+            "[network]\n[training]\naverage_decay = 1.0",
+            "average_decay is 1",
+        ),
         (
             "[network]\n[schedule]\nlearning_rate = -1.0",
             "learning_rate is -1",
@@ -133,6 +137,7 @@ fn a_resolved_recipe_reads_back_to_the_same() {
         "[network]\nblock = \"edsr\"\n[training]\nloss = \"l2\"\n[schedule]\nkind = \"constant\"",
         "[network]\nblock = \"wdsr-b\"\nresidual_scale = 0.1\n[training]\nloss = \"charbonnier\"\n\
          [schedule]\nkind = \"cosine\"",
+        "[network]\n[training]\nrollback_factor = 1e-30\n[schedule]\nlearning_rate = 2.3e-4",
         "[network]\n[training]\nupdates = 1000\nloss = \"fft\"\nfft_weight = 0.1\n[schedule]\n\
          kind = \"one-cycle\"\n[data]\nvalidation = \"v\"\ntrack = \"wild\"\n\
          folders = [{ path = \"a\", weight = 2.5 }]\n[start]\nfrom = \"m\"\ninsert_blocks = true",
@@ -148,9 +153,7 @@ fn a_resolved_recipe_reads_back_to_the_same() {
 
 #[test]
 fn one_cycle_rises_over_three_tenths() {
-    let recipe = parse(
-        "[network]\n[training]\nupdates = 1000\n[schedule]\nkind = \"one-cycle\"",
-    );
+    let recipe = parse("[network]\n[training]\nupdates = 1000\n[schedule]\nkind = \"one-cycle\"");
     assert_eq!(recipe.schedule.warm_up_updates, 300);
 }
 
@@ -184,8 +187,15 @@ fn every_recipe_of_the_repository_is_sound() {
     let mut labels = Vec::new();
     for entry in std::fs::read_dir(&folder).expect("recipes/") {
         let path = entry.expect("an entry").path();
-        let model = NetworkConfig::wdsr_b(32, 8, 2);
-        let recipe = Recipe::load(&path, Some(&model)).unwrap_or_else(|e| panic!("{e}"));
+        // For those that train a given model further.
+        let name = path
+            .file_name()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned();
+        let model = folder.join("../models/small-x2.safetensors");
+        let from = (name == "fine-tune.toml").then_some(model);
+        let recipe = Recipe::load(&path, from.as_deref()).unwrap_or_else(|e| panic!("{e}"));
         labels.push((path.file_stem().expect("a name").to_owned(), recipe));
     }
     let of = |name: &str| {
@@ -194,7 +204,10 @@ fn every_recipe_of_the_repository_is_sound() {
     };
     // The paper's recipe is what an empty one means.
     let paper = of("paper-wdsr-a-x2");
-    assert_eq!(paper.difference(&parse("[network]\n[validation]\nprotocol = \"div2k\"")), None);
+    assert_eq!(
+        paper.difference(&parse("[network]\n[validation]\nprotocol = \"div2k\"")),
+        None
+    );
     let reloaded = &of("reloaded-x2");
     assert_eq!(reloaded.training.updates, 1_500_000);
     let step = Course::Step {
@@ -210,7 +223,7 @@ fn every_recipe_of_the_repository_is_sound() {
         ("paper-wdsr-a-x2", 1_190_100),
     ] {
         let network = wdsr_model::Network::new(&of(name).network);
-        let gains: usize = network.convs.iter().map(|conv| conv.out_channels).sum();
-        assert_eq!(network.parameters() + gains, parameters, "{name}");
+        let with_gains = network.parameters() + network.gains();
+        assert_eq!(with_gains, parameters, "{name}");
     }
 }
