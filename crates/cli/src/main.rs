@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod eval;
+mod info;
 mod models;
 mod progress;
 mod train;
@@ -28,6 +29,7 @@ enum Command {
     Upscale(upscale::Arguments),
     Eval(eval::Arguments),
     Train(train::Arguments),
+    Info(info::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         Command::Upscale(arguments) => upscale::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Train(arguments) => train::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Info(arguments) => info::run(&arguments).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
         progress::print_error(&error);

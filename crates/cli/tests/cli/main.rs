@@ -1,6 +1,7 @@
 //! The program as a user runs it.
 
 mod eval;
+mod info;
 mod train;
 mod upscale;
 
