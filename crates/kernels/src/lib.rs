@@ -10,8 +10,10 @@
 //! pointers, and calls into functions compiled for an instruction set that [`Isa`] has
 //! detected.
 
-pub mod conv2d;
+mod conv2d;
+mod epilogue;
 mod isa;
+mod outer_product;
 mod pixel_shuffle;
 mod planes;
 mod pointwise_pair;
@@ -19,11 +21,13 @@ mod simd;
 mod strip;
 mod strip_conv;
 mod tile;
+mod winograd;
 
-pub use conv2d::{Epilogue, PackedConv2d, conv2d, conv2d_backward_weight};
+pub use conv2d::{PackedConv2d, conv2d, conv2d_backward_weight};
+pub use epilogue::Epilogue;
 pub use isa::{Isa, UnknownIsa};
 pub use pixel_shuffle::{pixel_shuffle, pixel_unshuffle};
 pub use planes::{BORDER_PX, Geometry, Planes, add_scaled};
-pub use pointwise_pair::PointwisePair;
-pub use strip::{STRIP_ROWS, Scratch, Strip, StripEpilogue, Window};
+pub use pointwise_pair::{Gradients as PairGradients, PointwisePair};
+pub use strip::{STRIP_ROWS, Scratch, Strip, Window};
 pub use strip_conv::StripConv;

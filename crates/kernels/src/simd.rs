@@ -35,6 +35,8 @@ pub(crate) trait Simd {
     unsafe fn where_positive(gate: Self::V, a: Self::V) -> Self::V;
     /// The sum of the lanes.
     unsafe fn sum(a: Self::V) -> f32;
+    /// Transposes 8 rows of 8 floats, which lie `stride` floats apart.
+    unsafe fn transpose_8x8(from: *const f32, stride: usize, to: *mut f32, to_stride: usize);
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -106,6 +108,11 @@ mod avx2 {
                 _mm_cvtss_f32(one)
             }
         }
+        #[inline(always)]
+        unsafe fn transpose_8x8(from: *const f32, stride: usize, to: *mut f32, to_stride: usize) {
+            // SAFETY: see the trait; AVX-512 processors have AVX2.
+            unsafe { super::transpose_8x8(from, stride, to, to_stride) }
+        }
     }
 }
 
@@ -175,6 +182,50 @@ mod avx512 {
         unsafe fn sum(a: __m512) -> f32 {
             // SAFETY: see the trait.
             unsafe { _mm512_reduce_add_ps(a) }
+        }
+        #[inline(always)]
+        unsafe fn transpose_8x8(from: *const f32, stride: usize, to: *mut f32, to_stride: usize) {
+            // SAFETY: see the trait; AVX-512 processors have AVX2.
+            unsafe { super::transpose_8x8(from, stride, to, to_stride) }
+        }
+    }
+}
+
+/// # Safety
+/// AVX2 is there, and the blocks can be read and written.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn transpose_8x8(from: *const f32, stride: usize, to: *mut f32, to_stride: usize) {
+    use std::arch::x86_64::*;
+    // SAFETY: the caller's promises.
+    unsafe {
+        let row: [__m256; 8] = std::array::from_fn(|y| _mm256_loadu_ps(from.add(y * stride)));
+        // Pairs of rows interleaved, then pairs of pairs, then the halves.
+        let pair: [__m256; 8] = std::array::from_fn(|i| {
+            let (a, b) = (row[i / 2 * 2], row[i / 2 * 2 + 1]);
+            if i % 2 == 0 {
+                _mm256_unpacklo_ps(a, b)
+            } else {
+                _mm256_unpackhi_ps(a, b)
+            }
+        });
+        let quad: [__m256; 8] = std::array::from_fn(|i| {
+            let (half, column) = (i / 4 * 4, i % 4);
+            let (a, b) = (pair[half + column / 2], pair[half + 2 + column / 2]);
+            if column % 2 == 0 {
+                _mm256_shuffle_ps::<0x44>(a, b)
+            } else {
+                _mm256_shuffle_ps::<0xEE>(a, b)
+            }
+        });
+        for column in 0..8 {
+            let (a, b) = (quad[column % 4], quad[4 + column % 4]);
+            let value = if column < 4 {
+                _mm256_permute2f128_ps::<0x20>(a, b)
+            } else {
+                _mm256_permute2f128_ps::<0x31>(a, b)
+            };
+            _mm256_storeu_ps(to.add(column * to_stride), value);
         }
     }
 }

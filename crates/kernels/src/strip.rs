@@ -173,31 +173,6 @@ impl Window<'_> {
     }
 }
 
-/// What happens to a sum before it is stored in a strip.
-#[derive(Clone, Copy)]
-pub enum StripEpilogue<'a> {
-    /// `output = sum`
-    Store,
-    /// `output = max(sum, 0)`
-    Relu,
-    /// `output = sum + term`
-    Add(&'a Strip),
-}
-
-impl StripEpilogue<'_> {
-    /// # Panics
-    /// When the term's shape is not that of the output.
-    pub(crate) fn check(&self, output: &Strip) {
-        if let Self::Add(term) = self {
-            assert_eq!(
-                (term.channels, term.width_px, term.rows),
-                (output.channels, output.width_px, output.rows),
-                "term and output (channels, width, rows)"
-            );
-        }
-    }
-}
-
 /// Memory for what a kernel computes in between, one per thread, kept from strip to strip.
 #[derive(Default)]
 pub struct Scratch {

@@ -19,8 +19,12 @@ pub(crate) type Sums<S, const N: usize> = [[<S as Simd>::V; TILE_VECTORS]; N];
 
 /// Pixels of a register tile.
 pub(crate) const fn group_px<S: Simd>() -> usize {
+    assert!(TILE_VECTORS * S::LANES <= LONGEST_GROUP_PX, "group");
     TILE_VECTORS * S::LANES
 }
+
+/// Pixels of the widest register tile of any instruction set.
+pub(crate) const LONGEST_GROUP_PX: usize = 32;
 
 /// Output channels of the largest tile of an instruction set; plain loops take one at a time.
 fn largest_tile(isa: Isa) -> usize {

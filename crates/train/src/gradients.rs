@@ -5,19 +5,22 @@
 //! each patch forwards and backwards in one go, while its values are in the cache. A batch
 //! normalisation needs all patches at once, so it cuts the operations into segments.
 
+mod steps;
+
 use std::ops::Range;
 use std::sync::Mutex;
 
 use rayon::prelude::*;
 use wdsr_kernels::{
-    Epilogue, Isa, PackedConv2d, Planes, add_scaled, conv2d, conv2d_backward_weight, pixel_shuffle,
-    pixel_unshuffle,
+    Epilogue, Isa, PackedConv2d, PairGradients, Planes, PointwisePair, Scratch, add_scaled, conv2d,
+    conv2d_backward_weight, pixel_shuffle, pixel_unshuffle,
 };
 use wdsr_model::{ConvWeights, Network, Operation, Value};
 
 use crate::loss::LossOverPatches;
 use crate::parameters::{BATCH_NORM_EPSILON, Gradients};
 use crate::recipe::Loss;
+use steps::Step;
 
 /// Patches to train on: pictures of 3 planes (R G B, 0..1), low and high resolution.
 pub struct Batch {
@@ -54,8 +57,11 @@ pub struct GradientEngine {
     isa: Isa,
     /// Values that a ReLU made: the gradient is zero where they are.
     rectified: Vec<bool>,
-    /// Runs of operations between the points where all patches must meet: each begins with the
-    /// first operation or a batch normalisation.
+    steps: Vec<Step>,
+    /// Values that a step makes; the others are never stored.
+    stored: Vec<bool>,
+    /// Runs of steps between the points where all patches must meet: each begins with the first
+    /// step or a batch normalisation.
     segments: Vec<Range<usize>>,
     idle: Mutex<Vec<Patch>>,
     loss: LossOverPatches,
@@ -63,9 +69,36 @@ pub struct GradientEngine {
 
 /// The weights of one update, arranged for the kernels.
 struct Weights<'w> {
-    forward: Vec<PackedConv2d>,
-    backward: Vec<PackedConv2d>,
+    convs: Vec<Packed>,
     norms: &'w [[&'w [f32]; 2]],
+}
+
+/// A convolution in the forms that its step needs.
+enum Packed {
+    Conv {
+        forward: PackedConv2d,
+        backward: PackedConv2d,
+    },
+    /// The first of a pair, and the second with it.
+    Pair(PointwisePair),
+    /// The second of a pair.
+    InPair,
+}
+
+impl Packed {
+    fn conv(&self) -> (&PackedConv2d, &PackedConv2d) {
+        match self {
+            Self::Conv { forward, backward } => (forward, backward),
+            _ => unreachable!("a convolution of a pair by itself"),
+        }
+    }
+
+    fn pair(&self) -> &PointwisePair {
+        match self {
+            Self::Pair(pair) => pair,
+            _ => unreachable!("not the first convolution of a pair"),
+        }
+    }
 }
 
 /// The values of one patch and the gradients by those still needed: kept from batch to batch.
@@ -75,6 +108,7 @@ struct Patch {
     by_value: Vec<Option<Planes>>,
     /// Buffers for gradients.
     spare: Vec<Planes>,
+    scratch: Scratch,
 }
 
 /// What one patch adds to the batch's result.
@@ -87,21 +121,22 @@ impl GradientEngine {
     /// For a network made by [`Network::for_training`], minimising the L1 loss.
     pub fn new(network: Network, isa: Isa) -> Self {
         let mut rectified = vec![false; network.values.len()];
-        let mut starts = vec![0];
-        for (at, operation) in network.operations.iter().enumerate() {
-            match *operation {
-                Operation::Conv { output, relu, .. } => rectified[output.0] = relu,
-                Operation::BatchNorm { output, relu, .. } => {
-                    rectified[output.0] = relu;
-                    starts.push(at);
-                }
-                _ => {}
+        for operation in &network.operations {
+            if let Operation::Conv { output, relu, .. }
+            | Operation::BatchNorm { output, relu, .. } = *operation
+            {
+                rectified[output.0] = relu;
             }
         }
-        let ends = starts[1..]
-            .iter()
-            .copied()
-            .chain([network.operations.len()]);
+        let steps = steps::steps(&network);
+        let stored = steps::stored(&network, &steps);
+        let is_norm = |step: &Step| match *step {
+            Step::Alone(at) => matches!(network.operations[at], Operation::BatchNorm { .. }),
+            _ => false,
+        };
+        let norms = steps.iter().enumerate().filter(|(_, step)| is_norm(step));
+        let starts: Vec<usize> = std::iter::once(0).chain(norms.map(|(at, _)| at)).collect();
+        let ends = starts[1..].iter().copied().chain([steps.len()]);
         let segments = starts
             .iter()
             .zip(ends)
@@ -111,6 +146,8 @@ impl GradientEngine {
             network,
             isa,
             rectified,
+            steps,
+            stored,
             segments,
             idle: Mutex::new(Vec::new()),
             loss: LossOverPatches::new(Loss::L1),
@@ -171,13 +208,12 @@ impl GradientEngine {
 
     fn run_patch(&self, low: &Planes, high: &Planes, w: &Weights<'_>) -> PatchResult {
         let mut patch = self.start(low);
-        let operations = 0..self.network.operations.len();
-        for at in operations.clone() {
-            self.forward(at, &mut patch, w, &[]);
+        for step in &self.steps {
+            self.forward(*step, &mut patch, w, &[]);
         }
         let mut result = self.loss(&mut patch, high);
-        for at in operations.rev() {
-            self.backward(at, &mut patch, w, &mut result.gradients);
+        for step in self.steps.iter().rev() {
+            self.backward(*step, &mut patch, w, &mut result.gradients);
         }
         self.finish(patch);
         result
@@ -191,14 +227,14 @@ impl GradientEngine {
     ) -> Vec<PatchResult> {
         let mut patches: Vec<Patch> = batch.low.iter().map(|low| self.start(low)).collect();
         for segment in &self.segments {
-            if let Operation::BatchNorm { input, .. } = self.network.operations[segment.start] {
+            if let Some((_, input, _)) = self.norm(segment.start) {
                 statistics.push(Statistics::of(
                     patches.iter().map(|patch| &patch.values[input.0]),
                 ));
             }
             patches.par_iter_mut().for_each(|patch| {
-                for at in segment.clone() {
-                    self.forward(at, patch, weights, statistics);
+                for step in &self.steps[segment.clone()] {
+                    self.forward(*step, patch, weights, statistics);
                 }
             });
         }
@@ -208,22 +244,14 @@ impl GradientEngine {
             .map(|(patch, high)| self.loss(patch, high))
             .collect();
         for segment in self.segments.iter().rev() {
-            let norm = match self.network.operations[segment.start] {
-                Operation::BatchNorm {
-                    norm,
-                    input,
-                    output,
-                    ..
-                } => Some((norm, input, output)),
-                _ => None,
-            };
+            let norm = self.norm(segment.start);
             let first = segment.start + usize::from(norm.is_some());
             patches
                 .par_iter_mut()
                 .zip(&mut results)
                 .for_each(|(patch, result)| {
-                    for at in (first..segment.end).rev() {
-                        self.backward(at, patch, weights, &mut result.gradients);
+                    for step in self.steps[first..segment.end].iter().rev() {
+                        self.backward(*step, patch, weights, &mut result.gradients);
                     }
                 });
             if let Some((norm, input, output)) = norm {
@@ -247,23 +275,52 @@ impl GradientEngine {
             self.network.batch_norms.len(),
             "batch normalisations"
         );
-        let (forward, backward) = self
-            .network
-            .convs
-            .par_iter()
-            .zip(convs)
-            .map(|(conv, w)| {
-                let (i, o, k) = (conv.in_channels, conv.out_channels, conv.kernel);
-                (
-                    PackedConv2d::forward(self.isa, &w.weight, &w.bias, i, o, k),
-                    PackedConv2d::backward(self.isa, &w.weight, i, o, k),
-                )
-            })
-            .unzip();
+        let mut second_of = vec![None; convs.len()];
+        let mut in_pair = vec![false; convs.len()];
+        for step in &self.steps {
+            if let Step::Pair { first, second, .. } = *step {
+                second_of[first] = Some(second);
+                in_pair[second] = true;
+            }
+        }
+        let pack = |conv: usize| {
+            let (shape, w) = (&self.network.convs[conv], &convs[conv]);
+            let (i, o, k) = (shape.in_channels, shape.out_channels, shape.kernel);
+            if in_pair[conv] {
+                return Packed::InPair;
+            }
+            match second_of[conv] {
+                Some(second) => Packed::Pair(PointwisePair::new(
+                    self.isa,
+                    (&w.weight, &w.bias),
+                    (&convs[second].weight, &convs[second].bias),
+                    i,
+                )),
+                None => Packed::Conv {
+                    forward: PackedConv2d::forward(self.isa, &w.weight, &w.bias, i, o, k),
+                    backward: PackedConv2d::backward(self.isa, &w.weight, i, o, k),
+                },
+            }
+        };
         Weights {
-            forward,
-            backward,
+            convs: (0..convs.len()).into_par_iter().map(pack).collect(),
             norms,
+        }
+    }
+
+    /// The batch normalisation that a step is: itself, what it reads and what it makes.
+    fn norm(&self, step: usize) -> Option<(usize, Value, Value)> {
+        match self.steps[step] {
+            Step::Alone(at) => match self.network.operations[at] {
+                Operation::BatchNorm {
+                    norm,
+                    input,
+                    output,
+                    ..
+                } => Some((norm, input, output)),
+                _ => None,
+            },
+            _ => None,
         }
     }
 
@@ -273,14 +330,15 @@ impl GradientEngine {
         let mut patch = lock(&self.idle).pop().unwrap_or_default();
         let (width, height) = (low.width_px(), low.height_px());
         if patch.values.is_empty() {
-            let zeros = |v: &wdsr_model::ValueShape| {
-                Planes::zeros(v.channels, width * v.scale, height * v.scale)
-            };
-            patch.values = self.network.values.iter().map(zeros).collect();
-            patch.by_value = self.network.values.iter().map(|_| None).collect();
+            let values = &self.network.values;
+            patch.values = values.iter().map(|_| Planes::zeros(1, 1, 1)).collect();
+            patch.by_value = values.iter().map(|_| None).collect();
         }
-        for (planes, v) in patch.values.iter_mut().zip(&self.network.values) {
-            planes.resize(v.channels, width * v.scale, height * v.scale);
+        let shapes = self.network.values.iter().zip(&self.stored);
+        for (planes, (v, stored)) in patch.values.iter_mut().zip(shapes) {
+            if *stored {
+                planes.resize(v.channels, width * v.scale, height * v.scale);
+            }
         }
         let input = &mut patch.values[self.network.input.0];
         for (channel, mean) in self.network.config.mean.into_iter().enumerate() {
@@ -319,13 +377,47 @@ impl GradientEngine {
 
     fn forward(
         &self,
+        step: Step,
+        patch: &mut Patch,
+        weights: &Weights<'_>,
+        statistics: &[Statistics],
+    ) {
+        // What a step makes comes after what it reads in the list of values.
+        match step {
+            Step::Alone(at) => self.forward_alone(at, patch, weights, statistics),
+            Step::Pair {
+                first,
+                input,
+                output,
+                ..
+            } => {
+                let (made, rest) = patch.values.split_at_mut(output.0);
+                let pair = weights.convs[first].pair();
+                pair.forward(&made[input.0], &mut rest[0], &mut patch.scratch);
+            }
+            Step::Residual {
+                conv,
+                input,
+                identity,
+                output,
+            } => {
+                let (made, rest) = patch.values.split_at_mut(output.0);
+                let epilogue = Epilogue::Add(&made[identity.0]);
+                let (forward, _) = weights.convs[conv].conv();
+                let (from, to) = (&made[input.0], &mut rest[0]);
+                conv2d(from, forward, to, epilogue, &mut patch.scratch);
+            }
+        }
+    }
+
+    fn forward_alone(
+        &self,
         at: usize,
         patch: &mut Patch,
         weights: &Weights<'_>,
         statistics: &[Statistics],
     ) {
         let operation = self.network.operations[at];
-        // An operation's output comes after its inputs in the list of values.
         let (made, rest) = patch.values.split_at_mut(operation.output().0);
         let target = &mut rest[0];
         match operation {
@@ -337,7 +429,14 @@ impl GradientEngine {
                 } else {
                     Epilogue::Store
                 };
-                conv2d(&made[input.0], &weights.forward[conv], target, epilogue);
+                let (forward, _) = weights.convs[conv].conv();
+                conv2d(
+                    &made[input.0],
+                    forward,
+                    target,
+                    epilogue,
+                    &mut patch.scratch,
+                );
             }
             Operation::BatchNorm {
                 norm, input, relu, ..
@@ -371,31 +470,102 @@ impl GradientEngine {
         }
     }
 
-    /// Hands the gradient by an operation's output on to its inputs and weights.
-    fn backward(&self, at: usize, patch: &mut Patch, weights: &Weights<'_>, sums: &mut Gradients) {
+    /// Hands the gradient by what a step made on to what it read and to its weights.
+    fn backward(&self, step: Step, patch: &mut Patch, weights: &Weights<'_>, sums: &mut Gradients) {
+        match step {
+            Step::Alone(at) => self.backward_alone(at, patch, weights, sums),
+            Step::Pair {
+                first,
+                second,
+                input,
+                output,
+            } => {
+                let gradient = patch.take_gradient(output);
+                let (mut target, adds) = patch.target(input);
+                let epilogue = self.epilogue(input, adds, &patch.values);
+                let (before, from_second) = sums.convs.split_at_mut(second);
+                let (expand, reduce) = (&mut before[first], &mut from_second[0]);
+                weights.convs[first].pair().backward(
+                    &patch.values[input.0],
+                    &gradient,
+                    &mut target,
+                    epilogue,
+                    PairGradients {
+                        expand: &mut expand.weight,
+                        expand_bias: &mut expand.bias,
+                        reduce: &mut reduce.weight,
+                        reduce_bias: &mut reduce.bias,
+                    },
+                    &mut patch.scratch,
+                );
+                patch.by_value[input.0] = Some(target);
+                patch.spare.push(gradient);
+            }
+            Step::Residual {
+                conv,
+                input,
+                identity,
+                output,
+            } => {
+                let gradient = patch.take_gradient(output);
+                self.backward_conv(conv, input, &gradient, patch, weights, sums);
+                patch.add_gradient(identity, gradient);
+            }
+        }
+    }
+
+    fn backward_conv(
+        &self,
+        conv: usize,
+        input: Value,
+        gradient: &Planes,
+        patch: &mut Patch,
+        weights: &Weights<'_>,
+        sums: &mut Gradients,
+    ) {
+        let kernel = self.network.convs[conv].kernel;
+        let ConvWeights { weight, bias } = &mut sums.convs[conv];
+        let from = &patch.values[input.0];
+        let scratch = &mut patch.scratch;
+        conv2d_backward_weight(self.isa, from, gradient, kernel, weight, bias, scratch);
+        if input != self.network.input {
+            let (mut target, adds) = patch.target(input);
+            let epilogue = self.epilogue(input, adds, &patch.values);
+            let (_, backward) = weights.convs[conv].conv();
+            conv2d(
+                gradient,
+                backward,
+                &mut target,
+                epilogue,
+                &mut patch.scratch,
+            );
+            patch.by_value[input.0] = Some(target);
+        }
+    }
+
+    /// How a gradient by a value is stored: through the ReLU that made the value, or added to
+    /// what is there.
+    fn epilogue<'p>(&self, value: Value, adds: bool, values: &'p [Planes]) -> Epilogue<'p, Planes> {
+        match (self.rectified[value.0], adds) {
+            (false, false) => Epilogue::Store,
+            (false, true) => Epilogue::Accumulate,
+            (true, false) => Epilogue::WherePositive(&values[value.0]),
+            (true, true) => unreachable!("a rectified value used twice"),
+        }
+    }
+
+    fn backward_alone(
+        &self,
+        at: usize,
+        patch: &mut Patch,
+        weights: &Weights<'_>,
+        sums: &mut Gradients,
+    ) {
         let operation = self.network.operations[at];
         let gradient = patch.take_gradient(operation.output());
         match operation {
             Operation::Conv { conv, input, .. } => {
-                let kernel = self.network.convs[conv].kernel;
-                let ConvWeights { weight, bias } = &mut sums.convs[conv];
-                let from = &patch.values[input.0];
-                conv2d_backward_weight(self.isa, from, &gradient, kernel, weight, bias);
-                if input != self.network.input {
-                    let (mut target, epilogue) = match patch.by_value[input.0].take() {
-                        None if self.rectified[input.0] => (
-                            patch.buffer(input),
-                            Epilogue::WherePositive(&patch.values[input.0]),
-                        ),
-                        None => (patch.buffer(input), Epilogue::Store),
-                        Some(sum) => {
-                            assert!(!self.rectified[input.0], "a rectified value used twice");
-                            (sum, Epilogue::Accumulate)
-                        }
-                    };
-                    conv2d(&gradient, &weights.backward[conv], &mut target, epilogue);
-                    patch.by_value[input.0] = Some(target);
-                }
+                self.backward_conv(conv, input, &gradient, patch, weights, sums);
                 patch.spare.push(gradient);
             }
             Operation::BatchNorm { .. } => unreachable!("batch normalisation runs on all patches"),
@@ -410,13 +580,7 @@ impl GradientEngine {
                     *to = scale * from;
                 }
                 patch.by_value[branch.0] = Some(by_branch);
-                match &mut patch.by_value[identity.0] {
-                    Some(sum) => {
-                        add_scaled(sum, 1.0, &gradient);
-                        patch.spare.push(gradient);
-                    }
-                    empty => *empty = Some(gradient),
-                }
+                patch.add_gradient(identity, gradient);
             }
             Operation::PixelShuffle { input, scale, .. } => {
                 let mut target = patch.buffer(input);
@@ -468,6 +632,24 @@ impl Patch {
         self.by_value[value.0]
             .take()
             .unwrap_or_else(|| unreachable!("no gradient has reached value {}", value.0))
+    }
+
+    fn add_gradient(&mut self, value: Value, gradient: Planes) {
+        match &mut self.by_value[value.0] {
+            Some(sum) => {
+                add_scaled(sum, 1.0, &gradient);
+                self.spare.push(gradient);
+            }
+            empty => *empty = Some(gradient),
+        }
+    }
+
+    /// Where the gradient by a value goes, and whether it is to be added to what is there.
+    fn target(&mut self, value: Value) -> (Planes, bool) {
+        match self.by_value[value.0].take() {
+            Some(sum) => (sum, true),
+            None => (self.buffer(value), false),
+        }
     }
 
     /// A buffer in the shape of a value, with any pixels and a zero border.

@@ -8,11 +8,12 @@
 //! taps row by row), whatever its place in the picture: a tile computes the same bits as the
 //! whole picture.
 
+mod gradient;
 mod reference;
 mod simd;
 
 use crate::simd::dispatch;
-use crate::{Isa, Planes, tile};
+use crate::{Epilogue, Isa, Planes, Scratch, tile, winograd};
 
 /// Weights of a convolution, arranged for one instruction set.
 #[derive(Clone)]
@@ -23,21 +24,11 @@ pub struct PackedConv2d {
     kernel: usize,
     /// As [`tile::pack`] arranges them.
     weights: Vec<f32>,
+    /// As [`winograd::pack`] arranges them, of a gradient where that form is the faster one. The
+    /// convolution itself is summed directly: the gradient of the L1 loss is a sign, which the
+    /// larger rounding error would flip more often.
+    winograd: Option<Vec<f32>>,
     bias: Vec<f32>,
-}
-
-/// What happens to a sum before it is stored.
-#[derive(Clone, Copy)]
-pub enum Epilogue<'a> {
-    /// `output = sum`
-    Store,
-    /// `output = max(sum, 0)`
-    Relu,
-    /// `output += sum`
-    Accumulate,
-    /// `output = sum` where the given planes are positive, else 0: the gradient through a ReLU
-    /// whose result is given.
-    WherePositive(&'a Planes),
 }
 
 impl PackedConv2d {
@@ -84,14 +75,15 @@ impl PackedConv2d {
     ) -> Self {
         let taps = kernel * kernel;
         check_weight(weight.len(), in_channels, out_channels, kernel);
-        Self::pack(
-            isa,
-            out_channels,
-            in_channels,
-            kernel,
-            vec![0.0; in_channels],
-            |i, o, tap| weight[(o * in_channels + i) * taps + taps - 1 - tap],
-        )
+        let turned =
+            |i: usize, o: usize, tap: usize| weight[(o * in_channels + i) * taps + taps - 1 - tap];
+        let bias = vec![0.0; in_channels];
+        let mut packed = Self::pack(isa, out_channels, in_channels, kernel, bias, turned);
+        let many = in_channels.min(out_channels) >= winograd::MIN_CHANNELS;
+        if kernel == 3 && many && isa != Isa::REFERENCE {
+            packed.winograd = Some(winograd::pack(isa, out_channels, in_channels, turned));
+        }
+        packed
     }
 
     fn pack(
@@ -102,13 +94,13 @@ impl PackedConv2d {
         bias: Vec<f32>,
         weight: impl Fn(usize, usize, usize) -> f32,
     ) -> Self {
-        let weights = tile::pack(isa, in_channels, out_channels, kernel * kernel, weight);
         Self {
             isa,
             in_channels,
             out_channels,
             kernel,
-            weights,
+            weights: tile::pack(isa, in_channels, out_channels, kernel * kernel, weight),
+            winograd: None,
             bias,
         }
     }
@@ -133,13 +125,22 @@ pub(crate) fn check_weight(len: usize, in_channels: usize, out_channels: usize, 
 
 /// Convolves `input` into `output`.
 ///
+/// A 3x3 gradient by an input of many channels goes through Winograd's transform along y, four rows
+/// at a time from the top; what is left of the height is summed directly.
+///
 /// # Shapes
 /// - input: `conv.in_channels()` planes
 /// - output: `conv.out_channels()` planes of the same size
 ///
 /// # Panics
 /// When the shapes differ.
-pub fn conv2d(input: &Planes, conv: &PackedConv2d, output: &mut Planes, epilogue: Epilogue<'_>) {
+pub fn conv2d(
+    input: &Planes,
+    conv: &PackedConv2d,
+    output: &mut Planes,
+    epilogue: Epilogue<'_, Planes>,
+    scratch: &mut Scratch,
+) {
     assert_eq!(
         input.geometry(),
         output.geometry(),
@@ -147,13 +148,17 @@ pub fn conv2d(input: &Planes, conv: &PackedConv2d, output: &mut Planes, epilogue
     );
     assert_eq!(input.channels(), conv.in_channels, "input channels");
     assert_eq!(output.channels(), conv.out_channels, "output channels");
-    if let Epilogue::WherePositive(gate) = epilogue {
-        assert_eq!(gate.geometry(), output.geometry(), "gate and output");
-        assert_eq!(gate.channels(), output.channels(), "gate channels");
+    if let Some(maps) = epilogue.maps() {
+        assert_eq!(maps.geometry(), output.geometry(), "maps of the epilogue");
+        assert_eq!(maps.channels(), output.channels(), "maps of the epilogue");
     }
     use simd::conv2d;
     dispatch!(conv.isa, reference::conv2d, conv2d(
-        input: &Planes, conv: &PackedConv2d, output: &mut Planes, epilogue: Epilogue<'_>,
+        input: &Planes,
+        conv: &PackedConv2d,
+        output: &mut Planes,
+        epilogue: Epilogue<'_, Planes>,
+        scratch: &mut Scratch,
     ));
 }
 
@@ -174,6 +179,7 @@ pub fn conv2d_backward_weight(
     kernel: usize,
     weight_gradient: &mut [f32],
     bias_gradient: &mut [f32],
+    scratch: &mut Scratch,
 ) {
     assert_eq!(
         input.geometry(),
@@ -191,12 +197,13 @@ pub fn conv2d_backward_weight(
         output_gradient.channels(),
         "bias gradients"
     );
-    use simd::conv2d_backward_weight;
+    use gradient::conv2d_backward_weight;
     dispatch!(isa, reference::conv2d_backward_weight, conv2d_backward_weight(
         input: &Planes,
         output_gradient: &Planes,
         kernel: usize,
         weight_gradient: &mut [f32],
         bias_gradient: &mut [f32],
+        scratch: &mut Scratch,
     ));
 }

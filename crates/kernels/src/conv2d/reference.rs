@@ -1,7 +1,7 @@
 //! The definition of the convolution and its gradient by the weight, in plain loops.
 
-use super::{Epilogue, PackedConv2d};
-use crate::{BORDER_PX, Planes};
+use super::PackedConv2d;
+use crate::{BORDER_PX, Epilogue, Planes, Scratch};
 
 /// The pixel at (y, x), which may lie up to `BORDER_PX` outside.
 fn pixel(planes: &Planes, channel: usize, y: isize, x: isize) -> f32 {
@@ -18,7 +18,8 @@ pub(super) fn conv2d(
     input: &Planes,
     conv: &PackedConv2d,
     output: &mut Planes,
-    epilogue: Epilogue<'_>,
+    epilogue: Epilogue<'_, Planes>,
+    _: &mut Scratch,
 ) {
     let (kernel, reach) = (conv.kernel as isize, (conv.kernel / 2) as isize);
     for o in 0..conv.out_channels {
@@ -35,19 +36,8 @@ pub(super) fn conv2d(
                         }
                     }
                 }
-                let to = &mut output.row_mut(o, y)[x];
-                *to = match epilogue {
-                    Epilogue::Store => sum,
-                    Epilogue::Relu => sum.max(0.0),
-                    Epilogue::Accumulate => *to + sum,
-                    Epilogue::WherePositive(gate) => {
-                        if gate.row(o, y)[x] > 0.0 {
-                            sum
-                        } else {
-                            0.0
-                        }
-                    }
-                };
+                let before = output.row(o, y)[x];
+                output.row_mut(o, y)[x] = epilogue.apply(sum, before, |maps| maps.row(o, y)[x]);
             }
         }
     }
@@ -59,6 +49,7 @@ pub(super) fn conv2d_backward_weight(
     kernel: usize,
     weight_gradient: &mut [f32],
     bias_gradient: &mut [f32],
+    _: &mut Scratch,
 ) {
     let reach = (kernel / 2) as isize;
     let taps = kernel * kernel;

@@ -1,10 +1,32 @@
-//! The definition of the pair, pixel by pixel.
+//! The definition of the pair and its gradients, pixel by pixel.
 
-use super::PointwisePair;
+use super::{Gradients, PairWeights};
 use crate::strip::{Scratch, Strip};
+use crate::{Epilogue, Planes};
 
-pub(super) fn pointwise_pair(
-    pair: &PointwisePair,
+impl PairWeights {
+    /// The wide activation of a pixel.
+    fn wide(&self, input: impl Fn(usize) -> f32, wide: &mut [f32]) {
+        for (h, value) in wide.iter_mut().enumerate() {
+            let mut sum = self.expand_bias[h];
+            for i in 0..self.in_channels {
+                sum += self.expand[h * self.in_channels + i] * input(i);
+            }
+            *value = sum.max(0.0);
+        }
+    }
+
+    fn output(&self, wide: &[f32], o: usize) -> f32 {
+        let mut sum = self.reduce_bias[o];
+        for (h, value) in wide.iter().enumerate() {
+            sum += self.reduce[o * self.wide_channels + h] * value;
+        }
+        sum
+    }
+}
+
+pub(super) fn pair_of_strip(
+    pair: &PairWeights,
     input: &Strip,
     output: &mut Strip,
     scratch: &mut Scratch,
@@ -12,19 +34,68 @@ pub(super) fn pointwise_pair(
     let wide = &mut scratch.floats(pair.wide_channels)[..pair.wide_channels];
     for y in 0..output.rows() {
         for x in 0..output.width_px() {
-            for (h, value) in wide.iter_mut().enumerate() {
-                let mut sum = pair.expand_bias[h];
-                for i in 0..pair.in_channels {
-                    sum += pair.expand[h * pair.in_channels + i] * input.row(i, y)[x];
+            pair.wide(|i| input.row(i, y)[x], wide);
+            for o in 0..pair.out_channels {
+                output.row_mut(o, y)[x] = pair.output(wide, o);
+            }
+        }
+    }
+}
+
+pub(super) fn pair_of_planes(
+    pair: &PairWeights,
+    input: &Planes,
+    output: &mut Planes,
+    scratch: &mut Scratch,
+) {
+    let wide = &mut scratch.floats(pair.wide_channels)[..pair.wide_channels];
+    for y in 0..output.height_px() {
+        for x in 0..output.width_px() {
+            pair.wide(|i| input.row(i, y)[x], wide);
+            for o in 0..pair.out_channels {
+                output.row_mut(o, y)[x] = pair.output(wide, o);
+            }
+        }
+    }
+}
+
+pub(super) fn backward(
+    pair: &PairWeights,
+    input: &Planes,
+    output_gradient: &Planes,
+    input_gradient: &mut Planes,
+    epilogue: Epilogue<'_, Planes>,
+    gradients: Gradients<'_>,
+    scratch: &mut Scratch,
+) {
+    let wide = &mut scratch.floats(pair.wide_channels)[..pair.wide_channels];
+    let mut by_input = vec![0.0; pair.in_channels];
+    for y in 0..input.height_px() {
+        for x in 0..input.width_px() {
+            pair.wide(|i| input.row(i, y)[x], wide);
+            by_input.fill(0.0);
+            for (h, value) in wide.iter().enumerate() {
+                let mut by_wide = 0.0;
+                for o in 0..pair.out_channels {
+                    let gradient = output_gradient.row(o, y)[x];
+                    by_wide += pair.reduce[o * pair.wide_channels + h] * gradient;
+                    gradients.reduce[o * pair.wide_channels + h] += gradient * value;
                 }
-                *value = sum.max(0.0);
+                if *value > 0.0 {
+                    gradients.expand_bias[h] += by_wide;
+                    for (i, sum) in by_input.iter_mut().enumerate() {
+                        *sum += pair.expand[h * pair.in_channels + i] * by_wide;
+                        gradients.expand[h * pair.in_channels + i] += by_wide * input.row(i, y)[x];
+                    }
+                }
             }
             for o in 0..pair.out_channels {
-                let mut sum = pair.reduce_bias[o];
-                for (h, value) in wide.iter().enumerate() {
-                    sum += pair.reduce[o * pair.wide_channels + h] * value;
-                }
-                output.row_mut(o, y)[x] = sum;
+                gradients.reduce_bias[o] += output_gradient.row(o, y)[x];
+            }
+            for (i, sum) in by_input.iter().enumerate() {
+                let before = input_gradient.row(i, y)[x];
+                let value = epilogue.apply(*sum, before, |maps| maps.row(i, y)[x]);
+                input_gradient.row_mut(i, y)[x] = value;
             }
         }
     }

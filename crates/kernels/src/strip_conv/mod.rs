@@ -1,18 +1,14 @@
 //! Convolution of strips: the same equation as [`conv2d`](crate::conv2d), strip by strip.
 //!
 //! 1x1 and 5x5 kernels, and 3x3 kernels of few channels, are summed directly. Other 3x3 kernels
-//! go through Winograd's transform along y ([`winograd`]), which halves the multiplications.
+//! go through Winograd's transform along y, which halves the multiplications.
 
-mod direct;
 mod reference;
-mod winograd;
+mod simd;
 
 use crate::simd::dispatch;
-use crate::strip::{Scratch, Strip, StripEpilogue, Window};
-use crate::{Isa, tile};
-
-/// Channels read and written from which on Winograd's form of a 3x3 convolution is taken.
-const WINOGRAD_CHANNELS: usize = 8;
+use crate::strip::{Scratch, Strip, Window};
+use crate::{Epilogue, Isa, tile, winograd};
 
 /// Weights of a convolution, arranged for one instruction set and for strips.
 #[derive(Clone)]
@@ -51,18 +47,17 @@ impl StripConv {
     ) -> Self {
         crate::conv2d::check_weight(weight.len(), in_channels, out_channels, kernel);
         assert_eq!(bias.len(), out_channels, "biases");
-        let many = in_channels.min(out_channels) >= WINOGRAD_CHANNELS;
+        let many = in_channels.min(out_channels) >= winograd::MIN_CHANNELS;
         let form = if kernel == 3 && many && isa != Isa::REFERENCE {
             Form::Winograd
         } else {
             Form::Direct { kernel }
         };
         let taps = kernel * kernel;
+        let at = |o: usize, i: usize, tap: usize| weight[(o * in_channels + i) * taps + tap];
         let weights = match form {
-            Form::Winograd => winograd::pack(isa, weight, in_channels, out_channels),
-            Form::Direct { .. } => tile::pack(isa, in_channels, out_channels, taps, |o, i, tap| {
-                weight[(o * in_channels + i) * taps + tap]
-            }),
+            Form::Winograd => winograd::pack(isa, in_channels, out_channels, at),
+            Form::Direct { .. } => tile::pack(isa, in_channels, out_channels, taps, at),
         };
         Self {
             isa,
@@ -85,12 +80,18 @@ impl StripConv {
     pub fn run(
         &self,
         input: Window<'_>,
-        epilogue: StripEpilogue<'_>,
+        epilogue: Epilogue<'_, Strip>,
         output: &mut Strip,
         scratch: &mut Scratch,
     ) {
         input.check();
-        epilogue.check(output);
+        if let Some(maps) = epilogue.maps() {
+            assert_eq!(
+                (maps.channels(), maps.width_px(), maps.rows()),
+                (output.channels(), output.width_px(), output.rows()),
+                "maps of the epilogue and output (channels, width, rows)"
+            );
+        }
         assert_eq!(input.centre.channels(), self.in_channels, "input channels");
         assert_eq!(output.channels(), self.out_channels, "output channels");
         let shape = |strip: &Strip| (strip.width_px(), strip.rows());
@@ -102,22 +103,22 @@ impl StripConv {
         let conv = self;
         match self.form {
             Form::Winograd => {
-                use winograd::winograd;
+                use simd::winograd;
                 dispatch!(self.isa, reference::winograd, winograd(
                     conv: &StripConv,
                     input: Window<'_>,
-                    epilogue: StripEpilogue<'_>,
+                    epilogue: Epilogue<'_, Strip>,
                     output: &mut Strip,
                     scratch: &mut Scratch,
                 ));
             }
             Form::Direct { kernel } => {
-                use direct::direct;
+                use simd::direct;
                 dispatch!(self.isa, reference::direct, direct(
                     conv: &StripConv,
                     kernel: usize,
                     input: Window<'_>,
-                    epilogue: StripEpilogue<'_>,
+                    epilogue: Epilogue<'_, Strip>,
                     output: &mut Strip,
                 ));
             }

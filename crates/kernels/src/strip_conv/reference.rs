@@ -1,13 +1,14 @@
 //! The definition of the convolution of a strip, in plain loops.
 
 use super::StripConv;
-use crate::strip::{Scratch, Strip, StripEpilogue, Window};
+use crate::Epilogue;
+use crate::strip::{Scratch, Strip, Window};
 
 pub(super) fn direct(
     conv: &StripConv,
     kernel: usize,
     input: Window<'_>,
-    epilogue: StripEpilogue<'_>,
+    epilogue: Epilogue<'_, Strip>,
     output: &mut Strip,
 ) {
     let reach = (kernel / 2) as isize;
@@ -25,11 +26,8 @@ pub(super) fn direct(
                         }
                     }
                 }
-                output.row_mut(o, y)[x] = match epilogue {
-                    StripEpilogue::Store => sum,
-                    StripEpilogue::Relu => sum.max(0.0),
-                    StripEpilogue::Add(term) => sum + term.row(o, y)[x],
-                };
+                let before = output.row(o, y)[x];
+                output.row_mut(o, y)[x] = epilogue.apply(sum, before, |maps| maps.row(o, y)[x]);
             }
         }
     }
@@ -39,7 +37,7 @@ pub(super) fn direct(
 pub(super) fn winograd(
     _: &StripConv,
     _: Window<'_>,
-    _: StripEpilogue<'_>,
+    _: Epilogue<'_, Strip>,
     _: &mut Strip,
     _: &mut Scratch,
 ) {

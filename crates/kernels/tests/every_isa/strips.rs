@@ -1,16 +1,8 @@
 //! Kernels of strips on every instruction set against loops in f64.
 
-use wdsr_kernels::{
-    Isa, PointwisePair, STRIP_ROWS, Scratch, Strip, StripConv, StripEpilogue, Window,
-};
+use wdsr_kernels::{Epilogue, Isa, PointwisePair, STRIP_ROWS, Scratch, Strip, StripConv, Window};
 
-use crate::{tolerance, values, wanted};
-
-/// How much larger than that of a direct sum the rounding error of Winograd's form may be: the
-/// largest absolute row sums of its input and output transforms are 10 and 19, and each of them
-/// multiplies errors of terms that the direct sum has as well. Measured, the error is twice that
-/// of the direct sum.
-const WINOGRAD_AMPLIFICATION: f64 = 10.0;
+use crate::{WINOGRAD_AMPLIFICATION, tolerance, values, wanted};
 
 /// A strip of random pixels whose borders would show if they were read: they stay zero.
 fn strip(channels: usize, width: usize, rows: usize, seed: u32) -> Strip {
@@ -67,13 +59,19 @@ pub(crate) fn convolutions(isa: Isa) {
                     Strip::zeros(inputs, width, STRIP_ROWS)
                 };
                 let term = strip(outputs, width, rows, 6);
+                let before = strip(outputs, width, rows, 7);
                 let mut scratch = Scratch::default();
                 for (name, epilogue) in [
-                    ("store", StripEpilogue::Store),
-                    ("relu", StripEpilogue::Relu),
-                    ("add", StripEpilogue::Add(&term)),
+                    ("store", Epilogue::Store),
+                    ("relu", Epilogue::Relu),
+                    ("add", Epilogue::Add(&term)),
+                    ("accumulate", Epilogue::Accumulate),
+                    ("where positive", Epilogue::WherePositive(&term)),
                 ] {
-                    let mut output = used(outputs, width, rows);
+                    let mut output = match epilogue {
+                        Epilogue::Accumulate => before.clone(),
+                        _ => used(outputs, width, rows),
+                    };
                     let window = Window {
                         above: &above,
                         centre: &centre,
@@ -101,11 +99,16 @@ pub(crate) fn convolutions(isa: Isa) {
                                     }
                                 }
                                 match epilogue {
-                                    StripEpilogue::Store => {}
-                                    StripEpilogue::Relu => expected = expected.max(0.0),
-                                    StripEpilogue::Add(_) => {
+                                    Epilogue::Store => {}
+                                    Epilogue::Relu => expected = expected.max(0.0),
+                                    Epilogue::Accumulate => {
+                                        expected += f64::from(before.row(o, y)[x]);
+                                    }
+                                    Epilogue::Add(_) => {
                                         expected += f64::from(term.row(o, y)[x]);
                                     }
+                                    Epilogue::WherePositive(_) if term.row(o, y)[x] > 0.0 => {}
+                                    Epilogue::WherePositive(_) => expected = 0.0,
                                 }
                                 let mut allowed = tolerance(inputs * taps + 2);
                                 if kernel == 3 {
@@ -146,12 +149,7 @@ fn borders_are_zero(isa: Isa, output: &Strip, kernel: usize) {
         centre: output,
         below: &zeros,
     };
-    sum_all.run(
-        window,
-        StripEpilogue::Store,
-        &mut sums,
-        &mut Scratch::default(),
-    );
+    sum_all.run(window, Epilogue::Store, &mut sums, &mut Scratch::default());
     for y in 0..rows {
         for x in [0, width - 1] {
             let mut expected = 0.0;

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use wdsr_kernels::{STRIP_ROWS, Scratch, Strip, StripEpilogue, Window};
+use wdsr_kernels::{Epilogue, STRIP_ROWS, Scratch, Strip, Window};
 
 use super::plan::{Kernel, Plan, Stage};
 use super::{Spare, lock};
@@ -271,9 +271,9 @@ impl Run<'_> {
                     below: at(Some(task.centre + 1)),
                 };
                 let epilogue = match &task.term {
-                    Some(term) => StripEpilogue::Add(term),
-                    None if *relu => StripEpilogue::Relu,
-                    None => StripEpilogue::Store,
+                    Some(term) => Epilogue::Add(&**term),
+                    None if *relu => Epilogue::Relu,
+                    None => Epilogue::Store,
                 };
                 conv.run(window, epilogue, output, scratch);
             }

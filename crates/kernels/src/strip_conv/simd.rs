@@ -1,9 +1,11 @@
-//! The convolution of a strip, summed tap by tap.
+//! The convolution of a strip on vectors.
 
 use super::StripConv;
+use crate::Epilogue;
 use crate::simd::Simd;
-use crate::strip::{STRIP_OVERSHOOT, STRIP_ROWS, Strip, StripEpilogue, Window};
-use crate::tile::{Source, Sums, TILE_VECTORS, group_px, start, tiles, with_tile_size};
+use crate::strip::{STRIP_OVERSHOOT, STRIP_ROWS, Scratch, Strip, Window};
+use crate::tile::{Source, group_px, start, tiles, with_tile_size};
+use crate::winograd::{self, Winograd};
 
 /// # Safety
 /// As for [`Simd`]; the shapes have been checked by the caller.
@@ -12,7 +14,7 @@ pub(super) unsafe fn direct<S: Simd>(
     conv: &StripConv,
     kernel: usize,
     input: Window<'_>,
-    epilogue: StripEpilogue<'_>,
+    epilogue: Epilogue<'_, Strip>,
     output: &mut Strip,
 ) {
     // SAFETY: passed on.
@@ -31,7 +33,7 @@ pub(super) unsafe fn direct<S: Simd>(
 unsafe fn direct_kernel<S: Simd, const K: usize>(
     conv: &StripConv,
     input: Window<'_>,
-    epilogue: StripEpilogue<'_>,
+    epilogue: Epilogue<'_, Strip>,
     output: &mut Strip,
 ) {
     const {
@@ -46,6 +48,7 @@ unsafe fn direct_kernel<S: Simd, const K: usize>(
     });
     let targets = output.rows_mut();
     for (y, source) in sources.iter().enumerate().take(rows) {
+        let finish = epilogue.at(|maps| maps.at(y, 0));
         for pixel in (0..width_px).step_by(group_px::<S>()) {
             for (first, count) in tiles(conv.out_channels, S::TILE_CHANNELS) {
                 let at = first * plane_len + pixel;
@@ -57,7 +60,7 @@ unsafe fn direct_kernel<S: Simd, const K: usize>(
                     with_tile_size!(S, count, N => {
                         let sums = start::<S, N>(bias);
                         let sums = source.accumulate::<S, N, K>(pixel, weights, sums);
-                        finish::<S, N>(sums, targets[y], y, at, plane_len, epilogue);
+                        finish.store::<S, N>(sums, targets[y], at, plane_len);
                     });
                 }
             }
@@ -65,31 +68,33 @@ unsafe fn direct_kernel<S: Simd, const K: usize>(
     }
 }
 
-/// Stores a tile of sums at `row + at`, where `row` is row `y` of the output.
-///
 /// # Safety
-/// As for [`Simd`]; the group lies in the row, its channels in the strip.
+/// As for [`Simd`]; the shapes have been checked by the caller.
 #[inline(always)]
-pub(super) unsafe fn finish<S: Simd, const N: usize>(
-    sums: Sums<S, N>,
-    row: *mut f32,
-    y: usize,
-    at: usize,
-    plane_len: usize,
-    epilogue: StripEpilogue<'_>,
+pub(super) unsafe fn winograd<S: Simd>(
+    conv: &StripConv,
+    input: Window<'_>,
+    epilogue: Epilogue<'_, Strip>,
+    output: &mut Strip,
+    scratch: &mut Scratch,
 ) {
-    for o in 0..N {
-        for v in 0..TILE_VECTORS {
-            let at = at + o * plane_len + v * S::LANES;
-            // SAFETY: the caller's promises; a term has the output's shape.
-            unsafe {
-                let value = match epilogue {
-                    StripEpilogue::Store => sums[o][v],
-                    StripEpilogue::Relu => S::relu(sums[o][v]),
-                    StripEpilogue::Add(term) => S::add(sums[o][v], S::load(term.at(y, 0).add(at))),
-                };
-                S::store(row.add(at), value);
-            }
-        }
+    let winograd = Winograd {
+        weights: &conv.weights,
+        bias: &conv.bias,
+        in_channels: conv.in_channels,
+    };
+    let (plane_len, width_px) = (output.plane_len(), output.width_px());
+    let scratch = scratch.floats(winograd::scratch_len(conv.in_channels));
+    // SAFETY: rows have a border of two pixels and an overshoot of more than two vectors; all
+    // rows of a strip may be written.
+    unsafe {
+        winograd.four_rows::<S>(
+            std::array::from_fn(|row| input.at(row as isize - 1, -1)),
+            output.rows_mut(),
+            std::array::from_fn(|y| epilogue.at(|maps| maps.at(y, 0))),
+            plane_len,
+            width_px,
+            scratch.as_mut_ptr(),
+        );
     }
 }

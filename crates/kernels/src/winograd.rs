@@ -1,4 +1,4 @@
-//! 3x3 convolution of a strip by Winograd's F(4, 3) along y.
+//! 3x3 convolution of four rows by Winograd's F(4, 3) along y.
 //!
 //! Four rows of output are made from six rows of input. Both kernel and input are transformed
 //! along y, so that six 1x3 convolutions along x take the place of twelve: half the
@@ -9,15 +9,19 @@
 //! Algorithms for Convolutional Neural Networks", section 4.3, in one dimension). The rounding
 //! error is about twice that of the direct sum.
 
-use super::StripConv;
-use super::direct::finish;
 use crate::Isa;
+use crate::epilogue::Finish;
 use crate::simd::Simd;
-use crate::strip::{STRIP_ROWS, Scratch, Strip, StripEpilogue, Window};
-use crate::tile::{self, Source, Sums, TILE_VECTORS, group_px, start, tiles, with_tile_size};
+use crate::strip::STRIP_ROWS;
+use crate::tile::{
+    self, LONGEST_GROUP_PX, Source, Sums, TILE_VECTORS, group_px, start, tiles, with_tile_size,
+};
+
+/// Channels read and written from which on this form of a 3x3 convolution is the faster one.
+pub(crate) const MIN_CHANNELS: usize = 8;
 
 /// Rows of the transformed kernel and input.
-const POINTS: usize = 6;
+pub(crate) const POINTS: usize = 6;
 
 /// Pixels whose transformed input lies in the cache together.
 const SEGMENT_PX: usize = 64;
@@ -33,11 +37,15 @@ const KERNEL_TRANSFORM: [[f64; 3]; POINTS] = [
 ];
 
 /// Transforms a 3x3 kernel and arranges it as `[tile][point][in][column][out in tile]`.
-pub(super) fn pack(isa: Isa, weight: &[f32], in_channels: usize, out_channels: usize) -> Vec<f32> {
+pub(crate) fn pack(
+    isa: Isa,
+    in_channels: usize,
+    out_channels: usize,
+    weight: impl Fn(usize, usize, usize) -> f32,
+) -> Vec<f32> {
     let at = |o: usize, point: usize, i: usize, column: usize| {
-        let kernel = &weight[(o * in_channels + i) * 9..];
         let rows = KERNEL_TRANSFORM[point].iter().enumerate();
-        rows.map(|(row, factor)| factor * f64::from(kernel[3 * row + column]))
+        rows.map(|(row, factor)| factor * f64::from(weight(o, i, 3 * row + column)))
             .sum::<f64>() as f32
     };
     // To `tile::pack`, point and input channel together are the channel read.
@@ -50,58 +58,75 @@ pub(super) fn pack(isa: Isa, weight: &[f32], in_channels: usize, out_channels: u
     )
 }
 
-/// # Safety
-/// As for [`Simd`]; the shapes have been checked by the caller.
-#[inline(always)]
-pub(super) unsafe fn winograd<S: Simd>(
-    conv: &StripConv,
-    input: Window<'_>,
-    epilogue: StripEpilogue<'_>,
-    output: &mut Strip,
-    scratch: &mut Scratch,
-) {
-    // A segment has a pixel more on each side; its last group may be followed by a vector.
-    let segment_len = SEGMENT_PX + group_px::<S>();
-    let transformed = scratch
-        .floats(POINTS * conv.in_channels * segment_len)
-        .as_mut_ptr();
-    let (plane_len, width_px) = (output.plane_len(), output.width_px());
-    let rows: [*const f32; POINTS] = std::array::from_fn(|row| input.at(row as isize - 1, -1));
-    let targets = output.rows_mut();
-    for segment in (0..width_px).step_by(SEGMENT_PX) {
-        let len = SEGMENT_PX.min(width_px - segment);
-        // SAFETY: the segment lies in the rows, which go on for `STRIP_OVERSHOOT` floats; the
-        // scratch holds all points and channels of it.
-        unsafe {
-            transform_input::<S>(
-                rows.map(|row| row.add(segment)),
-                plane_len,
-                conv.in_channels,
-                len + 2,
-                transformed,
-                segment_len,
-            );
-        }
-        let sources: [Source<1>; POINTS] = std::array::from_fn(|point| Source {
-            rows: [transformed.wrapping_add(point * conv.in_channels * segment_len)],
-            plane_len: segment_len,
-            channels: conv.in_channels,
-        });
-        for (first, count) in tiles(conv.out_channels, S::TILE_CHANNELS) {
-            // SAFETY: the tile lies below `out_channels`, its groups in the segment.
+/// A 3x3 convolution in this form.
+#[derive(Clone, Copy)]
+pub(crate) struct Winograd<'a> {
+    /// As [`pack`] arranges them.
+    pub(crate) weights: &'a [f32],
+    pub(crate) bias: &'a [f32],
+    pub(crate) in_channels: usize,
+}
+
+/// Floats of scratch memory that [`Winograd::four_rows`] needs.
+pub(crate) fn scratch_len(in_channels: usize) -> usize {
+    POINTS * in_channels * (SEGMENT_PX + LONGEST_GROUP_PX)
+}
+
+impl Winograd<'_> {
+    /// Convolves `width_px` pixels of six rows into four rows. `from` points to the pixel left of
+    /// the first one, `to` to the first one.
+    ///
+    /// # Safety
+    /// As for [`Simd`]. From each row `width_px + 1` pixels and a vector more can be read, to each
+    /// row `width_px` pixels be written, for all channels, which lie
+    /// `plane_len` floats apart; so for what `finish` reads, which may be a group more. `scratch` holds [`scratch_len`] floats.
+    #[inline(always)]
+    pub(crate) unsafe fn four_rows<S: Simd>(
+        self,
+        from: [*const f32; POINTS],
+        to: [*mut f32; STRIP_ROWS],
+        finish: [Finish; STRIP_ROWS],
+        plane_len: usize,
+        width_px: usize,
+        scratch: *mut f32,
+    ) {
+        // A segment has a pixel more on each side; its last group may be followed by a vector.
+        let segment_len = SEGMENT_PX + group_px::<S>();
+        let channels = self.in_channels;
+        for segment in (0..width_px).step_by(SEGMENT_PX) {
+            let len = SEGMENT_PX.min(width_px - segment);
+            // SAFETY: the segment lies in the rows, the points in the scratch memory.
             unsafe {
-                let weights = conv.weights.as_ptr();
-                let weights = weights.add(first * POINTS * conv.in_channels * 3);
-                let bias = conv.bias.as_ptr().add(first);
-                with_tile_size!(S, count, N => {
-                    for pixel in (0..len).step_by(group_px::<S>()) {
-                        let sums = points::<S, N>(&sources, pixel, weights, bias);
-                        let at = first * plane_len + segment + pixel;
-                        for (y, sums) in transform_output::<S, N>(&sums).into_iter().enumerate() {
-                            finish::<S, N>(sums, targets[y], y, at, plane_len, epilogue);
+                let rows = from.map(|row| row.add(segment));
+                transform_input::<S>(rows, plane_len, channels, len + 2, scratch, segment_len);
+            }
+            let sources: [Source<1>; POINTS] = std::array::from_fn(|point| Source {
+                rows: [scratch.wrapping_add(point * channels * segment_len)],
+                plane_len: segment_len,
+                channels,
+            });
+            for (first, count) in tiles(self.bias.len(), S::TILE_CHANNELS) {
+                // SAFETY: the tile lies below the output's channels, its groups in the segment.
+                unsafe {
+                    let weights = self.weights.as_ptr().add(first * POINTS * channels * 3);
+                    let bias = self.bias.as_ptr().add(first);
+                    with_tile_size!(S, count, N => {
+                        for pixel in (0..len).step_by(group_px::<S>()) {
+                            let sums = points::<S, N>(&sources, pixel, weights, bias);
+                            let rows = transform_output::<S, N>(&sums);
+                            let at = first * plane_len + segment + pixel;
+                            let left = len - pixel;
+                            for y in 0..STRIP_ROWS {
+                                if left >= group_px::<S>() {
+                                    finish[y].store::<S, N>(rows[y], to[y], at, plane_len);
+                                } else {
+                                    let (row, to) = (rows[y], to[y]);
+                                    finish[y].store_first::<S, N>(row, to, at, plane_len, left);
+                                }
+                            }
                         }
-                    }
-                });
+                    });
+                }
             }
         }
     }
