@@ -75,10 +75,10 @@ class Result:
 
 
 def is_slow(result: Result, results: list[Result]) -> bool:
-    """Whether a peer is far behind the fastest of its precision."""
-    precision = result.engine.precision
-    first = [r.medians_ms[0] for r in results if r.medians_ms and r.engine.precision == precision]
-    return not result.engine.is_wdsr and result.medians_ms[0] > TOO_SLOW * min(first)
+    """Whether a peer is far behind the fastest peer of its precision."""
+    peers = [r for r in results if r.medians_ms and not r.engine.is_wdsr]
+    first = [r.medians_ms[0] for r in peers if r.engine.precision == result.engine.precision]
+    return result in peers and result.medians_ms[0] > TOO_SLOW * min(first)
 
 
 def run_json(name: str, command: list[str | Path]) -> dict:

@@ -100,17 +100,17 @@ class Bench:
                 break
             # Every second round runs backwards, so that no engine always follows the same other.
             order = list(zip(results, commands, strict=True))[:: -1 if round_index % 2 else 1]
-            run = [
-                r for r, _ in order if not r.failure and not (round_index and is_slow(r, results))
-            ]
+            ran = []
             for result, command in order:
-                if result in run:
-                    result.run(command)
-                    note(f"  round {round_index + 1}: {result.last}")
-            own = next((r for r in run if r.engine.name == "wdsr" and not r.failure), None)
-            for result in run:
-                if own and not result.failure:
-                    result.ratios.append(result.medians_ms[-1] / own.medians_ms[-1])
+                if result.failure or (round_index and is_slow(result, results)):
+                    continue
+                result.run(command)
+                note(f"  round {round_index + 1}: {result.last}")
+                if not result.failure:
+                    ran.append(result)
+            own_ms = [result.medians_ms[-1] for result in ran if result.engine.name == "wdsr"]
+            for result in ran if own_ms else []:
+                result.ratios.append(result.medians_ms[-1] / own_ms[0])
         return results
 
 
@@ -145,6 +145,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def build(arguments: argparse.Namespace) -> None:
     """Everything that is timed, and the Python environment."""
+    note("Building")
     clean = {key: value for key, value in os.environ.items() if key != "CARGO_TARGET_DIR"}
     cargo = ["cargo", "build", "--release", "--locked", "--quiet"]
     subprocess.run(cargo, check=True, cwd=RUST_ENGINES, env=clean)
@@ -191,11 +192,11 @@ def main() -> None:
             ]
             note(work.title)
             report += table(work, bench.measure(work, engines))
-            arguments.output.write_text("\n".join(report))
+            arguments.output.write_text("\n".join(report) + "\n")
 
 
 if __name__ == "__main__":
     try:
         main()
-    except PeerError as error:
+    except (PeerError, subprocess.CalledProcessError) as error:
         sys.exit(f"error: {error}")

@@ -92,8 +92,8 @@ def table(work: Work, results: list[Result]) -> Iterator[str]:
         ]
         yield f"| {' | '.join(cells)} |"
     yield ""
-    yield from ratios(results)
-    yield ""
+    if lines := list(ratios(results)):
+        yield from [*lines, ""]
 
 
 def ratios(results: list[Result]) -> Iterator[str]:
