@@ -23,6 +23,8 @@ from report import environment, table
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 RUST_ENGINES = HERE / "rust-engines"
+# Runs a script of this folder in the environment that has the engines.
+PYTHON = (HERE / "run", "--peers")
 TRAINED_NETWORK = "wdsr-b-32x8"
 
 
@@ -70,7 +72,7 @@ class Bench:
         path = self.folder / f"{work.network}-{width}x{height}.f32"
         if not path.exists():
             settings = [width, height, str(len(self.processors)), "0", path]
-            command = [HERE / "run", "engine.py", "onnxruntime", self.onnx(work.network), *settings]
+            command = [*PYTHON, "engine.py", "onnxruntime", self.onnx(work.network), *settings]
             run_json("onnxruntime", command)
         return path
 
@@ -80,12 +82,12 @@ class Bench:
         model = self.onnx(work.network)
         settings = [str(work.threads), str(self.arguments.seconds)]
         if work.size is None:
-            return [HERE / "run", "training_step.py", engine.name, model, *settings]
+            return [*PYTHON, "training_step.py", engine.name, model, *settings]
         size = map(str, work.size)
         tail = [engine.name, model, *size, *settings, self.expected(work)]
         if engine.name in ("rten", "tract"):
             return [RUST_ENGINES / "target/release/rust-engines", *tail]
-        return [HERE / "run", "engine.py", *tail]
+        return [*PYTHON, "engine.py", *tail]
 
     def measure(self, work: Work, engines: list[Engine]) -> list[Result]:
         """All rounds of one table."""
@@ -149,7 +151,7 @@ def build(arguments: argparse.Namespace) -> None:
     clean = {key: value for key, value in os.environ.items() if key != "CARGO_TARGET_DIR"}
     cargo = ["cargo", "build", "--release", "--locked", "--quiet"]
     subprocess.run(cargo, check=True, cwd=RUST_ENGINES, env=clean)
-    subprocess.run([HERE / "run"], check=True)
+    subprocess.run(PYTHON, check=True)
     if arguments.onnx_folder:
         return
     subprocess.run([*cargo, "--package", "wdsr-cli"], check=True, cwd=ROOT, env=clean)
