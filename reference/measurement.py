@@ -1,6 +1,7 @@
 """What is timed, and what the engines' processes report."""
 
 import json
+import os
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,7 +84,8 @@ def is_slow(result: Result, results: list[Result]) -> bool:
 
 def run_json(name: str, command: list[str | Path]) -> dict:
     """The JSON object that a program prints as its last line or as all of its output."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = os.environ | {"RUST_BACKTRACE": "0"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or ["no message"]
         raise PeerError(f"{name}: exit code {done.returncode}: {lines[-1]}")
