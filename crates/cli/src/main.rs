@@ -3,9 +3,11 @@
 
 mod convert;
 mod eval;
+mod info;
 mod models;
 mod progress;
 mod train;
+mod training_view;
 mod upscale;
 
 use std::process::ExitCode;
@@ -29,6 +31,7 @@ enum Command {
     Eval(eval::Arguments),
     Train(train::Arguments),
     Convert(convert::Arguments),
+    Info(info::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         Command::Eval(arguments) => eval::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Train(arguments) => train::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Convert(arguments) => convert::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Info(arguments) => info::run(&arguments).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
         progress::print_error(&error);

@@ -31,8 +31,8 @@ pub(crate) struct ModelArguments {
     /// Enlarge this many times; must be the model's scale
     #[arg(short = 's', long)]
     pub(crate) scale: Option<usize>,
-    /// Side of the tiles in pixels of the input; 0: the picture in one piece. The result is the
-    /// same, smaller tiles take less memory
+    /// Width of the tiles in pixels of the input, each as high as the picture; 0: the full width.
+    /// The result is the same, narrower tiles take less memory
     #[arg(short = 't', long, value_name = "PX", default_value_t = wdsr_model::DEFAULT_TILE_PX)]
     pub(crate) tile: usize,
     /// Threads; 0: one for each processor. The result is the same

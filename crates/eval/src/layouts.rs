@@ -19,6 +19,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
 use wdsr_picture::pictures_in;
 
 use crate::error::Error;
@@ -26,7 +27,8 @@ use crate::pairs::{LowRounding, Pair};
 
 /// How the low-resolution pictures came about. The realistic tracks of NTIRE 2018 are x4
 /// only, and their pictures are shifted against the originals, which nothing here corrects.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Track {
     /// Reduced by bicubic interpolation.
     #[default]

@@ -17,6 +17,9 @@ pub(crate) enum Level {
     /// 256-bit vectors with fused multiply-add.
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// 512-bit vectors: AVX-512F, which every AVX-512 processor has.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
 }
 
 /// `WDSR_ISA` names no instruction set of this program.
@@ -27,7 +30,7 @@ impl fmt::Display for UnknownIsa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "WDSR_ISA is `{}`, expected one of: reference, avx2",
+            "WDSR_ISA is `{}`, expected one of: reference, avx2, avx512",
             self.0
         )
     }
@@ -49,12 +52,15 @@ impl Isa {
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
             list.push(Isa(Level::Avx2));
+            if is_x86_feature_detected!("avx512f") {
+                list.push(Isa(Level::Avx512));
+            }
         }
         list
     }
 
     /// The fastest instruction set of this processor, or the slower one that the environment
-    /// variable `WDSR_ISA` (`reference`, `avx2`) names. The variable can only lower the choice:
+    /// variable `WDSR_ISA` (`reference`, `avx2`, `avx512`) names. The variable can only lower the choice:
     /// naming a set that the processor lacks gives the fastest one it has.
     ///
     /// # Errors
@@ -66,21 +72,23 @@ impl Isa {
             Err(_) => Ok(fastest),
             Ok(name) => match name.as_str() {
                 "reference" => Ok(Isa::REFERENCE),
-                "avx2" => Ok(available
+                "avx2" | "avx512" => Ok(available
                     .into_iter()
-                    .find(|isa| isa.name() == "avx2")
+                    .find(|isa| isa.name() == name)
                     .unwrap_or(fastest)),
                 _ => Err(UnknownIsa(name)),
             },
         }
     }
 
-    /// `reference` or `avx2`.
+    /// `reference`, `avx2` or `avx512`.
     pub fn name(self) -> &'static str {
         match self.0 {
             Level::Reference => "reference",
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => "avx512",
         }
     }
 }

@@ -14,9 +14,16 @@ pub mod conv2d;
 mod isa;
 mod pixel_shuffle;
 mod planes;
+mod pointwise_pair;
 mod simd;
+mod strip;
+mod strip_conv;
+mod tile;
 
 pub use conv2d::{Epilogue, PackedConv2d, conv2d, conv2d_backward_weight};
 pub use isa::{Isa, UnknownIsa};
 pub use pixel_shuffle::{pixel_shuffle, pixel_unshuffle};
-pub use planes::{BORDER_PX, Geometry, Planes};
+pub use planes::{BORDER_PX, Geometry, Planes, add_scaled};
+pub use pointwise_pair::PointwisePair;
+pub use strip::{STRIP_ROWS, Scratch, Strip, StripEpilogue, Window};
+pub use strip_conv::StripConv;

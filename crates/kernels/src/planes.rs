@@ -27,7 +27,8 @@ pub struct Geometry {
     pub plane_len: usize,
 }
 
-const LINE: usize = 16;
+/// Floats in a cache line.
+pub(crate) const LINE: usize = 16;
 
 impl Geometry {
     /// Layout of a plane of `width_px` x `height_px` pixels.
@@ -58,9 +59,24 @@ impl Geometry {
     }
 }
 
+/// A cache line: buffers are made of them to be aligned.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-struct Line([f32; LINE]);
+pub(crate) struct Line([f32; LINE]);
+
+impl Line {
+    pub(crate) const ZERO: Line = Line([0.0; LINE]);
+}
+
+pub(crate) fn as_floats(lines: &[Line]) -> &[f32] {
+    // SAFETY: `Line` is 16 floats without padding (repr(C), 64 bytes), all initialised.
+    unsafe { std::slice::from_raw_parts(lines.as_ptr().cast::<f32>(), lines.len() * LINE) }
+}
+
+pub(crate) fn as_floats_mut(lines: &mut [Line]) -> &mut [f32] {
+    // SAFETY: as in `as_floats`; the borrow is exclusive.
+    unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast::<f32>(), lines.len() * LINE) }
+}
 
 /// Feature maps: `channels` planes of `f32`, each with a border of zeros.
 ///
@@ -80,7 +96,7 @@ impl Planes {
     /// When a side is 0.
     pub fn zeros(channels: usize, width_px: usize, height_px: usize) -> Self {
         let geometry = Geometry::new(width_px, height_px);
-        let lines = vec![Line([0.0; LINE]); channels * geometry.plane_len / LINE];
+        let lines = vec![Line::ZERO; channels * geometry.plane_len / LINE];
         Self {
             geometry,
             channels,
@@ -99,7 +115,7 @@ impl Planes {
         self.channels = channels;
         self.lines.clear();
         self.lines
-            .resize(channels * geometry.plane_len / LINE, Line([0.0; LINE]));
+            .resize(channels * geometry.plane_len / LINE, Line::ZERO);
     }
 
     /// Planes.
@@ -151,18 +167,13 @@ impl Planes {
 
     /// All floats, borders included; plane `c` starts at `c * geometry().plane_len`.
     pub fn as_slice(&self) -> &[f32] {
-        // SAFETY: `Line` is 16 floats without padding (repr(C), 64 bytes), all initialised.
-        unsafe {
-            std::slice::from_raw_parts(self.lines.as_ptr().cast::<f32>(), self.lines.len() * LINE)
-        }
+        as_floats(&self.lines)
     }
 
     /// All floats, for whole-buffer arithmetic that maps zero to zero in the border (scaling,
     /// adding other planes of the same geometry).
     pub fn as_mut_slice(&mut self) -> &mut [f32] {
-        let len = self.lines.len() * LINE;
-        // SAFETY: as in `as_slice`; the borrow is exclusive.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast::<f32>(), len) }
+        as_floats_mut(&mut self.lines)
     }
 
     /// Sets everything to zero.
@@ -209,5 +220,17 @@ impl Planes {
             }
         }
         values
+    }
+}
+
+/// `sum = scale * sum + term`, pixel by pixel.
+///
+/// # Panics
+/// When the shapes differ.
+pub fn add_scaled(sum: &mut Planes, scale: f32, term: &Planes) {
+    assert_eq!(sum.geometry(), term.geometry(), "planes of a sum");
+    assert_eq!(sum.channels(), term.channels(), "planes of a sum");
+    for (sum, term) in sum.as_mut_slice().iter_mut().zip(term.as_slice()) {
+        *sum = scale * *sum + term;
     }
 }

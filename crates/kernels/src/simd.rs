@@ -14,10 +14,19 @@ pub(crate) trait Simd {
     type V: Copy;
     /// Floats in a vector.
     const LANES: usize;
+    /// Output channels of the largest register tile, which has [`TILE_VECTORS`] vectors of
+    /// pixels: sums for 6 x 2 and two pixels and a weight take 15 of AVX2's 16 registers, 12 x 2
+    /// and those take 27 of AVX-512's 32.
+    ///
+    /// [`TILE_VECTORS`]: crate::tile::TILE_VECTORS
+    const TILE_CHANNELS: usize;
     unsafe fn splat(value: f32) -> Self::V;
     unsafe fn load(from: *const f32) -> Self::V;
     unsafe fn store(to: *mut f32, value: Self::V);
+    /// Asks for the cache line at an address, which need not be readable.
+    unsafe fn prefetch(at: *const f32);
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     /// a * b + c with one rounding.
     unsafe fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// max(a, 0), lane by lane.
@@ -40,6 +49,7 @@ mod avx2 {
     impl Simd for Avx2 {
         type V = __m256;
         const LANES: usize = 8;
+        const TILE_CHANNELS: usize = 6;
 
         #[inline(always)]
         unsafe fn splat(value: f32) -> __m256 {
@@ -57,9 +67,19 @@ mod avx2 {
             unsafe { _mm256_storeu_ps(to, value) }
         }
         #[inline(always)]
+        unsafe fn prefetch(at: *const f32) {
+            // SAFETY: a prefetch accesses no memory that the program can see.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+        }
+        #[inline(always)]
         unsafe fn add(a: __m256, b: __m256) -> __m256 {
             // SAFETY: see the trait.
             unsafe { _mm256_add_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn sub(a: __m256, b: __m256) -> __m256 {
+            // SAFETY: see the trait.
+            unsafe { _mm256_sub_ps(a, b) }
         }
         #[inline(always)]
         unsafe fn mul_add(a: __m256, b: __m256, c: __m256) -> __m256 {
@@ -88,3 +108,105 @@ mod avx2 {
         }
     }
 }
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) struct Avx512;
+
+#[cfg(target_arch = "x86_64")]
+mod avx512 {
+    use super::{Avx512, Simd};
+    use std::arch::x86_64::*;
+
+    // SAFETY (all methods): the trait's contract gives avx512f, and valid pointers.
+    impl Simd for Avx512 {
+        type V = __m512;
+        const LANES: usize = 16;
+        const TILE_CHANNELS: usize = 12;
+
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> __m512 {
+            // SAFETY: see the trait.
+            unsafe { _mm512_set1_ps(value) }
+        }
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> __m512 {
+            // SAFETY: see the trait.
+            unsafe { _mm512_loadu_ps(from) }
+        }
+        #[inline(always)]
+        unsafe fn store(to: *mut f32, value: __m512) {
+            // SAFETY: see the trait.
+            unsafe { _mm512_storeu_ps(to, value) }
+        }
+        #[inline(always)]
+        unsafe fn prefetch(at: *const f32) {
+            // SAFETY: a prefetch accesses no memory that the program can see.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+        }
+        #[inline(always)]
+        unsafe fn add(a: __m512, b: __m512) -> __m512 {
+            // SAFETY: see the trait.
+            unsafe { _mm512_add_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn sub(a: __m512, b: __m512) -> __m512 {
+            // SAFETY: see the trait.
+            unsafe { _mm512_sub_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn mul_add(a: __m512, b: __m512, c: __m512) -> __m512 {
+            // SAFETY: see the trait.
+            unsafe { _mm512_fmadd_ps(a, b, c) }
+        }
+        #[inline(always)]
+        unsafe fn relu(a: __m512) -> __m512 {
+            // SAFETY: see the trait.
+            unsafe { _mm512_max_ps(a, _mm512_setzero_ps()) }
+        }
+        #[inline(always)]
+        unsafe fn where_positive(gate: __m512, a: __m512) -> __m512 {
+            // SAFETY: see the trait.
+            unsafe {
+                let positive = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(gate, _mm512_setzero_ps());
+                _mm512_maskz_mov_ps(positive, a)
+            }
+        }
+        #[inline(always)]
+        unsafe fn sum(a: __m512) -> f32 {
+            // SAFETY: see the trait.
+            unsafe { _mm512_reduce_add_ps(a) }
+        }
+    }
+}
+
+/// Calls `$generic` for an [`Isa`](crate::Isa): the plain version `$reference`, or `$simd::<S>`
+/// compiled with the target features of `S`. Both take the same arguments, the latter inlines
+/// everything it calls.
+macro_rules! dispatch {
+    ($isa:expr, $reference:path, $simd:ident($($argument:ident: $type:ty),* $(,)?)) => {
+        match $isa.0 {
+            $crate::isa::Level::Reference => $reference($($argument),*),
+            #[cfg(target_arch = "x86_64")]
+            $crate::isa::Level::Avx2 => {
+                #[target_feature(enable = "avx2,fma")]
+                fn compiled($($argument: $type),*) {
+                    // SAFETY: this function is compiled with the features of `Avx2`.
+                    unsafe { $simd::<$crate::simd::Avx2>($($argument),*) }
+                }
+                // SAFETY: an `Isa` of this level exists only where the features were detected.
+                unsafe { compiled($($argument),*) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            $crate::isa::Level::Avx512 => {
+                #[target_feature(enable = "avx512f")]
+                fn compiled($($argument: $type),*) {
+                    // SAFETY: this function is compiled with the features of `Avx512`.
+                    unsafe { $simd::<$crate::simd::Avx512>($($argument),*) }
+                }
+                // SAFETY: an `Isa` of this level exists only where the features were detected.
+                unsafe { compiled($($argument),*) }
+            }
+        }
+    };
+}
+pub(crate) use dispatch;

@@ -10,16 +10,16 @@ mod atomic_file;
 mod config;
 mod embedded;
 mod error;
-mod forward;
 mod model;
 mod network;
 mod onnx;
+mod stream;
 mod upscale;
 
 pub use config::{BlockKind, DIV2K_MEAN, NetworkConfig, Norm};
 pub use error::Error;
-pub use forward::{Forward, Workspace, add_scaled};
 pub use model::{ConvWeights, Model};
 pub use network::{BatchNorm, Conv, Network, Operation, Value, ValueShape};
 pub use onnx::OnnxPrecision;
+pub use stream::StageTime;
 pub use upscale::{DEFAULT_TILE_PX, Sample, Upscaler};

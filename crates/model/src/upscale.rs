@@ -5,18 +5,19 @@
 //! pixels that are kept, and every pixel is summed in the same order wherever it lies, so a
 //! tiled picture equals the untiled one bit for bit, for any tile size and count of threads.
 
+use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rayon::prelude::*;
-use wdsr_kernels::{Isa, Planes};
+use wdsr_kernels::{Isa, STRIP_ROWS, Strip};
 
 use crate::error::Error;
-use crate::forward::{Forward, Workspace};
 use crate::model::Model;
+use crate::stream::{StageTime, Stream, lock};
 
-/// Side of a tile in low-resolution pixels unless asked otherwise.
-pub const DEFAULT_TILE_PX: usize = 256;
+/// Width of a tile in low-resolution pixels unless asked otherwise. Twice the receptive radius is
+/// computed in vain for each tile of a wider picture: 2% here.
+pub const DEFAULT_TILE_PX: usize = 2048;
 
 /// A channel of a pixel as pictures store it.
 pub trait Sample: Copy + Default + Send + Sync {
@@ -56,11 +57,10 @@ impl Sample for f32 {
 
 /// Enlarges pictures with one model.
 pub struct Upscaler {
-    forward: Forward,
+    model: Model,
+    isa: Isa,
+    stream: Stream,
     tile_px: Option<usize>,
-    self_ensemble: bool,
-    /// Idle workspaces, at most one per thread.
-    workspaces: Mutex<Vec<Workspace>>,
 }
 
 impl Upscaler {
@@ -75,15 +75,16 @@ impl Upscaler {
     /// Prepares a model for one instruction set.
     pub fn with_isa(model: &Model, isa: Isa) -> Self {
         Self {
-            forward: Forward::new(model, isa),
+            model: model.clone(),
+            isa,
+            stream: Stream::new(model, isa, false),
             tile_px: Some(DEFAULT_TILE_PX),
-            self_ensemble: false,
-            workspaces: Mutex::new(Vec::new()),
         }
     }
 
-    /// Side of the tiles in low-resolution pixels; `None` computes the picture as one tile. The
-    /// result is the same; smaller tiles take less memory and more time.
+    /// Width of the tiles in low-resolution pixels; `None` computes the picture in its full width.
+    /// The result is the same; narrower tiles take less memory and more time. Tiles are as high as
+    /// the picture: only a few of its rows are in memory at a time.
     ///
     /// # Panics
     /// When the tile is 0.
@@ -94,18 +95,18 @@ impl Upscaler {
         self
     }
 
-    /// Whether to average over the eight flips and rotations of the picture: about 0.1 dB for
-    /// eight times the work (Timofte et al. 2016, "Seven ways to improve example-based single
-    /// image super resolution").
+    /// Whether to average over the eight flips and rotations of the picture: about 0.1 dB for eight times
+    /// the work (Timofte et al. 2016, "Seven ways to improve example-based single image super
+    /// resolution").
     #[must_use]
     pub fn self_ensemble(mut self, on: bool) -> Self {
-        self.self_ensemble = on;
+        self.stream = Stream::new(&self.model, self.isa, on);
         self
     }
 
     /// Output pixels per input pixel on each side.
     pub fn scale(&self) -> usize {
-        self.forward.network().config.scale
+        self.model.config().scale
     }
 
     /// Enlarges a picture on rayon's current thread pool.
@@ -120,7 +121,7 @@ impl Upscaler {
         self.upscale_with_progress(pixels, width_px, height_px, &|_, _| ())
     }
 
-    /// [`Upscaler::upscale`] that reports (tiles done, tiles in all) after each tile.
+    /// [`Upscaler::upscale`] that reports (strips done, strips in all) after each strip.
     ///
     /// # Panics
     /// When the number of samples differs, or a side is 0.
@@ -131,6 +132,20 @@ impl Upscaler {
         height_px: usize,
         progress: &(dyn Fn(usize, usize) + Sync),
     ) -> Vec<T> {
+        self.upscale_timed(pixels, width_px, height_px, progress).0
+    }
+
+    /// [`Upscaler::upscale_with_progress`] that also tells what each part of the network took.
+    ///
+    /// # Panics
+    /// When the number of samples differs, or a side is 0.
+    pub fn upscale_timed<T: Sample>(
+        &self,
+        pixels: &[T],
+        width_px: usize,
+        height_px: usize,
+        progress: &(dyn Fn(usize, usize) + Sync),
+    ) -> (Vec<T>, Vec<StageTime>) {
         assert!(
             width_px > 0 && height_px > 0,
             "empty picture: {width_px} x {height_px}"
@@ -141,169 +156,102 @@ impl Upscaler {
             "samples of {width_px} x {height_px} RGB"
         );
         let scale = self.scale();
-        let tile_px = self.tile_px.unwrap_or(width_px.max(height_px));
-        let tiles: Vec<Tile> = Tile::grid(
-            width_px,
-            height_px,
-            tile_px,
-            self.forward.network().receptive_radius_px(),
-        );
-        let total = tiles.len();
+        let tiles = self.tiles(width_px);
+        let plan = self.stream.plan();
+        // Rows of the result in a strip: it is read off a map before its last pixel shuffle.
+        let out_rows = STRIP_ROWS * plan.output_shuffle;
+        let total = tiles.len() * (height_px * scale).div_ceil(out_rows);
         let done = AtomicUsize::new(0);
-        let output = Mutex::new(vec![T::default(); pixels.len() * scale * scale]);
-        tiles.into_par_iter().for_each(|tile| {
-            let input = self.read(pixels, width_px, &tile);
-            let mut workspace = lock(&self.workspaces).pop().unwrap_or_default();
-            if self.self_ensemble {
-                let mean = self.ensemble(&input, &mut workspace);
-                self.write(&mean, &tile, width_px * scale, &mut lock(&output));
-            } else {
-                let result = self.forward.run(input, &mut workspace);
-                self.write(result, &tile, width_px * scale, &mut lock(&output));
+        let mut output = vec![T::default(); pixels.len() * scale * scale];
+        let mut times: Vec<StageTime> = Vec::new();
+        for tile in &tiles {
+            let rows: Vec<Mutex<&mut [T]>> = output
+                .chunks_mut(out_rows * width_px * scale * 3)
+                .map(Mutex::new)
+                .collect();
+            let read = |index, strip: &mut Strip| self.read(pixels, width_px, tile, index, strip);
+            let write = |index: usize, strip: &Strip| {
+                self.write(strip, tile, width_px * scale, &mut lock(&rows[index]));
+                progress(done.fetch_add(1, Ordering::Relaxed) + 1, total);
+            };
+            let tile_times = self
+                .stream
+                .run(tile.read_columns.len(), height_px, &read, &write);
+            for (at, stage) in tile_times.into_iter().enumerate() {
+                match times.get_mut(at) {
+                    Some(sum) => sum.time += stage.time,
+                    None => times.push(stage),
+                }
             }
-            lock(&self.workspaces).push(workspace);
-            progress(done.fetch_add(1, Ordering::Relaxed) + 1, total);
-        });
-        output
-            .into_inner()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        }
+        (output, times)
     }
 
-    /// The tile with its halo as planes, the mean subtracted.
-    fn read<T: Sample>(&self, pixels: &[T], width_px: usize, tile: &Tile) -> Planes {
-        let mean = self.forward.network().config.mean;
-        let (columns, rows) = (&tile.read_columns, &tile.read_rows);
-        let mut planes = Planes::zeros(3, columns.len(), rows.len());
-        for (channel, mean) in mean.into_iter().enumerate() {
-            for y in rows.clone() {
-                let from = &pixels[(y * width_px + columns.start) * 3..];
-                let to = planes.row_mut(channel, y - rows.start);
-                for (to, from) in to.iter_mut().zip(from.iter().skip(channel).step_by(3)) {
+    /// Cuts a picture's columns into tiles.
+    fn tiles(&self, width_px: usize) -> Vec<Tile> {
+        let halo_px = self.model.network().receptive_radius_px();
+        let count = width_px.div_ceil(self.tile_px.unwrap_or(width_px));
+        (0..count)
+            .map(|tile| {
+                let columns = tile * width_px / count..(tile + 1) * width_px / count;
+                let start = columns.start.saturating_sub(halo_px);
+                let end = width_px.min(columns.end + halo_px);
+                Tile {
+                    columns,
+                    read_columns: start..end,
+                }
+            })
+            .collect()
+    }
+
+    /// Strip `index` of a tile with its halo, the mean subtracted.
+    fn read<T: Sample>(
+        &self,
+        pixels: &[T],
+        width_px: usize,
+        tile: &Tile,
+        index: usize,
+        strip: &mut Strip,
+    ) {
+        for y in 0..strip.rows() {
+            let row = (index * STRIP_ROWS + y) * width_px;
+            let from = &pixels[(row + tile.read_columns.start) * 3..];
+            for (channel, mean) in self.model.config().mean.into_iter().enumerate() {
+                let to = strip.row_mut(channel, y).iter_mut();
+                for (to, from) in to.zip(from[channel..].iter().step_by(3)) {
                     *to = from.to_unit() - mean;
                 }
             }
         }
-        planes
     }
 
-    /// Stores the pixels of a tile without its halo.
-    fn write<T: Sample>(&self, planes: &Planes, tile: &Tile, out_width_px: usize, out: &mut [T]) {
-        let scale = self.scale();
-        let mean = self.forward.network().config.mean;
-        let skip_x = (tile.columns.start - tile.read_columns.start) * scale;
-        let skip_y = (tile.rows.start - tile.read_rows.start) * scale;
-        for (channel, mean) in mean.into_iter().enumerate() {
-            for y in 0..tile.rows.len() * scale {
-                let from = &planes.row(channel, skip_y + y)[skip_x..];
-                let first =
-                    (tile.rows.start * scale + y) * out_width_px + tile.columns.start * scale;
-                let to = &mut out[first * 3..(first + tile.columns.len() * scale) * 3];
-                for (to, from) in to.iter_mut().skip(channel).step_by(3).zip(from) {
-                    *to = T::from_unit(from + mean);
+    /// Stores a strip of the result, without the tile's halo, into the rows it covers.
+    fn write<T: Sample>(&self, strip: &Strip, tile: &Tile, out_width_px: usize, out: &mut [T]) {
+        let plan = self.stream.plan();
+        let (shuffle, factor) = (plan.output_shuffle, plan.output_factor);
+        // Strip pixels per pixel of the picture.
+        let map_scale = self.scale() / shuffle;
+        let skip = (tile.columns.start - tile.read_columns.start) * map_scale;
+        let first = tile.columns.start * self.scale();
+        let out_len = tile.columns.len() * self.scale();
+        for (channel, mean) in self.model.config().mean.into_iter().enumerate() {
+            for y in 0..strip.rows() * shuffle {
+                let row = &mut out[(y * out_width_px + first) * 3..][..out_len * 3];
+                for dx in 0..shuffle {
+                    let map = (channel * shuffle + y % shuffle) * shuffle + dx;
+                    let from = &strip.row(map, y / shuffle)[skip..];
+                    let to = row[dx * 3 + channel..].iter_mut().step_by(3 * shuffle);
+                    for (to, from) in to.zip(from) {
+                        *to = T::from_unit(from * factor + mean);
+                    }
                 }
             }
         }
-    }
-
-    /// Mean over the eight symmetries of the square.
-    fn ensemble(&self, input: &Planes, workspace: &mut Workspace) -> Planes {
-        let scale = self.scale();
-        let mut sum = Planes::zeros(3, input.width_px() * scale, input.height_px() * scale);
-        for symmetry in 0..8 {
-            let result = self.forward.run(Symmetry(symmetry).apply(input), workspace);
-            crate::forward::add_scaled(&mut sum, 1.0, &Symmetry(symmetry).undo(result));
-        }
-        sum.as_mut_slice()
-            .iter_mut()
-            .for_each(|value| *value /= 8.0);
-        sum
     }
 }
 
-/// One of the eight symmetries: bit 0 mirrors left-right, bit 1 top-bottom, then bit 2
-/// transposes.
-#[derive(Clone, Copy)]
-struct Symmetry(u8);
-
-impl Symmetry {
-    fn apply(self, planes: &Planes) -> Planes {
-        let (w, h) = (planes.width_px(), planes.height_px());
-        let (out_w, out_h) = if self.0 & 4 == 0 { (w, h) } else { (h, w) };
-        let mut out = Planes::zeros(planes.channels(), out_w, out_h);
-        for channel in 0..planes.channels() {
-            for y in 0..h {
-                let row = planes.row(channel, y);
-                for x in 0..w {
-                    let (to_x, to_y) = self.place(x, y, w, h);
-                    out.row_mut(channel, to_y)[to_x] = row[x];
-                }
-            }
-        }
-        out
-    }
-
-    fn undo(self, planes: &Planes) -> Planes {
-        let (out_w, out_h) = (planes.width_px(), planes.height_px());
-        let (w, h) = if self.0 & 4 == 0 {
-            (out_w, out_h)
-        } else {
-            (out_h, out_w)
-        };
-        let mut back = Planes::zeros(planes.channels(), w, h);
-        for channel in 0..planes.channels() {
-            for y in 0..h {
-                for x in 0..w {
-                    let (from_x, from_y) = self.place(x, y, w, h);
-                    back.row_mut(channel, y)[x] = planes.row(channel, from_y)[from_x];
-                }
-            }
-        }
-        back
-    }
-
-    /// Where the pixel (x, y) of a `w` x `h` picture goes.
-    fn place(self, x: usize, y: usize, w: usize, h: usize) -> (usize, usize) {
-        let x = if self.0 & 1 == 0 { x } else { w - 1 - x };
-        let y = if self.0 & 2 == 0 { y } else { h - 1 - y };
-        if self.0 & 4 == 0 { (x, y) } else { (y, x) }
-    }
-}
-
-/// The part of the picture that a tile writes, and the larger part that it reads.
+/// The columns of the picture that a tile writes, and the more that it reads.
 struct Tile {
-    columns: std::ops::Range<usize>,
-    rows: std::ops::Range<usize>,
-    read_columns: std::ops::Range<usize>,
-    read_rows: std::ops::Range<usize>,
-}
-
-impl Tile {
-    fn grid(width_px: usize, height_px: usize, tile_px: usize, halo_px: usize) -> Vec<Tile> {
-        let cut = |len: usize| {
-            (0..len).step_by(tile_px).map(move |start| {
-                let end = len.min(start + tile_px);
-                (
-                    start..end,
-                    start.saturating_sub(halo_px)..len.min(end + halo_px),
-                )
-            })
-        };
-        cut(height_px)
-            .flat_map(|(rows, read_rows)| {
-                cut(width_px).map(move |(columns, read_columns)| Tile {
-                    columns,
-                    rows: rows.clone(),
-                    read_columns,
-                    read_rows: read_rows.clone(),
-                })
-            })
-            .collect()
-    }
-}
-
-/// A lock whose holder cannot have left a broken state behind: both locks guard plain buffers.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+    columns: Range<usize>,
+    read_columns: Range<usize>,
 }

@@ -46,6 +46,10 @@ fn configs() -> Vec<NetworkConfig> {
         NetworkConfig::wdsr_a(4, 1, 3),
         NetworkConfig::edsr(4, 1, 4),
         NetworkConfig::wdsr_b(5, 1, 1),
+        // With enough channels for Winograd's form.
+        NetworkConfig::wdsr_a(9, 1, 2),
+        NetworkConfig::wdsr_b(13, 2, 3),
+        NetworkConfig::edsr(10, 1, 2),
     ]
 }
 
@@ -58,7 +62,7 @@ proptest! {
 
     #[test]
     fn tiled_equals_untiled(
-        which in 0_usize..4,
+        which in 0_usize..7,
         width in 1_usize..40,
         height in 1_usize..40,
         tile in 1_usize..45,
@@ -102,6 +106,67 @@ fn the_receptive_radius_is_reached() {
             .map(|(at, _)| at / 3 % (side * scale) / scale)
             .max();
         assert_eq!(reached, Some(radius), "{}", config.label());
+    }
+}
+
+/// Largest difference of two pictures.
+fn difference(a: &[f32], b: &[f32]) -> f32 {
+    let pairs = a.iter().zip(b);
+    pairs.fold(0.0, |max, (a, b)| max.max((a - b).abs()))
+}
+
+#[test]
+fn every_instruction_set_computes_the_same_picture() {
+    for config in configs() {
+        let model = model(&config);
+        let pixels = picture(37, 22, 5);
+        let expected: Vec<f32> =
+            Upscaler::with_isa(&model, Isa::REFERENCE).upscale(&pixels, 37, 22);
+        for isa in Isa::available() {
+            let found = Upscaler::with_isa(&model, isa).upscale(&pixels, 37, 22);
+            let difference = difference(&found, &expected);
+            assert!(
+                difference < 1e-5,
+                "{} on {isa}: {difference}",
+                config.label()
+            );
+        }
+    }
+}
+
+/// Turned kernels on the picture are the kernels on the turned picture.
+#[test]
+fn the_self_ensemble_is_the_mean_over_turned_pictures() {
+    let (w, h) = (14, 9);
+    // Where each symmetry takes the pixel (x, y) of a picture of `w` x `h`.
+    let place = |symmetry: usize, x: usize, y: usize, w: usize, h: usize| {
+        let x = if symmetry & 1 == 0 { x } else { w - 1 - x };
+        let y = if symmetry & 2 == 0 { y } else { h - 1 - y };
+        if symmetry & 4 == 0 { (x, y) } else { (y, x) }
+    };
+    for config in configs() {
+        let model = model(&config);
+        let pixels = picture(w, h, 6);
+        let upscaler = Upscaler::with_isa(&model, Isa::REFERENCE);
+        let (large_w, large_h) = (w * config.scale, h * config.scale);
+        let mut mean = vec![0.0; large_w * large_h * 3];
+        for symmetry in 0..8 {
+            let turned_w = if symmetry & 4 == 0 { w } else { h };
+            let mut turned = vec![0.0; pixels.len()];
+            for (at, sample) in pixels.iter().enumerate() {
+                let (x, y) = place(symmetry, at / 3 % w, at / 3 / w, w, h);
+                turned[(y * turned_w + x) * 3 + at % 3] = *sample;
+            }
+            let large = upscaler.upscale(&turned, turned_w, w * h / turned_w);
+            for (at, sum) in mean.iter_mut().enumerate() {
+                let (x, y) = (at / 3 % large_w, at / 3 / large_w);
+                let (x, y) = place(symmetry, x, y, large_w, large_h);
+                *sum += large[(y * turned_w * config.scale + x) * 3 + at % 3] / 8.0;
+            }
+        }
+        let found = upscaler.self_ensemble(true).upscale(&pixels, w, h);
+        let difference = difference(&found, &mean);
+        assert!(difference < 1e-5, "{}: {difference}", config.label());
     }
 }
 

@@ -2,13 +2,13 @@
 //!
 //! A checkpoint is a safetensors file: `parameters/KEY`, `first_moment/KEY`, `second_moment/KEY`
 //! and `average/KEY` for each tensor in training, running statistics of batch normalisation, and
-//! in its metadata the recipe and the number of updates done.
+//! in its metadata the recipe, the number of updates done and what else a training remembers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use wdsr_model::Network;
+use wdsr_model::{Model, Network};
 
 use crate::error::Error;
 use crate::optimizer::Adam;
@@ -35,6 +35,12 @@ pub struct State {
     pub best_psnr_db: Option<f64>,
     /// Time spent so far.
     pub seconds: f64,
+    /// Times the training fell back to a checkpoint because its loss was not finite.
+    pub rollbacks: u32,
+    /// What the schedule's learning rate is multiplied with since.
+    pub learning_rate_factor: f64,
+    /// Of the pictures it is trained on; none where a checkpoint does not say.
+    pub pictures: Option<String>,
 }
 
 impl State {
@@ -50,7 +56,33 @@ impl State {
             running: channels.map(RunningStatistics::new).collect(),
             best_psnr_db: None,
             seconds: 0.0,
+            rollbacks: 0,
+            learning_rate_factor: 1.0,
+            pictures: None,
         }
+    }
+
+    /// Whether every number of the state is finite.
+    pub fn is_finite(&self) -> bool {
+        let vectors = self.vectors().into_iter();
+        let running = self.running.iter().flat_map(|r| [&r.mean, &r.variance]);
+        vectors
+            .map(|(_, values)| values)
+            .chain(running)
+            .all(|values| values.iter().all(|v| v.is_finite()))
+    }
+
+    /// The model as it stands: averaged weights where the recipe averages.
+    pub fn model(&self, recipe: &Recipe, network: &Network, layout: &Layout) -> Model {
+        let convs = layout.folded(network, &self.average, &self.running);
+        let mut notes = BTreeMap::from([
+            ("recipe".to_owned(), recipe.to_json()),
+            ("updates".to_owned(), self.updates.to_string()),
+        ]);
+        if let Some(psnr_db) = self.best_psnr_db {
+            notes.insert("best_psnr_db".to_owned(), psnr_db.to_string());
+        }
+        Model::new(&recipe.network, convs, notes)
     }
 
     /// Writes the checkpoint, whole or not at all.
@@ -89,18 +121,25 @@ impl State {
                 .unwrap_or_else(|e| unreachable!("shape {shape:?} of {name}: {e}"));
             (name.clone(), view)
         });
-        let recipe = serde_json::to_string(recipe)
-            .unwrap_or_else(|e| unreachable!("a recipe is plain JSON: {e}"));
         let metadata = HashMap::from([
             ("format".to_owned(), FORMAT.to_owned()),
             ("version".to_owned(), VERSION.to_owned()),
-            ("recipe".to_owned(), recipe),
+            ("recipe".to_owned(), recipe.to_json()),
             ("updates".to_owned(), self.updates.to_string()),
             (
                 "best_psnr_db".to_owned(),
                 self.best_psnr_db.map_or(String::new(), |v| v.to_string()),
             ),
             ("seconds".to_owned(), self.seconds.to_string()),
+            ("rollbacks".to_owned(), self.rollbacks.to_string()),
+            (
+                "learning_rate_factor".to_owned(),
+                self.learning_rate_factor.to_string(),
+            ),
+            (
+                "pictures".to_owned(),
+                self.pictures.clone().unwrap_or_default(),
+            ),
         ]);
         let bytes = safetensors::serialize(views, Some(metadata))
             .unwrap_or_else(|e| unreachable!("valid tensors serialise: {e}"));
@@ -140,25 +179,17 @@ impl State {
         network: &Network,
         layout: &Layout,
     ) -> Result<Self, String> {
-        let broken = |e| format!("not a complete checkpoint ({e})");
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(broken)?;
-        let metadata = header.metadata().clone().unwrap_or_default();
+        let metadata = metadata(bytes)?;
         let field = |key: &str| metadata.get(key).map(String::as_str).unwrap_or_default();
-        if (field("format"), field("version")) != (FORMAT, VERSION) {
-            return Err(format!(
-                "expected format {FORMAT} version {VERSION}, found `{}` version `{}`",
-                field("format"),
-                field("version")
-            ));
-        }
-        let written: Recipe = serde_json::from_str(field("recipe"))
-            .map_err(|e| format!("recipe of the checkpoint: {e}"))?;
+        let written = written_recipe(&metadata)?;
         if let Some(difference) = recipe.difference(&written) {
             return Err(format!(
-                "written by another recipe ({difference}); give --out another folder"
+                "written by another recipe ({difference}); give --out another folder, or start \
+                 another training from its weights by --from"
             ));
         }
-        let tensors = SafeTensors::deserialize(bytes).map_err(broken)?;
+        let tensors = SafeTensors::deserialize(bytes)
+            .map_err(|e| format!("not a complete checkpoint ({e})"))?;
         let read = |name: &str, shape: &[usize]| -> Result<Vec<f32>, String> {
             let view = tensors
                 .tensor(name)
@@ -216,6 +247,58 @@ impl State {
                 Some(number("best_psnr_db")?)
             },
             seconds: number("seconds")?,
+            // Absent in the checkpoints of older versions.
+            rollbacks: metadata.get("rollbacks").map_or(Ok(0), |text| {
+                text.parse().map_err(|_| format!("`rollbacks` is `{text}`"))
+            })?,
+            learning_rate_factor: match metadata.contains_key("learning_rate_factor") {
+                true => number("learning_rate_factor")?,
+                false => 1.0,
+            },
+            pictures: Some(field("pictures").to_owned()).filter(|text| !text.is_empty()),
         })
     }
+}
+
+/// What a checkpoint says of itself.
+fn metadata(bytes: &[u8]) -> Result<HashMap<String, String>, String> {
+    let (_, header) = SafeTensors::read_metadata(bytes)
+        .map_err(|e| format!("not a complete checkpoint ({e})"))?;
+    let metadata = header.metadata().clone().unwrap_or_default();
+    let field = |key: &str| metadata.get(key).map(String::as_str).unwrap_or_default();
+    if (field("format"), field("version")) != (FORMAT, VERSION) {
+        return Err(format!(
+            "expected format {FORMAT} version {VERSION}, found `{}` version `{}`",
+            field("format"),
+            field("version")
+        ));
+    }
+    Ok(metadata)
+}
+
+fn written_recipe(metadata: &HashMap<String, String>) -> Result<Recipe, String> {
+    let recipe = metadata.get("recipe").map(String::as_str);
+    serde_json::from_str(recipe.unwrap_or_default())
+        .map_err(|e| format!("recipe of the checkpoint: {e}"))
+}
+
+/// Reads the model of a model file or of a checkpoint.
+///
+/// # Errors
+/// When the file cannot be read or is neither, or is damaged.
+pub fn load_model(path: &Path) -> Result<Model, Error> {
+    let bytes = std::fs::read(path).map_err(|source| Error::io(path, "read", source))?;
+    let Ok(metadata) = metadata(&bytes) else {
+        return Ok(Model::from_bytes(&bytes, path)?);
+    };
+    let model = written_recipe(&metadata).and_then(|recipe| {
+        let network = Network::for_training(&recipe.network);
+        let layout = Layout::new(&network);
+        let state = State::parse(&bytes, &recipe, &network, &layout)?;
+        Ok(state.model(&recipe, &network, &layout))
+    });
+    model.map_err(|reason| Error::Checkpoint {
+        path: path.to_owned(),
+        reason,
+    })
 }

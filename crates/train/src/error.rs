@@ -38,10 +38,12 @@ pub enum Error {
         /// What was expected and what was found.
         reason: String,
     },
-    /// The loss is no number any more.
+    /// The loss is no number any more, and going back did not help.
     #[error(
-        "the loss of update {update} is {loss}; the last good checkpoint is {}; go on from it with \
-         a lower schedule.learning_rate or a longer schedule.warm_up_updates",
+        "the loss of update {update} is {loss} after going back to a checkpoint {rollbacks} times; \
+         the last good checkpoint is {}; train with a lower schedule.learning_rate, a longer \
+         schedule.warm_up_updates or training.gradient_clip_norm, starting from it by --from in \
+         another --out",
         checkpoint.as_ref().map_or("none yet".to_owned(), |path| path.display().to_string())
     )]
     NonFiniteLoss {
@@ -49,8 +51,18 @@ pub enum Error {
         update: u64,
         /// Its loss.
         loss: f64,
+        /// How often the training has gone back.
+        rollbacks: u32,
         /// Where the training stood last.
         checkpoint: Option<PathBuf>,
+    },
+    /// The weights to start from do not serve.
+    #[error("{}: {reason}", path.display())]
+    Start {
+        /// The model's file.
+        path: PathBuf,
+        /// What was expected and what was found.
+        reason: String,
     },
     /// A model could not be written or prepared.
     #[error(transparent)]

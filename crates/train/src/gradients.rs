@@ -10,12 +10,14 @@ use std::sync::Mutex;
 
 use rayon::prelude::*;
 use wdsr_kernels::{
-    Epilogue, Isa, PackedConv2d, Planes, conv2d, conv2d_backward_weight, pixel_shuffle,
+    Epilogue, Isa, PackedConv2d, Planes, add_scaled, conv2d, conv2d_backward_weight, pixel_shuffle,
     pixel_unshuffle,
 };
-use wdsr_model::{ConvWeights, Network, Operation, Value, add_scaled};
+use wdsr_model::{ConvWeights, Network, Operation, Value};
 
+use crate::loss::LossOverPatches;
 use crate::parameters::{BATCH_NORM_EPSILON, Gradients};
+use crate::recipe::Loss;
 
 /// Patches to train on: pictures of 3 planes (R G B, 0..1), low and high resolution.
 pub struct Batch {
@@ -27,7 +29,7 @@ pub struct Batch {
 
 /// What a batch gives.
 pub struct BatchResult {
-    /// Mean absolute error over all samples of the batch.
+    /// Mean over all samples of the batch.
     pub loss: f64,
     /// Of the loss.
     pub gradients: Gradients,
@@ -56,6 +58,7 @@ pub struct GradientEngine {
     /// first operation or a batch normalisation.
     segments: Vec<Range<usize>>,
     idle: Mutex<Vec<Patch>>,
+    loss: LossOverPatches,
 }
 
 /// The weights of one update, arranged for the kernels.
@@ -81,7 +84,7 @@ struct PatchResult {
 }
 
 impl GradientEngine {
-    /// For a network made by [`Network::for_training`].
+    /// For a network made by [`Network::for_training`], minimising the L1 loss.
     pub fn new(network: Network, isa: Isa) -> Self {
         let mut rectified = vec![false; network.values.len()];
         let mut starts = vec![0];
@@ -110,7 +113,14 @@ impl GradientEngine {
             rectified,
             segments,
             idle: Mutex::new(Vec::new()),
+            loss: LossOverPatches::new(Loss::L1),
         }
+    }
+
+    /// Minimises another loss than L1.
+    pub fn with_loss(mut self, loss: Loss) -> Self {
+        self.loss = LossOverPatches::new(loss);
+        self
     }
 
     /// The network.
@@ -293,34 +303,16 @@ impl GradientEngine {
         lock(&self.idle).push(patch);
     }
 
-    /// Sum of absolute errors of the patch. Its gradient is kept unscaled, -1, 0 or 1, so that
-    /// sums of it are exact; [`GradientEngine::run`] divides by the batch's samples at the end.
+    /// The loss of the patch and its gradient by the network's output, both summed over samples;
+    /// [`GradientEngine::run`] divides by the batch's samples at the end.
     fn loss(&self, patch: &mut Patch, high: &Planes) -> PatchResult {
         let output = self.network.output;
         let mut gradient = patch.buffer(output);
-        let made = &patch.values[output.0];
-        assert_eq!(
-            (high.channels(), high.width_px(), high.height_px()),
-            (made.channels(), made.width_px(), made.height_px()),
-            "high-resolution patch and output of the network (channels, width, height)"
-        );
-        let mut sum = 0.0;
-        for (channel, mean) in self.network.config.mean.into_iter().enumerate() {
-            for y in 0..high.height_px() {
-                let to = gradient.row_mut(channel, y).iter_mut();
-                let pairs = made.row(channel, y).iter().zip(high.row(channel, y));
-                let mut row_sum = 0.0;
-                for (to, (made, high)) in to.zip(pairs) {
-                    let error = made + mean - high;
-                    row_sum += error.abs();
-                    *to = if error == 0.0 { 0.0 } else { error.signum() };
-                }
-                sum += f64::from(row_sum);
-            }
-        }
+        let (made, mean) = (&patch.values[output.0], self.network.config.mean);
+        let loss = self.loss.run(made, mean, high, &mut gradient);
         patch.by_value[output.0] = Some(gradient);
         PatchResult {
-            loss: sum,
+            loss,
             gradients: Gradients::zeros(&self.network),
         }
     }

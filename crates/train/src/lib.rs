@@ -4,19 +4,23 @@
 //! writing checkpoints from which it continues bit for bit.
 //!
 //! Reading order: [`trainer`] (the loop), [`gradients`] (forward beside backward),
-//! [`parameters`] (weight normalisation), [`optimizer`], [`patches`].
+//! [`parameters`] (weight normalisation), [`optimizer`], [`patches`] over [`picture_cache`].
 #![forbid(unsafe_code)]
 
 pub mod checkpoint;
 mod error;
 pub mod gradients;
+mod loss;
 pub mod optimizer;
 pub mod parameters;
 pub mod patches;
+pub mod picture_cache;
+pub mod pictures;
 mod recipe;
 pub mod schedule;
+pub mod start;
 pub mod trainer;
 
 pub use error::Error;
-pub use recipe::{Recipe, Schedule, ScheduleKind, Training, Validation};
-pub use trainer::{Event, Metrics, Trainer};
+pub use recipe::{Course, Data, DataFolder, Loss, Recipe, Schedule, Start, Training, Validation};
+pub use trainer::{Event, Metrics, Summary, Trainer};

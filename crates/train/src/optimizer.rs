@@ -48,6 +48,21 @@ impl Adam {
     }
 }
 
+/// Euclidean length of a gradient, summed in float64; not finite when an element is not.
+pub fn length(gradient: &[f32]) -> f64 {
+    let sum: f64 = gradient.iter().map(|v| f64::from(*v).powi(2)).sum();
+    sum.sqrt()
+}
+
+/// Shortens a gradient of the given length to at most `longest`; 0 leaves it as it is (Pascanu et
+/// al. 2013, algorithm 1).
+pub fn clip(gradient: &mut [f32], length: f64, longest: f64) {
+    if longest > 0.0 && length > longest {
+        let factor = (longest / length) as f32;
+        gradient.iter_mut().for_each(|v| *v *= factor);
+    }
+}
+
 /// Moves an exponential moving average towards the parameters: `average = d average + (1 - d)
 /// parameters`, where d grows from 0.1 to `decay` so that the first updates do not linger.
 ///
@@ -58,5 +73,23 @@ pub fn average(average: &mut [f32], parameters: &[f32], decay: f64, updates: u64
     let decay = decay.min((1.0 + updates as f64) / (10.0 + updates as f64)) as f32;
     for (average, value) in average.iter_mut().zip(parameters) {
         *average += (1.0 - decay) * (value - *average);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clipping_keeps_the_direction_and_short_gradients() {
+        let mut gradient = [3.0, -4.0];
+        assert_eq!(length(&gradient), 5.0);
+        clip(&mut gradient, 5.0, 0.0);
+        clip(&mut gradient, 5.0, 6.0);
+        assert_eq!(gradient, [3.0, -4.0]);
+        clip(&mut gradient, 5.0, 2.5);
+        assert_eq!(gradient, [1.5, -2.0]);
+        assert!(!length(&[1.0, f32::NAN]).is_finite());
+        assert!(!length(&[f32::INFINITY]).is_finite());
     }
 }

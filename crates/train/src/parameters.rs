@@ -35,6 +35,8 @@ pub struct Layout {
     convs: Vec<ConvSlots>,
     /// For each batch normalisation, the slots of its factor and offset.
     norms: Vec<[usize; 2]>,
+    /// For each convolution, the batch normalisation after it.
+    norm_of_conv: Vec<Option<usize>>,
 }
 
 #[derive(Clone, Debug)]
@@ -110,10 +112,18 @@ impl Layout {
                     .map(|part| push(format!("{}.{part}", norm.name), vec![norm.channels]))
             })
             .collect();
+        let after = |conv: usize| {
+            network
+                .batch_norms
+                .iter()
+                .position(|norm| norm.conv == conv)
+        };
+        let norm_of_conv = (0..network.convs.len()).map(after).collect();
         Self {
             slots,
             convs,
             norms,
+            norm_of_conv,
         }
     }
 
@@ -151,6 +161,41 @@ impl Layout {
             values[self.slots[*factor].range.clone()].fill(1.0);
         }
         values
+    }
+
+    /// Makes a convolution run with the given weights: under weight normalisation v = w and
+    /// g = |w| for each output channel. A channel of zeros keeps its direction, which would be
+    /// undefined, and gets gain 0.
+    ///
+    /// # Panics
+    /// When the lengths do not fit.
+    pub fn set_conv(&self, conv: usize, weights: &ConvWeights, parameters: &mut [f32]) {
+        let slots = &self.convs[conv];
+        parameters[self.slots[slots.bias].range.clone()].copy_from_slice(&weights.bias);
+        let weight = self.slots[slots.weight].range.clone();
+        let Some(gain) = slots.gain else {
+            parameters[weight].copy_from_slice(&weights.weight);
+            return;
+        };
+        let fan_in = weights.weight.len() / weights.bias.len();
+        let lengths = row_lengths(&weights.weight, fan_in);
+        parameters[self.slots[gain].range.clone()].copy_from_slice(&lengths);
+        let rows = parameters[weight].chunks_exact_mut(fan_in);
+        for ((to, from), length) in rows.zip(weights.weight.chunks_exact(fan_in)).zip(lengths) {
+            if length > 0.0 {
+                to.copy_from_slice(from);
+            }
+        }
+    }
+
+    /// Makes a convolution, with the batch normalisation after it if there is one, give zeros.
+    pub fn set_zero(&self, conv: usize, parameters: &mut [f32]) {
+        let slots = &self.convs[conv];
+        let norm = self.norm_of_conv[conv].map(|norm| self.norms[norm]);
+        let zero = [slots.bias, slots.gain.unwrap_or(slots.weight)];
+        for slot in zero.into_iter().chain(norm.into_iter().flatten()) {
+            parameters[self.slots[slot].range.clone()].fill(0.0);
+        }
     }
 
     /// The convolutions as they run: weight normalisation multiplied out.

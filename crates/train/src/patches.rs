@@ -1,174 +1,150 @@
-//! Random patches of a folder of pictures.
+//! Random patches of pictures.
 //!
-//! All pictures are held decoded in memory, 8 bit: 3 bytes for each high-resolution pixel and
-//! 3 / scale^2 for its low-resolution one. Which patches an update sees follows from the seed and
-//! the update's number alone, so a training can go on anywhere.
+//! Which patches an update sees follows from the seed and the update's number alone: not from the
+//! threads, nor from where the decoded pictures are kept. So a training can go on anywhere.
 
-use std::path::Path;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use rayon::prelude::*;
-use wdsr_eval::{PicturePair, Track, find_pairs};
 use wdsr_kernels::Planes;
 
 use crate::error::Error;
 use crate::gradients::Batch;
+use crate::picture_cache::PictureCache;
 
 /// Batches made ahead of the update that uses them.
 const BATCHES_AHEAD: usize = 4;
 
-/// Pictures to train on, and those kept from it for validation.
-pub struct Pictures {
-    /// Patches are cut from these.
-    pub training: Vec<PicturePair>,
-    /// Never trained on: name and pictures.
-    pub validation: Vec<(String, PicturePair)>,
-    /// Pictures too small for a patch, left out.
-    pub too_small: Vec<String>,
-}
-
-impl Pictures {
-    /// Reads all pictures of a folder (pictures alone, or any layout of pairs that
-    /// [`find_pairs`] knows). `validation` of them, spread evenly, are kept from training.
-    /// `progress` is told (pictures read, pictures in all).
-    ///
-    /// # Errors
-    /// When the folder has no pictures, one cannot be read, or too few are large enough for a
-    /// patch.
-    pub fn load(
-        folder: &Path,
-        scale: usize,
-        patch_px: usize,
-        validation: usize,
-        progress: &(dyn Fn(usize, usize) + Sync),
-    ) -> Result<Self, Error> {
-        let pairs = find_pairs(folder, scale, Track::Bicubic)?;
-        let done = std::sync::atomic::AtomicUsize::new(0);
-        let loaded: Vec<(String, PicturePair)> = pairs
-            .par_iter()
-            .map(|pair| {
-                let pictures = pair.load()?;
-                progress(
-                    done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1,
-                    pairs.len(),
-                );
-                Ok((pair.name.clone(), pictures))
-            })
-            .collect::<Result<_, Error>>()?;
-        let fits = |pair: &PicturePair| pair.low_width_px.min(pair.low_height_px) >= patch_px;
-        let (large, small): (Vec<_>, Vec<_>) = loaded.into_iter().partition(|(_, pair)| fits(pair));
-        if large.len() <= validation {
-            let reason = format!(
-                "{} pictures of at least {patch_px} low-resolution pixels on each side, expected \
-                 more than the {validation} kept for validation",
-                large.len()
-            );
-            return Err(Error::Data {
-                path: folder.to_owned(),
-                reason,
-            });
-        }
-        // Picture i of n is kept where i * validation / n steps up.
-        let count = large.len();
-        let keep = |i: usize| (i + 1) * validation / count != i * validation / count;
-        let mut split = Self {
-            training: Vec::new(),
-            validation: Vec::new(),
-            too_small: Vec::new(),
-        };
-        for (i, (name, pair)) in large.into_iter().enumerate() {
-            if keep(i) {
-                split.validation.push((name, pair));
-            } else {
-                split.training.push(pair);
-            }
-        }
-        split.too_small = small.into_iter().map(|(name, _)| name).collect();
-        Ok(split)
-    }
+/// Pictures that share a weight.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Share {
+    /// Which pictures of the cache.
+    pub pictures: Range<usize>,
+    /// Patches drawn from them, in proportion to the other shares' weights.
+    pub weight: f64,
 }
 
 /// Cuts patches for any update.
 pub struct Patches {
-    pictures: Vec<PicturePair>,
+    pictures: PictureCache,
     /// Running sum of the pictures' low-resolution pixels: a picture is chosen by its size.
     pixels_up_to: Vec<u64>,
+    shares: Vec<Share>,
     patch_px: usize,
     batch: usize,
     seed: u64,
 }
 
 impl Patches {
-    /// Patches of `patch_px` x `patch_px` low-resolution pixels.
+    /// Patches of `patch_px` x `patch_px` low-resolution pixels. Without shares every pixel of
+    /// every picture is drawn equally often, within a share likewise.
     ///
     /// # Panics
-    /// When there is no picture, or one smaller than a patch.
-    pub fn new(pictures: Vec<PicturePair>, patch_px: usize, batch: usize, seed: u64) -> Self {
+    /// When there is no picture, or one smaller than a patch, or a share is empty.
+    pub fn new(
+        pictures: PictureCache,
+        shares: Vec<Share>,
+        patch_px: usize,
+        batch: usize,
+        seed: u64,
+    ) -> Self {
         assert!(!pictures.is_empty(), "no pictures to cut patches from");
+        assert!(
+            shares.iter().all(|share| !share.pictures.is_empty()),
+            "empty share in {shares:?}"
+        );
         let mut sum = 0;
-        let pixels_up_to = pictures
-            .iter()
-            .map(|pair| {
-                let side = pair.low_width_px.min(pair.low_height_px);
+        let pixels_up_to = (0..pictures.len())
+            .map(|picture| {
+                let (width_px, height_px) = pictures.low_size_px(picture);
+                let side = width_px.min(height_px);
                 assert!(
                     side >= patch_px,
                     "patch of {patch_px} from a side of {side}"
                 );
-                sum += (pair.low_width_px * pair.low_height_px) as u64;
+                sum += (width_px * height_px) as u64;
                 sum
             })
             .collect();
         Self {
             pictures,
             pixels_up_to,
+            shares,
             patch_px,
             batch,
             seed,
         }
     }
 
+    /// The pictures that patches are cut from.
+    pub fn pictures(&self) -> &PictureCache {
+        &self.pictures
+    }
+
     /// The batch of an update: random pictures, places, flips and transposes.
-    pub fn batch(&self, update: u64) -> Batch {
+    ///
+    /// # Errors
+    /// When the temporary file of the pictures cannot be read.
+    pub fn batch(&self, update: u64) -> Result<Batch, Error> {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         rng.set_stream(update);
-        let total = self.pixels_up_to[self.pixels_up_to.len() - 1];
         let mut batch = Batch {
             low: Vec::new(),
             high: Vec::new(),
         };
         for _ in 0..self.batch {
-            let at = rng.random_range(0..total);
-            let pair = &self.pictures[self.pixels_up_to.partition_point(|sum| *sum <= at)];
-            let x = rng.random_range(0..=pair.low_width_px - self.patch_px);
-            let y = rng.random_range(0..=pair.low_height_px - self.patch_px);
+            let picture = self.picture(&mut rng);
+            let (width_px, height_px) = self.pictures.low_size_px(picture);
+            let x = rng.random_range(0..=width_px - self.patch_px);
+            let y = rng.random_range(0..=height_px - self.patch_px);
             let orientation = Orientation(rng.random_range(0..8));
-            let (scale, side) = (pair.scale, self.patch_px);
-            batch
-                .low
-                .push(cut(&pair.low, pair.low_width_px, x, y, side, orientation));
-            let width = pair.low_width_px * scale;
-            batch.high.push(cut(
-                &pair.high,
-                width,
-                x * scale,
-                y * scale,
-                side * scale,
-                orientation,
-            ));
+            let square = self.pictures.square(picture, x, y, self.patch_px)?;
+            let (side, scale) = (self.patch_px, self.pictures.scale());
+            batch.low.push(turned(&square.low, side, orientation));
+            let side = side * scale;
+            batch.high.push(turned(&square.high, side, orientation));
         }
-        batch
+        Ok(batch)
+    }
+
+    /// A random picture.
+    fn picture(&self, rng: &mut ChaCha8Rng) -> usize {
+        let of_all = 0..self.pictures.len();
+        let pictures = if self.shares.is_empty() {
+            of_all
+        } else {
+            let total: f64 = self.shares.iter().map(|share| share.weight).sum();
+            let mut at = rng.random_range(0.0..total);
+            let chosen = self.shares.iter().find(|share| {
+                at -= share.weight;
+                at < 0.0
+            });
+            // The sum above may round up past the last share's end.
+            let last = self.shares.last();
+            chosen
+                .or(last)
+                .map_or(of_all, |share| share.pictures.clone())
+        };
+        let before = |picture: usize| match picture {
+            0 => 0,
+            _ => self.pixels_up_to[picture - 1],
+        };
+        let at = rng.random_range(before(pictures.start)..before(pictures.end));
+        self.pixels_up_to.partition_point(|sum| *sum <= at)
     }
 
     /// Starts a thread that makes the batches of updates from `first` on, a few ahead.
-    pub fn stream(self: &Arc<Self>, first: u64, end: u64) -> Receiver<Batch> {
+    pub fn stream(self: &Arc<Self>, first: u64, end: u64) -> Receiver<Result<Batch, Error>> {
         let (sender, receiver) = sync_channel(BATCHES_AHEAD);
         let patches = Arc::clone(self);
         std::thread::spawn(move || {
             for update in first..end {
-                if sender.send(patches.batch(update)).is_err() {
+                let batch = patches.batch(update);
+                let failed = batch.is_err();
+                if sender.send(batch).is_err() || failed {
                     break;
                 }
             }
@@ -181,35 +157,35 @@ impl Patches {
 #[derive(Clone, Copy)]
 struct Orientation(u8);
 
-/// A square of an interleaved RGB picture as planes in 0..1.
-fn cut(
-    pixels: &[u8],
-    width_px: usize,
-    x: usize,
-    y: usize,
-    side_px: usize,
-    orientation: Orientation,
-) -> Planes {
+/// A square R G B picture, 0..255, as planes in 0..1, turned.
+fn turned(pixels: &[u8], side_px: usize, orientation: Orientation) -> Planes {
     let mut planes = Planes::zeros(3, side_px, side_px);
+    let last = side_px - 1;
     for channel in 0..3 {
         for to_y in 0..side_px {
-            let row = planes.row_mut(channel, to_y);
-            for (to_x, to) in row.iter_mut().enumerate() {
-                let (mut from_x, mut from_y) = if orientation.0 & 4 == 0 {
-                    (to_x, to_y)
-                } else {
-                    (to_y, to_x)
-                };
-                if orientation.0 & 1 != 0 {
-                    from_x = side_px - 1 - from_x;
-                }
-                if orientation.0 & 2 != 0 {
-                    from_y = side_px - 1 - from_y;
-                }
-                let at = ((y + from_y) * width_px + x + from_x) * 3 + channel;
-                *to = f32::from(pixels[at]) / 255.0;
+            // Source of the first pixel of the row, and from one to the next.
+            let (mut first, mut step): ((usize, usize), (isize, isize)) = if orientation.0 & 4 == 0
+            {
+                ((0, to_y), (1, 0))
+            } else {
+                ((to_y, 0), (0, 1))
+            };
+            if orientation.0 & 1 != 0 {
+                (first.0, step.0) = (last - first.0, -step.0);
+            }
+            if orientation.0 & 2 != 0 {
+                (first.1, step.1) = (last - first.1, -step.1);
+            }
+            let mut at = (3 * (first.1 * side_px + first.0) + channel) as isize;
+            let step = 3 * (step.1 * side_px as isize + step.0);
+            for to in planes.row_mut(channel, to_y) {
+                *to = f32::from(pixels[at as usize]) / 255.0;
+                at += step;
             }
         }
     }
     planes
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,34 +1,85 @@
 //! What to train and how, read from a TOML file.
+//!
+//! [`file`] has the keys as they stand in the file; here is what they come to.
 
-use std::path::Path;
+mod file;
+mod suggestion;
+
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use wdsr_model::NetworkConfig;
+use wdsr_eval::{Protocol, Track};
+use wdsr_model::{Model, NetworkConfig};
 
+use crate::checkpoint::load_model;
 use crate::error::Error;
+use file::{RecipeKeys, ScheduleKeys, TrainingKeys};
 
-/// A training, described completely: together with the pictures it decides every bit of the
-/// result. Defaults are the paper's: 250 epochs of 1,000 updates of 16 patches of 48 x 48
-/// low-resolution pixels, L1 loss, Adam, 1e-3 (right for weight normalisation; 1e-4 without).
+/// A training, described completely: together with the pictures (and the model it starts from, if
+/// any) it decides every bit of the result.
+///
+/// Keys left out are the paper's (Yu et al. 2018; JiahuiYu/wdsr_ntire2018): WDSR-A with 32
+/// features and 16 blocks, x2; 250 epochs of 1,000 updates of 16 patches of 48 x 48 low-resolution
+/// pixels; L1 loss; Adam; a learning rate of 1e-3 with weight normalisation and of 1e-4 without,
+/// halved after 200 epochs (EDSR-PyTorch's `--lr_decay`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "RecipeKeys", into = "RecipeKeys")]
 pub struct Recipe {
     /// The network.
     pub network: NetworkConfig,
+    /// The weights it starts from.
+    pub start: Start,
+    /// Where the pictures are.
+    pub data: Data,
     /// Updates and batches.
-    #[serde(default)]
     pub training: Training,
     /// Learning rate.
-    #[serde(default)]
     pub schedule: Schedule,
     /// Validation and checkpoints.
-    #[serde(default)]
     pub validation: Validation,
 }
 
-/// Updates and batches.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// The weights a training starts from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+pub struct Start {
+    /// Model file or checkpoint; without it all weights are drawn at random. What fits by name
+    /// and shape is taken, the rest is drawn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<PathBuf>,
+    /// Spread the model's blocks over a deeper body. Those between begin as the identity (their
+    /// last convolution is zero), so the network begins as the model's function.
+    pub insert_blocks: bool,
+}
+
+/// Where the pictures are. The command line may name other folders.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Data {
+    /// Folders to train on.
+    pub folders: Vec<DataFolder>,
+    /// Which low-resolution pictures of DIV2K.
+    pub track: Track,
+    /// Folder to validate on; without it, pictures are kept from those to train on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation: Option<PathBuf>,
+}
+
+/// A folder to train on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataFolder {
+    /// Relative to the recipe's own folder.
+    pub path: PathBuf,
+    /// Patches drawn from this folder, in proportion to the other folders' weights. Without
+    /// weights every pixel of all folders is drawn equally often.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<f64>,
+}
+
+/// Updates and batches.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(into = "TrainingKeys")]
 pub struct Training {
     /// Updates of the weights.
     pub updates: u64,
@@ -38,63 +89,76 @@ pub struct Training {
     pub patch_px: usize,
     /// Of all random choices.
     pub seed: u64,
+    /// What is minimised.
+    pub loss: Loss,
+    /// Longest gradient, as the Euclidean length over all parameters; a longer one is shortened
+    /// to it. 0 turns it off.
+    pub gradient_clip_norm: f64,
     /// Decay of the moving average of the weights that is validated and saved; 0 turns it off.
     pub average_decay: f64,
+    /// How often a training may fall back to its last good checkpoint when the loss is no longer
+    /// finite, before it stops.
+    pub rollbacks: u32,
+    /// Factor of the learning rate from there on, at each of them.
+    pub rollback_factor: f64,
 }
 
-impl Default for Training {
-    fn default() -> Self {
-        Self {
-            updates: 250_000,
-            batch: 16,
-            patch_px: 48,
-            seed: 1,
-            average_decay: 0.0,
-        }
-    }
-}
-
-/// How the learning rate goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ScheduleKind {
-    /// Always the same.
-    Constant,
-    /// Half a cosine from `learning_rate` to `final_learning_rate`.
-    Cosine,
-    /// Times `factor` at each milestone.
-    Step,
+/// What is minimised, over samples in 0..1; e is a sample's error.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Loss {
+    /// Mean of |e|.
+    #[default]
+    L1,
+    /// Mean of e^2.
+    L2,
+    /// Mean of sqrt(e^2 + epsilon^2): Lai et al. 2017 (LapSRN), where epsilon is 1e-3.
+    Charbonnier {
+        /// Where it turns from quadratic to linear.
+        epsilon: f64,
+    },
+    /// Mean of |e|, plus `weight` times the mean absolute real and imaginary part of the error's
+    /// two-dimensional spectrum (Cho et al. 2021, MIMO-UNet; SAFMN trains with weight 0.05).
+    Fft {
+        /// Of the spectrum's part.
+        weight: f64,
+    },
 }
 
 /// Learning rate.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(into = "ScheduleKeys")]
 pub struct Schedule {
-    /// Its course.
-    pub kind: ScheduleKind,
-    /// At the start, after the warm-up.
+    /// The highest, after the warm-up.
     pub learning_rate: f64,
-    /// At the end of a cosine.
-    pub final_learning_rate: f64,
-    /// Updates over which the rate rises from 0.
+    /// Updates over which the rate rises.
     pub warm_up_updates: u64,
-    /// Updates at which a step schedule multiplies by `factor`.
-    pub milestones: Vec<u64>,
-    /// Factor of a step schedule.
-    pub factor: f64,
+    /// How it goes on.
+    pub course: Course,
 }
 
-impl Default for Schedule {
-    fn default() -> Self {
-        Self {
-            kind: ScheduleKind::Step,
-            learning_rate: 1e-3,
-            final_learning_rate: 1e-6,
-            warm_up_updates: 0,
-            milestones: vec![200_000],
-            factor: 0.5,
-        }
-    }
+/// The course of a learning rate after its warm-up.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Course {
+    /// Always the same.
+    Constant,
+    /// Half a cosine down to `final_learning_rate`, over all updates (the warm-up lies within).
+    Cosine {
+        /// At the end.
+        final_learning_rate: f64,
+    },
+    /// Times `factor` at each milestone.
+    Step {
+        /// Updates.
+        milestones: Vec<u64>,
+        /// At each of them.
+        factor: f64,
+    },
+    /// Half a cosine up from 1/25 of the rate over the warm-up, then half a cosine down to
+    /// `final_learning_rate` (Smith and Topin 2018; as PyTorch's `OneCycleLR`).
+    OneCycle {
+        /// At the end.
+        final_learning_rate: f64,
+    },
 }
 
 /// Validation and checkpoints.
@@ -103,8 +167,11 @@ impl Default for Schedule {
 pub struct Validation {
     /// Updates from one validation, with its checkpoint, to the next.
     pub every_updates: u64,
-    /// Pictures of the folder kept from training, spread evenly over it.
+    /// Pictures kept from training, spread evenly over the folders; of a folder for validation,
+    /// how many of its pictures are used, 0 being all.
     pub pictures: usize,
+    /// What the PSNR compares.
+    pub protocol: Protocol,
 }
 
 impl Default for Validation {
@@ -112,46 +179,85 @@ impl Default for Validation {
         Self {
             every_updates: 1000,
             pictures: 10,
+            protocol: Protocol::Benchmark,
         }
     }
 }
 
 impl Recipe {
-    /// Reads and checks a recipe.
+    /// Reads and checks a recipe. `from` is the model or checkpoint to start from, in place of
+    /// the recipe's own; without a `[network]` table that model's network is trained, with weight
+    /// normalisation.
     ///
     /// # Errors
-    /// When the file cannot be read, is not TOML, has an unknown key or a value out of range.
-    pub fn load(path: &Path) -> Result<Self, Error> {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| Error::io(path, "read", source))?;
-        Self::parse(&text).map_err(|reason| Error::Recipe {
+    /// When the file cannot be read, is not TOML, has an unknown key, a value out of range or a
+    /// key that does nothing, neither it nor a model says which network to train, or the model
+    /// cannot be read.
+    pub fn load(path: &Path, from: Option<&Path>) -> Result<Self, Error> {
+        let fail = |reason| Error::Recipe {
             path: path.to_owned(),
             reason,
-        })
+        };
+        let text =
+            std::fs::read_to_string(path).map_err(|source| Error::io(path, "read", source))?;
+        let mut keys = RecipeKeys::parse(&text).map_err(fail)?;
+        // Paths of a recipe are relative to it, wherever the program runs.
+        let absolute = |path: &Path| {
+            std::path::absolute(path).map_err(|source| Error::io(path, "find", source))
+        };
+        let folder = absolute(&path.parent().unwrap_or(Path::new("")).join("."))?;
+        let (start, data) = (&mut keys.start, &mut keys.data);
+        let folders = data.folders.iter_mut().map(|folder| &mut folder.path);
+        for path in folders.chain(&mut data.validation).chain(&mut start.from) {
+            *path = folder.join(&*path);
+        }
+        if let Some(from) = from {
+            start.from = Some(absolute(from)?);
+        }
+        let model = match &keys.start.from {
+            Some(from) if keys.network.is_none() => Some(load_model(from)?),
+            _ => None,
+        };
+        keys.resolve(model.as_ref().map(Model::config))
+            .map_err(fail)
     }
 
-    /// Reads and checks the text of a recipe.
+    /// Reads and checks the text of a recipe; without a `[network]` table `model`'s network is
+    /// trained.
     ///
     /// # Errors
     /// A message that names line and key.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let recipe: Self =
-            toml::from_str(text).map_err(|e| e.to_string().trim().replace('\n', " "))?;
-        recipe.validate()?;
-        Ok(recipe)
+    pub fn parse(text: &str, model: Option<&NetworkConfig>) -> Result<Self, String> {
+        RecipeKeys::parse(text)?.resolve(model)
     }
 
-    /// The first key in which two recipes differ, with both values.
+    /// The recipe as a file with every key written out; [`Recipe::load`] reads it to the same.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).unwrap_or_else(|e| unreachable!("a recipe is plain TOML: {e}"))
+    }
+
+    /// The recipe as one line of JSON, as checkpoints and models carry it.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_else(|e| unreachable!("a recipe is plain JSON: {e}"))
+    }
+
+    /// The first key in which two recipes differ, with both values. Where the pictures lie and
+    /// where the first weights came from makes no difference to a training that goes on.
     pub fn difference(&self, other: &Self) -> Option<String> {
         let of = |recipe: &Self| {
             serde_json::to_value(recipe).unwrap_or_else(|e| unreachable!("plain JSON: {e}"))
         };
         let (ours, theirs) = (of(self), of(other));
-        for (table, keys) in ours.as_object()? {
-            for (key, value) in keys.as_object()? {
-                let found = &theirs[table][key];
-                if value != found {
-                    return Some(format!("{table}.{key} is {found} there, {value} here"));
+        for table in ["network", "training", "schedule", "validation"] {
+            let keys = |of: &serde_json::Value| of[table].as_object().cloned().unwrap_or_default();
+            let (ours, theirs) = (keys(&ours), keys(&theirs));
+            for key in ours.keys().chain(theirs.keys()) {
+                let show = |keys: &serde_json::Map<String, serde_json::Value>| {
+                    keys.get(key).map_or("unset".to_owned(), |v| v.to_string())
+                };
+                let (here, there) = (show(&ours), show(&theirs));
+                if here != there {
+                    return Some(format!("{table}.{key} is {there} there, {here} here"));
                 }
             }
         }
@@ -159,38 +265,88 @@ impl Recipe {
     }
 
     fn validate(&self) -> Result<(), String> {
+        let Self {
+            training,
+            schedule,
+            validation,
+            ..
+        } = self;
         self.network
             .validate()
             .map_err(|e| format!("[network] {e}"))?;
         let at_least_one = [
-            ("training.updates", self.training.updates),
-            ("training.batch", self.training.batch as u64),
-            ("training.patch_px", self.training.patch_px as u64),
-            ("validation.every_updates", self.validation.every_updates),
+            ("training.updates", training.updates),
+            ("training.batch", training.batch as u64),
+            ("training.patch_px", training.patch_px as u64),
+            ("validation.every_updates", validation.every_updates),
         ];
         for (name, value) in at_least_one {
             if value == 0 {
                 return Err(format!("{name} is 0, expected at least 1"));
             }
         }
-        if !(0.0..1.0).contains(&self.training.average_decay) {
-            let found = self.training.average_decay;
+        if !(0.0..1.0).contains(&training.average_decay) {
+            let found = training.average_decay;
             return Err(format!(
                 "training.average_decay is {found}, expected 0 up to below 1"
             ));
         }
-        for (name, rate) in [
-            ("schedule.learning_rate", self.schedule.learning_rate),
-            (
-                "schedule.final_learning_rate",
-                self.schedule.final_learning_rate,
-            ),
-            ("schedule.factor", self.schedule.factor),
-        ] {
-            if !rate.is_finite() || rate < 0.0 {
-                return Err(format!("{name} is {rate}, expected a number from 0 up"));
+        let mut from_zero_up = vec![
+            ("training.gradient_clip_norm", training.gradient_clip_norm),
+            ("training.rollback_factor", training.rollback_factor),
+            ("schedule.learning_rate", schedule.learning_rate),
+        ];
+        match &schedule.course {
+            Course::Constant => {}
+            Course::Cosine {
+                final_learning_rate,
             }
+            | Course::OneCycle {
+                final_learning_rate,
+            } => from_zero_up.push(("schedule.final_learning_rate", *final_learning_rate)),
+            Course::Step { milestones, factor } => {
+                from_zero_up.push(("schedule.factor", *factor));
+                let late = milestones.iter().find(|m| **m >= training.updates);
+                if let Some(late) = late {
+                    return Err(format!(
+                        "schedule.milestones has {late}, expected less than training.updates, {}",
+                        training.updates
+                    ));
+                }
+            }
+        }
+        match training.loss {
+            Loss::L1 | Loss::L2 => {}
+            Loss::Charbonnier { epsilon } => {
+                from_zero_up.push(("training.charbonnier_epsilon", epsilon));
+            }
+            Loss::Fft { weight } => from_zero_up.push(("training.fft_weight", weight)),
+        }
+        for (name, value) in from_zero_up {
+            if !value.is_finite() || value < 0.0 {
+                return Err(format!("{name} is {value}, expected a number from 0 up"));
+            }
+        }
+        if schedule.warm_up_updates > training.updates {
+            return Err(format!(
+                "schedule.warm_up_updates is {}, expected at most training.updates, {}",
+                schedule.warm_up_updates, training.updates
+            ));
+        }
+        let weights = self.data.folders.iter().filter_map(|f| f.weight);
+        if weights.clone().any(|w| !w.is_finite() || w <= 0.0) {
+            return Err("data.folders has a weight that is not above 0".to_owned());
+        }
+        let weighted = weights.count();
+        if weighted != 0 && weighted != self.data.folders.len() {
+            return Err(format!(
+                "data.folders has {weighted} weights for {} folders, expected one for each or none",
+                self.data.folders.len()
+            ));
         }
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,30 +1,128 @@
 //! The learning rate over the updates of a training.
 
-use crate::recipe::{Schedule, ScheduleKind};
+use std::f64::consts::PI;
+
+use crate::recipe::{Course, Schedule};
+
+/// A one-cycle schedule begins at its highest rate divided by this (`OneCycleLR`'s `div_factor`).
+const ONE_CYCLE_START_DIVISOR: f64 = 25.0;
 
 /// Learning rate of update `update` (from 0) out of `updates`.
 ///
-/// A linear warm-up from 0 multiplies whichever schedule follows:
 /// - constant: `learning_rate`
 /// - cosine: from `learning_rate` down to `final_learning_rate` along half a cosine
 /// - step: `learning_rate` times `factor` for each milestone passed
+/// - one-cycle: along half a cosine from 1/25 of `learning_rate` up to it over the warm-up, along
+///   another down to `final_learning_rate` over the rest
+///
+/// A linear warm-up from 0 multiplies the first three.
 pub fn learning_rate(schedule: &Schedule, update: u64, updates: u64) -> f64 {
-    let warm_up = if update < schedule.warm_up_updates {
-        (update + 1) as f64 / schedule.warm_up_updates as f64
+    let highest = schedule.learning_rate;
+    let warm_up_updates = schedule.warm_up_updates;
+    let warm_up = if update < warm_up_updates {
+        (update + 1) as f64 / warm_up_updates as f64
     } else {
         1.0
     };
-    let rate = match schedule.kind {
-        ScheduleKind::Constant => schedule.learning_rate,
-        ScheduleKind::Cosine => {
+    match &schedule.course {
+        Course::Constant => highest * warm_up,
+        Course::Cosine {
+            final_learning_rate,
+        } => {
             let progress = update as f64 / updates as f64;
-            let (high, low) = (schedule.learning_rate, schedule.final_learning_rate);
-            low + (high - low) * 0.5 * (1.0 + (std::f64::consts::PI * progress).cos())
+            half_cosine(highest, *final_learning_rate, progress) * warm_up
         }
-        ScheduleKind::Step => {
-            let passed = schedule.milestones.iter().filter(|m| update >= **m).count();
-            schedule.learning_rate * schedule.factor.powi(passed as i32)
+        Course::Step { milestones, factor } => {
+            let passed = milestones.iter().filter(|m| update >= **m).count();
+            highest * factor.powi(passed as i32) * warm_up
         }
-    };
-    rate * warm_up
+        Course::OneCycle {
+            final_learning_rate,
+        } => {
+            if update < warm_up_updates {
+                let progress = update as f64 / warm_up_updates as f64;
+                half_cosine(highest / ONE_CYCLE_START_DIVISOR, highest, progress)
+            } else {
+                let falling = (updates - warm_up_updates).max(1) as f64;
+                let progress = (update - warm_up_updates) as f64 / falling;
+                half_cosine(highest, *final_learning_rate, progress)
+            }
+        }
+    }
+}
+
+/// From `first` at progress 0 to `last` at progress 1.
+fn half_cosine(first: f64, last: f64, progress: f64) -> f64 {
+    last + (first - last) * 0.5 * (1.0 + (PI * progress).cos())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rates(course: Course, warm_up_updates: u64) -> impl Fn(u64) -> f64 {
+        let schedule = Schedule {
+            learning_rate: 1e-3,
+            warm_up_updates,
+            course,
+        };
+        move |update| learning_rate(&schedule, update, 1000)
+    }
+
+    fn close(found: f64, expected: f64) {
+        assert!(
+            (found - expected).abs() < 1e-9,
+            "{found}, expected {expected}"
+        );
+    }
+
+    #[test]
+    fn constant_warms_up_linearly() {
+        let rate = rates(Course::Constant, 100);
+        for (update, expected) in [(0, 1e-5), (49, 5e-4), (99, 1e-3), (100, 1e-3), (999, 1e-3)] {
+            close(rate(update), expected);
+        }
+    }
+
+    #[test]
+    fn cosine_is_half_way_down_at_half_time() {
+        let rate = rates(
+            Course::Cosine {
+                final_learning_rate: 1e-5,
+            },
+            0,
+        );
+        close(rate(0), 1e-3);
+        close(rate(500), (1e-3 + 1e-5) / 2.0);
+        close(rate(1000), 1e-5);
+    }
+
+    #[test]
+    fn steps_lie_at_the_milestones() {
+        let rate = rates(
+            Course::Step {
+                milestones: vec![400, 800],
+                factor: 0.2,
+            },
+            0,
+        );
+        for (update, expected) in [(399, 1e-3), (400, 2e-4), (799, 2e-4), (800, 4e-5)] {
+            close(rate(update), expected);
+        }
+    }
+
+    #[test]
+    fn one_cycle_rises_from_a_25th_and_falls_to_the_end() {
+        let rate = rates(
+            Course::OneCycle {
+                final_learning_rate: 1e-6,
+            },
+            300,
+        );
+        close(rate(0), 4e-5);
+        close(rate(150), (1e-3 + 4e-5) / 2.0);
+        close(rate(300), 1e-3);
+        close(rate(650), (1e-3 + 1e-6) / 2.0);
+        close(rate(1000), 1e-6);
+    }
 }

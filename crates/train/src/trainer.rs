@@ -1,33 +1,40 @@
 //! The training loop.
 //!
 //! The folder of a training holds:
-//! - `last.checkpoint`: where it stands; `--resume` goes on from here
+//! - `last.checkpoint`: where it stands; `--resume` goes on from here. `best.checkpoint`: where it
+//!   stood at the best validation
 //! - `model.safetensors`: the model at the last validation, `best.safetensors`: at the best one
 //! - `metrics.jsonl`: one line for each validation
-//! - `recipe.json`: the recipe with all defaults filled in
+//! - `recipe.toml`: the recipe with all defaults filled in
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use wdsr_eval::{PicturePair, Protocol, score_pair};
+use wdsr_eval::score_pair;
 use wdsr_kernels::Isa;
 use wdsr_model::{Model, Network, Upscaler};
 
-use crate::checkpoint::State;
+use crate::checkpoint::{State, load_model};
 use crate::error::Error;
-use crate::gradients::GradientEngine;
-use crate::optimizer::average;
+use crate::gradients::{Batch, GradientEngine};
+use crate::optimizer::{average, clip, length};
 use crate::parameters::Layout;
-use crate::patches::{Patches, Pictures};
+use crate::patches::Patches;
+use crate::pictures::{Pictures, Storage, ValidationPicture};
 use crate::recipe::Recipe;
 use crate::schedule::learning_rate;
+use crate::start::{Taken, start_from};
 
-const CHECKPOINT: &str = "last.checkpoint";
-const METRICS: &str = "metrics.jsonl";
+/// Where a training stands, within its folder.
+pub const LAST_CHECKPOINT: &str = "last.checkpoint";
+/// Where it stood at its best validation.
+pub const BEST_CHECKPOINT: &str = "best.checkpoint";
+/// The log of its validations.
+pub const METRICS: &str = "metrics.jsonl";
 
 /// One line of the metrics log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,7 +45,7 @@ pub struct Metrics {
     pub loss: f64,
     /// Of the last update.
     pub learning_rate: f64,
-    /// Of the validation pictures by the benchmark protocol; none without such pictures.
+    /// Of the validation pictures by the recipe's protocol; none without such pictures.
     pub psnr_db: Option<f64>,
     /// Of bicubic interpolation on the same.
     pub bicubic_psnr_db: Option<f64>,
@@ -56,9 +63,44 @@ pub enum Event<'e> {
         update: u64,
         /// Of this update.
         loss: f64,
+        /// Of this update.
+        learning_rate: f64,
     },
     /// A validation is done and its checkpoint written.
-    Validated(&'e Metrics),
+    Validated {
+        /// Its line of the log.
+        metrics: &'e Metrics,
+        /// The best validation so far, dB.
+        best_psnr_db: Option<f64>,
+    },
+    /// The loss was not finite, and the training has gone back.
+    RolledBack {
+        /// The update that failed.
+        update: u64,
+        /// Its loss.
+        loss: f64,
+        /// The update it goes on from.
+        to_update: u64,
+        /// What the schedule's learning rate is multiplied with from here on.
+        learning_rate_factor: f64,
+    },
+}
+
+/// What a training finds, and how many pictures of what size.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary {
+    /// Pictures to train on.
+    pub training: usize,
+    /// Their high-resolution pixels.
+    pub high_pixels: u64,
+    /// Whether they are kept in a temporary file, not in memory.
+    pub in_file: bool,
+    /// Pictures to validate on.
+    pub validation: usize,
+    /// Pictures too small for a patch.
+    pub too_small: usize,
+    /// What was taken from the model it starts from; none without such a model, or when going on.
+    pub taken: Option<Taken>,
 }
 
 /// A training in its folder.
@@ -69,30 +111,44 @@ pub struct Trainer {
     engine: GradientEngine,
     isa: Isa,
     patches: Arc<Patches>,
-    validation: Vec<(String, PicturePair)>,
+    validation: Vec<ValidationPicture>,
     state: State,
+    summary: Summary,
+    /// The update of the checkpoint that the training went back to last.
+    went_back_to: Option<u64>,
+}
+
+/// An update whose loss or gradient is not finite.
+struct NotFinite {
+    update: u64,
+    loss: f64,
 }
 
 impl Trainer {
     /// Prepares a training in `folder`: a new one, or with `resume` the one that stands there.
+    /// Decoded pictures may take `picture_memory_bytes`. `progress` is told (pictures decoded,
+    /// pictures in all).
     ///
     /// # Errors
     /// When a training stands there and `resume` is not set, there is none to resume, its
-    /// checkpoint is damaged or of another recipe, or the folder cannot be written.
-    pub fn new(
+    /// checkpoint is damaged, of another recipe or of other pictures, the pictures do not serve,
+    /// or the folder cannot be written.
+    ///
+    /// # Panics
+    /// When the recipe names no folder of pictures.
+    pub fn prepare(
         recipe: Recipe,
         folder: &Path,
-        pictures: Pictures,
         resume: bool,
+        picture_memory_bytes: u64,
+        progress: &(dyn Fn(usize, usize) + Sync),
     ) -> Result<Self, Error> {
         let isa = Isa::detect()?;
         let network = Network::for_training(&recipe.network);
         let layout = Layout::new(&network);
-        std::fs::create_dir_all(folder).map_err(|source| Error::io(folder, "create", source))?;
-        let checkpoint = folder.join(CHECKPOINT);
-        let metrics = folder.join(METRICS);
-        let state = if resume {
-            State::load(&checkpoint, &recipe, &network, &layout)?
+        let checkpoint = folder.join(LAST_CHECKPOINT);
+        let (mut state, taken) = if resume {
+            (State::load(&checkpoint, &recipe, &network, &layout)?, None)
         } else {
             if checkpoint.exists() {
                 let reason = "a training stands here; go on with it by --resume, or give --out \
@@ -102,23 +158,49 @@ impl Trainer {
                     reason: reason.to_owned(),
                 });
             }
-            State::initial(&network, &layout, recipe.training.seed)
+            initial(&recipe, &network, &layout)?
         };
-        forget_after(&metrics, state.updates)?;
-        let text = serde_json::to_string_pretty(&recipe)
-            .unwrap_or_else(|e| unreachable!("a recipe is plain JSON: {e}"));
-        wdsr_picture::write_atomically(&folder.join("recipe.json"), text.as_bytes())?;
+        std::fs::create_dir_all(folder).map_err(|source| Error::io(folder, "create", source))?;
+        remove_unfinished(folder)?;
+        let storage = Storage {
+            memory_bytes: picture_memory_bytes,
+            folder,
+        };
+        let pictures = Pictures::load(&recipe, &storage, progress)?;
+        let fingerprint = Some(pictures.fingerprint);
+        if state.pictures.is_some() && state.pictures != fingerprint {
+            let reason = "these are not the pictures that the training began with (names, sizes \
+                          or weights differ); give the same, or start another training from its \
+                          weights by --from"
+                .to_owned();
+            let path = recipe.data.folders[0].path.clone();
+            return Err(Error::Data { path, reason });
+        }
+        state.pictures = fingerprint;
+        forget_after(&folder.join(METRICS), state.updates)?;
+        wdsr_picture::write_atomically(&folder.join("recipe.toml"), recipe.to_toml().as_bytes())?;
         let t = &recipe.training;
-        let patches = Arc::new(Patches::new(pictures.training, t.patch_px, t.batch, t.seed));
+        let summary = Summary {
+            training: pictures.training.len(),
+            high_pixels: pictures.training.high_pixels(),
+            in_file: pictures.training.is_in_file(),
+            validation: pictures.validation.len(),
+            too_small: pictures.too_small.len(),
+            taken,
+        };
+        let (training, shares) = (pictures.training, pictures.shares);
+        let patches = Arc::new(Patches::new(training, shares, t.patch_px, t.batch, t.seed));
         Ok(Self {
             folder: folder.to_owned(),
-            engine: GradientEngine::new(network, isa),
+            engine: GradientEngine::new(network, isa).with_loss(t.loss),
             validation: pictures.validation,
             recipe,
             layout,
             isa,
             patches,
             state,
+            summary,
+            went_back_to: None,
         })
     }
 
@@ -127,25 +209,64 @@ impl Trainer {
         self.state.updates
     }
 
-    /// Trains to the recipe's last update. `observe` is told of every update and validation.
+    /// What it found.
+    pub fn summary(&self) -> &Summary {
+        &self.summary
+    }
+
+    /// Trains to the recipe's last update. `observe` is told of every update and validation. When
+    /// the loss is no longer finite, the training goes back to its last good checkpoint and on
+    /// with a lower learning rate, as often as the recipe allows.
     ///
     /// # Errors
-    /// When the loss is no longer finite (the last checkpoint stays as it is), or a file cannot
-    /// be written.
+    /// When going back did not help (the last good checkpoint stays), or a file cannot be read or
+    /// written.
     pub fn run(&mut self, mut observe: impl FnMut(Event<'_>)) -> Result<(), Error> {
         let end = self.recipe.training.updates;
-        let batches = self.patches.stream(self.state.updates, end);
+        while self.state.updates < end {
+            let batches = self.patches.stream(self.state.updates, end);
+            if let Some(failed) = self.run_batches(&batches, &mut observe)? {
+                self.roll_back(&failed)?;
+                observe(Event::RolledBack {
+                    update: failed.update,
+                    loss: failed.loss,
+                    to_update: self.state.updates,
+                    learning_rate_factor: self.state.learning_rate_factor,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Updates until the batches end or one is not finite.
+    fn run_batches(
+        &mut self,
+        batches: &Receiver<Result<Batch, Error>>,
+        observe: &mut impl FnMut(Event<'_>),
+    ) -> Result<Option<NotFinite>, Error> {
+        let end = self.recipe.training.updates;
         let mut losses = 0.0;
         let mut since = self.state.updates;
         let mut started = Instant::now();
         for batch in batches {
             let update = self.state.updates;
-            let rate = learning_rate(&self.recipe.schedule, update, end);
-            let loss = self.update(&batch, rate)?;
+            let rate =
+                learning_rate(&self.recipe.schedule, update, end) * self.state.learning_rate_factor;
+            let loss = match self.update(&batch?, rate) {
+                Ok(loss) => loss,
+                Err(failed) => return Ok(Some(failed)),
+            };
             losses += loss;
             let done = self.state.updates;
-            observe(Event::Update { update: done, loss });
+            observe(Event::Update {
+                update: done,
+                loss,
+                learning_rate: rate,
+            });
             if done.is_multiple_of(self.recipe.validation.every_updates) || done == end {
+                if !self.state.is_finite() {
+                    return Ok(Some(NotFinite { update: done, loss }));
+                }
                 let seconds = started.elapsed().as_secs_f64();
                 let updates = (done - since) as f64;
                 self.state.seconds += seconds;
@@ -160,31 +281,37 @@ impl Trainer {
                     seconds: self.state.seconds,
                 };
                 self.log(&metrics)?;
-                self.save()?;
-                observe(Event::Validated(&metrics));
+                self.save(LAST_CHECKPOINT)?;
+                observe(Event::Validated {
+                    metrics: &metrics,
+                    best_psnr_db: self.state.best_psnr_db,
+                });
                 (losses, since, started) = (0.0, done, Instant::now());
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// One update of the weights; the loss is that before it.
-    fn update(&mut self, batch: &crate::gradients::Batch, rate: f64) -> Result<f64, Error> {
+    fn update(&mut self, batch: &Batch, rate: f64) -> Result<f64, NotFinite> {
         let network = self.engine.network();
         let state = &mut self.state;
         let convs = self.layout.convs(network, &state.parameters);
         let norms = self.layout.norms(&state.parameters);
         let result = self.engine.run(&convs, &norms, batch);
-        if !result.loss.is_finite() {
-            let checkpoint = Some(self.folder.join(CHECKPOINT)).filter(|path| path.exists());
-            let update = state.updates + 1;
-            return Err(Error::NonFiniteLoss {
-                update,
+        let mut gradient = self.layout.gradient(&state.parameters, &result.gradients);
+        let length = length(&gradient);
+        if !result.loss.is_finite() || !length.is_finite() {
+            return Err(NotFinite {
+                update: state.updates + 1,
                 loss: result.loss,
-                checkpoint,
             });
         }
-        let gradient = self.layout.gradient(&state.parameters, &result.gradients);
+        clip(
+            &mut gradient,
+            length,
+            self.recipe.training.gradient_clip_norm,
+        );
         state.adam.update(&mut state.parameters, &gradient, rate);
         for (running, batch) in state.running.iter_mut().zip(&result.statistics) {
             running.update(&batch.mean, &batch.variance, batch.count);
@@ -195,19 +322,48 @@ impl Trainer {
         Ok(result.loss)
     }
 
+    /// Goes back to the last checkpoint, or where that one has failed already to the best one, or
+    /// before the first one to the start.
+    fn roll_back(&mut self, failed: &NotFinite) -> Result<(), Error> {
+        let (last, best) = [LAST_CHECKPOINT, BEST_CHECKPOINT]
+            .map(|name| self.folder.join(name))
+            .into();
+        let rollbacks = self.state.rollbacks + 1;
+        if rollbacks > self.recipe.training.rollbacks {
+            return Err(Error::NonFiniteLoss {
+                update: failed.update,
+                loss: failed.loss,
+                rollbacks: self.state.rollbacks,
+                checkpoint: Some(last).filter(|path| path.exists()),
+            });
+        }
+        let network = self.engine.network();
+        let load = |path: &Path| State::load(path, &self.recipe, network, &self.layout);
+        let mut state = if last.exists() {
+            let state = load(&last)?;
+            if self.went_back_to == Some(state.updates) && best.exists() {
+                load(&best)?
+            } else {
+                state
+            }
+        } else {
+            let (mut state, _) = initial(&self.recipe, network, &self.layout)?;
+            state.pictures.clone_from(&self.state.pictures);
+            state
+        };
+        self.went_back_to = Some(state.updates);
+        state.rollbacks = rollbacks;
+        state.learning_rate_factor =
+            self.state.learning_rate_factor * self.recipe.training.rollback_factor;
+        self.state = state;
+        forget_after(&self.folder.join(METRICS), self.state.updates)?;
+        self.save(LAST_CHECKPOINT)
+    }
+
     /// The model as it stands: averaged weights where the recipe averages.
     pub fn model(&self) -> Model {
         let network = self.engine.network();
-        let convs = self
-            .layout
-            .folded(network, &self.state.average, &self.state.running);
-        let recipe = serde_json::to_string(&self.recipe)
-            .unwrap_or_else(|e| unreachable!("a recipe is plain JSON: {e}"));
-        let notes = BTreeMap::from([
-            ("recipe".to_owned(), recipe),
-            ("updates".to_owned(), self.state.updates.to_string()),
-        ]);
-        Model::new(&self.recipe.network, convs, notes)
+        self.state.model(&self.recipe, network, &self.layout)
     }
 
     /// Mean PSNR of the model and of bicubic interpolation on the validation pictures.
@@ -218,8 +374,10 @@ impl Trainer {
         if !self.validation.is_empty() {
             let upscaler = Upscaler::with_isa(&model, self.isa);
             let (mut sum, mut bicubic_sum) = (0.0, 0.0);
-            for (name, pair) in &self.validation {
-                let score = score_pair(name, pair, &upscaler, Protocol::Benchmark);
+            for picture in &self.validation {
+                let pair = picture.load()?;
+                let protocol = self.recipe.validation.protocol;
+                let score = score_pair(&picture.name, &pair, &upscaler, protocol);
                 sum += score.psnr_db;
                 bicubic_sum += score.bicubic_psnr_db;
             }
@@ -231,6 +389,7 @@ impl Trainer {
         if self.state.best_psnr_db.is_none() || psnr_db > self.state.best_psnr_db {
             self.state.best_psnr_db = psnr_db;
             model.save(&self.folder.join("best.safetensors"))?;
+            self.save(BEST_CHECKPOINT)?;
         }
         Ok((psnr_db, bicubic_psnr_db))
     }
@@ -249,11 +408,52 @@ impl Trainer {
         append().map_err(|source| Error::io(&path, "write", source))
     }
 
-    fn save(&self) -> Result<(), Error> {
-        let path = self.folder.join(CHECKPOINT);
+    fn save(&self, name: &str) -> Result<(), Error> {
+        let path = self.folder.join(name);
         self.state
             .save(&path, &self.recipe, self.engine.network(), &self.layout)
     }
+}
+
+/// Before the first update: fresh weights, with what fits of the model the recipe starts from.
+fn initial(
+    recipe: &Recipe,
+    network: &Network,
+    layout: &Layout,
+) -> Result<(State, Option<Taken>), Error> {
+    let mut state = State::initial(network, layout, recipe.training.seed);
+    let Some(path) = &recipe.start.from else {
+        return Ok((state, None));
+    };
+    let model = load_model(path)?;
+    let insert_blocks = recipe.start.insert_blocks;
+    let taken = start_from(
+        &model,
+        insert_blocks,
+        network,
+        layout,
+        &mut state.parameters,
+    );
+    let taken = taken.map_err(|reason| Error::Start {
+        path: path.clone(),
+        reason,
+    })?;
+    state.average.clone_from(&state.parameters);
+    Ok((state, Some(taken)))
+}
+
+/// Removes what a killed process had begun to write: files of a training appear under their names
+/// only when complete, and are written under such names until then.
+fn remove_unfinished(folder: &Path) -> Result<(), Error> {
+    let entries = std::fs::read_dir(folder).map_err(|source| Error::io(folder, "read", source))?;
+    for entry in entries.flatten() {
+        let (name, path) = (entry.file_name(), entry.path());
+        let name = name.to_string_lossy();
+        if name.starts_with(".wdsr-") && name.ends_with(".part") {
+            std::fs::remove_file(&path).map_err(|source| Error::io(&path, "remove", source))?;
+        }
+    }
+    Ok(())
 }
 
 /// Drops the lines of a metrics log that lie behind a checkpoint: the updates they tell of will

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
 use wdsr_kernels::{Isa, Planes};
-use wdsr_model::{BatchNorm, Forward, Model, Network, NetworkConfig, Workspace};
+use wdsr_model::{BatchNorm, Model, Network, NetworkConfig, Upscaler};
 use wdsr_train::gradients::{Batch, BatchResult, GradientEngine};
 use wdsr_train::optimizer::Adam;
 use wdsr_train::parameters::{Layout, RunningStatistics, Slot};
@@ -114,29 +114,20 @@ impl Golden {
     }
 }
 
-fn output_with_mean(planes: &Planes, mean: [f32; 3]) -> Vec<f32> {
-    let pixels = planes.width_px() * planes.height_px();
-    planes
-        .to_chw()
-        .iter()
-        .enumerate()
-        .map(|(at, v)| v + mean[at / pixels])
-        .collect()
-}
-
 /// What the network in use makes of the golden input.
 fn upscale(golden: &Golden, model: &Model, isa: Isa) -> Vec<f32> {
-    let forward = Forward::new(model, isa);
-    let mut workspace = Workspace::default();
+    let upscaler = Upscaler::with_isa(model, isa);
     let mut all = Vec::new();
-    for mut low in golden.pictures("input") {
-        let mean = golden.config.mean;
-        for (channel, mean) in mean.into_iter().enumerate() {
-            for y in 0..low.height_px() {
-                low.row_mut(channel, y).iter_mut().for_each(|v| *v -= mean);
-            }
+    for low in golden.pictures("input") {
+        let (w, h) = (low.width_px(), low.height_px());
+        let planes = low.to_chw();
+        let pixels: Vec<f32> = (0..w * h * 3)
+            .map(|at| planes[at % 3 * w * h + at / 3])
+            .collect();
+        let large = upscaler.upscale(&pixels, w, h);
+        for channel in 0..3 {
+            all.extend(large.iter().skip(channel).step_by(3));
         }
-        all.extend(output_with_mean(forward.run(low, &mut workspace), mean));
     }
     all
 }

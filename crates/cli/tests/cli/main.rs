@@ -2,6 +2,7 @@
 
 mod convert;
 mod eval;
+mod info;
 mod train;
 mod upscale;
 

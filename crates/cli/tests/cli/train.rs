@@ -159,7 +159,7 @@ fn the_loss_falls_and_the_model_can_be_used() {
 }
 
 #[test]
-fn a_loss_that_is_not_finite_stops_the_training_and_keeps_the_checkpoint() {
+fn a_loss_that_stays_not_finite_stops_the_training_and_keeps_the_checkpoint() {
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path();
     // The rate explodes after the first checkpoint.
@@ -174,7 +174,9 @@ fn a_loss_that_is_not_finite_stops_the_training_and_keeps_the_checkpoint() {
     let text = String::from_utf8_lossy(&run.stderr).into_owned();
     assert_eq!(run.status.code(), Some(1), "{text}");
     assert!(
-        text.contains("the loss of update") && text.contains("last.checkpoint"),
+        text.contains("the loss of update")
+            && text.contains("going back to a checkpoint 3 times")
+            && text.contains("last.checkpoint"),
         "{text}"
     );
     assert_eq!(
@@ -183,6 +185,196 @@ fn a_loss_that_is_not_finite_stops_the_training_and_keeps_the_checkpoint() {
     );
     let checkpoint = std::fs::read(root.join("out/last.checkpoint")).expect("a checkpoint");
     assert!(String::from_utf8_lossy(&checkpoint[..4000]).contains(r#""updates":"10""#));
+}
+
+#[test]
+fn a_training_goes_back_with_a_lower_rate_and_finishes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    // The rate explodes after the first checkpoint, and going back makes up for it.
+    let recipe = RECIPE
+        .replace(
+            "kind = \"cosine\"",
+            "kind = \"step\"\nmilestones = [12]\nfactor = 1e30",
+        )
+        .replace("warm_up_updates = 5", "")
+        .replace("[schedule]", "rollback_factor = 1e-30\n[schedule]");
+    prepare(root, &recipe);
+    let run = train(root, "out").output().expect("it runs");
+    let text = String::from_utf8_lossy(&[run.stdout, run.stderr].concat()).into_owned();
+    assert!(run.status.success(), "{text}");
+    assert!(
+        text.contains("going on from update 10 with 0.000000000000000000000000000001 times"),
+        "{text}"
+    );
+    let updates: Vec<u64> = losses(&root.join("out")).iter().map(|l| l.0).collect();
+    assert_eq!(updates, [10, 20, 30, 40, 50, 60]);
+    let checkpoint = std::fs::read(root.join("out/last.checkpoint")).expect("a checkpoint");
+    assert!(String::from_utf8_lossy(&checkpoint[..4000]).contains(r#""rollbacks":"1""#));
+}
+
+#[test]
+#[cfg(unix)]
+fn a_disk_that_is_full_leaves_the_last_good_checkpoint() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    prepare(root, RECIPE);
+    let whole = train(root, "whole").output().expect("it runs");
+    assert!(whole.status.success(), "the training without a limit");
+    let first = RECIPE.replace("updates = 60", "updates = 60 # again");
+    std::fs::write(root.join("recipe.toml"), first).expect("written");
+    // The system refuses files above a size: the log fits, a checkpoint does not. Where it
+    // refuses the first, none is left; where a later one, the one before stays.
+    let out = root.join("out");
+    let limited = |kib: u64, resume: &str| {
+        let command = format!(
+            "trap '' XFSZ; ulimit -f {kib}; exec \"$0\" train {root}/recipe.toml --data \
+             {root}/data --out {root}/out {resume}",
+            root = root.display()
+        );
+        Command::new("bash")
+            .args(["-c", &command])
+            .arg(assert_cmd::cargo::cargo_bin("wdsr"))
+            .output()
+            .expect("it runs")
+    };
+    let run = limited(4, "");
+    let text = String::from_utf8_lossy(&run.stderr).into_owned();
+    assert_eq!(run.status.code(), Some(1), "{text}");
+    assert!(text.contains("out") && text.contains("write"), "{text}");
+    assert!(!out.join("last.checkpoint").exists());
+    // A training stopped after 30 of its updates, then a full disk.
+    std::fs::remove_dir_all(&out).expect("removed");
+    let mut child = train(root, "out").spawn().expect("it runs");
+    let log = out.join("metrics.jsonl");
+    while std::fs::read_to_string(&log).map_or(0, |text| text.lines().count()) < 3 {
+        if child.try_wait().expect("a child").is_some() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let _ = child.kill();
+    child.wait().expect("a child");
+    let before = std::fs::read(out.join("last.checkpoint")).expect("a checkpoint");
+    let run = limited(4, "--resume");
+    if run.status.success() {
+        // The kill came too late: nothing was left to do.
+        assert_eq!(losses(&out), losses(&root.join("whole")));
+        return;
+    }
+    let after = std::fs::read(out.join("last.checkpoint")).expect("a checkpoint");
+    assert!(before == after, "the checkpoint has changed");
+    let leftovers = std::fs::read_dir(&out).expect("a folder").filter(|entry| {
+        let name = entry.as_ref().expect("an entry").file_name();
+        name.to_string_lossy().ends_with(".part")
+    });
+    assert_eq!(leftovers.count(), 0, "half-written files");
+    assert!(
+        train(root, "out")
+            .arg("--resume")
+            .output()
+            .expect("it runs")
+            .status
+            .success()
+    );
+    assert_eq!(losses(&out), losses(&root.join("whole")));
+}
+
+#[test]
+fn pictures_in_a_file_train_to_the_same_bits() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    prepare(root, RECIPE);
+    let run = |out: &str, memory: &str| {
+        let mut command = train(root, out);
+        let run = command.args(["--picture-memory", memory]).output();
+        let run = run.expect("it runs");
+        let text = String::from_utf8_lossy(&run.stdout).into_owned();
+        assert!(run.status.success(), "{text}");
+        text
+    };
+    assert!(!run("memory", "100").contains("temporary file"));
+    assert!(run("file", "0").contains("temporary file"));
+    assert_eq!(losses(&root.join("memory")), losses(&root.join("file")));
+    // The file has no name, so nothing of it is left.
+    let names = |out: &str| {
+        let entries = std::fs::read_dir(root.join(out)).expect("a folder");
+        let names = entries.map(|entry| entry.expect("an entry").file_name());
+        names.collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(names("memory"), names("file"));
+}
+
+#[test]
+fn a_model_is_trained_further_at_another_scale_and_deeper() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    prepare(root, RECIPE);
+    let run = train(root, "x2").output().expect("it runs");
+    assert!(run.status.success());
+    let from = root.join("x2/model.safetensors");
+    let further = |recipe: &str, out: &str, extra: &[&str]| {
+        std::fs::write(root.join("recipe.toml"), recipe).expect("written");
+        let mut command = train(root, out);
+        let run = command.arg("--from").arg(&from).args(extra).output();
+        let run = run.expect("it runs");
+        let error = String::from_utf8_lossy(&run.stderr).into_owned();
+        assert!(run.status.success(), "{error}");
+        String::from_utf8_lossy(&run.stdout).into_owned()
+    };
+    let text = further(&RECIPE.replace("scale = 2", "scale = 3"), "x3", &[]);
+    assert!(
+        text.contains("taken: head.0, body.0; drawn at random: tail.0, skip.0"),
+        "{text}"
+    );
+    let deeper = RECIPE.replace("blocks = 1", "blocks = 3");
+    let text = further(&deeper, "deeper", &["--insert-blocks"]);
+    assert!(
+        text.contains("inserted as identity: body.1, body.2"),
+        "{text}"
+    );
+    // Without a [network] table it is the model's; a tiny rate keeps what it has learnt.
+    let fine_tune = "[training]\nupdates = 10\nbatch = 4\npatch_px = 16\n[schedule]\n\
+                     kind = \"constant\"\nlearning_rate = 1e-9\n[validation]\npictures = 1";
+    further(fine_tune, "further", &[]);
+    let psnr = |out: &str| losses(&root.join(out)).last().expect("a line").2;
+    assert!(
+        (psnr("further") - psnr("x2")).abs() < 1e-3,
+        "{} and {}",
+        psnr("further"),
+        psnr("x2")
+    );
+    // Several folders with weights, and one for validation, in the recipe itself.
+    let own = format!(
+        "{RECIPE}\n[data]\nfolders = [{{ path = \"data\", weight = 1 }}, {{ path = \"more\", \
+         weight = 3 }}]\nvalidation = \"valid\"\n"
+    );
+    std::fs::write(root.join("recipe.toml"), own).expect("written");
+    for (sub, name) in [("more", "e"), ("valid", "f")] {
+        std::fs::create_dir(root.join(sub)).expect("a folder");
+        let path = root.join(format!("{sub}/{name}.png"));
+        write(&path, &picture(60, 70, Colour::Rgb));
+    }
+    wdsr()
+        .arg("train")
+        .arg(root.join("recipe.toml"))
+        .arg("--out")
+        .arg(root.join("mixed"))
+        .assert()
+        .success()
+        .stdout(contains("5 pictures"))
+        .stdout(contains("1 for validation"));
+    // Its pictures are part of what a checkpoint stands for.
+    std::fs::remove_file(root.join("data/b.png")).expect("removed");
+    wdsr()
+        .arg("train")
+        .arg(root.join("recipe.toml"))
+        .arg("--out")
+        .arg(root.join("mixed"))
+        .arg("--resume")
+        .assert()
+        .code(1)
+        .stderr(contains("not the pictures that the training began with"));
 }
 
 #[test]
@@ -210,7 +402,36 @@ fn what_cannot_be_trained_is_refused() {
         .code(1)
         .stderr(contains("empty"));
     std::fs::write(root.join("recipe.toml"), RECIPE.replace("batch", "bacth")).expect("written");
-    run(&["--data", &data]).code(1).stderr(contains("bacth"));
+    run(&["--data", &data])
+        .code(1)
+        .stderr(contains("recipe.toml: line 13: unknown key `bacth`"))
+        .stderr(contains("did you mean `batch`?"));
+    let large_patch = RECIPE.replace("patch_px = 16", "patch_px = 60");
+    std::fs::write(root.join("recipe.toml"), large_patch).expect("written");
+    run(&["--data", &data])
+        .code(1)
+        .stderr(contains("at least 60 low-resolution pixels"));
+    std::fs::write(root.join("recipe.toml"), RECIPE).expect("written");
+    run(&[]).code(2).stderr(contains("--data"));
+    let broken = root.join("broken");
+    std::fs::create_dir(&broken).expect("a folder");
+    std::fs::copy(root.join("data/a.png"), broken.join("whole.png")).expect("copied");
+    let bytes = std::fs::read(root.join("data/a.png")).expect("bytes");
+    std::fs::write(broken.join("half.png"), &bytes[..bytes.len() / 2]).expect("written");
+    run(&["--data", &broken.display().to_string()])
+        .code(1)
+        .stderr(contains("half.png"));
+    let pairs = root.join("pairs");
+    for (sub, size) in [("HR", 64), ("LR_bicubic/X2", 31)] {
+        std::fs::create_dir_all(pairs.join(sub)).expect("a folder");
+        let path = pairs.join(sub).join("a.png");
+        write(&path, &picture(size, size, Colour::Rgb));
+    }
+    let no_validation = RECIPE.replace("pictures = 1", "pictures = 0");
+    std::fs::write(root.join("recipe.toml"), no_validation).expect("written");
+    run(&["--data", &pairs.display().to_string()])
+        .code(1)
+        .stderr(contains("31 x 31 pixels, expected 32 x 32"));
     std::fs::write(root.join("recipe.toml"), RECIPE).expect("written");
     run(&["--data", &data]).success();
     run(&["--data", &data]).code(1).stderr(contains("--resume"));

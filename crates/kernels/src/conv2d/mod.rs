@@ -11,9 +11,8 @@
 mod reference;
 mod simd;
 
-use crate::isa::Level;
-use crate::planes::Geometry;
-use crate::{Isa, Planes};
+use crate::simd::dispatch;
+use crate::{Isa, Planes, tile};
 
 /// Weights of a convolution, arranged for one instruction set.
 #[derive(Clone)]
@@ -22,7 +21,7 @@ pub struct PackedConv2d {
     in_channels: usize,
     out_channels: usize,
     kernel: usize,
-    /// Reference: `[out][in][tap]`. SIMD: tiles of output channels, `[tile][in][tap][out in tile]`.
+    /// As [`tile::pack`] arranges them.
     weights: Vec<f32>,
     bias: Vec<f32>,
 }
@@ -103,21 +102,7 @@ impl PackedConv2d {
         bias: Vec<f32>,
         weight: impl Fn(usize, usize, usize) -> f32,
     ) -> Self {
-        let tile = match isa.0 {
-            Level::Reference => 1,
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => simd::TILE_CHANNELS,
-        };
-        let mut weights = Vec::with_capacity(out_channels * in_channels * kernel * kernel);
-        for first in (0..out_channels).step_by(tile) {
-            for i in 0..in_channels {
-                for tap in 0..kernel * kernel {
-                    for o in first..out_channels.min(first + tile) {
-                        weights.push(weight(o, i, tap));
-                    }
-                }
-            }
-        }
+        let weights = tile::pack(isa, in_channels, out_channels, kernel * kernel, weight);
         Self {
             isa,
             in_channels,
@@ -138,25 +123,12 @@ impl PackedConv2d {
     }
 }
 
-fn check_weight(len: usize, in_channels: usize, out_channels: usize, kernel: usize) {
+pub(crate) fn check_weight(len: usize, in_channels: usize, out_channels: usize, kernel: usize) {
     assert!(
         matches!(kernel, 1 | 3 | 5),
         "kernel {kernel}, expected 1, 3 or 5"
     );
     assert_eq!(len, out_channels * in_channels * kernel * kernel, "weights");
-}
-
-/// Distance of each tap's pixel from the centre, row by row.
-fn tap_offsets<const TAPS: usize>(geometry: Geometry) -> [isize; TAPS] {
-    let kernel = TAPS.isqrt();
-    let reach = (kernel / 2) as isize;
-    std::array::from_fn(|tap| {
-        let (dy, dx) = (
-            (tap / kernel) as isize - reach,
-            (tap % kernel) as isize - reach,
-        );
-        dy * geometry.stride as isize + dx
-    })
 }
 
 /// Convolves `input` into `output`.
@@ -179,11 +151,10 @@ pub fn conv2d(input: &Planes, conv: &PackedConv2d, output: &mut Planes, epilogue
         assert_eq!(gate.geometry(), output.geometry(), "gate and output");
         assert_eq!(gate.channels(), output.channels(), "gate channels");
     }
-    match conv.isa.0 {
-        Level::Reference => reference::conv2d(input, conv, output, epilogue),
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => simd::conv2d_avx2(input, conv, output, epilogue),
-    }
+    use simd::conv2d;
+    dispatch!(conv.isa, reference::conv2d, conv2d(
+        input: &Planes, conv: &PackedConv2d, output: &mut Planes, epilogue: Epilogue<'_>,
+    ));
 }
 
 /// Adds the gradients by weight and bias to the given sums.
@@ -220,21 +191,12 @@ pub fn conv2d_backward_weight(
         output_gradient.channels(),
         "bias gradients"
     );
-    match isa.0 {
-        Level::Reference => reference::conv2d_backward_weight(
-            input,
-            output_gradient,
-            kernel,
-            weight_gradient,
-            bias_gradient,
-        ),
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => simd::conv2d_backward_weight_avx2(
-            input,
-            output_gradient,
-            kernel,
-            weight_gradient,
-            bias_gradient,
-        ),
-    }
+    use simd::conv2d_backward_weight;
+    dispatch!(isa, reference::conv2d_backward_weight, conv2d_backward_weight(
+        input: &Planes,
+        output_gradient: &Planes,
+        kernel: usize,
+        weight_gradient: &mut [f32],
+        bias_gradient: &mut [f32],
+    ));
 }

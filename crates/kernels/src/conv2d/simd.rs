@@ -4,94 +4,24 @@
 //! Both walk the flat run of pixels of a plane (see [`Geometry`](crate::Geometry)) with pixels
 //! in the vector lanes and keep a tile of sums in registers.
 
-use super::{Epilogue, PackedConv2d, tap_offsets};
+use super::{Epilogue, PackedConv2d};
 use crate::Planes;
 use crate::planes::OVERSHOOT;
 use crate::simd::Simd;
+use crate::tile::{Source, Sums, TILE_VECTORS, group_px, start, tiles, with_tile_size};
 
-/// Output channels of a register tile. 4 x 2 sums hide the latency of the multiply-add and leave
-/// half of AVX2's 16 registers to pixels and weights loaded ahead; 4 x 3 spills.
-pub(super) const TILE_CHANNELS: usize = 4;
-/// Vectors of pixels in a register tile.
-const TILE_VECTORS: usize = 2;
+/// Output channels of a register tile of the gradient by the weight.
+const TILE_ROWS: usize = 4;
 /// (input channel, tap) pairs of a register tile of the gradient by the weight.
 const TILE_COLUMNS: usize = 3;
 /// Pixels over which a tile of the gradient by the weight sums before it adds the lanes: seven
 /// runs of it stay in the first-level cache.
 const GRADIENT_CHUNK_PX: usize = 800;
 
-#[cfg(target_arch = "x86_64")]
-mod avx2 {
-    use super::{Epilogue, PackedConv2d, Planes};
-    use crate::simd::Avx2;
-
-    #[target_feature(enable = "avx2,fma")]
-    pub(super) fn conv2d(
-        input: &Planes,
-        conv: &PackedConv2d,
-        output: &mut Planes,
-        e: Epilogue<'_>,
-    ) {
-        // SAFETY: this function is compiled with the features of `Avx2`.
-        unsafe { super::conv2d::<Avx2>(input, conv, output, e) }
-    }
-
-    #[target_feature(enable = "avx2,fma")]
-    pub(super) fn conv2d_backward_weight(
-        input: &Planes,
-        output_gradient: &Planes,
-        kernel: usize,
-        weight_gradient: &mut [f32],
-        bias_gradient: &mut [f32],
-    ) {
-        // SAFETY: this function is compiled with the features of `Avx2`.
-        unsafe {
-            super::conv2d_backward_weight::<Avx2>(
-                input,
-                output_gradient,
-                kernel,
-                weight_gradient,
-                bias_gradient,
-            );
-        }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-pub(super) fn conv2d_avx2(
-    input: &Planes,
-    conv: &PackedConv2d,
-    output: &mut Planes,
-    epilogue: Epilogue<'_>,
-) {
-    // SAFETY: an `Isa` of level Avx2 exists only where avx2 and fma were detected.
-    unsafe { avx2::conv2d(input, conv, output, epilogue) }
-}
-
-#[cfg(target_arch = "x86_64")]
-pub(super) fn conv2d_backward_weight_avx2(
-    input: &Planes,
-    output_gradient: &Planes,
-    kernel: usize,
-    weight_gradient: &mut [f32],
-    bias_gradient: &mut [f32],
-) {
-    // SAFETY: an `Isa` of level Avx2 exists only where avx2 and fma were detected.
-    unsafe {
-        avx2::conv2d_backward_weight(
-            input,
-            output_gradient,
-            kernel,
-            weight_gradient,
-            bias_gradient,
-        );
-    }
-}
-
 /// # Safety
 /// As for [`Simd`]; the shapes have been checked by the caller.
 #[inline(always)]
-unsafe fn conv2d<S: Simd>(
+pub(super) unsafe fn conv2d<S: Simd>(
     input: &Planes,
     conv: &PackedConv2d,
     output: &mut Planes,
@@ -100,9 +30,9 @@ unsafe fn conv2d<S: Simd>(
     // SAFETY: passed on.
     unsafe {
         match conv.kernel {
-            1 => conv2d_taps::<S, 1>(input, conv, output, epilogue),
-            3 => conv2d_taps::<S, 9>(input, conv, output, epilogue),
-            _ => conv2d_taps::<S, 25>(input, conv, output, epilogue),
+            1 => conv2d_kernel::<S, 1>(input, conv, output, epilogue),
+            3 => conv2d_kernel::<S, 3>(input, conv, output, epilogue),
+            _ => conv2d_kernel::<S, 5>(input, conv, output, epilogue),
         }
     }
     for channel in 0..output.channels() {
@@ -111,112 +41,77 @@ unsafe fn conv2d<S: Simd>(
 }
 
 /// # Safety
-/// As for [`conv2d`]; the convolution has `TAPS` taps.
+/// As for [`conv2d`]; the kernel is `K` x `K`.
 #[inline(always)]
-unsafe fn conv2d_taps<S: Simd, const TAPS: usize>(
+unsafe fn conv2d_kernel<S: Simd, const K: usize>(
     input: &Planes,
     conv: &PackedConv2d,
     output: &mut Planes,
     epilogue: Epilogue<'_>,
 ) {
     let g = input.geometry();
-    let source = Source::<TAPS> {
-        first_pixel: input.as_slice()[g.origin..].as_ptr(),
-        plane_len: g.plane_len,
-        channels: conv.in_channels,
-        offsets: tap_offsets::<TAPS>(g),
-    };
-    let target = output.as_mut_slice()[g.origin..].as_mut_ptr();
-    let group_px = TILE_VECTORS * S::LANES;
+    let group_px = group_px::<S>();
     assert!(
         group_px <= OVERSHOOT,
         "{group_px} pixels written, {OVERSHOOT} allowed"
     );
-    let weights_per_channel = conv.in_channels * TAPS;
+    let source = Source::<K> {
+        rows: std::array::from_fn(|row| {
+            let first_tap = g.origin + row * g.stride - (K / 2) * (g.stride + 1);
+            input.as_slice()[first_tap..].as_ptr()
+        }),
+        plane_len: g.plane_len,
+        channels: conv.in_channels,
+    };
+    let target = output.as_mut_slice()[g.origin..].as_mut_ptr();
+    let gate = match epilogue {
+        Epilogue::WherePositive(gate) => gate.as_slice()[g.origin..].as_ptr(),
+        _ => std::ptr::null(),
+    };
     for pixel in (0..g.run_len()).step_by(group_px) {
-        for first in (0..conv.out_channels).step_by(TILE_CHANNELS) {
+        for (first, count) in tiles(conv.out_channels, S::TILE_CHANNELS) {
+            let at = first * g.plane_len + pixel;
             // SAFETY: `pixel` is at most the last pixel of the run, and each plane has
             // BORDER_PX rows before its origin and BORDER_PX rows, BORDER_PX pixels and
             // OVERSHOOT floats behind its run, which covers every tap of every lane. The tile
             // lies below `out_channels`.
             unsafe {
-                let weights = conv.weights.as_ptr().add(first * weights_per_channel);
+                let weights = conv.weights.as_ptr().add(first * conv.in_channels * K * K);
                 let bias = conv.bias.as_ptr().add(first);
-                let to = target.add(first * g.plane_len + pixel);
-                let gate = match epilogue {
-                    Epilogue::WherePositive(gate) => gate
-                        .as_slice()
-                        .as_ptr()
-                        .add(g.origin + first * g.plane_len + pixel),
-                    _ => std::ptr::null(),
-                };
-                match (conv.out_channels - first).min(TILE_CHANNELS) {
-                    1 => source.tile::<S, 1>(pixel, weights, bias, to, epilogue, gate),
-                    2 => source.tile::<S, 2>(pixel, weights, bias, to, epilogue, gate),
-                    3 => source.tile::<S, 3>(pixel, weights, bias, to, epilogue, gate),
-                    _ => source.tile::<S, 4>(pixel, weights, bias, to, epilogue, gate),
-                }
+                with_tile_size!(S, count, N => {
+                    let sums = source.accumulate::<S, N, K>(pixel, weights, start::<S, N>(bias));
+                    finish::<S, N>(sums, target.add(at), gate.wrapping_add(at), g.plane_len, epilogue);
+                });
             }
         }
     }
 }
 
-/// The input planes as a tile reads them.
-struct Source<const TAPS: usize> {
-    first_pixel: *const f32,
+/// Stores a tile of sums, `plane_len` floats from channel to channel.
+///
+/// # Safety
+/// As for [`Simd`]; `to` (and `gate` where the epilogue has one) is the tile's first pixel.
+#[inline(always)]
+unsafe fn finish<S: Simd, const N: usize>(
+    sums: Sums<S, N>,
+    to: *mut f32,
+    gate: *const f32,
     plane_len: usize,
-    channels: usize,
-    offsets: [isize; TAPS],
-}
-
-impl<const TAPS: usize> Source<TAPS> {
-    /// Computes and stores `TILE_VECTORS` vectors of pixels of `N` output channels.
-    ///
-    /// # Safety
-    /// As for [`Simd`]. `weights` holds `[channels][TAPS][N]`, `bias` `[N]`; `to` (and `gate`
-    /// where the epilogue has one) is a plane's pixel followed by the other planes.
-    #[inline(always)]
-    unsafe fn tile<S: Simd, const N: usize>(
-        &self,
-        pixel: usize,
-        mut weights: *const f32,
-        bias: *const f32,
-        to: *mut f32,
-        epilogue: Epilogue<'_>,
-        gate: *const f32,
-    ) {
-        // SAFETY: the caller's promises.
-        unsafe {
-            let mut sums: [[S::V; TILE_VECTORS]; N] =
-                std::array::from_fn(|o| [S::splat(*bias.add(o)); TILE_VECTORS]);
-            let mut plane = self.first_pixel.add(pixel);
-            for _ in 0..self.channels {
-                for tap in 0..TAPS {
-                    let from = plane.offset(self.offsets[tap]);
-                    let pixels: [S::V; TILE_VECTORS] =
-                        std::array::from_fn(|v| S::load(from.add(v * S::LANES)));
-                    for o in 0..N {
-                        let weight = S::splat(*weights.add(o));
-                        for v in 0..TILE_VECTORS {
-                            sums[o][v] = S::mul_add(weight, pixels[v], sums[o][v]);
-                        }
-                    }
-                    weights = weights.add(N);
-                }
-                plane = plane.add(self.plane_len);
-            }
-            for o in 0..N {
-                for v in 0..TILE_VECTORS {
-                    let at = o * self.plane_len + v * S::LANES;
-                    let sum = sums[o][v];
-                    let value = match epilogue {
-                        Epilogue::Store => sum,
-                        Epilogue::Relu => S::relu(sum),
-                        Epilogue::Accumulate => S::add(S::load(to.add(at)), sum),
-                        Epilogue::WherePositive(_) => S::where_positive(S::load(gate.add(at)), sum),
-                    };
-                    S::store(to.add(at), value);
-                }
+    epilogue: Epilogue<'_>,
+) {
+    for o in 0..N {
+        for v in 0..TILE_VECTORS {
+            let at = o * plane_len + v * S::LANES;
+            let sum = sums[o][v];
+            // SAFETY: the caller's promises.
+            unsafe {
+                let value = match epilogue {
+                    Epilogue::Store => sum,
+                    Epilogue::Relu => S::relu(sum),
+                    Epilogue::Accumulate => S::add(S::load(to.add(at)), sum),
+                    Epilogue::WherePositive(_) => S::where_positive(S::load(gate.add(at)), sum),
+                };
+                S::store(to.add(at), value);
             }
         }
     }
@@ -225,7 +120,7 @@ impl<const TAPS: usize> Source<TAPS> {
 /// # Safety
 /// As for [`Simd`]; the shapes have been checked by the caller.
 #[inline(always)]
-unsafe fn conv2d_backward_weight<S: Simd>(
+pub(super) unsafe fn conv2d_backward_weight<S: Simd>(
     input: &Planes,
     output_gradient: &Planes,
     kernel: usize,
@@ -233,25 +128,21 @@ unsafe fn conv2d_backward_weight<S: Simd>(
     bias_gradient: &mut [f32],
 ) {
     let g = input.geometry();
-    let offsets: Vec<isize> = match kernel {
-        1 => tap_offsets::<1>(g).to_vec(),
-        3 => tap_offsets::<9>(g).to_vec(),
-        _ => tap_offsets::<25>(g).to_vec(),
-    };
-    let from = input.as_slice()[g.origin..].as_ptr();
+    let first_tap = g.origin - (kernel / 2) * (g.stride + 1);
+    let taps = kernel * kernel;
     // A column is an (input channel, tap) pair: its pixels start here.
-    let columns: Vec<*const f32> = (0..input.channels() * offsets.len())
+    let columns: Vec<*const f32> = (0..input.channels() * taps)
         .map(|column| {
-            let (channel, tap) = (column / offsets.len(), column % offsets.len());
-            // SAFETY: a tap of the first pixel lies in the border of its plane.
-            unsafe { from.add(channel * g.plane_len).offset(offsets[tap]) }
+            let (channel, tap) = (column / taps, column % taps);
+            let (row, column) = (tap / kernel, tap % kernel);
+            input.as_slice()[channel * g.plane_len + first_tap + row * g.stride + column..].as_ptr()
         })
         .collect();
     let gradient = output_gradient.as_slice()[g.origin..].as_ptr();
     let out_channels = output_gradient.channels();
     for chunk in (0..g.run_len()).step_by(GRADIENT_CHUNK_PX) {
         let len = GRADIENT_CHUNK_PX.min(g.run_len() - chunk);
-        for first in (0..out_channels).step_by(TILE_CHANNELS) {
+        for first in (0..out_channels).step_by(TILE_ROWS) {
             // SAFETY: the chunk lies in the run; a last vector that is not full reads the
             // zero border behind the run of the output gradient, and finite floats behind
             // the run of the input.
@@ -259,7 +150,7 @@ unsafe fn conv2d_backward_weight<S: Simd>(
                 let rows = gradient.add(first * g.plane_len + chunk);
                 let sums = &mut weight_gradient[first * columns.len()..];
                 let bias = &mut bias_gradient[first..];
-                match (out_channels - first).min(TILE_CHANNELS) {
+                match (out_channels - first).min(TILE_ROWS) {
                     1 => gradient_rows::<S, 1>(rows, g.plane_len, &columns, chunk, len, sums, bias),
                     2 => gradient_rows::<S, 2>(rows, g.plane_len, &columns, chunk, len, sums, bias),
                     3 => gradient_rows::<S, 3>(rows, g.plane_len, &columns, chunk, len, sums, bias),

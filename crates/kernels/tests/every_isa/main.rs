@@ -6,6 +6,8 @@
     reason = "the log of a run names the instruction sets checked"
 )]
 
+mod strips;
+
 use wdsr_kernels::{
     Epilogue, Isa, PackedConv2d, Planes, conv2d, conv2d_backward_weight, pixel_shuffle,
     pixel_unshuffle,
@@ -44,6 +46,12 @@ struct Case {
     height: usize,
 }
 
+/// Whether a case of this many multiply-adds is to be tested: every one, or with
+/// `WDSR_TEST_CASES=small`, for emulated processors, those of few.
+fn wanted(multiply_adds: usize) -> bool {
+    multiply_adds < 100_000 || !std::env::var("WDSR_TEST_CASES").is_ok_and(|v| v == "small")
+}
+
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for kernel in [1, 3, 5] {
@@ -68,6 +76,7 @@ fn cases() -> Vec<Case> {
             }
         }
     }
+    cases.retain(|c| wanted(c.inputs * c.outputs * c.kernel * c.kernel * c.width * c.height));
     cases
 }
 
@@ -245,27 +254,67 @@ fn forward_and_backward(isa: Isa) {
     }
 }
 
-#[test]
-fn convolution_and_gradients_equal_the_definition() {
-    let available = Isa::available();
-    for isa in &available {
-        forward_and_backward(*isa);
+/// Runs a test on the instruction set of that name, where this processor has it.
+fn on(name: &str, test: fn(Isa)) {
+    match Isa::available().into_iter().find(|isa| isa.name() == name) {
+        Some(isa) => test(isa),
+        None => println!("{name}: not on this processor"),
     }
-    println!("isa checked: {available:?}");
 }
+
+/// A test for each instruction set, `$name::reference` to `$name::avx512`.
+macro_rules! on_every_isa {
+    ($name:ident, $test:path) => {
+        mod $name {
+            #[test]
+            fn reference() {
+                crate::on("reference", $test);
+            }
+            #[test]
+            fn avx2() {
+                crate::on("avx2", $test);
+            }
+            #[test]
+            fn avx512() {
+                crate::on("avx512", $test);
+            }
+        }
+    };
+}
+
+on_every_isa!(
+    convolution_and_gradients_equal_the_definition,
+    crate::forward_and_backward
+);
+on_every_isa!(
+    convolutions_of_strips_equal_the_definition,
+    crate::strips::convolutions
+);
+on_every_isa!(pairs_of_strips_equal_the_definition, crate::strips::pairs);
 
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn every_instruction_set_of_this_processor_is_checked() {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let names: Vec<&str> = Isa::available().into_iter().map(Isa::name).collect();
-    if text.contains(" avx2 ") && text.contains(" fma ") {
-        assert!(
-            names.contains(&"avx2"),
-            "the processor has avx2, checked were {names:?}"
-        );
+    let has = |flag: &str| text.split_whitespace().any(|word| word == flag);
+    let mut expected = vec!["reference"];
+    if has("avx2") && has("fma") {
+        expected.push("avx2");
     }
-    assert!(names.contains(&"reference"), "{names:?}");
+    if has("avx512f") {
+        expected.push("avx512");
+    }
+    let checked: Vec<&str> = Isa::available().into_iter().map(Isa::name).collect();
+    println!(
+        "isa checked: {} ({} of {})",
+        checked.join(", "),
+        checked.len(),
+        expected.len()
+    );
+    assert!(
+        expected.iter().all(|name| checked.contains(name)),
+        "the processor has {expected:?}, checked were {checked:?}"
+    );
 }
 
 #[test]

@@ -1,0 +1,73 @@
+use std::path::{Path, PathBuf};
+
+use predicates::str::contains;
+
+use super::wdsr;
+
+fn recipe(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../recipes")
+        .join(name)
+}
+
+fn json(file: Option<&Path>) -> serde_json::Value {
+    let output = wdsr()
+        .args(["info", "--json"])
+        .args(file)
+        .output()
+        .expect("runs");
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{error}");
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+#[test]
+fn counts_are_the_published_ones_and_the_layers_add_up() {
+    // facts.md 1.8
+    for (name, parameters, with_gains, multiply_adds, radius) in [
+        (
+            "paper-wdsr-a-x2.toml",
+            1_187_484,
+            1_190_100,
+            1_184_868_u64 * 230_400,
+            34,
+        ),
+        ("small-x2.toml", 152_420, 154_468, 150_372_u64 * 230_400, 10),
+    ] {
+        let info = json(Some(&recipe(name)));
+        let number = |key: &str| info[key].as_u64().expect("a number");
+        assert_eq!(number("parameters"), parameters, "{name}");
+        assert_eq!(number("parameters_with_gains"), with_gains, "{name}");
+        assert_eq!(number("multiply_adds_1280x720"), multiply_adds, "{name}");
+        assert_eq!(number("receptive_radius_px"), radius, "{name}");
+        let layers = info["layers"].as_array().expect("a list");
+        for key in ["parameters", "multiply_adds_1280x720"] {
+            let of = |layer: &serde_json::Value| layer[key].as_u64().expect("a number");
+            assert_eq!(layers.iter().map(of).sum::<u64>(), number(key), "{key}");
+        }
+    }
+}
+
+#[test]
+fn models_checkpoints_and_the_built_in_model_are_described() {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models");
+    let built_in = json(None);
+    for file in ["small-x2.safetensors", "training/small-x2.checkpoint"] {
+        let info = json(Some(&models.join(file)));
+        assert_eq!(info["layers"], built_in["layers"], "{file}");
+        assert_eq!(info["label"], "wdsr-b 32/8 x2", "{file}");
+    }
+    wdsr()
+        .arg("info")
+        .assert()
+        .success()
+        .stdout(contains("152,420"))
+        .stdout(contains("34.65 G"))
+        .stdout(contains("body.7.body.3"));
+    wdsr()
+        .arg("info")
+        .arg(recipe("README.md"))
+        .assert()
+        .code(1)
+        .stderr(contains("README.md"));
+}

@@ -1,0 +1,47 @@
+//! The definition of the convolution of a strip, in plain loops.
+
+use super::StripConv;
+use crate::strip::{Scratch, Strip, StripEpilogue, Window};
+
+pub(super) fn direct(
+    conv: &StripConv,
+    kernel: usize,
+    input: Window<'_>,
+    epilogue: StripEpilogue<'_>,
+    output: &mut Strip,
+) {
+    let reach = (kernel / 2) as isize;
+    for o in 0..conv.out_channels {
+        for y in 0..output.rows() {
+            for x in 0..output.width_px() {
+                let mut sum = conv.bias[o];
+                let mut weights = conv.weights[o * conv.in_channels * kernel * kernel..].iter();
+                for i in 0..conv.in_channels {
+                    for ky in 0..kernel as isize {
+                        for kx in 0..kernel as isize {
+                            let (strip, row) = input.row(y as isize + ky - reach);
+                            let pixel = strip.pixel(i, row, x as isize + kx - reach);
+                            sum += weights.next().unwrap_or(&0.0) * pixel;
+                        }
+                    }
+                }
+                output.row_mut(o, y)[x] = match epilogue {
+                    StripEpilogue::Store => sum,
+                    StripEpilogue::Relu => sum.max(0.0),
+                    StripEpilogue::Add(term) => sum + term.row(o, y)[x],
+                };
+            }
+        }
+    }
+}
+
+/// The plain loops sum directly: no weights are arranged for them in Winograd's form.
+pub(super) fn winograd(
+    _: &StripConv,
+    _: Window<'_>,
+    _: StripEpilogue<'_>,
+    _: &mut Strip,
+    _: &mut Scratch,
+) {
+    unreachable!("Winograd's form on plain loops")
+}

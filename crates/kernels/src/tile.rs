@@ -1,0 +1,181 @@
+//! The register tile that all convolutions are made of.
+//!
+//! A tile is a few output channels times [`TILE_VECTORS`] vectors of neighbouring pixels whose
+//! sums stay in registers while input channels and taps go by. Each step loads the pixels once
+//! and multiplies them by one weight for each output channel.
+
+use crate::isa::Level;
+use crate::planes::LINE;
+use crate::simd::Simd;
+use crate::{Isa, simd};
+
+/// Vectors of pixels in a register tile. Two, because a weight then serves two multiply-adds: the
+/// loads of a 6 x 2 tile (2 of pixels, 6 of weights for 12 multiply-adds) fit beside its
+/// arithmetic on processors that do two of each in a cycle.
+pub(crate) const TILE_VECTORS: usize = 2;
+
+/// Sums of a tile of `N` output channels.
+pub(crate) type Sums<S, const N: usize> = [[<S as Simd>::V; TILE_VECTORS]; N];
+
+/// Pixels of a register tile.
+pub(crate) const fn group_px<S: Simd>() -> usize {
+    TILE_VECTORS * S::LANES
+}
+
+/// Output channels of the largest tile of an instruction set; plain loops take one at a time.
+fn largest_tile(isa: Isa) -> usize {
+    match isa.0 {
+        Level::Reference => 1,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => <simd::Avx2 as Simd>::TILE_CHANNELS,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => <simd::Avx512 as Simd>::TILE_CHANNELS,
+    }
+}
+
+/// Cuts channels into as few tiles as go, of sizes as equal as go: (first channel, channels) each.
+/// A tile of one or two channels would wait for the latency of its few sums.
+pub(crate) fn tiles(channels: usize, largest: usize) -> impl Iterator<Item = (usize, usize)> {
+    let count = channels.div_ceil(largest);
+    (0..count).map(move |tile| {
+        let first = tile * channels / count;
+        (first, (tile + 1) * channels / count - first)
+    })
+}
+
+/// Weights in the order in which tiles read them: `[tile][in][tap][out in tile]`.
+pub(crate) fn pack(
+    isa: Isa,
+    in_channels: usize,
+    out_channels: usize,
+    taps: usize,
+    weight: impl Fn(usize, usize, usize) -> f32,
+) -> Vec<f32> {
+    let mut packed = Vec::with_capacity(out_channels * in_channels * taps);
+    for (first, count) in tiles(out_channels, largest_tile(isa)) {
+        for i in 0..in_channels {
+            for tap in 0..taps {
+                packed.extend((first..first + count).map(|o| weight(o, i, tap)));
+            }
+        }
+    }
+    packed
+}
+
+/// Runs `$body` with the constant `$N` equal to `$count`, the channels of a tile.
+macro_rules! with_tile_size {
+    ($S:ident, $count:expr, $N:ident => $body:expr) => {
+        $crate::tile::with_tile_size!(@arms $S, $count, $N, $body, [1 2 3 4 5 6], [7 8 9 10 11 12])
+    };
+    (@arms $S:ident, $count:expr, $N:ident, $body:expr, [$($small:literal)*], [$($large:literal)*]) => {
+        match $count {
+            $($small => { const $N: usize = $small; $body })*
+            count if count > $S::TILE_CHANNELS => unreachable!("a tile of {count} channels"),
+            $($large => { const $N: usize = $large; $body })*
+            count => unreachable!("a tile of {count} channels"),
+        }
+    };
+}
+pub(crate) use with_tile_size;
+
+/// What a tile reads: the rows under a kernel of `ROWS` rows, each pointing to the pixel under
+/// the kernel's left column, in the first channel.
+pub(crate) struct Source<const ROWS: usize> {
+    pub(crate) rows: [*const f32; ROWS],
+    /// Floats from a channel to the next.
+    pub(crate) plane_len: usize,
+    pub(crate) channels: usize,
+}
+
+impl<const ROWS: usize> Source<ROWS> {
+    /// Adds to `sums` all input channels and taps of a kernel of `ROWS` x `COLUMNS`, for the
+    /// pixels from `pixel` on.
+    ///
+    /// # Safety
+    /// As for [`Simd`]. `weights` holds `[channels][ROWS][COLUMNS][N]`, and [`group_px`] pixels
+    /// and `COLUMNS - 1` more can be read from each row of each channel.
+    #[inline(always)]
+    pub(crate) unsafe fn accumulate<S: Simd, const N: usize, const COLUMNS: usize>(
+        &self,
+        pixel: usize,
+        mut weights: *const f32,
+        mut sums: Sums<S, N>,
+    ) -> Sums<S, N> {
+        let mut offset = pixel;
+        for _ in 0..self.channels {
+            for row in self.rows {
+                for column in 0..COLUMNS {
+                    // SAFETY: the caller's promises.
+                    unsafe {
+                        let from = row.add(offset + column);
+                        let pixels: [S::V; TILE_VECTORS] =
+                            std::array::from_fn(|v| S::load(from.add(v * S::LANES)));
+                        for o in 0..N {
+                            let weight = S::splat(*weights.add(o));
+                            for v in 0..TILE_VECTORS {
+                                sums[o][v] = S::mul_add(weight, pixels[v], sums[o][v]);
+                            }
+                        }
+                        weights = weights.add(N);
+                    }
+                }
+            }
+            offset += self.plane_len;
+        }
+        sums
+    }
+}
+
+/// Asks for `len_px` pixels of each channel of a row ahead of their use: a row of many channels
+/// is read in more streams than the processor follows by itself.
+///
+/// # Safety
+/// As for [`Simd`].
+#[inline(always)]
+pub(crate) unsafe fn prefetch<S: Simd>(
+    row: *const f32,
+    plane_len: usize,
+    channels: usize,
+    len_px: usize,
+) {
+    for channel in 0..channels {
+        for pixel in (0..len_px).step_by(LINE) {
+            // SAFETY: any address may be prefetched.
+            unsafe { S::prefetch(row.wrapping_add(channel * plane_len + pixel)) }
+        }
+    }
+}
+
+/// Sums that start at a bias for each output channel.
+///
+/// # Safety
+/// As for [`Simd`]. `bias` holds `[N]`.
+#[inline(always)]
+pub(crate) unsafe fn start<S: Simd, const N: usize>(bias: *const f32) -> Sums<S, N> {
+    // SAFETY: the caller's promises.
+    std::array::from_fn(|o| [unsafe { S::splat(*bias.add(o)) }; TILE_VECTORS])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tiles;
+
+    #[test]
+    fn tiles_cover_all_channels_evenly() {
+        for channels in 1..200 {
+            for largest in [1, 6, 12] {
+                let all: Vec<_> = tiles(channels, largest).collect();
+                let mut next = 0;
+                for (first, count) in &all {
+                    assert_eq!(*first, next, "{channels} channels in tiles of {largest}");
+                    assert!((1..=largest).contains(count), "{count} in {all:?}");
+                    next += count;
+                }
+                assert_eq!(next, channels, "{all:?}");
+                let sizes = all.iter().map(|tile| tile.1);
+                let (min, max) = (sizes.clone().min(), sizes.max());
+                assert!(max.unwrap() - min.unwrap() <= 1, "{all:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Kernels of strips on every instruction set against loops in f64.
+
+use wdsr_kernels::{
+    Isa, PointwisePair, STRIP_ROWS, Scratch, Strip, StripConv, StripEpilogue, Window,
+};
+
+use crate::{tolerance, values, wanted};
+
+/// How much larger than that of a direct sum the rounding error of Winograd's form may be: the
+/// largest absolute row sums of its input and output transforms are 10 and 19, and each of them
+/// multiplies errors of terms that the direct sum has as well. Measured, the error is twice that
+/// of the direct sum.
+const WINOGRAD_AMPLIFICATION: f64 = 10.0;
+
+/// A strip of random pixels whose borders would show if they were read: they stay zero.
+fn strip(channels: usize, width: usize, rows: usize, seed: u32) -> Strip {
+    let mut strip = Strip::zeros(channels, width, rows);
+    let values = values(channels * width * rows, seed);
+    for (index, row) in values.chunks_exact(width).enumerate() {
+        strip
+            .row_mut(index / rows, index % rows)
+            .copy_from_slice(row);
+    }
+    strip
+}
+
+/// A strip as a kernel may find it: full of what an earlier picture left.
+fn used(channels: usize, width: usize, rows: usize) -> Strip {
+    let mut strip = Strip::zeros(channels, width, STRIP_ROWS);
+    for channel in 0..channels {
+        for y in 0..STRIP_ROWS {
+            strip.row_mut(channel, y).fill(f32::NAN);
+        }
+    }
+    strip.set_rows(rows);
+    strip
+}
+
+fn pixel(strips: [&Strip; 3], channel: usize, y: isize, x: isize) -> f64 {
+    let y = (y + STRIP_ROWS as isize) as usize;
+    let strip = strips[y / STRIP_ROWS];
+    let inside = y % STRIP_ROWS < strip.rows() && (0..strip.width_px() as isize).contains(&x);
+    if inside {
+        f64::from(strip.row(channel, y % STRIP_ROWS)[x as usize])
+    } else {
+        0.0
+    }
+}
+
+pub(crate) fn convolutions(isa: Isa) {
+    for kernel in [1_usize, 3, 5] {
+        for (inputs, outputs) in [(1, 1), (3, 5), (5, 7), (8, 8), (12, 13), (13, 25), (25, 32)] {
+            for (width, rows) in [(1, 1), (7, 4), (16, 2), (33, 3), (64, 4), (65, 4), (130, 1)] {
+                if !wanted(inputs * outputs * kernel * kernel * width * rows) {
+                    continue;
+                }
+                let taps = kernel * kernel;
+                let weight = values(outputs * inputs * taps, 1);
+                let bias = values(outputs, 2);
+                let conv = StripConv::new(isa, &weight, &bias, inputs, outputs, kernel);
+                let above = strip(inputs, width, STRIP_ROWS, 3);
+                let centre = strip(inputs, width, rows, 4);
+                // Below a strip that is not full the picture has ended.
+                let below = if rows == STRIP_ROWS {
+                    strip(inputs, width, 2, 5)
+                } else {
+                    Strip::zeros(inputs, width, STRIP_ROWS)
+                };
+                let term = strip(outputs, width, rows, 6);
+                let mut scratch = Scratch::default();
+                for (name, epilogue) in [
+                    ("store", StripEpilogue::Store),
+                    ("relu", StripEpilogue::Relu),
+                    ("add", StripEpilogue::Add(&term)),
+                ] {
+                    let mut output = used(outputs, width, rows);
+                    let window = Window {
+                        above: &above,
+                        centre: &centre,
+                        below: &below,
+                    };
+                    conv.run(window, epilogue, &mut output, &mut scratch);
+                    let reach = (kernel / 2) as isize;
+                    for o in 0..outputs {
+                        for y in 0..rows {
+                            for x in 0..width {
+                                let mut expected = f64::from(bias[o]);
+                                for i in 0..inputs {
+                                    for tap in 0..taps {
+                                        let ky = (tap / kernel) as isize - reach;
+                                        let kx = (tap % kernel) as isize - reach;
+                                        let strips = [&above, &centre, &below];
+                                        expected +=
+                                            f64::from(weight[(o * inputs + i) * taps + tap])
+                                                * pixel(
+                                                    strips,
+                                                    i,
+                                                    y as isize + ky,
+                                                    x as isize + kx,
+                                                );
+                                    }
+                                }
+                                match epilogue {
+                                    StripEpilogue::Store => {}
+                                    StripEpilogue::Relu => expected = expected.max(0.0),
+                                    StripEpilogue::Add(_) => {
+                                        expected += f64::from(term.row(o, y)[x]);
+                                    }
+                                }
+                                let mut allowed = tolerance(inputs * taps + 2);
+                                if kernel == 3 {
+                                    allowed *= WINOGRAD_AMPLIFICATION;
+                                }
+                                let found = f64::from(output.row(o, y)[x]);
+                                assert!(
+                                    (found - expected).abs() <= allowed,
+                                    "{name} {inputs} -> {outputs} {kernel}x{kernel} at ({y}, {x}) of \
+                                     {width} x {rows} on {isa}: {found}, expected {expected}"
+                                );
+                            }
+                        }
+                    }
+                    borders_are_zero(isa, &output, kernel);
+                }
+            }
+        }
+    }
+}
+
+/// The next convolution reads two pixels beyond each edge: a 5x5 kernel of ones over the output
+/// sums what is there.
+fn borders_are_zero(isa: Isa, output: &Strip, kernel: usize) {
+    let (channels, width, rows) = (output.channels(), output.width_px(), output.rows());
+    let sum_all = StripConv::new(
+        Isa::REFERENCE,
+        &vec![1.0; channels * 25],
+        &[0.0],
+        channels,
+        1,
+        5,
+    );
+    let zeros = Strip::zeros(channels, width, STRIP_ROWS);
+    let mut sums = Strip::zeros(1, width, rows);
+    let window = Window {
+        above: &zeros,
+        centre: output,
+        below: &zeros,
+    };
+    sum_all.run(
+        window,
+        StripEpilogue::Store,
+        &mut sums,
+        &mut Scratch::default(),
+    );
+    for y in 0..rows {
+        for x in [0, width - 1] {
+            let mut expected = 0.0;
+            for channel in 0..channels {
+                for py in y.saturating_sub(2)..rows.min(y + 3) {
+                    for px in x.saturating_sub(2)..width.min(x + 3) {
+                        expected += f64::from(output.row(channel, py)[px]);
+                    }
+                }
+            }
+            let found = f64::from(sums.row(0, y)[x]);
+            let size = 40.0 * tolerance(channels * 25);
+            assert!(
+                (found - expected).abs() <= size,
+                "border after {kernel}x{kernel} of {width} x {rows} on {isa}: {found}, not {expected}"
+            );
+        }
+    }
+}
+
+pub(crate) fn pairs(isa: Isa) {
+    for (inputs, wide, outputs) in [(1, 1, 1), (3, 7, 2), (6, 24, 13), (32, 192, 25)] {
+        for (width, rows) in [(1, 1), (15, 4), (32, 2), (33, 3), (70, 4)] {
+            if !wanted((inputs + outputs) * wide * width * rows) {
+                continue;
+            }
+            let expand = (values(wide * inputs, 1), values(wide, 2));
+            let reduce = (values(outputs * wide, 3), values(outputs, 4));
+            let pair =
+                PointwisePair::new(isa, (&expand.0, &expand.1), (&reduce.0, &reduce.1), inputs);
+            let input = strip(inputs, width, rows, 5);
+            let mut output = used(outputs, width, rows);
+            pair.run(&input, &mut output, &mut Scratch::default());
+            for y in 0..rows {
+                for x in 0..width {
+                    let hidden: Vec<f64> = (0..wide)
+                        .map(|h| {
+                            let terms = (0..inputs).map(|i| {
+                                f64::from(expand.0[h * inputs + i]) * f64::from(input.row(i, y)[x])
+                            });
+                            (f64::from(expand.1[h]) + terms.sum::<f64>()).max(0.0)
+                        })
+                        .collect();
+                    let size = hidden.iter().fold(1.0, |max: f64, v| max.max(*v));
+                    for o in 0..outputs {
+                        let terms = hidden.iter().enumerate();
+                        let expected = f64::from(reduce.1[o])
+                            + terms
+                                .map(|(h, v)| f64::from(reduce.0[o * wide + h]) * v)
+                                .sum::<f64>();
+                        let found = f64::from(output.row(o, y)[x]);
+                        assert!(
+                            (found - expected).abs() <= size * tolerance(wide + inputs + 2),
+                            "pair {inputs} -> {wide} -> {outputs} at ({y}, {x}) of {width} x {rows} \
+                             on {isa}: {found}, expected {expected}"
+                        );
+                    }
+                }
+            }
+            borders_are_zero(isa, &output, 1);
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! From the network's equations to the stages that strips stream through.
+
+use wdsr_kernels::{Isa, PointwisePair, STRIP_ROWS, StripConv};
+
+use super::symmetry::Symmetry;
+use crate::model::{ConvWeights, Model};
+use crate::network::{Network, Operation, Value, ValueShape};
+
+/// Feature maps between stages.
+pub(super) struct Map {
+    pub(super) shape: ValueShape,
+    /// Stages that read it.
+    pub(super) readers: Vec<usize>,
+    /// Strips that may be alive at a time.
+    pub(super) capacity: usize,
+}
+
+/// A stage makes the strips of one map from those of others.
+pub(super) struct Stage {
+    pub(super) name: String,
+    pub(super) kernel: Kernel,
+    /// The map it reads; that of the first stage is filled from the picture.
+    pub(super) input: Option<usize>,
+    /// A map of the output's shape that is added to the result.
+    pub(super) term: Option<usize>,
+    pub(super) output: usize,
+    pub(super) multiply_adds_per_pixel: usize,
+}
+
+pub(super) enum Kernel {
+    /// From the picture.
+    Read,
+    Conv {
+        conv: StripConv,
+        relu: bool,
+        /// Whether it reads the strips above and below.
+        neighbours: bool,
+    },
+    Pair(PointwisePair),
+    /// Pixel shuffle in the middle of a network.
+    Shuffle {
+        scale: usize,
+    },
+}
+
+impl Stage {
+    /// Strips of the input that strip `k` of the output needs, of a map of `count` strips.
+    pub(super) fn reads(&self, k: usize, count: usize) -> std::ops::Range<usize> {
+        match self.kernel {
+            Kernel::Conv {
+                neighbours: true, ..
+            } => k.saturating_sub(1)..count.min(k + 2),
+            Kernel::Shuffle { scale } => k / scale..k / scale + 1,
+            _ => k..k + 1,
+        }
+    }
+}
+
+/// The stages, each after those whose maps it reads.
+pub(crate) struct Plan {
+    pub(super) maps: Vec<Map>,
+    pub(super) stages: Vec<Stage>,
+    /// The map that the result is read off: `3 * output_shuffle^2` channels.
+    pub(super) output: usize,
+    /// Pixel shuffle left to the reader of the result.
+    pub(crate) output_shuffle: usize,
+    /// Factor by which the result is to be multiplied: networks side by side are summed.
+    pub(crate) output_factor: f32,
+}
+
+impl Plan {
+    pub(super) fn new(model: &Model, isa: Isa, symmetries: &[Symmetry]) -> Self {
+        let network = model.network();
+        let mut plan = Plan {
+            maps: Vec::new(),
+            stages: Vec::new(),
+            output: 0,
+            output_shuffle: 1,
+            output_factor: 1.0 / symmetries.len() as f32,
+        };
+        let input = plan.map(network.shape(network.input));
+        plan.stages.push(Stage {
+            name: String::new(),
+            kernel: Kernel::Read,
+            input: None,
+            term: None,
+            output: input,
+            multiply_adds_per_pixel: 0,
+        });
+        let mut sum = None;
+        for symmetry in symmetries {
+            let first = plan.stages.len();
+            plan.append(model, isa, *symmetry, input);
+            if let Some(sum) = sum {
+                plan.add_to_result(first, sum);
+            }
+            sum = Some(plan.output);
+        }
+        plan.sort();
+        plan.connect();
+        plan
+    }
+
+    fn map(&mut self, shape: ValueShape) -> usize {
+        self.maps.push(Map {
+            shape,
+            readers: Vec::new(),
+            capacity: 0,
+        });
+        self.maps.len() - 1
+    }
+
+    /// Adds the stages of one form of the network, which reads the map `input`.
+    fn append(&mut self, model: &Model, isa: Isa, symmetry: Symmetry, input: usize) {
+        let network = model.network();
+        let shuffles = shuffles(network);
+        let weights = |conv: usize, output: Value, factor: f32| {
+            let (w, shape) = (&model.convs()[conv], &network.convs[conv]);
+            let shuffle = shuffles[output.0];
+            let (o, k) = (shape.out_channels, shape.kernel);
+            let mut turned = ConvWeights {
+                weight: symmetry.turn_weight(&w.weight, o, k, shuffle),
+                bias: symmetry.turn_bias(&w.bias, shuffle),
+            };
+            let all = turned.weight.iter_mut().chain(&mut turned.bias);
+            all.for_each(|value| *value *= factor);
+            turned
+        };
+        // The map of each value made so far, and convolutions that a later stage takes in.
+        let mut map_of = vec![None; network.values.len()];
+        let mut waiting = vec![None; network.values.len()];
+        map_of[network.input.0] = Some(input);
+        let made = |map_of: &[Option<usize>], value: Value| {
+            map_of[value.0].unwrap_or_else(|| unreachable!("value {} is read first", value.0))
+        };
+        for operation in &network.operations {
+            match *operation {
+                Operation::Conv {
+                    conv,
+                    input,
+                    output,
+                    relu,
+                } => {
+                    if taken_in(network, conv, output, relu) {
+                        waiting[output.0] = Some((conv, input));
+                        continue;
+                    }
+                    let stage = match waiting[input.0] {
+                        Some((first, narrow)) => {
+                            let [a, b] = [first, conv].map(|conv| &network.convs[conv]);
+                            let expand = weights(first, input, 1.0);
+                            let reduce = weights(conv, output, 1.0);
+                            Stage {
+                                name: format!("{}+{}", a.name, b.name),
+                                kernel: Kernel::Pair(PointwisePair::new(
+                                    isa,
+                                    (&expand.weight, &expand.bias),
+                                    (&reduce.weight, &reduce.bias),
+                                    a.in_channels,
+                                )),
+                                input: Some(made(&map_of, narrow)),
+                                term: None,
+                                output: self.map(network.shape(output)),
+                                multiply_adds_per_pixel: a.weights() + b.weights(),
+                            }
+                        }
+                        None => {
+                            let w = weights(conv, output, 1.0);
+                            let input = made(&map_of, input);
+                            self.conv_stage(network, isa, conv, &w, relu, input, None)
+                        }
+                    };
+                    map_of[output.0] = Some(stage.output);
+                    self.stages.push(stage);
+                }
+                Operation::BatchNorm { .. } => {
+                    unreachable!("a network in use has its batch normalisations folded")
+                }
+                Operation::Add {
+                    branch,
+                    identity,
+                    output,
+                    scale,
+                } => {
+                    let (conv, input) = waiting[branch.0]
+                        .unwrap_or_else(|| unreachable!("a branch ends in a convolution"));
+                    let w = weights(conv, branch, scale);
+                    let (input, term) = (made(&map_of, input), made(&map_of, identity));
+                    let stage = self.conv_stage(network, isa, conv, &w, false, input, Some(term));
+                    map_of[output.0] = Some(stage.output);
+                    self.stages.push(stage);
+                }
+                Operation::PixelShuffle {
+                    input,
+                    output,
+                    scale,
+                } => {
+                    let from = made(&map_of, input);
+                    if output == network.output {
+                        self.output_shuffle = scale;
+                        map_of[output.0] = Some(from);
+                        continue;
+                    }
+                    let map = self.map(network.shape(output));
+                    self.stages.push(Stage {
+                        name: String::new(),
+                        kernel: Kernel::Shuffle { scale },
+                        input: Some(from),
+                        term: None,
+                        output: map,
+                        multiply_adds_per_pixel: 0,
+                    });
+                    map_of[output.0] = Some(map);
+                }
+            }
+        }
+        self.output = made(&map_of, network.output);
+    }
+
+    /// The stage of a convolution, and the map it makes.
+    fn conv_stage(
+        &mut self,
+        network: &Network,
+        isa: Isa,
+        conv: usize,
+        w: &ConvWeights,
+        relu: bool,
+        input: usize,
+        term: Option<usize>,
+    ) -> Stage {
+        let shape = &network.convs[conv];
+        let (i, o, k) = (shape.in_channels, shape.out_channels, shape.kernel);
+        let scale = self.maps[input].shape.scale;
+        Stage {
+            name: shape.name.clone(),
+            kernel: Kernel::Conv {
+                conv: StripConv::new(isa, &w.weight, &w.bias, i, o, k),
+                relu,
+                neighbours: k > 1,
+            },
+            input: Some(input),
+            term,
+            output: self.map(ValueShape { channels: o, scale }),
+            multiply_adds_per_pixel: shape.weights() * scale * scale,
+        }
+    }
+
+    /// Adds the map `sum` to the result of the form of the network whose stages begin at `first`:
+    /// at the first stage of the chain of sums that its result is.
+    fn add_to_result(&mut self, first: usize, sum: usize) {
+        let mut map = self.output;
+        loop {
+            let stage = self.stages[first..]
+                .iter_mut()
+                .find(|stage| stage.output == map)
+                .unwrap_or_else(|| unreachable!("map {map} is made by no stage"));
+            match stage.term {
+                Some(term) => map = term,
+                None => {
+                    stage.term = Some(sum);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Puts each stage behind those whose maps it reads.
+    fn sort(&mut self) {
+        let mut made = vec![false; self.maps.len()];
+        let mut sorted = Vec::with_capacity(self.stages.len());
+        while !self.stages.is_empty() {
+            let next = self
+                .stages
+                .iter()
+                .position(|stage| stage.input.iter().chain(&stage.term).all(|&map| made[map]))
+                .unwrap_or_else(|| unreachable!("stages read each other"));
+            let stage = self.stages.remove(next);
+            made[stage.output] = true;
+            sorted.push(stage);
+        }
+        self.stages = sorted;
+    }
+
+    /// Notes each map's readers and how many strips of it must be alive at a time.
+    ///
+    /// Lengths are measured in rows of the result. `lead` is how far a map must be ahead of the
+    /// result: a stage that reads the strip below makes its input lead by a strip more.
+    fn connect(&mut self) {
+        let scale = self.maps[self.output].shape.scale;
+        let strip_len = |map: &Map| STRIP_ROWS * scale / map.shape.scale;
+        let mut lead = vec![0; self.maps.len()];
+        let mut lag = vec![0; self.maps.len()];
+        for (index, stage) in self.stages.iter().enumerate().rev() {
+            let ahead = lead[stage.output];
+            if let Some(input) = stage.input {
+                let len = strip_len(&self.maps[input]);
+                let (below, above) = match stage.kernel {
+                    Kernel::Conv {
+                        neighbours: true, ..
+                    } => (len, len),
+                    Kernel::Shuffle { .. } => (len, 0),
+                    _ => (0, 0),
+                };
+                lead[input] = lead[input].max(ahead + below);
+                // What the reader has not read yet lies behind by this much.
+                self.maps[input].readers.push(index);
+                lag[input] = lag[input].max(above);
+            }
+            if let Some(term) = stage.term {
+                lead[term] = lead[term].max(ahead);
+                self.maps[term].readers.push(index);
+            }
+        }
+        for map in 0..self.maps.len() {
+            let len = strip_len(&self.maps[map]);
+            let slowest = self.maps[map]
+                .readers
+                .iter()
+                .map(|&reader| lead[self.stages[reader].output])
+                .min()
+                .unwrap_or(0);
+            // One strip for the newest, one so that a second thread can begin the next.
+            self.maps[map].capacity = (lead[map] - slowest + lag[map]).div_ceil(len) + 2;
+        }
+    }
+}
+
+/// Whether a convolution is made part of a later stage: the wide half of a pair of 1x1
+/// convolutions, or the branch of a sum.
+fn taken_in(network: &Network, conv: usize, output: Value, relu: bool) -> bool {
+    let mut readers = network
+        .operations
+        .iter()
+        .filter(|operation| operation.inputs().any(|value| value == output));
+    match (readers.next(), readers.next()) {
+        (
+            Some(Operation::Conv {
+                conv: next,
+                relu: false,
+                ..
+            }),
+            None,
+        ) => relu && network.convs[conv].kernel == 1 && network.convs[*next].kernel == 1,
+        (Some(Operation::Add { branch, .. }), None) => !relu && *branch == output,
+        _ => false,
+    }
+}
+
+/// For each value, the scale of the pixel shuffle that its channels go into, 1 where none.
+fn shuffles(network: &Network) -> Vec<usize> {
+    let mut shuffles = vec![1; network.values.len()];
+    for operation in network.operations.iter().rev() {
+        match *operation {
+            Operation::PixelShuffle { input, scale, .. } => shuffles[input.0] = scale,
+            Operation::Add {
+                branch,
+                identity,
+                output,
+                ..
+            } => {
+                for value in [branch, identity] {
+                    shuffles[value.0] = shuffles[value.0].max(shuffles[output.0]);
+                }
+            }
+            _ => {}
+        }
+    }
+    shuffles
+}

@@ -1,0 +1,345 @@
+//! Who makes which strip when.
+//!
+//! Every thread takes the strip deepest in the network whose inputs are there and whose map has
+//! room, makes it, and looks again. So a strip is used soon after it is made, while it is in the
+//! cache, and threads never wait at a barrier. A strip's content depends on its inputs alone, so
+//! the order changes no bit.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use wdsr_kernels::{STRIP_ROWS, Scratch, Strip, StripEpilogue, Window};
+
+use super::plan::{Kernel, Plan, Stage};
+use super::{Spare, lock};
+
+/// The strips of a map that some stage still needs.
+struct Alive {
+    /// Index of the first of them.
+    first: usize,
+    /// `None` while a strip is being made.
+    strips: VecDeque<Option<Arc<Strip>>>,
+}
+
+struct State {
+    alive: Vec<Alive>,
+    /// The strip that each stage makes next.
+    next: Vec<usize>,
+    /// The strip of the result to be written next.
+    written: usize,
+    spare: Spare,
+    times: Vec<Duration>,
+    /// A thread has panicked: the others stop.
+    failed: bool,
+}
+
+struct Run<'a> {
+    plan: &'a Plan,
+    width_px: usize,
+    /// Rows of each map.
+    heights_px: Vec<usize>,
+    capacities: Vec<usize>,
+    /// A strip of zeros for each map: what lies above and below the picture.
+    zeros: Vec<Arc<Strip>>,
+    read: &'a (dyn Fn(usize, &mut Strip) + Sync),
+    write: &'a (dyn Fn(usize, &Strip) + Sync),
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+/// A strip to make.
+struct Task {
+    stage: usize,
+    index: usize,
+    inputs: Vec<Arc<Strip>>,
+    /// What of `inputs` lies at `index`, for stages that read neighbours.
+    centre: usize,
+    term: Option<Arc<Strip>>,
+    output: Strip,
+}
+
+enum Next {
+    Make(Box<Task>),
+    Write(usize, Arc<Strip>),
+    Done,
+}
+
+pub(super) fn run(
+    plan: &Plan,
+    width_px: usize,
+    height_px: usize,
+    read: &(dyn Fn(usize, &mut Strip) + Sync),
+    write: &(dyn Fn(usize, &Strip) + Sync),
+    spare: Spare,
+) -> (Vec<Duration>, Spare) {
+    let threads = rayon::current_num_threads();
+    let scale_of = |map: usize| plan.maps[map].shape.scale;
+    let run = Run {
+        plan,
+        width_px,
+        heights_px: (0..plan.maps.len())
+            .map(|map| height_px * scale_of(map))
+            .collect(),
+        // Short networks get longer queues, so that all threads find work.
+        capacities: plan
+            .maps
+            .iter()
+            .map(|map| map.capacity + threads / plan.stages.len())
+            .collect(),
+        zeros: plan
+            .maps
+            .iter()
+            .map(|map| {
+                let width_px = width_px * map.shape.scale;
+                Arc::new(Strip::zeros(map.shape.channels, width_px, STRIP_ROWS))
+            })
+            .collect(),
+        read,
+        write,
+        state: Mutex::new(State {
+            alive: plan
+                .maps
+                .iter()
+                .map(|_| Alive {
+                    first: 0,
+                    strips: VecDeque::new(),
+                })
+                .collect(),
+            next: vec![0; plan.stages.len()],
+            written: 0,
+            spare,
+            times: vec![Duration::ZERO; plan.stages.len()],
+            failed: false,
+        }),
+        changed: Condvar::new(),
+    };
+    rayon::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(|_| run.work());
+        }
+        run.work();
+    });
+    let state = run
+        .state
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    (state.times, state.spare)
+}
+
+impl Run<'_> {
+    /// Makes strips until the last one of the result is written.
+    fn work(&self) {
+        let _stop_others = StopOthers(self);
+        let mut scratch = Scratch::default();
+        loop {
+            match self.next() {
+                Next::Done => return,
+                Next::Write(index, strip) => {
+                    (self.write)(index, &strip);
+                    lock(&self.state).spare.give_back(strip);
+                }
+                Next::Make(mut task) => {
+                    let started = Instant::now();
+                    self.make(&mut task, &mut scratch);
+                    self.finish(*task, started.elapsed());
+                }
+            }
+        }
+    }
+
+    /// Waits for something to do.
+    fn next(&self) -> Next {
+        let mut state = lock(&self.state);
+        loop {
+            if state.failed || state.written == self.count(self.plan.output) {
+                return Next::Done;
+            }
+            let written = state.written;
+            if let Some(strip) = state.strip(self.plan.output, written) {
+                state.written += 1;
+                self.release(&mut state, self.plan.output);
+                return Next::Write(written, strip);
+            }
+            let stages = (0..self.plan.stages.len()).rev();
+            if let Some(task) = stages
+                .into_iter()
+                .find_map(|stage| self.begin(&mut state, stage))
+            {
+                return Next::Make(Box::new(task));
+            }
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+    }
+
+    /// Strips of a map.
+    fn count(&self, map: usize) -> usize {
+        self.heights_px[map].div_ceil(STRIP_ROWS)
+    }
+
+    /// Takes on the next strip of a stage, if its inputs are there and its map has room.
+    fn begin(&self, state: &mut State, stage_index: usize) -> Option<Task> {
+        let stage = &self.plan.stages[stage_index];
+        let (index, map) = (state.next[stage_index], stage.output);
+        let alive = &state.alive[map];
+        if index == self.count(map) || index >= alive.first + self.capacities[map] {
+            return None;
+        }
+        let (inputs, centre) = match stage.input {
+            Some(input) => {
+                let reads = stage.reads(index, self.count(input));
+                let centre = index.saturating_sub(reads.start);
+                let inputs: Option<Vec<_>> = reads.map(|k| state.strip(input, k)).collect();
+                (inputs?, centre)
+            }
+            None => (Vec::new(), 0),
+        };
+        let term = match stage.term {
+            Some(term) => Some(state.strip(term, index)?),
+            None => None,
+        };
+        state.next[stage_index] += 1;
+        state.alive[map].strips.push_back(None);
+        for read in stage.input.iter().chain(&stage.term) {
+            self.release(state, *read);
+        }
+        let shape = self.plan.maps[map].shape;
+        let spare = state.spare.strips.get_mut(&(shape.channels, shape.scale));
+        let output = spare.and_then(Vec::pop).unwrap_or_else(|| {
+            Strip::zeros(shape.channels, self.width_px * shape.scale, STRIP_ROWS)
+        });
+        Some(Task {
+            stage: stage_index,
+            index,
+            inputs,
+            centre,
+            term,
+            output,
+        })
+    }
+
+    /// Drops the strips of a map that all its readers are past.
+    fn release(&self, state: &mut State, map: usize) {
+        let mut needed = if map == self.plan.output {
+            state.written
+        } else {
+            usize::MAX
+        };
+        for &reader in &self.plan.maps[map].readers {
+            let (stage, next) = (&self.plan.stages[reader], state.next[reader]);
+            if stage.input == Some(map) {
+                needed = needed.min(stage.reads(next, self.count(map)).start);
+            }
+            if stage.term == Some(map) {
+                needed = needed.min(next);
+            }
+        }
+        let alive = &mut state.alive[map];
+        while alive.first < needed {
+            match alive.strips.pop_front() {
+                Some(Some(strip)) => {
+                    alive.first += 1;
+                    state.spare.give_back(strip);
+                }
+                Some(None) => unreachable!("strip {} is read before it is made", alive.first),
+                None => return,
+            }
+        }
+    }
+
+    fn make(&self, task: &mut Task, scratch: &mut Scratch) {
+        let stage: &Stage = &self.plan.stages[task.stage];
+        let map = stage.output;
+        let rows = self.heights_px[map] - task.index * STRIP_ROWS;
+        task.output.set_rows(rows.min(STRIP_ROWS));
+        let output = &mut task.output;
+        match &stage.kernel {
+            Kernel::Read => (self.read)(task.index, output),
+            Kernel::Pair(pair) => pair.run(&task.inputs[0], output, scratch),
+            Kernel::Conv { conv, relu, .. } => {
+                let input = stage.input.unwrap_or(0);
+                let at = |place: Option<usize>| {
+                    let strip = place.and_then(|place| task.inputs.get(place));
+                    &**strip.unwrap_or(&self.zeros[input])
+                };
+                let window = Window {
+                    above: at(task.centre.checked_sub(1)),
+                    centre: at(Some(task.centre)),
+                    below: at(Some(task.centre + 1)),
+                };
+                let epilogue = match &task.term {
+                    Some(term) => StripEpilogue::Add(term),
+                    None if *relu => StripEpilogue::Relu,
+                    None => StripEpilogue::Store,
+                };
+                conv.run(window, epilogue, output, scratch);
+            }
+            Kernel::Shuffle { scale } => shuffle(&task.inputs[0], *scale, task.index, output),
+        }
+    }
+
+    fn finish(&self, task: Task, time: Duration) {
+        let map = self.plan.stages[task.stage].output;
+        let mut state = lock(&self.state);
+        state.times[task.stage] += time;
+        let alive = &mut state.alive[map];
+        let place = task.index - alive.first;
+        alive.strips[place] = Some(Arc::new(task.output));
+        for strip in task.inputs.into_iter().chain(task.term) {
+            state.spare.give_back(strip);
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+}
+
+impl State {
+    /// Strip `k` of a map, if it is there.
+    fn strip(&self, map: usize, k: usize) -> Option<Arc<Strip>> {
+        let alive = &self.alive[map];
+        alive.strips.get(k - alive.first)?.clone()
+    }
+}
+
+impl Spare {
+    /// Keeps a strip's memory when nobody else holds it.
+    fn give_back(&mut self, strip: Arc<Strip>) {
+        if let Some(strip) = Arc::into_inner(strip) {
+            let scale = strip.width_px() / self.width_px;
+            let key = (strip.channels(), scale);
+            self.strips.entry(key).or_default().push(strip);
+        }
+    }
+}
+
+/// Pixel shuffle of the rows of a strip that strip `index` of the larger map takes.
+fn shuffle(input: &Strip, scale: usize, index: usize, output: &mut Strip) {
+    for channel in 0..output.channels() {
+        for y in 0..output.rows() {
+            let large_y = index % scale * STRIP_ROWS + y;
+            let (from_y, dy) = (large_y / scale, large_y % scale);
+            for dx in 0..scale {
+                let from = input.row((channel * scale + dy) * scale + dx, from_y);
+                let to = output.row_mut(channel, y)[dx..].iter_mut().step_by(scale);
+                for (to, from) in to.zip(from) {
+                    *to = *from;
+                }
+            }
+        }
+    }
+}
+
+/// Lets the other threads stop when this one panics.
+struct StopOthers<'r, 'a>(&'r Run<'a>);
+
+impl Drop for StopOthers<'_, '_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            lock(&self.0.state).failed = true;
+        }
+        self.0.changed.notify_all();
+    }
+}

@@ -1,0 +1,153 @@
+use std::path::Path;
+
+use wdsr_eval::{Track, find_pairs};
+use wdsr_picture::{Colour, Format, Picture, Samples, encode};
+
+use super::*;
+use crate::picture_cache::Source;
+
+const SIZES: [(usize, usize); 4] = [(70, 66), (131, 90), (66, 140), (96, 96)];
+
+/// Pictures of noise, so that no two places look alike.
+fn write_pictures(folder: &Path) {
+    for (at, (width, height)) in SIZES.into_iter().enumerate() {
+        let mut state = 0x1234_5678_u32.wrapping_add(at as u32 * 977);
+        let samples = (0..3 * width * height)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 24) as u8
+            })
+            .collect();
+        let picture = Picture::new(width, height, Colour::Rgb, Samples::U8(samples));
+        let path = folder.join(format!("{at}.png"));
+        encode(&picture, &path, Format::Png).expect("written");
+    }
+}
+
+fn cache(folder: &Path, scale: usize, memory_bytes: u64) -> PictureCache {
+    let pairs = find_pairs(folder, scale, Track::Bicubic).expect("pairs");
+    let sources: Vec<Source> = pairs
+        .into_iter()
+        .zip(SIZES)
+        .map(|(pair, (width, height))| Source {
+            pair,
+            low_width_px: width / scale,
+            low_height_px: height / scale,
+        })
+        .collect();
+    PictureCache::load(&sources, memory_bytes, folder, &|_, _| {}).expect("decoded")
+}
+
+/// The definition of a batch, pixel by pixel, on whole pictures: what updates have drawn since the
+/// first training, and must draw for its checkpoints to go on.
+fn reference(folder: &Path, scale: usize, patch_px: usize, seed: u64, update: u64) -> Vec<f32> {
+    let pairs: Vec<_> = find_pairs(folder, scale, Track::Bicubic)
+        .expect("pairs")
+        .iter()
+        .map(|pair| pair.load().expect("pictures"))
+        .collect();
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(update);
+    let pixels = |i: usize| (pairs[i].low_width_px * pairs[i].low_height_px) as u64;
+    let total = (0..pairs.len()).map(pixels).sum();
+    let mut values = Vec::new();
+    for _ in 0..5 {
+        let mut at = rng.random_range(0..total);
+        let mut chosen = 0;
+        while at >= pixels(chosen) {
+            at -= pixels(chosen);
+            chosen += 1;
+        }
+        let pair = &pairs[chosen];
+        let x = rng.random_range(0..=pair.low_width_px - patch_px);
+        let y = rng.random_range(0..=pair.low_height_px - patch_px);
+        let orientation: u8 = rng.random_range(0..8);
+        for (pixels, scale) in [(&pair.low, 1), (&pair.high, scale)] {
+            let (side, width) = (patch_px * scale, pair.low_width_px * scale);
+            for channel in 0..3 {
+                for to_y in 0..side {
+                    for to_x in 0..side {
+                        let (mut from_x, mut from_y) = match orientation & 4 {
+                            0 => (to_x, to_y),
+                            _ => (to_y, to_x),
+                        };
+                        if orientation & 1 != 0 {
+                            from_x = side - 1 - from_x;
+                        }
+                        if orientation & 2 != 0 {
+                            from_y = side - 1 - from_y;
+                        }
+                        let row = y * scale + from_y;
+                        let at = 3 * (row * width + x * scale + from_x) + channel;
+                        values.push(f32::from(pixels[at]) / 255.0);
+                    }
+                }
+            }
+        }
+    }
+    values
+}
+
+fn flat(batch: &Batch) -> Vec<f32> {
+    let pairs = batch.low.iter().zip(&batch.high);
+    pairs
+        .flat_map(|(low, high)| [low.to_chw(), high.to_chw()].concat())
+        .collect()
+}
+
+#[test]
+fn batches_follow_from_seed_and_update_wherever_the_pictures_are_kept() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write_pictures(folder.path());
+    for (scale, patch_px) in [(2, 17), (2, 33), (3, 20)] {
+        for memory_bytes in [0, u64::MAX] {
+            let cache = cache(folder.path(), scale, memory_bytes);
+            assert_eq!(cache.is_in_file(), memory_bytes == 0);
+            let patches = Patches::new(cache, Vec::new(), patch_px, 5, 7);
+            for update in [0, 1, 2, 1000, 12] {
+                let found = flat(&patches.batch(update).expect("a batch"));
+                let expected = reference(folder.path(), scale, patch_px, 7, update);
+                assert!(
+                    found == expected,
+                    "x{scale}, patch {patch_px}, update {update}, memory {memory_bytes}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_stream_is_the_batches_in_order() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write_pictures(folder.path());
+    let cache = cache(folder.path(), 2, 0);
+    let patches = Arc::new(Patches::new(cache, Vec::new(), 24, 3, 1));
+    let streamed: Vec<_> = patches.stream(4, 9).iter().collect();
+    assert_eq!(streamed.len(), 5);
+    for (batch, update) in streamed.into_iter().zip(4..) {
+        let expected = flat(&patches.batch(update).expect("a batch"));
+        assert!(flat(&batch.expect("a batch")) == expected, "{update}");
+    }
+}
+
+#[test]
+fn shares_draw_in_proportion_to_their_weights() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write_pictures(folder.path());
+    let share = |pictures, weight| Share { pictures, weight };
+    let shares = vec![share(0..1, 3.0), share(1..4, 1.0)];
+    let patches = Patches::new(cache(folder.path(), 2, u64::MAX), shares, 16, 1, 3);
+    let mut drawn = [0; 4];
+    for update in 0..4000 {
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        rng.set_stream(update);
+        drawn[patches.picture(&mut rng)] += 1;
+    }
+    // 3000 expected, standard deviation 27.
+    assert!((2850..=3150).contains(&drawn[0]), "{drawn:?}");
+    // Within a share by size: 65 x 45, 33 x 70 and 48 x 48 of 7539 pixels.
+    let expected = [1000.0 * 2925.0 / 7539.0, 1000.0 * 2310.0 / 7539.0];
+    for (found, expected) in drawn[1..3].iter().zip(expected) {
+        assert!((f64::from(*found) - expected).abs() < 80.0, "{drawn:?}");
+    }
+}

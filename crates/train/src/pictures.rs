@@ -1,0 +1,204 @@
+//! The pictures of a training: found, divided into those to train on and those to validate on,
+//! and decoded.
+
+use std::path::Path;
+
+use rayon::prelude::*;
+use wdsr_eval::{Pair, PicturePair, Track, find_pairs};
+use wdsr_picture::dimensions;
+
+use crate::error::Error;
+use crate::patches::Share;
+use crate::picture_cache::{PictureCache, Source};
+use crate::recipe::{DataFolder, Recipe};
+
+/// Pictures to train on, and those to validate on.
+pub struct Pictures {
+    /// Patches are cut from these.
+    pub training: PictureCache,
+    /// Which of them belong to folders with weights; empty when the folders have none.
+    pub shares: Vec<Share>,
+    /// Never trained on.
+    pub validation: Vec<ValidationPicture>,
+    /// Pictures too small for a patch, left out.
+    pub too_small: Vec<String>,
+    /// Of the names and sizes of all pictures used: a training goes on with these only.
+    pub fingerprint: String,
+}
+
+/// A picture to validate on.
+pub struct ValidationPicture {
+    /// Its name.
+    pub name: String,
+    source: ValidationSource,
+}
+
+enum ValidationSource {
+    Decoded(PicturePair),
+    File(Pair),
+}
+
+impl ValidationPicture {
+    /// The pictures, and whether they had to be decoded for it.
+    ///
+    /// # Errors
+    /// When a picture that is not kept in memory can no longer be read.
+    pub fn load(&self) -> Result<std::borrow::Cow<'_, PicturePair>, Error> {
+        match &self.source {
+            ValidationSource::Decoded(pair) => Ok(std::borrow::Cow::Borrowed(pair)),
+            ValidationSource::File(pair) => Ok(std::borrow::Cow::Owned(pair.load()?)),
+        }
+    }
+}
+
+/// Where decoded pictures may be kept.
+pub struct Storage<'s> {
+    /// Memory for those to train on; if they need more, they go to a temporary file, and those to
+    /// validate on are decoded each time.
+    pub memory_bytes: u64,
+    /// Folder of the temporary file.
+    pub folder: &'s Path,
+}
+
+impl Pictures {
+    /// Finds and decodes the pictures of a recipe: of every folder of its data (pictures alone, or
+    /// any layout of pairs that [`find_pairs`] knows). Those to validate on come from their own
+    /// folder, or are kept from training, spread evenly. `progress` is told (pictures decoded,
+    /// pictures in all).
+    ///
+    /// # Errors
+    /// When a folder has no pictures, one cannot be read, or too few are large enough for a patch.
+    ///
+    /// # Panics
+    /// When the recipe names no folder.
+    pub fn load(
+        recipe: &Recipe,
+        storage: &Storage<'_>,
+        progress: &(dyn Fn(usize, usize) + Sync),
+    ) -> Result<Self, Error> {
+        let (data, scale) = (&recipe.data, recipe.network.scale);
+        assert!(!data.folders.is_empty(), "no folder to train on");
+        let patch_px = recipe.training.patch_px;
+        let (count, own_folder) = (recipe.validation.pictures, &data.validation);
+        let kept = if own_folder.is_some() { 0 } else { count };
+
+        let mut large: Vec<(usize, Source)> = Vec::new();
+        let mut too_small = Vec::new();
+        for (at, folder) in data.folders.iter().enumerate() {
+            for source in sources(&folder.path, scale, data.track)? {
+                if source.low_width_px.min(source.low_height_px) >= patch_px {
+                    large.push((at, source));
+                } else {
+                    too_small.push(source.pair.name);
+                }
+            }
+        }
+        let path = || data.folders[0].path.clone();
+        if large.len() <= kept {
+            let reason = format!(
+                "{} pictures of at least {patch_px} low-resolution pixels on each side, expected \
+                 more than the {kept} kept for validation; add pictures, or lower \
+                 validation.pictures or training.patch_px ({} pictures are smaller)",
+                large.len(),
+                too_small.len()
+            );
+            let path = path();
+            return Err(Error::Data { path, reason });
+        }
+        // Picture i of n is kept where i * kept / n steps up.
+        let n = large.len();
+        let keep = |i: usize| (i + 1) * kept / n != i * kept / n;
+        let (mut training, mut validation) = (Vec::new(), Vec::new());
+        for (i, (folder, source)) in large.into_iter().enumerate() {
+            if keep(i) {
+                validation.push(source);
+            } else {
+                training.push((folder, source));
+            }
+        }
+        if let Some(folder) = own_folder {
+            let found = sources(folder, scale, data.track)?;
+            let used = if count == 0 { found.len() } else { count };
+            validation = found.into_iter().take(used).collect();
+        }
+        let shares = shares(&data.folders, training.iter().map(|(folder, _)| *folder))?;
+        let training: Vec<Source> = training.into_iter().map(|(_, source)| source).collect();
+        let fingerprint = fingerprint(&data.folders, &training, &validation);
+        let training =
+            PictureCache::load(&training, storage.memory_bytes, storage.folder, progress)?;
+        let validation = validation
+            .into_par_iter()
+            .map(|source| {
+                let pair = source.pair;
+                let name = pair.name.clone();
+                let decoded = pair.load()?;
+                let source = if training.is_in_file() {
+                    ValidationSource::File(pair)
+                } else {
+                    ValidationSource::Decoded(decoded)
+                };
+                Ok(ValidationPicture { name, source })
+            })
+            .collect::<Result<_, Error>>()?;
+        Ok(Self {
+            training,
+            shares,
+            validation,
+            too_small,
+            fingerprint,
+        })
+    }
+}
+
+/// The pairs of a folder with their sizes, which are read from the files' headers.
+fn sources(folder: &Path, scale: usize, track: Track) -> Result<Vec<Source>, Error> {
+    find_pairs(folder, scale, track)?
+        .into_par_iter()
+        .map(|pair| {
+            let (width_px, height_px) = dimensions(&pair.high)?;
+            Ok(Source {
+                pair,
+                low_width_px: width_px / scale,
+                low_height_px: height_px / scale,
+            })
+        })
+        .collect()
+}
+
+/// Which pictures belong to which folder with a weight; `folder_of` says each picture's folder,
+/// in order.
+fn shares(
+    folders: &[DataFolder],
+    folder_of: impl Iterator<Item = usize> + Clone,
+) -> Result<Vec<Share>, Error> {
+    let mut shares = Vec::new();
+    let mut start = 0;
+    for (at, folder) in folders.iter().enumerate() {
+        let end = start + folder_of.clone().filter(|of| *of == at).count();
+        if let Some(weight) = folder.weight {
+            if start == end {
+                let reason = "no picture here is left to train on, but it has a weight; add \
+                              pictures that are large enough, or take it out of data.folders"
+                    .to_owned();
+                let path = folder.path.clone();
+                return Err(Error::Data { path, reason });
+            }
+            let pictures = start..end;
+            shares.push(Share { pictures, weight });
+        }
+        start = end;
+    }
+    Ok(shares)
+}
+
+fn fingerprint(folders: &[DataFolder], training: &[Source], validation: &[Source]) -> String {
+    let weights = folders.iter().map(|folder| format!("{:?}", folder.weight));
+    let picture = |source: &Source| {
+        let (name, low) = (&source.pair.name, source.pair.low.is_some());
+        let (width_px, height_px) = (source.low_width_px, source.low_height_px);
+        format!("{name} {width_px} {height_px} {low}")
+    };
+    let pictures = training.iter().chain(validation).map(picture);
+    let text = weights.chain(pictures).collect::<Vec<_>>().join("\n");
+    format!("{:08x}", crc32c::crc32c(text.as_bytes()))
+}

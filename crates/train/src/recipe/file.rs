@@ -1,0 +1,400 @@
+//! The keys of a recipe as they stand in its file, and what those left out come to.
+
+use serde::{Deserialize, Serialize};
+use wdsr_model::{BlockKind, DIV2K_MEAN, NetworkConfig, Norm};
+
+use super::{Course, Data, Loss, Recipe, Schedule, Start, Training, Validation, suggestion};
+
+/// Learning rates of the published trainings with weight normalisation and without.
+const LEARNING_RATE_WEIGHT_NORM: f64 = 1e-3;
+const LEARNING_RATE_PLAIN: f64 = 1e-4;
+const FINAL_LEARNING_RATE: f64 = 1e-6;
+/// The published trainings halve the rate after 200 of their 250 epochs.
+const MILESTONE: (u64, u64) = (4, 5);
+const MILESTONE_FACTOR: f64 = 0.5;
+/// PyTorch's `OneCycleLR` rises over 3/10 of the updates.
+const ONE_CYCLE_RISE: (u64, u64) = (3, 10);
+/// Lai et al. 2017.
+const CHARBONNIER_EPSILON: f64 = 1e-3;
+/// SAFMN's.
+const FFT_WEIGHT: f64 = 0.05;
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RecipeKeys {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) network: Option<NetworkKeys>,
+    pub(super) start: Start,
+    pub(super) data: Data,
+    training: TrainingKeys,
+    schedule: ScheduleKeys,
+    validation: Validation,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct NetworkKeys {
+    block: BlockKind,
+    features: usize,
+    blocks: usize,
+    /// 4 in WDSR-A, 6 in WDSR-B, 1 in EDSR.
+    expansion: Option<usize>,
+    /// int(0.8 features) in WDSR-B.
+    low_rank: Option<usize>,
+    /// Weight normalisation in WDSR, none in EDSR.
+    norm: Option<Norm>,
+    scale: usize,
+    residual_scale: f32,
+    mean: [f32; 3],
+}
+
+impl Default for NetworkKeys {
+    fn default() -> Self {
+        Self {
+            block: BlockKind::WdsrA,
+            features: 32,
+            blocks: 16,
+            expansion: None,
+            low_rank: None,
+            norm: None,
+            scale: 2,
+            residual_scale: 1.0,
+            mean: DIV2K_MEAN,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum LossKind {
+    #[default]
+    L1,
+    L2,
+    Charbonnier,
+    Fft,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct TrainingKeys {
+    updates: u64,
+    batch: usize,
+    patch_px: usize,
+    seed: u64,
+    loss: LossKind,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    charbonnier_epsilon: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fft_weight: Option<f64>,
+    gradient_clip_norm: f64,
+    average_decay: f64,
+    rollbacks: u32,
+    rollback_factor: f64,
+}
+
+impl Default for TrainingKeys {
+    fn default() -> Self {
+        Self {
+            updates: 250_000,
+            batch: 16,
+            patch_px: 48,
+            seed: 1,
+            loss: LossKind::L1,
+            charbonnier_epsilon: None,
+            fft_weight: None,
+            gradient_clip_norm: 0.0,
+            average_decay: 0.0,
+            rollbacks: 3,
+            rollback_factor: 0.5,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum CourseKind {
+    Constant,
+    Cosine,
+    #[default]
+    Step,
+    OneCycle,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ScheduleKeys {
+    kind: CourseKind,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    learning_rate: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    final_learning_rate: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warm_up_updates: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    milestones: Option<Vec<u64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    factor: Option<f64>,
+}
+
+impl RecipeKeys {
+    /// Reads the text of a recipe.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let keys: Self = toml::from_str(text).map_err(|error| {
+            let start = error.span().map_or(0, |span| span.start);
+            let line = 1 + text[..start].matches('\n').count();
+            let message = suggestion::with_nearest(error.message());
+            format!("line {line}: {message}")
+        })?;
+        keys.refuse_keys_without_effect()?;
+        Ok(keys)
+    }
+
+    /// A key that its kind of loss or schedule never reads is a mistake of the writer's.
+    /// (Checkpoints are read without this: they may carry such keys.)
+    fn refuse_keys_without_effect(&self) -> Result<(), String> {
+        let (training, schedule) = (&self.training, &self.schedule);
+        let falls = matches!(schedule.kind, CourseKind::Cosine | CourseKind::OneCycle);
+        let steps = schedule.kind == CourseKind::Step;
+        let without_effect = [
+            (
+                "schedule.final_learning_rate",
+                schedule.final_learning_rate.is_some() && !falls,
+                "schedule.kind = \"cosine\" or \"one-cycle\"",
+            ),
+            (
+                "schedule.milestones",
+                schedule.milestones.is_some() && !steps,
+                "schedule.kind = \"step\"",
+            ),
+            (
+                "schedule.factor",
+                schedule.factor.is_some() && !steps,
+                "schedule.kind = \"step\"",
+            ),
+            (
+                "training.charbonnier_epsilon",
+                training.charbonnier_epsilon.is_some() && training.loss != LossKind::Charbonnier,
+                "training.loss = \"charbonnier\"",
+            ),
+            (
+                "training.fft_weight",
+                training.fft_weight.is_some() && training.loss != LossKind::Fft,
+                "training.loss = \"fft\"",
+            ),
+            (
+                "start.insert_blocks",
+                self.start.insert_blocks && self.network.is_none(),
+                "a [network] table with more blocks than the model",
+            ),
+        ];
+        match without_effect.iter().find(|(_, found, _)| *found) {
+            Some((key, _, with)) => Err(format!("{key} does nothing without {with}; remove it")),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn resolve(self, model: Option<&NetworkConfig>) -> Result<Recipe, String> {
+        let network = match (self.network, model) {
+            (Some(keys), _) => keys.into(),
+            (None, Some(model)) => NetworkConfig {
+                norm: published_norm(model.block),
+                ..model.clone()
+            },
+            (None, None) => {
+                let reason = "no [network] table; add one (empty, it is the paper's network), or \
+                              give a model whose network is to be trained further by --from";
+                return Err(reason.to_owned());
+            }
+        };
+        let training = Training::from(self.training);
+        let recipe = Recipe {
+            schedule: self.schedule.resolve(network.norm, training.updates),
+            network,
+            start: self.start,
+            data: self.data,
+            training,
+            validation: self.validation,
+        };
+        recipe.validate()?;
+        Ok(recipe)
+    }
+}
+
+fn published_norm(block: BlockKind) -> Norm {
+    match block {
+        BlockKind::WdsrA | BlockKind::WdsrB => Norm::Weight,
+        BlockKind::Edsr => Norm::None,
+    }
+}
+
+impl From<NetworkKeys> for NetworkConfig {
+    fn from(keys: NetworkKeys) -> Self {
+        let NetworkKeys {
+            block,
+            features,
+            blocks,
+            scale,
+            ..
+        } = keys;
+        let published = match block {
+            BlockKind::WdsrA => Self::wdsr_a(features, blocks, scale),
+            BlockKind::WdsrB => Self::wdsr_b(features, blocks, scale),
+            BlockKind::Edsr => Self::edsr(features, blocks, scale),
+        };
+        Self {
+            expansion: keys.expansion.unwrap_or(published.expansion),
+            low_rank: keys.low_rank.unwrap_or(published.low_rank),
+            norm: keys.norm.unwrap_or(published_norm(block)),
+            residual_scale: keys.residual_scale,
+            mean: keys.mean,
+            ..published
+        }
+    }
+}
+
+impl From<TrainingKeys> for Training {
+    fn from(keys: TrainingKeys) -> Self {
+        let epsilon = keys.charbonnier_epsilon.unwrap_or(CHARBONNIER_EPSILON);
+        let weight = keys.fft_weight.unwrap_or(FFT_WEIGHT);
+        Self {
+            updates: keys.updates,
+            batch: keys.batch,
+            patch_px: keys.patch_px,
+            seed: keys.seed,
+            loss: match keys.loss {
+                LossKind::L1 => Loss::L1,
+                LossKind::L2 => Loss::L2,
+                LossKind::Charbonnier => Loss::Charbonnier { epsilon },
+                LossKind::Fft => Loss::Fft { weight },
+            },
+            gradient_clip_norm: keys.gradient_clip_norm,
+            average_decay: keys.average_decay,
+            rollbacks: keys.rollbacks,
+            rollback_factor: keys.rollback_factor,
+        }
+    }
+}
+
+impl ScheduleKeys {
+    fn resolve(self, norm: Norm, updates: u64) -> Schedule {
+        let learning_rate = self.learning_rate.unwrap_or(match norm {
+            Norm::Weight => LEARNING_RATE_WEIGHT_NORM,
+            Norm::Batch | Norm::None => LEARNING_RATE_PLAIN,
+        });
+        let final_learning_rate = self.final_learning_rate.unwrap_or(FINAL_LEARNING_RATE);
+        let part = |(numerator, denominator): (u64, u64)| updates * numerator / denominator;
+        let rise = match self.kind {
+            CourseKind::OneCycle => part(ONE_CYCLE_RISE),
+            _ => 0,
+        };
+        Schedule {
+            learning_rate,
+            warm_up_updates: self.warm_up_updates.unwrap_or(rise),
+            course: match self.kind {
+                CourseKind::Constant => Course::Constant,
+                CourseKind::Cosine => Course::Cosine {
+                    final_learning_rate,
+                },
+                CourseKind::OneCycle => Course::OneCycle {
+                    final_learning_rate,
+                },
+                CourseKind::Step => Course::Step {
+                    milestones: self.milestones.unwrap_or_else(|| vec![part(MILESTONE)]),
+                    factor: self.factor.unwrap_or(MILESTONE_FACTOR),
+                },
+            },
+        }
+    }
+}
+
+impl TryFrom<RecipeKeys> for Recipe {
+    type Error = String;
+
+    fn try_from(keys: RecipeKeys) -> Result<Self, String> {
+        keys.resolve(None)
+    }
+}
+
+impl From<Recipe> for RecipeKeys {
+    fn from(recipe: Recipe) -> Self {
+        let network = recipe.network;
+        Self {
+            network: Some(NetworkKeys {
+                block: network.block,
+                features: network.features,
+                blocks: network.blocks,
+                expansion: Some(network.expansion),
+                low_rank: Some(network.low_rank),
+                norm: Some(network.norm),
+                scale: network.scale,
+                residual_scale: network.residual_scale,
+                mean: network.mean,
+            }),
+            start: recipe.start,
+            data: recipe.data,
+            training: recipe.training.into(),
+            schedule: recipe.schedule.into(),
+            validation: recipe.validation,
+        }
+    }
+}
+
+impl From<Training> for TrainingKeys {
+    fn from(training: Training) -> Self {
+        let (loss, charbonnier_epsilon, fft_weight) = match training.loss {
+            Loss::L1 => (LossKind::L1, None, None),
+            Loss::L2 => (LossKind::L2, None, None),
+            Loss::Charbonnier { epsilon } => (LossKind::Charbonnier, Some(epsilon), None),
+            Loss::Fft { weight } => (LossKind::Fft, None, Some(weight)),
+        };
+        Self {
+            updates: training.updates,
+            batch: training.batch,
+            patch_px: training.patch_px,
+            seed: training.seed,
+            loss,
+            charbonnier_epsilon,
+            fft_weight,
+            gradient_clip_norm: training.gradient_clip_norm,
+            average_decay: training.average_decay,
+            rollbacks: training.rollbacks,
+            rollback_factor: training.rollback_factor,
+        }
+    }
+}
+
+impl From<Schedule> for ScheduleKeys {
+    fn from(schedule: Schedule) -> Self {
+        let keys = Self {
+            learning_rate: Some(schedule.learning_rate),
+            warm_up_updates: Some(schedule.warm_up_updates),
+            ..Self::default()
+        };
+        match schedule.course {
+            Course::Constant => Self {
+                kind: CourseKind::Constant,
+                ..keys
+            },
+            Course::Cosine {
+                final_learning_rate,
+            } => Self {
+                kind: CourseKind::Cosine,
+                final_learning_rate: Some(final_learning_rate),
+                ..keys
+            },
+            Course::OneCycle {
+                final_learning_rate,
+            } => Self {
+                kind: CourseKind::OneCycle,
+                final_learning_rate: Some(final_learning_rate),
+                ..keys
+            },
+            Course::Step { milestones, factor } => Self {
+                kind: CourseKind::Step,
+                milestones: Some(milestones),
+                factor: Some(factor),
+                ..keys
+            },
+        }
+    }
+}

@@ -1,0 +1,229 @@
+use wdsr_model::{BlockKind, Norm};
+
+use super::*;
+
+fn parse(text: &str) -> Recipe {
+    Recipe::parse(text, None).unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn refused(text: &str) -> String {
+    let error = Recipe::parse(text, None).expect_err("a wrong recipe");
+    assert!(!error.contains('\n'), "{error}");
+    error
+}
+
+#[test]
+fn left_out_keys_are_the_published_training() {
+    let recipe = parse("[network]");
+    assert_eq!(recipe.network, NetworkConfig::wdsr_a(32, 16, 2));
+    let t = &recipe.training;
+    assert_eq!((t.updates, t.batch, t.patch_px), (250_000, 16, 48));
+    assert_eq!(t.loss, Loss::L1);
+    assert_eq!(recipe.schedule.learning_rate, 1e-3);
+    let step = Course::Step {
+        milestones: vec![200_000],
+        factor: 0.5,
+    };
+    assert_eq!(recipe.schedule.course, step);
+    // Blocks bring their published widths, networks without weight norm their published rate.
+    let wdsr_b = parse("[network]\nblock = \"wdsr-b\"\nfeatures = 64\nblocks = 8");
+    assert_eq!(wdsr_b.network, NetworkConfig::wdsr_b(64, 8, 2));
+    let edsr = parse("[network]\nblock = \"edsr\"\nfeatures = 64");
+    assert_eq!(edsr.network, NetworkConfig::edsr(64, 16, 2));
+    assert_eq!(edsr.schedule.learning_rate, 1e-4);
+    let batch = parse("[network]\nnorm = \"batch\"");
+    assert_eq!(batch.schedule.learning_rate, 1e-4);
+}
+
+#[test]
+fn unknown_names_are_refused_with_the_nearest_known_one() {
+    for (text, line, unknown, nearest) in [
+        ("[network]\n[training]\nbacth = 4", 3, "bacth", "batch"),
+        ("[network]\nfeature = 4", 2, "feature", "features"),
+        ("[netwrok]\n", 1, "netwrok", "network"),
+        (
+            "[network]\n\n[schedule]\nlearning-rate = 1",
+            4,
+            "learning-rate",
+            "learning_rate",
+        ),
+        (
+            "[network]\n[schedule]\nkind = \"cosin\"",
+            3,
+            "cosin",
+            "cosine",
+        ),
+        ("[network]\nblock = \"wdsr_b\"", 2, "wdsr_b", "wdsr-b"),
+        (
+            "[network]\n[data]\nfolders = [{ path = \"a\", wieght = 1 }]",
+            3,
+            "wieght",
+            "weight",
+        ),
+        (
+            "[network]\n[validation]\nprotocol = \"div2\"",
+            3,
+            "div2",
+            "div2k",
+        ),
+    ] {
+        let error = refused(text);
+        assert!(error.contains(&format!("line {line}: unknown")), "{error}");
+        assert!(error.contains(&format!("`{unknown}`")), "{error}");
+        let end = format!("did you mean `{nearest}`?");
+        assert!(error.ends_with(&end), "{error}");
+    }
+    // Nothing alike: no guess, but the known names.
+    let error = refused("[network]\n[training]\nxyz = 4");
+    assert!(!error.contains("did you mean"), "{error}");
+    assert!(error.contains("`patch_px`"), "{error}");
+}
+
+#[test]
+fn values_out_of_range_and_keys_without_effect_are_refused() {
+    for (text, expected) in [
+        (
+            "[network]\n[training]\nupdates = 0",
+            "training.updates is 0",
+        ),
+        (
+            "[network]\n[training]\nbatch = \"x\"",
+            "line 3: invalid type",
+        ),
+        (
+            "[network]\n[training]\naverage_decay = 1.0",
+            "average_decay is 1",
+        ),
+        (
+            "[network]\n[schedule]\nlearning_rate = -1.0",
+            "learning_rate is -1",
+        ),
+        (
+            "[network]\n[training]\nupdates = 10\n[schedule]\nmilestones = [5, 10]",
+            "milestones has 10",
+        ),
+        (
+            "[network]\n[training]\nupdates = 10\n[schedule]\nwarm_up_updates = 11",
+            "warm_up_updates is 11",
+        ),
+        (
+            "[network]\n[schedule]\nkind = \"cosine\"\nmilestones = [5]",
+            "milestones does nothing without",
+        ),
+        (
+            "[network]\n[training]\nfft_weight = 0.1",
+            "fft_weight does nothing without",
+        ),
+        (
+            "[network]\n[data]\nfolders = [{ path = \"a\", weight = 1 }, { path = \"b\" }]",
+            "1 weights for 2 folders",
+        ),
+        (
+            "[network]\n[data]\nfolders = [{ path = \"a\", weight = 0 }]",
+            "not above 0",
+        ),
+        ("[network]\nscale = 5", "[network] scale is 5"),
+        ("[training]\nupdates = 5", "no [network] table"),
+    ] {
+        let error = refused(text);
+        assert!(error.contains(expected), "`{error}`, expected `{expected}`");
+    }
+}
+
+#[test]
+fn a_resolved_recipe_reads_back_to_the_same() {
+    for text in [
+        "[network]",
+        "[network]\nblock = \"edsr\"\n[training]\nloss = \"l2\"\n[schedule]\nkind = \"constant\"",
+        "[network]\nblock = \"wdsr-b\"\nresidual_scale = 0.1\n[training]\nloss = \"charbonnier\"\n\
+         [schedule]\nkind = \"cosine\"",
+        "[network]\n[training]\nrollback_factor = 1e-30\n[schedule]\nlearning_rate = 2.3e-4",
+        "[network]\n[training]\nupdates = 1000\nloss = \"fft\"\nfft_weight = 0.1\n[schedule]\n\
+         kind = \"one-cycle\"\n[data]\nvalidation = \"v\"\ntrack = \"wild\"\n\
+         folders = [{ path = \"a\", weight = 2.5 }]\n[start]\nfrom = \"m\"\ninsert_blocks = true",
+    ] {
+        let recipe = parse(text);
+        let again = parse(&recipe.to_toml());
+        assert_eq!(again, recipe, "{}", recipe.to_toml());
+        let json: Recipe = serde_json::from_str(&recipe.to_json()).expect("JSON");
+        assert_eq!(json, recipe);
+        assert_eq!(recipe.difference(&again), None);
+    }
+}
+
+#[test]
+fn one_cycle_rises_over_three_tenths() {
+    let recipe = parse("[network]\n[training]\nupdates = 1000\n[schedule]\nkind = \"one-cycle\"");
+    assert_eq!(recipe.schedule.warm_up_updates, 300);
+}
+
+#[test]
+fn differences_name_the_key_and_ignore_places() {
+    let here = parse("[network]\n[data]\nvalidation = \"a\"");
+    let there = parse("[network]\n[data]\nvalidation = \"b\"");
+    assert_eq!(here.difference(&there), None);
+    let there = parse("[network]\n[schedule]\nkind = \"constant\"");
+    let found = here.difference(&there).expect("a difference");
+    assert!(found.contains("schedule."), "{found}");
+    let there = parse("[network]\n[training]\nseed = 2");
+    let found = here.difference(&there).expect("a difference");
+    assert_eq!(found, "training.seed is 2 there, 1 here");
+}
+
+#[test]
+fn without_a_network_table_the_models_network_is_trained_further() {
+    let model = NetworkConfig {
+        norm: Norm::None,
+        ..NetworkConfig::wdsr_b(24, 3, 4)
+    };
+    let recipe = Recipe::parse("[training]\nseed = 3", Some(&model)).expect("a recipe");
+    assert_eq!(recipe.network, NetworkConfig::wdsr_b(24, 3, 4));
+    assert_eq!(recipe.network.block, BlockKind::WdsrB);
+}
+
+#[test]
+fn every_recipe_of_the_repository_is_sound() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes");
+    let mut labels = Vec::new();
+    for entry in std::fs::read_dir(&folder).expect("recipes/") {
+        let path = entry.expect("an entry").path();
+        // For those that train a given model further.
+        let name = path
+            .file_name()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned();
+        let model = folder.join("../models/small-x2.safetensors");
+        let from = (name == "fine-tune.toml").then_some(model);
+        let recipe = Recipe::load(&path, from.as_deref()).unwrap_or_else(|e| panic!("{e}"));
+        labels.push((path.file_stem().expect("a name").to_owned(), recipe));
+    }
+    let of = |name: &str| {
+        let found = labels.iter().find(|(stem, _)| stem == name);
+        &found.unwrap_or_else(|| panic!("no recipe {name}")).1
+    };
+    // The paper's recipe is what an empty one means.
+    let paper = of("paper-wdsr-a-x2");
+    assert_eq!(
+        paper.difference(&parse("[network]\n[validation]\nprotocol = \"div2k\"")),
+        None
+    );
+    let reloaded = &of("reloaded-x2");
+    assert_eq!(reloaded.training.updates, 1_500_000);
+    let step = Course::Step {
+        milestones: vec![1_000_000, 1_250_000],
+        factor: 0.2,
+    };
+    assert_eq!(reloaded.schedule.course, step);
+    // facts.md 1.8: parameters of the NTIRE 2018 networks.
+    for (name, parameters) in [
+        ("ntire2018-x8", 38_029_760),
+        ("ntire2018-wild-x4", 18_961_744),
+        ("paper-wdsr-b-x2", 1_202_260),
+        ("paper-wdsr-a-x2", 1_190_100),
+    ] {
+        let network = wdsr_model::Network::new(&of(name).network);
+        let with_gains = network.parameters() + network.gains();
+        assert_eq!(with_gains, parameters, "{name}");
+    }
+}

@@ -1,0 +1,80 @@
+//! Checkpoints of earlier versions go on, and files that are neither model nor checkpoint are
+//! named.
+
+use std::path::{Path, PathBuf};
+
+use wdsr_model::{Model, Network};
+use wdsr_train::Recipe;
+use wdsr_train::checkpoint::{State, load_model};
+use wdsr_train::parameters::Layout;
+
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .join(path)
+}
+
+#[test]
+fn the_checkpoint_of_small_goes_on_with_its_recipe() {
+    let recipe = Recipe::load(&repository("recipes/small-x2.toml"), None).expect("a recipe");
+    let network = Network::for_training(&recipe.network);
+    let layout = Layout::new(&network);
+    let path = repository("models/training/small-x2.checkpoint");
+    let state = State::load(&path, &recipe, &network, &layout).expect("a checkpoint");
+    assert!(state.updates > 0 && state.is_finite());
+    assert_eq!((state.rollbacks, state.learning_rate_factor), (0, 1.0));
+    // Its model is the averaged weights, ready to start another training from.
+    let model = load_model(&path).expect("a model");
+    assert_eq!(model.config().label(), "wdsr-b 32/8 x2");
+    assert_eq!(
+        model.convs(),
+        state.model(&recipe, &network, &layout).convs()
+    );
+}
+
+#[test]
+fn what_a_training_remembers_survives_its_checkpoint() {
+    let recipe = Recipe::parse(
+        "[network]\nfeatures = 4\nblocks = 1\nnorm = \"batch\"",
+        None,
+    )
+    .expect("a recipe");
+    let network = Network::for_training(&recipe.network);
+    let layout = Layout::new(&network);
+    let mut state = State::initial(&network, &layout, 3);
+    state.updates = 70;
+    state.adam.updates = 70;
+    state.best_psnr_db = Some(31.25);
+    state.rollbacks = 2;
+    state.learning_rate_factor = 0.25;
+    state.pictures = Some("0123abcd".to_owned());
+    state.running[0].mean[1] = 0.5;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("last.checkpoint");
+    state
+        .save(&path, &recipe, &network, &layout)
+        .expect("saved");
+    let loaded = State::load(&path, &recipe, &network, &layout).expect("loaded");
+    assert_eq!(loaded, state);
+    // Cut short anywhere, it is refused by name.
+    let bytes = std::fs::read(&path).expect("bytes");
+    for length in [0, 7, 100, bytes.len() / 2, bytes.len() - 1] {
+        std::fs::write(&path, &bytes[..length]).expect("written");
+        let error = State::load(&path, &recipe, &network, &layout).expect_err("cut short");
+        assert!(error.to_string().contains("last.checkpoint"), "{error}");
+        let error = load_model(&path).expect_err("cut short");
+        assert!(error.to_string().contains("last.checkpoint"), "{error}");
+    }
+    // A state that is not finite says so.
+    state.adam.second_moment[0] = f32::NAN;
+    assert!(!state.is_finite());
+}
+
+#[test]
+fn models_are_read_as_such() {
+    let path = repository("models/small-x2.safetensors");
+    let model = load_model(&path).expect("a model");
+    assert_eq!(model.convs(), Model::load(&path).expect("a model").convs());
+    let error = load_model(&repository("README.md")).expect_err("no model");
+    assert!(error.to_string().contains("README.md"), "{error}");
+}

@@ -1,0 +1,206 @@
+//! Starting from a model's weights: what is taken, and that the function stays where it should.
+
+use std::collections::BTreeMap;
+
+use wdsr_kernels::{Isa, Planes};
+use wdsr_model::{Model, Network, NetworkConfig, Norm};
+use wdsr_train::checkpoint::State;
+use wdsr_train::gradients::{Batch, GradientEngine};
+use wdsr_train::parameters::Layout;
+use wdsr_train::start::{Taken, start_from};
+
+/// A model with random weights; under weight normalisation folding leaves them as they are.
+fn model(config: &NetworkConfig, seed: u64) -> Model {
+    let network = Network::for_training(config);
+    let layout = Layout::new(&network);
+    let state = State::initial(&network, &layout, seed);
+    let convs = layout.folded(&network, &state.parameters, &state.running);
+    Model::new(config, convs, BTreeMap::new())
+}
+
+fn batch(scale: usize) -> Batch {
+    let planes = |side: usize| {
+        let mut planes = Planes::zeros(3, side, side);
+        let values: Vec<f32> = (0..3 * side * side)
+            .map(|i| ((i * i * 31 + 7 * i) % 251) as f32 / 251.0)
+            .collect();
+        planes.copy_from_chw(&values);
+        planes
+    };
+    Batch {
+        low: vec![planes(9)],
+        high: vec![planes(9 * scale)],
+    }
+}
+
+struct Started {
+    taken: Taken,
+    /// Of one batch, and its gradient by the parameters.
+    loss: f64,
+    layout: Layout,
+    parameters: Vec<f32>,
+    gradient: Vec<f32>,
+}
+
+fn start(model: &Model, to: &NetworkConfig, insert_blocks: bool) -> Result<Started, String> {
+    let network = Network::for_training(to);
+    let layout = Layout::new(&network);
+    let mut parameters = layout.initial(&network, 99);
+    let taken = start_from(model, insert_blocks, &network, &layout, &mut parameters)?;
+    let engine = GradientEngine::new(network.clone(), Isa::detect().expect("an ISA"));
+    let convs = layout.convs(&network, &parameters);
+    let result = engine.run(&convs, &layout.norms(&parameters), &batch(to.scale));
+    let gradient = layout.gradient(&parameters, &result.gradients);
+    Ok(Started {
+        taken,
+        loss: result.loss,
+        layout,
+        parameters,
+        gradient,
+    })
+}
+
+fn loss(model: &Model) -> f64 {
+    let engine = GradientEngine::new(model.network().clone(), Isa::detect().expect("an ISA"));
+    engine
+        .run(model.convs(), &[], &batch(model.config().scale))
+        .loss
+}
+
+fn close(found: f64, expected: f64) {
+    assert!(
+        (found - expected).abs() < 1e-6 * expected,
+        "loss {found}, expected {expected}"
+    );
+}
+
+fn plain(config: NetworkConfig) -> NetworkConfig {
+    NetworkConfig {
+        norm: Norm::None,
+        ..config
+    }
+}
+
+#[test]
+fn the_same_network_starts_as_the_same_function() {
+    for config in [
+        NetworkConfig::wdsr_a(6, 2, 2),
+        NetworkConfig::wdsr_b(10, 2, 3),
+        NetworkConfig::edsr(6, 2, 2),
+    ] {
+        let model = model(&config, 1);
+        for norm in [Norm::Weight, Norm::None] {
+            let to = NetworkConfig {
+                norm,
+                ..config.clone()
+            };
+            let started = start(&model, &to, false).expect("it fits");
+            assert!(started.taken.drawn.is_empty(), "{}", started.taken);
+            close(started.loss, loss(&model));
+        }
+    }
+}
+
+#[test]
+fn another_scale_takes_head_and_body() {
+    let model = model(&NetworkConfig::wdsr_b(10, 3, 2), 1);
+    let to = NetworkConfig::wdsr_b(10, 3, 4);
+    let started = start(&model, &to, false).expect("it fits");
+    assert_eq!(
+        started.taken.to_string(),
+        "taken: head.0, body.0 to body.2; drawn at random: tail.0, skip.0"
+    );
+    let network = Network::for_training(&to);
+    let convs = started.layout.convs(&network, &started.parameters);
+    for (conv, (found, expected)) in network.convs.iter().zip(convs.iter().zip(model.convs())) {
+        if started.taken.taken.contains(&conv.name) {
+            let far = found.weight.iter().zip(&expected.weight);
+            let far = far.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(far < 1e-6, "{}: {far}", conv.name);
+            assert_eq!(found.bias, expected.bias, "{}", conv.name);
+        }
+    }
+}
+
+#[test]
+fn inserted_blocks_leave_the_function_and_learn() {
+    for (from, to) in [
+        (
+            NetworkConfig::wdsr_a(6, 2, 2),
+            NetworkConfig::wdsr_a(6, 5, 2),
+        ),
+        (
+            NetworkConfig::wdsr_b(10, 2, 2),
+            NetworkConfig::wdsr_b(10, 4, 2),
+        ),
+        (NetworkConfig::edsr(6, 2, 2), NetworkConfig::edsr(6, 3, 2)),
+        (
+            plain(NetworkConfig::wdsr_b(10, 2, 2)),
+            plain(NetworkConfig::wdsr_b(10, 3, 2)),
+        ),
+    ] {
+        let model = model(&from, 1);
+        let started = start(&model, &to, true).expect("it fits");
+        let inserted = to.blocks - from.blocks;
+        assert_eq!(started.taken.inserted.len(), inserted, "{}", started.taken);
+        assert!(started.taken.drawn.is_empty(), "{}", started.taken);
+        close(started.loss, loss(&model));
+        // The zero convolution of each inserted block has a gradient: the block is not dead.
+        for block in &started.taken.inserted {
+            let last = started
+                .layout
+                .slots
+                .iter()
+                .rfind(|slot| slot.name.starts_with(&format!("body.{block}.body.")))
+                .expect("a slot");
+            let (conv, _) = last.name.rsplit_once('.').expect("a name");
+            let moving = started.layout.slots.iter().any(|slot| {
+                let gain = slot.name == format!("{conv}.weight_g");
+                let weight = slot.name == format!("{conv}.weight");
+                let gradient = &started.gradient[slot.range.clone()];
+                (gain || weight) && gradient.iter().any(|g| *g != 0.0)
+            });
+            assert!(moving, "{conv} of {}", to.label());
+        }
+        assert!(started.gradient.iter().all(|g| g.is_finite()));
+    }
+}
+
+#[test]
+fn blocks_are_spread_evenly() {
+    let model = model(&NetworkConfig::wdsr_a(4, 3, 2), 1);
+    let started = start(&model, &NetworkConfig::wdsr_a(4, 7, 2), true).expect("it fits");
+    assert_eq!(started.taken.inserted, [1, 3, 5, 6]);
+}
+
+#[test]
+fn a_channel_of_zeros_stays_trainable_under_weight_normalisation() {
+    let config = NetworkConfig::wdsr_a(6, 1, 2);
+    let mut convs = model(&config, 1).convs().to_vec();
+    let row = convs[1].weight.len() / convs[1].bias.len();
+    convs[1].weight[..row].fill(0.0);
+    let model = Model::new(&config, convs, BTreeMap::new());
+    let started = start(&model, &config, false).expect("it fits");
+    close(started.loss, loss(&model));
+    assert!(started.gradient.iter().all(|g| g.is_finite()));
+}
+
+#[test]
+fn what_does_not_fit_is_refused_or_said() {
+    let small = model(&NetworkConfig::wdsr_b(10, 2, 2), 1);
+    let refused = |to: &NetworkConfig, insert: bool| match start(&small, to, insert) {
+        Err(reason) => reason,
+        Ok(started) => panic!("accepted: {}", started.taken),
+    };
+    // Neither deeper, nor another width at once.
+    assert!(refused(&NetworkConfig::wdsr_b(10, 2, 2), true).contains("deeper"));
+    assert!(refused(&NetworkConfig::wdsr_b(20, 4, 2), true).contains("deeper"));
+    let reason = refused(&NetworkConfig::edsr(7, 2, 4), false);
+    assert!(reason.contains("no convolution"), "{reason}");
+    let other_mean = NetworkConfig {
+        mean: [0.5; 3],
+        ..NetworkConfig::wdsr_b(10, 2, 2)
+    };
+    let taken = start(&small, &other_mean, false).expect("it fits").taken;
+    assert!(taken.to_string().contains("mean is"), "{taken}");
+}
