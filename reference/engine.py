@@ -57,8 +57,8 @@ def ncnn(model: Path, picture: np.ndarray, threads: int) -> Run:
         # pnnx writes its files beside the one it reads.
         copy = Path(folder, "model.onnx")
         copy.write_bytes(model.read_bytes())
-        shape = "inputshape=[{},{},{},{}]".format(*picture.shape)
-        command = ["pnnx", copy, shape, "fp16=0"]
+        # The network it writes takes any size; pnnx itself runs it at this one.
+        command = ["pnnx", copy, "inputshape=[1,3,32,32]", "fp16=0"]
         subprocess.run(command, check=True, capture_output=True, cwd=folder)
         net.load_param(f"{folder}/model.ncnn.param")
         net.load_model(f"{folder}/model.ncnn.bin")

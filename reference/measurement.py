@@ -1,6 +1,7 @@
 """What is timed, and what the engines' processes report."""
 
 import json
+import os
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,15 +76,16 @@ class Result:
 
 
 def is_slow(result: Result, results: list[Result]) -> bool:
-    """Whether a peer is far behind the fastest of its precision."""
-    precision = result.engine.precision
-    first = [r.medians_ms[0] for r in results if r.medians_ms and r.engine.precision == precision]
-    return not result.engine.is_wdsr and result.medians_ms[0] > TOO_SLOW * min(first)
+    """Whether a peer is far behind the fastest peer of its precision."""
+    peers = [r for r in results if r.medians_ms and not r.engine.is_wdsr]
+    first = [r.medians_ms[0] for r in peers if r.engine.precision == result.engine.precision]
+    return result in peers and result.medians_ms[0] > TOO_SLOW * min(first)
 
 
 def run_json(name: str, command: list[str | Path]) -> dict:
     """The JSON object that a program prints as its last line or as all of its output."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = os.environ | {"RUST_BACKTRACE": "0"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or ["no message"]
         raise PeerError(f"{name}: exit code {done.returncode}: {lines[-1]}")

@@ -23,6 +23,8 @@ from report import environment, table
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 RUST_ENGINES = HERE / "rust-engines"
+# Runs a script of this folder in the environment that has the engines.
+PYTHON = (HERE / "run", "--peers")
 TRAINED_NETWORK = "wdsr-b-32x8"
 
 
@@ -70,7 +72,7 @@ class Bench:
         path = self.folder / f"{work.network}-{width}x{height}.f32"
         if not path.exists():
             settings = [width, height, str(len(self.processors)), "0", path]
-            command = [HERE / "run", "engine.py", "onnxruntime", self.onnx(work.network), *settings]
+            command = [*PYTHON, "engine.py", "onnxruntime", self.onnx(work.network), *settings]
             run_json("onnxruntime", command)
         return path
 
@@ -80,12 +82,12 @@ class Bench:
         model = self.onnx(work.network)
         settings = [str(work.threads), str(self.arguments.seconds)]
         if work.size is None:
-            return [HERE / "run", "training_step.py", engine.name, model, *settings]
+            return [*PYTHON, "training_step.py", engine.name, model, *settings]
         size = map(str, work.size)
         tail = [engine.name, model, *size, *settings, self.expected(work)]
         if engine.name in ("rten", "tract"):
             return [RUST_ENGINES / "target/release/rust-engines", *tail]
-        return [HERE / "run", "engine.py", *tail]
+        return [*PYTHON, "engine.py", *tail]
 
     def measure(self, work: Work, engines: list[Engine]) -> list[Result]:
         """All rounds of one table."""
@@ -100,17 +102,17 @@ class Bench:
                 break
             # Every second round runs backwards, so that no engine always follows the same other.
             order = list(zip(results, commands, strict=True))[:: -1 if round_index % 2 else 1]
-            run = [
-                r for r, _ in order if not r.failure and not (round_index and is_slow(r, results))
-            ]
+            ran = []
             for result, command in order:
-                if result in run:
-                    result.run(command)
-                    note(f"  round {round_index + 1}: {result.last}")
-            own = next((r for r in run if r.engine.name == "wdsr" and not r.failure), None)
-            for result in run:
-                if own and not result.failure:
-                    result.ratios.append(result.medians_ms[-1] / own.medians_ms[-1])
+                if result.failure or (round_index and is_slow(result, results)):
+                    continue
+                result.run(command)
+                note(f"  round {round_index + 1}: {result.last}")
+                if not result.failure:
+                    ran.append(result)
+            own_ms = [result.medians_ms[-1] for result in ran if result.engine.name == "wdsr"]
+            for result in ran if own_ms else []:
+                result.ratios.append(result.medians_ms[-1] / own_ms[0])
         return results
 
 
@@ -145,10 +147,11 @@ def parse_arguments() -> argparse.Namespace:
 
 def build(arguments: argparse.Namespace) -> None:
     """Everything that is timed, and the Python environment."""
+    note("Building")
     clean = {key: value for key, value in os.environ.items() if key != "CARGO_TARGET_DIR"}
     cargo = ["cargo", "build", "--release", "--locked", "--quiet"]
     subprocess.run(cargo, check=True, cwd=RUST_ENGINES, env=clean)
-    subprocess.run([HERE / "run"], check=True)
+    subprocess.run(PYTHON, check=True)
     if arguments.onnx_folder:
         return
     subprocess.run([*cargo, "--package", "wdsr-cli"], check=True, cwd=ROOT, env=clean)
@@ -191,11 +194,11 @@ def main() -> None:
             ]
             note(work.title)
             report += table(work, bench.measure(work, engines))
-            arguments.output.write_text("\n".join(report))
+            arguments.output.write_text("\n".join(report) + "\n")
 
 
 if __name__ == "__main__":
     try:
         main()
-    except PeerError as error:
+    except (PeerError, subprocess.CalledProcessError) as error:
         sys.exit(f"error: {error}")

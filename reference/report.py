@@ -16,7 +16,7 @@ from measurement import Result, Work
 
 HERE = Path(__file__).resolve().parent
 
-# Packages of requirements.txt that are timed, and instruction sets worth naming.
+# Packages that are timed, and instruction sets worth naming.
 PEERS = ("ncnn", "onnxruntime", "openvino", "pnnx", "torch")
 INSTRUCTION_SETS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
@@ -43,9 +43,10 @@ def environment(notes: list[str]) -> Iterator[str]:
 
 
 def versions() -> Iterator[str]:
-    for line in (HERE / "requirements.txt").read_text().splitlines():
-        if line.startswith(PEERS):
-            yield line.replace("==", " ")
+    for name in ("requirements.txt", "requirements-peers.txt"):
+        for line in (HERE / name).read_text().splitlines():
+            if line.startswith(PEERS):
+                yield line.replace("==", " ")
     lock = tomllib.loads((HERE / "rust-engines/Cargo.lock").read_text())
     for package in lock["package"]:
         if package["name"] in ("rten", "tract-onnx"):
@@ -92,8 +93,8 @@ def table(work: Work, results: list[Result]) -> Iterator[str]:
         ]
         yield f"| {' | '.join(cells)} |"
     yield ""
-    yield from ratios(results)
-    yield ""
+    if lines := list(ratios(results)):
+        yield from [*lines, ""]
 
 
 def ratios(results: list[Result]) -> Iterator[str]:

@@ -20,12 +20,15 @@ class TorchNetwork(nn.Module):
         self.convs = nn.ModuleDict()
         # Operator, its inputs, its output, block size of a pixel shuffle.
         self.steps: list[tuple[str, list[str], str, int]] = []
+        # Step after which a value is used no more, so that none is kept longer than it is needed.
+        self.last_use: dict[str, int] = {}
         for node in graph.node:
             inputs, (output,) = list(node.input), node.output
             settings = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
             if node.op_type == "Conv":
                 weight, bias = (constants.pop(name) for name in inputs[1:])
                 self.convs[output] = conv2d(weight, bias)
+            self.last_use |= dict.fromkeys(inputs, len(self.steps))
             self.steps.append((node.op_type, inputs, output, settings.get("blocksize", 0)))
         # What is left: the mean, and scales of residual branches.
         self.constants = list(constants)
@@ -35,13 +38,14 @@ class TorchNetwork(nn.Module):
     def forward(self, picture: Tensor) -> Tensor:
         """[batch, 3, height, width] in 0..1 -> [batch, 3, scale height, scale width]."""
         values = {"input": picture} | {name: getattr(self, name) for name in self.constants}
-        for operator, inputs, output, block in self.steps:
+        for step, (operator, inputs, output, block) in enumerate(self.steps):
             first, second = values[inputs[0]], values.get(inputs[-1])
             match operator:
                 case "Conv":
                     result = self.convs[output](first)
                 case "Relu":
-                    result = functional.relu(first)
+                    # In place as the published networks: it always follows a convolution.
+                    result = functional.relu(first, inplace=True)
                 case "Add":
                     result = first + second
                 case "Sub":
@@ -53,6 +57,9 @@ class TorchNetwork(nn.Module):
                 case _:
                     raise ValueError(f"expected an operator that wdsr writes, found {operator}")
             values[output] = result
+            for name in inputs:
+                if self.last_use[name] == step:
+                    values.pop(name, None)
         return values["output"]
 
 

@@ -57,11 +57,11 @@ fn input(shape: [usize; 4]) -> Vec<f32> {
 fn rten_engine(model: &str, shape: [usize; 4], threads: usize) -> Result<Engine> {
     let model = Model::load_file(model)?;
     let pool = Arc::new(ThreadPool::with_num_threads(threads));
-    let input = Value::from_shape(&shape, input(shape))?;
+    let input = Value::from_shape(shape, input(shape))?;
     Ok(Box::new(move || {
         let options = RunOptions::default().with_thread_pool(Some(pool.clone()));
         let output = model.run_one((&input).into(), Some(options))?;
-        Ok(rten_tensor::Tensor::<f32>::try_from(output)?.into_data())
+        Ok(output.into_shape_vec::<f32, 4>()?.1)
     }))
 }
 
