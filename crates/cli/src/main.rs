@@ -1,6 +1,7 @@
 //! The `wdsr` command: enlarge pictures, score models, train them, convert them.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod convert;
 mod eval;
 mod info;
@@ -32,6 +33,7 @@ enum Command {
     Train(train::Arguments),
     Convert(convert::Arguments),
     Info(info::Arguments),
+    Bench(bench::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         Command::Train(arguments) => train::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Convert(arguments) => convert::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Info(arguments) => info::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Bench(arguments) => bench::run(&arguments).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
         progress::print_error(&error);

@@ -113,6 +113,32 @@ impl NetworkConfig {
         }
     }
 
+    /// The published network of a name such as `wdsr-b-32x16`: kind (`wdsr-a`, `wdsr-b`, `edsr`),
+    /// features, blocks.
+    ///
+    /// # Errors
+    /// A line that says what was expected.
+    pub fn from_name(name: &str, scale: usize) -> Result<Self, String> {
+        let expected = || {
+            format!(
+                "network `{name}`: expected kind, features and blocks like wdsr-b-32x16, where the \
+                 kind is wdsr-a, wdsr-b or edsr"
+            )
+        };
+        let (kind, size) = name.rsplit_once('-').ok_or_else(expected)?;
+        let (features, blocks) = size.split_once('x').ok_or_else(expected)?;
+        let number = |text: &str| text.parse::<usize>().map_err(|_| expected());
+        let (features, blocks) = (number(features)?, number(blocks)?);
+        let config = match kind {
+            "wdsr-a" => Self::wdsr_a(features, blocks, scale),
+            "wdsr-b" => Self::wdsr_b(features, blocks, scale),
+            "edsr" => Self::edsr(features, blocks, scale),
+            _ => return Err(expected()),
+        };
+        config.validate()?;
+        Ok(config)
+    }
+
     /// Checks that the description makes sense.
     ///
     /// # Errors
@@ -161,5 +187,29 @@ impl NetworkConfig {
             BlockKind::Edsr => "edsr",
         };
         format!("{kind} {}/{} x{}", self.features, self.blocks, self.scale)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read() {
+        let read = |name| NetworkConfig::from_name(name, 2);
+        assert_eq!(read("wdsr-b-32x16"), Ok(NetworkConfig::wdsr_b(32, 16, 2)));
+        assert_eq!(read("wdsr-a-8x1"), Ok(NetworkConfig::wdsr_a(8, 1, 2)));
+        assert_eq!(read("edsr-64x16"), Ok(NetworkConfig::edsr(64, 16, 2)));
+        for wrong in [
+            "wdsr-c-32x16",
+            "wdsr-b",
+            "wdsr-b-32",
+            "wdsr-b-x",
+            "wdsr-b-0x1",
+            "",
+        ] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+        assert!(NetworkConfig::from_name("wdsr-b-32x16", 7).is_err());
     }
 }

@@ -74,6 +74,32 @@ impl Model {
         }
     }
 
+    /// A model with weights that follow from the seed, of a size that keeps values in the range of
+    /// pictures: for measurements and tests.
+    ///
+    /// # Panics
+    /// When the description is not valid.
+    pub fn random(config: &NetworkConfig, seed: u32) -> Self {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 24) as f32 - 0.5
+        };
+        let network = Network::new(config);
+        let convs = network
+            .convs
+            .iter()
+            .map(|conv| {
+                let size = 2.5 / (conv.weights() as f32 / conv.out_channels as f32).sqrt();
+                ConvWeights {
+                    weight: (0..conv.weights()).map(|_| next() * size).collect(),
+                    bias: (0..conv.out_channels).map(|_| next() * 0.1).collect(),
+                }
+            })
+            .collect();
+        Self::new(config, convs, BTreeMap::new())
+    }
+
     /// The description. Its norm is always none.
     pub fn config(&self) -> &NetworkConfig {
         &self.network.config

@@ -1,31 +1,12 @@
 //! The tiled picture equals the untiled one, whatever the tile, the threads and the symmetry.
 
-use std::collections::BTreeMap;
-
 use proptest::prelude::*;
 use wdsr_kernels::Isa;
-use wdsr_model::{ConvWeights, Model, Network, NetworkConfig, Upscaler};
+use wdsr_model::{Model, NetworkConfig, Upscaler};
 
 /// A network with weights that let every pixel within the receptive radius count.
 fn model(config: &NetworkConfig) -> Model {
-    let network = Network::new(config);
-    let mut state = 1_u32;
-    let mut next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as f32 / (1 << 24) as f32 - 0.5
-    };
-    let convs = network
-        .convs
-        .iter()
-        .map(|conv| {
-            let size = 2.5 / (conv.weights() as f32 / conv.out_channels as f32).sqrt();
-            ConvWeights {
-                weight: (0..conv.weights()).map(|_| next() * size).collect(),
-                bias: (0..conv.out_channels).map(|_| next() * 0.1).collect(),
-            }
-        })
-        .collect();
-    Model::new(config, convs, BTreeMap::new())
+    Model::random(config, 1)
 }
 
 fn picture(width: usize, height: usize, seed: u32) -> Vec<f32> {

@@ -36,7 +36,8 @@ struct Spare {
 /// What a part of the network took of a picture's time.
 #[derive(Clone, Debug)]
 pub struct StageTime {
-    /// Keys of its convolutions in the model's file, joined by `+`.
+    /// Keys of its convolutions in the model's file, joined by `+`; `picture in`, `picture out` and
+    /// `pixel shuffle` are none.
     pub name: String,
     /// Multiply-adds of its convolutions for each pixel of the low-resolution picture.
     pub multiply_adds_per_pixel: usize,
@@ -85,17 +86,18 @@ impl Stream {
         }
         let (times, spare) = schedule::run(&self.plan, width_px, height_px, read, write, spare);
         *lock(&self.spare) = spare;
-        self.plan
-            .stages
-            .iter()
-            .zip(times)
-            .filter(|(stage, _)| stage.multiply_adds_per_pixel > 0)
-            .map(|(stage, time)| StageTime {
-                name: stage.name.clone(),
-                multiply_adds_per_pixel: stage.multiply_adds_per_pixel,
-                time,
-            })
-            .collect()
+        let stages = self.plan.stages.iter().zip(times.stages);
+        let stage_times = stages.map(|(stage, time)| StageTime {
+            name: stage.name.clone(),
+            multiply_adds_per_pixel: stage.multiply_adds_per_pixel,
+            time,
+        });
+        let picture_out = StageTime {
+            name: "picture out".to_owned(),
+            multiply_adds_per_pixel: 0,
+            time: times.write,
+        };
+        stage_times.chain([picture_out]).collect()
     }
 }
 

@@ -80,7 +80,7 @@ impl Plan {
         };
         let input = plan.map(network.shape(network.input));
         plan.stages.push(Stage {
-            name: String::new(),
+            name: "picture in".to_owned(),
             kernel: Kernel::Read,
             input: None,
             term: None,
@@ -203,7 +203,7 @@ impl Plan {
                     }
                     let map = self.map(network.shape(output));
                     self.stages.push(Stage {
-                        name: String::new(),
+                        name: "pixel shuffle".to_owned(),
                         kernel: Kernel::Shuffle { scale },
                         input: Some(from),
                         term: None,

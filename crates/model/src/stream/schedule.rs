@@ -29,9 +29,16 @@ struct State {
     /// The strip of the result to be written next.
     written: usize,
     spare: Spare,
-    times: Vec<Duration>,
+    times: Times,
     /// A thread has panicked: the others stop.
     failed: bool,
+}
+
+/// Over all threads.
+pub(super) struct Times {
+    pub(super) stages: Vec<Duration>,
+    /// Of handing the result over.
+    pub(super) write: Duration,
 }
 
 struct Run<'a> {
@@ -72,7 +79,7 @@ pub(super) fn run(
     read: &(dyn Fn(usize, &mut Strip) + Sync),
     write: &(dyn Fn(usize, &Strip) + Sync),
     spare: Spare,
-) -> (Vec<Duration>, Spare) {
+) -> (Times, Spare) {
     let threads = rayon::current_num_threads();
     let scale_of = |map: usize| plan.maps[map].shape.scale;
     let run = Run {
@@ -109,7 +116,10 @@ pub(super) fn run(
             next: vec![0; plan.stages.len()],
             written: 0,
             spare,
-            times: vec![Duration::ZERO; plan.stages.len()],
+            times: Times {
+                stages: vec![Duration::ZERO; plan.stages.len()],
+                write: Duration::ZERO,
+            },
             failed: false,
         }),
         changed: Condvar::new(),
@@ -136,8 +146,11 @@ impl Run<'_> {
             match self.next() {
                 Next::Done => return,
                 Next::Write(index, strip) => {
+                    let started = Instant::now();
                     (self.write)(index, &strip);
-                    lock(&self.state).spare.give_back(strip);
+                    let mut state = lock(&self.state);
+                    state.times.write += started.elapsed();
+                    state.spare.give_back(strip);
                 }
                 Next::Make(mut task) => {
                     let started = Instant::now();
@@ -284,7 +297,7 @@ impl Run<'_> {
     fn finish(&self, task: Task, time: Duration) {
         let map = self.plan.stages[task.stage].output;
         let mut state = lock(&self.state);
-        state.times[task.stage] += time;
+        state.times.stages[task.stage] += time;
         let alive = &mut state.alive[map];
         let place = task.index - alive.first;
         alive.strips[place] = Some(Arc::new(task.output));

@@ -1,0 +1,121 @@
+//! Enlarging as work to be measured.
+
+use std::time::Duration;
+
+use wdsr_kernels::Isa;
+use wdsr_model::{Model, StageTime, Upscaler};
+
+use super::Work;
+
+/// Sides of the picture that kernels are checked on: not a multiple of any register tile or strip.
+const CHECKED_PX: (usize, usize) = (75, 22);
+
+/// Enlarges one picture again and again.
+pub(super) struct Inference {
+    upscaler: Upscaler,
+    picture: Vec<f32>,
+    width_px: usize,
+    height_px: usize,
+    runs: usize,
+    stages: Vec<StageTime>,
+    operations_per_pixel: f64,
+}
+
+impl Inference {
+    pub(super) fn new(model: &Model, isa: Isa, (width_px, height_px): (usize, usize)) -> Self {
+        Self {
+            upscaler: Upscaler::with_isa(model, isa),
+            picture: picture(width_px, height_px),
+            width_px,
+            height_px,
+            runs: 0,
+            stages: Vec::new(),
+            operations_per_pixel: 2.0 * model.network().multiply_adds_per_pixel() as f64,
+        }
+    }
+
+    fn pixels(&self) -> f64 {
+        (self.width_px * self.height_px) as f64
+    }
+}
+
+impl Work for Inference {
+    fn run(&mut self) {
+        let (width_px, height_px) = (self.width_px, self.height_px);
+        let (_, times) =
+            self.upscaler
+                .upscale_timed(&self.picture, width_px, height_px, &|_, _| ());
+        if self.stages.is_empty() {
+            self.stages = times;
+        } else {
+            for (sum, stage) in self.stages.iter_mut().zip(times) {
+                sum.time += stage.time;
+            }
+        }
+        self.runs += 1;
+    }
+
+    fn operations(&self) -> f64 {
+        self.operations_per_pixel * self.pixels()
+    }
+
+    fn parts(&self) -> Vec<(String, Duration, Option<f64>)> {
+        // Stages of all blocks under one name: `body.3.body.0` becomes `body.*.body.0`.
+        let mut parts: Vec<(String, Duration, Option<f64>)> = Vec::new();
+        for stage in &self.stages {
+            let name = of_any_block(&stage.name);
+            let multiply_adds = stage.multiply_adds_per_pixel;
+            let operations = (multiply_adds > 0)
+                .then(|| 2.0 * multiply_adds as f64 * self.pixels() * self.runs as f64);
+            match parts.iter_mut().find(|part| part.0 == name) {
+                Some((_, time, sum)) => {
+                    *time += stage.time;
+                    *sum = sum.zip(operations).map(|(a, b)| a + b);
+                }
+                None => parts.push((name, stage.time, operations)),
+            }
+        }
+        parts
+    }
+
+    fn reset(&mut self) {
+        self.runs = 0;
+        self.stages.clear();
+    }
+}
+
+fn of_any_block(name: &str) -> String {
+    let keys = name.split('+').map(|key| {
+        let mut words: Vec<&str> = key.split('.').collect();
+        if words.len() > 3 && words[0] == "body" {
+            words[1] = "*";
+        }
+        words.join(".")
+    });
+    keys.collect::<Vec<_>>().join(" + ")
+}
+
+/// Largest difference between an instruction set and the plain loops.
+pub(super) fn error(model: &Model, isa: Isa) -> f64 {
+    let (w, h) = CHECKED_PX;
+    let picture = picture(w, h);
+    let found = Upscaler::with_isa(model, isa).upscale(&picture, w, h);
+    let expected = Upscaler::with_isa(model, Isa::REFERENCE).upscale(&picture, w, h);
+    let pairs = found.iter().zip(&expected);
+    // Not `max`, which would drop a NaN.
+    pairs.fold(0.0, |worst, (found, expected)| {
+        let error = f64::from((found - expected).abs());
+        if error <= worst { worst } else { error }
+    })
+}
+
+/// Smooth waves, as bright as a photograph.
+fn picture(width_px: usize, height_px: usize) -> Vec<f32> {
+    (0..width_px * height_px * 3)
+        .map(|at| {
+            let (x, y, channel) = (at / 3 % width_px, at / 3 / width_px, at % 3);
+            let wave = (x as f32 * 0.11 + channel as f32).sin() * (y as f32 * 0.07).cos();
+            0.45 + 0.4 * wave
+        })
+        .collect()
+}
