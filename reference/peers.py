@@ -25,6 +25,8 @@ ROOT = HERE.parent
 RUST_ENGINES = HERE / "rust-engines"
 # Runs a script of this folder in the environment that has the engines.
 PYTHON = (HERE / "run", "--peers")
+# Rounds that are run even when they take longer than --limit-minutes.
+LEAST_ROUNDS = 3
 TRAINED_NETWORK = "wdsr-b-32x8"
 
 
@@ -98,7 +100,8 @@ class Bench:
         results = [Result(engine) for engine in engines]
         started = time.monotonic()
         for round_index in range(self.arguments.rounds):
-            if round_index and time.monotonic() - started > 60 * self.arguments.limit_minutes:
+            late = time.monotonic() - started > 60 * self.arguments.limit_minutes
+            if late and round_index >= LEAST_ROUNDS:
                 break
             # Every second round runs backwards, so that no engine always follows the same other.
             order = list(zip(results, commands, strict=True))[:: -1 if round_index % 2 else 1]
@@ -135,7 +138,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--skip-training", action="store_true", help="inference only")
     add("--rounds", type=int, default=5)
     add("--seconds", type=float, default=3.0, help="of timing for each engine and round")
-    add("--limit-minutes", type=float, default=6.0, help="no new round of a table after this time")
+    add("--limit-minutes", type=float, default=6.0, help="per table; then no new round")
     add("--wdsr", type=Path, default=ROOT / "target/release/wdsr", help="our program")
     add(
         "--onnx-folder",
