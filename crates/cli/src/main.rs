@@ -1,6 +1,7 @@
 //! The `wdsr` command: enlarge pictures, score models, train them.
 #![forbid(unsafe_code)]
 
+mod data;
 mod eval;
 mod info;
 mod models;
@@ -30,6 +31,7 @@ enum Command {
     Eval(eval::Arguments),
     Train(train::Arguments),
     Info(info::Arguments),
+    Data(data::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         Command::Upscale(arguments) => upscale::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Train(arguments) => train::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Data(arguments) => data::run(&arguments),
         Command::Info(arguments) => info::run(&arguments).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {

@@ -1,5 +1,6 @@
 //! The program as a user runs it.
 
+mod data;
 mod eval;
 mod info;
 mod train;
