@@ -19,8 +19,10 @@ mod perceptual_hash;
 pub mod picture_cache;
 pub mod pictures;
 mod recipe;
+pub mod report;
 pub mod schedule;
 pub mod start;
+pub mod tensorboard;
 pub mod trainer;
 
 pub use error::Error;
