@@ -6,6 +6,7 @@ mod eval;
 mod info;
 mod models;
 mod progress;
+mod study;
 mod train;
 mod training_view;
 mod upscale;
@@ -31,6 +32,7 @@ enum Command {
     Eval(eval::Arguments),
     Train(train::Arguments),
     Info(info::Arguments),
+    Study(study::Arguments),
     Data(data::Arguments),
 }
 
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Command::Eval(arguments) => eval::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Train(arguments) => train::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Data(arguments) => data::run(&arguments),
+        Command::Study(arguments) => study::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Info(arguments) => info::run(&arguments).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {

@@ -22,6 +22,7 @@ mod recipe;
 pub mod report;
 pub mod schedule;
 pub mod start;
+pub mod study;
 pub mod tensorboard;
 pub mod trainer;
 

@@ -3,6 +3,7 @@
 mod data;
 mod eval;
 mod info;
+mod study;
 mod train;
 mod upscale;
 
