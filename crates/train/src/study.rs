@@ -319,9 +319,8 @@ impl Study {
                     (other, one)
                 };
                 let [better, worse] = [better, worse].map(|at| networks[at].0);
-                let plural = if blocks == 1 { "block" } else { "blocks" };
                 self.say(
-                    format!("{better} beats {worse} at {blocks} {plural}"),
+                    format!("{better} beats {worse} at {}", self::blocks(blocks)),
                     SOURCE,
                     &name(better),
                     &name(worse),
@@ -460,6 +459,12 @@ impl Study {
         }
         Ok(())
     }
+}
+
+/// `1 block`, `3 blocks`
+fn blocks(count: usize) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} block{plural}")
 }
 
 /// The network of the given expansion whose parameters come nearest to the budget.

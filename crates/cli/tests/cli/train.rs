@@ -273,6 +273,11 @@ fn a_disk_that_is_full_leaves_the_last_good_checkpoint() {
         assert_eq!(losses(&out), losses(&root.join("whole")));
         return;
     }
+    let text = String::from_utf8_lossy(&run.stderr).into_owned();
+    assert!(
+        text.contains("go on from") && text.contains("last.checkpoint by --resume"),
+        "{text}"
+    );
     let after = std::fs::read(out.join("last.checkpoint")).expect("a checkpoint");
     assert!(before == after, "the checkpoint has changed");
     let leftovers = std::fs::read_dir(&out).expect("a folder").filter(|entry| {
@@ -350,6 +355,11 @@ fn a_model_is_trained_further_at_another_scale_and_deeper() {
     let fine_tune = "[training]\nupdates = 10\nbatch = 4\npatch_px = 16\n[schedule]\n\
                      kind = \"constant\"\nlearning_rate = 1e-9\n[validation]\npictures = 1";
     further(fine_tune, "further", &[]);
+    // It goes on without being told the model again.
+    let again = train(root, "further").arg("--resume").output();
+    let again = again.expect("it runs");
+    let error = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert!(again.status.success(), "{error}");
     let psnr = |out: &str| losses(&root.join(out)).last().expect("a line").2;
     assert!(
         (psnr("further") - psnr("x2")).abs() < 1e-3,

@@ -66,7 +66,9 @@ impl Plot {
         let spread = self.series.iter().flat_map(|s| &s.spread);
         let ys = points().map(|p| p.1).chain(spread.flat_map(|s| [s.0, s.1]));
         let scale = |y: f64| if self.log_y { y.log10() } else { y };
-        let x_axis = Axis::over(xs, false);
+        let mut x_axis = Axis::over(xs, false);
+        // Updates, blocks, powers of ten: whole numbers all.
+        x_axis.step = x_axis.step.max(1.0);
         let y_axis = Axis::over(ys.filter(|y| drawn(*y)).map(scale), true);
         let x_px = |x: f64| LEFT + x_axis.part(x) * (WIDTH - LEFT - RIGHT);
         let y_px = |y: f64| HEIGHT - BOTTOM - y_axis.part(scale(y)) * (HEIGHT - TOP - BOTTOM);
@@ -181,8 +183,8 @@ impl Plot {
         let mut text = String::new();
         let mut right = WIDTH - RIGHT;
         for (at, series) in self.series.iter().enumerate().rev() {
-            // Letters of the legend are about 6.2 pixels wide.
-            let left = right - 6.2 * series.name.chars().count() as f64;
+            // Letters of the legend are 6.8 pixels wide at most.
+            let left = right - 6.8 * series.name.chars().count() as f64;
             let _ = writeln!(
                 text,
                 "<g class=\"series c{}{}\"><path d=\"M{:.1} 14h16\"/></g><text class=\"tick\" \
@@ -192,7 +194,7 @@ impl Plot {
                 left - 20.0,
                 escape(&series.name)
             );
-            right = left - 34.0;
+            right = left - 36.0;
         }
         text
     }

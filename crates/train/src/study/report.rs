@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::results::{Judged, mean};
-use super::{Configuration, Outcome, Results, Study, StudyKind, Verdict};
+use super::{Configuration, Outcome, Results, Study, StudyKind, Verdict, blocks};
 use crate::error::Error;
 use crate::report::page::{escape, page, table};
 use crate::report::{Plot, Series, grouped};
@@ -110,6 +110,7 @@ impl Study {
         let o = &self.options;
         let published = 250_000;
         let share = 100.0 * o.updates as f64 / f64::from(published);
+        let decimals = if share < 1.0 { 2 } else { 0 };
         let seeds = match o.seeds {
             1 => "one seed, so there is no spread to judge a difference by".to_owned(),
             seeds => format!("{seeds} seeds"),
@@ -121,7 +122,7 @@ impl Study {
             _ => None,
         });
         format!(
-            "Every training: {} updates of {} patches of {} x {} low-resolution pixels ({share:.1}% \
+            "Every training: {} updates of {} patches of {} x {} low-resolution pixels ({share:.decimals$}% \
              of the published 250,000 updates), L1, Adam, the rate halved after 4/5; {seeds}. PSNR \
              of the last model, {}.{}",
             grouped(o.updates as usize),
@@ -278,7 +279,7 @@ impl Study {
             let at = plots.iter().position(|(x, _)| *x == c.x);
             let at = at.unwrap_or_else(|| {
                 let what = match self.kind {
-                    StudyKind::Depth => format!("{} blocks", c.x),
+                    StudyKind::Depth => blocks(c.recipe.network.blocks),
                     StudyKind::Norm => format!("learning rate {:.0e}", c.x),
                     StudyKind::Width => format!("expansion {}", c.x),
                 };
