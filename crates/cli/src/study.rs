@@ -7,11 +7,12 @@
 use std::path::PathBuf;
 
 use wdsr_eval::Protocol;
+use wdsr_train::pictures::{Pictures, Storage};
 use wdsr_train::study::{Outcome, Results, Run, Study, StudyKind, StudyOptions, Verdict};
 use wdsr_train::{Data, DataFolder, Error, Trainer, Validation};
 
 use crate::training_view::TrainingView;
-use crate::{WrongUsage, on_threads};
+use crate::{WrongUsage, on_threads, progress};
 
 /// Validations of a training, unless --validate-every says otherwise.
 const VALIDATIONS: u64 = 20;
@@ -132,6 +133,10 @@ fn carry_out(arguments: &Arguments, study: &Study) -> anyhow::Result<()> {
     let runs = study.runs();
     // Refuses a folder with other settings before anything is trained.
     study.results(out)?;
+    std::fs::create_dir_all(out)
+        .map_err(|e| anyhow::anyhow!("{}: cannot create: {e}", out.display()))?;
+    // All trainings see the same pictures: they are decoded once.
+    let mut pictures = None;
     for (at, run) in runs.iter().enumerate() {
         let name = &study.configurations[run.configuration].name;
         let outcome = study.outcome(out, run)?;
@@ -143,7 +148,12 @@ fn carry_out(arguments: &Arguments, study: &Study) -> anyhow::Result<()> {
             describe(outcome)
         );
         if matches!(outcome, Outcome::Open { .. }) {
-            train(arguments, study, run)?;
+            let found = match pictures.take() {
+                Some(found) => found,
+                None => load(arguments, run)?,
+            };
+            train(arguments, study, run, found.clone())?;
+            pictures = Some(found);
             study.write_report(out)?;
         }
     }
@@ -153,12 +163,29 @@ fn carry_out(arguments: &Arguments, study: &Study) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn train(arguments: &Arguments, study: &Study, run: &Run) -> anyhow::Result<()> {
+fn load(arguments: &Arguments, run: &Run) -> anyhow::Result<Pictures> {
+    let reading = progress::bar(0, "reading pictures [{bar:30}] {pos}/{len}", false);
+    let storage = Storage {
+        memory_bytes: arguments.picture_memory.saturating_mul(1 << 20),
+        folder: &arguments.out,
+    };
+    let pictures = Pictures::load(&run.recipe, &storage, &|done, total| {
+        reading.set_length(total as u64);
+        reading.set_position(done as u64);
+    })?;
+    reading.finish_and_clear();
+    Ok(pictures)
+}
+
+fn train(
+    arguments: &Arguments,
+    study: &Study,
+    run: &Run,
+    pictures: Pictures,
+) -> anyhow::Result<()> {
     let folder = study.run_folder(&arguments.out, run);
     let resume = folder.join(wdsr_train::trainer::LAST_CHECKPOINT).exists();
-    let memory_bytes = arguments.picture_memory.saturating_mul(1 << 20);
-    let recipe = run.recipe.clone();
-    let mut trainer = Trainer::prepare(recipe, &folder, resume, memory_bytes, &|_, _| {})?;
+    let mut trainer = Trainer::prepare_with(run.recipe.clone(), &folder, resume, pictures)?;
     let mut view = TrainingView::new(&trainer, &run.recipe);
     let result = trainer.run(|event| view.show(&event));
     view.finish();

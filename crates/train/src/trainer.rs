@@ -123,7 +123,7 @@ pub struct Trainer {
     engine: GradientEngine,
     isa: Isa,
     patches: Arc<Patches>,
-    validation: Vec<ValidationPicture>,
+    validation: Arc<[ValidationPicture]>,
     state: State,
     summary: Summary,
     /// The update of the checkpoint that the training went back to last.
@@ -165,30 +165,47 @@ impl Trainer {
         picture_memory_bytes: u64,
         progress: &(dyn Fn(usize, usize) + Sync),
     ) -> Result<Self, Error> {
-        let isa = Isa::detect()?;
-        let network = Network::for_training(&recipe.network);
-        let layout = Layout::new(&network);
-        let checkpoint = folder.join(LAST_CHECKPOINT);
-        let (mut state, taken) = if resume {
-            (State::load(&checkpoint, &recipe, &network, &layout)?, None)
-        } else {
-            if checkpoint.exists() {
-                let reason = "a training stands here; go on with it by --resume, or give --out \
-                              another folder";
-                return Err(Error::Checkpoint {
-                    path: checkpoint,
-                    reason: reason.to_owned(),
-                });
-            }
-            initial(&recipe, &network, &layout)?
-        };
-        std::fs::create_dir_all(folder).map_err(|source| Error::io(folder, "create", source))?;
-        remove_unfinished(folder)?;
+        let opened = Opened::new(recipe, folder, resume)?;
         let storage = Storage {
             memory_bytes: picture_memory_bytes,
             folder,
         };
-        let pictures = Pictures::load(&recipe, &storage, progress)?;
+        let pictures = Pictures::load(&opened.recipe, &storage, progress)?;
+        Self::new(opened, folder, pictures)
+    }
+
+    /// [`Trainer::prepare`] with pictures that several trainings share: those that
+    /// [`Pictures::load`] has found for the same data, scale, patches and validation.
+    ///
+    /// # Errors
+    /// As for [`Trainer::prepare`].
+    ///
+    /// # Panics
+    /// When the pictures have another scale or are smaller than a patch.
+    pub fn prepare_with(
+        recipe: Recipe,
+        folder: &Path,
+        resume: bool,
+        pictures: Pictures,
+    ) -> Result<Self, Error> {
+        let opened = Opened::new(recipe, folder, resume)?;
+        assert_eq!(
+            pictures.training.scale(),
+            opened.recipe.network.scale,
+            "scale of the pictures and of the network"
+        );
+        Self::new(opened, folder, pictures)
+    }
+
+    fn new(opened: Opened, folder: &Path, pictures: Pictures) -> Result<Self, Error> {
+        let Opened {
+            recipe,
+            network,
+            layout,
+            mut state,
+            taken,
+            isa,
+        } = opened;
         let fingerprint = Some(pictures.fingerprint);
         if state.pictures.is_some() && state.pictures != fingerprint {
             let reason = "these are not the pictures that the training began with (names, sizes \
@@ -406,7 +423,7 @@ impl Trainer {
         if !self.validation.is_empty() {
             let upscaler = Upscaler::with_isa(&model, self.isa);
             let (mut sum, mut bicubic_sum) = (0.0, 0.0);
-            for picture in &self.validation {
+            for picture in self.validation.iter() {
                 let pair = picture.load()?;
                 let (width_px, height_px) = (pair.low_width_px, pair.low_height_px);
                 let made = upscaler.upscale(&pair.low, width_px, height_px);
@@ -456,6 +473,48 @@ impl Trainer {
         let path = self.folder.join(name);
         self.state
             .save(&path, &self.recipe, self.engine.network(), &self.layout)
+    }
+}
+
+/// A training before its pictures: what stands in its folder, or a fresh start.
+struct Opened {
+    recipe: Recipe,
+    network: Network,
+    layout: Layout,
+    state: State,
+    taken: Option<Taken>,
+    isa: Isa,
+}
+
+impl Opened {
+    fn new(recipe: Recipe, folder: &Path, resume: bool) -> Result<Self, Error> {
+        let isa = Isa::detect()?;
+        let network = Network::for_training(&recipe.network);
+        let layout = Layout::new(&network);
+        let checkpoint = folder.join(LAST_CHECKPOINT);
+        let (state, taken) = if resume {
+            (State::load(&checkpoint, &recipe, &network, &layout)?, None)
+        } else {
+            if checkpoint.exists() {
+                let reason = "a training stands here; go on with it by --resume, or give --out \
+                              another folder";
+                return Err(Error::Checkpoint {
+                    path: checkpoint,
+                    reason: reason.to_owned(),
+                });
+            }
+            initial(&recipe, &network, &layout)?
+        };
+        std::fs::create_dir_all(folder).map_err(|source| Error::io(folder, "create", source))?;
+        remove_unfinished(folder)?;
+        Ok(Self {
+            recipe,
+            network,
+            layout,
+            state,
+            taken,
+            isa,
+        })
     }
 }
 
@@ -533,3 +592,6 @@ fn forget_after(path: &Path, updates: u64) -> Result<Vec<Metrics>, Error> {
     }
     Ok(metrics)
 }
+
+#[cfg(test)]
+mod tests;
