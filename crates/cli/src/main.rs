@@ -3,10 +3,12 @@
 
 mod bench;
 mod convert;
+mod data;
 mod eval;
 mod info;
 mod models;
 mod progress;
+mod study;
 mod train;
 mod training_view;
 mod upscale;
@@ -34,6 +36,8 @@ enum Command {
     Convert(convert::Arguments),
     Info(info::Arguments),
     Bench(bench::Arguments),
+    Study(study::Arguments),
+    Data(data::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +47,8 @@ fn main() -> ExitCode {
         Command::Eval(arguments) => eval::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Train(arguments) => train::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Convert(arguments) => convert::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Data(arguments) => data::run(&arguments),
+        Command::Study(arguments) => study::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Info(arguments) => info::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Bench(arguments) => bench::run(&arguments).map(|()| ExitCode::SUCCESS),
     };

@@ -3,7 +3,9 @@
 
 use std::path::PathBuf;
 
-use wdsr_train::{DataFolder, Recipe, Trainer};
+use anyhow::anyhow;
+use wdsr_train::trainer::LAST_CHECKPOINT;
+use wdsr_train::{DataFolder, Error, Recipe, Trainer};
 
 use crate::training_view::TrainingView;
 use crate::{WrongUsage, on_threads, progress};
@@ -82,7 +84,11 @@ impl PictureArguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let mut recipe = Recipe::load(&arguments.recipe, arguments.from.as_deref())?;
+    let mut recipe = if arguments.resume {
+        Recipe::load_to_resume(&arguments.recipe, &arguments.out.join(LAST_CHECKPOINT))?
+    } else {
+        Recipe::load(&arguments.recipe, arguments.from.as_deref())?
+    };
     arguments.pictures.apply(&mut recipe)?;
     recipe.start.insert_blocks |= arguments.insert_blocks;
     println!("{}", recipe.to_toml().trim_end());
@@ -105,7 +111,16 @@ fn train(arguments: &Arguments, recipe: Recipe) -> anyhow::Result<()> {
     let mut view = TrainingView::new(&trainer, &recipe);
     let result = trainer.run(|event| view.show(&event));
     view.finish();
-    result?;
+    if let Err(error) = result {
+        let checkpoint = arguments.out.join(LAST_CHECKPOINT);
+        if matches!(error, Error::NonFiniteLoss { .. }) || !checkpoint.exists() {
+            return Err(error.into());
+        }
+        let checkpoint = checkpoint.display();
+        return Err(anyhow!(
+            "{error}; once that is put right, go on from {checkpoint} by --resume"
+        ));
+    }
     println!(
         "model: {}",
         arguments.out.join("model.safetensors").display()

@@ -59,6 +59,7 @@ impl TrainingView {
                 loss,
                 learning_rate,
             } => {
+                self.bar.set_position(update);
                 self.shown.2 += loss;
                 let pause = if self.terminal { RENEW } else { SILENCE };
                 if self.shown.1.elapsed() >= pause {
@@ -76,17 +77,16 @@ impl TrainingView {
                     _ => "no validation pictures".to_owned(),
                 };
                 let left = (self.updates - m.update) as f64 * self.batch / m.patches_per_second;
-                let line = format!(
-                    "update {}/{}  loss {:.5}  {}  learning rate {:.2e}  {:.0} patches/s  {} left",
-                    m.update,
-                    self.updates,
-                    m.loss,
-                    self.validation,
-                    m.learning_rate,
-                    m.patches_per_second,
-                    HumanDuration(Duration::from_secs_f64(left))
+                let figures = format!(
+                    "loss {:.5}  {}  learning rate {:.2e}  {:.0} patches/s",
+                    m.loss, self.validation, m.learning_rate, m.patches_per_second
                 );
-                self.print(&line);
+                let left = HumanDuration(Duration::from_secs_f64(left));
+                let (update, updates) = (m.update, self.updates);
+                self.print(&format!(
+                    "update {update}/{updates}  {figures}  {left} left"
+                ));
+                self.bar.set_message(figures);
                 self.shown = (m.update, Instant::now(), 0.0);
             }
             Event::RolledBack {
@@ -119,7 +119,6 @@ impl TrainingView {
             "loss {loss:.5}  {}  learning rate {learning_rate:.2e}  {patches:.0} patches/s",
             self.validation
         );
-        self.bar.set_position(update);
         if self.terminal {
             self.bar.set_message(figures);
         } else {

@@ -14,6 +14,7 @@
 //! pictures are never guessed to fit: one without its original, or the other way round, is an
 //! error.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -88,6 +89,27 @@ impl FromStr for Track {
 /// # Panics
 /// When the scale is 0.
 pub fn find_pairs(folder: &Path, scale: usize, track: Track) -> Result<Vec<Pair>, Error> {
+    let (pairs, problems) = find_pairs_and_problems(folder, scale, track)?;
+    match problems.into_iter().next() {
+        Some(problem) => Err(problem),
+        None => Ok(pairs),
+    }
+}
+
+/// [`find_pairs`], going on after pictures that do not fit: the pairs without them, and what is
+/// wrong with each.
+///
+/// # Errors
+/// When the folder cannot be read, has no pictures, holds several sets or lacks the low-resolution
+/// pictures of the track.
+///
+/// # Panics
+/// When the scale is 0.
+pub fn find_pairs_and_problems(
+    folder: &Path,
+    scale: usize,
+    track: Track,
+) -> Result<(Vec<Pair>, Vec<Error>), Error> {
     assert!(scale > 0, "scale {scale}");
     if track != Track::Bicubic && scale != 4 {
         let reason = format!(
@@ -96,9 +118,10 @@ pub fn find_pairs(folder: &Path, scale: usize, track: Track) -> Result<Vec<Pair>
         return Err(layout(folder, reason));
     }
     let Some((high_folder, low_folder)) = paired_folders(folder, scale, track)? else {
-        return all_high(folder, scale, track);
+        return Ok((all_high(folder, scale, track)?, Vec::new()));
     };
-    let high = by_stem(&high_folder)?;
+    let mut problems = Vec::new();
+    let high = by_stem(&high_folder, &mut problems)?;
     if !low_folder.is_dir() {
         if track != Track::Bicubic {
             let reason = format!(
@@ -110,11 +133,11 @@ pub fn find_pairs(folder: &Path, scale: usize, track: Track) -> Result<Vec<Pair>
         let pairs = high
             .into_iter()
             .map(|(name, high)| pair(name, high, None, scale));
-        return Ok(pairs.collect());
+        return Ok((pairs.collect(), problems));
     }
     let mut pairs = BTreeMap::new();
     let mut paired = BTreeSet::new();
-    for (low_stem, low) in by_stem(&low_folder)? {
+    for (low_stem, low) in by_stem(&low_folder, &mut problems)? {
         // A name may end like a marker by itself: `linux2` may be an original.
         let original = without_marker(&low_stem, scale, track)
             .into_iter()
@@ -125,7 +148,8 @@ pub fn find_pairs(folder: &Path, scale: usize, track: Track) -> Result<Vec<Pair>
                 "no high-resolution picture of it in {}; add it, or remove this one",
                 high_folder.display()
             );
-            return Err(layout(&low, reason));
+            problems.push(layout(&low, reason));
+            continue;
         };
         paired.insert(stem.clone());
         let name = match track {
@@ -140,17 +164,17 @@ pub fn find_pairs(folder: &Path, scale: usize, track: Track) -> Result<Vec<Pair>
                 other.display(),
                 found.display()
             );
-            return Err(layout(&low, reason));
+            problems.push(layout(&low, reason));
         }
     }
-    if let Some((_, alone)) = high.iter().find(|(stem, _)| !paired.contains(*stem)) {
+    for (_, alone) in high.iter().filter(|(stem, _)| !paired.contains(*stem)) {
         let reason = format!(
             "no low-resolution picture of it in {}; add it, or remove this one",
             low_folder.display()
         );
-        return Err(layout(alone, reason));
+        problems.push(layout(alone, reason));
     }
-    Ok(pairs.into_values().collect())
+    Ok((pairs.into_values().collect(), problems))
 }
 
 fn pair(name: String, high: PathBuf, low: Option<PathBuf>, scale: usize) -> Pair {
@@ -266,18 +290,23 @@ fn low_folder(parent: &Path, name: &str, scale: usize, track: Track) -> PathBuf 
         .join(format!("X{scale}"))
 }
 
-/// The pictures of a folder by their name without suffix.
-fn by_stem(folder: &Path) -> Result<BTreeMap<String, PathBuf>, Error> {
+/// The pictures of a folder by their name without suffix; the first where several share it.
+fn by_stem(folder: &Path, problems: &mut Vec<Error>) -> Result<BTreeMap<String, PathBuf>, Error> {
     let mut pictures = BTreeMap::new();
     for path in pictures_in(folder, false)? {
         let stem = path.file_stem().unwrap_or_default();
         let stem = stem.to_string_lossy().into_owned();
-        if let Some(other) = pictures.insert(stem, path.clone()) {
-            let reason = format!(
-                "{} has the same name but for the suffix; remove one of them",
-                other.display()
-            );
-            return Err(layout(&path, reason));
+        match pictures.entry(stem) {
+            Entry::Vacant(place) => {
+                place.insert(path);
+            }
+            Entry::Occupied(other) => {
+                let reason = format!(
+                    "{} has the same name but for the suffix; remove one of them",
+                    other.get().display()
+                );
+                problems.push(layout(&path, reason));
+            }
         }
     }
     Ok(pictures)

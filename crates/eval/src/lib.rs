@@ -18,7 +18,7 @@ mod report;
 mod score;
 
 pub use error::Error;
-pub use layouts::{Track, find_pairs};
+pub use layouts::{Track, find_pairs, find_pairs_and_problems};
 pub use metrics::{Channel, psnr_db, ssim};
 pub use pairs::{LowRounding, Pair, PicturePair};
 pub use protocol::Protocol;

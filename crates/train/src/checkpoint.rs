@@ -282,6 +282,19 @@ fn written_recipe(metadata: &HashMap<String, String>) -> Result<Recipe, String> 
         .map_err(|e| format!("recipe of the checkpoint: {e}"))
 }
 
+/// Reads the recipe of a checkpoint.
+///
+/// # Errors
+/// When the file cannot be read or is no checkpoint.
+pub fn load_recipe(path: &Path) -> Result<Recipe, Error> {
+    let bytes = std::fs::read(path).map_err(|source| Error::io(path, "read", source))?;
+    let recipe = metadata(&bytes).and_then(|metadata| written_recipe(&metadata));
+    recipe.map_err(|reason| Error::Checkpoint {
+        path: path.to_owned(),
+        reason,
+    })
+}
+
 /// Reads the model of a model file or of a checkpoint.
 ///
 /// # Errors

@@ -64,6 +64,14 @@ pub enum Error {
         /// What was expected and what was found.
         reason: String,
     },
+    /// A study's folder does not serve.
+    #[error("{}: {reason}", path.display())]
+    Study {
+        /// The folder of a run.
+        path: PathBuf,
+        /// What was expected and what was found.
+        reason: String,
+    },
     /// A model could not be written or prepared.
     #[error(transparent)]
     Model(#[from] wdsr_model::Error),

@@ -8,17 +8,22 @@
 #![forbid(unsafe_code)]
 
 pub mod checkpoint;
+pub mod data_check;
 mod error;
 pub mod gradients;
 mod loss;
 pub mod optimizer;
 pub mod parameters;
 pub mod patches;
+mod perceptual_hash;
 pub mod picture_cache;
 pub mod pictures;
 mod recipe;
+pub mod report;
 pub mod schedule;
 pub mod start;
+pub mod study;
+pub mod tensorboard;
 pub mod trainer;
 
 pub use error::Error;

@@ -29,7 +29,7 @@ pub struct Share {
 
 /// Cuts patches for any update.
 pub struct Patches {
-    pictures: PictureCache,
+    pictures: Arc<PictureCache>,
     /// Running sum of the pictures' low-resolution pixels: a picture is chosen by its size.
     pixels_up_to: Vec<u64>,
     shares: Vec<Share>,
@@ -45,7 +45,7 @@ impl Patches {
     /// # Panics
     /// When there is no picture, or one smaller than a patch, or a share is empty.
     pub fn new(
-        pictures: PictureCache,
+        pictures: Arc<PictureCache>,
         shares: Vec<Share>,
         patch_px: usize,
         batch: usize,

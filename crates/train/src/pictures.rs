@@ -2,6 +2,7 @@
 //! and decoded.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 use wdsr_eval::{Pair, PicturePair, Track, find_pairs};
@@ -12,14 +13,15 @@ use crate::patches::Share;
 use crate::picture_cache::{PictureCache, Source};
 use crate::recipe::{DataFolder, Recipe};
 
-/// Pictures to train on, and those to validate on.
+/// Pictures to train on, and those to validate on. Clones share the decoded pictures.
+#[derive(Clone)]
 pub struct Pictures {
     /// Patches are cut from these.
-    pub training: PictureCache,
+    pub training: Arc<PictureCache>,
     /// Which of them belong to folders with weights; empty when the folders have none.
     pub shares: Vec<Share>,
     /// Never trained on.
-    pub validation: Vec<ValidationPicture>,
+    pub validation: Arc<[ValidationPicture]>,
     /// Pictures too small for a patch, left out.
     pub too_small: Vec<String>,
     /// Of the names and sizes of all pictures used: a training goes on with these only.
@@ -139,11 +141,11 @@ impl Pictures {
                 };
                 Ok(ValidationPicture { name, source })
             })
-            .collect::<Result<_, Error>>()?;
+            .collect::<Result<Vec<_>, Error>>()?;
         Ok(Self {
-            training,
+            training: Arc::new(training),
             shares,
-            validation,
+            validation: validation.into(),
             too_small,
             fingerprint,
         })

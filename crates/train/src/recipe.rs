@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use wdsr_eval::{Protocol, Track};
 use wdsr_model::{Model, NetworkConfig};
 
-use crate::checkpoint::load_model;
+use crate::checkpoint::{load_model, load_recipe};
 use crate::error::Error;
 use file::{RecipeKeys, ScheduleKeys, TrainingKeys};
 
@@ -194,32 +194,27 @@ impl Recipe {
     /// key that does nothing, neither it nor a model says which network to train, or the model
     /// cannot be read.
     pub fn load(path: &Path, from: Option<&Path>) -> Result<Self, Error> {
-        let fail = |reason| Error::Recipe {
-            path: path.to_owned(),
-            reason,
-        };
-        let text =
-            std::fs::read_to_string(path).map_err(|source| Error::io(path, "read", source))?;
-        let mut keys = RecipeKeys::parse(&text).map_err(fail)?;
-        // Paths of a recipe are relative to it, wherever the program runs.
-        let absolute = |path: &Path| {
-            std::path::absolute(path).map_err(|source| Error::io(path, "find", source))
-        };
-        let folder = absolute(&path.parent().unwrap_or(Path::new("")).join("."))?;
-        let (start, data) = (&mut keys.start, &mut keys.data);
-        let folders = data.folders.iter_mut().map(|folder| &mut folder.path);
-        for path in folders.chain(&mut data.validation).chain(&mut start.from) {
-            *path = folder.join(&*path);
-        }
+        let mut keys = RecipeKeys::load(path)?;
         if let Some(from) = from {
-            start.from = Some(absolute(from)?);
+            keys.start.from = Some(absolute(from)?);
         }
         let model = match &keys.start.from {
             Some(from) if keys.network.is_none() => Some(load_model(from)?),
             _ => None,
         };
-        keys.resolve(model.as_ref().map(Model::config))
-            .map_err(fail)
+        keys.resolve_of(path, model.as_ref().map(Model::config))
+    }
+
+    /// Reads and checks the recipe of a training that goes on from a checkpoint: without a
+    /// `[network]` table the network is that training's, and the model it started from is too.
+    ///
+    /// # Errors
+    /// As for [`Recipe::load`], and when the checkpoint cannot be read.
+    pub fn load_to_resume(path: &Path, checkpoint: &Path) -> Result<Self, Error> {
+        let mut keys = RecipeKeys::load(path)?;
+        let written = load_recipe(checkpoint)?;
+        keys.start = written.start;
+        keys.resolve_of(path, Some(&written.network))
     }
 
     /// Reads and checks the text of a recipe; without a `[network]` table `model`'s network is
@@ -346,6 +341,11 @@ impl Recipe {
         }
         Ok(())
     }
+}
+
+/// The path wherever the program runs.
+fn absolute(path: &Path) -> Result<PathBuf, Error> {
+    std::path::absolute(path).map_err(|source| Error::io(path, "find", source))
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@
 //! - `last.checkpoint`: where it stands; `--resume` goes on from here. `best.checkpoint`: where it
 //!   stood at the best validation
 //! - `model.safetensors`: the model at the last validation, `best.safetensors`: at the best one
-//! - `metrics.jsonl`: one line for each validation
+//! - `metrics.jsonl`: one line for each validation; `events.out.tfevents.*`: the same for
+//!   TensorBoard; `report.html`: the same as plots, with crops of the validation pictures
 //! - `recipe.toml`: the recipe with all defaults filled in
 
 use std::io::Write;
@@ -14,7 +15,7 @@ use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use wdsr_eval::score_pair;
+use wdsr_eval::score_pair_with;
 use wdsr_kernels::Isa;
 use wdsr_model::{Model, Network, Upscaler};
 
@@ -26,8 +27,10 @@ use crate::parameters::Layout;
 use crate::patches::Patches;
 use crate::pictures::{Pictures, Storage, ValidationPicture};
 use crate::recipe::Recipe;
+use crate::report::{Crop, training_report};
 use crate::schedule::learning_rate;
 use crate::start::{Taken, start_from};
+use crate::tensorboard::{EventFile, unix_seconds};
 
 /// Where a training stands, within its folder.
 pub const LAST_CHECKPOINT: &str = "last.checkpoint";
@@ -35,6 +38,12 @@ pub const LAST_CHECKPOINT: &str = "last.checkpoint";
 pub const BEST_CHECKPOINT: &str = "best.checkpoint";
 /// The log of its validations.
 pub const METRICS: &str = "metrics.jsonl";
+
+/// Its plots.
+pub const REPORT: &str = "report.html";
+
+/// Validation pictures that the report shows.
+const CROPS: usize = 4;
 
 /// One line of the metrics log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -53,6 +62,9 @@ pub struct Metrics {
     pub patches_per_second: f64,
     /// Spent on this training in all.
     pub seconds: f64,
+    /// When it was, in seconds since 1970.
+    #[serde(default)]
+    pub unix_seconds: f64,
 }
 
 /// What a training reports while it runs.
@@ -111,11 +123,21 @@ pub struct Trainer {
     engine: GradientEngine,
     isa: Isa,
     patches: Arc<Patches>,
-    validation: Vec<ValidationPicture>,
+    validation: Arc<[ValidationPicture]>,
     state: State,
     summary: Summary,
     /// The update of the checkpoint that the training went back to last.
     went_back_to: Option<u64>,
+    /// All validations up to here.
+    metrics: Vec<Metrics>,
+    events: EventFile,
+}
+
+/// What a validation gave.
+struct Validated {
+    psnr_db: Option<f64>,
+    bicubic_psnr_db: Option<f64>,
+    crops: Vec<Crop>,
 }
 
 /// An update whose loss or gradient is not finite.
@@ -143,30 +165,47 @@ impl Trainer {
         picture_memory_bytes: u64,
         progress: &(dyn Fn(usize, usize) + Sync),
     ) -> Result<Self, Error> {
-        let isa = Isa::detect()?;
-        let network = Network::for_training(&recipe.network);
-        let layout = Layout::new(&network);
-        let checkpoint = folder.join(LAST_CHECKPOINT);
-        let (mut state, taken) = if resume {
-            (State::load(&checkpoint, &recipe, &network, &layout)?, None)
-        } else {
-            if checkpoint.exists() {
-                let reason = "a training stands here; go on with it by --resume, or give --out \
-                              another folder";
-                return Err(Error::Checkpoint {
-                    path: checkpoint,
-                    reason: reason.to_owned(),
-                });
-            }
-            initial(&recipe, &network, &layout)?
-        };
-        std::fs::create_dir_all(folder).map_err(|source| Error::io(folder, "create", source))?;
-        remove_unfinished(folder)?;
+        let opened = Opened::new(recipe, folder, resume)?;
         let storage = Storage {
             memory_bytes: picture_memory_bytes,
             folder,
         };
-        let pictures = Pictures::load(&recipe, &storage, progress)?;
+        let pictures = Pictures::load(&opened.recipe, &storage, progress)?;
+        Self::new(opened, folder, pictures)
+    }
+
+    /// [`Trainer::prepare`] with pictures that several trainings share: those that
+    /// [`Pictures::load`] has found for the same data, scale, patches and validation.
+    ///
+    /// # Errors
+    /// As for [`Trainer::prepare`].
+    ///
+    /// # Panics
+    /// When the pictures have another scale or are smaller than a patch.
+    pub fn prepare_with(
+        recipe: Recipe,
+        folder: &Path,
+        resume: bool,
+        pictures: Pictures,
+    ) -> Result<Self, Error> {
+        let opened = Opened::new(recipe, folder, resume)?;
+        assert_eq!(
+            pictures.training.scale(),
+            opened.recipe.network.scale,
+            "scale of the pictures and of the network"
+        );
+        Self::new(opened, folder, pictures)
+    }
+
+    fn new(opened: Opened, folder: &Path, pictures: Pictures) -> Result<Self, Error> {
+        let Opened {
+            recipe,
+            network,
+            layout,
+            mut state,
+            taken,
+            isa,
+        } = opened;
         let fingerprint = Some(pictures.fingerprint);
         if state.pictures.is_some() && state.pictures != fingerprint {
             let reason = "these are not the pictures that the training began with (names, sizes \
@@ -177,7 +216,8 @@ impl Trainer {
             return Err(Error::Data { path, reason });
         }
         state.pictures = fingerprint;
-        forget_after(&folder.join(METRICS), state.updates)?;
+        let metrics = forget_after(&folder.join(METRICS), state.updates)?;
+        let events = EventFile::create(folder, &metrics)?;
         wdsr_picture::write_atomically(&folder.join("recipe.toml"), recipe.to_toml().as_bytes())?;
         let t = &recipe.training;
         let summary = Summary {
@@ -201,6 +241,8 @@ impl Trainer {
             state,
             summary,
             went_back_to: None,
+            metrics,
+            events,
         })
     }
 
@@ -270,7 +312,11 @@ impl Trainer {
                 let seconds = started.elapsed().as_secs_f64();
                 let updates = (done - since) as f64;
                 self.state.seconds += seconds;
-                let (psnr_db, bicubic_psnr_db) = self.validate()?;
+                let Validated {
+                    psnr_db,
+                    bicubic_psnr_db,
+                    crops,
+                } = self.validate()?;
                 let metrics = Metrics {
                     update: done,
                     loss: losses / updates,
@@ -279,8 +325,9 @@ impl Trainer {
                     bicubic_psnr_db,
                     patches_per_second: updates * self.recipe.training.batch as f64 / seconds,
                     seconds: self.state.seconds,
+                    unix_seconds: unix_seconds(),
                 };
-                self.log(&metrics)?;
+                self.log(&metrics, &crops)?;
                 self.save(LAST_CHECKPOINT)?;
                 observe(Event::Validated {
                     metrics: &metrics,
@@ -356,7 +403,8 @@ impl Trainer {
         state.learning_rate_factor =
             self.state.learning_rate_factor * self.recipe.training.rollback_factor;
         self.state = state;
-        forget_after(&self.folder.join(METRICS), self.state.updates)?;
+        self.metrics = forget_after(&self.folder.join(METRICS), self.state.updates)?;
+        self.events = EventFile::create(&self.folder, &self.metrics)?;
         self.save(LAST_CHECKPOINT)
     }
 
@@ -366,20 +414,26 @@ impl Trainer {
         self.state.model(&self.recipe, network, &self.layout)
     }
 
-    /// Mean PSNR of the model and of bicubic interpolation on the validation pictures.
-    fn validate(&mut self) -> Result<(Option<f64>, Option<f64>), Error> {
+    /// Scores the model on the validation pictures and writes it.
+    fn validate(&mut self) -> Result<Validated, Error> {
         let model = self.model();
         let mut psnr_db = None;
         let mut bicubic_psnr_db = None;
+        let mut crops = Vec::new();
         if !self.validation.is_empty() {
             let upscaler = Upscaler::with_isa(&model, self.isa);
             let (mut sum, mut bicubic_sum) = (0.0, 0.0);
-            for picture in &self.validation {
+            for picture in self.validation.iter() {
                 let pair = picture.load()?;
+                let (width_px, height_px) = (pair.low_width_px, pair.low_height_px);
+                let made = upscaler.upscale(&pair.low, width_px, height_px);
                 let protocol = self.recipe.validation.protocol;
-                let score = score_pair(&picture.name, &pair, &upscaler, protocol);
+                let score = score_pair_with(&picture.name, &pair, &made, protocol);
                 sum += score.psnr_db;
                 bicubic_sum += score.bicubic_psnr_db;
+                if crops.len() < CROPS {
+                    crops.push(Crop::new(&picture.name, &pair, &made));
+                }
             }
             let count = self.validation.len() as f64;
             psnr_db = Some(sum / count);
@@ -391,27 +445,76 @@ impl Trainer {
             model.save(&self.folder.join("best.safetensors"))?;
             self.save(BEST_CHECKPOINT)?;
         }
-        Ok((psnr_db, bicubic_psnr_db))
+        Ok(Validated {
+            psnr_db,
+            bicubic_psnr_db,
+            crops,
+        })
     }
 
-    fn log(&self, metrics: &Metrics) -> Result<(), Error> {
+    fn log(&mut self, metrics: &Metrics, crops: &[Crop]) -> Result<(), Error> {
         let path = self.folder.join(METRICS);
-        let line = serde_json::to_string(metrics)
-            .unwrap_or_else(|e| unreachable!("metrics are plain JSON: {e}"));
         let append = || -> std::io::Result<()> {
             let mut file = std::fs::OpenOptions::new()
                 .create(true)
                 .append(true)
                 .open(&path)?;
-            file.write_all(format!("{line}\n").as_bytes())
+            file.write_all(line(metrics).as_bytes())
         };
-        append().map_err(|source| Error::io(&path, "write", source))
+        append().map_err(|source| Error::io(&path, "write", source))?;
+        self.events.append(metrics)?;
+        self.metrics.push(metrics.clone());
+        let report = training_report(&self.recipe, &self.metrics, crops);
+        wdsr_picture::write_atomically(&self.folder.join(REPORT), report.as_bytes())?;
+        Ok(())
     }
 
     fn save(&self, name: &str) -> Result<(), Error> {
         let path = self.folder.join(name);
         self.state
             .save(&path, &self.recipe, self.engine.network(), &self.layout)
+    }
+}
+
+/// A training before its pictures: what stands in its folder, or a fresh start.
+struct Opened {
+    recipe: Recipe,
+    network: Network,
+    layout: Layout,
+    state: State,
+    taken: Option<Taken>,
+    isa: Isa,
+}
+
+impl Opened {
+    fn new(recipe: Recipe, folder: &Path, resume: bool) -> Result<Self, Error> {
+        let isa = Isa::detect()?;
+        let network = Network::for_training(&recipe.network);
+        let layout = Layout::new(&network);
+        let checkpoint = folder.join(LAST_CHECKPOINT);
+        let (state, taken) = if resume {
+            (State::load(&checkpoint, &recipe, &network, &layout)?, None)
+        } else {
+            if checkpoint.exists() {
+                let reason = "a training stands here; go on with it by --resume, or give --out \
+                              another folder";
+                return Err(Error::Checkpoint {
+                    path: checkpoint,
+                    reason: reason.to_owned(),
+                });
+            }
+            initial(&recipe, &network, &layout)?
+        };
+        std::fs::create_dir_all(folder).map_err(|source| Error::io(folder, "create", source))?;
+        remove_unfinished(folder)?;
+        Ok(Self {
+            recipe,
+            network,
+            layout,
+            state,
+            taken,
+            isa,
+        })
     }
 }
 
@@ -456,18 +559,39 @@ fn remove_unfinished(folder: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Drops the lines of a metrics log that lie behind a checkpoint: the updates they tell of will
-/// be done again.
-fn forget_after(path: &Path, updates: u64) -> Result<(), Error> {
+/// A line of the metrics log.
+fn line(metrics: &Metrics) -> String {
+    let json = serde_json::to_string(metrics)
+        .unwrap_or_else(|e| unreachable!("metrics are plain JSON: {e}"));
+    json + "\n"
+}
+
+/// Reads a metrics log; a line cut short by a full disk or a killed process is left out.
+///
+/// # Errors
+/// When there is one but it cannot be read.
+pub fn read_metrics(path: &Path) -> Result<Vec<Metrics>, Error> {
     if !path.exists() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let text = std::fs::read_to_string(path).map_err(|source| Error::io(path, "read", source))?;
-    let kept: String = text
-        .lines()
-        .filter(|line| serde_json::from_str::<Metrics>(line).is_ok_and(|m| m.update <= updates))
-        .flat_map(|line| [line, "\n"])
-        .collect();
-    wdsr_picture::write_atomically(path, kept.as_bytes())?;
-    Ok(())
+    let lines = text.lines();
+    Ok(lines
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect())
 }
+
+/// Drops the lines of a metrics log that lie behind a checkpoint, as the updates they tell of will
+/// be done again, and returns the others.
+fn forget_after(path: &Path, updates: u64) -> Result<Vec<Metrics>, Error> {
+    let mut metrics = read_metrics(path)?;
+    metrics.retain(|metrics| metrics.update <= updates);
+    if path.exists() {
+        let kept: String = metrics.iter().map(line).collect();
+        wdsr_picture::write_atomically(path, kept.as_bytes())?;
+    }
+    Ok(metrics)
+}
+
+#[cfg(test)]
+mod tests;

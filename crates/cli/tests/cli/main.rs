@@ -1,8 +1,10 @@
 //! The program as a user runs it.
 
 mod convert;
+mod data;
 mod eval;
 mod info;
+mod study;
 mod train;
 mod upscale;
 

@@ -147,6 +147,17 @@ fn the_loss_falls_and_the_model_can_be_used() {
     );
     let losses = losses(&root.join("out"));
     assert_eq!(losses.len(), 6);
+    // The report stands alone: plots and crops are within it, nothing is fetched.
+    let report = std::fs::read_to_string(root.join("out/report.html")).expect("a report");
+    assert_eq!(report.matches("<svg").count(), 4);
+    assert_eq!(report.matches("data:image/png;base64,").count(), 4);
+    assert!(!report.contains("http") && report.contains("60 of 60"));
+    let events = std::fs::read_dir(root.join("out")).expect("a folder");
+    let events: Vec<_> = events
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.to_string_lossy().contains("tfevents"))
+        .collect();
+    assert_eq!(events.len(), 1, "{events:?}");
     assert!(losses[5].1 < 0.6 * losses[0].1, "{losses:?}");
     wdsr()
         .args(["upscale", "-m"])
@@ -262,6 +273,11 @@ fn a_disk_that_is_full_leaves_the_last_good_checkpoint() {
         assert_eq!(losses(&out), losses(&root.join("whole")));
         return;
     }
+    let text = String::from_utf8_lossy(&run.stderr).into_owned();
+    assert!(
+        text.contains("go on from") && text.contains("last.checkpoint by --resume"),
+        "{text}"
+    );
     let after = std::fs::read(out.join("last.checkpoint")).expect("a checkpoint");
     assert!(before == after, "the checkpoint has changed");
     let leftovers = std::fs::read_dir(&out).expect("a folder").filter(|entry| {
@@ -300,6 +316,8 @@ fn pictures_in_a_file_train_to_the_same_bits() {
     let names = |out: &str| {
         let entries = std::fs::read_dir(root.join(out)).expect("a folder");
         let names = entries.map(|entry| entry.expect("an entry").file_name());
+        // Event files carry their time.
+        let names = names.filter(|name| !name.to_string_lossy().contains("tfevents"));
         names.collect::<std::collections::BTreeSet<_>>()
     };
     assert_eq!(names("memory"), names("file"));
@@ -337,6 +355,11 @@ fn a_model_is_trained_further_at_another_scale_and_deeper() {
     let fine_tune = "[training]\nupdates = 10\nbatch = 4\npatch_px = 16\n[schedule]\n\
                      kind = \"constant\"\nlearning_rate = 1e-9\n[validation]\npictures = 1";
     further(fine_tune, "further", &[]);
+    // It goes on without being told the model again.
+    let again = train(root, "further").arg("--resume").output();
+    let again = again.expect("it runs");
+    let error = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert!(again.status.success(), "{error}");
     let psnr = |out: &str| losses(&root.join(out)).last().expect("a line").2;
     assert!(
         (psnr("further") - psnr("x2")).abs() < 1e-3,

@@ -103,7 +103,7 @@ fn batches_follow_from_seed_and_update_wherever_the_pictures_are_kept() {
         for memory_bytes in [0, u64::MAX] {
             let cache = cache(folder.path(), scale, memory_bytes);
             assert_eq!(cache.is_in_file(), memory_bytes == 0);
-            let patches = Patches::new(cache, Vec::new(), patch_px, 5, 7);
+            let patches = Patches::new(Arc::new(cache), Vec::new(), patch_px, 5, 7);
             for update in [0, 1, 2, 1000, 12] {
                 let found = flat(&patches.batch(update).expect("a batch"));
                 let expected = reference(folder.path(), scale, patch_px, 7, update);
@@ -121,7 +121,7 @@ fn the_stream_is_the_batches_in_order() {
     let folder = tempfile::tempdir().expect("a folder");
     write_pictures(folder.path());
     let cache = cache(folder.path(), 2, 0);
-    let patches = Arc::new(Patches::new(cache, Vec::new(), 24, 3, 1));
+    let patches = Arc::new(Patches::new(Arc::new(cache), Vec::new(), 24, 3, 1));
     let streamed: Vec<_> = patches.stream(4, 9).iter().collect();
     assert_eq!(streamed.len(), 5);
     for (batch, update) in streamed.into_iter().zip(4..) {
@@ -136,7 +136,13 @@ fn shares_draw_in_proportion_to_their_weights() {
     write_pictures(folder.path());
     let share = |pictures, weight| Share { pictures, weight };
     let shares = vec![share(0..1, 3.0), share(1..4, 1.0)];
-    let patches = Patches::new(cache(folder.path(), 2, u64::MAX), shares, 16, 1, 3);
+    let patches = Patches::new(
+        Arc::new(cache(folder.path(), 2, u64::MAX)),
+        shares,
+        16,
+        1,
+        3,
+    );
     let mut drawn = [0; 4];
     for update in 0..4000 {
         let mut rng = ChaCha8Rng::seed_from_u64(3);

@@ -1,9 +1,14 @@
 //! The keys of a recipe as they stand in its file, and what those left out come to.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 use wdsr_model::{BlockKind, DIV2K_MEAN, NetworkConfig, Norm};
 
-use super::{Course, Data, Loss, Recipe, Schedule, Start, Training, Validation, suggestion};
+use super::{
+    Course, Data, Loss, Recipe, Schedule, Start, Training, Validation, absolute, suggestion,
+};
+use crate::error::Error;
 
 /// Learning rates of the published trainings with weight normalisation and without.
 const LEARNING_RATE_WEIGHT_NORM: f64 = 1e-3;
@@ -147,6 +152,35 @@ impl RecipeKeys {
         })?;
         keys.refuse_keys_without_effect()?;
         Ok(keys)
+    }
+
+    /// Reads a recipe; its paths are relative to its own folder and are returned absolute.
+    pub(super) fn load(path: &Path) -> Result<Self, Error> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| Error::io(path, "read", source))?;
+        let mut keys = Self::parse(&text).map_err(|reason| Error::Recipe {
+            path: path.to_owned(),
+            reason,
+        })?;
+        let folder = absolute(&path.parent().unwrap_or(Path::new("")).join("."))?;
+        let (start, data) = (&mut keys.start, &mut keys.data);
+        let folders = data.folders.iter_mut().map(|folder| &mut folder.path);
+        for path in folders.chain(&mut data.validation).chain(&mut start.from) {
+            *path = folder.join(&*path);
+        }
+        Ok(keys)
+    }
+
+    /// [`RecipeKeys::resolve`] for the recipe of a file.
+    pub(super) fn resolve_of(
+        self,
+        path: &Path,
+        model: Option<&NetworkConfig>,
+    ) -> Result<Recipe, Error> {
+        self.resolve(model).map_err(|reason| Error::Recipe {
+            path: path.to_owned(),
+            reason,
+        })
     }
 
     /// A key that its kind of loss or schedule never reads is a mistake of the writer's.

@@ -1,0 +1,106 @@
+//! `wdsr data`: pictures to train on.
+#![allow(clippy::print_stdout, reason = "the findings are the command's output")]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use wdsr_eval::Track;
+use wdsr_train::data_check::{DataReport, Kind, check_data};
+
+use crate::{on_threads, progress};
+
+/// Check pictures to train on
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    Check(CheckArguments),
+}
+
+/// Name every broken, too small, grey, wrongly paired or duplicate picture
+///
+/// Folders are read as `wdsr train --data` reads them. Duplicates are found across folders, so
+/// training and validation pictures can be checked against each other. Exits with 1 when it has
+/// found something.
+#[derive(clap::Args)]
+struct CheckArguments {
+    /// Folders of pictures
+    #[arg(required = true, value_name = "FOLDER")]
+    folders: Vec<PathBuf>,
+    /// Scale of the training
+    #[arg(short = 's', long, default_value_t = 2)]
+    scale: usize,
+    /// Side of its patches in low-resolution pixels
+    #[arg(long, value_name = "PX", default_value_t = 48)]
+    patch: usize,
+    /// Which low-resolution pictures of DIV2K: bicubic, mild, difficult or wild
+    #[arg(long, default_value_t)]
+    track: Track,
+    /// Print one JSON object instead of lines
+    #[arg(long)]
+    json: bool,
+    /// Threads; 0: one for each processor
+    #[arg(short = 'j', long, default_value_t = 0)]
+    threads: usize,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let Command::Check(arguments) = &arguments.command;
+    if !matches!(arguments.scale, 1 | 2 | 3 | 4 | 8) {
+        let message = format!("-s {}: expected 1, 2, 3, 4 or 8", arguments.scale);
+        return Err(crate::WrongUsage(message).into());
+    }
+    let reading = progress::bar(0, "checking [{bar:30}] {pos}/{len}, {eta} left", false);
+    let report = on_threads(arguments.threads, || {
+        let (folders, track) = (&arguments.folders, arguments.track);
+        check_data(
+            folders,
+            arguments.scale,
+            track,
+            arguments.patch,
+            &|done, total| {
+                reading.set_length(total as u64);
+                reading.set_position(done as u64);
+            },
+        )
+    })??;
+    reading.finish_and_clear();
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{}", to_lines(&report));
+    }
+    Ok(if report.problems.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn to_lines(report: &DataReport) -> String {
+    let mut text = String::new();
+    for problem in &report.problems {
+        let (kind, path) = (problem.kind, problem.path.display());
+        text += &format!("{kind:<16}{path}: {}\n", problem.detail);
+    }
+    let counts: Vec<String> = Kind::ALL
+        .into_iter()
+        .map(|kind| (kind, report.count(kind)))
+        .filter(|(_, count)| *count > 0)
+        .map(|(kind, count)| format!("{count} {kind}"))
+        .collect();
+    let found = if counts.is_empty() {
+        "nothing wrong".to_owned()
+    } else {
+        counts.join(", ")
+    };
+    text += &format!(
+        "{} pictures, {} usable at x{} with patches of {} ({:.1} megapixels); {found}\n",
+        report.pictures, report.usable, report.scale, report.patch_px, report.megapixels
+    );
+    text
+}

@@ -1,0 +1,223 @@
+//! `wdsr study`: repeats a published table as trainings with equal budgets.
+#![allow(
+    clippy::print_stdout,
+    reason = "the log of the trainings is the command's output"
+)]
+
+use std::path::PathBuf;
+
+use wdsr_eval::Protocol;
+use wdsr_train::pictures::{Pictures, Storage};
+use wdsr_train::study::{Outcome, Results, Run, Study, StudyKind, StudyOptions, Verdict};
+use wdsr_train::{Data, DataFolder, Error, Trainer, Validation};
+
+use crate::training_view::TrainingView;
+use crate::{WrongUsage, on_threads, progress};
+
+/// Validations of a training, unless --validate-every says otherwise.
+const VALIDATIONS: u64 = 20;
+
+/// Repeat a published table at a budget of your own, and report what held
+///
+/// Trains every network of the table with every seed, all with the same number of updates, one
+/// after the other. Stopped at any moment, the same command goes on where it stood. After each
+/// training, report.md, report.html and report.json in the folder of --out say what has held so
+/// far.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Which table: depth (EDSR, WDSR-A and WDSR-B at 1, 3, 5 and 8 blocks), norm (weight, batch
+    /// and no normalisation at 1e-3 and 1e-4) or width (expansions at equal parameters)
+    #[arg(value_enum)]
+    name: Name,
+    /// Pictures to train on; may be given several times
+    #[arg(long, value_name = "FOLDER", required = true)]
+    data: Vec<PathBuf>,
+    /// Pictures to validate on; without it, --validation-pictures of those to train on are kept
+    #[arg(long, value_name = "FOLDER")]
+    validation: Option<PathBuf>,
+    /// Pictures to validate on; 0, with --validation only: all
+    #[arg(long, default_value_t = 10)]
+    validation_pictures: usize,
+    /// Where runs and reports go
+    #[arg(long, value_name = "FOLDER")]
+    out: PathBuf,
+    /// Updates of every training (published: 250,000)
+    #[arg(long, default_value_t = 250_000)]
+    updates: u64,
+    /// Trainings of every network, each with a seed of its own
+    #[arg(long, default_value_t = 3)]
+    seeds: u64,
+    /// Residual blocks: which of depth's table, or the depth of norm and width
+    #[arg(long, value_delimiter = ',')]
+    blocks: Vec<usize>,
+    /// Which expansions of width
+    #[arg(long, value_delimiter = ',')]
+    expansions: Vec<usize>,
+    /// Patches in an update
+    #[arg(long, default_value_t = 16)]
+    batch: usize,
+    /// Side of a patch in low-resolution pixels
+    #[arg(long, value_name = "PX", default_value_t = 48)]
+    patch: usize,
+    /// Updates from one validation to the next; 0: a twentieth of all
+    #[arg(long, default_value_t = 0)]
+    validate_every: u64,
+    /// What the PSNR compares; the published figures are div2k's
+    #[arg(long, default_value_t = Protocol::Div2k)]
+    protocol: Protocol,
+    /// Memory for decoded pictures in MiB, as for `wdsr train`
+    #[arg(long, value_name = "MIB", default_value_t = 2048)]
+    picture_memory: u64,
+    /// Threads; 0: one for each processor. The result is the same
+    #[arg(short = 'j', long, default_value_t = 0)]
+    threads: usize,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Name {
+    Depth,
+    Norm,
+    Width,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let study = arguments.study().map_err(WrongUsage)?;
+    on_threads(arguments.threads, || carry_out(arguments, &study))?
+}
+
+impl Arguments {
+    fn study(&self) -> Result<Study, String> {
+        let kind = match self.name {
+            Name::Depth => StudyKind::Depth,
+            Name::Norm => StudyKind::Norm,
+            Name::Width => StudyKind::Width,
+        };
+        if self.validation.is_none() && self.validation_pictures == 0 {
+            let message = "--validation-pictures 0 keeps no picture to compare by; give more, or \
+                           --validation FOLDER";
+            return Err(message.to_owned());
+        }
+        let every = if self.validate_every > 0 {
+            self.validate_every
+        } else {
+            (self.updates / VALIDATIONS).max(1)
+        };
+        let folder = |path: &PathBuf| DataFolder {
+            path: path.clone(),
+            weight: None,
+        };
+        let options = StudyOptions {
+            updates: self.updates,
+            seeds: self.seeds,
+            blocks: self.blocks.clone(),
+            expansions: self.expansions.clone(),
+            batch: self.batch,
+            patch_px: self.patch,
+            data: Data {
+                folders: self.data.iter().map(folder).collect(),
+                validation: self.validation.clone(),
+                ..Data::default()
+            },
+            validation: Validation {
+                every_updates: every,
+                pictures: self.validation_pictures,
+                protocol: self.protocol,
+            },
+        };
+        Study::new(kind, options)
+    }
+}
+
+fn carry_out(arguments: &Arguments, study: &Study) -> anyhow::Result<()> {
+    let out = &arguments.out;
+    let runs = study.runs();
+    // Refuses a folder with other settings before anything is trained.
+    study.results(out)?;
+    std::fs::create_dir_all(out)
+        .map_err(|e| anyhow::anyhow!("{}: cannot create: {e}", out.display()))?;
+    // All trainings see the same pictures: they are decoded once.
+    let mut pictures = None;
+    for (at, run) in runs.iter().enumerate() {
+        let name = &study.configurations[run.configuration].name;
+        let outcome = study.outcome(out, run)?;
+        println!(
+            "run {} of {}: {name}, seed {}: {}",
+            at + 1,
+            runs.len(),
+            run.seed,
+            describe(outcome)
+        );
+        if matches!(outcome, Outcome::Open { .. }) {
+            let found = match pictures.take() {
+                Some(found) => found,
+                None => load(arguments, run)?,
+            };
+            train(arguments, study, run, found.clone())?;
+            pictures = Some(found);
+            study.write_report(out)?;
+        }
+    }
+    let results = study.write_report(out)?;
+    println!("{}", summary(&results));
+    println!("report: {}", out.join("report.md").display());
+    Ok(())
+}
+
+fn load(arguments: &Arguments, run: &Run) -> anyhow::Result<Pictures> {
+    let reading = progress::bar(0, "reading pictures [{bar:30}] {pos}/{len}", false);
+    let storage = Storage {
+        memory_bytes: arguments.picture_memory.saturating_mul(1 << 20),
+        folder: &arguments.out,
+    };
+    let pictures = Pictures::load(&run.recipe, &storage, &|done, total| {
+        reading.set_length(total as u64);
+        reading.set_position(done as u64);
+    })?;
+    reading.finish_and_clear();
+    Ok(pictures)
+}
+
+fn train(
+    arguments: &Arguments,
+    study: &Study,
+    run: &Run,
+    pictures: Pictures,
+) -> anyhow::Result<()> {
+    let folder = study.run_folder(&arguments.out, run);
+    let resume = folder.join(wdsr_train::trainer::LAST_CHECKPOINT).exists();
+    let mut trainer = Trainer::prepare_with(run.recipe.clone(), &folder, resume, pictures)?;
+    let mut view = TrainingView::new(&trainer, &run.recipe);
+    let result = trainer.run(|event| view.show(&event));
+    view.finish();
+    match result {
+        Err(Error::NonFiniteLoss { update, loss, .. }) => {
+            println!("diverged: the loss of update {update} is {loss}");
+            study.mark_diverged(&arguments.out, run, update)?;
+            Ok(())
+        }
+        other => Ok(other?),
+    }
+}
+
+fn describe(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Finished { psnr_db, .. } => format!("done, {psnr_db:.3} dB"),
+        Outcome::Diverged { update } => format!("diverged at update {update}"),
+        Outcome::Open { updates: 0 } => "begins".to_owned(),
+        Outcome::Open { updates } => format!("goes on after update {updates}"),
+    }
+}
+
+fn summary(results: &Results) -> String {
+    let count = |verdict| {
+        let of = results.statements.iter().filter(|s| s.verdict == verdict);
+        of.count()
+    };
+    format!(
+        "of {} published statements {} held, {} did not, {} are undecided",
+        results.statements.len(),
+        count(Verdict::Held),
+        count(Verdict::NotHeld),
+        count(Verdict::Undecided)
+    )
+}

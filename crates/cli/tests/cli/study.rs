@@ -1,0 +1,129 @@
+use std::path::Path;
+
+use predicates::str::contains;
+use wdsr_picture::Colour;
+
+use super::{picture, wdsr, write};
+
+fn study(root: &Path, extra: &[&str]) -> assert_cmd::Command {
+    let mut command = wdsr();
+    let out = root.join("out");
+    command
+        .args(["study"])
+        .args(extra)
+        .arg("--data")
+        .arg(root.join("data"))
+        .arg("--out")
+        .arg(&out)
+        .args([
+            "--batch",
+            "2",
+            "--patch",
+            "12",
+            "--validation-pictures",
+            "1",
+        ]);
+    command
+}
+
+fn prepare(root: &Path) {
+    std::fs::create_dir(root.join("data")).expect("a folder");
+    for (name, size) in [("a", 48), ("b", 56)] {
+        let path = root.join(format!("data/{name}.png"));
+        write(&path, &picture(size, size - 6, Colour::Rgb));
+    }
+}
+
+#[test]
+fn a_study_goes_on_where_it_stood_and_reports() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    prepare(root);
+    let depth = ["depth", "--blocks", "1", "--updates", "4", "--seeds", "2"];
+    let first = study(root, &depth).output().expect("runs");
+    let text = String::from_utf8_lossy(&first.stdout).into_owned();
+    let error = String::from_utf8_lossy(&first.stderr).into_owned();
+    assert!(first.status.success(), "{error}");
+    assert!(
+        text.contains("run 6 of 6: wdsr-b-1, seed 2: begins"),
+        "{text}"
+    );
+    assert!(text.contains("of 3 published statements"), "{text}");
+    let report = |name: &str| std::fs::read_to_string(root.join("out").join(name)).expect("read");
+    let json: serde_json::Value = serde_json::from_str(&report("report.json")).expect("JSON");
+    let outcomes = &json["configurations"][1]["outcomes_by_seed"];
+    assert!(
+        outcomes[1]["finished"]["psnr_db"].as_f64().is_some(),
+        "{json}"
+    );
+    assert_eq!(json["protocol"], "div2k");
+    assert!(report("report.html").contains("<svg"));
+
+    // One run taken away: it alone is trained again, to the same figure.
+    let before = report("report.json");
+    std::fs::remove_dir_all(root.join("out/runs/wdsr-a-1-seed2")).expect("removed");
+    study(root, &depth)
+        .assert()
+        .success()
+        .stdout(contains("run 1 of 6: edsr-1, seed 1: done"))
+        .stdout(contains("run 5 of 6: wdsr-a-1, seed 2: begins"));
+    let psnr = |text: &str| {
+        let json: serde_json::Value = serde_json::from_str(text).expect("JSON");
+        json["configurations"][1]["mean_psnr_db"].clone()
+    };
+    assert_eq!(psnr(&before), psnr(&report("report.json")));
+
+    // Other settings in the same folder are refused before anything is trained.
+    study(
+        root,
+        &["depth", "--blocks", "1", "--updates", "5", "--seeds", "2"],
+    )
+    .assert()
+    .code(1)
+    .stderr(contains("other settings"));
+}
+
+#[test]
+fn every_table_can_be_trained() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, options, runs) in [
+        ("norm", vec!["--blocks", "1"], "run 6 of 6"),
+        (
+            "width",
+            vec!["--blocks", "1", "--expansions", "1,4"],
+            "run 4 of 4",
+        ),
+    ] {
+        let root = folder.path().join(name);
+        std::fs::create_dir(&root).expect("a folder");
+        prepare(&root);
+        let budget = ["--updates", "2", "--seeds", "1"];
+        study(&root, &[&[name], &options[..], &budget].concat())
+            .assert()
+            .success()
+            .stdout(contains(runs));
+        let report = std::fs::read_to_string(root.join("out/report.md")).expect("a report");
+        assert!(
+            report.contains("one seed, so there is no spread"),
+            "{report}"
+        );
+    }
+}
+
+#[test]
+fn wrong_tables_are_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    prepare(folder.path());
+    for (arguments, expected) in [
+        (vec!["depth", "--blocks", "2"], "2 blocks"),
+        (vec!["norm", "--blocks", "1,3"], "expected one"),
+        (vec!["width", "--expansions", "12"], "expansion 12"),
+        (vec!["depth", "--seeds", "0"], "0 seeds"),
+    ] {
+        study(folder.path(), &arguments)
+            .assert()
+            .code(2)
+            .stderr(contains(expected));
+    }
+    study(folder.path(), &["deep"]).assert().code(2);
+}

@@ -1,0 +1,266 @@
+use super::results::judge;
+use super::*;
+use crate::trainer::{LAST_CHECKPOINT, METRICS};
+
+fn options(seeds: u64) -> StudyOptions {
+    StudyOptions {
+        updates: 100,
+        seeds,
+        blocks: Vec::new(),
+        expansions: Vec::new(),
+        batch: 4,
+        patch_px: 16,
+        data: Data::default(),
+        validation: Validation::default(),
+    }
+}
+
+fn study(kind: StudyKind, seeds: u64) -> Study {
+    Study::new(kind, options(seeds)).unwrap_or_else(|e| panic!("{e}"))
+}
+
+#[test]
+fn depth_is_the_papers_table() {
+    let study = study(StudyKind::Depth, 1);
+    assert_eq!(study.configurations.len(), 12);
+    for c in &study.configurations {
+        assert_eq!(c.parameters_agree(), Some(true), "{}", c.name);
+    }
+    // facts.md 1.8, EDSR without its 24 frozen parameters, WDSR-B without its gains;
+    // multiply-adds in 10^8.
+    let of = |name: &str| {
+        let found = study.configurations.iter().find(|c| c.name == name);
+        found.unwrap_or_else(|| panic!("no {name}"))
+    };
+    for (name, parameters, multiply_adds) in [
+        ("edsr-1", 262_043 - 24, 0),
+        ("edsr-8", 779_035 - 24, 0),
+        ("wdsr-a-1", 79_164, 182),
+        ("wdsr-a-3", 226_940, 522),
+        ("wdsr-a-8", 596_380, 1371),
+        ("wdsr-b-1", 84_250 - 587, 0),
+        ("wdsr-b-8", 605_988 - 4_080, 0),
+    ] {
+        assert_eq!(of(name).parameters(), parameters, "{name}");
+        if multiply_adds > 0 {
+            let found = of(name).multiply_adds() as f64 / 1e8;
+            assert!(
+                (found - f64::from(multiply_adds)).abs() <= 1.0,
+                "{name}: {found}"
+            );
+        }
+    }
+    // Rates as published, budgets equal.
+    assert_eq!(of("edsr-3").recipe.schedule.learning_rate, 1e-4);
+    assert_eq!(of("wdsr-b-3").recipe.schedule.learning_rate, 1e-3);
+    let training = &of("edsr-1").recipe.training;
+    assert!(
+        study
+            .configurations
+            .iter()
+            .all(|c| c.recipe.training == *training)
+    );
+    // Three statements a depth; at 8 blocks WDSR-A is published as the better one.
+    assert_eq!(study.statements.len(), 12);
+    let last = study.statements.last().expect("a statement");
+    assert_eq!(last.text, "WDSR-A beats WDSR-B at 8 blocks");
+    assert!((last.published_db.expect("published") - 0.005).abs() < 1e-9);
+}
+
+#[test]
+fn a_wrong_count_does_not_agree() {
+    let mut study = study(StudyKind::Depth, 1);
+    let c = &mut study.configurations[1];
+    c.recipe.network.features = 36;
+    assert_eq!(c.parameters_agree(), Some(false));
+}
+
+#[test]
+fn norm_and_width_have_their_points() {
+    let norm = study(StudyKind::Norm, 2);
+    let names: Vec<&str> = norm
+        .configurations
+        .iter()
+        .map(|c| c.name.as_str())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "weight-1e-4",
+            "weight-1e-3",
+            "batch-1e-4",
+            "batch-1e-3",
+            "none-1e-4",
+            "none-1e-3"
+        ]
+    );
+    assert_eq!(norm.runs().len(), 12);
+    let known = |study: &Study| {
+        study.statements.iter().all(|s| {
+            let exists = |name: &str| study.configurations.iter().any(|c| c.name == name);
+            exists(&s.better) && exists(&s.worse)
+        })
+    };
+    assert!(known(&norm) && norm.statements.len() == 6);
+    let width = study(StudyKind::Width, 1);
+    assert!(known(&width) && width.statements.len() == 7);
+    let budget = 596_380.0;
+    for c in &width.configurations {
+        let off = (c.parameters() as f64 / budget - 1.0).abs();
+        // A feature more or less is up to 6% of the parameters.
+        assert!(off < 0.04, "{}: {} parameters", c.name, c.parameters());
+    }
+    // The published network is the one of expansion 4.
+    let of_4 = width.configurations.iter().find(|c| c.name == "wdsr-a-e4");
+    let of_4 = &of_4.expect("expansion 4").recipe.network;
+    assert_eq!(*of_4, NetworkConfig::wdsr_a(32, 8, 2));
+}
+
+#[test]
+fn points_that_do_not_exist_are_refused() {
+    let refused = |kind, change: &dyn Fn(&mut StudyOptions)| {
+        let mut options = options(1);
+        change(&mut options);
+        Study::new(kind, options).expect_err("no such study")
+    };
+    let text = refused(StudyKind::Depth, &|o| o.blocks = vec![1, 4]);
+    assert!(text.contains("4 blocks"), "{text}");
+    let text = refused(StudyKind::Norm, &|o| o.blocks = vec![1, 3]);
+    assert!(text.contains("expected one"), "{text}");
+    let text = refused(StudyKind::Width, &|o| o.expansions = vec![10]);
+    assert!(text.contains("expansion 10"), "{text}");
+    let text = refused(StudyKind::Norm, &|o| o.seeds = 0);
+    assert!(text.contains("0 seeds"), "{text}");
+    let text = refused(StudyKind::Norm, &|o| o.updates = 0);
+    assert!(text.contains("training.updates"), "{text}");
+}
+
+#[test]
+fn verdicts_go_by_every_seed() {
+    let statement = Statement {
+        text: "a beats b".to_owned(),
+        source: "here".to_owned(),
+        better: "a".to_owned(),
+        worse: "b".to_owned(),
+        published_db: None,
+    };
+    let finished = |psnr_db: f64| Outcome::Finished {
+        psnr_db,
+        bicubic_psnr_db: 30.0,
+        seconds: 1.0,
+    };
+    let (diverged, open) = (
+        Outcome::Diverged { update: 3 },
+        Outcome::Open { updates: 5 },
+    );
+    for (better, worse, expected) in [
+        (
+            [33.0, 33.2].map(finished),
+            [32.9, 33.1].map(finished),
+            Verdict::Held,
+        ),
+        (
+            [33.0, 33.2].map(finished),
+            [33.1, 33.1].map(finished),
+            Verdict::Undecided,
+        ),
+        (
+            [33.0, 33.0].map(finished),
+            [33.1, 33.1].map(finished),
+            Verdict::NotHeld,
+        ),
+        (
+            [finished(33.0), finished(33.0)],
+            [diverged, finished(32.0)],
+            Verdict::Held,
+        ),
+        (
+            [finished(33.0), diverged],
+            [finished(32.0), finished(32.0)],
+            Verdict::Undecided,
+        ),
+        (
+            [diverged, diverged],
+            [diverged, finished(32.0)],
+            Verdict::NotHeld,
+        ),
+        (
+            [finished(33.0), open],
+            [finished(32.0), finished(32.0)],
+            Verdict::Open,
+        ),
+    ] {
+        let judged = judge(&statement, &better, &worse);
+        assert_eq!(judged.verdict, expected, "{better:?} {worse:?}");
+    }
+}
+
+/// Writes what a finished run leaves, with the given last PSNR.
+fn finish(study: &Study, folder: &Path, run: &Run, psnr_db: f64) {
+    let run_folder = study.run_folder(folder, run);
+    std::fs::create_dir_all(&run_folder).expect("a folder");
+    let write = |name: &str, text: &str| {
+        std::fs::write(run_folder.join(name), text).expect("written");
+    };
+    write("recipe.toml", &run.recipe.to_toml());
+    write(LAST_CHECKPOINT, "");
+    let line = |update: u64, psnr_db: f64| {
+        format!(
+            "{{\"update\":{update},\"loss\":0.1,\"learning_rate\":1e-3,\"psnr_db\":{psnr_db},\
+             \"bicubic_psnr_db\":31.5,\"patches_per_second\":1,\"seconds\":7200}}\n"
+        )
+    };
+    write(METRICS, &(line(50, psnr_db - 1.0) + &line(100, psnr_db)));
+}
+
+#[test]
+fn reports_say_what_held() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    let mut options = options(2);
+    options.blocks = vec![1];
+    let study = Study::new(StudyKind::Depth, options.clone()).expect("a study");
+    // EDSR, WDSR-A, WDSR-B; seed 1, then seed 2.
+    let figures = [33.0, 33.2, 33.25, 33.1, 33.3, 33.28];
+    for (run, psnr_db) in study.runs().iter().zip(figures) {
+        finish(&study, folder, run, psnr_db);
+    }
+    let results = study.write_report(folder).expect("a report");
+    let verdicts: Vec<Verdict> = results.statements.iter().map(|s| s.verdict).collect();
+    assert_eq!(verdicts, [Verdict::Held, Verdict::Held, Verdict::Undecided]);
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).expect("a report");
+    let markdown = read("report.md");
+    for expected in [
+        "**Held**: WDSR-A beats EDSR at 1 block: +0.200 dB (+0.200 to +0.200); published +0.113 dB",
+        "**Undecided**: WDSR-B beats WDSR-A at 1 block: +0.015 dB (-0.020 to +0.050)",
+        "| wdsr-a-1 | 32 | 1e-3 | 79,164 | 18.2 G | 33.250 (33.200 to 33.300) | 0.08 M, agrees | \
+         33.323 | 4.00 |",
+        "100 updates of 4 patches of 16 x 16",
+        "2 seeds",
+    ] {
+        assert!(
+            markdown.contains(expected),
+            "no `{expected}` in\n{markdown}"
+        );
+    }
+    let json: serde_json::Value = serde_json::from_str(&read("report.json")).expect("JSON");
+    assert_eq!(json["statements"][2]["verdict"], "undecided");
+    assert_eq!(json["configurations"][0]["parameters"], 262_019);
+    let html = read("report.html");
+    assert!(html.contains("<svg") && html.contains("Not held") == markdown.contains("Not held"));
+
+    // A run that diverged, one that is not done, and one of another study.
+    study
+        .mark_diverged(folder, &study.runs()[0], 17)
+        .expect("marked");
+    let run = &study.runs()[3];
+    std::fs::remove_file(study.run_folder(folder, run).join(LAST_CHECKPOINT)).expect("removed");
+    let results = study.write_report(folder).expect("a report");
+    assert_eq!(results.outcomes[0][0], Outcome::Diverged { update: 17 });
+    assert_eq!(results.statements[0].verdict, Verdict::Open);
+    assert!(read("report.md").contains("1 diverged, 1 not done"));
+    options.updates = 200;
+    let other = Study::new(StudyKind::Depth, options).expect("a study");
+    let error = other.write_report(folder).expect_err("another study");
+    assert!(error.to_string().contains("training.updates"), "{error}");
+}

@@ -1,0 +1,105 @@
+use wdsr_picture::{Colour, Format, Picture, Samples, encode};
+
+use super::*;
+use crate::recipe::DataFolder;
+
+/// A training of two pictures in a folder of its own.
+fn trainer(root: &Path, updates: u64) -> Trainer {
+    let data = root.join("data");
+    std::fs::create_dir_all(&data).expect("a folder");
+    for at in 0..2 {
+        let samples = (0..3 * 40 * 40).map(|i| ((i * i + 7 * i + at) % 251) as u8);
+        let picture = Picture::new(40, 40, Colour::Rgb, Samples::U8(samples.collect()));
+        let path = data.join(format!("{at}.png"));
+        encode(&picture, &path, Format::Png).expect("written");
+    }
+    let text = format!(
+        "[network]\nfeatures = 4\nblocks = 1\n[training]\nupdates = {updates}\nbatch = 2\n\
+         patch_px = 12\n[validation]\nevery_updates = 5\npictures = 1"
+    );
+    let mut recipe = Recipe::parse(&text, None).expect("a recipe");
+    recipe.data.folders.push(DataFolder {
+        path: data,
+        weight: None,
+    });
+    let out = root.join("out");
+    Trainer::prepare(recipe, &out, false, u64::MAX, &|_, _| {}).expect("a training")
+}
+
+const FAILED: NotFinite = NotFinite {
+    update: 12,
+    loss: f64::NAN,
+};
+
+#[test]
+fn going_back_ends_at_the_best_checkpoint_and_then_stops() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut trainer = trainer(folder.path(), 10);
+    trainer.run(|_| {}).expect("trained");
+    let last = trainer.state.clone();
+    // A best checkpoint that lies before the last one.
+    trainer.state.updates = 5;
+    trainer.state.adam.updates = 5;
+    trainer.save(BEST_CHECKPOINT).expect("saved");
+    trainer.state = last.clone();
+
+    trainer.roll_back(&FAILED).expect("back");
+    assert_eq!((trainer.state.updates, trainer.state.rollbacks), (10, 1));
+    assert_eq!(trainer.state.parameters, last.parameters);
+    trainer.roll_back(&FAILED).expect("back again");
+    assert_eq!((trainer.state.updates, trainer.state.rollbacks), (5, 2));
+    assert_eq!(trainer.state.learning_rate_factor, 0.25);
+    // What lies after it is forgotten, and the checkpoint remembers having gone back.
+    let updates: Vec<u64> = trainer.metrics.iter().map(|m| m.update).collect();
+    assert_eq!(updates, [5]);
+    let path = folder.path().join("out").join(LAST_CHECKPOINT);
+    let network = trainer.engine.network();
+    let saved = State::load(&path, &trainer.recipe, network, &trainer.layout).expect("loaded");
+    assert_eq!(saved, trainer.state);
+    trainer.roll_back(&FAILED).expect("the third time");
+    let error = trainer.roll_back(&FAILED).expect_err("the fourth time");
+    let text = error.to_string();
+    assert!(
+        text.contains("3 times") && text.contains(LAST_CHECKPOINT),
+        "{text}"
+    );
+}
+
+#[test]
+fn before_the_first_checkpoint_it_goes_back_to_the_start() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut trainer = trainer(folder.path(), 10);
+    let start = trainer.state.clone();
+    trainer.state.parameters.fill(f32::NAN);
+    trainer.roll_back(&FAILED).expect("back");
+    assert_eq!(trainer.state.parameters, start.parameters);
+    assert_eq!(trainer.state.pictures, start.pictures);
+    assert_eq!(trainer.state.learning_rate_factor, 0.5);
+}
+
+#[test]
+fn a_state_that_is_not_finite_is_never_saved() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut trainer = trainer(folder.path(), 1);
+    // The only update has a finite loss, but leaves a parameter that is not.
+    trainer.state.adam.second_moment[0] = f32::NAN;
+    let mut went_back = 0;
+    trainer
+        .run(|event| went_back += u32::from(matches!(event, Event::RolledBack { .. })))
+        .expect("trained");
+    assert_eq!(went_back, 1);
+    assert!(trainer.state.is_finite());
+}
+
+#[test]
+fn what_a_killed_process_had_begun_is_removed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("out");
+    std::fs::create_dir(&out).expect("a folder");
+    for name in [".wdsr-x.part", "notes.part"] {
+        std::fs::write(out.join(name), "").expect("written");
+    }
+    trainer(folder.path(), 1);
+    assert!(!out.join(".wdsr-x.part").exists());
+    assert!(out.join("notes.part").exists());
+}
