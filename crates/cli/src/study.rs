@@ -20,8 +20,8 @@ const VALIDATIONS: u64 = 20;
 /// Repeat a published table at a budget of your own, and report what held
 ///
 /// Trains every network of the table with every seed, all with the same number of updates, one
-/// after the other. Stopped at any moment, the same command goes on where it stood. After each
-/// training, report.md, report.html and report.json in the folder of --out say what has held so
+/// after the other. Stopped at any moment, the same command goes on where it stood; more seeds or
+/// points may be asked for later, and only those are trained. After each training, report.md, report.html and report.json in the folder of --out say what has held so
 /// far.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {

@@ -36,7 +36,7 @@ impl TrainingView {
         let updates = recipe.training.updates;
         let bar = progress::bar(
             updates,
-            "[{bar:40}] {pos}/{len} updates, {eta} left\n{msg}",
+            "[{bar:40}] {pos}/{len} updates, {eta} left\n{wide_msg}",
             false,
         );
         bar.set_position(trainer.updates());

@@ -7,9 +7,9 @@
 //! to a file without a name, which the system removes however the program ends, and which it keeps
 //! in memory as far as there is some to spare.
 //!
-//! In the file a picture is cut into tiles of [`TILE_PX`] x [`TILE_PX`] low-resolution pixels, row
-//! by row: a tile's low-resolution pixels, then its high-resolution ones, both row-major R G B. A
-//! patch then takes as many reads as it touches rows of tiles, and little beside itself is read.
+//! In the file a picture is cut into tiles of 32 x 32 low-resolution pixels, row by row: a tile's
+//! low-resolution pixels, then its high-resolution ones, both row-major R G B. A patch then takes as
+//! many reads as it touches rows of tiles, and little beside itself is read.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};

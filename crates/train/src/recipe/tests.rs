@@ -208,6 +208,8 @@ fn every_recipe_of_the_repository_is_sound() {
         paper.difference(&parse("[network]\n[validation]\nprotocol = \"div2k\"")),
         None
     );
+    let grown = of("base-from-small-x2");
+    assert!(grown.start.insert_blocks && grown.start.from.is_some());
     let reloaded = &of("reloaded-x2");
     assert_eq!(reloaded.training.updates, 1_500_000);
     let step = Course::Step {

@@ -370,8 +370,8 @@ fn sentence(judged: &Judged) -> String {
             _ => format!("{mean:+.3} dB ({low:+.3} to {high:+.3})"),
         });
     }
-    for (count, which) in [(diverged.0, "the other"), (diverged.1, "it")] {
-        if count > 0 {
+    for (count, which) in diverged.iter().zip(["the other", "it", "both"]) {
+        if *count > 0 {
             found.push(format!("{which} diverged with {count} of the seeds"));
         }
     }

@@ -71,8 +71,9 @@ pub struct Judged {
     pub verdict: Verdict,
     /// PSNR of the better minus that of the worse, for each seed where both finished.
     pub differences_db: Vec<f64>,
-    /// Seeds with which the better held because the worse diverged, and the other way round.
-    pub diverged: (usize, usize),
+    /// Seeds with which the worse alone diverged (which counts for the statement), the better
+    /// alone, and both (which count against it).
+    pub diverged: [usize; 3],
 }
 
 impl Judged {
@@ -191,22 +192,25 @@ impl Study {
 /// Compares two configurations seed by seed: the same seed is the same order of patches.
 pub(super) fn judge(statement: &Statement, better: &[Outcome], worse: &[Outcome]) -> Judged {
     let mut differences_db = Vec::new();
-    let mut diverged = (0, 0);
+    let mut diverged = [0; 3];
     let mut open = better.is_empty();
     for pair in better.iter().zip(worse) {
         match pair {
-            (Outcome::Finished { .. }, Outcome::Diverged { .. }) => diverged.0 += 1,
-            (Outcome::Diverged { .. }, Outcome::Finished { .. }) => diverged.1 += 1,
+            (Outcome::Finished { .. }, Outcome::Diverged { .. }) => diverged[0] += 1,
+            (Outcome::Diverged { .. }, Outcome::Finished { .. }) => diverged[1] += 1,
+            (Outcome::Diverged { .. }, Outcome::Diverged { .. }) => diverged[2] += 1,
             (better, worse) => match (better.psnr_db(), worse.psnr_db()) {
                 (Some(better), Some(worse)) => differences_db.push(better - worse),
-                // Both diverged: neither is better.
-                (None, None) if !is_open(*better) && !is_open(*worse) => differences_db.push(0.0),
                 _ => open = true,
             },
         }
     }
-    let won = differences_db.iter().filter(|d| **d > 0.0).count() + diverged.0;
-    let seeds = differences_db.len() + diverged.0 + diverged.1;
+    let won = differences_db
+        .iter()
+        .filter(|d| **d > -statement.margin_db)
+        .count()
+        + diverged[0];
+    let seeds = differences_db.len() + diverged.iter().sum::<usize>();
     let verdict = match won {
         _ if open => Verdict::Open,
         won if won == seeds => Verdict::Held,
@@ -219,10 +223,6 @@ pub(super) fn judge(statement: &Statement, better: &[Outcome], worse: &[Outcome]
         differences_db,
         diverged,
     }
-}
-
-fn is_open(outcome: Outcome) -> bool {
-    matches!(outcome, Outcome::Open { .. })
 }
 
 pub(super) fn mean(values: &[f64]) -> Option<f64> {

@@ -143,6 +143,7 @@ fn verdicts_go_by_every_seed() {
         better: "a".to_owned(),
         worse: "b".to_owned(),
         published_db: None,
+        margin_db: 0.0,
     };
     let finished = |psnr_db: f64| Outcome::Finished {
         psnr_db,
@@ -179,6 +180,7 @@ fn verdicts_go_by_every_seed() {
             [finished(32.0), finished(32.0)],
             Verdict::Undecided,
         ),
+        ([diverged; 2], [diverged; 2], Verdict::NotHeld),
         (
             [diverged, diverged],
             [diverged, finished(32.0)],
@@ -193,6 +195,13 @@ fn verdicts_go_by_every_seed() {
         let judged = judge(&statement, &better, &worse);
         assert_eq!(judged.verdict, expected, "{better:?} {worse:?}");
     }
+    // As well as, to a margin.
+    let equal = Statement {
+        margin_db: 0.01,
+        ..statement
+    };
+    let of = |psnr_db| judge(&equal, &[finished(psnr_db)], &[finished(33.0)]).verdict;
+    assert_eq!((of(32.995), of(32.98)), (Verdict::Held, Verdict::NotHeld));
 }
 
 /// Writes what a finished run leaves, with the given last PSNR.

@@ -3,8 +3,12 @@ use wdsr_picture::{Colour, Format, Picture, Samples, encode};
 use super::*;
 use crate::recipe::DataFolder;
 
-/// A training of two pictures in a folder of its own.
 fn trainer(root: &Path, updates: u64) -> Trainer {
+    trainer_with(root, updates, "")
+}
+
+/// A training of two pictures in a folder of its own; `more` are further keys of `[training]`.
+fn trainer_with(root: &Path, updates: u64, more: &str) -> Trainer {
     let data = root.join("data");
     std::fs::create_dir_all(&data).expect("a folder");
     for at in 0..2 {
@@ -15,7 +19,7 @@ fn trainer(root: &Path, updates: u64) -> Trainer {
     }
     let text = format!(
         "[network]\nfeatures = 4\nblocks = 1\n[training]\nupdates = {updates}\nbatch = 2\n\
-         patch_px = 12\n[validation]\nevery_updates = 5\npictures = 1"
+         patch_px = 12\n{more}\n[validation]\nevery_updates = 5\npictures = 1"
     );
     let mut recipe = Recipe::parse(&text, None).expect("a recipe");
     recipe.data.folders.push(DataFolder {
@@ -30,6 +34,23 @@ const FAILED: NotFinite = NotFinite {
     update: 12,
     loss: f64::NAN,
 };
+
+#[test]
+fn every_loss_trains() {
+    for loss in [
+        "loss = \"l1\"\ngradient_clip_norm = 0.1",
+        "loss = \"l2\"",
+        "loss = \"charbonnier\"",
+        "loss = \"fft\"",
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut trainer = trainer_with(folder.path(), 60, loss);
+        trainer.run(|_| {}).expect("trained");
+        let psnr = |at: usize| trainer.metrics[at].psnr_db.expect("a validation picture");
+        let (first, last) = (psnr(0), psnr(trainer.metrics.len() - 1));
+        assert!(last > first + 0.5, "{loss}: {first} to {last} dB");
+    }
+}
 
 #[test]
 fn going_back_ends_at_the_best_checkpoint_and_then_stops() {
