@@ -20,6 +20,8 @@ pub(crate) trait Simd {
     ///
     /// [`TILE_VECTORS`]: crate::tile::TILE_VECTORS
     const TILE_CHANNELS: usize;
+    /// The same for sums of few terms, which begin and end so often that it shows.
+    const SHORT_TILE_CHANNELS: usize;
     unsafe fn splat(value: f32) -> Self::V;
     unsafe fn load(from: *const f32) -> Self::V;
     unsafe fn store(to: *mut f32, value: Self::V);
@@ -52,6 +54,7 @@ mod avx2 {
         type V = __m256;
         const LANES: usize = 8;
         const TILE_CHANNELS: usize = 6;
+        const SHORT_TILE_CHANNELS: usize = 4;
 
         #[inline(always)]
         unsafe fn splat(value: f32) -> __m256 {
@@ -129,6 +132,7 @@ mod avx512 {
         type V = __m512;
         const LANES: usize = 16;
         const TILE_CHANNELS: usize = 12;
+        const SHORT_TILE_CHANNELS: usize = 12;
 
         #[inline(always)]
         unsafe fn splat(value: f32) -> __m512 {

@@ -26,14 +26,26 @@ pub(crate) const fn group_px<S: Simd>() -> usize {
 /// Pixels of the widest register tile of any instruction set.
 pub(crate) const LONGEST_GROUP_PX: usize = 32;
 
-/// Output channels of the largest tile of an instruction set; plain loops take one at a time.
-fn largest_tile(isa: Isa) -> usize {
+/// Sums of fewer terms are short.
+const SHORT_TERMS: usize = 64;
+
+/// Output channels of the largest tile for sums of so many terms.
+pub(crate) const fn tile_channels<S: Simd>(terms: usize) -> usize {
+    if terms < SHORT_TERMS {
+        S::SHORT_TILE_CHANNELS
+    } else {
+        S::TILE_CHANNELS
+    }
+}
+
+/// The same for an instruction set; plain loops take one channel at a time.
+fn largest_tile(isa: Isa, terms: usize) -> usize {
     match isa.0 {
         Level::Reference => 1,
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => <simd::Avx2 as Simd>::TILE_CHANNELS,
+        Level::Avx2 => tile_channels::<simd::Avx2>(terms),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => <simd::Avx512 as Simd>::TILE_CHANNELS,
+        Level::Avx512 => tile_channels::<simd::Avx512>(terms),
     }
 }
 
@@ -56,7 +68,8 @@ pub(crate) fn pack(
     weight: impl Fn(usize, usize, usize) -> f32,
 ) -> Vec<f32> {
     let mut packed = Vec::with_capacity(out_channels * in_channels * taps);
-    for (first, count) in tiles(out_channels, largest_tile(isa)) {
+    let largest = largest_tile(isa, in_channels * taps);
+    for (first, count) in tiles(out_channels, largest) {
         for i in 0..in_channels {
             for tap in 0..taps {
                 packed.extend((first..first + count).map(|o| weight(o, i, tap)));

@@ -14,7 +14,8 @@ use crate::epilogue::Finish;
 use crate::simd::Simd;
 use crate::strip::STRIP_ROWS;
 use crate::tile::{
-    self, LONGEST_GROUP_PX, Source, Sums, TILE_VECTORS, group_px, start, tiles, with_tile_size,
+    self, LONGEST_GROUP_PX, Source, Sums, TILE_VECTORS, group_px, start, tile_channels, tiles,
+    with_tile_size,
 };
 
 /// Channels read and written from which on this form of a 3x3 convolution is the faster one.
@@ -105,7 +106,8 @@ impl Winograd<'_> {
                 plane_len: segment_len,
                 channels,
             });
-            for (first, count) in tiles(self.bias.len(), S::TILE_CHANNELS) {
+            let largest = tile_channels::<S>(POINTS * channels * 3);
+            for (first, count) in tiles(self.bias.len(), largest) {
                 // SAFETY: the tile lies below the output's channels, its groups in the segment.
                 unsafe {
                     let weights = self.weights.as_ptr().add(first * POINTS * channels * 3);

@@ -7,7 +7,7 @@ use super::PackedConv2d;
 use crate::planes::OVERSHOOT;
 use crate::simd::Simd;
 use crate::strip::STRIP_ROWS;
-use crate::tile::{Source, group_px, start, tiles, with_tile_size};
+use crate::tile::{Source, group_px, start, tile_channels, tiles, with_tile_size};
 use crate::winograd::{self, Winograd};
 use crate::{Epilogue, Planes, Scratch};
 
@@ -108,7 +108,8 @@ unsafe fn conv2d_kernel<S: Simd, const K: usize>(
     let target = output.as_mut_slice()[g.origin..].as_mut_ptr();
     let finish = epilogue.at(|maps| maps.as_slice()[g.origin..].as_ptr());
     for pixel in (rows_done * g.stride..g.run_len()).step_by(group_px) {
-        for (first, count) in tiles(conv.out_channels, S::TILE_CHANNELS) {
+        let largest = tile_channels::<S>(conv.in_channels * K * K);
+        for (first, count) in tiles(conv.out_channels, largest) {
             let at = first * g.plane_len + pixel;
             // SAFETY: `pixel` is at most the last pixel of the run, and each plane has
             // BORDER_PX rows before its origin and BORDER_PX rows, BORDER_PX pixels and

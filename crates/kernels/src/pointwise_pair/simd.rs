@@ -5,7 +5,7 @@ use crate::epilogue::Finish;
 use crate::outer_product::{add_outer_products, add_sums, padded, transpose};
 use crate::simd::Simd;
 use crate::strip::{STRIP_OVERSHOOT, Scratch, Strip};
-use crate::tile::{self, Source, group_px, start, tiles, with_tile_size};
+use crate::tile::{self, Source, group_px, start, tile_channels, tiles, with_tile_size};
 use crate::{Epilogue, Planes};
 
 /// Pixels whose wide activation is kept: 192 channels of 32 pixels are 24 KB of the first-level
@@ -37,7 +37,8 @@ impl Pointwise<'_> {
         len: usize,
         finish: Finish,
     ) {
-        for (first, count) in tiles(self.bias.len(), S::TILE_CHANNELS) {
+        let largest = tile_channels::<S>(source.channels);
+        for (first, count) in tiles(self.bias.len(), largest) {
             // SAFETY: the tile lies below the output's channels; the caller's promises.
             unsafe {
                 let weights = self.weights.as_ptr().add(first * source.channels);

@@ -4,7 +4,7 @@ use super::StripConv;
 use crate::Epilogue;
 use crate::simd::Simd;
 use crate::strip::{STRIP_OVERSHOOT, STRIP_ROWS, Scratch, Strip, Window};
-use crate::tile::{Source, group_px, start, tiles, with_tile_size};
+use crate::tile::{Source, group_px, start, tile_channels, tiles, with_tile_size};
 use crate::winograd::{self, Winograd};
 
 /// # Safety
@@ -50,7 +50,8 @@ unsafe fn direct_kernel<S: Simd, const K: usize>(
     for (y, source) in sources.iter().enumerate().take(rows) {
         let finish = epilogue.at(|maps| maps.at(y, 0));
         for pixel in (0..width_px).step_by(group_px::<S>()) {
-            for (first, count) in tiles(conv.out_channels, S::TILE_CHANNELS) {
+            let largest = tile_channels::<S>(conv.in_channels * K * K);
+            for (first, count) in tiles(conv.out_channels, largest) {
                 let at = first * plane_len + pixel;
                 // SAFETY: `pixel` lies in the row; the taps of its group and its sums lie
                 // within the borders and `STRIP_OVERSHOOT`. The tile lies below `out_channels`.
