@@ -1,4 +1,4 @@
-//! Checkpoints of earlier versions go on, and files that are neither model nor checkpoint are
+//! What a checkpoint remembers comes back, and files that are neither model nor checkpoint are
 //! named.
 
 use std::path::{Path, PathBuf};
@@ -12,24 +12,6 @@ fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../..")
         .join(path)
-}
-
-#[test]
-fn the_checkpoint_of_small_goes_on_with_its_recipe() {
-    let recipe = Recipe::load(&repository("recipes/small-x2.toml"), None).expect("a recipe");
-    let network = Network::for_training(&recipe.network);
-    let layout = Layout::new(&network);
-    let path = repository("models/training/small-x2.checkpoint");
-    let state = State::load(&path, &recipe, &network, &layout).expect("a checkpoint");
-    assert!(state.updates > 0 && state.is_finite());
-    assert_eq!((state.rollbacks, state.learning_rate_factor), (0, 1.0));
-    // Its model is the averaged weights, ready to start another training from.
-    let model = load_model(&path).expect("a model");
-    assert_eq!(model.config().label(), "wdsr-b 32/8 x2");
-    assert_eq!(
-        model.convs(),
-        state.model(&recipe, &network, &layout).convs()
-    );
 }
 
 #[test]
