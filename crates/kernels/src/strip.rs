@@ -57,10 +57,6 @@ impl Strip {
     pub fn rows(&self) -> usize {
         self.rows
     }
-    /// Bytes it takes.
-    pub fn bytes(&self) -> usize {
-        self.lines.len() * size_of::<Line>()
-    }
 
     /// Makes it hold `rows` rows; what they contain is to be written next.
     ///

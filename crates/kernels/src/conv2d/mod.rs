@@ -104,15 +104,6 @@ impl PackedConv2d {
             bias,
         }
     }
-
-    /// Channels it reads.
-    pub fn in_channels(&self) -> usize {
-        self.in_channels
-    }
-    /// Channels it writes.
-    pub fn out_channels(&self) -> usize {
-        self.out_channels
-    }
 }
 
 pub(crate) fn check_weight(len: usize, in_channels: usize, out_channels: usize, kernel: usize) {
@@ -129,8 +120,8 @@ pub(crate) fn check_weight(len: usize, in_channels: usize, out_channels: usize, 
 /// at a time from the top; what is left of the height is summed directly.
 ///
 /// # Shapes
-/// - input: `conv.in_channels()` planes
-/// - output: `conv.out_channels()` planes of the same size
+/// - input: as many planes as the convolution reads
+/// - output: as many of the same size as it writes
 ///
 /// # Panics
 /// When the shapes differ.

@@ -16,12 +16,21 @@ impl PairWeights {
         }
     }
 
-    fn output(&self, wide: &[f32], o: usize) -> f32 {
-        let mut sum = self.reduce_bias[o];
-        for (h, value) in wide.iter().enumerate() {
-            sum += self.reduce[o * self.wide_channels + h] * value;
+    /// Both convolutions of a pixel.
+    fn pixel(
+        &self,
+        input: impl Fn(usize) -> f32,
+        wide: &mut [f32],
+        mut write: impl FnMut(usize, f32),
+    ) {
+        self.wide(input, wide);
+        for o in 0..self.out_channels {
+            let mut sum = self.reduce_bias[o];
+            for (h, value) in wide.iter().enumerate() {
+                sum += self.reduce[o * self.wide_channels + h] * value;
+            }
+            write(o, sum);
         }
-        sum
     }
 }
 
@@ -34,10 +43,8 @@ pub(super) fn pair_of_strip(
     let wide = &mut scratch.floats(pair.wide_channels)[..pair.wide_channels];
     for y in 0..output.rows() {
         for x in 0..output.width_px() {
-            pair.wide(|i| input.row(i, y)[x], wide);
-            for o in 0..pair.out_channels {
-                output.row_mut(o, y)[x] = pair.output(wide, o);
-            }
+            let write = |o, value| output.row_mut(o, y)[x] = value;
+            pair.pixel(|i| input.row(i, y)[x], wide, write);
         }
     }
 }
@@ -51,10 +58,8 @@ pub(super) fn pair_of_planes(
     let wide = &mut scratch.floats(pair.wide_channels)[..pair.wide_channels];
     for y in 0..output.height_px() {
         for x in 0..output.width_px() {
-            pair.wide(|i| input.row(i, y)[x], wide);
-            for o in 0..pair.out_channels {
-                output.row_mut(o, y)[x] = pair.output(wide, o);
-            }
+            let write = |o, value| output.row_mut(o, y)[x] = value;
+            pair.pixel(|i| input.row(i, y)[x], wide, write);
         }
     }
 }
