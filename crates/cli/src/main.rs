@@ -5,6 +5,7 @@ mod bench;
 mod convert;
 mod data;
 mod eval;
+mod exit;
 mod info;
 mod models;
 mod progress;
@@ -21,7 +22,7 @@ use clap::{Parser, Subcommand};
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "Exit codes: 0 all done, 1 some inputs failed, 2 wrong usage."
+    after_help = exit::HELP
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -54,11 +55,7 @@ fn main() -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         progress::print_error(&error);
-        if error.is::<WrongUsage>() {
-            ExitCode::from(2)
-        } else {
-            ExitCode::FAILURE
-        }
+        exit::code_of(&error)
     })
 }
 

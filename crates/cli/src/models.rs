@@ -47,11 +47,13 @@ impl ModelArguments {
     /// The model's name and the model, ready to run.
     pub(crate) fn upscaler(&self) -> anyhow::Result<(String, wdsr_model::Upscaler)> {
         let (name, model) = load(self.model.as_deref(), self.scale)?;
+        Ok((name, self.upscaler_of(&model)?))
+    }
+
+    /// A model ready to run as these arguments say.
+    pub(crate) fn upscaler_of(&self, model: &Model) -> anyhow::Result<wdsr_model::Upscaler> {
         let tile_px = (self.tile > 0).then_some(self.tile);
-        let upscaler = wdsr_model::Upscaler::new(&model)?;
-        Ok((
-            name,
-            upscaler.tile_px(tile_px).self_ensemble(self.self_ensemble),
-        ))
+        let upscaler = wdsr_model::Upscaler::new(model)?;
+        Ok(upscaler.tile_px(tile_px).self_ensemble(self.self_ensemble))
     }
 }

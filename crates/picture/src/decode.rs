@@ -94,6 +94,15 @@ pub fn dimensions(path: &Path) -> Result<(usize, usize), Error> {
     })
 }
 
+/// The format of a file by its first bytes, whatever its suffix.
+///
+/// # Errors
+///
+/// If the file cannot be read, is empty, or is none of the formats.
+pub fn format_of_file(path: &Path) -> Result<Format, Error> {
+    format_of(&mut open(path)?, path)
+}
+
 fn open(path: &Path) -> Result<BufReader<File>, Error> {
     let read = |source| Error::Read {
         path: path.to_owned(),

@@ -57,7 +57,12 @@ pub fn encode_bytes(picture: &Picture, format: Format) -> Result<Vec<u8>, Error>
     encode_named(picture, Path::new("picture"), format)
 }
 
-fn encode_named(picture: &Picture, path: &Path, format: Format) -> Result<Vec<u8>, Error> {
+/// The bytes of a file of `format`, as [`encode`] writes them; `path` stands for it in messages.
+///
+/// # Errors
+///
+/// If the format cannot hold the picture.
+pub fn encode_named(picture: &Picture, path: &Path, format: Format) -> Result<Vec<u8>, Error> {
     check(picture, path, format)?;
     let stored = format.stored_colour(picture.colour, picture.depth());
     let expanded;

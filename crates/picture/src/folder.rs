@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use walkdir::WalkDir;
 
+use crate::decode::format_of_file;
 use crate::error::Error;
 use crate::format::Format;
 
@@ -18,8 +19,35 @@ use crate::format::Format;
 ///
 /// If the folder or, with `recursive`, one below it cannot be read, or there is no such file.
 pub fn pictures_in(folder: &Path, recursive: bool) -> Result<Vec<PathBuf>, Error> {
+    let by_suffix = |path: &Path| Format::from_extension(path).is_some();
+    let (pictures, mut errors) = walk(folder, recursive, &by_suffix);
+    if errors.is_empty() {
+        Ok(pictures)
+    } else {
+        Err(errors.swap_remove(0))
+    }
+}
+
+/// The files of `folder` whose content is a picture, whatever their suffix, and those whose suffix
+/// promises one, so that a broken picture is not passed over; sorted by path. With `recursive`
+/// those of the folders below too. What cannot be read is in the second list, and so is a folder
+/// without a picture; neither keeps the rest from the first list.
+///
+/// Names that start with a dot are skipped, folders included. Symbolic links are followed.
+pub fn pictures_by_content(folder: &Path, recursive: bool) -> (Vec<PathBuf>, Vec<Error>) {
+    walk(folder, recursive, &|path| {
+        Format::from_extension(path).is_some() || format_of_file(path).is_ok()
+    })
+}
+
+fn walk(
+    folder: &Path,
+    recursive: bool,
+    wanted: &dyn Fn(&Path) -> bool,
+) -> (Vec<PathBuf>, Vec<Error>) {
     let hidden = |name: &OsStr| name.as_encoded_bytes().starts_with(b".");
     let mut pictures = Vec::new();
+    let mut errors = Vec::new();
     let depth = if recursive { usize::MAX } else { 1 };
     // Depth 0 is the folder itself, which may be called "." or have a hidden name.
     let entries = WalkDir::new(folder)
@@ -30,14 +58,13 @@ pub fn pictures_in(folder: &Path, recursive: bool) -> Result<Vec<PathBuf>, Error
     for entry in entries {
         match entry {
             Ok(entry) if entry.depth() == 0 && !entry.file_type().is_dir() => {
-                let source = io::Error::from(io::ErrorKind::NotADirectory);
-                return Err(Error::Folder {
+                errors.push(Error::Folder {
                     path: folder.to_owned(),
-                    source,
+                    source: io::Error::from(io::ErrorKind::NotADirectory),
                 });
             }
             Ok(entry) => {
-                if entry.file_type().is_file() && Format::from_extension(entry.path()).is_some() {
+                if entry.file_type().is_file() && wanted(entry.path()) {
                     pictures.push(entry.into_path());
                 }
             }
@@ -51,16 +78,16 @@ pub fn pictures_in(folder: &Path, recursive: bool) -> Result<Vec<PathBuf>, Error
                 let source = error
                     .into_io_error()
                     .unwrap_or_else(|| io::Error::other("a link leads back to a folder above it"));
-                return Err(Error::Folder { path, source });
+                errors.push(Error::Folder { path, source });
             }
         }
     }
-    if pictures.is_empty() {
-        return Err(Error::NoPictures {
+    if pictures.is_empty() && errors.is_empty() {
+        errors.push(Error::NoPictures {
             path: folder.to_owned(),
             recursive,
         });
     }
     pictures.sort();
-    Ok(pictures)
+    (pictures, errors)
 }

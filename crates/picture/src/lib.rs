@@ -19,9 +19,9 @@ pub mod imresize;
 mod jpeg_end;
 mod picture;
 
-pub use decode::{Limits, decode, decode_bytes, dimensions};
-pub use encode::{JPEG_QUALITY, encode, encode_bytes, write_atomically};
+pub use decode::{Limits, decode, decode_bytes, dimensions, format_of_file};
+pub use encode::{JPEG_QUALITY, encode, encode_bytes, encode_named, write_atomically};
 pub use error::Error;
-pub use folder::pictures_in;
+pub use folder::{pictures_by_content, pictures_in};
 pub use format::{Format, UnknownFormat};
 pub use picture::{Colour, Depth, Picture, Samples};

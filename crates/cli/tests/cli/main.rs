@@ -1,5 +1,6 @@
 //! The program as a user runs it.
 
+mod batches;
 mod bench;
 mod convert;
 mod data;

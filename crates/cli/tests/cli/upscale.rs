@@ -5,12 +5,12 @@ use wdsr_picture::{Colour, Limits, Picture, Samples, decode};
 
 use super::{picture, wdsr, write};
 
-fn read(path: &Path) -> Picture {
+pub(crate) fn read(path: &Path) -> Picture {
     decode(path, &Limits::default()).expect("a picture")
 }
 
 /// Names in a folder, hidden ones too: no temporary file may be left.
-fn names(folder: &Path) -> Vec<String> {
+pub(crate) fn names(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(folder)
         .expect("a folder")
         .map(|entry| {
@@ -118,7 +118,7 @@ fn depth_grey_and_alpha_are_kept_and_formats_are_chosen() {
         .args(["upscale", "-f", "jpg", "-o"])
         .args([path("y.jpg"), path("alpha.png")])
         .assert()
-        .code(1)
+        .code(3)
         .stderr(contains("alpha.png").and_also_names("png or tif"));
 }
 
@@ -215,7 +215,7 @@ fn a_folder_with_a_broken_picture_is_done_but_for_that_one() {
         .assert()
         .code(1)
         .stderr(contains("b.png").and_also_names("c.png"));
-    assert_eq!(names(&output), ["a.png", "d.jpg"]);
+    assert_eq!(names(&output), [".wdsr-manifest.jsonl", "a.png", "d.jpg"]);
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn bad_inputs_end_in_one_line() {
     let path = |name: &str| folder.path().join(name);
     let flag = Path::new("-o");
     let output = path("out.png");
-    let line = |input: &Path| error_line(&[input, flag, &output], 1);
+    let line = |input: &Path| error_line(&[input, flag, &output], 3);
 
     std::fs::write(path("text.png"), "hello, this is text").expect("written");
     assert!(line(&path("text.png")).contains("text.png"));
@@ -258,7 +258,7 @@ fn bad_inputs_end_in_one_line() {
     assert!(!output.exists(), "an output of a failed input");
 
     std::fs::create_dir(path("none")).expect("a folder");
-    let message = error_line(&[&path("none"), flag, &path("out")], 1);
+    let message = error_line(&[&path("none"), flag, &path("out")], 3);
     assert!(message.contains("none"), "{message}");
     // A file where the output folder should be.
     let message = error_line(&[&one, &one, flag, &path("text.png/out")], 1);
@@ -288,7 +288,7 @@ fn a_full_disk_leaves_no_half_file() {
         .output()
         .expect("it runs");
     let text = String::from_utf8_lossy(&run.stderr).into_owned();
-    assert_eq!(run.status.code(), Some(1), "{text}");
+    assert_eq!(run.status.code(), Some(4), "{text}");
     assert!(text.contains("out.bmp"), "{text}");
     assert_eq!(names(folder.path()), ["in.png"]);
 }

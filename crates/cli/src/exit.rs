@@ -1,0 +1,60 @@
+//! The program's exit codes, and which error ends in which.
+
+use std::io::{self, ErrorKind};
+use std::process::ExitCode;
+
+use crate::WrongUsage;
+
+/// What `--help` says about the exit codes.
+pub(crate) const HELP: &str = "Exit codes: 0 all done, 1 some inputs failed or another error, \
+    2 wrong usage, 3 no input could be used, 4 out of memory or disk, 130 interrupted.";
+
+/// Some inputs failed, or an error without a code of its own.
+pub(crate) const FAILED: u8 = 1;
+/// Wrong usage.
+pub(crate) const USAGE: u8 = 2;
+/// Every input was refused: unreadable, damaged, no picture, too large.
+pub(crate) const REFUSED: u8 = 3;
+/// Memory or disk ran out.
+pub(crate) const RAN_OUT: u8 = 4;
+/// Interrupted (128 + SIGINT, as shells report it).
+pub(crate) const INTERRUPTED: u8 = 130;
+
+/// The exit code of an error that ends the program.
+pub(crate) fn code_of(error: &anyhow::Error) -> ExitCode {
+    ExitCode::from(if error.is::<WrongUsage>() {
+        USAGE
+    } else if ran_out(error) {
+        RAN_OUT
+    } else {
+        FAILED
+    })
+}
+
+/// Memory that the system does not give.
+#[derive(Debug)]
+pub(crate) struct OutOfMemory(pub(crate) String);
+
+impl std::fmt::Display for OutOfMemory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for OutOfMemory {}
+
+/// Whether memory or disk ran out, so that other pictures would fail likewise.
+pub(crate) fn ran_out(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.is::<OutOfMemory>()
+            || cause.downcast_ref::<io::Error>().is_some_and(|error| {
+                matches!(
+                    error.kind(),
+                    ErrorKind::StorageFull
+                        | ErrorKind::QuotaExceeded
+                        | ErrorKind::FileTooLarge
+                        | ErrorKind::OutOfMemory
+                )
+            })
+    })
+}

@@ -1,0 +1,173 @@
+//! Which pictures a command line means, and where their results go.
+
+use std::collections::HashSet;
+use std::path::{Component, Path, PathBuf};
+use std::str::FromStr;
+
+use wdsr_picture::pictures_by_content;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::picture::Refused;
+
+/// One picture to enlarge.
+pub(super) struct Input {
+    pub(super) path: PathBuf,
+    /// Its place below the folder it was found in, which is the place of its result below the
+    /// output folder; of a file named by itself, its name.
+    pub(super) relative: PathBuf,
+}
+
+/// The pictures that the arguments mean (files, folders, patterns), each once and in order, and
+/// what could not be read. Results of earlier runs in `output`, below a folder of inputs, are not
+/// among them.
+pub(super) fn collect(
+    arguments: &[PathBuf],
+    recursive: bool,
+    output: &Path,
+) -> (Vec<Input>, Vec<anyhow::Error>) {
+    let mut inputs = Vec::new();
+    let mut errors = Vec::new();
+    let mut seen = HashSet::new();
+    let output = output.canonicalize().ok();
+    for argument in arguments {
+        let paths = match expand(argument) {
+            Ok(paths) => paths,
+            Err(error) => {
+                errors.push(error);
+                continue;
+            }
+        };
+        for path in paths {
+            if !path.is_dir() {
+                let relative = PathBuf::from(path.file_name().unwrap_or(path.as_os_str()));
+                if seen.insert(path.clone()) {
+                    inputs.push(Input { path, relative });
+                }
+                continue;
+            }
+            let (pictures, folder_errors) = pictures_by_content(&path, recursive);
+            errors.extend(folder_errors.into_iter().map(anyhow::Error::from));
+            let own_results = output.as_deref().filter(|output| {
+                path.canonicalize()
+                    .is_ok_and(|folder| output.starts_with(&folder) && *output != folder)
+            });
+            for picture in pictures {
+                if own_results.is_some_and(|output| {
+                    picture
+                        .canonicalize()
+                        .is_ok_and(|picture| picture.starts_with(output))
+                }) {
+                    continue;
+                }
+                let relative = picture.strip_prefix(&path).unwrap_or(&picture).to_owned();
+                if seen.insert(picture.clone()) {
+                    inputs.push(Input {
+                        path: picture,
+                        relative,
+                    });
+                }
+            }
+        }
+    }
+    (inputs, errors)
+}
+
+/// Whether an argument is a pattern for the program to expand: it has a pattern's characters, and
+/// no file is called so.
+pub(super) fn is_pattern(argument: &Path) -> bool {
+    argument
+        .as_os_str()
+        .as_encoded_bytes()
+        .iter()
+        .any(|byte| b"*?[".contains(byte))
+        && argument.symlink_metadata().is_err()
+}
+
+fn expand(argument: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    if !is_pattern(argument) {
+        return Ok(vec![argument.to_owned()]);
+    }
+    let refuse = |what: &str| Refused(format!("{}: {what}", argument.display()));
+    let pattern = argument
+        .to_str()
+        .ok_or_else(|| refuse("a pattern must be UTF-8; name the files or their folder"))?;
+    // As a shell does: a leading dot is matched by a dot only.
+    let options = glob::MatchOptions {
+        require_literal_leading_dot: true,
+        require_literal_separator: true,
+        ..glob::MatchOptions::new()
+    };
+    let matches = glob::glob_with(pattern, options).map_err(|e| refuse(&e.to_string()))?;
+    let paths = matches.collect::<Result<Vec<_>, _>>()?;
+    if paths.is_empty() {
+        return Err(refuse("no file has that name and none matches it").into());
+    }
+    Ok(paths)
+}
+
+/// A part of a batch: that of machine `index` of `count`, counted from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shard {
+    pub(super) index: u64,
+    pub(super) count: u64,
+}
+
+impl Shard {
+    /// Whether a picture belongs to this part. That follows from its place alone, so machines
+    /// that see the folder at different times still share it without gap or overlap. The suffix
+    /// does not count: pictures whose results have one name meet in one part, and are reported.
+    pub(super) fn contains(self, relative: &Path) -> bool {
+        let without_suffix = relative.with_extension("");
+        let place: Vec<&[u8]> = without_suffix
+            .components()
+            .map(Component::as_os_str)
+            .map(std::ffi::OsStr::as_encoded_bytes)
+            .collect();
+        xxh3_64(&place.join(&b'/')) % self.count == self.index - 1
+    }
+}
+
+impl FromStr for Shard {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parse = || {
+            let (index, count) = text.split_once('/')?;
+            let (index, count) = (index.parse().ok()?, count.parse().ok()?);
+            (1..=count)
+                .contains(&index)
+                .then_some(Self { index, count })
+        };
+        parse().ok_or_else(|| {
+            format!("expected I/N with I from 1 to N, as 2/8 for the second of eight, found {text}")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_picture_is_in_exactly_one_shard() {
+        let mut sizes = [0; 3];
+        for picture in 0..300 {
+            let place = PathBuf::from(format!("album/{picture}.png"));
+            let holders: Vec<u64> = (1..=3)
+                .filter(|&index| Shard { index, count: 3 }.contains(&place))
+                .collect();
+            assert_eq!(holders.len(), 1, "{place:?}: {holders:?}");
+            sizes[holders[0] as usize - 1] += 1;
+        }
+        assert!(sizes.iter().all(|size| *size > 60), "{sizes:?}");
+    }
+
+    #[test]
+    fn shards_parse() {
+        assert_eq!("2/8".parse(), Ok(Shard { index: 2, count: 8 }));
+        for wrong in ["0/8", "9/8", "2", "2/", "a/b", "0/0", "-1/2"] {
+            let error = wrong.parse::<Shard>().expect_err(wrong);
+            assert!(error.contains(wrong), "{error}");
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Ctrl-C: the picture at work is finished, a second time drops it. No half file stays either way.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use anyhow::Context;
+
+use crate::{exit, progress};
+
+static REQUESTED: AtomicBool = AtomicBool::new(false);
+/// Held while files are written, so that the program does not end amid that.
+static WRITING: Mutex<()> = Mutex::new(());
+
+/// Starts to listen.
+pub(super) fn listen() -> anyhow::Result<()> {
+    ctrlc::set_handler(|| {
+        if REQUESTED.swap(true, Ordering::SeqCst) {
+            let _writing = writing();
+            #[allow(clippy::exit, reason = "the picture at work cannot be left otherwise")]
+            std::process::exit(exit::INTERRUPTED.into());
+        }
+        progress::note("interrupted: finishing this picture; interrupt again to drop it");
+    })
+    .context("cannot listen for interrupts")
+}
+
+/// Whether the batch is to end.
+pub(super) fn requested() -> bool {
+    REQUESTED.load(Ordering::SeqCst)
+}
+
+/// While this is held the program is not ended by an interrupt.
+pub(super) fn writing() -> MutexGuard<'static, ()> {
+    WRITING.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,194 @@
+//! What earlier runs made in an output folder, from what and how: so that a batch that was stopped
+//! does what is left, and another model or setting does it again.
+//!
+//! `.wdsr-manifest.jsonl` in the output folder has a line of JSON for each result; of several
+//! lines for a result the last counts. Each shard has a file of its own, as machines cannot append
+//! to one file of a network folder; all of them are read.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+use wdsr_model::Model;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::inputs::Shard;
+
+const PREFIX: &str = ".wdsr-manifest";
+
+/// A result.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Entry {
+    /// Place of the result below the output folder.
+    pub(super) output: String,
+    /// Its length, by which a file that another program put there is told apart.
+    pub(super) output_bytes: u64,
+    /// Place of the input below its folder.
+    pub(super) input: String,
+    /// XXH3 of the input's bytes.
+    pub(super) input_hash: String,
+    /// Program, model and options, in words.
+    pub(super) settings: String,
+}
+
+pub(super) struct Manifest {
+    folder: PathBuf,
+    path: PathBuf,
+    file: File,
+    entries: HashMap<String, Entry>,
+}
+
+impl Manifest {
+    /// Reads the manifests of a folder and opens that of this shard. Lines that are no entries (a
+    /// run may have been killed amid one) are passed over: their pictures are done again.
+    pub(super) fn open(folder: &Path, shard: Option<Shard>) -> anyhow::Result<Self> {
+        let name = match shard {
+            Some(Shard { index, count }) => format!("{PREFIX}-{index}-of-{count}.jsonl"),
+            None => format!("{PREFIX}.jsonl"),
+        };
+        let path = folder.join(name);
+        let read = |path: &Path| format!("{}: cannot read the manifest", path.display());
+        let mut entries = HashMap::new();
+        let mut torn = false;
+        for file in fs::read_dir(folder).with_context(|| read(folder))? {
+            let other = file.with_context(|| read(folder))?.path();
+            let is_manifest = |name: &str| name.starts_with(PREFIX) && name.ends_with(".jsonl");
+            if !other
+                .file_name()
+                .and_then(|n| n.to_str())
+                .is_some_and(is_manifest)
+            {
+                continue;
+            }
+            let bytes = fs::read(&other).with_context(|| read(&other))?;
+            torn |= other == path && bytes.last().is_some_and(|byte| *byte != b'\n');
+            for line in bytes.split(|byte| *byte == b'\n') {
+                if let Ok(entry) = serde_json::from_slice::<Entry>(line) {
+                    entries.insert(entry.output.clone(), entry);
+                }
+            }
+        }
+        let write = || format!("{}: cannot write the manifest", path.display());
+        let mut file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .with_context(write)?;
+        if torn {
+            file.write_all(b"\n").with_context(write)?;
+        }
+        Ok(Self {
+            folder: folder.to_owned(),
+            path,
+            file,
+            entries,
+        })
+    }
+
+    /// The name of a result in the manifest.
+    pub(super) fn name_of(&self, output: &Path) -> String {
+        portable(output.strip_prefix(&self.folder).unwrap_or(output))
+    }
+
+    /// How `output` was made, if it is what this program made from the input of that place.
+    pub(super) fn own_result(&self, output: &Path, input: &Path) -> Option<&Entry> {
+        let entry = self.entries.get(&self.name_of(output))?;
+        let length = fs::metadata(output).ok()?.len();
+        (entry.input == portable(input) && entry.output_bytes == length).then_some(entry)
+    }
+
+    /// Adds an entry. Called before the result gets its name: a run killed between the two leaves
+    /// an entry without its file, which is done again, and never a file that nothing tells about.
+    pub(super) fn add(&mut self, entry: Entry) -> anyhow::Result<()> {
+        let mut line = serde_json::to_string(&entry)?;
+        line.push('\n');
+        self.file
+            .write_all(line.as_bytes())
+            .with_context(|| format!("{}: cannot write the manifest", self.path.display()))?;
+        self.entries.insert(entry.output.clone(), entry);
+        Ok(())
+    }
+}
+
+/// A relative path with `/` between its parts; bytes that are no UTF-8 are escaped.
+pub(super) fn portable(path: &Path) -> String {
+    let part = |part: std::path::Component<'_>| match part.as_os_str().to_str() {
+        Some(text) => text.to_owned(),
+        None => part
+            .as_os_str()
+            .as_encoded_bytes()
+            .escape_ascii()
+            .to_string(),
+    };
+    path.components().map(part).collect::<Vec<_>>().join("/")
+}
+
+/// XXH3 (128 bit, hexadecimal) of a file's bytes.
+pub(super) fn hash_of_file(path: &Path) -> std::io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut hash = Xxh3::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(format!("{:032x}", hash.digest128())),
+            count => hash.update(&buffer[..count]),
+        }
+    }
+}
+
+/// XXH3 of what a model computes: its description and weights, not its notes.
+pub(super) fn hash_of_model(model: &Model) -> anyhow::Result<String> {
+    let mut hash = Xxh3::new();
+    hash.update(&serde_json::to_vec(model.config())?);
+    for conv in model.convs() {
+        for value in conv.weight.iter().chain(&conv.bias) {
+            hash.update(&value.to_le_bytes());
+        }
+    }
+    Ok(format!("{:032x}", hash.digest128()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(output: &str) -> Entry {
+        Entry {
+            output: output.to_owned(),
+            output_bytes: 3,
+            input: "sub/a.jpg".to_owned(),
+            input_hash: "1".to_owned(),
+            settings: "x2".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_torn_line_costs_its_own_entry_only() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut manifest = Manifest::open(folder.path(), None).expect("opened");
+        manifest.add(entry("a.png")).expect("added");
+        drop(manifest);
+        let path = folder.path().join(".wdsr-manifest.jsonl");
+        let whole = fs::read_to_string(&path).expect("read");
+        fs::write(&path, format!("{whole}{}", &whole[..20])).expect("written");
+        let mut manifest = Manifest::open(folder.path(), None).expect("opened");
+        manifest.add(entry("b.png")).expect("added");
+        drop(manifest);
+        // Another shard sees all of it.
+        let shard = Shard { index: 1, count: 2 };
+        let manifest = Manifest::open(folder.path(), Some(shard)).expect("opened");
+        for name in ["a.png", "b.png"] {
+            let output = folder.path().join(name);
+            let found = |input| manifest.own_result(&output, Path::new(input)).cloned();
+            assert_eq!(found("sub/a.jpg"), None, "{name} is not there");
+            fs::write(&output, "abc").expect("written");
+            assert_eq!(found("sub/a.jpg"), Some(entry(name)));
+            assert_eq!(found("sub/b.jpg"), None, "of another input");
+            fs::write(&output, "changed").expect("written");
+            assert_eq!(found("sub/a.jpg"), None, "{name} is another file");
+        }
+    }
+}

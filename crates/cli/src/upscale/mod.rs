@@ -1,0 +1,331 @@
+//! `wdsr upscale`: enlarges pictures.
+
+mod existing;
+mod inputs;
+mod interrupt;
+mod manifest;
+mod picture;
+mod report;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use indicatif::ProgressBar;
+use wdsr_model::Upscaler;
+use wdsr_picture::{Format, encode_named, format_of_file, write_atomically};
+
+use crate::models::{self, ModelArguments};
+use crate::{exit, on_threads, progress};
+use existing::{IfExists, Target};
+use inputs::{Input, Shard};
+use manifest::{Entry, Manifest, portable};
+use report::{Outcome, Report};
+
+/// Enlarge pictures
+///
+/// Depth, transparency and colour profile are kept. A picture that fails is reported and the
+/// others are done. Into a folder, a batch that was stopped goes on where it was, and another
+/// model, option or input does its results again (`.wdsr-manifest.jsonl` there remembers).
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Pictures, folders of pictures, and patterns (`*`, `?`, `[...]`, `**`)
+    #[arg(required = true)]
+    inputs: Vec<PathBuf>,
+    /// A file for one picture; a folder for several
+    #[arg(short = 'o', long, value_name = "OUT")]
+    output: PathBuf,
+    #[command(flatten)]
+    model: ModelArguments,
+    /// Folders below the given ones too; OUT gets the same tree
+    #[arg(short = 'r', long)]
+    recursive: bool,
+    /// When a file of the result's name exists that was not made from the same picture
+    #[arg(long, value_enum, value_name = "WHAT", default_value = "overwrite")]
+    if_exists: IfExists,
+    /// Only part I of N of the batch, as 2/8: for several machines on the same folders
+    #[arg(long, value_name = "I/N")]
+    shard: Option<Shard>,
+    /// Write what became of each input to FILE, a line of JSON each
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Format of the results: png, jpg, webp, tif or bmp; otherwise by the suffix of OUT, or as
+    /// the input
+    #[arg(short = 'f', long)]
+    format: Option<Format>,
+    /// Say nothing but errors
+    #[arg(short = 'q', long)]
+    quiet: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    interrupt::listen()?;
+    on_threads(arguments.model.threads, || enlarge_all(arguments))?
+}
+
+/// What all pictures of a run share.
+struct Batch<'a> {
+    arguments: &'a Arguments,
+    into_folder: bool,
+    upscaler: Upscaler,
+    /// Program, model and options that a result depends on.
+    settings: String,
+    /// Of an output folder.
+    manifest: Option<Manifest>,
+    /// Results, and the inputs they are of.
+    taken: HashMap<PathBuf, PathBuf>,
+    bar: ProgressBar,
+}
+
+fn enlarge_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let (_, model) = models::load(arguments.model.model.as_deref(), arguments.model.scale)?;
+    let first = &arguments.inputs[0];
+    let into_folder = arguments.inputs.len() > 1
+        || first.is_dir()
+        || inputs::is_pattern(first)
+        || arguments.output.is_dir()
+        || Format::from_extension(&arguments.output).is_none() && arguments.format.is_none();
+    let mut report = Report::create(arguments.report.as_deref())?;
+    let (mut inputs, errors) =
+        inputs::collect(&arguments.inputs, arguments.recursive, &arguments.output);
+    if let Some(shard) = arguments.shard {
+        inputs.retain(|input| shard.contains(&input.relative));
+    }
+    let manifest = if into_folder {
+        std::fs::create_dir_all(&arguments.output)
+            .with_context(|| format!("{}: cannot create the folder", arguments.output.display()))?;
+        Some(Manifest::open(&arguments.output, arguments.shard)?)
+    } else {
+        None
+    };
+    // The bar runs over bytes of input, the best guess of the work that needs no decoding.
+    let bytes: Vec<u64> = inputs
+        .iter()
+        .map(|input| std::fs::metadata(&input.path).map_or(0, |file| file.len()))
+        .collect();
+    let mut batch = Batch {
+        arguments,
+        into_folder,
+        upscaler: arguments.model.upscaler_of(&model)?,
+        settings: format!(
+            "wdsr {}, model {}, self-ensemble {}",
+            env!("CARGO_PKG_VERSION"),
+            manifest::hash_of_model(&model)?,
+            arguments.model.self_ensemble
+        ),
+        manifest,
+        taken: HashMap::new(),
+        bar: progress::bar(
+            bytes.iter().sum(),
+            "{msg} [{bar:30}] {percent}%, {eta} left",
+            arguments.quiet,
+        ),
+    };
+
+    let mut tally = Tally::default();
+    for error in errors {
+        // Such an error names what could not be read.
+        tally.failures += 1;
+        tally.refusals += usize::from(picture::is_refusal(&error));
+        progress::print_error(&error);
+        let error = format!("{error:#}");
+        report.add(&arguments_of(&arguments.inputs), &Outcome::Failed { error })?;
+    }
+    let count = inputs.len();
+    for (at, (input, bytes)) in inputs.iter().zip(bytes).enumerate() {
+        if interrupt::requested() {
+            break;
+        }
+        let name = input.path.file_name().unwrap_or_default();
+        let place = if count > 1 {
+            format!("[{}/{count}] ", at + 1)
+        } else {
+            String::new()
+        };
+        batch
+            .bar
+            .set_message(format!("{place}{}", name.to_string_lossy()));
+        let result = batch.one(input, bytes);
+        let shown = input.path.display();
+        let (outcome, stop) = match result {
+            Ok(outcome) => {
+                tally.done += 1;
+                (outcome, None)
+            }
+            Err(error) => {
+                tally.failures += 1;
+                tally.refusals += usize::from(picture::is_refusal(&error));
+                batch.bar.suspend(|| progress::print_error(&error));
+                let text = format!("{error:#}");
+                let stop = exit::ran_out(&error).then_some(exit::RAN_OUT);
+                (Outcome::Failed { error: text }, stop)
+            }
+        };
+        let _writing = interrupt::writing();
+        report.add(&shown.to_string(), &outcome)?;
+        let remark = match &outcome {
+            Outcome::Done {
+                output,
+                width_px,
+                height_px,
+                seconds,
+            } => format!("{shown} -> {output} ({width_px} x {height_px}, {seconds:.1} s)"),
+            Outcome::UpToDate { output } => format!("{shown}: {output} is up to date"),
+            Outcome::Skipped { output } => format!("{shown}: skipped, {output} exists"),
+            Outcome::Failed { .. } => String::new(),
+        };
+        if !arguments.quiet && !remark.is_empty() {
+            batch
+                .bar
+                .suspend(|| progress::note(&format!("{place}{remark}")));
+        }
+        if let Some(code) = stop {
+            return Ok(ExitCode::from(code));
+        }
+    }
+    batch.bar.finish_and_clear();
+    Ok(tally.code())
+}
+
+/// The inputs as the report names them where none of them is at fault alone.
+fn arguments_of(inputs: &[PathBuf]) -> String {
+    let names: Vec<String> = inputs.iter().map(|i| i.display().to_string()).collect();
+    names.join(" ")
+}
+
+/// How the inputs of a batch ended.
+#[derive(Default)]
+struct Tally {
+    /// Enlarged, up to date or skipped.
+    done: usize,
+    failures: usize,
+    /// Failures for which the input is to blame.
+    refusals: usize,
+}
+
+impl Tally {
+    fn code(&self) -> ExitCode {
+        if interrupt::requested() {
+            ExitCode::from(exit::INTERRUPTED)
+        } else if self.failures == 0 {
+            ExitCode::SUCCESS
+        } else if self.done == 0 && self.refusals == self.failures {
+            ExitCode::from(exit::REFUSED)
+        } else {
+            ExitCode::from(exit::FAILED)
+        }
+    }
+}
+
+impl Batch<'_> {
+    /// Enlarges one picture, unless its result is there.
+    fn one(&mut self, input: &Input, bytes: u64) -> anyhow::Result<Outcome> {
+        let started = Instant::now();
+        let start = self.bar.position();
+        let outcome = self.enlarge(input, bytes, started);
+        if matches!(outcome, Ok(Outcome::Done { .. })) {
+            self.bar.set_position(start + bytes);
+        } else {
+            // What takes no work is no measure of what is left.
+            self.bar.set_position(start);
+            let length = self.bar.length().unwrap_or(0);
+            self.bar.set_length(length.saturating_sub(bytes));
+        }
+        outcome
+    }
+
+    fn enlarge(&mut self, input: &Input, bytes: u64, started: Instant) -> anyhow::Result<Outcome> {
+        let (output, format) = self.plan(input)?;
+        if let Some(other) = self.taken.insert(output.clone(), input.path.clone()) {
+            bail!(
+                "{}: its result {} is already that of {}; enlarge them into different folders",
+                input.path.display(),
+                output.display(),
+                other.display()
+            );
+        }
+        let input_hash = match self.manifest {
+            Some(_) => manifest::hash_of_file(&input.path)
+                .with_context(|| format!("{}: cannot read it", input.path.display()))?,
+            None => String::new(),
+        };
+        let settings = format!("{}, {format}", self.settings);
+        let manifest = self
+            .manifest
+            .as_ref()
+            .map(|manifest| (manifest, input_hash.as_str(), settings.as_str()));
+        let taken = |path: &Path| self.taken.contains_key(path);
+        let place = &input.relative;
+        let output =
+            match existing::target(&output, place, self.arguments.if_exists, manifest, &taken)
+                .with_context(|| input.path.display().to_string())?
+            {
+                Target::Write(output) => output,
+                Target::UpToDate(output) => {
+                    let output = output.display().to_string();
+                    return Ok(Outcome::UpToDate { output });
+                }
+                Target::Skip(output) => {
+                    let output = output.display().to_string();
+                    return Ok(Outcome::Skipped { output });
+                }
+            };
+        self.taken.insert(output.clone(), input.path.clone());
+
+        let (bar, start) = (&self.bar, self.bar.position());
+        let progress = |done: usize, total: usize| {
+            bar.set_position(start + (bytes as u128 * done as u128 / total as u128) as u64);
+        };
+        let large = picture::enlarge_file(&input.path, format, &self.upscaler, &progress)?;
+        let file = encode_named(&large, &output, format)?;
+        let _writing = interrupt::writing();
+        if let Some(manifest) = &mut self.manifest {
+            if let Some(folder) = output.parent() {
+                std::fs::create_dir_all(folder)
+                    .with_context(|| format!("{}: cannot create the folder", folder.display()))?;
+            }
+            manifest.add(Entry {
+                output: manifest.name_of(&output),
+                output_bytes: file.len() as u64,
+                input: portable(place),
+                input_hash,
+                settings,
+            })?;
+        }
+        write_atomically(&output, &file)?;
+        Ok(Outcome::Done {
+            output: output.display().to_string(),
+            width_px: large.width_px,
+            height_px: large.height_px,
+            seconds: started.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// Where the result of an input goes, and in which format.
+    fn plan(&self, input: &Input) -> anyhow::Result<(PathBuf, Format)> {
+        let out = &self.arguments.output;
+        let by_name = || Format::from_extension(out).filter(|_| !self.into_folder);
+        let format = match self.arguments.format.or_else(by_name) {
+            Some(format) => format,
+            None => format_of_file(&input.path)?,
+        };
+        let output = if self.into_folder {
+            let mut name = input.relative.file_stem().unwrap_or_default().to_owned();
+            name.push(".");
+            name.push(format.extension());
+            out.join(&input.relative).with_file_name(name)
+        } else {
+            out.clone()
+        };
+        let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
+        if same(&input.path, &output) {
+            bail!(
+                "{}: the result would replace the input; give -o another folder",
+                input.path.display()
+            );
+        }
+        Ok((output, format))
+    }
+}

@@ -1,0 +1,60 @@
+//! The report of a batch for other programs: a line of JSON for each input.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use serde::Serialize;
+
+/// What became of an input.
+#[derive(Serialize)]
+#[serde(tag = "status", rename_all = "snake_case")]
+pub(super) enum Outcome {
+    /// Enlarged.
+    Done {
+        output: String,
+        width_px: usize,
+        height_px: usize,
+        seconds: f64,
+    },
+    /// An earlier run made the result from the same input, model and settings.
+    UpToDate { output: String },
+    /// A file of the result's name exists (`--if-exists skip`).
+    Skipped { output: String },
+    /// Not enlarged.
+    Failed { error: String },
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    /// Bytes that are no UTF-8 are replaced.
+    input: &'a str,
+    #[serde(flatten)]
+    outcome: &'a Outcome,
+}
+
+/// The file, if one is asked for.
+pub(super) struct Report(Option<(PathBuf, File)>);
+
+impl Report {
+    pub(super) fn create(path: Option<&Path>) -> anyhow::Result<Self> {
+        let Some(path) = path else {
+            return Ok(Self(None));
+        };
+        let file = File::create(path)
+            .with_context(|| format!("{}: cannot write the report", path.display()))?;
+        Ok(Self(Some((path.to_owned(), file))))
+    }
+
+    /// Adds a line.
+    pub(super) fn add(&mut self, input: &str, outcome: &Outcome) -> anyhow::Result<()> {
+        let Some((path, file)) = &mut self.0 else {
+            return Ok(());
+        };
+        let mut line = serde_json::to_string(&Line { input, outcome })?;
+        line.push('\n');
+        file.write_all(line.as_bytes())
+            .with_context(|| format!("{}: cannot write the report", path.display()))
+    }
+}

@@ -1,0 +1,194 @@
+//! `wdsr upscale` over many pictures: which, where to, restarts, exit codes.
+
+use std::path::Path;
+
+use predicates::str::contains;
+use wdsr_picture::Colour;
+
+use super::upscale::{names, read};
+use super::{picture, wdsr, write};
+
+/// Runs `wdsr upscale IN -o OUT EXTRA` and returns the exit code and the status of each input in
+/// the report.
+fn run(input: &Path, output: &Path, extra: &[&str]) -> (i32, Vec<String>) {
+    let report = tempfile::NamedTempFile::new().expect("a file");
+    let run = wdsr()
+        .arg("upscale")
+        .args([input, Path::new("-o"), output])
+        .arg("--report")
+        .arg(report.path())
+        .args(extra)
+        .output()
+        .expect("it runs");
+    let text = std::fs::read_to_string(report.path()).expect("a report");
+    let status = |line: &str| {
+        let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        line["status"].as_str().expect("a status").to_owned()
+    };
+    let code = run.status.code().expect("a code");
+    (code, text.lines().map(status).collect())
+}
+
+fn folder_of(root: &Path, files: &[&str]) {
+    for file in files {
+        let path = root.join(file);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+        write(&path, &picture(8, 6, Colour::Rgb));
+    }
+}
+
+#[test]
+fn a_tree_is_mirrored_and_content_counts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (input, output) = (folder.path().join("in"), folder.path().join("in/out"));
+    folder_of(&input, &["a.png", "sub/b.png", "sub/deep/c.tif"]);
+    std::fs::rename(input.join("sub/b.png"), input.join("sub/b.dat")).expect("renamed");
+    std::fs::write(input.join("sub/notes.txt"), "left alone").expect("written");
+    assert_eq!(run(&input, &output, &["-r"]), (0, vec!["done".into(); 3]));
+    assert_eq!(names(&output.join("sub")), ["b.png", "deep"]);
+    assert_eq!(read(&output.join("sub/deep/c.tif")).width_px, 16);
+    // Its own results, which lie below the input, are not enlarged again.
+    let again = run(&input, &output, &["-r"]);
+    assert_eq!(again, (0, vec!["up_to_date".into(); 3]));
+    let pattern = input.join("sub/**/*.tif");
+    let flat = folder.path().join("flat");
+    assert_eq!(run(&pattern, &flat, &["-q"]).0, 0);
+    assert_eq!(names(&flat), [".wdsr-manifest.jsonl", "c.tif"]);
+    assert_eq!(run(&input.join("*.gif"), &flat, &[]).0, 3);
+}
+
+#[test]
+fn a_restart_does_what_is_left_or_has_changed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (input, output) = (folder.path().join("in"), folder.path().join("out"));
+    folder_of(&input, &["a.png", "b.png", "c.png"]);
+    assert_eq!(run(&input, &output, &[]), (0, vec!["done".into(); 3]));
+    std::fs::remove_file(output.join("b.png")).expect("removed");
+    write(&input.join("c.png"), &picture(9, 6, Colour::Rgb));
+    for policy in ["skip", "error", "rename", "overwrite"] {
+        // What the program made itself is not in the way, whatever the policy.
+        let (code, status) = run(&input, &output, &["--if-exists", policy]);
+        let expected = if policy == "skip" {
+            ["up_to_date", "done", "done"]
+        } else {
+            ["up_to_date"; 3]
+        };
+        assert_eq!((code, status), (0, expected.map(String::from).to_vec()));
+    }
+    assert_eq!(read(&output.join("c.png")).width_px, 18);
+    let other = run(&input, &output, &["-x"]);
+    assert_eq!(other, (0, vec!["done".into(); 3]), "another setting");
+}
+
+#[test]
+fn files_of_others_are_treated_as_asked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (input, output) = (folder.path().join("in"), folder.path().join("out"));
+    folder_of(&input, &["a.png"]);
+    std::fs::create_dir(&output).expect("a folder");
+    std::fs::write(output.join("a.png"), "of another program").expect("written");
+    let kept = || std::fs::read(output.join("a.png")).expect("read") == b"of another program";
+    let with = |policy| run(&input, &output, &["--if-exists", policy]);
+    assert_eq!(with("skip"), (0, vec!["skipped".into()]));
+    assert_eq!(with("error"), (1, vec!["failed".into()]));
+    assert_eq!(with("rename"), (0, vec!["done".into()]));
+    assert_eq!(with("rename"), (0, vec!["up_to_date".into()]));
+    assert!(kept(), "the file of another program has changed");
+    assert_eq!(read(&output.join("a-1.png")).width_px, 16);
+    assert_eq!(with("overwrite"), (0, vec!["done".into()]));
+    assert!(!kept(), "it was to be replaced");
+}
+
+#[test]
+fn shards_share_a_folder() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (input, output) = (folder.path().join("in"), folder.path().join("out"));
+    let files: Vec<String> = (0..8).map(|i| format!("{i}.png")).collect();
+    let files: Vec<&str> = files.iter().map(String::as_str).collect();
+    folder_of(&input, &files);
+    let (_, first) = run(&input, &output, &["--shard", "1/2"]);
+    let (_, second) = run(&input, &output, &["--shard", "2/2"]);
+    assert_eq!(first.len() + second.len(), 8);
+    assert!(
+        !first.is_empty() && !second.is_empty(),
+        "{first:?} {second:?}"
+    );
+    assert_eq!(run(&input, &output, &[]), (0, vec!["up_to_date".into(); 8]));
+    assert_eq!(run(&input, &output, &["--shard", "3/2"]).0, 2);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn memory_that_runs_out_ends_with_code_4() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let input = folder.path().join("in.png");
+    write(&input, &picture(6000, 6000, Colour::Rgb));
+    // 864 MB are needed for the result.
+    let script = format!(
+        "ulimit -v 900000; exec '{}' upscale -j 1 '{}' -o '{}'",
+        assert_cmd::cargo::cargo_bin("wdsr").display(),
+        input.display(),
+        folder.path().join("out.png").display()
+    );
+    let run = std::process::Command::new("bash")
+        .args(["-c", &script])
+        .output()
+        .expect("it runs");
+    let text = String::from_utf8_lossy(&run.stderr).into_owned();
+    assert_eq!(run.status.code(), Some(4), "{text}");
+    assert!(text.contains("memory"), "{text}");
+    assert_eq!(names(folder.path()), ["in.png"]);
+}
+
+#[test]
+#[cfg(unix)]
+fn an_interrupt_finishes_a_picture_and_a_second_drops_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (input, output) = (folder.path().join("in"), folder.path().join("out"));
+    std::fs::create_dir(&input).expect("a folder");
+    for i in 0..4 {
+        write(
+            &input.join(format!("{i}.png")),
+            &picture(200, 200, Colour::Rgb),
+        );
+    }
+    for interrupts in [1, 2] {
+        let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("wdsr"))
+            .env("WDSR_ISA", "reference")
+            .args(["upscale", "-q", "-j", "1"])
+            .args([&input, Path::new("-o"), &output])
+            .spawn()
+            .expect("it runs");
+        let manifest = output.join(".wdsr-manifest.jsonl");
+        while !manifest.exists() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        for _ in 0..interrupts {
+            let pid = child.id().to_string();
+            let kill = std::process::Command::new("kill")
+                .args(["-INT", &pid])
+                .status()
+                .expect("kill");
+            assert!(kill.success(), "no such process");
+            // Two signals that wait at once are one.
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        assert_eq!(child.wait().expect("it ends").code(), Some(130));
+        let expected: &[&str] = if interrupts == 1 {
+            &[".wdsr-manifest.jsonl", "0.png"]
+        } else {
+            &[".wdsr-manifest.jsonl"]
+        };
+        assert_eq!(names(&output), expected);
+        std::fs::remove_dir_all(&output).expect("removed");
+    }
+}
+
+#[test]
+fn the_help_lists_the_exit_codes() {
+    wdsr()
+        .arg("--help")
+        .assert()
+        .success()
+        .stdout(contains("130 interrupted"));
+}
