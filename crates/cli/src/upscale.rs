@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, anyhow, bail};
-use wdsr_model::Upscaler;
+use wdsr_model::{Isa, Upscaler};
 use wdsr_picture::{
     Colour, Format, Limits, Picture, Samples, decode, dimensions, encode, pictures_in,
 };
@@ -49,7 +49,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 fn enlarge_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let (_, upscaler) = arguments.model.upscaler()?;
+    let (_, upscaler) = arguments
+        .model
+        .upscaler(arguments.model.precision.or_f32(Isa::detect()?))?;
     let mut failures = 0;
     let mut fail = |error: anyhow::Error| {
         progress::print_error(&error);
