@@ -30,6 +30,7 @@ use crate::recipe::Recipe;
 use crate::report::{Crop, training_report};
 use crate::schedule::learning_rate;
 use crate::start::{Taken, start_from};
+use crate::teacher::Teacher;
 use crate::tensorboard::{EventFile, unix_seconds};
 
 /// Where a training stands, within its folder.
@@ -121,6 +122,7 @@ pub struct Trainer {
     folder: PathBuf,
     layout: Layout,
     engine: GradientEngine,
+    teacher: Option<Teacher>,
     isa: Isa,
     patches: Arc<Patches>,
     validation: Arc<[ValidationPicture]>,
@@ -204,6 +206,7 @@ impl Trainer {
             layout,
             mut state,
             taken,
+            teacher,
             isa,
         } = opened;
         let fingerprint = Some(pictures.fingerprint);
@@ -229,10 +232,14 @@ impl Trainer {
             taken,
         };
         let (training, shares) = (pictures.training, pictures.shares);
-        let patches = Arc::new(Patches::new(training, shares, t.patch_px, t.batch, t.seed));
+        let patches = Patches::new(training, shares, t.patch_px, t.batch, t.seed);
+        let patches = Arc::new(patches.least_detail(t.least_detail));
         Ok(Self {
             folder: folder.to_owned(),
-            engine: GradientEngine::new(network, isa).with_loss(t.loss),
+            engine: GradientEngine::new(network, isa)
+                .with_loss(t.loss)
+                .with_teacher_weight(recipe.teacher.as_ref().map_or(0.0, |t| t.weight)),
+            teacher,
             validation: pictures.validation,
             recipe,
             layout,
@@ -294,7 +301,11 @@ impl Trainer {
             let update = self.state.updates;
             let rate =
                 learning_rate(&self.recipe.schedule, update, end) * self.state.learning_rate_factor;
-            let loss = match self.update(&batch?, rate) {
+            let mut batch = batch?;
+            if let Some(teacher) = &self.teacher {
+                batch.taught = teacher.enlarge(&batch.low);
+            }
+            let loss = match self.update(&batch, rate) {
                 Ok(loss) => loss,
                 Err(failed) => return Ok(Some(failed)),
             };
@@ -483,6 +494,7 @@ struct Opened {
     layout: Layout,
     state: State,
     taken: Option<Taken>,
+    teacher: Option<Teacher>,
     isa: Isa,
 }
 
@@ -490,7 +502,7 @@ impl Opened {
     fn new(recipe: Recipe, folder: &Path, resume: bool) -> Result<Self, Error> {
         let isa = Isa::detect()?;
         let network = Network::for_training(&recipe.network);
-        let layout = Layout::new(&network);
+        let layout = Layout::new(&network, recipe.training.branches);
         let checkpoint = folder.join(LAST_CHECKPOINT);
         let (state, taken) = if resume {
             (State::load(&checkpoint, &recipe, &network, &layout)?, None)
@@ -505,6 +517,7 @@ impl Opened {
             }
             initial(&recipe, &network, &layout)?
         };
+        let teacher = Teacher::load(&recipe, isa)?;
         std::fs::create_dir_all(folder).map_err(|source| Error::io(folder, "create", source))?;
         remove_unfinished(folder)?;
         Ok(Self {
@@ -513,6 +526,7 @@ impl Opened {
             layout,
             state,
             taken,
+            teacher,
             isa,
         })
     }
@@ -524,7 +538,8 @@ fn initial(
     network: &Network,
     layout: &Layout,
 ) -> Result<(State, Option<Taken>), Error> {
-    let mut state = State::initial(network, layout, recipe.training.seed);
+    let drawn = recipe.start.initialization;
+    let mut state = State::initial(network, layout, drawn, recipe.training.seed);
     let Some(path) = &recipe.start.from else {
         return Ok((state, None));
     };
