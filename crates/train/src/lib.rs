@@ -10,6 +10,7 @@
 pub mod checkpoint;
 pub mod data_check;
 mod error;
+pub mod export;
 pub mod gradients;
 mod loss;
 pub mod optimizer;
