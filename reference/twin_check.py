@@ -3,8 +3,8 @@
     reference/run --peers twin_check.py
 
 Small networks of every kind, norm, loss and schedule, on parts of samples/chelsea.png. The losses
-of both must agree to float noise, which an update makes larger from then on, so the bound grows
-(see `bound`). Then the way back: `wdsr` reads the twin's model and goes on from its checkpoint.
+of both must agree to float noise (BOUNDS). Then the way back: `wdsr` reads the twin's model and
+goes on from its checkpoint.
 Last, the low-resolution pictures of twin.py's own patches must be `wdsr`'s to the bit.
 """
 
@@ -25,12 +25,20 @@ ROOT = HERE.parent
 UPDATES = 300
 VALIDATION = "[validation]\nevery_updates = 1\npictures = 0\n"
 B_8X2 = 'block = "wdsr-b"\nfeatures = 8\nblocks = 2\n'
+# Largest relative difference allowed of an update's losses. The slope of an absolute value jumps
+# at 0, so an error that rounds to the other side there changes the weights by far more than float
+# noise, and such a difference stays: two runs of PyTorch, with oneDNN and without, differ by 2.4e-4
+# then. Where the slope is continuous nothing but noise is left.
+SMOOTH, JUMPS = 2e-6, 5e-3
+BOUNDS = {"l1": JUMPS, "fft": JUMPS, "l2": SMOOTH, "charbonnier": SMOOTH}
+# Before the first such jump; 10 updates have none here.
+EARLY_UPDATES, EARLY_BOUND = 10, 1e-6
 # Name, `[network]`, `[training]`, `[schedule]`, updates.
 RECIPES = [
     (
         "wdsr-b, weight norm, l1, cosine, warm-up, average",
         B_8X2,
-        "average_decay = 0.99",
+        'loss = "l1"\naverage_decay = 0.99',
         'kind = "cosine"\nlearning_rate = 1e-3\nwarm_up_updates = 20',
         UPDATES,
     ),
@@ -53,14 +61,9 @@ RECIPES = [
         B_8X2 + "scale = 1",
         'loss = "l2"',
         'kind = "constant"\nlearning_rate = 1e-3\nwarm_up_updates = 10',
-        60,
+        UPDATES,
     ),
 ]
-
-
-def bound(update: int) -> float:
-    """Largest relative difference allowed of the losses of an update (counted from 1)."""
-    return 1e-6 * update
 
 
 def wdsr(*arguments: str | Path) -> None:
@@ -107,8 +110,9 @@ def check_losses(root: Path, case: tuple[str, str, str, str, int]) -> None:
     shown = [u for u in (1, 10, 60, 100, 200, 300) if u <= updates]
     figures = ", ".join(f"{max(differences[:u]):.1e} up to {u}" for u in shown)
     print(f"{name}: loss {pairs[0][0]:.4f} to {pairs[-1][0]:.4f}, differs by {figures}", flush=True)
-    for update, difference in enumerate(differences, 1):
-        assert difference <= bound(update), f"{name}: {difference} at update {update}"
+    (bound,) = (bound for loss, bound in BOUNDS.items() if f'loss = "{loss}"' in tables[1])
+    assert max(differences[:EARLY_UPDATES]) <= EARLY_BOUND, f"{name}: {differences}"
+    assert max(differences) <= bound, f"{name}: {differences}"
     models = [open_file(folder / "model.safetensors", "wdsr")[0] for folder in (ours, twins)]
     change = max((models[0][key] - models[1][key]).abs().max().item() for key in models[0])
     print(f"  weights of the models: {change:.1e}")
@@ -132,7 +136,7 @@ def check_going_on(root: Path) -> None:
     wdsr(*arguments, parts, "--resume")
     pairs = list(zip(losses(whole), losses(parts), strict=True))
     assert len(pairs) == 40, pairs
-    assert all(abs(a - b) / a <= bound(40) for a, b in pairs), pairs
+    assert all(abs(a - b) / a <= JUMPS for a, b in pairs), pairs
 
 
 def check_pictures(root: Path) -> None:

@@ -12,6 +12,8 @@ from torch.nn import functional
 
 # PyTorch's defaults for BatchNorm2d, and `crates/train/src/parameters.rs`.
 BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM = 1e-5, 0.1
+# Where a convolution of a block stands once the norms are folded in, by where it stood.
+POSITION_WITHOUT_NORM = {0: 0, 3: 2, 5: 3}
 
 Tensors = dict[str, Tensor]
 
@@ -93,6 +95,7 @@ class TwinNetwork:
                 gain = tensors[f"{norm}.weight"] / (variance + BATCH_NORM_EPSILON).sqrt()
                 weight = weight * gain.view(-1, 1, 1, 1)
                 bias = (bias - mean) * gain + tensors[f"{norm}.bias"]
+                key = f"{path}.{POSITION_WITHOUT_NORM[int(position)]}"
             folded |= {f"{key}.weight": weight, f"{key}.bias": bias}
         return folded
 
