@@ -11,6 +11,7 @@ mod branches;
 pub mod checkpoint;
 pub mod data_check;
 mod error;
+pub mod export;
 pub mod gradients;
 mod loss;
 pub mod optimizer;

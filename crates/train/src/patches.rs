@@ -97,6 +97,41 @@ impl Patches {
         &self.pictures
     }
 
+    /// Patches of a batch.
+    pub fn batch_size(&self) -> usize {
+        self.batch
+    }
+
+    /// Side of a patch in low-resolution pixels.
+    pub fn patch_px(&self) -> usize {
+        self.patch_px
+    }
+
+    /// How probable each picture is to be the next patch's.
+    pub fn probabilities(&self) -> Vec<f64> {
+        let pixels = |picture: usize| {
+            let (width_px, height_px) = self.pictures.low_size_px(picture);
+            (width_px * height_px) as f64
+        };
+        let all = [Share {
+            pictures: 0..self.pictures.len(),
+            weight: 1.0,
+        }];
+        let shares = match self.shares.as_slice() {
+            [] => all.as_slice(),
+            shares => shares,
+        };
+        let total: f64 = shares.iter().map(|share| share.weight).sum();
+        let mut probabilities = vec![0.0; self.pictures.len()];
+        for share in shares {
+            let of_share: f64 = share.pictures.clone().map(pixels).sum();
+            for picture in share.pictures.clone() {
+                probabilities[picture] = share.weight / total * pixels(picture) / of_share;
+            }
+        }
+        probabilities
+    }
+
     /// The batch of an update: random pictures, places, flips and transposes.
     ///
     /// # Errors

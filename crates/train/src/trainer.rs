@@ -21,6 +21,7 @@ use wdsr_model::{Model, Network, Upscaler};
 
 use crate::checkpoint::{State, load_model};
 use crate::error::Error;
+use crate::export::{write_batches, write_pictures};
 use crate::gradients::{Batch, GradientEngine};
 use crate::optimizer::{average, clip, length};
 use crate::parameters::Layout;
@@ -261,6 +262,33 @@ impl Trainer {
     /// What it found.
     pub fn summary(&self) -> &Summary {
         &self.summary
+    }
+
+    /// Writes [`LAST_CHECKPOINT`] as the training stands now, and beside it the batches of the next
+    /// `updates` updates, those after the recipe's last left out, for a trainer in another program
+    /// ([`crate::export`]). Returns the files.
+    ///
+    /// # Errors
+    /// When a file cannot be written, or the temporary file of the pictures cannot be read.
+    pub fn export_batches(&self, updates: u64) -> Result<Vec<PathBuf>, Error> {
+        self.save(LAST_CHECKPOINT)?;
+        let first = self.state.updates;
+        let end = first.saturating_add(updates);
+        let range = first..end.min(self.recipe.training.updates);
+        let batches = write_batches(&self.patches, range, &self.folder)?;
+        Ok(vec![self.folder.join(LAST_CHECKPOINT), batches])
+    }
+
+    /// Writes [`LAST_CHECKPOINT`] as the training stands now, and beside it the pictures to train
+    /// on, for a trainer in another program ([`crate::export`]). Returns the files.
+    ///
+    /// # Errors
+    /// When a file cannot be written, or a picture cannot be read.
+    pub fn export_pictures(&self) -> Result<Vec<PathBuf>, Error> {
+        self.save(LAST_CHECKPOINT)?;
+        let mut files = vec![self.folder.join(LAST_CHECKPOINT)];
+        files.extend(write_pictures(&self.patches, &self.folder)?);
+        Ok(files)
     }
 
     /// Trains to the recipe's last update. `observe` is told of every update and validation. When

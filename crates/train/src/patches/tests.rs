@@ -156,6 +156,11 @@ fn shares_draw_in_proportion_to_their_weights() {
     for (found, expected) in drawn[1..3].iter().zip(expected) {
         assert!((f64::from(*found) - expected).abs() < 80.0, "{drawn:?}");
     }
+    // What an export says of it.
+    for (found, probability) in drawn.iter().zip(patches.probabilities()) {
+        let expected = 4000.0 * probability;
+        assert!((f64::from(*found) - expected).abs() < 150.0, "{drawn:?}");
+    }
 }
 
 #[test]
