@@ -3,7 +3,9 @@
 
 use std::path::PathBuf;
 
-use wdsr_eval::{Protocol, Report, Track, find_pairs, score_set};
+use serde::Serialize;
+use wdsr_eval::{MeanScore, Protocol, Report, Track, find_pairs, score_set};
+use wdsr_model::Precision;
 
 use crate::models::ModelArguments;
 use crate::{on_threads, progress};
@@ -12,6 +14,9 @@ use crate::{on_threads, progress};
 ///
 /// FOLDER of `--set` holds high-resolution pictures (the low-resolution ones are made by
 /// MATLAB's imresize), or HR/ beside LR_bicubic/X2/, or DIV2K's folders.
+///
+/// With `--precision bf16` the scores are those of bf16, on any processor, and the loss against f32
+/// is told.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Pictures to score on
@@ -30,8 +35,50 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
+/// What `--json` prints in another precision than f32: the report's fields and these.
+#[derive(Serialize)]
+struct InPrecision {
+    #[serde(flatten)]
+    report: Report,
+    precision: &'static str,
+    f32_mean: MeanScore,
+    /// How much lower the mean PSNR is than in f32.
+    loss_db: f64,
+}
+
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let (name, upscaler) = arguments.model.upscaler()?;
+    let precision = arguments.model.precision.asked();
+    let report = score(arguments, precision)?;
+    if precision == Precision::F32 {
+        if arguments.json {
+            println!("{}", serde_json::to_string_pretty(&report)?);
+        } else {
+            print!("{}", report.to_table());
+        }
+        return Ok(());
+    }
+    let f32_mean = score(arguments, Precision::F32)?.mean;
+    let result = InPrecision {
+        precision: precision.name(),
+        loss_db: f32_mean.psnr_db - report.mean.psnr_db,
+        f32_mean,
+        report,
+    };
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&result)?);
+    } else {
+        print!("{}", result.report.to_table());
+        println!(
+            "\n{}: {:.4} dB; f32: {:.4} dB; loss {:.4} dB",
+            result.precision, result.report.mean.psnr_db, result.f32_mean.psnr_db, result.loss_db
+        );
+    }
+    Ok(())
+}
+
+/// Scores the model in the given precision.
+fn score(arguments: &Arguments, precision: Precision) -> anyhow::Result<Report> {
+    let (name, upscaler) = arguments.model.upscaler(precision)?;
     let scale = upscaler.scale();
     let pairs = find_pairs(&arguments.set, scale, arguments.track)?;
     let bar = progress::bar(
@@ -44,11 +91,5 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     })??;
     bar.finish_and_clear();
     let set = arguments.set.display().to_string();
-    let report = Report::new(scale, arguments.protocol, set, name, scores);
-    if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        print!("{}", report.to_table());
-    }
-    Ok(())
+    Ok(Report::new(scale, arguments.protocol, set, name, scores))
 }

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use wdsr_model::Model;
+use wdsr_model::{Isa, Model, Precision, Upscaler};
 
-use crate::WrongUsage;
+use crate::{WrongUsage, progress};
 
 /// The model in the given file, or the one built in, checked for the scale asked for.
 pub(crate) fn load(path: Option<&Path>, scale: Option<usize>) -> anyhow::Result<(String, Model)> {
@@ -22,7 +22,39 @@ pub(crate) fn load(path: Option<&Path>, scale: Option<usize>) -> anyhow::Result<
     Ok((name, model))
 }
 
-/// Arguments that choose a model.
+/// [`Precision`] as an argument.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum PrecisionArgument {
+    /// 32-bit floats
+    F32,
+    /// Products of bfloat16, sums in f32: faster where the processor has AVX512-BF16
+    Bf16,
+}
+
+impl PrecisionArgument {
+    /// What was asked for.
+    pub(crate) fn asked(self) -> Precision {
+        match self {
+            Self::F32 => Precision::F32,
+            Self::Bf16 => Precision::Bf16,
+        }
+    }
+
+    /// What was asked for, or f32, and a remark about it, where that would be slower than f32.
+    pub(crate) fn or_f32(self, isa: Isa) -> Precision {
+        let precision = self.asked();
+        if precision == Precision::F32 || isa.has_bf16() {
+            return precision;
+        }
+        progress::note(&format!(
+            "--precision {}: expected a processor with AVX512-BF16, found {isa}; computing in f32",
+            precision.name()
+        ));
+        Precision::F32
+    }
+}
+
+/// Arguments that choose a model and how it is computed.
 #[derive(clap::Args)]
 pub(crate) struct ModelArguments {
     /// Model file; without it the model that is built in
@@ -41,19 +73,28 @@ pub(crate) struct ModelArguments {
     /// Average over the 8 flips and rotations: slightly better, 8 times the work
     #[arg(short = 'x', long)]
     pub(crate) self_ensemble: bool,
+    /// Arithmetic of the network
+    #[arg(long, value_enum, default_value_t = PrecisionArgument::F32)]
+    pub(crate) precision: PrecisionArgument,
 }
 
 impl ModelArguments {
-    /// The model's name and the model, ready to run.
-    pub(crate) fn upscaler(&self) -> anyhow::Result<(String, wdsr_model::Upscaler)> {
+    /// The model's name and the model, ready to run in the given precision.
+    pub(crate) fn upscaler(&self, precision: Precision) -> anyhow::Result<(String, Upscaler)> {
         let (name, model) = load(self.model.as_deref(), self.scale)?;
-        Ok((name, self.upscaler_of(&model)?))
+        Ok((name, self.upscaler_of(&model, precision)?))
     }
 
-    /// A model ready to run as these arguments say.
-    pub(crate) fn upscaler_of(&self, model: &Model) -> anyhow::Result<wdsr_model::Upscaler> {
+    /// A model ready to run as these arguments say, in the given precision.
+    pub(crate) fn upscaler_of(
+        &self,
+        model: &Model,
+        precision: Precision,
+    ) -> anyhow::Result<Upscaler> {
         let tile_px = (self.tile > 0).then_some(self.tile);
-        let upscaler = wdsr_model::Upscaler::new(model)?;
-        Ok(upscaler.tile_px(tile_px).self_ensemble(self.self_ensemble))
+        Ok(Upscaler::new(model)?
+            .tile_px(tile_px)
+            .self_ensemble(self.self_ensemble)
+            .precision(precision))
     }
 }

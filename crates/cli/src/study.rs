@@ -26,7 +26,8 @@ const VALIDATIONS: u64 = 20;
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Which table: depth (EDSR, WDSR-A and WDSR-B at 1, 3, 5 and 8 blocks), norm (weight, batch
-    /// and no normalisation at 1e-3 and 1e-4) or width (expansions at equal parameters)
+    /// and no normalisation at 1e-3 and 1e-4), width (expansions at equal parameters) or gains (a
+    /// recipe's ways to train the same WDSR-B better, each alone)
     #[arg(value_enum)]
     name: Name,
     /// Pictures to train on; may be given several times
@@ -47,12 +48,15 @@ pub(crate) struct Arguments {
     /// Trainings of every network, each with a seed of its own
     #[arg(long, default_value_t = 3)]
     seeds: u64,
-    /// Residual blocks: which of depth's table, or the depth of norm and width
+    /// Residual blocks: which of depth's table, or the depth of the others
     #[arg(long, value_delimiter = ',')]
     blocks: Vec<usize>,
     /// Which expansions of width
     #[arg(long, value_delimiter = ',')]
     expansions: Vec<usize>,
+    /// Model of scale 2 that teaches in gains; without it that point is left out
+    #[arg(long, value_name = "FILE")]
+    teacher: Option<PathBuf>,
     /// Patches in an update
     #[arg(long, default_value_t = 16)]
     batch: usize,
@@ -78,6 +82,7 @@ enum Name {
     Depth,
     Norm,
     Width,
+    Gains,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -91,6 +96,7 @@ impl Arguments {
             Name::Depth => StudyKind::Depth,
             Name::Norm => StudyKind::Norm,
             Name::Width => StudyKind::Width,
+            Name::Gains => StudyKind::Gains,
         };
         if self.validation.is_none() && self.validation_pictures == 0 {
             let message = "--validation-pictures 0 keeps no picture to compare by; give more, or \
@@ -102,6 +108,11 @@ impl Arguments {
         } else {
             (self.updates / VALIDATIONS).max(1)
         };
+        if self.teacher.is_some() && kind != StudyKind::Gains {
+            return Err(format!(
+                "--teacher is of study gains, not of {kind}; leave it out"
+            ));
+        }
         let folder = |path: &PathBuf| DataFolder {
             path: path.clone(),
             weight: None,
@@ -111,6 +122,7 @@ impl Arguments {
             seeds: self.seeds,
             blocks: self.blocks.clone(),
             expansions: self.expansions.clone(),
+            teacher: self.teacher.clone(),
             batch: self.batch,
             patch_px: self.patch,
             data: Data {

@@ -35,6 +35,14 @@ pub(crate) struct Arguments {
     /// Spread the blocks of --from over a deeper network; those between begin as the identity
     #[arg(long, requires = "from")]
     insert_blocks: bool,
+    /// Train nothing, but write the checkpoint to begin with and the batches of this many updates
+    /// into the folder of --out, where reference/twin.py trains on them
+    #[arg(long, value_name = "UPDATES", value_parser = clap::value_parser!(u64).range(1..))]
+    export_batches: Option<u64>,
+    /// Train nothing, but write the checkpoint to begin with and the pictures to train on into the
+    /// folder of --out, in files of about 24 MiB, where reference/twin.py trains on them
+    #[arg(long, conflicts_with = "export_batches")]
+    export_pictures: bool,
     /// Threads; 0: one for each processor. The result is the same
     #[arg(short = 'j', long, default_value_t = 0)]
     threads: usize,
@@ -108,6 +116,17 @@ fn train(arguments: &Arguments, recipe: Recipe) -> anyhow::Result<()> {
         },
     )?;
     reading.finish_and_clear();
+    let exported = match arguments.export_batches {
+        Some(updates) => trainer.export_batches(updates)?,
+        None if arguments.export_pictures => trainer.export_pictures()?,
+        None => Vec::new(),
+    };
+    if !exported.is_empty() {
+        for file in exported {
+            println!("written: {}", file.display());
+        }
+        return Ok(());
+    }
     let mut view = TrainingView::new(&trainer, &recipe);
     let result = trainer.run(|event| view.show(&event));
     view.finish();

@@ -20,6 +20,9 @@ pub(crate) enum Level {
     /// 512-bit vectors: AVX-512F, which every AVX-512 processor has.
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// AVX-512 with dot products of bfloat16, and AVX-512BW.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16,
 }
 
 /// `WDSR_ISA` names no instruction set of this program.
@@ -30,7 +33,7 @@ impl fmt::Display for UnknownIsa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "WDSR_ISA is `{}`, expected one of: reference, avx2, avx512",
+            "WDSR_ISA is `{}`, expected one of: reference, avx2, avx512, avx512bf16",
             self.0
         )
     }
@@ -54,14 +57,17 @@ impl Isa {
             list.push(Isa(Level::Avx2));
             if is_x86_feature_detected!("avx512f") {
                 list.push(Isa(Level::Avx512));
+                if is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512bw") {
+                    list.push(Isa(Level::Avx512Bf16));
+                }
             }
         }
         list
     }
 
     /// The fastest instruction set of this processor, or the slower one that the environment
-    /// variable `WDSR_ISA` (`reference`, `avx2`, `avx512`) names. The variable can only lower the choice:
-    /// naming a set that the processor lacks gives the fastest one it has.
+    /// variable `WDSR_ISA` (`reference`, `avx2`, `avx512`, `avx512bf16`) names. The variable can only
+    /// lower the choice: naming a set that the processor lacks gives the fastest one it has.
     ///
     /// # Errors
     /// When `WDSR_ISA` is set to an unknown name.
@@ -72,7 +78,7 @@ impl Isa {
             Err(_) => Ok(fastest),
             Ok(name) => match name.as_str() {
                 "reference" => Ok(Isa::REFERENCE),
-                "avx2" | "avx512" => Ok(available
+                "avx2" | "avx512" | "avx512bf16" => Ok(available
                     .into_iter()
                     .find(|isa| isa.name() == name)
                     .unwrap_or(fastest)),
@@ -81,7 +87,16 @@ impl Isa {
         }
     }
 
-    /// `reference`, `avx2` or `avx512`.
+    /// Whether it multiplies bfloat16 faster than f32.
+    pub fn has_bf16(self) -> bool {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512Bf16 => true,
+            _ => false,
+        }
+    }
+
+    /// `reference`, `avx2`, `avx512` or `avx512bf16`.
     pub fn name(self) -> &'static str {
         match self.0 {
             Level::Reference => "reference",
@@ -89,6 +104,8 @@ impl Isa {
             Level::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512Bf16 => "avx512bf16",
         }
     }
 }

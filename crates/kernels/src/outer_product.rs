@@ -67,7 +67,7 @@ pub(crate) unsafe fn add_outer_products<S: Simd>(
     len: usize,
     sums: *mut f32,
 ) {
-    for (first, count) in tiles(rows.len(), S::TILE_CHANNELS) {
+    for (first, count) in tiles(rows.len(), S::TILE_CHANNELS, 1) {
         with_tile_size!(S, count, N => {
             // SAFETY: the tile lies below `rows.len()`; the caller's promises.
             unsafe {

@@ -2,20 +2,28 @@
 
 use std::hint::black_box;
 
-use crate::Isa;
-use crate::simd::{Simd, dispatch};
+use crate::precision::{F32, Format};
+use crate::simd::{Simd, dispatch, dispatch_bf16};
+use crate::{Isa, Precision};
 
 /// Vectors that are multiplied and added in turn: more than the latency of a multiply-add times
 /// those that a processor begins in a cycle (8 to 10), few enough for 16 registers.
 const CHAINS: usize = 12;
 
 /// Does nothing but independent multiply-adds in registers, `rounds` of them in each of a few
-/// vectors. Returns how many floating-point operations that were (2 for each multiply-add of a
+/// vectors, of lanes of that precision. Returns how many floating-point operations that were (2 for each multiply-add of a
 /// lane): divided by the time, the arithmetic peak of one core.
-pub fn multiply_add_burst(isa: Isa, rounds: usize) -> u64 {
+pub fn multiply_add_burst(isa: Isa, precision: Precision, rounds: usize) -> u64 {
     let mut operations = 0;
     let out = &mut operations;
-    dispatch!(isa, reference, burst(rounds: usize, out: &mut u64));
+    match precision {
+        Precision::F32 => {
+            dispatch!(isa, reference, burst[F32](rounds: usize, out: &mut u64));
+        }
+        Precision::Bf16 => {
+            dispatch_bf16!(isa, reference, burst(rounds: usize, out: &mut u64));
+        }
+    }
     operations
 }
 
@@ -34,19 +42,20 @@ fn reference(rounds: usize, out: &mut u64) {
 /// # Safety
 /// As for [`Simd`].
 #[inline(always)]
-unsafe fn burst<S: Simd>(rounds: usize, out: &mut u64) {
+unsafe fn burst<S: Simd, F: Format>(rounds: usize, out: &mut u64) {
     // SAFETY: passed on.
     unsafe {
-        let (factor, term) = (S::splat(black_box(0.999)), S::splat(black_box(0.001)));
+        // In bf16 each is two numbers of other sizes.
+        let (weight, pixels) = (S::splat(black_box(0.999)), S::splat(black_box(0.001)));
         let mut sums = [S::splat(black_box(1.0)); CHAINS];
         for _ in 0..rounds {
             for sum in &mut sums {
-                *sum = S::mul_add(factor, *sum, term);
+                *sum = F::multiply_add::<S>(weight, pixels, *sum);
             }
         }
         for sum in sums {
             black_box(S::sum(sum));
         }
     }
-    *out = (2 * CHAINS * S::LANES * rounds) as u64;
+    *out = (2 * CHAINS * F::CHANNELS * S::LANES * rounds) as u64;
 }

@@ -37,6 +37,11 @@ pub(crate) trait Simd {
     unsafe fn where_positive(gate: Self::V, a: Self::V) -> Self::V;
     /// The sum of the lanes.
     unsafe fn sum(a: Self::V) -> f32;
+    /// Lanes of two bfloat16 each: `a`'s lower times `b`'s lower plus `a`'s upper times `b`'s upper
+    /// plus `c`.
+    unsafe fn dot_bf16(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// Lanes of two bfloat16, the lower from `low`, the upper from `high`, rounded to nearest.
+    unsafe fn join_bf16(low: Self::V, high: Self::V) -> Self::V;
     /// Transposes 8 rows of 8 floats, which lie `stride` floats apart.
     unsafe fn transpose_8x8(from: *const f32, stride: usize, to: *mut f32, to_stride: usize);
 }
@@ -112,8 +117,34 @@ mod avx2 {
             }
         }
         #[inline(always)]
+        unsafe fn dot_bf16(a: __m256, b: __m256, c: __m256) -> __m256 {
+            // SAFETY: see the trait.
+            unsafe {
+                let upper = _mm256_castsi256_ps(_mm256_set1_epi32(0xFFFF_0000_u32 as i32));
+                let c = _mm256_fmadd_ps(_mm256_and_ps(upper, a), _mm256_and_ps(upper, b), c);
+                let lower =
+                    |v| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(v)));
+                _mm256_fmadd_ps(lower(a), lower(b), c)
+            }
+        }
+        #[inline(always)]
+        unsafe fn join_bf16(low: __m256, high: __m256) -> __m256 {
+            // SAFETY: see the trait.
+            unsafe {
+                // As `precision::round_to_bf16`.
+                let rounded = |v: __m256| {
+                    let bits = _mm256_castps_si256(v);
+                    let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+                    let half = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7FFF));
+                    _mm256_add_epi32(bits, half)
+                };
+                let low = _mm256_srli_epi32::<16>(rounded(low));
+                _mm256_castsi256_ps(_mm256_blend_epi16::<0b1010_1010>(low, rounded(high)))
+            }
+        }
+        #[inline(always)]
         unsafe fn transpose_8x8(from: *const f32, stride: usize, to: *mut f32, to_stride: usize) {
-            // SAFETY: see the trait; AVX-512 processors have AVX2.
+            // SAFETY: see the trait.
             unsafe { super::transpose_8x8(from, stride, to, to_stride) }
         }
     }
@@ -122,75 +153,166 @@ mod avx2 {
 #[cfg(target_arch = "x86_64")]
 pub(crate) struct Avx512;
 
+/// AVX-512 with its dot products of bfloat16; everything else is as on [`Avx512`].
+#[cfg(target_arch = "x86_64")]
+pub(crate) struct Avx512Bf16;
+
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
-    use super::{Avx512, Simd};
+    use super::{Avx512, Avx512Bf16, Simd};
     use std::arch::x86_64::*;
 
-    // SAFETY (all methods): the trait's contract gives avx512f, and valid pointers.
-    impl Simd for Avx512 {
-        type V = __m512;
-        const LANES: usize = 16;
-        const TILE_CHANNELS: usize = 12;
-        const SHORT_TILE_CHANNELS: usize = 12;
+    macro_rules! avx512 {
+        ($Isa:ident, $dot_bf16:path, $join_bf16:path) => {
+            // SAFETY (all methods): the trait's contract gives avx512f, and valid pointers.
+            impl Simd for $Isa {
+                type V = __m512;
+                const LANES: usize = 16;
+                const TILE_CHANNELS: usize = 12;
+                const SHORT_TILE_CHANNELS: usize = 12;
 
-        #[inline(always)]
-        unsafe fn splat(value: f32) -> __m512 {
-            // SAFETY: see the trait.
-            unsafe { _mm512_set1_ps(value) }
-        }
-        #[inline(always)]
-        unsafe fn load(from: *const f32) -> __m512 {
-            // SAFETY: see the trait.
-            unsafe { _mm512_loadu_ps(from) }
-        }
-        #[inline(always)]
-        unsafe fn store(to: *mut f32, value: __m512) {
-            // SAFETY: see the trait.
-            unsafe { _mm512_storeu_ps(to, value) }
-        }
-        #[inline(always)]
-        unsafe fn prefetch(at: *const f32) {
-            // SAFETY: a prefetch accesses no memory that the program can see.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
-        }
-        #[inline(always)]
-        unsafe fn add(a: __m512, b: __m512) -> __m512 {
-            // SAFETY: see the trait.
-            unsafe { _mm512_add_ps(a, b) }
-        }
-        #[inline(always)]
-        unsafe fn sub(a: __m512, b: __m512) -> __m512 {
-            // SAFETY: see the trait.
-            unsafe { _mm512_sub_ps(a, b) }
-        }
-        #[inline(always)]
-        unsafe fn mul_add(a: __m512, b: __m512, c: __m512) -> __m512 {
-            // SAFETY: see the trait.
-            unsafe { _mm512_fmadd_ps(a, b, c) }
-        }
-        #[inline(always)]
-        unsafe fn relu(a: __m512) -> __m512 {
-            // SAFETY: see the trait.
-            unsafe { _mm512_max_ps(a, _mm512_setzero_ps()) }
-        }
-        #[inline(always)]
-        unsafe fn where_positive(gate: __m512, a: __m512) -> __m512 {
-            // SAFETY: see the trait.
-            unsafe {
-                let positive = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(gate, _mm512_setzero_ps());
-                _mm512_maskz_mov_ps(positive, a)
+                #[inline(always)]
+                unsafe fn splat(value: f32) -> __m512 {
+                    // SAFETY: see the trait.
+                    unsafe { _mm512_set1_ps(value) }
+                }
+                #[inline(always)]
+                unsafe fn load(from: *const f32) -> __m512 {
+                    // SAFETY: see the trait.
+                    unsafe { _mm512_loadu_ps(from) }
+                }
+                #[inline(always)]
+                unsafe fn store(to: *mut f32, value: __m512) {
+                    // SAFETY: see the trait.
+                    unsafe { _mm512_storeu_ps(to, value) }
+                }
+                #[inline(always)]
+                unsafe fn prefetch(at: *const f32) {
+                    // SAFETY: a prefetch accesses no memory that the program can see.
+                    unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+                }
+                #[inline(always)]
+                unsafe fn add(a: __m512, b: __m512) -> __m512 {
+                    // SAFETY: see the trait.
+                    unsafe { _mm512_add_ps(a, b) }
+                }
+                #[inline(always)]
+                unsafe fn sub(a: __m512, b: __m512) -> __m512 {
+                    // SAFETY: see the trait.
+                    unsafe { _mm512_sub_ps(a, b) }
+                }
+                #[inline(always)]
+                unsafe fn mul_add(a: __m512, b: __m512, c: __m512) -> __m512 {
+                    // SAFETY: see the trait.
+                    unsafe { _mm512_fmadd_ps(a, b, c) }
+                }
+                #[inline(always)]
+                unsafe fn relu(a: __m512) -> __m512 {
+                    // SAFETY: see the trait.
+                    unsafe { _mm512_max_ps(a, _mm512_setzero_ps()) }
+                }
+                #[inline(always)]
+                unsafe fn where_positive(gate: __m512, a: __m512) -> __m512 {
+                    // SAFETY: see the trait.
+                    unsafe {
+                        let positive = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(gate, _mm512_setzero_ps());
+                        _mm512_maskz_mov_ps(positive, a)
+                    }
+                }
+                #[inline(always)]
+                unsafe fn sum(a: __m512) -> f32 {
+                    // SAFETY: see the trait.
+                    unsafe { _mm512_reduce_add_ps(a) }
+                }
+                #[inline(always)]
+                unsafe fn dot_bf16(a: __m512, b: __m512, c: __m512) -> __m512 {
+                    // SAFETY: see the trait.
+                    unsafe { $dot_bf16(a, b, c) }
+                }
+                #[inline(always)]
+                unsafe fn join_bf16(low: __m512, high: __m512) -> __m512 {
+                    // SAFETY: see the trait.
+                    unsafe { $join_bf16(low, high) }
+                }
+                #[inline(always)]
+                unsafe fn transpose_8x8(
+                    from: *const f32,
+                    stride: usize,
+                    to: *mut f32,
+                    to_stride: usize,
+                ) {
+                    // SAFETY: see the trait; AVX-512 processors have AVX2.
+                    unsafe { super::transpose_8x8(from, stride, to, to_stride) }
+                }
             }
+        };
+    }
+    avx512!(Avx512, dot_in_f32, join_by_integers);
+    avx512!(Avx512Bf16, dot, join);
+
+    /// # Safety
+    /// AVX-512F is there.
+    #[inline(always)]
+    unsafe fn dot_in_f32(a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let upper = |v| {
+                let mask = _mm512_set1_epi32(0xFFFF_0000_u32 as i32);
+                _mm512_castsi512_ps(_mm512_and_si512(mask, _mm512_castps_si512(v)))
+            };
+            let lower = |v| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_castps_si512(v)));
+            let c = _mm512_fmadd_ps(upper(a), upper(b), c);
+            _mm512_fmadd_ps(lower(a), lower(b), c)
         }
-        #[inline(always)]
-        unsafe fn sum(a: __m512) -> f32 {
-            // SAFETY: see the trait.
-            unsafe { _mm512_reduce_add_ps(a) }
+    }
+
+    /// # Safety
+    /// AVX-512F is there.
+    #[inline(always)]
+    unsafe fn join_by_integers(low: __m512, high: __m512) -> __m512 {
+        // SAFETY: the caller's promise.
+        unsafe {
+            // As `precision::round_to_bf16`.
+            let rounded = |v: __m512| {
+                let bits = _mm512_castps_si512(v);
+                let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+                let half = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7FFF));
+                _mm512_add_epi32(bits, half)
+            };
+            let low = _mm512_srli_epi32::<16>(rounded(low));
+            let mask = _mm512_set1_epi32(0xFFFF_0000_u32 as i32);
+            let high = _mm512_and_si512(mask, rounded(high));
+            _mm512_castsi512_ps(_mm512_or_si512(low, high))
         }
-        #[inline(always)]
-        unsafe fn transpose_8x8(from: *const f32, stride: usize, to: *mut f32, to_stride: usize) {
-            // SAFETY: see the trait; AVX-512 processors have AVX2.
-            unsafe { super::transpose_8x8(from, stride, to, to_stride) }
+    }
+
+    /// # Safety
+    /// AVX512-BF16 is there.
+    #[inline(always)]
+    unsafe fn dot(a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: the caller's promise; both types are 512 bits of any content.
+        unsafe {
+            let halves = |v| std::mem::transmute::<__m512, __m512bh>(v);
+            _mm512_dpbf16_ps(c, halves(a), halves(b))
+        }
+    }
+
+    /// # Safety
+    /// AVX512-BF16 and AVX-512BW are there.
+    #[inline(always)]
+    unsafe fn join(low: __m512, high: __m512) -> __m512 {
+        // SAFETY: the caller's promise; both types are 512 bits of any content.
+        unsafe {
+            // All of `low`, then all of `high`; in each lane one of each is wanted. One instruction,
+            // vcvtne2ps2bf16, does as much, but Bochs, which tests this, gives it a wrong result.
+            let rounded = |v| std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(v));
+            let low = _mm512_castsi256_si512(rounded(low));
+            let halves = _mm512_inserti64x4::<1>(low, rounded(high));
+            let order = _mm512_set_epi16(
+                31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5,
+                20, 4, 19, 3, 18, 2, 17, 1, 16, 0,
+            );
+            _mm512_castsi512_ps(_mm512_permutexvar_epi16(order, halves))
         }
     }
 }
@@ -234,34 +356,57 @@ unsafe fn transpose_8x8(from: *const f32, stride: usize, to: *mut f32, to_stride
     }
 }
 
-/// Calls `$generic` for an [`Isa`](crate::Isa): the plain version `$reference`, or `$simd::<S>`
-/// compiled with the target features of `S`. Both take the same arguments, the latter inlines
-/// everything it calls.
+/// Calls for an [`Isa`](crate::Isa) the plain version `$reference`, or `$simd::<S>` compiled with the
+/// target features of `S`; `$simd[$format]` is `$simd::<S, $format>`. Both take the same arguments,
+/// the latter inlines everything it calls.
 macro_rules! dispatch {
-    ($isa:expr, $reference:path, $simd:ident($($argument:ident: $type:ty),* $(,)?)) => {
+    ($isa:expr, $reference:path, $simd:ident $([$format:ty])? ($($arguments:tt)*)) => {
         match $isa.0 {
-            $crate::isa::Level::Reference => $reference($($argument),*),
-            #[cfg(target_arch = "x86_64")]
-            $crate::isa::Level::Avx2 => {
-                #[target_feature(enable = "avx2,fma")]
-                fn compiled($($argument: $type),*) {
-                    // SAFETY: this function is compiled with the features of `Avx2`.
-                    unsafe { $simd::<$crate::simd::Avx2>($($argument),*) }
-                }
-                // SAFETY: an `Isa` of this level exists only where the features were detected.
-                unsafe { compiled($($argument),*) }
+            $crate::isa::Level::Reference => {
+                $crate::simd::dispatch!(@call $reference, ($($arguments)*))
             }
             #[cfg(target_arch = "x86_64")]
-            $crate::isa::Level::Avx512 => {
-                #[target_feature(enable = "avx512f")]
-                fn compiled($($argument: $type),*) {
-                    // SAFETY: this function is compiled with the features of `Avx512`.
-                    unsafe { $simd::<$crate::simd::Avx512>($($argument),*) }
-                }
-                // SAFETY: an `Isa` of this level exists only where the features were detected.
-                unsafe { compiled($($argument),*) }
+            $crate::isa::Level::Avx2 => {
+                $crate::simd::dispatch!(@simd "avx2,fma", Avx2, $simd $([$format])?, ($($arguments)*))
+            }
+            #[cfg(target_arch = "x86_64")]
+            $crate::isa::Level::Avx512 | $crate::isa::Level::Avx512Bf16 => {
+                $crate::simd::dispatch!(@simd "avx512f", Avx512, $simd $([$format])?, ($($arguments)*))
             }
         }
     };
+    (@call $function:path, ($($argument:ident: $type:ty),* $(,)?)) => {
+        $function($($argument),*)
+    };
+    (
+        @simd $features:literal, $S:ident, $simd:ident $([$format:ty])?,
+        ($($argument:ident: $type:ty),* $(,)?)
+    ) => {{
+        #[target_feature(enable = $features)]
+        fn compiled($($argument: $type),*) {
+            // SAFETY: this function is compiled with the features of `$S`.
+            unsafe { $simd::<$crate::simd::$S $(, $format)?>($($argument),*) }
+        }
+        // SAFETY: an `Isa` of this level exists only where the features were detected.
+        unsafe { compiled($($argument),*) }
+    }};
 }
 pub(crate) use dispatch;
+
+/// [`dispatch`] for functions of the format [`Bf16`](crate::precision::Bf16), which have a version
+/// more: the one on the processor's own dot products.
+macro_rules! dispatch_bf16 {
+    ($isa:expr, $reference:path, $simd:ident ($($arguments:tt)*)) => {
+        match $isa.0 {
+            #[cfg(target_arch = "x86_64")]
+            $crate::isa::Level::Avx512Bf16 => $crate::simd::dispatch!(
+                @simd "avx512f,avx512bw,avx512bf16", Avx512Bf16,
+                $simd[$crate::precision::Bf16], ($($arguments)*)
+            ),
+            _ => $crate::simd::dispatch!(
+                $isa, $reference, $simd[$crate::precision::Bf16] ($($arguments)*)
+            ),
+        }
+    };
+}
+pub(crate) use dispatch_bf16;

@@ -6,6 +6,7 @@
 
 use crate::isa::Level;
 use crate::planes::LINE;
+use crate::precision::{Format, Precision};
 use crate::simd::Simd;
 use crate::{Isa, simd};
 
@@ -45,38 +46,71 @@ fn largest_tile(isa: Isa, terms: usize) -> usize {
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => tile_channels::<simd::Avx2>(terms),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => tile_channels::<simd::Avx512>(terms),
+        Level::Avx512 | Level::Avx512Bf16 => tile_channels::<simd::Avx512>(terms),
     }
 }
 
-/// Cuts channels into as few tiles as go, of sizes as equal as go: (first channel, channels) each.
-/// A tile of one or two channels would wait for the latency of its few sums.
-pub(crate) fn tiles(channels: usize, largest: usize) -> impl Iterator<Item = (usize, usize)> {
-    let count = channels.div_ceil(largest);
+/// Cuts channels into as few tiles as go, of multiples of `unit` channels as equal as go: (first
+/// channel, channels) each. A tile of one or two channels would wait for the latency of its few
+/// sums.
+pub(crate) fn tiles(
+    channels: usize,
+    largest: usize,
+    unit: usize,
+) -> impl Iterator<Item = (usize, usize)> {
+    let units = channels / unit;
+    let count = units.div_ceil((largest / unit).max(1));
     (0..count).map(move |tile| {
-        let first = tile * channels / count;
-        (first, (tile + 1) * channels / count - first)
+        let [first, end] = [tile, tile + 1].map(|tile| tile * units / count * unit);
+        (first, end - first)
     })
 }
 
-/// Weights in the order in which tiles read them: `[tile][in][tap][out in tile]`.
-pub(crate) fn pack(
-    isa: Isa,
-    in_channels: usize,
-    out_channels: usize,
-    taps: usize,
-    weight: impl Fn(usize, usize, usize) -> f32,
-) -> Vec<f32> {
-    let mut packed = Vec::with_capacity(out_channels * in_channels * taps);
-    let largest = largest_tile(isa, in_channels * taps);
-    for (first, count) in tiles(out_channels, largest) {
-        for i in 0..in_channels {
-            for tap in 0..taps {
-                packed.extend((first..first + count).map(|o| weight(o, i, tap)));
+/// A convolution's weights as tiles read them.
+pub(crate) struct Packing {
+    pub(crate) isa: Isa,
+    pub(crate) precision: Precision,
+    pub(crate) in_channels: usize,
+    pub(crate) out_channels: usize,
+    pub(crate) taps: usize,
+    /// Tiles are made of multiples of this many output channels.
+    pub(crate) unit: usize,
+}
+
+impl Packing {
+    /// The weights `[out][in][tap]`, rounded to the precision, in the order
+    /// `[tile][plane][tap][out in tile]`; a plane is what a lane holds of the input channels, one
+    /// in the plain loops.
+    pub(crate) fn pack(self, weight: impl Fn(usize, usize, usize) -> f32) -> Vec<f32> {
+        let plain = self.isa == Isa::REFERENCE;
+        let per_lane = if plain {
+            1
+        } else {
+            self.precision.channels_per_lane()
+        };
+        let planes = self.in_channels.div_ceil(per_lane);
+        let mut packed = Vec::with_capacity(self.out_channels * planes * self.taps);
+        let largest = largest_tile(self.isa, planes * self.taps);
+        let unit = if plain { 1 } else { self.unit };
+        for (first, count) in tiles(self.out_channels, largest, unit) {
+            for plane in 0..planes {
+                for tap in 0..self.taps {
+                    packed.extend((first..first + count).map(|o| {
+                        let channel = |c: usize| match plane * per_lane + c {
+                            i if i < self.in_channels => weight(o, i, tap),
+                            _ => 0.0,
+                        };
+                        if plain {
+                            self.precision.round(channel(0))
+                        } else {
+                            self.precision.lane(channel)
+                        }
+                    }));
+                }
             }
         }
+        packed
     }
-    packed
 }
 
 /// Runs `$body` with the constant `$N` equal to `$count`, the channels of a tile.
@@ -96,30 +130,31 @@ macro_rules! with_tile_size {
 pub(crate) use with_tile_size;
 
 /// What a tile reads: the rows under a kernel of `ROWS` rows, each pointing to the pixel under
-/// the kernel's left column, in the first channel.
+/// the kernel's left column, in the first plane.
 pub(crate) struct Source<const ROWS: usize> {
     pub(crate) rows: [*const f32; ROWS],
-    /// Floats from a channel to the next.
+    /// Floats from a plane to the next.
     pub(crate) plane_len: usize,
-    pub(crate) channels: usize,
+    /// A plane holds a channel, or as many as the format has in a lane.
+    pub(crate) planes: usize,
 }
 
 impl<const ROWS: usize> Source<ROWS> {
-    /// Adds to `sums` all input channels and taps of a kernel of `ROWS` x `COLUMNS`, for the
+    /// Adds to `sums` all planes and taps of a kernel of `ROWS` x `COLUMNS`, for the
     /// pixels from `pixel` on.
     ///
     /// # Safety
-    /// As for [`Simd`]. `weights` holds `[channels][ROWS][COLUMNS][N]`, and [`group_px`] pixels
-    /// and `COLUMNS - 1` more can be read from each row of each channel.
+    /// As for [`Simd`]. `weights` holds `[planes][ROWS][COLUMNS][N]`, and [`group_px`] pixels
+    /// and `COLUMNS - 1` more can be read from each row of each plane.
     #[inline(always)]
-    pub(crate) unsafe fn accumulate<S: Simd, const N: usize, const COLUMNS: usize>(
+    pub(crate) unsafe fn accumulate<S: Simd, F: Format, const N: usize, const COLUMNS: usize>(
         &self,
         pixel: usize,
         mut weights: *const f32,
         mut sums: Sums<S, N>,
     ) -> Sums<S, N> {
         let mut offset = pixel;
-        for _ in 0..self.channels {
+        for _ in 0..self.planes {
             for row in self.rows {
                 for column in 0..COLUMNS {
                     // SAFETY: the caller's promises.
@@ -130,7 +165,7 @@ impl<const ROWS: usize> Source<ROWS> {
                         for o in 0..N {
                             let weight = S::splat(*weights.add(o));
                             for v in 0..TILE_VECTORS {
-                                sums[o][v] = S::mul_add(weight, pixels[v], sums[o][v]);
+                                sums[o][v] = F::multiply_add::<S>(weight, pixels[v], sums[o][v]);
                             }
                         }
                         weights = weights.add(N);
@@ -180,18 +215,20 @@ mod tests {
     #[test]
     fn tiles_cover_all_channels_evenly() {
         for channels in 1..200 {
-            for largest in [1, 6, 12] {
-                let all: Vec<_> = tiles(channels, largest).collect();
+            for (largest, unit) in [(1, 1), (6, 1), (12, 1), (4, 2), (6, 2), (12, 2)] {
+                let channels = channels * unit;
+                let all: Vec<_> = tiles(channels, largest, unit).collect();
                 let mut next = 0;
                 for (first, count) in &all {
                     assert_eq!(*first, next, "{channels} channels in tiles of {largest}");
                     assert!((1..=largest).contains(count), "{count} in {all:?}");
+                    assert!(count.is_multiple_of(unit), "{count} in {all:?}");
                     next += count;
                 }
                 assert_eq!(next, channels, "{all:?}");
                 let sizes = all.iter().map(|tile| tile.1);
                 let (min, max) = (sizes.clone().min(), sizes.max());
-                assert!(max.unwrap() - min.unwrap() <= 1, "{all:?}");
+                assert!(max.unwrap() - min.unwrap() <= unit, "{all:?}");
             }
         }
     }

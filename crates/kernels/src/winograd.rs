@@ -9,14 +9,15 @@
 //! Algorithms for Convolutional Neural Networks", section 4.3, in one dimension). The rounding
 //! error is about twice that of the direct sum.
 
-use crate::Isa;
 use crate::epilogue::Finish;
+use crate::precision::Format;
 use crate::simd::Simd;
 use crate::strip::STRIP_ROWS;
 use crate::tile::{
-    self, LONGEST_GROUP_PX, Source, Sums, TILE_VECTORS, group_px, start, tile_channels, tiles,
+    LONGEST_GROUP_PX, Packing, Source, Sums, TILE_VECTORS, group_px, start, tile_channels, tiles,
     with_tile_size,
 };
+use crate::{Isa, Precision};
 
 /// Channels read and written from which on this form of a 3x3 convolution is the faster one.
 pub(crate) const MIN_CHANNELS: usize = 8;
@@ -37,9 +38,11 @@ const KERNEL_TRANSFORM: [[f64; 3]; POINTS] = [
     [0.0, 0.0, 1.0],
 ];
 
-/// Transforms a 3x3 kernel and arranges it as `[tile][point][in][column][out in tile]`.
+/// Transforms a 3x3 kernel and arranges it as `[tile][point][plane][column][out in tile]`, see
+/// [`Packing::pack`].
 pub(crate) fn pack(
     isa: Isa,
+    precision: Precision,
     in_channels: usize,
     out_channels: usize,
     weight: impl Fn(usize, usize, usize) -> f32,
@@ -49,14 +52,20 @@ pub(crate) fn pack(
         rows.map(|(row, factor)| factor * f64::from(weight(o, i, 3 * row + column)))
             .sum::<f64>() as f32
     };
-    // To `tile::pack`, point and input channel together are the channel read.
-    tile::pack(
+    // Point and input channel together are the channel read; a lane holds those of one point.
+    let padded = in_channels.next_multiple_of(precision.channels_per_lane());
+    let packing = Packing {
         isa,
-        POINTS * in_channels,
+        precision,
+        in_channels: POINTS * padded,
         out_channels,
-        3,
-        |o, i, column| at(o, i / in_channels, i % in_channels, column),
-    )
+        taps: 3,
+        unit: 1,
+    };
+    packing.pack(|o, i, column| match (i / padded, i % padded) {
+        (point, channel) if channel < in_channels => at(o, point, channel, column),
+        _ => 0.0,
+    })
 }
 
 /// A 3x3 convolution in this form.
@@ -82,7 +91,7 @@ impl Winograd<'_> {
     /// row `width_px` pixels be written, for all channels, which lie
     /// `plane_len` floats apart; so for what `finish` reads, which may be a group more. `scratch` holds [`scratch_len`] floats.
     #[inline(always)]
-    pub(crate) unsafe fn four_rows<S: Simd>(
+    pub(crate) unsafe fn four_rows<S: Simd, F: Format>(
         self,
         from: [*const f32; POINTS],
         to: [*mut f32; STRIP_ROWS],
@@ -93,28 +102,29 @@ impl Winograd<'_> {
     ) {
         // A segment has a pixel more on each side; its last group may be followed by a vector.
         let segment_len = SEGMENT_PX + group_px::<S>();
-        let channels = self.in_channels;
+        let planes = self.in_channels.div_ceil(F::CHANNELS);
         for segment in (0..width_px).step_by(SEGMENT_PX) {
             let len = SEGMENT_PX.min(width_px - segment);
             // SAFETY: the segment lies in the rows, the points in the scratch memory.
             unsafe {
                 let rows = from.map(|row| row.add(segment));
-                transform_input::<S>(rows, plane_len, channels, len + 2, scratch, segment_len);
+                let channels = self.in_channels;
+                transform_input::<S, F>(rows, plane_len, channels, len + 2, scratch, segment_len);
             }
             let sources: [Source<1>; POINTS] = std::array::from_fn(|point| Source {
-                rows: [scratch.wrapping_add(point * channels * segment_len)],
+                rows: [scratch.wrapping_add(point * planes * segment_len)],
                 plane_len: segment_len,
-                channels,
+                planes,
             });
-            let largest = tile_channels::<S>(POINTS * channels * 3);
-            for (first, count) in tiles(self.bias.len(), largest) {
+            let largest = tile_channels::<S>(POINTS * planes * 3);
+            for (first, count) in tiles(self.bias.len(), largest, 1) {
                 // SAFETY: the tile lies below the output's channels, its groups in the segment.
                 unsafe {
-                    let weights = self.weights.as_ptr().add(first * POINTS * channels * 3);
+                    let weights = self.weights.as_ptr().add(first * POINTS * planes * 3);
                     let bias = self.bias.as_ptr().add(first);
                     with_tile_size!(S, count, N => {
                         for pixel in (0..len).step_by(group_px::<S>()) {
-                            let sums = points::<S, N>(&sources, pixel, weights, bias);
+                            let sums = points::<S, F, N>(&sources, pixel, weights, bias);
                             let rows = transform_output::<S, N>(&sums);
                             let at = first * plane_len + segment + pixel;
                             let left = len - pixel;
@@ -134,13 +144,13 @@ impl Winograd<'_> {
     }
 }
 
-/// B: six rows of each channel to points, `len` pixels of each.
+/// B: six rows of each channel to points, `len` pixels of each, in the format `F`.
 ///
 /// # Safety
 /// As for [`Simd`]; `len` floats rounded up to a vector can be read from each row and written
-/// to each channel of each point, which lie `segment_len` apart.
+/// to each plane of each point, which lie `segment_len` apart.
 #[inline(always)]
-unsafe fn transform_input<S: Simd>(
+unsafe fn transform_input<S: Simd, F: Format>(
     rows: [*const f32; POINTS],
     plane_len: usize,
     channels: usize,
@@ -148,31 +158,51 @@ unsafe fn transform_input<S: Simd>(
     to: *mut f32,
     segment_len: usize,
 ) {
-    // SAFETY: the caller's promises.
-    unsafe {
-        let (two, minus_two) = (S::splat(2.0), S::splat(-2.0));
-        let (four, minus_four, minus_five) = (S::splat(4.0), S::splat(-4.0), S::splat(-5.0));
-        for channel in 0..channels {
-            for pixel in (0..len).step_by(S::LANES) {
-                let d = rows.map(|row| S::load(row.add(channel * plane_len + pixel)));
-                let even = S::mul_add(minus_four, d[2], d[4]);
-                let odd = S::mul_add(minus_four, d[1], d[3]);
-                let even_at_2 = S::sub(d[4], d[2]);
-                let odd_at_2 = S::sub(d[3], d[1]);
-                let points = [
-                    S::mul_add(four, d[0], S::mul_add(minus_five, d[2], d[4])),
-                    S::add(even, odd),
-                    S::sub(even, odd),
-                    S::mul_add(two, odd_at_2, even_at_2),
-                    S::mul_add(minus_two, odd_at_2, even_at_2),
-                    S::mul_add(four, d[1], S::mul_add(minus_five, d[3], d[5])),
-                ];
-                for (point, value) in points.into_iter().enumerate() {
-                    let at = (point * channels + channel) * segment_len + pixel;
+    for (plane, channel) in (0..channels).step_by(F::CHANNELS).enumerate() {
+        for pixel in (0..len).step_by(S::LANES) {
+            // SAFETY: the caller's promises.
+            unsafe {
+                let points = |channel: usize| {
+                    at_points::<S>(rows.map(|row| S::load(row.add(channel * plane_len + pixel))))
+                };
+                let first = points(channel);
+                let second = if F::CHANNELS > 1 && channel + 1 < channels {
+                    points(channel + 1)
+                } else {
+                    [S::splat(0.0); POINTS]
+                };
+                for point in 0..POINTS {
+                    let value = F::join::<S>(first[point], second[point]);
+                    let at = (point * channels.div_ceil(F::CHANNELS) + plane) * segment_len + pixel;
                     S::store(to.add(at), value);
                 }
             }
         }
+    }
+}
+
+/// B: six rows of one pixel to points.
+///
+/// # Safety
+/// As for [`Simd`].
+#[inline(always)]
+unsafe fn at_points<S: Simd>(d: [S::V; POINTS]) -> [S::V; POINTS] {
+    // SAFETY: passed on.
+    unsafe {
+        let (two, minus_two) = (S::splat(2.0), S::splat(-2.0));
+        let (four, minus_four, minus_five) = (S::splat(4.0), S::splat(-4.0), S::splat(-5.0));
+        let even = S::mul_add(minus_four, d[2], d[4]);
+        let odd = S::mul_add(minus_four, d[1], d[3]);
+        let even_at_2 = S::sub(d[4], d[2]);
+        let odd_at_2 = S::sub(d[3], d[1]);
+        [
+            S::mul_add(four, d[0], S::mul_add(minus_five, d[2], d[4])),
+            S::add(even, odd),
+            S::sub(even, odd),
+            S::mul_add(two, odd_at_2, even_at_2),
+            S::mul_add(minus_two, odd_at_2, even_at_2),
+            S::mul_add(four, d[1], S::mul_add(minus_five, d[3], d[5])),
+        ]
     }
 }
 
@@ -181,7 +211,7 @@ unsafe fn transform_input<S: Simd>(
 /// # Safety
 /// As for [`Source::accumulate`].
 #[inline(always)]
-unsafe fn points<S: Simd, const N: usize>(
+unsafe fn points<S: Simd, F: Format, const N: usize>(
     sources: &[Source<1>; POINTS],
     pixel: usize,
     weights: *const f32,
@@ -198,8 +228,8 @@ unsafe fn points<S: Simd, const N: usize>(
             } else {
                 zero
             };
-            let weights = weights.add(point * source.channels * 3 * N);
-            sums[point] = source.accumulate::<S, N, 3>(pixel, weights, first);
+            let weights = weights.add(point * source.planes * 3 * N);
+            sums[point] = source.accumulate::<S, F, N, 3>(pixel, weights, first);
         }
         sums
     }

@@ -23,3 +23,4 @@ pub use network::{BatchNorm, Conv, Network, Operation, Value, ValueShape};
 pub use onnx::OnnxPrecision;
 pub use stream::StageTime;
 pub use upscale::{DEFAULT_TILE_PX, Sample, Upscaler};
+pub use wdsr_kernels::{Isa, Precision};

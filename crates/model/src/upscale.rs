@@ -9,11 +9,11 @@ use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use wdsr_kernels::{Isa, STRIP_ROWS, Strip};
+use wdsr_kernels::{Isa, Precision, STRIP_ROWS, Strip};
 
 use crate::error::Error;
 use crate::model::Model;
-use crate::stream::{StageTime, Stream, lock};
+use crate::stream::{Arithmetic, StageTime, Stream, lock};
 
 /// Width of a tile in low-resolution pixels unless asked otherwise. Twice the receptive radius is
 /// computed in vain for each tile of a wider picture: 2% here.
@@ -58,7 +58,8 @@ impl Sample for f32 {
 /// Enlarges pictures with one model.
 pub struct Upscaler {
     model: Model,
-    isa: Isa,
+    arithmetic: Arithmetic,
+    self_ensemble: bool,
     stream: Stream,
     tile_px: Option<usize>,
 }
@@ -74,10 +75,13 @@ impl Upscaler {
 
     /// Prepares a model for one instruction set.
     pub fn with_isa(model: &Model, isa: Isa) -> Self {
+        let precision = Precision::F32;
+        let arithmetic = Arithmetic { isa, precision };
         Self {
             model: model.clone(),
-            isa,
-            stream: Stream::new(model, isa, false),
+            arithmetic,
+            self_ensemble: false,
+            stream: Stream::new(model, arithmetic, false),
             tile_px: Some(DEFAULT_TILE_PX),
         }
     }
@@ -100,7 +104,18 @@ impl Upscaler {
     /// resolution").
     #[must_use]
     pub fn self_ensemble(mut self, on: bool) -> Self {
-        self.stream = Stream::new(&self.model, self.isa, on);
+        self.self_ensemble = on;
+        self.stream = Stream::new(&self.model, self.arithmetic, on);
+        self
+    }
+
+    /// What convolutions of many channels multiply; f32 unless asked otherwise. With
+    /// [`Precision::Bf16`] tiles of a picture still fit bit for bit. It is the faster one where
+    /// [`Isa::has_bf16`] holds; elsewhere it is computed in f32 from rounded numbers.
+    #[must_use]
+    pub fn precision(mut self, precision: Precision) -> Self {
+        self.arithmetic.precision = precision;
+        self.stream = Stream::new(&self.model, self.arithmetic, self.self_ensemble);
         self
     }
 

@@ -1,8 +1,7 @@
 //! The tiled picture equals the untiled one, whatever the tile, the threads and the symmetry.
 
 use proptest::prelude::*;
-use wdsr_kernels::Isa;
-use wdsr_model::{Model, NetworkConfig, Upscaler};
+use wdsr_model::{Isa, Model, NetworkConfig, Precision, Upscaler};
 
 /// A network with weights that let every pixel within the receptive radius count.
 fn model(config: &NetworkConfig) -> Model {
@@ -49,14 +48,18 @@ proptest! {
         tile in 1_usize..45,
         threads in 1_usize..4,
         self_ensemble: bool,
+        bf16: bool,
         seed: u32,
     ) {
         let model = model(&configs()[which]);
         let pixels = picture(width, height, seed);
+        let precision = if bf16 { Precision::Bf16 } else { Precision::F32 };
         for isa in Isa::available() {
             let run = |tile: Option<usize>, threads: usize| {
-                let upscaler =
-                    Upscaler::with_isa(&model, isa).tile_px(tile).self_ensemble(self_ensemble);
+                let upscaler = Upscaler::with_isa(&model, isa)
+                    .tile_px(tile)
+                    .self_ensemble(self_ensemble)
+                    .precision(precision);
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
                 pool.expect("threads").install(|| upscaler.upscale(&pixels, width, height))
             };
@@ -104,13 +107,16 @@ fn every_instruction_set_computes_the_same_picture() {
         let expected: Vec<f32> =
             Upscaler::with_isa(&model, Isa::REFERENCE).upscale(&pixels, 37, 22);
         for isa in Isa::available() {
-            let found = Upscaler::with_isa(&model, isa).upscale(&pixels, 37, 22);
-            let difference = difference(&found, &expected);
-            assert!(
-                difference < 1e-5,
-                "{} on {isa}: {difference}",
-                config.label()
-            );
+            // bf16 rounds to 8 bits, which random weights do not make better.
+            for (precision, allowed) in [(Precision::F32, 1e-5), (Precision::Bf16, 2e-2)] {
+                let upscaler = Upscaler::with_isa(&model, isa).precision(precision);
+                let difference = difference(&upscaler.upscale(&pixels, 37, 22), &expected);
+                assert!(
+                    difference < allowed,
+                    "{} on {isa} in {precision:?}: {difference}",
+                    config.label()
+                );
+            }
         }
     }
 }

@@ -13,7 +13,7 @@ use wdsr_model::{Model, Network};
 use crate::error::Error;
 use crate::optimizer::Adam;
 use crate::parameters::{Layout, RunningStatistics};
-use crate::recipe::Recipe;
+use crate::recipe::{Initialization, Recipe};
 
 const FORMAT: &str = "wdsr-checkpoint";
 const VERSION: &str = "1";
@@ -45,8 +45,13 @@ pub struct State {
 
 impl State {
     /// Before the first update.
-    pub fn initial(network: &Network, layout: &Layout, seed: u64) -> Self {
-        let parameters = layout.initial(network, seed);
+    pub fn initial(
+        network: &Network,
+        layout: &Layout,
+        initialization: Initialization,
+        seed: u64,
+    ) -> Self {
+        let parameters = layout.initial(network, initialization, seed);
         let channels = network.batch_norms.iter().map(|norm| norm.channels);
         Self {
             updates: 0,
@@ -306,7 +311,7 @@ pub fn load_model(path: &Path) -> Result<Model, Error> {
     };
     let model = written_recipe(&metadata).and_then(|recipe| {
         let network = Network::for_training(&recipe.network);
-        let layout = Layout::new(&network);
+        let layout = Layout::new(&network, recipe.training.branches);
         let state = State::parse(&bytes, &recipe, &network, &layout)?;
         Ok(state.model(&recipe, &network, &layout))
     });

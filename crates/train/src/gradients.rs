@@ -28,6 +28,24 @@ pub struct Batch {
     pub low: Vec<Planes>,
     /// High resolution.
     pub high: Vec<Planes>,
+    /// What a teacher makes of the low resolution, of the shapes of `high`; empty without one.
+    pub taught: Vec<Planes>,
+}
+
+/// What a patch should become.
+#[derive(Clone, Copy)]
+struct Target<'b> {
+    high: &'b Planes,
+    taught: Option<&'b Planes>,
+}
+
+impl Batch {
+    fn target(&self, patch: usize) -> Target<'_> {
+        Target {
+            high: &self.high[patch],
+            taught: self.taught.get(patch),
+        }
+    }
 }
 
 /// What a batch gives.
@@ -65,6 +83,7 @@ pub struct GradientEngine {
     segments: Vec<Range<usize>>,
     idle: Mutex<Vec<Patch>>,
     loss: LossOverPatches,
+    teacher_weight: f64,
 }
 
 /// The weights of one update, arranged for the kernels.
@@ -151,12 +170,19 @@ impl GradientEngine {
             segments,
             idle: Mutex::new(Vec::new()),
             loss: LossOverPatches::new(Loss::L1),
+            teacher_weight: 0.0,
         }
     }
 
     /// Minimises another loss than L1.
     pub fn with_loss(mut self, loss: Loss) -> Self {
         self.loss = LossOverPatches::new(loss);
+        self
+    }
+
+    /// The part of the loss, 0..1, that is taken against [`Batch::taught`] where a batch has it.
+    pub fn with_teacher_weight(mut self, weight: f64) -> Self {
+        self.teacher_weight = weight;
         self
     }
 
@@ -176,6 +202,12 @@ impl GradientEngine {
             batch.high.len(),
             "patches of a batch, low and high"
         );
+        assert!(
+            batch.taught.is_empty() || batch.taught.len() == batch.high.len(),
+            "{} patches by a teacher, {} in the batch",
+            batch.taught.len(),
+            batch.high.len()
+        );
         assert!(!batch.low.is_empty(), "empty batch");
         let weights = self.arrange(convs, norms);
         let samples: usize = batch
@@ -185,9 +217,9 @@ impl GradientEngine {
             .sum();
         let mut statistics = Vec::new();
         let results: Vec<PatchResult> = if self.segments.len() == 1 {
-            let pairs = batch.low.par_iter().zip(&batch.high);
-            pairs
-                .map(|(low, high)| self.run_patch(low, high, &weights))
+            let patches = batch.low.par_iter().enumerate();
+            patches
+                .map(|(at, low)| self.run_patch(low, batch.target(at), &weights))
                 .collect()
         } else {
             self.run_in_segments(batch, &weights, &mut statistics)
@@ -206,12 +238,12 @@ impl GradientEngine {
         }
     }
 
-    fn run_patch(&self, low: &Planes, high: &Planes, w: &Weights<'_>) -> PatchResult {
+    fn run_patch(&self, low: &Planes, target: Target<'_>, w: &Weights<'_>) -> PatchResult {
         let mut patch = self.start(low);
         for step in &self.steps {
             self.forward(*step, &mut patch, w, &[]);
         }
-        let mut result = self.loss(&mut patch, high);
+        let mut result = self.loss(&mut patch, target);
         for step in self.steps.iter().rev() {
             self.backward(*step, &mut patch, w, &mut result.gradients);
         }
@@ -240,8 +272,8 @@ impl GradientEngine {
         }
         let mut results: Vec<PatchResult> = patches
             .iter_mut()
-            .zip(&batch.high)
-            .map(|(patch, high)| self.loss(patch, high))
+            .enumerate()
+            .map(|(at, patch)| self.loss(patch, batch.target(at)))
             .collect();
         for segment in self.segments.iter().rev() {
             let norm = self.norm(segment.start);
@@ -363,11 +395,20 @@ impl GradientEngine {
 
     /// The loss of the patch and its gradient by the network's output, both summed over samples;
     /// [`GradientEngine::run`] divides by the batch's samples at the end.
-    fn loss(&self, patch: &mut Patch, high: &Planes) -> PatchResult {
+    fn loss(&self, patch: &mut Patch, target: Target<'_>) -> PatchResult {
         let output = self.network.output;
         let mut gradient = patch.buffer(output);
+        let mut by_teacher = target.taught.map(|_| patch.buffer(output));
         let (made, mean) = (&patch.values[output.0], self.network.config.mean);
-        let loss = self.loss.run(made, mean, high, &mut gradient);
+        let mut loss = self.loss.run(made, mean, target.high, &mut gradient);
+        if let (Some(taught), Some(second)) = (target.taught, &mut by_teacher) {
+            let weight = self.teacher_weight;
+            let against_teacher = self.loss.run(made, mean, taught, second);
+            loss += weight * (against_teacher - loss);
+            let pairs = gradient.as_mut_slice().iter_mut().zip(second.as_slice());
+            pairs.for_each(|(sum, taught)| *sum += weight as f32 * (taught - *sum));
+        }
+        patch.spare.extend(by_teacher);
         patch.by_value[output.0] = Some(gradient);
         PatchResult {
             loss,

@@ -7,9 +7,11 @@
 //! [`parameters`] (weight normalisation), [`optimizer`], [`patches`] over [`picture_cache`].
 #![forbid(unsafe_code)]
 
+mod branches;
 pub mod checkpoint;
 pub mod data_check;
 mod error;
+pub mod export;
 pub mod gradients;
 mod loss;
 pub mod optimizer;
@@ -23,9 +25,13 @@ pub mod report;
 pub mod schedule;
 pub mod start;
 pub mod study;
+mod teacher;
 pub mod tensorboard;
 pub mod trainer;
 
 pub use error::Error;
-pub use recipe::{Course, Data, DataFolder, Loss, Recipe, Schedule, Start, Training, Validation};
+pub use recipe::{
+    Course, Data, DataFolder, Initialization, Loss, Recipe, Schedule, Start, Teacher, Training,
+    Validation,
+};
 pub use trainer::{Event, Metrics, Summary, Trainer};

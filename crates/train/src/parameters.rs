@@ -11,6 +11,9 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use wdsr_model::{ConvWeights, Network, Norm};
 
+use crate::branches::{EDGE_FILTERS, Edge, add_branches, centre_gradient, edge_gradient};
+use crate::recipe::Initialization;
+
 /// PyTorch's `BatchNorm2d` defaults.
 pub const BATCH_NORM_EPSILON: f32 = 1e-5;
 const BATCH_NORM_MOMENTUM: f32 = 0.1;
@@ -44,6 +47,15 @@ struct ConvSlots {
     weight: usize,
     gain: Option<usize>,
     bias: usize,
+    branches: Option<BranchSlots>,
+}
+
+/// Those of a convolution's [branches](crate::branches).
+#[derive(Clone, Debug)]
+struct BranchSlots {
+    centre: usize,
+    /// Weight and factor.
+    edges: [[usize; 2]; EDGE_FILTERS.len()],
 }
 
 /// Running statistics of one batch normalisation, per channel.
@@ -77,8 +89,9 @@ impl RunningStatistics {
 }
 
 impl Layout {
-    /// The tensors of a network made by [`Network::for_training`].
-    pub fn new(network: &Network) -> Self {
+    /// The tensors of a network made by [`Network::for_training`]; with `branches` its 3x3
+    /// convolutions are trained as sums of branches (ECB, Zhang et al. 2021).
+    pub fn new(network: &Network, branches: bool) -> Self {
         let mut slots: Vec<Slot> = Vec::new();
         let mut push = |name: String, shape: Vec<usize>| {
             let start = slots.last().map_or(0, |slot| slot.range.end);
@@ -101,7 +114,23 @@ impl Layout {
                     .then(|| push(format!("{key}.weight_g"), vec![conv.out_channels, 1, 1, 1]));
                 let name = if weight_norm { "weight_v" } else { "weight" };
                 let weight = push(format!("{key}.{name}"), conv.weight_shape().to_vec());
-                ConvSlots { weight, gain, bias }
+                let one_by_one = vec![conv.out_channels, conv.in_channels, 1, 1];
+                let branches = (branches && conv.kernel == 3).then(|| BranchSlots {
+                    centre: push(format!("{key}.branches.centre"), one_by_one.clone()),
+                    edges: EDGE_FILTERS.map(|(filter, _)| {
+                        let key = format!("{key}.branches.{filter}");
+                        [
+                            push(format!("{key}.weight"), one_by_one.clone()),
+                            push(format!("{key}.factor"), vec![conv.out_channels]),
+                        ]
+                    }),
+                });
+                ConvSlots {
+                    weight,
+                    gain,
+                    bias,
+                    branches,
+                }
             })
             .collect();
         let norms = network
@@ -138,8 +167,14 @@ impl Layout {
     }
 
     /// Fresh parameters: PyTorch's default for convolutions (weights and biases uniform within
-    /// 1 / sqrt(fan in)), gains at |v|, batch normalisation at factor 1 and offset 0.
-    pub fn initial(&self, network: &Network, seed: u64) -> Vec<f32> {
+    /// 1 / sqrt(fan in)), gains at |v|, batch normalisation at factor 1 and offset 0; of branches,
+    /// edge weights likewise and everything else 0. `initialization` may change gains and biases.
+    pub fn initial(
+        &self,
+        network: &Network,
+        initialization: Initialization,
+        seed: u64,
+    ) -> Vec<f32> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         // Streams from 0 on belong to the updates' batches.
         rng.set_stream(u64::MAX);
@@ -160,6 +195,30 @@ impl Layout {
         for [factor, _] in &self.norms {
             values[self.slots[*factor].range.clone()].fill(1.0);
         }
+        for (conv, slots) in network.convs.iter().zip(&self.convs) {
+            let edges = slots.branches.iter().flat_map(|branches| branches.edges);
+            let bound = 1.0 / (conv.in_channels as f32).sqrt();
+            for [weight, _] in edges {
+                for value in &mut values[self.slots[weight].range.clone()] {
+                    *value = rng.random_range(-bound..bound);
+                }
+            }
+        }
+        if initialization == Initialization::Reloaded {
+            let last_gain = 1.0 / (network.config.blocks as f32).sqrt();
+            for (at, slots) in self.convs.iter().enumerate() {
+                values[self.slots[slots.bias].range.clone()].fill(0.0);
+                let block = |at: usize| network.convs.get(at).and_then(|c| block_of(&c.name));
+                let gain = match block(at) {
+                    None => 1.0,
+                    here if here == block(at + 1) => 2.0,
+                    Some(_) => last_gain,
+                };
+                if let Some(slot) = slots.gain {
+                    values[self.slots[slot].range.clone()].fill(gain);
+                }
+            }
+        }
         values
     }
 
@@ -172,6 +231,7 @@ impl Layout {
     pub fn set_conv(&self, conv: usize, weights: &ConvWeights, parameters: &mut [f32]) {
         let slots = &self.convs[conv];
         parameters[self.slots[slots.bias].range.clone()].copy_from_slice(&weights.bias);
+        self.clear_branches(conv, parameters);
         let weight = self.slots[slots.weight].range.clone();
         let Some(gain) = slots.gain else {
             parameters[weight].copy_from_slice(&weights.weight);
@@ -191,6 +251,7 @@ impl Layout {
     /// Makes a convolution, with the batch normalisation after it if there is one, give zeros.
     pub fn set_zero(&self, conv: usize, parameters: &mut [f32]) {
         let slots = &self.convs[conv];
+        self.clear_branches(conv, parameters);
         let norm = self.norm_of_conv[conv].map(|norm| self.norms[norm]);
         let zero = [slots.bias, slots.gain.unwrap_or(slots.weight)];
         for slot in zero.into_iter().chain(norm.into_iter().flatten()) {
@@ -198,7 +259,17 @@ impl Layout {
         }
     }
 
-    /// The convolutions as they run: weight normalisation multiplied out.
+    /// Makes a convolution's branches add nothing.
+    fn clear_branches(&self, conv: usize, parameters: &mut [f32]) {
+        if let Some(branches) = &self.convs[conv].branches {
+            let factors = branches.edges.iter().map(|[_, factor]| *factor);
+            for slot in factors.chain([branches.centre]) {
+                parameters[self.slots[slot].range.clone()].fill(0.0);
+            }
+        }
+    }
+
+    /// The convolutions as they run: weight normalisation multiplied out, branches added.
     pub fn convs(&self, network: &Network, parameters: &[f32]) -> Vec<ConvWeights> {
         let of = |slot: usize| &parameters[self.slots[slot].range.clone()];
         network
@@ -217,6 +288,13 @@ impl Layout {
                         let factor = gain / length;
                         row.iter_mut().for_each(|w| *w *= factor);
                     }
+                }
+                if let Some(branches) = &slots.branches {
+                    let edges = branches.edges.map(|[weight, factor]| Edge {
+                        weight: of(weight),
+                        factor: of(factor),
+                    });
+                    add_branches(&mut weight, of(branches.centre), edges);
                 }
                 ConvWeights {
                     weight,
@@ -266,6 +344,22 @@ impl Layout {
         let mut gradient = vec![0.0; self.len()];
         for (slots, conv) in self.convs.iter().zip(&by_conv.convs) {
             gradient[self.slots[slots.bias].range.clone()].copy_from_slice(&conv.bias);
+            if let Some(branches) = &slots.branches {
+                let of = |slot: usize| self.slots[slot].range.clone();
+                let by_centre = gradient[of(branches.centre)].iter_mut();
+                let from = centre_gradient(&conv.weight);
+                by_centre.zip(from).for_each(|(to, from)| *to = from);
+                for ([weight, factor], (_, filter)) in branches.edges.into_iter().zip(EDGE_FILTERS)
+                {
+                    let edge = Edge {
+                        weight: &parameters[of(weight)],
+                        factor: &parameters[of(factor)],
+                    };
+                    let (by_weight, by_factor) = edge_gradient(&conv.weight, &edge, filter);
+                    gradient[of(weight)].copy_from_slice(&by_weight);
+                    gradient[of(factor)].copy_from_slice(&by_factor);
+                }
+            }
             let range = self.slots[slots.weight].range.clone();
             let Some(gain) = slots.gain else {
                 gradient[range].copy_from_slice(&conv.weight);
@@ -354,6 +448,12 @@ impl Gradients {
             .flat_map(|c| [&mut c.weight, &mut c.bias])
             .chain(self.norms.iter_mut().flatten())
     }
+}
+
+/// 3 of `body.3.body.2`.
+pub(crate) fn block_of(name: &str) -> Option<usize> {
+    let (block, _) = name.strip_prefix("body.")?.split_once(".body.")?;
+    block.parse().ok()
 }
 
 /// Euclidean length of each row.

@@ -13,7 +13,7 @@ use wdsr_kernels::Planes;
 
 use crate::error::Error;
 use crate::gradients::Batch;
-use crate::picture_cache::PictureCache;
+use crate::picture_cache::{PictureCache, Square};
 
 /// Batches made ahead of the update that uses them.
 const BATCHES_AHEAD: usize = 4;
@@ -34,9 +34,13 @@ pub struct Patches {
     pixels_up_to: Vec<u64>,
     shares: Vec<Share>,
     patch_px: usize,
+    least_detail: f64,
     batch: usize,
     seed: u64,
 }
+
+/// How often a flat patch is drawn again.
+const MOST_DRAWS: usize = 10;
 
 impl Patches {
     /// Patches of `patch_px` x `patch_px` low-resolution pixels. Without shares every pixel of
@@ -74,14 +78,58 @@ impl Patches {
             pixels_up_to,
             shares,
             patch_px,
+            least_detail: 0.0,
             batch,
             seed,
         }
     }
 
+    /// Draws again, a few times, patches whose high resolution has less detail than this: mean
+    /// difference of neighbouring samples, in levels of 0..255.
+    #[must_use]
+    pub fn least_detail(mut self, least_detail: f64) -> Self {
+        self.least_detail = least_detail;
+        self
+    }
+
     /// The pictures that patches are cut from.
     pub fn pictures(&self) -> &PictureCache {
         &self.pictures
+    }
+
+    /// Patches of a batch.
+    pub fn batch_size(&self) -> usize {
+        self.batch
+    }
+
+    /// Side of a patch in low-resolution pixels.
+    pub fn patch_px(&self) -> usize {
+        self.patch_px
+    }
+
+    /// How probable each picture is to be the next patch's.
+    pub fn probabilities(&self) -> Vec<f64> {
+        let pixels = |picture: usize| {
+            let (width_px, height_px) = self.pictures.low_size_px(picture);
+            (width_px * height_px) as f64
+        };
+        let all = [Share {
+            pictures: 0..self.pictures.len(),
+            weight: 1.0,
+        }];
+        let shares = match self.shares.as_slice() {
+            [] => all.as_slice(),
+            shares => shares,
+        };
+        let total: f64 = shares.iter().map(|share| share.weight).sum();
+        let mut probabilities = vec![0.0; self.pictures.len()];
+        for share in shares {
+            let of_share: f64 = share.pictures.clone().map(pixels).sum();
+            for picture in share.pictures.clone() {
+                probabilities[picture] = share.weight / total * pixels(picture) / of_share;
+            }
+        }
+        probabilities
     }
 
     /// The batch of an update: random pictures, places, flips and transposes.
@@ -94,20 +142,33 @@ impl Patches {
         let mut batch = Batch {
             low: Vec::new(),
             high: Vec::new(),
+            taught: Vec::new(),
         };
         for _ in 0..self.batch {
-            let picture = self.picture(&mut rng);
-            let (width_px, height_px) = self.pictures.low_size_px(picture);
-            let x = rng.random_range(0..=width_px - self.patch_px);
-            let y = rng.random_range(0..=height_px - self.patch_px);
+            let mut square = self.square(&mut rng)?;
+            let high_px = self.patch_px * self.pictures.scale();
+            for _ in 1..MOST_DRAWS {
+                if self.least_detail == 0.0 || detail(&square.high, high_px) >= self.least_detail {
+                    break;
+                }
+                square = self.square(&mut rng)?;
+            }
             let orientation = Orientation(rng.random_range(0..8));
-            let square = self.pictures.square(picture, x, y, self.patch_px)?;
             let (side, scale) = (self.patch_px, self.pictures.scale());
             batch.low.push(turned(&square.low, side, orientation));
             let side = side * scale;
             batch.high.push(turned(&square.high, side, orientation));
         }
         Ok(batch)
+    }
+
+    /// A random place of a random picture.
+    fn square(&self, rng: &mut ChaCha8Rng) -> Result<Square, Error> {
+        let picture = self.picture(rng);
+        let (width_px, height_px) = self.pictures.low_size_px(picture);
+        let x = rng.random_range(0..=width_px - self.patch_px);
+        let y = rng.random_range(0..=height_px - self.patch_px);
+        self.pictures.square(picture, x, y, self.patch_px)
     }
 
     /// A random picture.
@@ -151,6 +212,19 @@ impl Patches {
         });
         receiver
     }
+}
+
+/// Mean difference of neighbouring samples of a square of 3 channels, over both directions.
+fn detail(pixels: &[u8], side_px: usize) -> f64 {
+    let row_len = 3 * side_px;
+    let difference = |(a, b): (&u8, &u8)| u64::from(a.abs_diff(*b));
+    let rows = pixels.chunks_exact(row_len);
+    let across: u64 = rows
+        .map(|row| row.iter().zip(&row[3..]).map(difference).sum::<u64>())
+        .sum();
+    let down: u64 = pixels.iter().zip(&pixels[row_len..]).map(difference).sum();
+    let pairs = 2 * side_px * (side_px - 1) * 3;
+    (across + down) as f64 / pairs.max(1) as f64
 }
 
 /// Bit 0 mirrors left-right, bit 1 top-bottom, bit 2 transposes.

@@ -53,6 +53,7 @@ pub struct PictureCache {
 }
 
 struct Decoded {
+    files: Pair,
     low_width_px: usize,
     low_height_px: usize,
     /// First byte in the file.
@@ -104,6 +105,7 @@ impl PictureCache {
             Ok(pair)
         };
         let decoded = |source: &Source, offset: u64| Decoded {
+            files: source.pair.clone(),
             low_width_px: source.low_width_px,
             low_height_px: source.low_height_px,
             offset,
@@ -167,6 +169,14 @@ impl PictureCache {
     pub fn low_size_px(&self, picture: usize) -> (usize, usize) {
         let decoded = &self.pictures[picture];
         (decoded.low_width_px, decoded.low_height_px)
+    }
+
+    /// The files of a picture.
+    ///
+    /// # Panics
+    /// When there is no such picture.
+    pub fn files(&self, picture: usize) -> &Pair {
+        &self.pictures[picture].files
     }
 
     /// High-resolution pixels of all pictures.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use wdsr_eval::{Protocol, Track};
-use wdsr_model::{Model, NetworkConfig};
+use wdsr_model::{Model, NetworkConfig, Norm};
 
 use crate::checkpoint::{load_model, load_recipe};
 use crate::error::Error;
@@ -29,6 +29,8 @@ pub struct Recipe {
     pub network: NetworkConfig,
     /// The weights it starts from.
     pub start: Start,
+    /// A model that teaches it.
+    pub teacher: Option<Teacher>,
     /// Where the pictures are.
     pub data: Data,
     /// Updates and batches.
@@ -50,6 +52,37 @@ pub struct Start {
     /// Spread the model's blocks over a deeper body. Those between begin as the identity (their
     /// last convolution is zero), so the network begins as the model's function.
     pub insert_blocks: bool,
+    /// How weights are drawn.
+    pub initialization: Initialization,
+}
+
+/// How the weights that a training draws begin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Initialization {
+    /// PyTorch's default for convolutions; under weight normalisation g = |v|.
+    #[default]
+    Pytorch,
+    /// The same directions, but gains of 1 outside of the blocks, 2 in them, and 1 / sqrt(blocks)
+    /// at the end of each, and biases of 0 (ychfan/wdsr): the sum over all blocks begins as long
+    /// as one of them. Needs weight normalisation.
+    Reloaded,
+}
+
+/// A model that teaches the network besides the pictures.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Teacher {
+    /// Model file or checkpoint, of the network's scale; relative to the recipe's own folder.
+    pub model: PathBuf,
+    /// Part of the loss, 0..1, that is taken against the teacher's pictures; the rest is against
+    /// the originals.
+    #[serde(default = "half")]
+    pub weight: f64,
+}
+
+fn half() -> f64 {
+    0.5
 }
 
 /// Where the pictures are. The command line may name other folders.
@@ -87,6 +120,12 @@ pub struct Training {
     pub batch: usize,
     /// Side of a patch in low-resolution pixels.
     pub patch_px: usize,
+    /// Mean difference of neighbouring samples, in levels of 0..255, below which a patch of the
+    /// high resolution is flat. A flat patch is drawn again, up to 10 times. 0 takes every patch.
+    pub least_detail: f64,
+    /// Whether 3x3 convolutions are trained as sums of branches (1x1, and 1x1 before edge
+    /// filters), which the model has no trace of: Zhang et al. 2021, ECB.
+    pub branches: bool,
     /// Of all random choices.
     pub seed: u64,
     /// What is minimised.
@@ -243,7 +282,7 @@ impl Recipe {
             serde_json::to_value(recipe).unwrap_or_else(|e| unreachable!("plain JSON: {e}"))
         };
         let (ours, theirs) = (of(self), of(other));
-        for table in ["network", "training", "schedule", "validation"] {
+        for table in ["network", "teacher", "training", "schedule", "validation"] {
             let keys = |of: &serde_json::Value| of[table].as_object().cloned().unwrap_or_default();
             let (ours, theirs) = (keys(&ours), keys(&theirs));
             for key in ours.keys().chain(theirs.keys()) {
@@ -251,7 +290,8 @@ impl Recipe {
                     keys.get(key).map_or("unset".to_owned(), |v| v.to_string())
                 };
                 let (here, there) = (show(&ours), show(&theirs));
-                if here != there {
+                // Where a teacher lies is a path as well.
+                if here != there && (table, key.as_str()) != ("teacher", "model") {
                     return Some(format!("{table}.{key} is {there} there, {here} here"));
                 }
             }
@@ -269,6 +309,14 @@ impl Recipe {
         self.network
             .validate()
             .map_err(|e| format!("[network] {e}"))?;
+        let drawn = self.start.initialization;
+        if drawn == Initialization::Reloaded && self.network.norm != Norm::Weight {
+            return Err(format!(
+                "start.initialization is \"reloaded\", which sets the gains of weight \
+                 normalisation, but network.norm is {:?}",
+                self.network.norm
+            ));
+        }
         let at_least_one = [
             ("training.updates", training.updates),
             ("training.batch", training.batch as u64),
@@ -289,6 +337,7 @@ impl Recipe {
         let mut from_zero_up = vec![
             ("training.gradient_clip_norm", training.gradient_clip_norm),
             ("training.rollback_factor", training.rollback_factor),
+            ("training.least_detail", training.least_detail),
             ("schedule.learning_rate", schedule.learning_rate),
         ];
         match &schedule.course {
@@ -327,6 +376,11 @@ impl Recipe {
                 "schedule.warm_up_updates is {}, expected at most training.updates, {}",
                 schedule.warm_up_updates, training.updates
             ));
+        }
+        if let Some(Teacher { weight, .. }) = self.teacher
+            && !(0.0..=1.0).contains(&weight)
+        {
+            return Err(format!("teacher.weight is {weight}, expected 0 up to 1"));
         }
         let weights = self.data.folders.iter().filter_map(|f| f.weight);
         if weights.clone().any(|w| !w.is_finite() || w <= 0.0) {

@@ -8,7 +8,7 @@ use std::fmt;
 
 use wdsr_model::{BlockKind, ConvWeights, Model, Network, NetworkConfig};
 
-use crate::parameters::Layout;
+use crate::parameters::{Layout, block_of};
 
 /// What a training took from the model it started from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,12 +68,6 @@ fn spans(names: &[String]) -> String {
     }
     close(&mut open, &mut parts);
     parts.join(", ")
-}
-
-/// 3 of `body.3.body.2`.
-fn block_of(name: &str) -> Option<usize> {
-    let (block, _) = name.strip_prefix("body.")?.split_once(".body.")?;
-    block.parse().ok()
 }
 
 /// The part a convolution plays, whatever the depth and the normalisation of its network.

@@ -13,7 +13,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use wdsr_model::{BlockKind, Network, NetworkConfig, Norm};
 
-use crate::recipe::{Course, Data, Loss, Recipe, Schedule, Start, Training, Validation};
+use crate::recipe::{
+    Course, Data, Initialization, Loss, Recipe, Schedule, Start, Teacher, Training, Validation,
+};
 pub use results::{Outcome, Results, Verdict};
 
 /// Which table.
@@ -28,6 +30,8 @@ pub enum StudyKind {
     Norm,
     /// The width of the activation at equal parameters (sections 3.1 and 3.2; issue #26).
     Width,
+    /// Ways to train the same WDSR-B better, each alone: what the recipe's keys are worth.
+    Gains,
 }
 
 impl fmt::Display for StudyKind {
@@ -36,6 +40,7 @@ impl fmt::Display for StudyKind {
             Self::Depth => "depth",
             Self::Norm => "norm",
             Self::Width => "width",
+            Self::Gains => "gains",
         })
     }
 }
@@ -52,6 +57,8 @@ pub struct StudyOptions {
     pub blocks: Vec<usize>,
     /// Expansions taken by `width`. Empty: 1, 2, 4, 6 and 9.
     pub expansions: Vec<usize>,
+    /// The teacher of `gains`; without one that point is left out.
+    pub teacher: Option<PathBuf>,
     /// Patches in an update.
     pub batch: usize,
     /// Side of a patch in low-resolution pixels.
@@ -159,6 +166,8 @@ const DEPTH_TABLE: [(usize, [(f64, f64); 3]); 4] = [
 ];
 const DEFAULT_BLOCKS: usize = 8;
 const DEFAULT_EXPANSIONS: [usize; 5] = [1, 2, 4, 6, 9];
+/// About a third of the patches of photographs have less.
+const LEAST_DETAIL: f64 = 2.0;
 const HIGH_RATE: f64 = 1e-3;
 const LOW_RATE: f64 = 1e-4;
 /// Figures of the papers are given to this.
@@ -183,6 +192,7 @@ impl Study {
             StudyKind::Depth => study.depth()?,
             StudyKind::Norm => study.norm()?,
             StudyKind::Width => study.width()?,
+            StudyKind::Gains => study.gains()?,
         }
         for configuration in &study.configurations {
             // A recipe that reads back is one that can be trained.
@@ -220,11 +230,14 @@ impl Study {
         Recipe {
             network,
             start: Start::default(),
+            teacher: None,
             data: o.data.clone(),
             training: Training {
                 updates: o.updates,
                 batch: o.batch,
                 patch_px: o.patch_px,
+                least_detail: 0.0,
+                branches: false,
                 seed: 1,
                 loss: Loss::L1,
                 gradient_clip_norm: 0.0,
@@ -464,6 +477,71 @@ impl Study {
             if exists(better) && exists(worse) {
                 self.say(text.to_owned(), source, better, worse, None);
             }
+        }
+        Ok(())
+    }
+
+    fn gains(&mut self) -> Result<(), String> {
+        const PLAIN: &str = "plain";
+        let blocks = self.one_depth()?;
+        let teacher = self.options.teacher.clone();
+        let network = NetworkConfig::wdsr_b(32, blocks, 2);
+        // As the released models are trained.
+        let mut plain = self.recipe(network, HIGH_RATE);
+        plain.schedule.warm_up_updates = self.options.updates / 60;
+        plain.schedule.course = Course::Cosine {
+            final_learning_rate: 1e-6,
+        };
+        let mut add = |name: &str, claim: &str, source: &str, change: &dyn Fn(&mut Recipe)| {
+            let mut recipe = plain.clone();
+            change(&mut recipe);
+            self.configurations.push(Configuration {
+                name: name.to_owned(),
+                group: name.to_owned(),
+                x: blocks as f64,
+                recipe,
+                published: None,
+            });
+            if name != PLAIN {
+                self.say(claim.to_owned(), source, name, PLAIN, None);
+            }
+        };
+        add(PLAIN, "", "", &|_| {});
+        add(
+            "average",
+            "a moving average of the weights helps",
+            "common practice of the NTIRE challenges",
+            &|r| r.training.average_decay = 0.999,
+        );
+        add(
+            "branches",
+            "3x3 convolutions trained as sums of branches help",
+            "Zhang et al. 2021 (ECB)",
+            &|r| r.training.branches = true,
+        );
+        add(
+            "detail",
+            "drawing flat patches again helps",
+            "common practice",
+            &|r| r.training.least_detail = LEAST_DETAIL,
+        );
+        add(
+            "reloaded",
+            "gains of 1 and 2, and 1 / sqrt(blocks) at the end of a block, help",
+            "ychfan/wdsr",
+            &|r| r.start.initialization = Initialization::Reloaded,
+        );
+        add(
+            "fft",
+            "a loss on the spectrum helps",
+            "Cho et al. 2021 (MIMO-UNet)",
+            &|r| r.training.loss = Loss::Fft { weight: 0.05 },
+        );
+        if let Some(model) = teacher {
+            add("taught", "a teacher helps", "Hinton et al. 2015", &|r| {
+                let model = model.clone();
+                r.teacher = Some(Teacher { model, weight: 0.5 });
+            });
         }
         Ok(())
     }

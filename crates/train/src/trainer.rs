@@ -21,6 +21,7 @@ use wdsr_model::{Model, Network, Upscaler};
 
 use crate::checkpoint::{State, load_model};
 use crate::error::Error;
+use crate::export::{write_batches, write_pictures};
 use crate::gradients::{Batch, GradientEngine};
 use crate::optimizer::{average, clip, length};
 use crate::parameters::Layout;
@@ -30,6 +31,7 @@ use crate::recipe::Recipe;
 use crate::report::{Crop, training_report};
 use crate::schedule::learning_rate;
 use crate::start::{Taken, start_from};
+use crate::teacher::Teacher;
 use crate::tensorboard::{EventFile, unix_seconds};
 
 /// Where a training stands, within its folder.
@@ -121,6 +123,7 @@ pub struct Trainer {
     folder: PathBuf,
     layout: Layout,
     engine: GradientEngine,
+    teacher: Option<Teacher>,
     isa: Isa,
     patches: Arc<Patches>,
     validation: Arc<[ValidationPicture]>,
@@ -204,6 +207,7 @@ impl Trainer {
             layout,
             mut state,
             taken,
+            teacher,
             isa,
         } = opened;
         let fingerprint = Some(pictures.fingerprint);
@@ -229,10 +233,14 @@ impl Trainer {
             taken,
         };
         let (training, shares) = (pictures.training, pictures.shares);
-        let patches = Arc::new(Patches::new(training, shares, t.patch_px, t.batch, t.seed));
+        let patches = Patches::new(training, shares, t.patch_px, t.batch, t.seed);
+        let patches = Arc::new(patches.least_detail(t.least_detail));
         Ok(Self {
             folder: folder.to_owned(),
-            engine: GradientEngine::new(network, isa).with_loss(t.loss),
+            engine: GradientEngine::new(network, isa)
+                .with_loss(t.loss)
+                .with_teacher_weight(recipe.teacher.as_ref().map_or(0.0, |t| t.weight)),
+            teacher,
             validation: pictures.validation,
             recipe,
             layout,
@@ -254,6 +262,33 @@ impl Trainer {
     /// What it found.
     pub fn summary(&self) -> &Summary {
         &self.summary
+    }
+
+    /// Writes [`LAST_CHECKPOINT`] as the training stands now, and beside it the batches of the next
+    /// `updates` updates, those after the recipe's last left out, for a trainer in another program
+    /// ([`crate::export`]). Returns the files.
+    ///
+    /// # Errors
+    /// When a file cannot be written, or the temporary file of the pictures cannot be read.
+    pub fn export_batches(&self, updates: u64) -> Result<Vec<PathBuf>, Error> {
+        self.save(LAST_CHECKPOINT)?;
+        let first = self.state.updates;
+        let end = first.saturating_add(updates);
+        let range = first..end.min(self.recipe.training.updates);
+        let batches = write_batches(&self.patches, range, &self.folder)?;
+        Ok(vec![self.folder.join(LAST_CHECKPOINT), batches])
+    }
+
+    /// Writes [`LAST_CHECKPOINT`] as the training stands now, and beside it the pictures to train
+    /// on, for a trainer in another program ([`crate::export`]). Returns the files.
+    ///
+    /// # Errors
+    /// When a file cannot be written, or a picture cannot be read.
+    pub fn export_pictures(&self) -> Result<Vec<PathBuf>, Error> {
+        self.save(LAST_CHECKPOINT)?;
+        let mut files = vec![self.folder.join(LAST_CHECKPOINT)];
+        files.extend(write_pictures(&self.patches, &self.folder)?);
+        Ok(files)
     }
 
     /// Trains to the recipe's last update. `observe` is told of every update and validation. When
@@ -294,7 +329,11 @@ impl Trainer {
             let update = self.state.updates;
             let rate =
                 learning_rate(&self.recipe.schedule, update, end) * self.state.learning_rate_factor;
-            let loss = match self.update(&batch?, rate) {
+            let mut batch = batch?;
+            if let Some(teacher) = &self.teacher {
+                batch.taught = teacher.enlarge(&batch.low);
+            }
+            let loss = match self.update(&batch, rate) {
                 Ok(loss) => loss,
                 Err(failed) => return Ok(Some(failed)),
             };
@@ -483,6 +522,7 @@ struct Opened {
     layout: Layout,
     state: State,
     taken: Option<Taken>,
+    teacher: Option<Teacher>,
     isa: Isa,
 }
 
@@ -490,7 +530,7 @@ impl Opened {
     fn new(recipe: Recipe, folder: &Path, resume: bool) -> Result<Self, Error> {
         let isa = Isa::detect()?;
         let network = Network::for_training(&recipe.network);
-        let layout = Layout::new(&network);
+        let layout = Layout::new(&network, recipe.training.branches);
         let checkpoint = folder.join(LAST_CHECKPOINT);
         let (state, taken) = if resume {
             (State::load(&checkpoint, &recipe, &network, &layout)?, None)
@@ -505,6 +545,7 @@ impl Opened {
             }
             initial(&recipe, &network, &layout)?
         };
+        let teacher = Teacher::load(&recipe, isa)?;
         std::fs::create_dir_all(folder).map_err(|source| Error::io(folder, "create", source))?;
         remove_unfinished(folder)?;
         Ok(Self {
@@ -513,6 +554,7 @@ impl Opened {
             layout,
             state,
             taken,
+            teacher,
             isa,
         })
     }
@@ -524,7 +566,8 @@ fn initial(
     network: &Network,
     layout: &Layout,
 ) -> Result<(State, Option<Taken>), Error> {
-    let mut state = State::initial(network, layout, recipe.training.seed);
+    let drawn = recipe.start.initialization;
+    let mut state = State::initial(network, layout, drawn, recipe.training.seed);
     let Some(path) = &recipe.start.from else {
         return Ok((state, None));
     };

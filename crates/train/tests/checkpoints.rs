@@ -4,9 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use wdsr_model::{Model, Network};
-use wdsr_train::Recipe;
 use wdsr_train::checkpoint::{State, load_model};
 use wdsr_train::parameters::Layout;
+use wdsr_train::{Initialization, Recipe};
 
 fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -22,8 +22,8 @@ fn what_a_training_remembers_survives_its_checkpoint() {
     )
     .expect("a recipe");
     let network = Network::for_training(&recipe.network);
-    let layout = Layout::new(&network);
-    let mut state = State::initial(&network, &layout, 3);
+    let layout = Layout::new(&network, false);
+    let mut state = State::initial(&network, &layout, Initialization::Pytorch, 3);
     state.updates = 70;
     state.adam.updates = 70;
     state.best_psnr_db = Some(31.25);

@@ -135,7 +135,7 @@ fn upscale(golden: &Golden, model: &Model, isa: Isa) -> Vec<f32> {
 fn agrees(name: &str, isa: Isa) {
     let golden = Golden::load(name);
     let network = Network::for_training(&golden.config);
-    let layout = Layout::new(&network);
+    let layout = Layout::new(&network, false);
     let mut parameters = vec![0.0; layout.len()];
     for slot in &layout.slots {
         let (shape, values) = &golden.tensors[&format!("param/{}", slot.name)];
@@ -172,6 +172,7 @@ fn agrees(name: &str, isa: Isa) {
     let batch = Batch {
         low: golden.pictures("input"),
         high: golden.pictures("target"),
+        taught: Vec::new(),
     };
     let engine = GradientEngine::new(network.clone(), isa);
     let step = |parameters: &[f32]| -> BatchResult {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use wdsr_kernels::{Isa, Planes};
 use wdsr_model::{Model, Network, NetworkConfig, Norm};
+use wdsr_train::Initialization;
 use wdsr_train::checkpoint::State;
 use wdsr_train::gradients::{Batch, GradientEngine};
 use wdsr_train::parameters::Layout;
@@ -12,8 +13,8 @@ use wdsr_train::start::{Taken, start_from};
 /// A model with random weights; under weight normalisation folding leaves them as they are.
 fn model(config: &NetworkConfig, seed: u64) -> Model {
     let network = Network::for_training(config);
-    let layout = Layout::new(&network);
-    let state = State::initial(&network, &layout, seed);
+    let layout = Layout::new(&network, false);
+    let state = State::initial(&network, &layout, Initialization::Pytorch, seed);
     let convs = layout.folded(&network, &state.parameters, &state.running);
     Model::new(config, convs, BTreeMap::new())
 }
@@ -30,6 +31,7 @@ fn batch(scale: usize) -> Batch {
     Batch {
         low: vec![planes(9)],
         high: vec![planes(9 * scale)],
+        taught: Vec::new(),
     }
 }
 
@@ -44,8 +46,8 @@ struct Started {
 
 fn start(model: &Model, to: &NetworkConfig, insert_blocks: bool) -> Result<Started, String> {
     let network = Network::for_training(to);
-    let layout = Layout::new(&network);
-    let mut parameters = layout.initial(&network, 99);
+    let layout = Layout::new(&network, false);
+    let mut parameters = layout.initial(&network, Initialization::Pytorch, 99);
     let taken = start_from(model, insert_blocks, &network, &layout, &mut parameters)?;
     let engine = GradientEngine::new(network.clone(), Isa::detect().expect("an ISA"));
     let convs = layout.convs(&network, &parameters);

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use wdsr_kernels::Isa;
-use wdsr_model::{Model, StageTime, Upscaler};
+use wdsr_model::{Isa, Model, Precision, StageTime, Upscaler};
 
 use super::Work;
 
@@ -22,9 +21,14 @@ pub(super) struct Inference {
 }
 
 impl Inference {
-    pub(super) fn new(model: &Model, isa: Isa, (width_px, height_px): (usize, usize)) -> Self {
+    pub(super) fn new(
+        model: &Model,
+        isa: Isa,
+        precision: Precision,
+        (width_px, height_px): (usize, usize),
+    ) -> Self {
         Self {
-            upscaler: Upscaler::with_isa(model, isa),
+            upscaler: Upscaler::with_isa(model, isa).precision(precision),
             picture: picture(width_px, height_px),
             width_px,
             height_px,
@@ -95,12 +99,15 @@ fn of_any_block(name: &str) -> String {
     keys.collect::<Vec<_>>().join(" + ")
 }
 
-/// Largest difference between an instruction set and the plain loops.
-pub(super) fn error(model: &Model, isa: Isa) -> f64 {
+/// Largest difference between an instruction set and the plain loops, both in the same precision.
+pub(super) fn error(model: &Model, isa: Isa, precision: Precision) -> f64 {
     let (w, h) = CHECKED_PX;
     let picture = picture(w, h);
-    let found = Upscaler::with_isa(model, isa).upscale(&picture, w, h);
-    let expected = Upscaler::with_isa(model, Isa::REFERENCE).upscale(&picture, w, h);
+    let on = |isa| {
+        let upscaler = Upscaler::with_isa(model, isa).precision(precision);
+        upscaler.upscale(&picture, w, h)
+    };
+    let (found, expected) = (on(isa), on(Isa::REFERENCE));
     let pairs = found.iter().zip(&expected);
     // Not `max`, which would drop a NaN.
     pairs.fold(0.0, |worst, (found, expected)| {

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use serde::Serialize;
-use wdsr_kernels::{Isa, multiply_add_burst};
-use wdsr_model::{Model, NetworkConfig, OnnxPrecision};
+use wdsr_kernels::multiply_add_burst;
+use wdsr_model::{Isa, Model, NetworkConfig, OnnxPrecision, Precision};
 
+use crate::models::PrecisionArgument;
 use crate::{WrongUsage, models, on_threads};
 
 /// Runs that are measured: at least so many, and for at least so long.
@@ -41,8 +42,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "WxH", default_value = "256x256", value_parser = parse_size, conflicts_with = "train")]
     size: (usize, usize),
     /// Arithmetic
-    #[arg(long, value_enum, default_value_t = Precision::F32)]
-    precision: Precision,
+    #[arg(long, value_enum, default_value_t = PrecisionArgument::F32)]
+    precision: PrecisionArgument,
     /// Threads; 0: one for each processor
     #[arg(short = 'j', long, default_value_t = 0)]
     threads: usize,
@@ -56,11 +57,6 @@ pub(crate) struct Arguments {
     /// Write the network that was measured as an ONNX file, for other engines
     #[arg(long, value_name = "FILE")]
     save_onnx: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Precision {
-    F32,
 }
 
 /// What `--json` prints.
@@ -130,6 +126,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             .with_context(|| format!("{}: cannot be written", path.display()))?;
     }
     let isa = Isa::detect()?;
+    if arguments.train && arguments.precision.asked() != Precision::F32 {
+        return Err(WrongUsage("--train: trainings run in f32 alone".to_owned()).into());
+    }
     let report = on_threads(arguments.threads, || measure(arguments, &model, isa))??;
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
@@ -140,6 +139,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 fn measure(arguments: &Arguments, model: &Model, isa: Isa) -> anyhow::Result<Report> {
+    let precision = arguments.precision.or_f32(isa);
     let (mut work, error): (Box<dyn Work>, f64) = if arguments.train {
         let error = training::error(model.config(), isa);
         (
@@ -147,14 +147,23 @@ fn measure(arguments: &Arguments, model: &Model, isa: Isa) -> anyhow::Result<Rep
             error,
         )
     } else {
-        let error = inference::error(model, isa);
+        let error = inference::error(model, isa, precision);
         (
-            Box::new(inference::Inference::new(model, isa, arguments.size)),
+            Box::new(inference::Inference::new(
+                model,
+                isa,
+                precision,
+                arguments.size,
+            )),
             error,
         )
     };
     // Rounding errors of values up to 1 summed over a thousand terms, through tens of layers.
-    if error.is_nan() || error > 1e-3 {
+    let allowed = match precision {
+        Precision::F32 => 1e-3,
+        Precision::Bf16 => 1e-1,
+    };
+    if error.is_nan() || error > allowed {
         bail!(
             "the kernels of {isa} are wrong here: their results differ by {error:e} from the plain loops'; please report this"
         );
@@ -162,7 +171,7 @@ fn measure(arguments: &Arguments, model: &Model, isa: Isa) -> anyhow::Result<Rep
     let Measured {
         times,
         peaks_gflops,
-    } = take_turns(&mut *work, isa);
+    } = take_turns(&mut *work, isa, precision);
     let median_s = median(times.iter().map(Duration::as_secs_f64).collect());
     let gflops = work.operations() / median_s / 1e9;
     let peak_gflops = median(peaks_gflops);
@@ -183,9 +192,7 @@ fn measure(arguments: &Arguments, model: &Model, isa: Isa) -> anyhow::Result<Rep
         scale: model.config().scale,
         width_px,
         height_px,
-        precision: match arguments.precision {
-            Precision::F32 => "f32",
-        },
+        precision: precision.name(),
         threads: rayon::current_num_threads(),
         isa: isa.name(),
         runs: times.len(),
@@ -207,7 +214,7 @@ fn measure(arguments: &Arguments, model: &Model, isa: Isa) -> anyhow::Result<Rep
 }
 
 /// Runs the work and bursts of multiply-adds in turn.
-fn take_turns(work: &mut dyn Work, isa: Isa) -> Measured {
+fn take_turns(work: &mut dyn Work, isa: Isa, precision: Precision) -> Measured {
     work.run();
     work.reset();
     let mut measured = Measured {
@@ -217,7 +224,7 @@ fn take_turns(work: &mut dyn Work, isa: Isa) -> Measured {
     let begun = Instant::now();
     while measured.times.len() < MIN_RUNS || begun.elapsed() < MIN_TIME {
         let started = Instant::now();
-        let operations = rayon::broadcast(|_| multiply_add_burst(isa, BURST_ROUNDS));
+        let operations = rayon::broadcast(|_| multiply_add_burst(isa, precision, BURST_ROUNDS));
         let operations: u64 = operations.into_iter().sum();
         let seconds = started.elapsed().as_secs_f64();
         measured

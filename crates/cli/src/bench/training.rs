@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use wdsr_kernels::{Isa, Planes};
 use wdsr_model::{Network, NetworkConfig};
+use wdsr_train::Initialization;
 use wdsr_train::gradients::{Batch, BatchResult, GradientEngine};
 use wdsr_train::optimizer::{Adam, average};
 use wdsr_train::parameters::Layout;
@@ -46,13 +47,14 @@ impl Training {
             ..config.clone()
         };
         let network = Network::for_training(&config);
-        let layout = Layout::new(&network);
-        let parameters = layout.initial(&network, 1);
+        let layout = Layout::new(&network, false);
+        let parameters = layout.initial(&network, Initialization::Pytorch, 1);
         let batch = Batch {
             low: (0..patches).map(|n| patch(patch_px, n)).collect(),
             high: (0..patches)
                 .map(|n| patch(patch_px * config.scale, n))
                 .collect(),
+            taught: Vec::new(),
         };
         Self {
             engine: GradientEngine::new(network, isa),

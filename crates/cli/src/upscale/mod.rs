@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use indicatif::ProgressBar;
-use wdsr_model::Upscaler;
+use wdsr_model::{Isa, Upscaler};
 use wdsr_picture::{Format, encode_named, format_of_file, write_atomically};
 
 use crate::models::{self, ModelArguments};
@@ -105,14 +105,16 @@ fn enlarge_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         .iter()
         .map(|input| std::fs::metadata(&input.path).map_or(0, |file| file.len()))
         .collect();
+    let precision = arguments.model.precision.or_f32(Isa::detect()?);
     let mut batch = Batch {
         arguments,
         into_folder,
-        upscaler: arguments.model.upscaler_of(&model)?,
+        upscaler: arguments.model.upscaler_of(&model, precision)?,
         settings: format!(
-            "wdsr {}, model {}, self-ensemble {}",
+            "wdsr {}, model {}, {}, self-ensemble {}",
             env!("CARGO_PKG_VERSION"),
             manifest::hash_of_model(&model)?,
+            precision.name(),
             arguments.model.self_ensemble
         ),
         manifest,

@@ -163,6 +163,8 @@ fn an_interrupt_finishes_a_picture_and_a_second_drops_it() {
         while !manifest.exists() {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
+        // The first picture begins right after that, and takes some seconds on plain loops.
+        std::thread::sleep(std::time::Duration::from_secs(1));
         for _ in 0..interrupts {
             let pid = child.id().to_string();
             let kill = std::process::Command::new("kill")

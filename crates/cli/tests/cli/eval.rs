@@ -44,6 +44,32 @@ fn the_protocol_is_printed_with_the_figures() {
 }
 
 #[test]
+fn the_loss_by_bf16_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write(&folder.path().join("a.png"), &picture(60, 50, Colour::Rgb));
+    let run = |more: &[&str]| {
+        let output = wdsr()
+            .args(["eval", "--precision", "bf16", "--set"])
+            .arg(folder.path())
+            .args(more)
+            .output()
+            .expect("runs");
+        assert!(output.status.success(), "{output:?}");
+        output.stdout
+    };
+    let report: serde_json::Value = serde_json::from_slice(&run(&["--json"])).expect("JSON");
+    let number = |v: &serde_json::Value| v.as_f64().expect("a number");
+    assert_eq!(report["precision"], "bf16");
+    let [bf16, f32] = ["mean", "f32_mean"].map(|mean| number(&report[mean]["psnr_db"]));
+    assert!((number(&report["loss_db"]) - (f32 - bf16)).abs() < 1e-12);
+    assert_ne!(bf16, f32, "the scores of bf16 are those of f32");
+    assert!((f32 - bf16).abs() < 0.05, "bf16 {bf16}, f32 {f32}");
+    let table = String::from_utf8(run(&[])).expect("text");
+    let line = format!("bf16: {bf16:.4} dB; f32: {f32:.4} dB; loss ");
+    assert!(table.contains(&line), "{table}, without {line}");
+}
+
+#[test]
 fn a_picture_too_small_to_score_is_named() {
     let folder = tempfile::tempdir().expect("a folder");
     write(

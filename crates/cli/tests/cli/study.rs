@@ -93,6 +93,7 @@ fn every_table_can_be_trained() {
             vec!["--blocks", "1", "--expansions", "1,4"],
             "run 4 of 4",
         ),
+        ("gains", vec!["--blocks", "1"], "run 6 of 6"),
     ] {
         let root = folder.path().join(name);
         std::fs::create_dir(&root).expect("a folder");
@@ -119,6 +120,7 @@ fn wrong_tables_are_refused() {
         (vec!["norm", "--blocks", "1,3"], "expected one"),
         (vec!["width", "--expansions", "12"], "expansion 12"),
         (vec!["depth", "--seeds", "0"], "0 seeds"),
+        (vec!["norm", "--teacher", "a.safetensors"], "--teacher"),
     ] {
         study(folder.path(), &arguments)
             .assert()

@@ -251,7 +251,7 @@ fn a_disk_that_is_full_leaves_the_last_good_checkpoint() {
     };
     let run = limited(4, "");
     let text = String::from_utf8_lossy(&run.stderr).into_owned();
-    assert_eq!(run.status.code(), Some(1), "{text}");
+    assert_eq!(run.status.code(), Some(4), "{text}");
     assert!(text.contains("out") && text.contains("write"), "{text}");
     assert!(!out.join("last.checkpoint").exists());
     // A training stopped after 30 of its updates, then a full disk.
@@ -398,6 +398,103 @@ fn a_model_is_trained_further_at_another_scale_and_deeper() {
         .assert()
         .code(1)
         .stderr(contains("not the pictures that the training began with"));
+}
+
+#[test]
+fn a_teacher_teaches() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    prepare(root, RECIPE);
+    assert!(
+        train(root, "first")
+            .output()
+            .expect("it runs")
+            .status
+            .success()
+    );
+    // Its own pictures from the first update on: no error but the order of sums.
+    let taught = |weight: f64, scale: usize| {
+        format!(
+            "{}\n[start]\nfrom = \"first/model.safetensors\"\n[teacher]\n\
+             model = \"first/model.safetensors\"\nweight = {weight}\n",
+            RECIPE
+                .replace("learning_rate = 1e-3", "learning_rate = 1e-9")
+                .replace("scale = 2", &format!("scale = {scale}"))
+        )
+    };
+    let mut first_loss = |weight: f64| {
+        std::fs::write(root.join("recipe.toml"), taught(weight, 2)).expect("written");
+        let out = format!("taught-{weight}");
+        let run = train(root, &out).output().expect("it runs");
+        assert!(
+            run.status.success(),
+            "{}",
+            String::from_utf8_lossy(&run.stderr)
+        );
+        losses(&root.join(out))[0].1
+    };
+    let [none, half, all] = [0.0, 0.5, 1.0].map(&mut first_loss);
+    assert!(
+        all < 1e-5 && none > 1e-3,
+        "loss {all} by the teacher, {none} by the pictures"
+    );
+    assert!(
+        (half - none / 2.0).abs() < 1e-5,
+        "{half}, expected half of {none}"
+    );
+    std::fs::write(root.join("recipe.toml"), taught(0.5, 3)).expect("written");
+    let run = train(root, "x3").output().expect("it runs");
+    let error = String::from_utf8_lossy(&run.stderr).into_owned();
+    assert_eq!(run.status.code(), Some(1));
+    assert!(error.contains("expected a teacher of scale 3"), "{error}");
+}
+
+#[test]
+fn branches_and_gains_train_to_a_plain_model() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    let recipe = RECIPE.replace(
+        "[training]",
+        "[training]\nbranches = true\nleast_detail = 0.5",
+    );
+    prepare(
+        root,
+        &format!("{recipe}\n[start]\ninitialization = \"reloaded\"\n"),
+    );
+    assert!(
+        train(root, "out")
+            .output()
+            .expect("it runs")
+            .status
+            .success()
+    );
+    let model = Model::load(&root.join("out/model.safetensors")).expect("a model");
+    assert_eq!(
+        model.network().parameters(),
+        model
+            .convs()
+            .iter()
+            .map(|c| c.weight.len() + c.bias.len())
+            .sum::<usize>()
+    );
+    let log = losses(&root.join("out"));
+    let (first, last) = (log[0], log[log.len() - 1]);
+    assert!(
+        last.1 < first.1,
+        "loss {} at the end, {} at first",
+        last.1,
+        first.1
+    );
+    // The checkpoint is read back with its branches: it is that very model.
+    let again = train(root, "out")
+        .arg("--resume")
+        .output()
+        .expect("it runs");
+    assert!(
+        again.status.success(),
+        "{}",
+        String::from_utf8_lossy(&again.stderr)
+    );
 }
 
 #[test]

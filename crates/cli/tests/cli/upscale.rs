@@ -165,6 +165,29 @@ fn the_environment_chooses_a_slower_instruction_set_only() {
 }
 
 #[test]
+fn bf16_is_f32_where_the_processor_lacks_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    write(&path("in.png"), &picture(20, 16, Colour::Rgb));
+    let run = |precision: &str, output: &Path| {
+        let mut command = wdsr();
+        command
+            .env("WDSR_ISA", "avx2")
+            .args(["upscale", "--precision", precision])
+            .arg(path("in.png"))
+            .arg("-o")
+            .arg(output);
+        command.assert().success()
+    };
+    run("f32", &path("a.png"));
+    run("bf16", &path("b.png"))
+        .stderr(contains("--precision bf16: expected a processor with"))
+        .stderr(contains("computing in f32"));
+    let bytes = |name: &str| std::fs::read(path(name)).expect("a file");
+    assert_eq!(bytes("a.png"), bytes("b.png"));
+}
+
+#[test]
 fn self_ensemble_differs_a_little() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);

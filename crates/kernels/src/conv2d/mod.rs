@@ -13,7 +13,8 @@ mod reference;
 mod simd;
 
 use crate::simd::dispatch;
-use crate::{Epilogue, Isa, Planes, Scratch, tile, winograd};
+use crate::tile::Packing;
+use crate::{Epilogue, Isa, Planes, Precision, Scratch, winograd};
 
 /// Weights of a convolution, arranged for one instruction set.
 #[derive(Clone)]
@@ -22,7 +23,7 @@ pub struct PackedConv2d {
     in_channels: usize,
     out_channels: usize,
     kernel: usize,
-    /// As [`tile::pack`] arranges them.
+    /// As [`Packing::pack`] arranges them.
     weights: Vec<f32>,
     /// As [`winograd::pack`] arranges them, of a gradient where that form is the faster one. The
     /// convolution itself is summed directly: the gradient of the L1 loss is a sign, which the
@@ -81,7 +82,14 @@ impl PackedConv2d {
         let mut packed = Self::pack(isa, out_channels, in_channels, kernel, bias, turned);
         let many = in_channels.min(out_channels) >= winograd::MIN_CHANNELS;
         if kernel == 3 && many && isa != Isa::REFERENCE {
-            packed.winograd = Some(winograd::pack(isa, out_channels, in_channels, turned));
+            let precision = Precision::F32;
+            packed.winograd = Some(winograd::pack(
+                isa,
+                precision,
+                out_channels,
+                in_channels,
+                turned,
+            ));
         }
         packed
     }
@@ -99,7 +107,15 @@ impl PackedConv2d {
             in_channels,
             out_channels,
             kernel,
-            weights: tile::pack(isa, in_channels, out_channels, kernel * kernel, weight),
+            weights: Packing {
+                isa,
+                precision: Precision::F32,
+                in_channels,
+                out_channels,
+                taps: kernel * kernel,
+                unit: 1,
+            }
+            .pack(weight),
             winograd: None,
             bias,
         }

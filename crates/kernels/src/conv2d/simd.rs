@@ -5,6 +5,7 @@
 
 use super::PackedConv2d;
 use crate::planes::OVERSHOOT;
+use crate::precision::F32;
 use crate::simd::Simd;
 use crate::strip::STRIP_ROWS;
 use crate::tile::{Source, group_px, start, tile_channels, tiles, with_tile_size};
@@ -68,7 +69,7 @@ unsafe fn whole_strips<S: Simd>(
         let to = std::array::from_fn(|row| first.wrapping_add(row * g.stride));
         // SAFETY: six rows from the one above lie in the plane and its border.
         unsafe {
-            winograd.four_rows::<S>(
+            winograd.four_rows::<S, F32>(
                 from,
                 to,
                 finish,
@@ -103,13 +104,13 @@ unsafe fn conv2d_kernel<S: Simd, const K: usize>(
             input.as_slice()[first_tap..].as_ptr()
         }),
         plane_len: g.plane_len,
-        channels: conv.in_channels,
+        planes: conv.in_channels,
     };
     let target = output.as_mut_slice()[g.origin..].as_mut_ptr();
     let finish = epilogue.at(|maps| maps.as_slice()[g.origin..].as_ptr());
     for pixel in (rows_done * g.stride..g.run_len()).step_by(group_px) {
         let largest = tile_channels::<S>(conv.in_channels * K * K);
-        for (first, count) in tiles(conv.out_channels, largest) {
+        for (first, count) in tiles(conv.out_channels, largest, 1) {
             let at = first * g.plane_len + pixel;
             // SAFETY: `pixel` is at most the last pixel of the run, and each plane has
             // BORDER_PX rows before its origin and BORDER_PX rows, BORDER_PX pixels and
@@ -119,7 +120,7 @@ unsafe fn conv2d_kernel<S: Simd, const K: usize>(
                 let weights = conv.weights.as_ptr().add(first * conv.in_channels * K * K);
                 let bias = conv.bias.as_ptr().add(first);
                 with_tile_size!(S, count, N => {
-                    let sums = source.accumulate::<S, N, K>(pixel, weights, start::<S, N>(bias));
+                    let sums = source.accumulate::<S, F32, N, K>(pixel, weights, start::<S, N>(bias));
                     finish.store::<S, N>(sums, target, at, g.plane_len);
                 });
             }

@@ -7,32 +7,151 @@
 mod reference;
 mod simd;
 
-use crate::simd::dispatch;
+use crate::precision::F32;
+use crate::simd::{dispatch, dispatch_bf16};
 use crate::strip::{Scratch, Strip};
-use crate::{Epilogue, Isa, Planes, tile};
+use crate::tile::Packing;
+use crate::{Epilogue, Isa, Planes, Precision};
 
-/// Weights of both convolutions, arranged for one instruction set.
+/// Weights of both convolutions, arranged for one instruction set and for strips.
 #[derive(Clone)]
-pub struct PointwisePair {
+pub struct StripPair {
     isa: Isa,
     weights: PairWeights,
 }
 
-/// Weights as [`tile::pack`] arranges them.
+/// Weights of both convolutions and of their gradients, arranged for one instruction set and for
+/// planes.
+#[derive(Clone)]
+pub struct PointwisePair {
+    isa: Isa,
+    weights: PairWeights,
+    turned: TurnedWeights,
+}
+
+/// Weights as [`Packing::pack`] arranges them.
 #[derive(Clone)]
 struct PairWeights {
+    precision: Precision,
     in_channels: usize,
+    /// Rounded up to what lanes of the precision hold; what is added stays zero.
     wide_channels: usize,
     out_channels: usize,
     expand: Vec<f32>,
     expand_bias: Vec<f32>,
     reduce: Vec<f32>,
     reduce_bias: Vec<f32>,
-    /// Of the convolutions that take gradients back: input and output exchanged.
-    reduce_turned: Vec<f32>,
-    expand_turned: Vec<f32>,
-    /// Biases of those.
+}
+
+/// The same of the convolutions that take gradients back: input and output exchanged.
+#[derive(Clone)]
+struct TurnedWeights {
+    reduce: Vec<f32>,
+    expand: Vec<f32>,
+    /// Biases of both.
     zeros: Vec<f32>,
+}
+
+/// A convolution's weight `[out, in]` and bias `[out]`.
+type Layer<'a> = (&'a [f32], &'a [f32]);
+
+impl PairWeights {
+    fn new(
+        isa: Isa,
+        precision: Precision,
+        (expand, expand_bias): Layer<'_>,
+        (reduce, reduce_bias): Layer<'_>,
+        in_channels: usize,
+    ) -> Self {
+        let (wide, out_channels) = (expand_bias.len(), reduce_bias.len());
+        assert_eq!(expand.len(), wide * in_channels, "weights, expand");
+        assert_eq!(reduce.len(), out_channels * wide, "weights, reduce");
+        let unit = precision.channels_per_lane();
+        let wide_channels = wide.next_multiple_of(unit);
+        let mut expand_bias = expand_bias.to_vec();
+        expand_bias.resize(wide_channels, 0.0);
+        let packing = |in_channels, out_channels, unit| Packing {
+            isa,
+            precision,
+            in_channels,
+            out_channels,
+            taps: 1,
+            unit,
+        };
+        let expand = packing(in_channels, wide_channels, unit).pack(|h, i, _| match h {
+            h if h < wide => expand[h * in_channels + i],
+            _ => 0.0,
+        });
+        let reduce = packing(wide_channels, out_channels, 1).pack(|o, h, _| match h {
+            h if h < wide => reduce[o * wide + h],
+            _ => 0.0,
+        });
+        Self {
+            precision,
+            in_channels,
+            wide_channels,
+            out_channels,
+            expand,
+            expand_bias,
+            reduce,
+            reduce_bias: reduce_bias.to_vec(),
+        }
+    }
+
+    fn check_channels(&self, input: usize, output: usize) {
+        assert_eq!(input, self.in_channels, "input channels");
+        assert_eq!(output, self.out_channels, "output channels");
+    }
+}
+
+impl StripPair {
+    /// Arranges the weights of `reduce(max(expand(x), 0))`.
+    ///
+    /// # Shapes
+    /// - expand: weight `[wide_channels, in_channels]`, bias `[wide_channels]`
+    /// - reduce: weight `[out_channels, wide_channels]`, bias `[out_channels]`
+    ///
+    /// # Panics
+    /// When a weight's length is not that of its shape.
+    pub fn new(
+        isa: Isa,
+        precision: Precision,
+        expand: (&[f32], &[f32]),
+        reduce: (&[f32], &[f32]),
+        in_channels: usize,
+    ) -> Self {
+        let weights = PairWeights::new(isa, precision, expand, reduce, in_channels);
+        Self { isa, weights }
+    }
+
+    /// Computes `output = reduce(max(expand(input), 0))` of a strip.
+    ///
+    /// # Shapes
+    /// - input: a strip of `in_channels`
+    /// - output: a strip of `out_channels`, of the same width and rows
+    ///
+    /// # Panics
+    /// When the shapes differ.
+    pub fn run(&self, input: &Strip, output: &mut Strip, scratch: &mut Scratch) {
+        let pair = &self.weights;
+        pair.check_channels(input.channels(), output.channels());
+        let shape = |strip: &Strip| (strip.width_px(), strip.rows());
+        assert_eq!(
+            shape(output),
+            shape(input),
+            "output and input (width, rows)"
+        );
+        use simd::pair_of_strip;
+        match pair.precision {
+            Precision::F32 => dispatch!(self.isa, reference::pair_of_strip, pair_of_strip[F32](
+                pair: &PairWeights, input: &Strip, output: &mut Strip, scratch: &mut Scratch,
+            )),
+            Precision::Bf16 => dispatch_bf16!(self.isa, reference::pair_of_strip, pair_of_strip(
+                pair: &PairWeights, input: &Strip, output: &mut Strip, scratch: &mut Scratch,
+            )),
+        }
+        output.clear_border();
+    }
 }
 
 /// Where the gradients by the weights are added, in the shapes of [`PointwisePair::new`].
@@ -55,59 +174,32 @@ impl PointwisePair {
     /// When a weight's length is not that of its shape.
     pub fn new(
         isa: Isa,
-        (expand, expand_bias): (&[f32], &[f32]),
-        (reduce, reduce_bias): (&[f32], &[f32]),
+        expand: (&[f32], &[f32]),
+        reduce: (&[f32], &[f32]),
         in_channels: usize,
     ) -> Self {
-        let (wide_channels, out_channels) = (expand_bias.len(), reduce_bias.len());
-        assert_eq!(expand.len(), wide_channels * in_channels, "weights, expand");
-        assert_eq!(
-            reduce.len(),
-            out_channels * wide_channels,
-            "weights, reduce"
-        );
-        let expand_at = |h: usize, i: usize| expand[h * in_channels + i];
-        let reduce_at = |o: usize, h: usize| reduce[o * wide_channels + h];
-        let (i, h, o) = (in_channels, wide_channels, out_channels);
+        let weights = PairWeights::new(isa, Precision::F32, expand, reduce, in_channels);
+        let (wide_channels, out_channels) = (weights.wide_channels, weights.out_channels);
+        let packing = |in_channels, out_channels| Packing {
+            isa,
+            precision: Precision::F32,
+            in_channels,
+            out_channels,
+            taps: 1,
+            unit: 1,
+        };
+        let turned = TurnedWeights {
+            reduce: packing(out_channels, wide_channels)
+                .pack(|h, o, _| reduce.0[o * wide_channels + h]),
+            expand: packing(wide_channels, in_channels)
+                .pack(|i, h, _| expand.0[h * in_channels + i]),
+            zeros: vec![0.0; in_channels.max(wide_channels)],
+        };
         Self {
             isa,
-            weights: PairWeights {
-                in_channels,
-                wide_channels,
-                out_channels,
-                expand: tile::pack(isa, i, h, 1, |h, i, _| expand_at(h, i)),
-                expand_bias: expand_bias.to_vec(),
-                reduce: tile::pack(isa, h, o, 1, |o, h, _| reduce_at(o, h)),
-                reduce_bias: reduce_bias.to_vec(),
-                reduce_turned: tile::pack(isa, o, h, 1, |h, o, _| reduce_at(o, h)),
-                expand_turned: tile::pack(isa, h, i, 1, |i, h, _| expand_at(h, i)),
-                zeros: vec![0.0; in_channels.max(wide_channels)],
-            },
+            weights,
+            turned,
         }
-    }
-
-    /// Computes `output = reduce(max(expand(input), 0))` of a strip.
-    ///
-    /// # Shapes
-    /// - input: a strip of `in_channels`
-    /// - output: a strip of `out_channels`, of the same width and rows
-    ///
-    /// # Panics
-    /// When the shapes differ.
-    pub fn run(&self, input: &Strip, output: &mut Strip, scratch: &mut Scratch) {
-        self.check_channels(input.channels(), output.channels());
-        let shape = |strip: &Strip| (strip.width_px(), strip.rows());
-        assert_eq!(
-            shape(output),
-            shape(input),
-            "output and input (width, rows)"
-        );
-        let pair = &self.weights;
-        use simd::pair_of_strip;
-        dispatch!(self.isa, reference::pair_of_strip, pair_of_strip(
-            pair: &PairWeights, input: &Strip, output: &mut Strip, scratch: &mut Scratch,
-        ));
-        output.clear_border();
     }
 
     /// Computes `output = reduce(max(expand(input), 0))` of planes.
@@ -119,9 +211,9 @@ impl PointwisePair {
     /// # Panics
     /// When the shapes differ.
     pub fn forward(&self, input: &Planes, output: &mut Planes, scratch: &mut Scratch) {
-        self.check_channels(input.channels(), output.channels());
-        assert_eq!(input.geometry(), output.geometry(), "input and output");
         let pair = &self.weights;
+        pair.check_channels(input.channels(), output.channels());
+        assert_eq!(input.geometry(), output.geometry(), "input and output");
         use simd::pair_of_planes;
         dispatch!(self.isa, reference::pair_of_planes, pair_of_planes(
             pair: &PairWeights, input: &Planes, output: &mut Planes, scratch: &mut Scratch,
@@ -146,8 +238,8 @@ impl PointwisePair {
         gradients: Gradients<'_>,
         scratch: &mut Scratch,
     ) {
-        let pair = &self.weights;
-        self.check_channels(input.channels(), output_gradient.channels());
+        let (pair, turned) = (&self.weights, &self.turned);
+        pair.check_channels(input.channels(), output_gradient.channels());
         assert_eq!(
             input_gradient.channels(),
             pair.in_channels,
@@ -177,6 +269,7 @@ impl PointwisePair {
         use simd::backward;
         dispatch!(self.isa, reference::backward, backward(
             pair: &PairWeights,
+            turned: &TurnedWeights,
             input: &Planes,
             output_gradient: &Planes,
             input_gradient: &mut Planes,
@@ -184,10 +277,5 @@ impl PointwisePair {
             gradients: Gradients<'_>,
             scratch: &mut Scratch,
         ));
-    }
-
-    fn check_channels(&self, input: usize, output: usize) {
-        assert_eq!(input, self.weights.in_channels, "input channels");
-        assert_eq!(output, self.weights.out_channels, "output channels");
     }
 }

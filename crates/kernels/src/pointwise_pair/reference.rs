@@ -1,6 +1,6 @@
 //! The definition of the pair and its gradients, pixel by pixel.
 
-use super::{Gradients, PairWeights};
+use super::{Gradients, PairWeights, TurnedWeights};
 use crate::strip::{Scratch, Strip};
 use crate::{Epilogue, Planes};
 
@@ -10,9 +10,9 @@ impl PairWeights {
         for (h, value) in wide.iter_mut().enumerate() {
             let mut sum = self.expand_bias[h];
             for i in 0..self.in_channels {
-                sum += self.expand[h * self.in_channels + i] * input(i);
+                sum += self.expand[h * self.in_channels + i] * self.precision.round(input(i));
             }
-            *value = sum.max(0.0);
+            *value = self.precision.round(sum.max(0.0));
         }
     }
 
@@ -66,6 +66,7 @@ pub(super) fn pair_of_planes(
 
 pub(super) fn backward(
     pair: &PairWeights,
+    _: &TurnedWeights,
     input: &Planes,
     output_gradient: &Planes,
     input_gradient: &mut Planes,

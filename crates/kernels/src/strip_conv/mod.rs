@@ -1,14 +1,17 @@
 //! Convolution of strips: the same equation as [`conv2d`](crate::conv2d), strip by strip.
 //!
 //! 1x1 and 5x5 kernels, and 3x3 kernels of few channels, are summed directly. Other 3x3 kernels
-//! go through Winograd's transform along y, which halves the multiplications.
+//! go through Winograd's transform along y, which halves the multiplications; these alone can
+//! be computed in another [`Precision`] than f32.
 
 mod reference;
 mod simd;
 
-use crate::simd::dispatch;
+use crate::precision::F32;
+use crate::simd::{dispatch, dispatch_bf16};
 use crate::strip::{Scratch, Strip, Window};
-use crate::{Epilogue, Isa, tile, winograd};
+use crate::tile::Packing;
+use crate::{Epilogue, Isa, Precision, winograd};
 
 /// Weights of a convolution, arranged for one instruction set and for strips.
 #[derive(Clone)]
@@ -17,7 +20,9 @@ pub struct StripConv {
     in_channels: usize,
     out_channels: usize,
     form: Form,
-    /// As [`tile::pack`] arranges them; of Winograd's form, see [`winograd::pack`].
+    /// `F32` where the convolution's channels are few.
+    precision: Precision,
+    /// As [`Packing::pack`] arranges them; of Winograd's form, see [`winograd::pack`].
     weights: Vec<f32>,
     bias: Vec<f32>,
 }
@@ -39,6 +44,7 @@ impl StripConv {
     /// When the lengths differ, or the kernel is not 1, 3 or 5.
     pub fn new(
         isa: Isa,
+        precision: Precision,
         weight: &[f32],
         bias: &[f32],
         in_channels: usize,
@@ -47,8 +53,9 @@ impl StripConv {
     ) -> Self {
         crate::conv2d::check_weight(weight.len(), in_channels, out_channels, kernel);
         assert_eq!(bias.len(), out_channels, "biases");
-        let many = in_channels.min(out_channels) >= winograd::MIN_CHANNELS;
-        let form = if kernel == 3 && many && isa != Isa::REFERENCE {
+        let many = kernel == 3 && in_channels.min(out_channels) >= winograd::MIN_CHANNELS;
+        let precision = if many { precision } else { Precision::F32 };
+        let form = if many && isa != Isa::REFERENCE {
             Form::Winograd
         } else {
             Form::Direct { kernel }
@@ -56,14 +63,23 @@ impl StripConv {
         let taps = kernel * kernel;
         let at = |o: usize, i: usize, tap: usize| weight[(o * in_channels + i) * taps + tap];
         let weights = match form {
-            Form::Winograd => winograd::pack(isa, in_channels, out_channels, at),
-            Form::Direct { .. } => tile::pack(isa, in_channels, out_channels, taps, at),
+            Form::Winograd => winograd::pack(isa, precision, in_channels, out_channels, at),
+            Form::Direct { .. } => Packing {
+                isa,
+                precision,
+                in_channels,
+                out_channels,
+                taps,
+                unit: 1,
+            }
+            .pack(at),
         };
         Self {
             isa,
             in_channels,
             out_channels,
             form,
+            precision,
             weights,
             bias: bias.to_vec(),
         }
@@ -101,10 +117,10 @@ impl StripConv {
             "output and input (width, rows)"
         );
         let conv = self;
-        match self.form {
-            Form::Winograd => {
-                use simd::winograd;
-                dispatch!(self.isa, reference::winograd, winograd(
+        use simd::{direct, winograd};
+        match (self.form, self.precision) {
+            (Form::Winograd, Precision::F32) => {
+                dispatch!(self.isa, reference::winograd, winograd[F32](
                     conv: &StripConv,
                     input: Window<'_>,
                     epilogue: Epilogue<'_, Strip>,
@@ -112,8 +128,16 @@ impl StripConv {
                     scratch: &mut Scratch,
                 ));
             }
-            Form::Direct { kernel } => {
-                use simd::direct;
+            (Form::Winograd, Precision::Bf16) => {
+                dispatch_bf16!(self.isa, reference::winograd, winograd(
+                    conv: &StripConv,
+                    input: Window<'_>,
+                    epilogue: Epilogue<'_, Strip>,
+                    output: &mut Strip,
+                    scratch: &mut Scratch,
+                ));
+            }
+            (Form::Direct { kernel }, _) => {
                 dispatch!(self.isa, reference::direct, direct(
                     conv: &StripConv,
                     kernel: usize,

@@ -22,7 +22,7 @@ pub(super) fn direct(
                         for kx in 0..kernel as isize {
                             let (strip, row) = input.row(y as isize + ky - reach);
                             let pixel = strip.pixel(i, row, x as isize + kx - reach);
-                            sum += weights.next().unwrap_or(&0.0) * pixel;
+                            sum += weights.next().unwrap_or(&0.0) * conv.precision.round(pixel);
                         }
                     }
                 }

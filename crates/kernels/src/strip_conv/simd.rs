@@ -2,6 +2,7 @@
 
 use super::StripConv;
 use crate::Epilogue;
+use crate::precision::{F32, Format};
 use crate::simd::Simd;
 use crate::strip::{STRIP_OVERSHOOT, STRIP_ROWS, Scratch, Strip, Window};
 use crate::tile::{Source, group_px, start, tile_channels, tiles, with_tile_size};
@@ -44,14 +45,14 @@ unsafe fn direct_kernel<S: Simd, const K: usize>(
     let sources: [Source<K>; STRIP_ROWS] = std::array::from_fn(|y| Source {
         rows: std::array::from_fn(|ky| input.at((y + ky) as isize - reach, -reach)),
         plane_len,
-        channels: conv.in_channels,
+        planes: conv.in_channels,
     });
     let targets = output.rows_mut();
     for (y, source) in sources.iter().enumerate().take(rows) {
         let finish = epilogue.at(|maps| maps.at(y, 0));
         for pixel in (0..width_px).step_by(group_px::<S>()) {
             let largest = tile_channels::<S>(conv.in_channels * K * K);
-            for (first, count) in tiles(conv.out_channels, largest) {
+            for (first, count) in tiles(conv.out_channels, largest, 1) {
                 let at = first * plane_len + pixel;
                 // SAFETY: `pixel` lies in the row; the taps of its group and its sums lie
                 // within the borders and `STRIP_OVERSHOOT`. The tile lies below `out_channels`.
@@ -60,7 +61,7 @@ unsafe fn direct_kernel<S: Simd, const K: usize>(
                     let bias = conv.bias.as_ptr().add(first);
                     with_tile_size!(S, count, N => {
                         let sums = start::<S, N>(bias);
-                        let sums = source.accumulate::<S, N, K>(pixel, weights, sums);
+                        let sums = source.accumulate::<S, F32, N, K>(pixel, weights, sums);
                         finish.store::<S, N>(sums, targets[y], at, plane_len);
                     });
                 }
@@ -72,7 +73,7 @@ unsafe fn direct_kernel<S: Simd, const K: usize>(
 /// # Safety
 /// As for [`Simd`]; the shapes have been checked by the caller.
 #[inline(always)]
-pub(super) unsafe fn winograd<S: Simd>(
+pub(super) unsafe fn winograd<S: Simd, F: Format>(
     conv: &StripConv,
     input: Window<'_>,
     epilogue: Epilogue<'_, Strip>,
@@ -89,7 +90,7 @@ pub(super) unsafe fn winograd<S: Simd>(
     // SAFETY: rows have a border of two pixels and an overshoot of more than two vectors; all
     // rows of a strip may be written.
     unsafe {
-        winograd.four_rows::<S>(
+        winograd.four_rows::<S, F>(
             std::array::from_fn(|row| input.at(row as isize - 1, -1)),
             output.rows_mut(),
             std::array::from_fn(|y| epilogue.at(|maps| maps.at(y, 0))),

@@ -279,7 +279,7 @@ fn on(name: &str, test: fn(Isa)) {
     }
 }
 
-/// A test for each instruction set, `$name::reference` to `$name::avx512`.
+/// A test for each instruction set, `$name::reference` to `$name::avx512bf16`.
 macro_rules! on_every_isa {
     ($name:ident, $test:path) => {
         mod $name {
@@ -294,6 +294,10 @@ macro_rules! on_every_isa {
             #[test]
             fn avx512() {
                 crate::on("avx512", $test);
+            }
+            #[test]
+            fn avx512bf16() {
+                crate::on("avx512bf16", $test);
             }
         }
     };
@@ -311,7 +315,15 @@ on_every_isa!(
     pairs_of_planes_and_gradients_equal_the_definition,
     crate::pairs::forward_and_backward
 );
+on_every_isa!(
+    convolutions_of_strips_of_bf16_equal_the_definition,
+    crate::strips::convolutions_of_bf16
+);
 on_every_isa!(pairs_of_strips_equal_the_definition, crate::strips::pairs);
+on_every_isa!(
+    pairs_of_strips_of_bf16_equal_the_definition,
+    crate::strips::pairs_of_bf16
+);
 
 #[test]
 #[cfg(target_arch = "x86_64")]
@@ -324,6 +336,9 @@ fn every_instruction_set_of_this_processor_is_checked() {
     }
     if has("avx512f") {
         expected.push("avx512");
+    }
+    if has("avx512_bf16") {
+        expected.push("avx512bf16");
     }
     let checked: Vec<&str> = Isa::available().into_iter().map(Isa::name).collect();
     println!(

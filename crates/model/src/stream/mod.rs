@@ -13,13 +13,20 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use wdsr_kernels::{Isa, Strip};
+use wdsr_kernels::{Isa, Precision, Strip};
 
 use crate::model::Model;
 use plan::Plan;
 use symmetry::Symmetry;
 
-/// A model arranged for one instruction set.
+/// How a network is computed.
+#[derive(Clone, Copy)]
+pub(crate) struct Arithmetic {
+    pub(crate) isa: Isa,
+    pub(crate) precision: Precision,
+}
+
+/// A model arranged for one instruction set and precision.
 pub(crate) struct Stream {
     plan: Plan,
     spare: Mutex<Spare>,
@@ -48,14 +55,14 @@ pub struct StageTime {
 impl Stream {
     /// Arranges the weights; with `self_ensemble` the eight symmetric forms of the network stand
     /// side by side, and the mean of their results comes out.
-    pub(crate) fn new(model: &Model, isa: Isa, self_ensemble: bool) -> Self {
+    pub(crate) fn new(model: &Model, arithmetic: Arithmetic, self_ensemble: bool) -> Self {
         let symmetries = if self_ensemble {
             Symmetry::all()
         } else {
             vec![Symmetry::IDENTITY]
         };
         Self {
-            plan: Plan::new(model, isa, &symmetries),
+            plan: Plan::new(model, arithmetic, &symmetries),
             spare: Mutex::default(),
         }
     }

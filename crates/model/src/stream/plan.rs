@@ -1,7 +1,8 @@
 //! From the network's equations to the stages that strips stream through.
 
-use wdsr_kernels::{Isa, PointwisePair, STRIP_ROWS, StripConv};
+use wdsr_kernels::{STRIP_ROWS, StripConv, StripPair};
 
+use super::Arithmetic;
 use super::symmetry::Symmetry;
 use crate::model::{ConvWeights, Model};
 use crate::network::{Network, Operation, Value, ValueShape};
@@ -36,7 +37,7 @@ pub(super) enum Kernel {
         /// Whether it reads the strips above and below.
         neighbours: bool,
     },
-    Pair(PointwisePair),
+    Pair(StripPair),
     /// Pixel shuffle in the middle of a network.
     Shuffle {
         scale: usize,
@@ -69,7 +70,7 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn new(model: &Model, isa: Isa, symmetries: &[Symmetry]) -> Self {
+    pub(super) fn new(model: &Model, arithmetic: Arithmetic, symmetries: &[Symmetry]) -> Self {
         let network = model.network();
         let mut plan = Plan {
             maps: Vec::new(),
@@ -90,7 +91,7 @@ impl Plan {
         let mut sum = None;
         for symmetry in symmetries {
             let first = plan.stages.len();
-            plan.append(model, isa, *symmetry, input);
+            plan.append(model, arithmetic, *symmetry, input);
             if let Some(sum) = sum {
                 plan.add_to_result(first, sum);
             }
@@ -111,7 +112,7 @@ impl Plan {
     }
 
     /// Adds the stages of one form of the network, which reads the map `input`.
-    fn append(&mut self, model: &Model, isa: Isa, symmetry: Symmetry, input: usize) {
+    fn append(&mut self, model: &Model, arithmetic: Arithmetic, symmetry: Symmetry, input: usize) {
         let network = model.network();
         let shuffles = shuffles(network);
         let weights = |conv: usize, output: Value, factor: f32| {
@@ -152,8 +153,9 @@ impl Plan {
                             let reduce = weights(conv, output, 1.0);
                             Stage {
                                 name: format!("{}+{}", a.name, b.name),
-                                kernel: Kernel::Pair(PointwisePair::new(
-                                    isa,
+                                kernel: Kernel::Pair(StripPair::new(
+                                    arithmetic.isa,
+                                    arithmetic.precision,
                                     (&expand.weight, &expand.bias),
                                     (&reduce.weight, &reduce.bias),
                                     a.in_channels,
@@ -167,7 +169,7 @@ impl Plan {
                         None => {
                             let w = weights(conv, output, 1.0);
                             let input = made(&map_of, input);
-                            self.conv_stage(network, isa, conv, &w, relu, input, None)
+                            self.conv_stage(network, arithmetic, conv, &w, relu, input, None)
                         }
                     };
                     map_of[output.0] = Some(stage.output);
@@ -186,7 +188,8 @@ impl Plan {
                         .unwrap_or_else(|| unreachable!("a branch ends in a convolution"));
                     let w = weights(conv, branch, scale);
                     let (input, term) = (made(&map_of, input), made(&map_of, identity));
-                    let stage = self.conv_stage(network, isa, conv, &w, false, input, Some(term));
+                    let stage =
+                        self.conv_stage(network, arithmetic, conv, &w, false, input, Some(term));
                     map_of[output.0] = Some(stage.output);
                     self.stages.push(stage);
                 }
@@ -221,7 +224,7 @@ impl Plan {
     fn conv_stage(
         &mut self,
         network: &Network,
-        isa: Isa,
+        arithmetic: Arithmetic,
         conv: usize,
         w: &ConvWeights,
         relu: bool,
@@ -234,7 +237,15 @@ impl Plan {
         Stage {
             name: shape.name.clone(),
             kernel: Kernel::Conv {
-                conv: StripConv::new(isa, &w.weight, &w.bias, i, o, k),
+                conv: StripConv::new(
+                    arithmetic.isa,
+                    arithmetic.precision,
+                    &w.weight,
+                    &w.bias,
+                    i,
+                    o,
+                    k,
+                ),
                 relu,
                 neighbours: k > 1,
             },

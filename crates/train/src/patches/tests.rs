@@ -156,4 +156,47 @@ fn shares_draw_in_proportion_to_their_weights() {
     for (found, expected) in drawn[1..3].iter().zip(expected) {
         assert!((f64::from(*found) - expected).abs() < 80.0, "{drawn:?}");
     }
+    // What an export says of it.
+    for (found, probability) in drawn.iter().zip(patches.probabilities()) {
+        let expected = 4000.0 * probability;
+        assert!((f64::from(*found) - expected).abs() < 150.0, "{drawn:?}");
+    }
+}
+
+#[test]
+fn flat_patches_are_drawn_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write_pictures(folder.path());
+    // All but the first picture are flat.
+    for (at, (width, height)) in SIZES.into_iter().enumerate().skip(1) {
+        let picture = Picture::new(
+            width,
+            height,
+            Colour::Rgb,
+            Samples::U8(vec![90; 3 * width * height]),
+        );
+        let path = folder.path().join(format!("{at}.png"));
+        encode(&picture, &path, Format::Png).expect("written");
+    }
+    let flat_patches = |least_detail: f64| {
+        let cache = Arc::new(cache(folder.path(), 2, u64::MAX));
+        let patches = Patches::new(cache, Vec::new(), 16, 20, 3).least_detail(least_detail);
+        let batches = (0..10).map(|update| patches.batch(update).expect("a batch"));
+        let high = batches.flat_map(|batch| batch.high);
+        let is_flat = |p: &Planes| p.to_chw().iter().all(|v| *v == 90.0 / 255.0);
+        high.filter(is_flat).count()
+    };
+    // The first picture has 1,155 of 8,694 pixels: 87% of the patches are flat, and 24% after ten
+    // draws; standard deviations 5 and 6 of 200.
+    let (all, fewer) = (flat_patches(0.0), flat_patches(1.0));
+    assert!((155..=190).contains(&all), "{all} of 200 flat");
+    assert!((25..=75).contains(&fewer), "{fewer} of 200 flat");
+}
+
+#[test]
+fn detail_is_the_mean_difference_of_neighbours() {
+    // Columns 0, 10, 10 in every channel: differences 10 and 0 across, none down.
+    let pixels: Vec<u8> = [0, 10, 10].into_iter().flat_map(|v| [v; 3]).collect();
+    assert_eq!(detail(&pixels.repeat(3), 3), 2.5);
+    assert_eq!(detail(&[7; 3], 1), 0.0);
 }

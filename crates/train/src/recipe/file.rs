@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use wdsr_model::{BlockKind, DIV2K_MEAN, NetworkConfig, Norm};
 
 use super::{
-    Course, Data, Loss, Recipe, Schedule, Start, Training, Validation, absolute, suggestion,
+    Course, Data, Loss, Recipe, Schedule, Start, Teacher, Training, Validation, absolute,
+    suggestion,
 };
 use crate::error::Error;
 
@@ -30,6 +31,8 @@ pub(crate) struct RecipeKeys {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) network: Option<NetworkKeys>,
     pub(super) start: Start,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    teacher: Option<Teacher>,
     pub(super) data: Data,
     training: TrainingKeys,
     schedule: ScheduleKeys,
@@ -85,6 +88,8 @@ pub(crate) struct TrainingKeys {
     updates: u64,
     batch: usize,
     patch_px: usize,
+    least_detail: f64,
+    branches: bool,
     seed: u64,
     loss: LossKind,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -103,6 +108,8 @@ impl Default for TrainingKeys {
             updates: 250_000,
             batch: 16,
             patch_px: 48,
+            least_detail: 0.0,
+            branches: false,
             seed: 1,
             loss: LossKind::L1,
             charbonnier_epsilon: None,
@@ -165,7 +172,9 @@ impl RecipeKeys {
         let folder = absolute(&path.parent().unwrap_or(Path::new("")).join("."))?;
         let (start, data) = (&mut keys.start, &mut keys.data);
         let folders = data.folders.iter_mut().map(|folder| &mut folder.path);
-        for path in folders.chain(&mut data.validation).chain(&mut start.from) {
+        let teacher = keys.teacher.iter_mut().map(|teacher| &mut teacher.model);
+        let models = start.from.iter_mut().chain(teacher);
+        for path in folders.chain(&mut data.validation).chain(models) {
             *path = folder.join(&*path);
         }
         Ok(keys)
@@ -245,6 +254,7 @@ impl RecipeKeys {
             schedule: self.schedule.resolve(network.norm, training.updates),
             network,
             start: self.start,
+            teacher: self.teacher,
             data: self.data,
             training,
             validation: self.validation,
@@ -294,6 +304,8 @@ impl From<TrainingKeys> for Training {
             updates: keys.updates,
             batch: keys.batch,
             patch_px: keys.patch_px,
+            least_detail: keys.least_detail,
+            branches: keys.branches,
             seed: keys.seed,
             loss: match keys.loss {
                 LossKind::L1 => Loss::L1,
@@ -365,6 +377,7 @@ impl From<Recipe> for RecipeKeys {
                 mean: network.mean,
             }),
             start: recipe.start,
+            teacher: recipe.teacher,
             data: recipe.data,
             training: recipe.training.into(),
             schedule: recipe.schedule.into(),
@@ -385,6 +398,8 @@ impl From<Training> for TrainingKeys {
             updates: training.updates,
             batch: training.batch,
             patch_px: training.patch_px,
+            least_detail: training.least_detail,
+            branches: training.branches,
             seed: training.seed,
             loss,
             charbonnier_epsilon,

@@ -229,3 +229,27 @@ fn every_recipe_of_the_repository_is_sound() {
         assert_eq!(with_gains, parameters, "{name}");
     }
 }
+
+#[test]
+fn ways_to_train_better_are_keys() {
+    let recipe = parse(
+        "[network]\n[start]\ninitialization = \"reloaded\"\n[training]\nbranches = true\n\
+         least_detail = 2.5",
+    );
+    assert_eq!(recipe.start.initialization, Initialization::Reloaded);
+    assert!(recipe.training.branches);
+    assert_eq!(recipe.training.least_detail, 2.5);
+    assert_eq!(parse(&recipe.to_toml()), recipe);
+    let plain = parse("[network]");
+    assert_eq!(plain.start.initialization, Initialization::Pytorch);
+    assert!(!plain.training.branches && plain.training.least_detail == 0.0);
+
+    let text = "[network]\nnorm = \"none\"\n[start]\ninitialization = \"reloaded\"";
+    assert!(
+        refused(text).contains("start.initialization"),
+        "{}",
+        refused(text)
+    );
+    let text = "[network]\n[training]\nleast_detail = -1.0";
+    assert!(refused(text).contains("training.least_detail is -1"));
+}

@@ -102,6 +102,7 @@ impl Study {
             StudyKind::Depth => "Study: EDSR, WDSR-A and WDSR-B by depth",
             StudyKind::Norm => "Study: normalisation and learning rate",
             StudyKind::Width => "Study: width of the activation at equal parameters",
+            StudyKind::Gains => "Study: ways to train the same network better",
         }
     }
 
@@ -245,7 +246,7 @@ impl Study {
             series[at].spread.push(spread);
         }
         let x_label = match self.kind {
-            StudyKind::Depth => "residual blocks",
+            StudyKind::Depth | StudyKind::Gains => "residual blocks",
             StudyKind::Norm => "learning rate, power of ten",
             StudyKind::Width => "expansion",
         };
@@ -279,7 +280,7 @@ impl Study {
             let at = plots.iter().position(|(x, _)| *x == c.x);
             let at = at.unwrap_or_else(|| {
                 let what = match self.kind {
-                    StudyKind::Depth => blocks(c.recipe.network.blocks),
+                    StudyKind::Depth | StudyKind::Gains => blocks(c.recipe.network.blocks),
                     StudyKind::Norm => format!("learning rate {:.0e}", c.x),
                     StudyKind::Width => format!("expansion {}", c.x),
                 };

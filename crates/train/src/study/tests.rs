@@ -8,6 +8,7 @@ fn options(seeds: u64) -> StudyOptions {
         seeds,
         blocks: Vec::new(),
         expansions: Vec::new(),
+        teacher: None,
         batch: 4,
         patch_px: 16,
         data: Data::default(),
@@ -114,6 +115,38 @@ fn norm_and_width_have_their_points() {
     let of_4 = width.configurations.iter().find(|c| c.name == "wdsr-a-e4");
     let of_4 = &of_4.expect("expansion 4").recipe.network;
     assert_eq!(*of_4, NetworkConfig::wdsr_a(32, 8, 2));
+}
+
+#[test]
+fn gains_change_one_thing_each() {
+    let mut with_teacher = options(1);
+    with_teacher.teacher = Some("teacher.safetensors".into());
+    let gains = Study::new(StudyKind::Gains, with_teacher).expect("a study");
+    let plain = &gains.configurations[0].recipe;
+    let lines =
+        |recipe: &Recipe| -> Vec<String> { recipe.to_toml().lines().map(str::to_owned).collect() };
+    for c in &gains.configurations[1..] {
+        let changed: Vec<String> = lines(&c.recipe)
+            .into_iter()
+            .filter(|line| !lines(plain).contains(line))
+            .collect();
+        // A loss has a weight, and a teacher a table of its own.
+        let most = match c.name.as_str() {
+            "fft" => 2,
+            "taught" => 3,
+            _ => 1,
+        };
+        assert!(
+            (1..=most).contains(&changed.len()),
+            "{}: {changed:?}",
+            c.name
+        );
+        assert_eq!(c.parameters(), gains.configurations[0].parameters());
+    }
+    assert_eq!(gains.configurations.len(), 7);
+    assert_eq!(gains.statements.len(), 6);
+    let without = study(StudyKind::Gains, 1);
+    assert_eq!(without.configurations.len(), 6);
 }
 
 #[test]

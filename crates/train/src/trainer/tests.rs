@@ -124,3 +124,35 @@ fn what_a_killed_process_had_begun_is_removed() {
     assert!(!out.join(".wdsr-x.part").exists());
     assert!(out.join("notes.part").exists());
 }
+
+#[test]
+fn exports_are_the_batches_and_the_pictures_files() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut trainer = trainer(folder.path(), 6);
+    let files = trainer.export_batches(100).expect("written");
+    assert_eq!(files[0].file_name(), Some(LAST_CHECKPOINT.as_ref()));
+    let bytes = std::fs::read(&files[1]).expect("read");
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("complete");
+    let high = tensors.tensor("high").expect("there");
+    // The recipe ends after 6 updates.
+    assert_eq!(high.shape(), [6, 2, 3, 24, 24]);
+    let batch = trainer.patches.batch(5).expect("a batch");
+    let exported: Vec<f32> = high.data()[11 * 3 * 24 * 24..]
+        .iter()
+        .map(|byte| f32::from(*byte) / 255.0)
+        .collect();
+    assert_eq!(exported, batch.high[1].to_chw());
+
+    let files = trainer.export_pictures().expect("written");
+    let bytes = std::fs::read(&files[1]).expect("read");
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("complete");
+    // One picture of the two is kept for validation.
+    assert_eq!((files.len(), tensors.names()), (2, vec!["0.high"]));
+    let source = &trainer.patches.pictures().files(0).high;
+    let file = tensors.tensor("0.high").expect("there");
+    assert_eq!(file.data(), std::fs::read(source).expect("read"));
+
+    // The training itself has not moved.
+    assert_eq!(trainer.updates(), 0);
+    trainer.run(|_| {}).expect("trained");
+}

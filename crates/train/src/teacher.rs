@@ -1,0 +1,67 @@
+//! Distillation: a larger model shows what it makes of each patch.
+//!
+//! With the weight w the loss is (1 - w) times that against the original plus w times that against
+//! the teacher's picture (Hinton et al. 2015, "Distilling the
+//! Knowledge in a Neural Network", for pictures instead of classes). The
+//! teacher's picture has no detail that a network could not make, so less of the gradient is
+//! spent on what cannot be learnt.
+
+use wdsr_kernels::{Isa, Planes};
+use wdsr_model::Upscaler;
+
+use crate::checkpoint::load_model;
+use crate::error::Error;
+use crate::recipe::Recipe;
+
+/// The model that a recipe names as a teacher.
+pub(crate) struct Teacher {
+    upscaler: Upscaler,
+}
+
+impl Teacher {
+    /// Reads the recipe's teacher, if it has one.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or the model has another scale.
+    pub(crate) fn load(recipe: &Recipe, isa: Isa) -> Result<Option<Self>, Error> {
+        let Some(teacher) = &recipe.teacher else {
+            return Ok(None);
+        };
+        let model = load_model(&teacher.model)?;
+        let (found, expected) = (model.config().scale, recipe.network.scale);
+        if found != expected {
+            return Err(Error::Start {
+                path: teacher.model.clone(),
+                reason: format!(
+                    "expected a teacher of scale {expected}, like the network, found one of scale \
+                     {found}; name another by [teacher] model"
+                ),
+            });
+        }
+        let upscaler = Upscaler::with_isa(&model, isa);
+        Ok(Some(Self { upscaler }))
+    }
+
+    /// What it makes of patches (3 planes each, R G B, 0..1): the same, not clamped.
+    pub(crate) fn enlarge(&self, low: &[Planes]) -> Vec<Planes> {
+        low.iter().map(|patch| self.enlarge_patch(patch)).collect()
+    }
+
+    fn enlarge_patch(&self, low: &Planes) -> Planes {
+        let (width_px, height_px) = (low.width_px(), low.height_px());
+        let planes = low.to_chw();
+        let pixels = width_px * height_px;
+        let interleaved: Vec<f32> = (0..3 * pixels)
+            .map(|at| planes[at % 3 * pixels + at / 3])
+            .collect();
+        let large = self.upscaler.upscale(&interleaved, width_px, height_px);
+        let scale = self.upscaler.scale();
+        let mut high = Planes::zeros(3, width_px * scale, height_px * scale);
+        let pixels = pixels * scale * scale;
+        let planes: Vec<f32> = (0..3 * pixels)
+            .map(|at| large[at % pixels * 3 + at / pixels])
+            .collect();
+        high.copy_from_chw(&planes);
+        high
+    }
+}

@@ -1,0 +1,419 @@
+"""Trains in PyTorch what `wdsr train` trains: same recipe, same first weights, same batches.
+
+    wdsr train RECIPE --data FOLDER --out OUT --export-batches 300     # the trainer's own batches
+    wdsr train RECIPE --data FOLDER --out OUT --export-pictures        # or the pictures
+    reference/run --peers twin.py OUT
+
+It goes on from OUT/last.checkpoint to the recipe's last update (or the last exported batch) and
+writes, as `wdsr train` does, last.checkpoint, model.safetensors and metrics.jsonl. `wdsr train
+--resume` may go on from there, and the other way round. It needs torch, numpy, pillow and
+safetensors, not wdsr. On a GPU the convolutions of the blocks run in bf16, and an update is one
+CUDA graph.
+"""
+
+import argparse
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save
+from torch import Tensor
+
+from twin_data import Batches, Pictures, open_file
+from twin_network import Tensors, TwinNetwork
+
+# The recipe's keys, every one of which reaches the weights here or in what `wdsr` has exported.
+# `wdsr` writes them with all defaults; a key it learns later is refused until it stands here.
+KEYS = {
+    "network": "block features blocks expansion low_rank norm scale residual_scale mean",
+    "start": "from insert_blocks initialization",
+    "data": "folders track validation",
+    "training": "updates batch patch_px least_detail branches seed loss charbonnier_epsilon"
+    " fft_weight gradient_clip_norm average_decay rollbacks rollback_factor",
+    "schedule": "kind learning_rate final_learning_rate warm_up_updates milestones factor",
+    "validation": "every_updates pictures protocol",
+}
+WITHOUT_EFFECT = "validation.pictures and validation.protocol: twin.py does not validate"
+CHECKPOINT = "last.checkpoint"
+
+
+class Training:
+    """The state of a training, on its device, and an update of it."""
+
+    def __init__(self, folder: Path, device: str, body_type: torch.dtype, compiled: bool) -> None:
+        self.folder, self.device = folder, device
+        tensors, self.metadata = open_file(folder / CHECKPOINT, "wdsr-checkpoint")
+        self.recipe = json.loads(self.metadata["recipe"])
+        refuse_unknown_keys(self.recipe)
+        self.network = TwinNetwork(self.recipe["network"], body_type)
+        forward = torch.compile(self.network) if compiled else self.network
+        self.forward: Callable[[Tensors, Tensors, Tensor], Tensor] = forward
+        self.loss_of = loss_of(self.recipe["training"])
+
+        tensors = {key: tensor.to(device) for key, tensor in tensors.items()}
+        self.parameters = part(tensors, "parameters")
+        self.average = part(tensors, "average")
+        self.first_moment = part(tensors, "first_moment")
+        self.second_moment = part(tensors, "second_moment")
+        self.running = {key: t for key, t in tensors.items() if key.startswith("running_")}
+        for tensor in self.parameters.values():
+            tensor.requires_grad_()
+        self.learning_rate = torch.zeros((), device=device)
+        self.optimizer = torch.optim.Adam(
+            self.parameters.values(), lr=self.learning_rate, capturable=device == "cuda", fused=True
+        )
+        for key, parameter in self.parameters.items():
+            self.optimizer.state[parameter] = {
+                "step": torch.zeros((), device=device),
+                "exp_avg": self.first_moment[key],
+                "exp_avg_sq": self.second_moment[key],
+            }
+        self.average_step = torch.zeros((), device=device)
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+        self.finite = torch.ones((), dtype=torch.bool, device=device)
+        batch, side_px = self.recipe["training"]["batch"], self.recipe["training"]["patch_px"]
+        self.low = torch.zeros(batch, 3, side_px, side_px, device=device)
+        side_px *= self.recipe["network"]["scale"]
+        self.high = torch.zeros(batch, 3, side_px, side_px, device=device)
+        if device == "cuda":
+            self.low = self.low.to(memory_format=torch.channels_last)
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.updates = 0
+        self.load_numbers()
+
+    def load_numbers(self) -> None:
+        self.updates = int(self.metadata["updates"])
+        self.rollbacks = int(self.metadata.get("rollbacks", 0))
+        self.learning_rate_factor = float(self.metadata.get("learning_rate_factor", 1))
+        self.seconds = float(self.metadata["seconds"])
+        for state in self.optimizer.state.values():
+            state["step"].fill_(self.updates)
+        self.forget_losses()
+
+    def forget_losses(self) -> None:
+        self.loss_sum.zero_()
+        self.finite.fill_(True)
+
+    def tensors(self) -> Tensors:
+        """All that a checkpoint holds, under its keys."""
+        parts = {
+            "parameters": self.parameters,
+            "average": self.average,
+            "first_moment": self.first_moment,
+            "second_moment": self.second_moment,
+        }
+        named = {f"{part}/{key}": t for part, of in parts.items() for key, t in of.items()}
+        return {key: tensor.detach() for key, tensor in (named | self.running).items()}
+
+    def step(self) -> None:
+        """Forwards, backwards, Adam and the moving average, on `self.low` and `self.high`."""
+        made = self.forward(self.parameters, self.running, self.low)
+        loss = self.loss_of(made - self.high)
+        parameters = list(self.parameters.values())
+        gradients = torch.autograd.grad(loss, parameters)
+        length = torch.nn.utils.get_total_norm(gradients)
+        longest = self.recipe["training"]["gradient_clip_norm"]
+        with torch.no_grad():
+            if longest > 0:
+                torch._foreach_mul_(gradients, (longest / length).clamp(max=1))
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = gradient
+            self.optimizer.step()
+            averages = list(self.average.values())
+            moves = torch._foreach_sub(parameters, averages)
+            torch._foreach_mul_(moves, self.average_step)
+            torch._foreach_add_(averages, moves)
+            self.loss_sum += loss.double()
+            self.finite &= loss.isfinite() & length.isfinite()
+
+    def capture(self) -> None:
+        """Makes `step` a CUDA graph."""
+        state = [*self.tensors().values(), *(s["step"] for s in self.optimizer.state.values())]
+        kept = [tensor.clone() for tensor in state]
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                self.step()
+        torch.cuda.current_stream().wait_stream(side)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.step()
+        for tensor, value in zip(state, kept, strict=True):
+            tensor.copy_(value)
+        self.forget_losses()
+
+    def update(self, low: Tensor, high: Tensor) -> None:
+        decay = self.recipe["training"]["average_decay"]
+        decay = min(decay, (2 + self.updates) / (11 + self.updates))
+        self.learning_rate.fill_(self.rate())
+        self.average_step.fill_(1 - decay)
+        self.low.copy_(low)
+        self.high.copy_(high)
+        if self.graph:
+            self.graph.replay()
+        else:
+            self.step()
+        self.updates += 1
+
+    def rate(self) -> float:
+        """The learning rate of the next update."""
+        end = self.recipe["training"]["updates"]
+        rate = learning_rate(self.recipe["schedule"], self.updates, end)
+        return rate * self.learning_rate_factor
+
+    def is_finite(self) -> bool:
+        finite = (tensor.isfinite().all() for tensor in self.tensors().values())
+        return bool(torch.stack([*finite, self.finite]).all())
+
+    def roll_back(self) -> None:
+        """Goes back to the last checkpoint, with a lower learning rate from there on."""
+        training, failed = self.recipe["training"], self.updates
+        rollbacks, factor = self.rollbacks + 1, self.learning_rate_factor
+        if rollbacks > training["rollbacks"]:
+            raise ValueError(
+                f"a loss up to update {failed} is not finite after going back {self.rollbacks}"
+                f" times; {self.folder / CHECKPOINT} is the last good checkpoint; train with a"
+                " lower schedule.learning_rate, a longer schedule.warm_up_updates or"
+                " training.gradient_clip_norm"
+            )
+        kept, self.metadata = open_file(self.folder / CHECKPOINT, "wdsr-checkpoint")
+        for key, tensor in self.tensors().items():
+            tensor.copy_(kept[key])
+        self.load_numbers()
+        self.rollbacks = rollbacks
+        self.learning_rate_factor = factor * training["rollback_factor"]
+        self.save()
+        print(
+            f"a loss up to update {failed} is not finite: back to {self.updates}, learning rate"
+            f" times {self.learning_rate_factor:g}"
+        )
+
+    def save(self) -> None:
+        """Writes the model for use (of the averaged weights) and the checkpoint."""
+        self.metadata |= {
+            "updates": str(self.updates),
+            "rollbacks": str(self.rollbacks),
+            "learning_rate_factor": str(self.learning_rate_factor),
+            "seconds": str(self.seconds),
+        }
+        config = self.recipe["network"] | {"norm": "none"}
+        body_type = str(self.network.body_type).removeprefix("torch.")
+        notes = {
+            "format": "wdsr",
+            "version": "1",
+            "config": json.dumps(config),
+            "recipe": self.metadata["recipe"],
+            "updates": str(self.updates),
+            "trainer": f"reference/twin.py, torch {torch.__version__}, {self.device}, {body_type}",
+        }
+        with torch.no_grad():
+            model = self.network.folded(self.average, self.running)
+        write_tensors(self.folder / "model.safetensors", model, notes)
+        write_tensors(self.folder / CHECKPOINT, self.tensors(), self.metadata)
+
+
+def part(tensors: Tensors, name: str) -> Tensors:
+    start = f"{name}/"
+    return {key.removeprefix(start): t for key, t in tensors.items() if key.startswith(start)}
+
+
+def write_tensors(path: Path, tensors: Tensors, metadata: dict[str, str]) -> None:
+    plain = {key: tensor.cpu().contiguous() for key, tensor in tensors.items()}
+    write(path, save(plain, metadata))
+
+
+def write(path: Path, content: bytes) -> None:
+    """Whole or not at all."""
+    unfinished = path.with_name(f".wdsr-{path.name}.part")
+    unfinished.write_bytes(content)
+    os.replace(unfinished, path)
+
+
+def refuse_unknown_keys(recipe: dict[str, Any]) -> None:
+    for table, keys in recipe.items():
+        for key in keys:
+            if key not in KEYS.get(table, "").split():
+                raise ValueError(f"{table}.{key} of the recipe is a key twin.py does not know")
+    if recipe["training"]["branches"]:
+        raise ValueError("training.branches: twin.py trains plain convolutions; set it to false")
+
+
+def loss_of(training: dict[str, Any]) -> Callable[[Tensor], Tensor]:
+    """The recipe's loss as a function of the errors [batch, 3, height, width]."""
+    match training["loss"]:
+        case "l1":
+            return lambda error: error.abs().mean()
+        case "l2":
+            return lambda error: error.square().mean()
+        case "charbonnier" if training["charbonnier_epsilon"] == 0:
+            return lambda error: error.abs().mean()
+        case "charbonnier":
+            epsilon = training["charbonnier_epsilon"]
+            return lambda error: (error.square() + epsilon**2).sqrt().mean()
+        case "fft":
+            weight = training["fft_weight"]
+            spectrum = lambda error: torch.view_as_real(torch.fft.rfft2(error))  # noqa: E731
+            return lambda error: error.abs().mean() + weight * spectrum(error).abs().mean()
+        case other:
+            raise ValueError(f"training.loss is {other}, which twin.py does not know")
+
+
+def learning_rate(schedule: dict[str, Any], update: int, updates: int) -> float:
+    """Of an update (counted from 0), as `crates/train/src/schedule.rs`."""
+
+    def half_cosine(first: float, last: float, progress: float) -> float:
+        return last + (first - last) * 0.5 * (1 + math.cos(math.pi * progress))
+
+    highest, rising = schedule["learning_rate"], schedule["warm_up_updates"]
+    warm_up = min(1, (update + 1) / rising) if rising else 1
+    match schedule["kind"]:
+        case "constant":
+            return highest * warm_up
+        case "cosine":
+            last = schedule["final_learning_rate"]
+            return half_cosine(highest, last, update / updates) * warm_up
+        case "step":
+            passed = sum(update >= milestone for milestone in schedule["milestones"])
+            return highest * schedule["factor"] ** passed * warm_up
+        case "one-cycle" if update < rising:
+            return half_cosine(highest / 25, highest, update / rising)
+        case "one-cycle":
+            progress = (update - rising) / max(1, updates - rising)
+            return half_cosine(highest, schedule["final_learning_rate"], progress)
+        case other:
+            raise ValueError(f"schedule.kind is {other}, which twin.py does not know")
+
+
+def find_data(training: Training) -> Batches | Pictures:
+    folder, recipe = training.folder, training.recipe
+    which = (recipe["training"], recipe["network"]["scale"], training.device)
+    batches = folder / "batches.safetensors"
+    pictures = sorted(folder.glob("pictures-*.safetensors"))
+    if batches.exists() and pictures:
+        raise ValueError(f"{folder}: both {batches.name} and {pictures[0].name}; keep one of them")
+    if batches.exists():
+        return Batches(batches, *which)
+    if pictures:
+        if recipe["training"]["least_detail"] > 0:
+            raise ValueError(
+                "training.least_detail: twin.py takes every patch of exported pictures; set it to 0"
+                " or export batches"
+            )
+        return Pictures(pictures, *which)
+    raise ValueError(
+        f"{folder}: neither {batches.name} nor pictures-1.safetensors; write them by `wdsr train"
+        " --export-batches N` or `--export-pictures`"
+    )
+
+
+def train(training: Training, minutes: float) -> None:
+    recipe, started = training.recipe, time.monotonic()
+    data = find_data(training)
+    last = recipe["training"]["updates"]
+    end = min(last, data.end)
+    if not data.first <= training.updates <= data.end:
+        raise ValueError(
+            f"{training.folder / CHECKPOINT} stands at update {training.updates}, the batches are"
+            f" of updates {data.first} to {data.end}; export them anew"
+        )
+    metrics = training.folder / "metrics.jsonl"
+    since, since_updates = time.monotonic(), training.updates
+    forget_after(metrics, training.updates)
+    while training.updates < end:
+        rate = training.rate()
+        training.update(*data.batch(training.updates))
+        done = training.updates
+        out_of_time = done % 100 == 0 and time.monotonic() - started > 60 * minutes
+        if done % recipe["validation"]["every_updates"] and done != end and not out_of_time:
+            continue
+        if not training.is_finite():
+            training.roll_back()
+            forget_after(metrics, training.updates)
+            since, since_updates = time.monotonic(), training.updates
+            continue
+        seconds, count = time.monotonic() - since, done - since_updates
+        training.seconds += seconds
+        line = {
+            "update": done,
+            "loss": training.loss_sum.item() / count,
+            "learning_rate": rate,
+            "psnr_db": None,
+            "bicubic_psnr_db": None,
+            "patches_per_second": count * recipe["training"]["batch"] / seconds,
+            "seconds": training.seconds,
+            "unix_seconds": time.time(),
+        }
+        with metrics.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        training.save()
+        print(
+            f"update {done} of {last}: loss {line['loss']:.6f}, learning rate {rate:.2e},"
+            f" {line['patches_per_second']:.0f} patches/s",
+            flush=True,
+        )
+        training.forget_losses()
+        since, since_updates = time.monotonic(), done
+        if out_of_time:
+            print(f"{minutes:g} minutes are over; run it again to go on")
+            return
+    if end < last:
+        print(f"the exported batches end at update {end} of {last}")
+
+
+def forget_after(metrics: Path, updates: int) -> None:
+    """Drops the lines of updates that will be done again."""
+    if metrics.exists():
+        lines = [line for line in metrics.read_text().splitlines() if is_within(line, updates)]
+        write(metrics, "".join(f"{line}\n" for line in lines).encode())
+
+
+def is_within(line: str, updates: int) -> bool:
+    try:
+        return json.loads(line)["update"] <= updates
+    except ValueError:
+        # Cut short by a full disk or a killed process.
+        return False
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="what `wdsr train --export-...` has written")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop after these")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="cuda where there is one")
+    parser.add_argument(
+        "--precision", choices=("f32", "bf16"), help="of the blocks; bf16 on a GPU, else f32"
+    )
+    parser.add_argument("--compile", action="store_true", help="torch.compile the network")
+    parser.add_argument("--no-graph", action="store_true", help="on a GPU: no CUDA graph")
+    arguments = parser.parse_args()
+
+    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    precision = arguments.precision or ("bf16" if device == "cuda" else "f32")
+    body_type = {"f32": torch.float32, "bf16": torch.bfloat16}[precision]
+    torch.backends.cudnn.benchmark = True
+    # Beside bf16, TF32 is exact enough; f32 means what it says.
+    torch.backends.cudnn.allow_tf32 = precision != "f32"
+    try:
+        training = Training(arguments.folder, device, body_type, arguments.compile)
+        print(
+            f"{device}, {precision}; without effect: {WITHOUT_EFFECT}; `wdsr eval` does", flush=True
+        )
+        if device == "cuda" and not arguments.no_graph:
+            training.capture()
+        train(training, arguments.minutes)
+    except (OSError, ValueError, SafetensorError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""What `wdsr train` exports for twin.py (`crates/train/src/export.rs`): batches, or pictures."""
+
+import io
+import json
+import math
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import safe_open
+from torch import Tensor
+
+# Patches are gathered for this many updates at once.
+UPDATES_AT_ONCE = 32
+
+
+def open_file(path: Path, format_name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file of ours."""
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+        found = (metadata.get("format"), metadata.get("version"))
+        if found != (format_name, "1"):
+            raise ValueError(f"{path}: expected {format_name} version 1, found {found}")
+        return {key: file.get_tensor(key) for key in file.keys()}, metadata
+
+
+class Batches:
+    """The very batches of `wdsr train`; the updates of `first` up to below `end` have one."""
+
+    def __init__(self, path: Path, training: dict[str, Any], scale: int, device: str) -> None:
+        tensors, metadata = open_file(path, "wdsr-batches")
+        self.low, self.high = tensors["low"], tensors["high"]
+        self.first = int(metadata["first_update"])
+        self.end = self.first + len(self.low)
+        self.device = device
+        side_px = training["patch_px"]
+        for tensor, side in ((self.low, side_px), (self.high, side_px * scale)):
+            expected = (training["batch"], 3, side, side)
+            if tensor.shape[1:] != expected:
+                raise ValueError(f"{path}: batches of {tensor.shape[1:]}, expected {expected}")
+
+    def batch(self, update: int) -> tuple[Tensor, Tensor]:
+        """[batch, 3, side, side] in 0..1, low and high, of an update (counted from 0)."""
+        at = update - self.first
+        low, high = self.low[at].to(self.device), self.high[at].to(self.device)
+        return low.float() / 255, high.float() / 255
+
+
+class Pictures:
+    """Random patches, as `wdsr train` draws them but by PyTorch's generator.
+
+    All pictures lie on the device, 8-bit, one after the other. A batch follows from (seed, update).
+    """
+
+    def __init__(
+        self, paths: list[Path], training: dict[str, Any], scale: int, device: str
+    ) -> None:
+        self.training, self.scale, self.device = training, scale, device
+        files: dict[str, Tensor] = {}
+        probabilities: dict[str, float] = {}
+        for path in paths:
+            tensors, metadata = open_file(path, "wdsr-pictures")
+            files |= tensors
+            probabilities |= json.loads(metadata["probabilities"])
+        names = sorted(probabilities, key=int)
+        total = math.fsum(probabilities.values())
+        if abs(total - 1) > 1e-6 or [int(name) for name in names] != list(range(len(names))):
+            raise ValueError(f"{paths[0].parent}: pictures-N.safetensors are not all there")
+        self.probabilities = torch.tensor([probabilities[n] for n in names], device=device)
+        self.generator = torch.Generator(device)
+        self.first, self.end = 0, math.inf
+        self.drawn: tuple[int, list[tuple[Tensor, Tensor]]] = (-1, [])
+
+        with ThreadPoolExecutor() as pool:
+            highs = pool.map(lambda name: decode(files[f"{name}.high"]), names)
+            pairs = [
+                self.pair(high, files.get(f"{name}.low"))
+                for name, high in zip(names, highs, strict=True)
+            ]
+        low_px = torch.tensor([low.shape[0] * low.shape[1] for low, _ in pairs])
+        self.size_px = torch.tensor([low.shape[:2] for low, _ in pairs], device=device)
+        self.start = (low_px.cumsum(0) - low_px).to(device)
+        self.low = torch.cat([low.reshape(-1, 3) for low, _ in pairs]).to(device)
+        self.high = torch.cat([high.reshape(-1, 3) for _, high in pairs]).to(device)
+
+    def pair(self, high: Tensor, low_file: Tensor | None) -> tuple[Tensor, Tensor]:
+        height, width = (side // self.scale * self.scale for side in high.shape[:2])
+        high = high[:height, :width]
+        if low_file is not None:
+            return decode(low_file), high
+        return imresize_8bit(high.to(self.device), self.scale).cpu(), high
+
+    def batch(self, update: int) -> tuple[Tensor, Tensor]:
+        """[batch, 3, side, side] in 0..1, low and high, of an update (counted from 0)."""
+        group, at = divmod(update, UPDATES_AT_ONCE)
+        if self.drawn[0] != group:
+            self.drawn = (group, self.draw(group))
+        return self.drawn[1][at]
+
+    def draw(self, group: int) -> list[tuple[Tensor, Tensor]]:
+        # A hash, so that neighbouring seeds and groups share no patches.
+        self.generator.manual_seed(hash((self.training["seed"], group)))
+        count, side_px = self.training["batch"] * UPDATES_AT_ONCE, self.training["patch_px"]
+        random = {"generator": self.generator, "device": self.device}
+        picture = torch.multinomial(self.probabilities, count, True, generator=self.generator)
+        height, width = self.size_px[picture].unbind(1)
+        # float64: a place is as likely as any other to far below one in a million.
+        place = torch.rand(2, count, dtype=torch.float64, **random)
+        y = (place[0] * (height - side_px + 1)).long()
+        x = (place[1] * (width - side_px + 1)).long()
+        turn = torch.randint(2, (3, count), **random).bool()
+
+        def gather(pixels: Tensor, factor: int) -> tuple[Tensor, ...]:
+            side = side_px * factor
+            along = torch.arange(side, device=self.device).expand(count, side)
+            rows = torch.where(turn[0, :, None], side - 1 - along, along)[:, :, None]
+            columns = torch.where(turn[1, :, None], side - 1 - along, along)[:, None, :]
+            transpose = turn[2, :, None, None]
+            rows, columns = (
+                torch.where(transpose, rows.transpose(1, 2), rows),
+                torch.where(transpose, columns.transpose(1, 2), columns),
+            )
+            first = self.start[picture] * factor**2 + y * factor * width * factor + x * factor
+            index = first[:, None, None] + rows * (width * factor)[:, None, None] + columns
+            patches = pixels[index].permute(0, 3, 1, 2).float() / 255
+            return patches.split(self.training["batch"])
+
+        return list(zip(gather(self.low, 1), gather(self.high, self.scale), strict=True))
+
+
+def decode(file: Tensor) -> Tensor:
+    """[height, width, 3] R G B of the bytes of a picture's file."""
+    picture = Image.open(io.BytesIO(file.numpy().tobytes())).convert("RGB")
+    return torch.from_numpy(np.array(picture))
+
+
+def imresize_8bit(high: Tensor, scale: int) -> Tensor:
+    """MATLAB's `imresize` of [height, width, 3] 8-bit samples by 1/scale, rounded after each pass.
+
+    As `crates/picture/src/imresize.rs`: heights first, halves up.
+    """
+    for dimension in (0, 1):
+        weights = imresize_weights(high.shape[dimension], scale).to(high.device)
+        sums = torch.tensordot(weights, high.double(), dims=([1], [dimension]))
+        high = (sums + 0.5).floor().clamp(0, 255).to(torch.uint8).movedim(0, dimension)
+    return high
+
+
+def imresize_weights(length: int, scale: int) -> Tensor:
+    """[length / scale, length]: antialiased bicubic with a = -1/2, edges mirrored."""
+
+    def cubic(x: np.ndarray) -> np.ndarray:
+        near, far = 1.5 * x**3 - 2.5 * x**2 + 1, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
+        return np.where(x <= 1, near, np.where(x <= 2, far, 0.0))
+
+    places = np.arange(length // scale)
+    centre = (places + 0.5) * scale - 0.5
+    taps = np.floor(centre - 2 * scale)[:, None] + np.arange(4 * scale + 2)
+    weights = cubic(np.abs(centre[:, None] - taps) / scale)
+    weights /= weights.sum(axis=1, keepdims=True)
+    mirrored = np.concatenate([np.arange(length), np.arange(length)[::-1]])
+    matrix = np.zeros((length // scale, length))
+    source = mirrored[taps.astype(np.int64) % (2 * length)]
+    np.add.at(matrix, (np.broadcast_to(places[:, None], source.shape), source), weights)
+    return torch.from_numpy(matrix)
