@@ -104,8 +104,10 @@ impl Upscaler {
     /// resolution").
     #[must_use]
     pub fn self_ensemble(mut self, on: bool) -> Self {
-        self.self_ensemble = on;
-        self.stream = Stream::new(&self.model, self.arithmetic, on);
+        if on != self.self_ensemble {
+            self.self_ensemble = on;
+            self.arrange();
+        }
         self
     }
 
@@ -114,9 +116,16 @@ impl Upscaler {
     /// [`Isa::has_bf16`] holds; elsewhere it is computed in f32 from rounded numbers.
     #[must_use]
     pub fn precision(mut self, precision: Precision) -> Self {
-        self.arithmetic.precision = precision;
-        self.stream = Stream::new(&self.model, self.arithmetic, self.self_ensemble);
+        if precision != self.arithmetic.precision {
+            self.arithmetic.precision = precision;
+            self.arrange();
+        }
         self
+    }
+
+    /// Arranges the weights anew, as the options now say.
+    fn arrange(&mut self) {
+        self.stream = Stream::new(&self.model, self.arithmetic, self.self_ensemble);
     }
 
     /// Output pixels per input pixel on each side.
