@@ -32,16 +32,9 @@ pub(crate) fn code_of(error: &anyhow::Error) -> ExitCode {
 }
 
 /// Memory that the system does not give.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
 pub(crate) struct OutOfMemory(pub(crate) String);
-
-impl std::fmt::Display for OutOfMemory {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for OutOfMemory {}
 
 /// Whether memory or disk ran out, so that other pictures would fail likewise.
 pub(crate) fn ran_out(error: &anyhow::Error) -> bool {

@@ -66,16 +66,9 @@ fn check_memory(bytes: u128) -> Result<(), u128> {
 }
 
 /// A picture that cannot be enlarged as asked.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
 pub(super) struct Refused(pub(super) String);
-
-impl std::fmt::Display for Refused {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Refused {}
 
 /// Whether the input is what is wrong.
 pub(super) fn is_refusal(error: &anyhow::Error) -> bool {
