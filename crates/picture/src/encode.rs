@@ -3,19 +3,20 @@
 use std::io::{self, Cursor, Write};
 use std::path::Path;
 
-use image::codecs::{bmp, jpeg, png, tiff, webp};
-use image::{ExtendedColorType, ImageEncoder, ImageError, ImageResult};
+use image::codecs::{bmp, jpeg};
+use image::{ExtendedColorType, ImageEncoder};
+use tiff::encoder::colortype::{
+    ColorType, Gray8, Gray16, RGB8, RGB16, RGB32Float, RGBA8, RGBA16, RGBA32Float,
+};
+use tiff::encoder::{TiffEncoder, TiffValue};
 
 use crate::error::{Error, one_line};
 use crate::format::Format;
-use crate::icc;
-use crate::picture::{Colour, Depth, Picture};
+use crate::metadata::{self, Metadata};
+use crate::picture::{Colour, Depth, Picture, Samples};
 
 /// Quality of written JPEG files on libjpeg's scale of 1 to 100; the chroma is not subsampled.
 pub const JPEG_QUALITY: u8 = 95;
-
-/// Longest EXIF block of a JPEG: a segment of 65 535 bytes less its length and `Exif\0\0`.
-const MAX_JPEG_EXIF_BYTES: usize = 65_535 - 2 - 6;
 
 /// Writes `picture` to `path`, in `format` whatever the suffix says.
 ///
@@ -24,14 +25,14 @@ const MAX_JPEG_EXIF_BYTES: usize = 65_535 - 2 - 6;
 /// is replaced, and keeps its content if anything fails; a symbolic link is replaced by a file.
 ///
 /// PNG, WebP (lossless), TIFF and BMP keep every sample; JPEG is written with [`JPEG_QUALITY`].
-/// Where a format has no grey, grey is stored as RGB ([`Format::supports`]). The ICC profile is
-/// kept; EXIF is written to the formats that [hold it](Format::holds_exif) and left out of the
-/// others.
+/// Where a format has no grey, grey is stored as RGB ([`Format::supports`]). The metadata is
+/// written with the size of this picture wherever it tells one, and without what the format cannot
+/// hold: [`Metadata::lost_in`] names it beforehand.
 ///
 /// # Errors
 ///
-/// If the format cannot hold the picture (size, alpha, depth, ICC profile; the message names
-/// formats that can), or the file cannot be written.
+/// If the format cannot hold the samples (size, alpha, depth; the message names formats that can),
+/// or the file cannot be written.
 pub fn encode(picture: &Picture, path: &Path, format: Format) -> Result<(), Error> {
     write_atomically(path, &encode_named(picture, path, format)?)
 }
@@ -64,6 +65,11 @@ pub fn encode_bytes(picture: &Picture, format: Format) -> Result<Vec<u8>, Error>
 /// If the format cannot hold the picture.
 pub fn encode_named(picture: &Picture, path: &Path, format: Format) -> Result<Vec<u8>, Error> {
     check(picture, path, format)?;
+    let metadata = picture.metadata.fitted(
+        format,
+        (picture.width_px, picture.height_px),
+        (picture.colour, picture.depth()),
+    );
     let stored = format.stored_colour(picture.colour, picture.depth());
     let expanded;
     let picture = if stored == picture.colour {
@@ -73,12 +79,12 @@ pub fn encode_named(picture: &Picture, path: &Path, format: Format) -> Result<Ve
         &expanded
     };
     debug_assert_eq!(picture.colour, stored, "colour after the expansion");
-    encode_checked(picture, format).map_err(|error| match error {
-        ImageError::IoError(source) => Error::Write {
+    encode_checked(picture, &metadata, format).map_err(|error| match error.downcast() {
+        Ok(source) => Error::Write {
             path: path.to_owned(),
-            source,
+            source: *source,
         },
-        error => Error::Encode {
+        Err(error) => Error::Encode {
             path: path.to_owned(),
             format,
             reason: one_line(&error),
@@ -136,88 +142,124 @@ fn check(picture: &Picture, path: &Path, format: Format) -> Result<(), Error> {
         };
         return refuse(format!("{bits} {channels}"), &fits);
     }
-    if let Some(profile) = &picture.icc_profile {
-        let describes = |other: Format| {
-            other.holds_icc_profile()
-                && !icc::contradicts(profile, other.stored_colour(colour, depth))
-        };
-        let what = if !format.holds_icc_profile() {
-            "an ICC profile"
-        } else if colour.is_grey() {
-            "grey pixels with this ICC profile"
-        } else {
-            "rgb pixels with an ICC profile of another colour space"
-        };
-        if !describes(format) {
-            return refuse(what.to_owned(), &|other| fits(other) && describes(other));
-        }
-    }
-    if let Some(exif) = &picture.exif
-        && format == Format::Jpeg
-        && exif.len() > MAX_JPEG_EXIF_BYTES
-    {
-        let what = format!(
-            "{} bytes of EXIF (at most {MAX_JPEG_EXIF_BYTES})",
-            exif.len()
-        );
-        let can = |other: Format| fits(other) && other != format && other.holds_exif();
-        return refuse(what, &can);
-    }
     Ok(())
 }
 
 /// Encodes a picture that `check` has passed, in its own colour.
-fn encode_checked(picture: &Picture, format: Format) -> ImageResult<Vec<u8>> {
+fn encode_checked(
+    picture: &Picture,
+    metadata: &Metadata,
+    format: Format,
+) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+    // No format takes a longer side than u32 holds.
+    let (width, height) = (picture.width_px as u32, picture.height_px as u32);
+    let samples = picture.samples.as_bytes();
     let mut file = Vec::new();
     match format {
-        Format::Png => write(png::PngEncoder::new(&mut file), picture, format)?,
+        Format::Png => encode_png(picture, metadata, &mut file)?,
         Format::Jpeg => {
-            let encoder = jpeg::JpegEncoder::new_with_quality(&mut file, JPEG_QUALITY);
-            write(encoder, picture, format)?;
+            let mut encoder = jpeg::JpegEncoder::new_with_quality(&mut file, JPEG_QUALITY);
+            encoder.set_pixel_density(metadata::jpeg::density_of(metadata.resolution));
+            if let Some(profile) = &metadata.icc_profile {
+                encoder.set_icc_profile(profile.clone())?;
+            }
+            if let Some(block) = &metadata.exif {
+                encoder.set_exif_metadata(block.clone())?;
+            }
+            let colour = match picture.colour {
+                Colour::Grey => ExtendedColorType::L8,
+                _ => ExtendedColorType::Rgb8,
+            };
+            encoder.write_image(samples, width, height, colour)?;
+            metadata::jpeg::insert(&mut file, metadata);
         }
-        Format::WebP => write(webp::WebPEncoder::new_lossless(&mut file), picture, format)?,
-        Format::Tiff => {
-            write(
-                tiff::TiffEncoder::new(Cursor::new(&mut file)),
-                picture,
-                format,
-            )?;
+        Format::WebP => {
+            let mut encoder = image_webp::WebPEncoder::new(&mut file);
+            encoder.set_icc_profile(metadata.icc_profile.clone().unwrap_or_default());
+            encoder.set_exif_metadata(metadata.exif.clone().unwrap_or_default());
+            encoder.set_xmp_metadata(metadata.xmp.clone().unwrap_or_default());
+            let colour = if picture.colour.has_alpha() {
+                image_webp::ColorType::Rgba8
+            } else {
+                image_webp::ColorType::Rgb8
+            };
+            encoder.encode(samples, width, height, colour)?;
         }
-        Format::Bmp => write(bmp::BmpEncoder::new(&mut file), picture, format)?,
+        Format::Tiff => encode_tiff(picture, metadata, &mut file)?,
+        Format::Bmp => {
+            let colour = if picture.colour.has_alpha() {
+                ExtendedColorType::Rgba8
+            } else {
+                ExtendedColorType::Rgb8
+            };
+            bmp::BmpEncoder::new(&mut file).write_image(samples, width, height, colour)?;
+            metadata::bmp::insert(&mut file, metadata);
+        }
     }
     Ok(file)
 }
 
-fn write(mut encoder: impl ImageEncoder, picture: &Picture, format: Format) -> ImageResult<()> {
-    use ExtendedColorType as Type;
-    if let Some(profile) = &picture.icc_profile {
-        encoder
-            .set_icc_profile(profile.clone())
-            .map_err(ImageError::Unsupported)?;
-    }
-    if let Some(exif) = picture.exif.as_ref().filter(|_| format.holds_exif()) {
-        encoder
-            .set_exif_metadata(exif.clone())
-            .map_err(ImageError::Unsupported)?;
-    }
-    let colour = match (picture.colour, picture.depth()) {
-        (Colour::Grey, Depth::U8) => Type::L8,
-        (Colour::GreyAlpha, Depth::U8) => Type::La8,
-        (Colour::Rgb, Depth::U8) => Type::Rgb8,
-        (Colour::RgbAlpha, Depth::U8) => Type::Rgba8,
-        (Colour::Grey, Depth::U16) => Type::L16,
-        (Colour::GreyAlpha, Depth::U16) => Type::La16,
-        (Colour::Rgb, Depth::U16) => Type::Rgb16,
-        (Colour::RgbAlpha, Depth::U16) => Type::Rgba16,
-        (Colour::Rgb, Depth::F32) => Type::Rgb32F,
-        (Colour::RgbAlpha, Depth::F32) => Type::Rgba32F,
-        (Colour::Grey | Colour::GreyAlpha, Depth::F32) => {
-            unreachable!("float grey is expanded to rgb before")
-        }
+fn encode_png(
+    picture: &Picture,
+    metadata: &Metadata,
+    file: &mut Vec<u8>,
+) -> Result<(), png::EncodingError> {
+    let mut info = metadata::png::info_of(metadata);
+    info.width = picture.width_px as u32;
+    info.height = picture.height_px as u32;
+    info.color_type = match picture.colour {
+        Colour::Grey => png::ColorType::Grayscale,
+        Colour::GreyAlpha => png::ColorType::GrayscaleAlpha,
+        Colour::Rgb => png::ColorType::Rgb,
+        Colour::RgbAlpha => png::ColorType::Rgba,
     };
-    // No format takes a longer side than u32 holds.
-    let (width, height) = (picture.width_px as u32, picture.height_px as u32);
-    encoder.write_image(picture.samples.as_bytes(), width, height, colour)
+    info.bit_depth = match picture.depth() {
+        Depth::U8 => png::BitDepth::Eight,
+        _ => png::BitDepth::Sixteen,
+    };
+    let mut encoder = png::Encoder::with_info(file, info)?;
+    encoder.set_compression(png::Compression::Fast);
+    encoder.set_filter(png::Filter::Adaptive);
+    let mut writer = encoder.write_header()?;
+    metadata::png::write(metadata, &mut writer)?;
+    match &picture.samples {
+        Samples::U16(samples) => {
+            let big_endian: Vec<u16> = samples.iter().map(|v| v.to_be()).collect();
+            writer.write_image_data(bytemuck::cast_slice(&big_endian))?;
+        }
+        samples => writer.write_image_data(samples.as_bytes())?,
+    }
+    writer.finish()
+}
+
+fn encode_tiff(picture: &Picture, metadata: &Metadata, file: &mut Vec<u8>) -> tiff::TiffResult<()> {
+    fn write<C: ColorType>(
+        samples: &[C::Inner],
+        picture: &Picture,
+        metadata: &Metadata,
+        file: &mut Vec<u8>,
+    ) -> tiff::TiffResult<()>
+    where
+        [C::Inner]: TiffValue,
+    {
+        let mut encoder = TiffEncoder::new(Cursor::new(file))?;
+        let sub_directories = metadata::tiff::write_sub_directories(metadata, &mut encoder)?;
+        let (width, height) = (picture.width_px as u32, picture.height_px as u32);
+        let mut image = encoder.new_image::<C>(width, height)?;
+        metadata::tiff::write(metadata, &sub_directories, image.encoder())?;
+        image.write_data(samples)
+    }
+    match (&picture.samples, picture.colour) {
+        (Samples::U8(v), Colour::Grey) => write::<Gray8>(v, picture, metadata, file),
+        (Samples::U8(v), Colour::Rgb) => write::<RGB8>(v, picture, metadata, file),
+        (Samples::U8(v), Colour::RgbAlpha) => write::<RGBA8>(v, picture, metadata, file),
+        (Samples::U16(v), Colour::Grey) => write::<Gray16>(v, picture, metadata, file),
+        (Samples::U16(v), Colour::Rgb) => write::<RGB16>(v, picture, metadata, file),
+        (Samples::U16(v), Colour::RgbAlpha) => write::<RGBA16>(v, picture, metadata, file),
+        (Samples::F32(v), Colour::Rgb) => write::<RGB32Float>(v, picture, metadata, file),
+        (Samples::F32(v), Colour::RgbAlpha) => write::<RGBA32Float>(v, picture, metadata, file),
+        (_, colour) => unreachable!("{colour:?} {:?} is expanded before", picture.depth()),
+    }
 }
 
 /// Puts `bytes` under the name `path`: all of them, or no file.

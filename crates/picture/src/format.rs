@@ -98,7 +98,22 @@ impl Format {
 
     /// Whether an EXIF block can be written.
     pub fn holds_exif(self) -> bool {
-        matches!(self, Self::Png | Self::Jpeg | Self::WebP)
+        self != Self::Bmp
+    }
+
+    /// Whether an XMP packet can be written.
+    pub fn holds_xmp(self) -> bool {
+        self != Self::Bmp
+    }
+
+    /// Whether IPTC records can be written.
+    pub fn holds_iptc(self) -> bool {
+        matches!(self, Self::Jpeg | Self::Tiff)
+    }
+
+    /// Whether the format itself tells the resolution; WebP has it in EXIF only.
+    pub fn holds_resolution(self) -> bool {
+        self != Self::WebP
     }
 }
 

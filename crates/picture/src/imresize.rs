@@ -249,8 +249,7 @@ impl Picture {
             }
         };
         Self {
-            icc_profile: self.icc_profile.clone(),
-            exif: self.exif.clone(),
+            metadata: self.metadata.clone(),
             ..Self::new(width_px, height_px, self.colour, samples)
         }
     }

@@ -17,6 +17,7 @@ mod format;
 mod icc;
 pub mod imresize;
 mod jpeg_end;
+mod metadata;
 mod picture;
 
 pub use decode::{Limits, decode, decode_bytes, dimensions, format_of_file};
@@ -24,4 +25,5 @@ pub use encode::{JPEG_QUALITY, encode, encode_bytes, encode_named, write_atomica
 pub use error::Error;
 pub use folder::{pictures_by_content, pictures_in};
 pub use format::{Format, UnknownFormat};
+pub use metadata::{Metadata, MetadataPolicy, PngColour, Resolution};
 pub use picture::{Colour, Depth, Picture, Samples};

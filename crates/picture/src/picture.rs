@@ -1,5 +1,9 @@
 //! The picture in memory: size, colour, samples and the metadata that travels with them.
 
+use image::metadata::Orientation;
+
+use crate::metadata::Metadata;
+
 /// A still picture.
 ///
 /// Samples are interleaved and row-major: sample `c` of pixel `(x, y)` is number
@@ -15,12 +19,8 @@ pub struct Picture {
     pub colour: Colour,
     /// `width_px * height_px * colour.channels()` samples.
     pub samples: Samples,
-    /// ICC profile of the file, byte for byte. It is carried along, never applied.
-    pub icc_profile: Option<Vec<u8>>,
-    /// EXIF block of the file (a TIFF header and its directories, without the JPEG `Exif\0\0`
-    /// prefix), its orientation entry set to "upright". It is carried along; a size or a
-    /// thumbnail inside it stays as it was.
-    pub exif: Option<Vec<u8>>,
+    /// What the file says about the picture.
+    pub metadata: Metadata,
 }
 
 /// The channels of a pixel, in their order in memory. Alpha is straight (not premultiplied).
@@ -172,14 +172,68 @@ impl Picture {
             height_px,
             colour,
             samples,
-            icc_profile: None,
-            exif: None,
+            metadata: Metadata::default(),
         }
     }
 
     /// Bits and kind of one sample.
     pub fn depth(&self) -> Depth {
         self.samples.depth()
+    }
+
+    /// The pixels turned as the orientation says.
+    pub(crate) fn turned(self, orientation: Orientation) -> Self {
+        use Orientation::*;
+        fn turn<T: Copy>(
+            samples: &[T],
+            channels: usize,
+            (width, height): (usize, usize),
+            source: impl Fn(usize, usize) -> usize,
+        ) -> Vec<T> {
+            let mut out = Vec::with_capacity(samples.len());
+            for y in 0..height {
+                for x in 0..width {
+                    let at = source(x, y) * channels;
+                    out.extend_from_slice(&samples[at..at + channels]);
+                }
+            }
+            out
+        }
+        let (right, bottom) = (self.width_px - 1, self.height_px - 1);
+        let size = match orientation {
+            NoTransforms => return self,
+            Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH => {
+                (self.height_px, self.width_px)
+            }
+            Rotate180 | FlipHorizontal | FlipVertical => (self.width_px, self.height_px),
+        };
+        // The number of the stored pixel that belongs at upright (x, y).
+        let width_px = self.width_px;
+        let source = |x: usize, y: usize| {
+            let (source_x, source_y) = match orientation {
+                NoTransforms => (x, y),
+                FlipHorizontal => (right - x, y),
+                Rotate180 => (right - x, bottom - y),
+                FlipVertical => (x, bottom - y),
+                Rotate90FlipH => (y, x),
+                Rotate90 => (y, bottom - x),
+                Rotate270FlipH => (right - y, bottom - x),
+                Rotate270 => (right - y, x),
+            };
+            source_y * width_px + source_x
+        };
+        let channels = self.colour.channels();
+        let samples = match &self.samples {
+            Samples::U8(samples) => Samples::U8(turn(samples, channels, size, source)),
+            Samples::U16(samples) => Samples::U16(turn(samples, channels, size, source)),
+            Samples::F32(samples) => Samples::F32(turn(samples, channels, size, source)),
+        };
+        Self {
+            width_px: size.0,
+            height_px: size.1,
+            samples,
+            ..self
+        }
     }
 
     /// The pixels as 8-bit RGB, interleaved, `width_px * height_px * 3` bytes.
