@@ -17,7 +17,7 @@ use crate::format::Format;
 use crate::icc;
 use crate::jpeg_end::has_end_of_image;
 use crate::metadata::{self, Metadata};
-use crate::picture::{Colour, Picture, Samples};
+use crate::picture::{Colour, Depth, Picture, Samples};
 
 /// The largest picture that is decoded. The header is checked before memory is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,10 +41,10 @@ impl Default for Limits {
 }
 
 /// Memory that a decoder may take for anything but pixels: profiles, text, tables.
-const MAX_METADATA_BYTES: u64 = 256 << 20;
+pub(crate) const MAX_METADATA_BYTES: u64 = 256 << 20;
 
 /// Bytes of the widest pixel that is decoded: four 32-bit floats.
-const MAX_PIXEL_BYTES: u64 = 16;
+pub(crate) const MAX_PIXEL_BYTES: u64 = 16;
 
 /// Reads a picture file of any of the formats. The content says which format, not the suffix.
 ///
@@ -107,7 +107,7 @@ pub fn format_of_file(path: &Path) -> Result<Format, Error> {
     format_of(&mut open(path)?, path)
 }
 
-fn open(path: &Path) -> Result<BufReader<File>, Error> {
+pub(crate) fn open(path: &Path) -> Result<BufReader<File>, Error> {
     let read = |source| Error::Read {
         path: path.to_owned(),
         source,
@@ -129,7 +129,7 @@ fn open(path: &Path) -> Result<BufReader<File>, Error> {
 }
 
 /// The format by the first bytes; the stream is left at its start.
-fn format_of(stream: &mut (impl BufRead + Seek), path: &Path) -> Result<Format, Error> {
+pub(crate) fn format_of(stream: &mut (impl BufRead + Seek), path: &Path) -> Result<Format, Error> {
     let mut start = Vec::with_capacity(16);
     let read = |source| Error::Read {
         path: path.to_owned(),
@@ -196,13 +196,29 @@ impl Header {
 }
 
 /// A decoder of PNG that has read the header.
-fn png_reader<R: BufRead + Seek>(stream: R, path: &Path) -> Result<png::Reader<R>, Error> {
+pub(crate) fn png_reader<R: BufRead + Seek>(
+    stream: R,
+    path: &Path,
+) -> Result<png::Reader<R>, Error> {
     let failed = |error| read_error(png_error(error), Format::Png, path);
     let bytes = MAX_METADATA_BYTES as usize;
     let mut decoder = png::Decoder::new_with_limits(stream, png::Limits { bytes });
     // Palettes become RGB, 1, 2 and 4 bits become 8, a transparent colour becomes alpha.
     decoder.set_transformations(png::Transformations::EXPAND);
     decoder.read_info().map_err(failed)
+}
+
+/// Colour and depth of the samples that a decoder of PNG gives.
+pub(crate) fn png_colour<R: BufRead + Seek>(reader: &png::Reader<R>) -> (Colour, Depth) {
+    let (colour, depth) = reader.output_color_type();
+    let colour = match colour {
+        png::ColorType::Grayscale => Colour::Grey,
+        png::ColorType::GrayscaleAlpha => Colour::GreyAlpha,
+        png::ColorType::Rgb | png::ColorType::Indexed => Colour::Rgb,
+        png::ColorType::Rgba => Colour::RgbAlpha,
+    };
+    let sixteen = depth == png::BitDepth::Sixteen;
+    (colour, if sixteen { Depth::U16 } else { Depth::U8 })
 }
 
 fn decode_png(stream: impl BufRead + Seek, path: &Path, limits: &Limits) -> Result<Picture, Error> {
@@ -213,15 +229,9 @@ fn decode_png(stream: impl BufRead + Seek, path: &Path, limits: &Limits) -> Resu
     }
     let size = size_of(reader.info().size(), path)?;
     check_size(size, path, limits)?;
-    let (colour, depth) = reader.output_color_type();
-    let colour = match colour {
-        png::ColorType::Grayscale => Colour::Grey,
-        png::ColorType::GrayscaleAlpha => Colour::GreyAlpha,
-        png::ColorType::Rgb | png::ColorType::Indexed => Colour::Rgb,
-        png::ColorType::Rgba => Colour::RgbAlpha,
-    };
+    let (colour, depth) = png_colour(&reader);
     let count = size.0 * size.1 * colour.channels();
-    let samples = if depth == png::BitDepth::Sixteen {
+    let samples = if depth == Depth::U16 {
         let mut samples = vec![0_u16; count];
         let bytes = bytemuck::cast_slice_mut(&mut samples);
         reader.next_frame(bytes).map_err(failed)?;
@@ -248,7 +258,12 @@ fn finished(
 ) -> Picture {
     let mut picture = Picture::new(width_px, height_px, colour, samples).turned(orientation);
     picture.metadata = metadata;
-    let metadata = &mut picture.metadata;
+    without_foreign_profile(&mut picture.metadata, colour);
+    picture
+}
+
+/// Leaves out an ICC profile of another colour space than the pixels.
+pub(crate) fn without_foreign_profile(metadata: &mut Metadata, colour: Colour) {
     if let Some(profile) = metadata
         .icc_profile
         .take_if(|profile| icc::contradicts(profile, colour))
@@ -259,7 +274,6 @@ fn finished(
             "ICC profile: it is of colour space \"{space}\", the pixels are {pixels}"
         ));
     }
-    picture
 }
 
 fn animation(format: Format, path: &Path) -> Error {
@@ -422,7 +436,7 @@ fn decode_with(decoder: Decoder<'_>, path: &Path, limits: &Limits) -> Result<Pic
     Ok(finished(size, colour, samples, metadata, orientation))
 }
 
-fn check_size(
+pub(crate) fn check_size(
     (width_px, height_px): (usize, usize),
     path: &Path,
     limits: &Limits,
@@ -446,7 +460,7 @@ fn check_size(
 }
 
 /// Width and height of a header, neither of them 0.
-fn size_of((width, height): (u32, u32), path: &Path) -> Result<(usize, usize), Error> {
+pub(crate) fn size_of((width, height): (u32, u32), path: &Path) -> Result<(usize, usize), Error> {
     let (width_px, height_px) = (width as usize, height as usize);
     if width == 0 || height == 0 {
         return Err(Error::NoPixels {
@@ -459,7 +473,7 @@ fn size_of((width, height): (u32, u32), path: &Path) -> Result<(usize, usize), E
 }
 
 /// As the `image` crate wraps it.
-fn png_error(error: png::DecodingError) -> ImageError {
+pub(crate) fn png_error(error: png::DecodingError) -> ImageError {
     use image::error::{DecodingError, ImageFormatHint};
     match error {
         png::DecodingError::IoError(error) => ImageError::IoError(error),
@@ -470,7 +484,19 @@ fn png_error(error: png::DecodingError) -> ImageError {
     }
 }
 
-fn read_error(error: ImageError, format: Format, path: &Path) -> Error {
+/// As the `image` crate wraps it.
+pub(crate) fn tiff_error(error: ::tiff::TiffError) -> ImageError {
+    use image::error::{DecodingError, ImageFormatHint};
+    match error {
+        ::tiff::TiffError::IoError(error) => ImageError::IoError(error),
+        error => {
+            let hint = ImageFormatHint::Exact(ImageFormat::Tiff);
+            ImageError::Decoding(DecodingError::new(hint, error))
+        }
+    }
+}
+
+pub(crate) fn read_error(error: ImageError, format: Format, path: &Path) -> Error {
     let path = path.to_owned();
     match error {
         ImageError::IoError(source) if source.kind() == io::ErrorKind::UnexpectedEof => {

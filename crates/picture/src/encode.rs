@@ -1,7 +1,8 @@
 //! Writing picture files, whole or not at all.
 
+use std::fs::File;
 use std::io::{self, Cursor, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use image::codecs::{bmp, jpeg};
 use image::{ExtendedColorType, ImageEncoder};
@@ -14,6 +15,7 @@ use crate::error::{Error, one_line};
 use crate::format::Format;
 use crate::metadata::{self, Metadata};
 use crate::picture::{Colour, Depth, Picture, Samples};
+use crate::rows::Outline;
 
 /// Quality of written JPEG files on libjpeg's scale of 1 to 100; the chroma is not subsampled.
 pub const JPEG_QUALITY: u8 = 95;
@@ -43,10 +45,93 @@ pub fn encode(picture: &Picture, path: &Path, format: Format) -> Result<(), Erro
 ///
 /// If it cannot be written; then nothing has changed.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    write_whole(bytes, path).map_err(|source| Error::Write {
-        path: path.to_owned(),
-        source,
-    })
+    NewFile::with(path, bytes)?.publish()
+}
+
+/// A file that is complete and on the disk, but not under its name yet: it stands beside it under
+/// a temporary one (hidden, `.wdsr-*.part`), and is removed when this is dropped.
+#[derive(Debug)]
+pub struct NewFile {
+    file: tempfile::NamedTempFile,
+    path: PathBuf,
+}
+
+impl NewFile {
+    /// A file of these bytes.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn with(path: &Path, bytes: &[u8]) -> Result<Self, Error> {
+        let mut file = Self::create(path)?;
+        let written = file.file.write_all(bytes);
+        written.map_err(|source| file.failed(source))?;
+        file.synchronise()?;
+        Ok(file)
+    }
+
+    /// Length of the file.
+    ///
+    /// # Errors
+    ///
+    /// If the system does not tell.
+    pub fn bytes(&self) -> Result<u64, Error> {
+        let metadata = self.as_file().metadata();
+        Ok(metadata.map_err(|source| self.failed(source))?.len())
+    }
+
+    /// Gives the file its name, replacing one that has it.
+    ///
+    /// # Errors
+    ///
+    /// If that fails; then nothing has changed.
+    pub fn publish(self) -> Result<(), Error> {
+        let path = self.path;
+        let published = self.file.persist(&path).map_err(|error| error.error);
+        published.map_err(|source| Error::Write { path, source })?;
+        Ok(())
+    }
+
+    /// An empty file, to be written.
+    pub(crate) fn create(path: &Path) -> Result<Self, Error> {
+        let create = || {
+            let folder = match path.parent() {
+                Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
+                Some(folder) => folder,
+                None => return Err(io::Error::from(io::ErrorKind::InvalidInput)),
+            };
+            let mut builder = tempfile::Builder::new();
+            builder.prefix(".wdsr-").suffix(".part");
+            #[cfg(unix)]
+            {
+                // As for any new file: what the umask leaves. The default of the crate is the
+                // owner only.
+                use std::os::unix::fs::PermissionsExt;
+                builder.permissions(std::fs::Permissions::from_mode(0o666));
+            }
+            builder.tempfile_in(folder)
+        };
+        let path = path.to_owned();
+        match create() {
+            Ok(file) => Ok(Self { file, path }),
+            Err(source) => Err(Error::Write { path, source }),
+        }
+    }
+
+    pub(crate) fn as_file(&self) -> &File {
+        self.file.as_file()
+    }
+
+    /// Puts what was written on the disk.
+    pub(crate) fn synchronise(&self) -> Result<(), Error> {
+        let synchronised = self.as_file().sync_all();
+        synchronised.map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: io::Error) -> Error {
+        let path = self.path.clone();
+        Error::Write { path, source }
+    }
 }
 
 /// The bytes of a file of `format`, as [`encode`] writes them. Messages call the file "picture".
@@ -199,24 +284,30 @@ fn encode_checked(
     Ok(file)
 }
 
-fn encode_png(
-    picture: &Picture,
-    metadata: &Metadata,
-    file: &mut Vec<u8>,
-) -> Result<(), png::EncodingError> {
+/// The head of a PNG file.
+pub(crate) fn png_info<'a>(metadata: &'a Metadata, outline: &Outline) -> png::Info<'a> {
     let mut info = metadata::png::info_of(metadata);
-    info.width = picture.width_px as u32;
-    info.height = picture.height_px as u32;
-    info.color_type = match picture.colour {
+    info.width = outline.width_px as u32;
+    info.height = outline.height_px as u32;
+    info.color_type = match outline.colour {
         Colour::Grey => png::ColorType::Grayscale,
         Colour::GreyAlpha => png::ColorType::GrayscaleAlpha,
         Colour::Rgb => png::ColorType::Rgb,
         Colour::RgbAlpha => png::ColorType::Rgba,
     };
-    info.bit_depth = match picture.depth() {
+    info.bit_depth = match outline.depth {
         Depth::U8 => png::BitDepth::Eight,
         _ => png::BitDepth::Sixteen,
     };
+    info
+}
+
+fn encode_png(
+    picture: &Picture,
+    metadata: &Metadata,
+    file: &mut Vec<u8>,
+) -> Result<(), png::EncodingError> {
+    let info = png_info(metadata, &picture.outline());
     let mut encoder = png::Encoder::with_info(file, info)?;
     encoder.set_compression(png::Compression::Fast);
     encoder.set_filter(png::Filter::Adaptive);
@@ -260,27 +351,4 @@ fn encode_tiff(picture: &Picture, metadata: &Metadata, file: &mut Vec<u8>) -> ti
         (Samples::F32(v), Colour::RgbAlpha) => write::<RGBA32Float>(v, picture, metadata, file),
         (_, colour) => unreachable!("{colour:?} {:?} is expanded before", picture.depth()),
     }
-}
-
-/// Puts `bytes` under the name `path`: all of them, or no file.
-fn write_whole(bytes: &[u8], path: &Path) -> io::Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
-        Some(folder) => folder,
-        None => return Err(io::Error::from(io::ErrorKind::InvalidInput)),
-    };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".wdsr-").suffix(".part");
-    #[cfg(unix)]
-    {
-        // As for any new file: what the umask leaves. The default of the crate is the owner only.
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    // An early return drops the temporary file, which removes it.
-    let mut file = builder.tempfile_in(folder)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
 }

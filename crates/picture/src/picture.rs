@@ -3,6 +3,7 @@
 use image::metadata::Orientation;
 
 use crate::metadata::Metadata;
+use crate::rows::Outline;
 
 /// A still picture.
 ///
@@ -85,6 +86,17 @@ pub enum Depth {
     U16,
     /// 32-bit float, 0..1 nominal; values outside are kept.
     F32,
+}
+
+impl Depth {
+    /// Bytes of a sample.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::U8 => 1,
+            Self::U16 => 2,
+            Self::F32 => 4,
+        }
+    }
 }
 
 /// The samples of a picture.
@@ -173,6 +185,16 @@ impl Picture {
             colour,
             samples,
             metadata: Metadata::default(),
+        }
+    }
+
+    /// Size and kind.
+    pub fn outline(&self) -> Outline {
+        Outline {
+            width_px: self.width_px,
+            height_px: self.height_px,
+            colour: self.colour,
+            depth: self.depth(),
         }
     }
 
