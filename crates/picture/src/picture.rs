@@ -3,7 +3,7 @@
 use image::metadata::Orientation;
 
 use crate::metadata::Metadata;
-use crate::rows::Outline;
+use crate::rows::{Outline, RowSample};
 
 /// A still picture.
 ///
@@ -373,10 +373,10 @@ impl Picture {
     ///
     /// It undoes [`grey_to_rgb`](Self::grey_to_rgb) exactly. It is no luminance.
     pub fn rgb_to_grey(self) -> Self {
-        fn grey<T: Copy>(samples: &[T], channels: usize, mean: impl Fn([T; 3]) -> T) -> Vec<T> {
+        fn grey<T: RowSample>(samples: &[T], channels: usize) -> Vec<T> {
             let mut out = Vec::with_capacity(samples.len() / channels * (channels - 2));
             for pixel in samples.chunks_exact(channels) {
-                out.push(mean([pixel[0], pixel[1], pixel[2]]));
+                out.push(T::mean([pixel[0], pixel[1], pixel[2]]));
                 out.extend_from_slice(&pixel[3..]);
             }
             out
@@ -390,18 +390,10 @@ impl Picture {
             Colour::Grey
         };
         let channels = self.colour.channels();
-        // The rounded mean of three integers: (2 sum + 3) / 6.
         let samples = match &self.samples {
-            Samples::U8(samples) => Samples::U8(grey(samples, channels, |pixel| {
-                ((2 * pixel.map(u32::from).iter().sum::<u32>() + 3) / 6) as u8
-            })),
-            Samples::U16(samples) => Samples::U16(grey(samples, channels, |pixel| {
-                ((2 * pixel.map(u32::from).iter().sum::<u32>() + 3) / 6) as u16
-            })),
-            // In f64 three equal floats have exactly their value as the mean.
-            Samples::F32(samples) => Samples::F32(grey(samples, channels, |pixel| {
-                (pixel.map(f64::from).iter().sum::<f64>() / 3.0) as f32
-            })),
+            Samples::U8(samples) => Samples::U8(grey(samples, channels)),
+            Samples::U16(samples) => Samples::U16(grey(samples, channels)),
+            Samples::F32(samples) => Samples::F32(grey(samples, channels)),
         };
         Self {
             colour,

@@ -36,6 +36,10 @@ impl Outline {
 pub trait RowSample: bytemuck::Pod + Default + private::Sealed {
     /// The depth of pictures that have it.
     const DEPTH: Depth;
+
+    /// The mean of red, green and blue, rounded half up in integer depths. Of three equal samples
+    /// it is that sample.
+    fn mean(pixel: [Self; 3]) -> Self;
 }
 
 mod private {
@@ -47,10 +51,23 @@ mod private {
 
 impl RowSample for u8 {
     const DEPTH: Depth = Depth::U8;
+    fn mean(pixel: [Self; 3]) -> Self {
+        // (2 sum + 3) / 6.
+        ((2 * pixel.map(u32::from).iter().sum::<u32>() + 3) / 6) as u8
+    }
 }
+
 impl RowSample for u16 {
     const DEPTH: Depth = Depth::U16;
+    fn mean(pixel: [Self; 3]) -> Self {
+        ((2 * pixel.map(u32::from).iter().sum::<u32>() + 3) / 6) as u16
+    }
 }
+
 impl RowSample for f32 {
     const DEPTH: Depth = Depth::F32;
+    fn mean(pixel: [Self; 3]) -> Self {
+        // In f64 three equal floats have exactly their value as the mean.
+        (pixel.map(f64::from).iter().sum::<f64>() / 3.0) as f32
+    }
 }

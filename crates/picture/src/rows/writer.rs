@@ -102,17 +102,18 @@ fn write_png<T: RowSample, E: From<Error>>(
     let mut big_endian = Vec::new();
     produce(&mut |rows: &[T]| {
         let bytes: &[u8] = bytemuck::cast_slice(rows);
-        let bytes = if size_of::<T>() == 2 {
+        let mut pieces = bytes.chunks(CHUNK_BYTES);
+        let write = |piece: &[u8]| {
+            if outline.depth != Depth::U16 {
+                return stream.write_all(piece);
+            }
             big_endian.clear();
-            let samples = bytes.as_chunks::<2>().0.iter();
+            let samples = piece.as_chunks::<2>().0.iter();
             big_endian.extend(samples.flat_map(|&v| u16::from_ne_bytes(v).to_be_bytes()));
-            &big_endian[..]
-        } else {
-            bytes
+            stream.write_all(&big_endian)
         };
-        stream
-            .write_all(bytes)
-            .map_err(|source| write_failed(source, path))
+        let written = pieces.try_for_each(write);
+        written.map_err(|source| write_failed(source, path))
     })?;
     stream.finish().map_err(png_failed)?;
     writer.finish().map_err(png_failed)?;
