@@ -1,11 +1,14 @@
 //! `wdsr upscale`: enlarges pictures.
 
+mod alpha;
+mod depth;
 mod existing;
 mod inputs;
 mod interrupt;
 mod manifest;
 mod picture;
 mod report;
+mod size;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -14,15 +17,18 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use indicatif::ProgressBar;
-use wdsr_model::{Isa, Upscaler};
-use wdsr_picture::{Format, encode_named, format_of_file, write_atomically};
+use wdsr_model::Isa;
+use wdsr_picture::{Format, dimensions, encode_named, format_of_file, write_atomically};
 
 use crate::models::{self, ModelArguments};
-use crate::{exit, on_threads, progress};
+use crate::{WrongUsage, exit, on_threads, progress};
+use alpha::AlphaMethod;
 use existing::{IfExists, Target};
 use inputs::{Input, Shard};
 use manifest::{Entry, Manifest, portable};
+use picture::{Method, Network, Refused, of_scale};
 use report::{Outcome, Report};
+use size::{Plan, Request, Size, SizeArguments};
 
 /// Enlarge pictures
 ///
@@ -38,7 +44,12 @@ pub(crate) struct Arguments {
     #[arg(short = 'o', long, value_name = "OUT")]
     output: PathBuf,
     #[command(flatten)]
+    size: SizeArguments,
+    #[command(flatten)]
     model: ModelArguments,
+    /// What enlarges transparency, where it is not the same everywhere
+    #[arg(long, value_enum, value_name = "HOW", default_value = "network")]
+    alpha: AlphaMethod,
     /// Folders below the given ones too; OUT gets the same tree
     #[arg(short = 'r', long)]
     recursive: bool,
@@ -69,8 +80,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 struct Batch<'a> {
     arguments: &'a Arguments,
     into_folder: bool,
-    upscaler: Upscaler,
-    /// Program, model and options that a result depends on.
+    networks: Vec<Network>,
+    /// Program and options that results depend on, but for size and networks.
     settings: String,
     /// Of an output folder.
     manifest: Option<Manifest>,
@@ -80,7 +91,24 @@ struct Batch<'a> {
 }
 
 fn enlarge_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let (_, model) = models::load(arguments.model.model.as_deref(), arguments.model.scale)?;
+    let precision = arguments.model.precision.or_f32(Isa::detect()?);
+    let networks = models::choose(arguments.model.model.as_deref())?
+        .into_iter()
+        .map(|(name, model)| {
+            Ok(Network {
+                name,
+                model_hash: manifest::hash_of_model(&model)?,
+                upscaler: arguments.model.upscaler_of(&model, precision)?,
+            })
+        })
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    if arguments.size.request() != Request::OnePass
+        && networks.iter().all(|network| network.upscaler.scale() == 1)
+    {
+        let name = &networks[0].name;
+        let message = format!("model {name} enlarges 1 time; leave the size out");
+        return Err(WrongUsage(message).into());
+    }
     let first = &arguments.inputs[0];
     let into_folder = arguments.inputs.len() > 1
         || first.is_dir()
@@ -105,17 +133,16 @@ fn enlarge_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         .iter()
         .map(|input| std::fs::metadata(&input.path).map_or(0, |file| file.len()))
         .collect();
-    let precision = arguments.model.precision.or_f32(Isa::detect()?);
     let mut batch = Batch {
         arguments,
         into_folder,
-        upscaler: arguments.model.upscaler_of(&model, precision)?,
+        networks,
         settings: format!(
-            "wdsr {}, model {}, {}, self-ensemble {}",
+            "wdsr {}, {}, self-ensemble {}, alpha {:?}",
             env!("CARGO_PKG_VERSION"),
-            manifest::hash_of_model(&model)?,
             precision.name(),
-            arguments.model.self_ensemble
+            arguments.model.self_ensemble,
+            arguments.alpha
         ),
         manifest,
         taken: HashMap::new(),
@@ -172,8 +199,9 @@ fn enlarge_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                 output,
                 width_px,
                 height_px,
+                steps,
                 seconds,
-            } => format!("{shown} -> {output} ({width_px} x {height_px}, {seconds:.1} s)"),
+            } => format!("{shown} -> {output} ({width_px} x {height_px}: {steps}; {seconds:.1} s)"),
             Outcome::UpToDate { output } => format!("{shown}: {output} is up to date"),
             Outcome::Skipped { output } => format!("{shown}: skipped, {output} exists"),
             Outcome::Failed { .. } => String::new(),
@@ -253,7 +281,18 @@ impl Batch<'_> {
                 .with_context(|| format!("{}: cannot read it", input.path.display()))?,
             None => String::new(),
         };
-        let settings = format!("{}, {format}", self.settings);
+        let plan = self.size_plan(&input.path)?;
+        let models: Vec<&str> = plan
+            .passes
+            .iter()
+            .map(|&scale| of_scale(&self.networks, scale).model_hash.as_str())
+            .collect();
+        let settings = format!(
+            "{}, models [{}], {}, {format}",
+            self.settings,
+            models.join(" "),
+            plan.target
+        );
         let manifest = self
             .manifest
             .as_ref()
@@ -280,7 +319,12 @@ impl Batch<'_> {
         let progress = |done: usize, total: usize| {
             bar.set_position(start + (bytes as u128 * done as u128 / total as u128) as u64);
         };
-        let large = picture::enlarge_file(&input.path, format, &self.upscaler, &progress)?;
+        let method = Method {
+            plan: &plan,
+            networks: &self.networks,
+            alpha: self.arguments.alpha,
+        };
+        let large = picture::enlarge_file(&input.path, format, &method, &progress)?;
         let file = encode_named(&large, &output, format)?;
         let _writing = interrupt::writing();
         if let Some(manifest) = &mut self.manifest {
@@ -301,8 +345,21 @@ impl Batch<'_> {
             output: output.display().to_string(),
             width_px: large.width_px,
             height_px: large.height_px,
+            steps: plan.to_string(),
             seconds: started.elapsed().as_secs_f64(),
         })
+    }
+
+    /// Which size a picture gets, and how.
+    fn size_plan(&self, input: &Path) -> anyhow::Result<Plan> {
+        let (width_px, height_px) = dimensions(input)?;
+        let size = Size {
+            width_px,
+            height_px,
+        };
+        let scales: Vec<usize> = self.networks.iter().map(|n| n.upscaler.scale()).collect();
+        Plan::new(size, self.arguments.size.request(), &scales)
+            .map_err(|error| Refused(format!("{}: {error}", input.display())).into())
     }
 
     /// Where the result of an input goes, and in which format.
