@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use wdsr_picture::imresize::{
-    Rounding, imresize_f32, imresize_to_f32, imresize_u8, imresize_u8_rounded, imresize_u16,
+    Kernel, Rounding, imresize_f32, imresize_to_f32, imresize_u8, imresize_u8_rounded, imresize_u16,
 };
 use wdsr_picture::{Colour, Picture, Samples};
 
@@ -93,9 +93,53 @@ proptest! {
 
     #[test]
     fn a_given_size_is_met((w, h) in (1..20usize, 1..20usize), (tw, th) in (1..30usize, 1..30usize)) {
-        let to = imresize_to_f32(&vec![0.25; w * h], w, h, 1, tw, th);
-        prop_assert_eq!((to.width_px, to.height_px), (tw, th));
-        prop_assert_eq!(to.pixels, vec![0.25; tw * th]);
+        for kernel in [Kernel::Cubic, Kernel::Lanczos3] {
+            let to = imresize_to_f32(&vec![0.25; w * h], w, h, 1, tw, th, kernel);
+            prop_assert_eq!((to.width_px, to.height_px), (tw, th));
+            prop_assert_eq!(to.pixels, vec![0.25; tw * th]);
+        }
+    }
+}
+
+/// Middle of a row by `Image.resize((width, 8), Image.LANCZOS)` of Pillow 12 in mode `F`, which
+/// treats the edges in another way.
+#[test]
+fn lanczos_equals_pillow_away_from_the_edges() {
+    let row: Vec<f32> = (0..40).map(|i| (i * 37 % 101) as f32 / 100.0).collect();
+    let pixels = row.repeat(8);
+    let cases = [
+        (
+            27,
+            [
+                0.525_395_27,
+                0.535_300_08,
+                0.600_784_8,
+                0.709_461_87,
+                0.443_694_62,
+                0.250_636_79,
+            ],
+        ),
+        (
+            100,
+            [
+                0.922_228_28,
+                0.993_510_25,
+                0.797_041_4,
+                0.460_850_72,
+                0.330_512_64,
+                0.515,
+            ],
+        ),
+    ];
+    for (width, expected) in cases {
+        let found = imresize_to_f32(&pixels, 40, 8, 1, width, 8, Kernel::Lanczos3);
+        let middle = &found.pixels[4 * width + width / 2 - 3..][..6];
+        for (found, expected) in middle.iter().zip::<[f32; 6]>(expected) {
+            assert!(
+                (found - expected).abs() < 1e-6,
+                "{width}: {found}, Pillow {expected}"
+            );
+        }
     }
 }
 

@@ -16,6 +16,8 @@ pub(super) enum Outcome {
         output: String,
         width_px: usize,
         height_px: usize,
+        /// Passes of networks and resizing, in words.
+        steps: String,
         seconds: f64,
     },
     /// An earlier run made the result from the same input, model and settings.

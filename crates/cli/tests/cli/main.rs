@@ -1,11 +1,14 @@
 //! The program as a user runs it.
 
+mod alpha;
 mod batches;
 mod bench;
 mod convert;
 mod data;
 mod eval;
 mod info;
+mod rows;
+mod sizes;
 mod study;
 mod train;
 mod upscale;

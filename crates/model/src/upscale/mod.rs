@@ -236,9 +236,8 @@ impl Upscaler {
         Ok(())
     }
 
-    /// The cut with the least work for which [`Upscaler::upscale_rows`] stays within `max_bytes`: its
-    /// rows of both pictures, `sample_bytes` each sample, and the feature maps for the threads of
-    /// rayon's current pool. Tiles are no wider than [`Upscaler::tile_px`] says.
+    /// The cut with the least work for which [`Upscaler::memory_bytes`] stays within `max_bytes`.
+    /// Tiles are no wider than [`Upscaler::tile_px`] says.
     ///
     /// # Errors
     /// The bytes that the smallest cut takes, when those are more.
@@ -255,26 +254,25 @@ impl Upscaler {
             width_px > 0 && height_px > 0,
             "empty picture: {width_px} x {height_px}"
         );
-        let halo_px = self.stream.plan().halo_rows;
-        let scale = self.scale() as u64;
-        let row_bytes = (width_px * 3 * sample_bytes) as u64;
         let widest_px = self.tile_px.unwrap_or(width_px).min(width_px);
         // Halves and halves of it, down to where the halo beside each tile costs too much.
         let widths = std::iter::successors(Some(widest_px), |px| {
             Some(px / 2).filter(|&px| px >= MIN_TILE_PX)
         });
         let cuts = widths.map(|tile_px| {
-            let columns = self.tiles(width_px, Some(tile_px)).into_iter();
-            let columns = columns.map(|tile| tile.read_columns.len()).max();
-            let maps = self.stream.memory_bytes(columns.unwrap_or(0));
-            let fixed = maps + 2 * halo_px as u64 * row_bytes;
-            let rows = max_bytes.saturating_sub(fixed) / (row_bytes * (1 + scale * scale));
-            let strips = rows / STRIP_ROWS as u64;
-            let band_px = (strips as usize * STRIP_ROWS).min(height_px);
-            let least_bytes = fixed + row_bytes * (1 + scale * scale) * STRIP_ROWS as u64;
+            let bytes =
+                |band_px| self.memory_bytes(width_px, Cut { tile_px, band_px }, sample_bytes);
+            let least_bytes = bytes(STRIP_ROWS);
+            let strip_bytes = bytes(2 * STRIP_ROWS) - least_bytes;
+            let strips = match max_bytes.checked_sub(least_bytes) {
+                Some(more) => 1 + (more / strip_bytes) as usize,
+                None => 0,
+            };
+            let band_px = strips.saturating_mul(STRIP_ROWS).min(height_px);
             (Cut { tile_px, band_px }, least_bytes)
         });
         let cuts: Vec<(Cut, u64)> = cuts.collect();
+        let halo_px = self.stream.plan().halo_rows;
         let work = |cut: &Cut| {
             let tile = cut.tile_px + 2 * self.model.network().receptive_radius_px();
             let halo_px = if cut.band_px < height_px {
@@ -291,6 +289,17 @@ impl Upscaler {
         possible
             .min_by(|a, b| work(a).total_cmp(&work(b)))
             .ok_or_else(|| cuts.iter().map(|(_, least)| *least).min().unwrap_or(0))
+    }
+
+    /// Memory in bytes that [`Upscaler::upscale_rows`] takes: rows of both pictures, `sample_bytes`
+    /// each sample, and the feature maps for the threads of rayon's current pool.
+    pub fn memory_bytes(&self, width_px: usize, cut: Cut, sample_bytes: usize) -> u64 {
+        let tiles = self.tiles(width_px, Some(cut.tile_px)).into_iter();
+        let widest = tiles.map(|tile| tile.read_columns.len()).max();
+        let maps = self.stream.memory_bytes(widest.unwrap_or(0));
+        let read_rows = cut.band_px + 2 * self.stream.plan().halo_rows;
+        let rows = (read_rows + cut.band_px * self.scale() * self.scale()) as u64;
+        maps + rows * (width_px * 3 * sample_bytes) as u64
     }
 
     /// The rows that are read for those kept, which begin at a whole strip: so do they.
