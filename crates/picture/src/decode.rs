@@ -22,20 +22,14 @@ use crate::picture::{Colour, Picture, Samples};
 /// The largest picture that is decoded. The header is checked before memory is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Longest width in pixels; 1 000 000 by default.
-    pub max_width_px: usize,
-    /// Longest height in pixels; 1 000 000 by default.
-    pub max_height_px: usize,
-    /// Most pixels, width x height; 2^29 by default (1.6 GB as 8-bit RGB).
+    /// Most pixels, width x height; a billion by default (3 GB as 8-bit RGB).
     pub max_pixels: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            max_width_px: 1_000_000,
-            max_height_px: 1_000_000,
-            max_pixels: 1 << 29,
+            max_pixels: 1_000_000_000,
         }
     }
 }
@@ -428,12 +422,8 @@ fn check_size(
     limits: &Limits,
 ) -> Result<(), Error> {
     let pixels = width_px as u64 * height_px as u64;
-    let &Limits {
-        max_width_px,
-        max_height_px,
-        max_pixels,
-    } = limits;
-    if width_px <= max_width_px && height_px <= max_height_px && pixels <= max_pixels {
+    let max_pixels = limits.max_pixels;
+    if pixels <= max_pixels {
         return Ok(());
     }
     Err(Error::TooLarge {
@@ -441,7 +431,7 @@ fn check_size(
         width_px,
         height_px,
         pixels,
-        allowed: format!("{max_width_px} x {max_height_px} and {max_pixels} pixels"),
+        max_pixels,
     })
 }
 

@@ -3,7 +3,9 @@
 mod existing;
 mod inputs;
 mod interrupt;
+mod limits;
 mod manifest;
+mod metadata;
 mod picture;
 mod report;
 
@@ -21,12 +23,14 @@ use crate::models::{self, ModelArguments};
 use crate::{exit, on_threads, progress};
 use existing::{IfExists, Target};
 use inputs::{Input, Shard};
+use limits::LimitArguments;
 use manifest::{Entry, Manifest, portable};
+use metadata::{Losses, MetadataChoice};
 use report::{Outcome, Report};
 
 /// Enlarge pictures
 ///
-/// Depth, transparency and colour profile are kept. A picture that fails is reported and the
+/// Depth, transparency, colour profile and metadata are kept. A picture that fails is reported and the
 /// others are done. Into a folder, a batch that was stopped goes on where it was, and another
 /// model, option or input does its results again (`.wdsr-manifest.jsonl` there remembers).
 #[derive(clap::Args)]
@@ -55,6 +59,11 @@ pub(crate) struct Arguments {
     /// the input
     #[arg(short = 'f', long)]
     format: Option<Format>,
+    /// What of EXIF, XMP, IPTC, resolution and texts goes into the results
+    #[arg(long, value_enum, value_name = "WHAT", default_value = "keep")]
+    metadata: MetadataChoice,
+    #[command(flatten)]
+    limits: LimitArguments,
     /// Say nothing but errors
     #[arg(short = 'q', long)]
     quiet: bool,
@@ -76,6 +85,7 @@ struct Batch<'a> {
     manifest: Option<Manifest>,
     /// Results, and the inputs they are of.
     taken: HashMap<PathBuf, PathBuf>,
+    losses: Losses,
     bar: ProgressBar,
 }
 
@@ -111,14 +121,16 @@ fn enlarge_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         into_folder,
         upscaler: arguments.model.upscaler_of(&model, precision)?,
         settings: format!(
-            "wdsr {}, model {}, {}, self-ensemble {}",
+            "wdsr {}, model {}, {}, self-ensemble {}, metadata {}",
             env!("CARGO_PKG_VERSION"),
             manifest::hash_of_model(&model)?,
             precision.name(),
-            arguments.model.self_ensemble
+            arguments.model.self_ensemble,
+            arguments.metadata.name()
         ),
         manifest,
         taken: HashMap::new(),
+        losses: Losses::default(),
         bar: progress::bar(
             bytes.iter().sum(),
             "{msg} [{bar:30}] {percent}%, {eta} left",
@@ -173,12 +185,19 @@ fn enlarge_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                 width_px,
                 height_px,
                 seconds,
+                ..
             } => format!("{shown} -> {output} ({width_px} x {height_px}, {seconds:.1} s)"),
             Outcome::UpToDate { output } => format!("{shown}: {output} is up to date"),
             Outcome::Skipped { output } => format!("{shown}: skipped, {output} exists"),
             Outcome::Failed { .. } => String::new(),
         };
-        if !arguments.quiet && !remark.is_empty() {
+        let mut remarks = vec![remark];
+        if let Outcome::Done { left_out, .. } = &outcome {
+            let name = shown.to_string();
+            remarks.extend(batch.losses.remarks(&name, left_out, count > 1));
+        }
+        remarks.retain(|remark| !remark.is_empty() && !arguments.quiet);
+        for remark in remarks {
             batch
                 .bar
                 .suspend(|| progress::note(&format!("{place}{remark}")));
@@ -280,7 +299,10 @@ impl Batch<'_> {
         let progress = |done: usize, total: usize| {
             bar.set_position(start + (bytes as u128 * done as u128 / total as u128) as u64);
         };
-        let large = picture::enlarge_file(&input.path, format, &self.upscaler, &progress)?;
+        let limits = &self.arguments.limits;
+        let mut large =
+            picture::enlarge_file(&input.path, format, &self.upscaler, limits, &progress)?;
+        let left_out = self.arguments.metadata.apply(&mut large, format);
         let file = encode_named(&large, &output, format)?;
         let _writing = interrupt::writing();
         if let Some(manifest) = &mut self.manifest {
@@ -302,6 +324,7 @@ impl Batch<'_> {
             width_px: large.width_px,
             height_px: large.height_px,
             seconds: started.elapsed().as_secs_f64(),
+            left_out,
         })
     }
 

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use wdsr_model::Upscaler;
-use wdsr_picture::{Colour, Format, Limits, Picture, Samples, decode, dimensions};
+use wdsr_picture::{Colour, Format, Picture, Samples, decode, dimensions};
 
+use super::limits::LimitArguments;
 use crate::exit::OutOfMemory;
 
 /// Reads a picture and enlarges it to what `format` can hold; that it cannot is known before any
@@ -13,11 +14,14 @@ pub(super) fn enlarge_file(
     input: &Path,
     format: Format,
     upscaler: &Upscaler,
+    limits: &LimitArguments,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> anyhow::Result<Picture> {
     let name = input.display();
     let (width_px, height_px) = dimensions(input)?;
     let scale = upscaler.scale();
+    let result = (width_px * scale, height_px * scale);
+    limits.check(input, (width_px, height_px), result)?;
     let longest = width_px.max(height_px) * scale;
     if longest > format.max_side_px() {
         return Err(Refused(format!(
@@ -27,7 +31,7 @@ pub(super) fn enlarge_file(
         ))
         .into());
     }
-    let picture = decode(input, &Limits::default())?;
+    let picture = decode(input, &limits.decoding())?;
     if !format.supports(picture.colour, picture.depth()) {
         return Err(Refused(format!(
             "{name}: {format} cannot hold its transparency or depth; use -f png or tif"

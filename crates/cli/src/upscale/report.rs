@@ -17,6 +17,9 @@ pub(super) enum Outcome {
         width_px: usize,
         height_px: usize,
         seconds: f64,
+        /// Metadata of the input that the result does not have, though it was to be kept.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        left_out: Vec<String>,
     },
     /// An earlier run made the result from the same input, model and settings.
     UpToDate { output: String },

@@ -6,6 +6,7 @@ mod convert;
 mod data;
 mod eval;
 mod info;
+mod metadata;
 mod study;
 mod train;
 mod upscale;
