@@ -28,7 +28,7 @@ impl MetadataChoice {
     /// Takes out of the picture what is not to be kept. Returns what is lost against that choice
     /// when it is written as `format`, in words.
     pub(super) fn apply(self, picture: &mut Picture, format: Format) -> Vec<String> {
-        let (colour, depth) = (picture.colour, picture.depth());
+        let colour = picture.colour;
         let metadata = &mut picture.metadata;
         let read = std::mem::take(&mut metadata.left_out);
         metadata.apply(match self {
@@ -36,7 +36,7 @@ impl MetadataChoice {
             Self::Strip => MetadataPolicy::Strip,
             Self::StripGps => MetadataPolicy::StripGps,
         });
-        let mut lost = metadata.lost_in(format, colour, depth);
+        let mut lost = metadata.lost_in(format, colour);
         lost.append(&mut metadata.left_out);
         // What could not be read is no loss where only the colours are wanted.
         let wanted = |line: &String| self != Self::Strip || line.starts_with("ICC profile");
