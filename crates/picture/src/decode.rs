@@ -1,14 +1,16 @@
 //! Reading picture files.
 //!
-//! The crate `png` and the `image` crate decode. Around them: the size is checked from the header
+//! The crates `png` and `tiff` and the `image` crate decode. Around them: the size is checked from the header
 //! before any memory for pixels is taken, the orientation is applied, truncated JPEG files and
 //! animations are refused, and each failure names the file.
+
+mod tiff;
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use image::codecs::{bmp, jpeg, tiff, webp};
+use image::codecs::{bmp, jpeg, webp};
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat};
 
@@ -22,29 +24,20 @@ use crate::picture::{Colour, Depth, Picture, Samples};
 /// The largest picture that is decoded. The header is checked before memory is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Longest width in pixels; 1 000 000 by default.
-    pub max_width_px: usize,
-    /// Longest height in pixels; 1 000 000 by default.
-    pub max_height_px: usize,
-    /// Most pixels, width x height; 2^29 by default (1.6 GB as 8-bit RGB).
+    /// Most pixels, width x height; a billion by default (3 GB as 8-bit RGB).
     pub max_pixels: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            max_width_px: 1_000_000,
-            max_height_px: 1_000_000,
-            max_pixels: 1 << 29,
+            max_pixels: 1_000_000_000,
         }
     }
 }
 
 /// Memory that a decoder may take for anything but pixels: profiles, text, tables.
 pub(crate) const MAX_METADATA_BYTES: u64 = 256 << 20;
-
-/// Bytes of the widest pixel that is decoded: four 32-bit floats.
-pub(crate) const MAX_PIXEL_BYTES: u64 = 16;
 
 /// Reads a picture file of any of the formats. The content says which format, not the suffix.
 ///
@@ -93,6 +86,7 @@ pub fn dimensions(path: &Path) -> Result<(usize, usize), Error> {
                 orientation,
             }
         }
+        Format::Tiff => tiff::header(&mut file, path)?,
         format => decoder_of(&mut file, format, path)?.header(path)?,
     };
     Ok(header.upright_size())
@@ -146,6 +140,10 @@ pub(crate) fn format_of(stream: &mut (impl BufRead + Seek), path: &Path) -> Resu
             path: path.to_owned(),
         });
     }
+    // BigTIFF, which the `image` crate does not know.
+    if start.starts_with(b"II+\0") || start.starts_with(b"MM\0+") {
+        return Ok(Format::Tiff);
+    }
     let found = match image::guess_format(&start) {
         Ok(ImageFormat::Png) => return Ok(Format::Png),
         Ok(ImageFormat::Jpeg) => return Ok(Format::Jpeg),
@@ -169,8 +167,9 @@ fn decode_stream(
 ) -> Result<Picture, Error> {
     match format {
         Format::Png => return decode_png(stream, path, limits),
+        Format::Tiff => return tiff::decode(&mut stream, path, limits),
         Format::WebP => check_riff_length(&mut stream, path)?,
-        Format::Jpeg | Format::Tiff | Format::Bmp => {}
+        Format::Jpeg | Format::Bmp => {}
     }
     decode_with(decoder_of(&mut stream, format, path)?, path, limits)
 }
@@ -230,6 +229,9 @@ fn decode_png(stream: impl BufRead + Seek, path: &Path, limits: &Limits) -> Resu
     let size = size_of(reader.info().size(), path)?;
     check_size(size, path, limits)?;
     let (colour, depth) = png_colour(&reader);
+    let pixels = size.0 as u64 * size.1 as u64;
+    let pixel_bytes = (colour.channels() * depth.bytes()) as u64;
+    check_memory(pixels.saturating_mul(pixel_bytes), path)?;
     let count = size.0 * size.1 * colour.channels();
     let samples = if depth == Depth::U16 {
         let mut samples = vec![0_u16; count];
@@ -327,7 +329,7 @@ impl Decoder<'_> {
     }
 }
 
-/// The decoder of a format but PNG.
+/// The decoder of a format but PNG and TIFF.
 fn decoder_of<'a>(
     stream: &'a mut (impl BufRead + Seek),
     format: Format,
@@ -336,7 +338,7 @@ fn decoder_of<'a>(
     let failed = |error| read_error(error, format, path);
     let io_failed = |error| failed(ImageError::IoError(error));
     let (decoder, metadata, orientation): (Box<dyn ImageDecoder + 'a>, _, _) = match format {
-        Format::Png => unreachable!("PNG has a function of its own"),
+        Format::Png | Format::Tiff => unreachable!("{format} has functions of its own"),
         Format::Jpeg => {
             let mut bytes = Vec::new();
             stream.read_to_end(&mut bytes).map_err(io_failed)?;
@@ -361,18 +363,6 @@ fn decoder_of<'a>(
             let exif = decoder.exif_metadata().map_err(failed)?;
             let xmp = decoder.xmp_metadata().map_err(failed)?;
             let (metadata, orientation) = Metadata::of_webp(icc_profile, exif, xmp);
-            (Box::new(decoder), metadata, orientation)
-        }
-        Format::Tiff => {
-            let mut limits = ::tiff::decoder::Limits::default();
-            limits.ifd_value_size = MAX_METADATA_BYTES as usize;
-            let (metadata, orientation) = match ::tiff::decoder::Decoder::new(&mut *stream) {
-                Ok(decoder) => metadata::tiff::read(&mut decoder.with_limits(limits)),
-                // The decoder of the pixels says it better.
-                Err(_) => (Metadata::default(), Orientation::NoTransforms),
-            };
-            stream.rewind().map_err(io_failed)?;
-            let decoder = tiff::TiffDecoder::new(stream).map_err(failed)?;
             (Box::new(decoder), metadata, orientation)
         }
         Format::Bmp => {
@@ -406,10 +396,9 @@ fn decode_with(decoder: Decoder<'_>, path: &Path, limits: &Limits) -> Result<Pic
         orientation,
     } = decoder;
     let failed = |error| read_error(error, format, path);
-    let pixels = size.0 as u64 * size.1 as u64;
+    check_memory(decoder.total_bytes(), path)?;
     let mut decoder_limits = image::Limits::no_limits();
-    // Decoders with a buffer of their own (TIFF) hold the pixels twice.
-    decoder_limits.max_alloc = Some(pixels * 2 * MAX_PIXEL_BYTES + MAX_METADATA_BYTES);
+    decoder_limits.max_alloc = Some(decoder.total_bytes() + MAX_METADATA_BYTES);
     decoder.set_limits(decoder_limits).map_err(failed)?;
     let pixels = DynamicImage::from_decoder(decoder).map_err(failed)?;
 
@@ -442,12 +431,8 @@ pub(crate) fn check_size(
     limits: &Limits,
 ) -> Result<(), Error> {
     let pixels = width_px as u64 * height_px as u64;
-    let &Limits {
-        max_width_px,
-        max_height_px,
-        max_pixels,
-    } = limits;
-    if width_px <= max_width_px && height_px <= max_height_px && pixels <= max_pixels {
+    let max_pixels = limits.max_pixels;
+    if pixels <= max_pixels {
         return Ok(());
     }
     Err(Error::TooLarge {
@@ -455,7 +440,24 @@ pub(crate) fn check_size(
         width_px,
         height_px,
         pixels,
-        allowed: format!("{max_width_px} x {max_height_px} and {max_pixels} pixels"),
+        max_pixels,
+    })
+}
+
+/// Whether that much memory can be had now. A header may claim more than the system gives, and an
+/// allocation that fails ends the program without a message.
+fn check_memory(bytes: u64, path: &Path) -> Result<(), Error> {
+    let mut probe: Vec<u8> = Vec::new();
+    let size = usize::try_from(bytes).unwrap_or(usize::MAX);
+    let outcome = probe.try_reserve_exact(size);
+    // Else the compiler may leave out an allocation that nothing uses.
+    std::hint::black_box(&probe);
+    outcome.map_err(|_| Error::Read {
+        path: path.to_owned(),
+        source: io::Error::new(
+            io::ErrorKind::OutOfMemory,
+            format!("its pixels need {bytes} bytes of memory, which the system does not give"),
+        ),
     })
 }
 

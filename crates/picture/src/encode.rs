@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 
 use image::codecs::{bmp, jpeg};
 use image::{ExtendedColorType, ImageEncoder};
-use tiff::encoder::colortype::{
-    ColorType, Gray8, Gray16, RGB8, RGB16, RGB32Float, RGBA8, RGBA16, RGBA32Float,
-};
-use tiff::encoder::{TiffEncoder, TiffValue};
+use tiff::encoder::colortype::{ColorType, Gray8, Gray16, Gray32Float, RGB8, RGB16, RGB32Float};
+use tiff::encoder::{TiffEncoder, TiffKind, TiffKindBig, TiffKindStandard, TiffValue};
+use tiff::tags::ExtraSamples;
 
 use crate::error::{Error, one_line};
 use crate::format::Format;
@@ -26,7 +25,7 @@ pub const JPEG_QUALITY: u8 = 95;
 /// it under a temporary name (hidden, `.wdsr-*.part`), synchronised and renamed. An existing file
 /// is replaced, and keeps its content if anything fails; a symbolic link is replaced by a file.
 ///
-/// PNG, WebP (lossless), TIFF and BMP keep every sample; JPEG is written with [`JPEG_QUALITY`].
+/// PNG, WebP (lossless), TIFF (BigTIFF near 4 GB) and BMP keep every sample; JPEG is written with [`JPEG_QUALITY`].
 /// Where a format has no grey, grey is stored as RGB ([`Format::supports`]). The metadata is
 /// written with the size of this picture wherever it tells one, and without what the format cannot
 /// hold: [`Metadata::lost_in`] names it beforehand.
@@ -153,9 +152,9 @@ pub fn encode_named(picture: &Picture, path: &Path, format: Format) -> Result<Ve
     let metadata = picture.metadata.fitted(
         format,
         (picture.width_px, picture.height_px),
-        (picture.colour, picture.depth()),
+        picture.colour,
     );
-    let stored = format.stored_colour(picture.colour, picture.depth());
+    let stored = format.stored_colour(picture.colour);
     let expanded;
     let picture = if stored == picture.colour {
         picture
@@ -270,7 +269,10 @@ fn encode_checked(
             };
             encoder.encode(samples, width, height, colour)?;
         }
-        Format::Tiff => encode_tiff(picture, metadata, &mut file)?,
+        Format::Tiff if needs_big_tiff(samples.len() as u64) => {
+            encode_tiff::<TiffKindBig>(picture, metadata, &mut file)?;
+        }
+        Format::Tiff => encode_tiff::<TiffKindStandard>(picture, metadata, &mut file)?,
         Format::Bmp => {
             let colour = if picture.colour.has_alpha() {
                 ExtendedColorType::Rgba8
@@ -323,8 +325,19 @@ fn encode_png(
     writer.finish()
 }
 
-fn encode_tiff(picture: &Picture, metadata: &Metadata, file: &mut Vec<u8>) -> tiff::TiffResult<()> {
-    fn write<C: ColorType>(
+/// Whether a TIFF file of so many bytes of samples needs the 64-bit offsets of BigTIFF. Metadata
+/// and tables, which are not counted, take far less than what is left here.
+pub(crate) fn needs_big_tiff(sample_bytes: u64) -> bool {
+    const FOR_THE_REST: u64 = 512 << 20;
+    sample_bytes > u64::from(u32::MAX) - FOR_THE_REST
+}
+
+fn encode_tiff<K: TiffKind>(
+    picture: &Picture,
+    metadata: &Metadata,
+    file: &mut Vec<u8>,
+) -> tiff::TiffResult<()> {
+    fn write<C: ColorType, K: TiffKind>(
         samples: &[C::Inner],
         picture: &Picture,
         metadata: &Metadata,
@@ -333,22 +346,44 @@ fn encode_tiff(picture: &Picture, metadata: &Metadata, file: &mut Vec<u8>) -> ti
     where
         [C::Inner]: TiffValue,
     {
-        let mut encoder = TiffEncoder::new(Cursor::new(file))?;
+        let mut encoder = TiffEncoder::<_, K>::new_generic(Cursor::new(file))?;
         let sub_directories = metadata::tiff::write_sub_directories(metadata, &mut encoder)?;
         let (width, height) = (picture.width_px as u32, picture.height_px as u32);
         let mut image = encoder.new_image::<C>(width, height)?;
+        if picture.colour.has_alpha() {
+            image.extra_samples(&[ExtraSamples::UnassociatedAlpha])?;
+        }
         metadata::tiff::write(metadata, &sub_directories, image.encoder())?;
         image.write_data(samples)
     }
-    match (&picture.samples, picture.colour) {
-        (Samples::U8(v), Colour::Grey) => write::<Gray8>(v, picture, metadata, file),
-        (Samples::U8(v), Colour::Rgb) => write::<RGB8>(v, picture, metadata, file),
-        (Samples::U8(v), Colour::RgbAlpha) => write::<RGBA8>(v, picture, metadata, file),
-        (Samples::U16(v), Colour::Grey) => write::<Gray16>(v, picture, metadata, file),
-        (Samples::U16(v), Colour::Rgb) => write::<RGB16>(v, picture, metadata, file),
-        (Samples::U16(v), Colour::RgbAlpha) => write::<RGBA16>(v, picture, metadata, file),
-        (Samples::F32(v), Colour::Rgb) => write::<RGB32Float>(v, picture, metadata, file),
-        (Samples::F32(v), Colour::RgbAlpha) => write::<RGBA32Float>(v, picture, metadata, file),
-        (_, colour) => unreachable!("{colour:?} {:?} is expanded before", picture.depth()),
+    match (&picture.samples, picture.colour.is_grey()) {
+        (Samples::U8(v), true) => write::<Gray8, K>(v, picture, metadata, file),
+        (Samples::U8(v), false) => write::<RGB8, K>(v, picture, metadata, file),
+        (Samples::U16(v), true) => write::<Gray16, K>(v, picture, metadata, file),
+        (Samples::U16(v), false) => write::<RGB16, K>(v, picture, metadata, file),
+        (Samples::F32(v), true) => write::<Gray32Float, K>(v, picture, metadata, file),
+        (Samples::F32(v), false) => write::<RGB32Float, K>(v, picture, metadata, file),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Limits, decode_bytes};
+
+    #[test]
+    fn big_tiff_is_read_back_and_taken_before_4_gb() {
+        assert!(!needs_big_tiff(3_000_000_000));
+        assert!(needs_big_tiff(4_000_000_000));
+        assert!(needs_big_tiff(u64::MAX));
+        let samples = Samples::U16((0..40 * 30 * 4).map(|i| i * 13).collect());
+        let mut picture = Picture::new(40, 30, Colour::RgbAlpha, samples);
+        picture.metadata.icc_profile = Some(b"0123456789abcdefRGB profile".to_vec());
+        let mut file = Vec::new();
+        encode_tiff::<TiffKindBig>(&picture, &picture.metadata, &mut file).expect("written");
+        assert_eq!(file[2], 43, "the number that marks BigTIFF");
+        let read = decode_bytes(&file, Path::new("x"), &Limits::default()).expect("read");
+        assert_eq!(read.samples, picture.samples);
+        assert_eq!(read.metadata.icc_profile, picture.metadata.icc_profile);
     }
 }

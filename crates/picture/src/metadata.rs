@@ -16,7 +16,7 @@ use image::metadata::Orientation;
 
 use crate::format::Format;
 use crate::icc;
-use crate::picture::{Colour, Depth};
+use crate::picture::Colour;
 
 /// Longest EXIF block of a JPEG: a segment of 65 535 bytes less its length and `Exif\0\0`.
 const MAX_JPEG_EXIF_BYTES: usize = 65_535 - 2 - 6;
@@ -143,9 +143,9 @@ impl Metadata {
         }
     }
 
-    /// What is lost when a picture of that colour and depth is written as `format`, in words, each
+    /// What is lost when a picture of that colour is written as `format`, in words, each
     /// with the reason.
-    pub fn lost_in(&self, format: Format, colour: Colour, depth: Depth) -> Vec<String> {
+    pub fn lost_in(&self, format: Format, colour: Colour) -> Vec<String> {
         let mut lost = Vec::new();
         let mut say = |what: &str, why: &str| lost.push(format!("{what}: {why}"));
         let cannot = format!("{format} cannot hold it");
@@ -155,7 +155,7 @@ impl Metadata {
         if let Some(profile) = &self.icc_profile {
             if !format.holds_icc_profile() {
                 say("ICC profile", &cannot);
-            } else if icc::contradicts(profile, format.stored_colour(colour, depth)) {
+            } else if icc::contradicts(profile, format.stored_colour(colour)) {
                 let why = format!("it does not describe the pixels that {format} holds");
                 say("ICC profile", &why);
             }
@@ -193,14 +193,14 @@ impl Metadata {
         &self,
         format: Format,
         (width_px, height_px): (usize, usize),
-        (colour, depth): (Colour, Depth),
+        colour: Colour,
     ) -> Self {
         let jpeg = format == Format::Jpeg;
         let fits = |block: &Option<Vec<u8>>, held: bool, most: usize| {
             let fits = |block: &&Vec<u8>| held && !(jpeg && block.len() > most);
             block.as_ref().filter(fits).cloned()
         };
-        let stored = format.stored_colour(colour, depth);
+        let stored = format.stored_colour(colour);
         let describes =
             |profile: &&Vec<u8>| format.holds_icc_profile() && !icc::contradicts(profile, stored);
         let mut fitted = Self {

@@ -144,7 +144,7 @@ impl Samples {
     }
 
     /// From every pixel of `channels` samples, the samples that `pick` names, in its order.
-    fn pick(&self, channels: usize, pick: &[usize]) -> Self {
+    pub(crate) fn pick(&self, channels: usize, pick: &[usize]) -> Self {
         fn picked<T: Copy>(samples: &[T], channels: usize, pick: &[usize]) -> Vec<T> {
             let mut out = Vec::with_capacity(samples.len() / channels * pick.len());
             for pixel in samples.chunks_exact(channels) {

@@ -7,8 +7,8 @@ use std::path::Path;
 use exif::experimental::Writer;
 use exif::{Context, Field, In, Rational, Reader, Tag, Value};
 use wdsr_picture::{
-    Colour, Depth, Format, Limits, Metadata, MetadataPolicy, Picture, Resolution, Samples,
-    decode_bytes, encode_bytes,
+    Colour, Format, Limits, Metadata, MetadataPolicy, Picture, Resolution, Samples, decode_bytes,
+    encode_bytes,
 };
 
 const MAKER_NOTE: &[u8] = b"the maker's own, which points into the block";
@@ -299,7 +299,7 @@ fn strip_leaves_the_colours_alone() {
 #[test]
 fn what_is_lost_is_said_and_nothing_else_is() {
     let all = picture().metadata;
-    let lost = |metadata: &Metadata, format, colour| metadata.lost_in(format, colour, Depth::U8);
+    let lost = |metadata: &Metadata, format, colour| metadata.lost_in(format, colour);
     let words = |lost: Vec<String>| -> Vec<String> {
         let what = lost.iter().map(|line| line.split(':').next().unwrap_or(""));
         what.map(str::to_owned).collect()

@@ -5,7 +5,9 @@ mod depth;
 mod existing;
 mod inputs;
 mod interrupt;
+mod limits;
 mod manifest;
+mod metadata;
 mod picture;
 mod report;
 mod rows;
@@ -27,14 +29,16 @@ use crate::{WrongUsage, exit, on_threads, progress};
 use alpha::AlphaMethod;
 use existing::{IfExists, Target};
 use inputs::{Input, Shard};
+use limits::LimitArguments;
 use manifest::{Entry, Manifest, portable};
+use metadata::{Losses, MetadataChoice};
 use picture::{Method, Network, Refused, of_scale};
 use report::{Outcome, Report};
 use size::{Plan, Request, Size, SizeArguments};
 
 /// Enlarge pictures
 ///
-/// Depth, transparency and colour profile are kept. A picture that fails is reported and the
+/// Depth, transparency, colour profile and metadata are kept. A picture that fails is reported and the
 /// others are done. Into a folder, a batch that was stopped goes on where it was, and another
 /// model, option or input does its results again (`.wdsr-manifest.jsonl` there remembers).
 #[derive(clap::Args)]
@@ -73,6 +77,11 @@ pub(crate) struct Arguments {
     /// the input
     #[arg(short = 'f', long)]
     format: Option<Format>,
+    /// What of EXIF, XMP, IPTC, resolution and texts goes into the results
+    #[arg(long, value_enum, value_name = "WHAT", default_value = "keep")]
+    metadata: MetadataChoice,
+    #[command(flatten)]
+    limits: LimitArguments,
     /// Say nothing but errors
     #[arg(short = 'q', long)]
     quiet: bool,
@@ -94,6 +103,7 @@ struct Batch<'a> {
     manifest: Option<Manifest>,
     /// Results, and the inputs they are of.
     taken: HashMap<PathBuf, PathBuf>,
+    losses: Losses,
     bar: ProgressBar,
 }
 
@@ -145,14 +155,16 @@ fn enlarge_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         into_folder,
         networks,
         settings: format!(
-            "wdsr {}, {}, self-ensemble {}, alpha {:?}",
+            "wdsr {}, {}, self-ensemble {}, alpha {:?}, metadata {}",
             env!("CARGO_PKG_VERSION"),
             precision.name(),
             arguments.model.self_ensemble,
-            arguments.alpha
+            arguments.alpha,
+            arguments.metadata.name()
         ),
         manifest,
         taken: HashMap::new(),
+        losses: Losses::default(),
         bar: progress::bar(
             bytes.iter().sum(),
             "{msg} [{bar:30}] {percent}%, {eta} left",
@@ -210,12 +222,19 @@ fn enlarge_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                 height_px,
                 steps,
                 seconds,
+                ..
             } => format!("{shown} -> {output} ({width_px} x {height_px}: {steps}; {seconds:.1} s)"),
             Outcome::UpToDate { output } => format!("{shown}: {output} is up to date"),
             Outcome::Skipped { output } => format!("{shown}: skipped, {output} exists"),
             Outcome::Failed { .. } => String::new(),
         };
-        if !arguments.quiet && !remark.is_empty() {
+        let mut remarks = vec![remark];
+        if let Outcome::Done { left_out, .. } = &outcome {
+            let name = shown.to_string();
+            remarks.extend(batch.losses.remarks(&name, left_out, count > 1));
+        }
+        remarks.retain(|remark| !remark.is_empty() && !arguments.quiet);
+        for remark in remarks {
             batch
                 .bar
                 .suspend(|| progress::note(&format!("{place}{remark}")));
@@ -332,29 +351,41 @@ impl Batch<'_> {
             }
             ControlFlow::Continue(())
         };
+        let limits = &self.arguments.limits;
+        let [size, result] = [plan.input, plan.target].map(|size| (size.width_px, size.height_px));
+        limits.check(&input.path, size, result)?;
         let method = Method {
             plan: &plan,
             networks: &self.networks,
             alpha: self.arguments.alpha,
+            limits: limits.decoding(),
         };
         if let (Some(folder), true) = (output.parent(), self.into_folder) {
             std::fs::create_dir_all(folder)
                 .with_context(|| format!("{}: cannot create the folder", folder.display()))?;
         }
-        let max_bytes = self.arguments.max_memory;
         let flowed = match plan.only_pass() {
             Some(scale) => {
                 let upscaler = &of_scale(&self.networks, scale).upscaler;
-                let from = &input.path;
-                rows::enlarge_file(from, &output, format, upscaler, max_bytes, &progress)?
+                let asked = rows::Asked {
+                    output: &output,
+                    format,
+                    limits: limits.decoding(),
+                    metadata: self.arguments.metadata,
+                    max_bytes: self.arguments.max_memory,
+                };
+                rows::enlarge_file(&input.path, &asked, upscaler, &progress)?
             }
             None => None,
         };
-        let file = match flowed {
-            Some(file) => file,
+        let (file, left_out) = match flowed {
+            Some(done) => done,
             None => {
-                let large = picture::enlarge_file(&input.path, format, &method, &progress)?;
-                NewFile::with(&output, &encode_named(&large, &output, format)?)?
+                let mut large = picture::enlarge_file(&input.path, format, &method, &progress)?;
+                let (metadata, colour) = (&mut large.metadata, large.colour);
+                let left_out = self.arguments.metadata.apply(metadata, colour, format);
+                let bytes = encode_named(&large, &output, format)?;
+                (NewFile::with(&output, &bytes)?, left_out)
             }
         };
         let _writing = interrupt::writing();
@@ -374,6 +405,7 @@ impl Batch<'_> {
             height_px: plan.target.height_px,
             steps: plan.to_string(),
             seconds: started.elapsed().as_secs_f64(),
+            left_out,
         })
     }
 

@@ -32,6 +32,7 @@ pub(super) struct Method<'a> {
     pub(super) plan: &'a Plan,
     pub(super) networks: &'a [Network],
     pub(super) alpha: AlphaMethod,
+    pub(super) limits: Limits,
 }
 
 /// Reads a picture and enlarges it to what `format` can hold; that it cannot is known before any
@@ -53,7 +54,7 @@ pub(super) fn enlarge_file(
         ))
         .into());
     }
-    let picture = decode(input, &Limits::default())?;
+    let picture = decode(input, &method.limits)?;
     if !format.supports(picture.colour, picture.depth()) {
         return Err(Refused(format!(
             "{name}: {format} cannot hold its transparency or depth; use -f png or tif"

@@ -6,9 +6,10 @@ use std::path::Path;
 use anyhow::Context;
 use wdsr_model::{Cut, Progress, Sample, Upscaler};
 use wdsr_picture::{
-    Colour, Depth, Format, Limits, NewFile, Outline, RowReader, RowSample, encode_rows,
+    Colour, Depth, Format, Limits, Metadata, NewFile, Outline, RowReader, RowSample, encode_rows,
 };
 
+use super::metadata::MetadataChoice;
 use super::picture::check_memory;
 use crate::exit::OutOfMemory;
 
@@ -18,24 +19,33 @@ const DEFAULT_MAX_BYTES: u64 = 2 << 30;
 /// What the program takes besides: code, weights, stacks, buffers of files.
 const FIXED_BYTES: u64 = 24 << 20;
 
-/// Enlarges a picture by one pass of a network into a new file, within `max_bytes` of memory in
-/// all; `None` if it or the result cannot be read or written row by row.
+/// What the result is to be.
+pub(super) struct Asked<'a> {
+    pub(super) output: &'a Path,
+    pub(super) format: Format,
+    pub(super) limits: Limits,
+    pub(super) metadata: MetadataChoice,
+    /// Memory in all.
+    pub(super) max_bytes: Option<u64>,
+}
+
+/// Enlarges a picture by one pass of a network into a new file, and tells what of the metadata is
+/// left out; `None` if it or the result cannot be read or written row by row.
 pub(super) fn enlarge_file(
     input: &Path,
-    output: &Path,
-    format: Format,
+    asked: &Asked<'_>,
     upscaler: &Upscaler,
-    max_bytes: Option<u64>,
     progress: &Progress,
-) -> anyhow::Result<Option<NewFile>> {
+) -> anyhow::Result<Option<(NewFile, Vec<String>)>> {
+    let format = asked.format;
     if !matches!(format, Format::Png | Format::Tiff) {
         return Ok(None);
     }
-    let Some(mut reader) = RowReader::open(input, &Limits::default())? else {
+    let Some(mut reader) = RowReader::open(input, &asked.limits)? else {
         return Ok(None);
     };
     let low = reader.outline();
-    // Transparency needs more than the rows nearby, and grey floats have no file.
+    // Transparency needs more than the rows nearby.
     let flows = match low.colour {
         Colour::Grey | Colour::Rgb => format.supports(low.colour, low.depth),
         Colour::GreyAlpha | Colour::RgbAlpha => false,
@@ -43,12 +53,14 @@ pub(super) fn enlarge_file(
     if !flows {
         return Ok(None);
     }
-    let cut = cut(input, &reader, upscaler, max_bytes)?;
+    let cut = cut(input, &reader, upscaler, asked.max_bytes)?;
+    let mut metadata = reader.metadata().clone();
+    let left_out = asked.metadata.apply(&mut metadata, low.colour, format);
     let run = Run {
         upscaler,
         cut,
-        format,
-        output,
+        asked,
+        metadata: &metadata,
         progress,
     };
     let file = match low.depth {
@@ -56,7 +68,8 @@ pub(super) fn enlarge_file(
         Depth::U16 => run.enlarge::<u16>(&mut reader),
         Depth::F32 => run.enlarge::<f32>(&mut reader),
     };
-    file.map(Some).with_context(|| input.display().to_string())
+    let file = file.with_context(|| input.display().to_string())?;
+    Ok(Some((file, left_out)))
 }
 
 /// How the picture is cut so that all of the program stays within the memory allowed.
@@ -110,8 +123,8 @@ fn cut(
 struct Run<'a> {
     upscaler: &'a Upscaler,
     cut: Cut,
-    format: Format,
-    output: &'a Path,
+    asked: &'a Asked<'a>,
+    metadata: &'a Metadata,
     progress: &'a Progress<'a>,
 }
 
@@ -125,8 +138,8 @@ impl Run<'_> {
             ..low
         };
         let grey = low.colour == Colour::Grey;
-        let metadata = reader.metadata().clone();
-        encode_rows(self.output, self.format, &high, &metadata, |sink| {
+        let Asked { output, format, .. } = *self.asked;
+        encode_rows(output, format, &high, self.metadata, |sink| {
             let mut row = vec![T::default(); if grey { high.width_px } else { 0 }];
             let mut low_row = vec![T::default(); if grey { low.width_px } else { 0 }];
             self.upscaler.upscale_rows::<T, anyhow::Error>(

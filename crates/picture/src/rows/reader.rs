@@ -9,8 +9,8 @@ use tiff::tags::{PlanarConfiguration, SampleFormat, Tag};
 
 use super::{Outline, RowSample};
 use crate::decode::{
-    self, Limits, MAX_METADATA_BYTES, MAX_PIXEL_BYTES, check_size, format_of, png_colour,
-    png_error, png_reader, read_error, size_of, tiff_error, without_foreign_profile,
+    self, Limits, MAX_METADATA_BYTES, check_size, format_of, png_colour, png_error, png_reader,
+    read_error, size_of, tiff_error, without_foreign_profile,
 };
 use crate::error::Error;
 use crate::format::Format;
@@ -197,7 +197,8 @@ impl RowReader {
         };
         let size = size_of(size, path)?;
         check_size(size, path, limits)?;
-        let most_bytes = size.0 as u64 * size.1 as u64 * MAX_PIXEL_BYTES;
+        // Four floats a pixel are the most.
+        let most_bytes = size.0 as u64 * size.1 as u64 * 16;
         tiff_limits.decoding_buffer_size = usize::try_from(most_bytes).unwrap_or(usize::MAX);
         tiff_limits.intermediate_buffer_size = tiff_limits.decoding_buffer_size;
         let mut decoder = decoder.with_limits(tiff_limits);
@@ -274,6 +275,7 @@ fn tiff_kind(decoder: &mut Decoder<BufReader<File>>, file_bytes: u64) -> Option<
         ColorType::Gray(16) if integers => Some((Colour::Grey, Depth::U16)),
         ColorType::RGB(8) if integers => Some((Colour::Rgb, Depth::U8)),
         ColorType::RGB(16) if integers => Some((Colour::Rgb, Depth::U16)),
+        ColorType::Gray(32) if floats => Some((Colour::Grey, Depth::F32)),
         ColorType::RGB(32) if floats => Some((Colour::Rgb, Depth::F32)),
         _ => None,
     }

@@ -1,21 +1,19 @@
 use std::io::{BufWriter, Seek, Write};
 use std::path::Path;
 
-use tiff::encoder::colortype::{ColorType, Gray8, Gray16, RGB8, RGB16, RGB32Float};
+use tiff::encoder::colortype::{ColorType, Gray8, Gray16, Gray32Float, RGB8, RGB16, RGB32Float};
 use tiff::encoder::{TiffEncoder, TiffKind, TiffKindBig, TiffKindStandard, TiffValue};
+use tiff::tags::ExtraSamples;
 
 use super::{Outline, RowSample};
-use crate::encode::{NewFile, png_info};
+use crate::encode::{NewFile, needs_big_tiff, png_info};
 use crate::error::{Error, one_line};
 use crate::format::Format;
 use crate::metadata::{self, Metadata};
-use crate::picture::{Colour, Depth};
+use crate::picture::Depth;
 
 /// Bytes of a PNG chunk, and of what is collected for a write to the disk.
 const CHUNK_BYTES: usize = 1 << 18;
-
-/// Bytes up to which the offsets of an ordinary TIFF are trusted to reach, metadata included.
-const MAX_TIFF_BYTES: u64 = (1 << 32) - (64 << 20);
 
 /// What [`encode_rows`] gives rows to.
 type Sink<'a, T> = dyn FnMut(&[T]) -> Result<(), Error> + 'a;
@@ -38,24 +36,29 @@ pub fn encode_rows<T: RowSample, E: From<Error>>(
     metadata: &Metadata,
     produce: impl FnOnce(&mut Sink<'_, T>) -> Result<(), E>,
 ) -> Result<NewFile, E> {
-    let kind = (outline.colour, outline.depth);
     assert!(
         format.supports(outline.colour, outline.depth)
             && outline.width_px.max(outline.height_px) <= format.max_side_px(),
         "{format} of {outline:?}"
     );
     assert_eq!(T::DEPTH, outline.depth, "depth of rows and of picture");
-    let metadata = metadata.fitted(format, (outline.width_px, outline.height_px), kind);
+    let metadata = metadata.fitted(
+        format,
+        (outline.width_px, outline.height_px),
+        outline.colour,
+    );
     let file = NewFile::create(path)?;
     let writer = BufWriter::with_capacity(CHUNK_BYTES, file.as_file());
     match format {
         Format::Png => write_png(writer, path, outline, &metadata, produce)?,
         Format::Tiff => {
             let bytes = (outline.row_len() * size_of::<T>()) as u64 * outline.height_px as u64;
-            if bytes > MAX_TIFF_BYTES {
-                write_tiff::<T, E, _, TiffKindBig>(writer, path, outline, &metadata, produce)?;
+            if needs_big_tiff(bytes) {
+                write_tiff::<T, E, _, TiffKindBig, _>(writer, path, outline, &metadata, produce)?;
             } else {
-                write_tiff::<T, E, _, TiffKindStandard>(writer, path, outline, &metadata, produce)?;
+                write_tiff::<T, E, _, TiffKindStandard, _>(
+                    writer, path, outline, &metadata, produce,
+                )?;
             }
         }
         _ => panic!("{format} is not written row by row"),
@@ -120,8 +123,8 @@ fn write_png<T: RowSample, E: From<Error>>(
     Ok(())
 }
 
-fn write_tiff<T, E, P, K>(
-    writer: impl Write + Seek,
+fn write_tiff<T, E, P, K, W>(
+    writer: W,
     path: &Path,
     outline: &Outline,
     metadata: &Metadata,
@@ -132,29 +135,21 @@ where
     E: From<Error>,
     P: FnOnce(&mut Sink<'_, T>) -> Result<(), E>,
     K: TiffKind,
+    W: Write + Seek,
 {
-    match (outline.colour, outline.depth) {
-        (Colour::Grey, Depth::U8) => {
-            write_strips::<Gray8, T, E, P, K>(writer, path, outline, metadata, produce)
-        }
-        (Colour::Grey, Depth::U16) => {
-            write_strips::<Gray16, T, E, P, K>(writer, path, outline, metadata, produce)
-        }
-        (Colour::Rgb, Depth::U8) => {
-            write_strips::<RGB8, T, E, P, K>(writer, path, outline, metadata, produce)
-        }
-        (Colour::Rgb, Depth::U16) => {
-            write_strips::<RGB16, T, E, P, K>(writer, path, outline, metadata, produce)
-        }
-        (Colour::Rgb, Depth::F32) => {
-            write_strips::<RGB32Float, T, E, P, K>(writer, path, outline, metadata, produce)
-        }
-        kind => panic!("{kind:?} is not written row by row"),
-    }
+    let write = match (outline.depth, outline.colour.is_grey()) {
+        (Depth::U8, true) => write_strips::<Gray8, T, E, P, K, _>,
+        (Depth::U8, false) => write_strips::<RGB8, T, E, P, K, _>,
+        (Depth::U16, true) => write_strips::<Gray16, T, E, P, K, _>,
+        (Depth::U16, false) => write_strips::<RGB16, T, E, P, K, _>,
+        (Depth::F32, true) => write_strips::<Gray32Float, T, E, P, K, _>,
+        (Depth::F32, false) => write_strips::<RGB32Float, T, E, P, K, _>,
+    };
+    write(writer, path, outline, metadata, produce)
 }
 
-fn write_strips<C, T, E, P, K>(
-    writer: impl Write + Seek,
+fn write_strips<C, T, E, P, K, W>(
+    writer: W,
     path: &Path,
     outline: &Outline,
     metadata: &Metadata,
@@ -168,6 +163,7 @@ where
     E: From<Error>,
     P: FnOnce(&mut Sink<'_, T>) -> Result<(), E>,
     K: TiffKind,
+    W: Write + Seek,
 {
     let tiff_failed = |error| match error {
         tiff::TiffError::IoError(source) => write_failed(source, path),
@@ -178,6 +174,10 @@ where
         metadata::tiff::write_sub_directories(metadata, &mut encoder).map_err(tiff_failed)?;
     let (width, height) = (outline.width_px as u32, outline.height_px as u32);
     let mut image = encoder.new_image::<C>(width, height).map_err(tiff_failed)?;
+    if outline.colour.has_alpha() {
+        let alpha = [ExtraSamples::UnassociatedAlpha];
+        image.extra_samples(&alpha).map_err(tiff_failed)?;
+    }
     metadata::tiff::write(metadata, &sub_directories, image.encoder()).map_err(tiff_failed)?;
     // Samples of a strip that is not whole yet.
     let mut strip: Vec<C::Inner> = Vec::new();
