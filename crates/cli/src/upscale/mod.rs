@@ -6,6 +6,7 @@ mod existing;
 mod inputs;
 mod interrupt;
 mod manifest;
+mod memory;
 mod picture;
 mod report;
 mod size;
@@ -99,6 +100,9 @@ fn enlarge_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                 name,
                 model_hash: manifest::hash_of_model(&model)?,
                 upscaler: arguments.model.upscaler_of(&model, precision)?,
+                max_columns: (arguments.model.tile > 0)
+                    .then(|| arguments.model.tile + 2 * model.network().receptive_radius_px()),
+                bytes_per_column: memory::bytes_per_column(&model, arguments.model.self_ensemble),
             })
         })
         .collect::<anyhow::Result<Vec<_>>>()?;

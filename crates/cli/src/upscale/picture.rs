@@ -8,6 +8,7 @@ use wdsr_picture::{Colour, Depth, Format, Limits, Picture, Samples, decode};
 
 use super::alpha::{self, AlphaMethod};
 use super::depth::{clamp_to_unit, in_depth, to_float};
+use super::memory;
 use super::size::{Plan, Size};
 use crate::exit::OutOfMemory;
 
@@ -16,6 +17,10 @@ pub(super) struct Network {
     pub(super) name: String,
     pub(super) model_hash: String,
     pub(super) upscaler: Upscaler,
+    /// Widest tile with its halo; none: pictures are computed in their full width.
+    pub(super) max_columns: Option<usize>,
+    /// [`memory::bytes_per_column`].
+    pub(super) bytes_per_column: u128,
 }
 
 /// The network of a scale that a plan names.
@@ -59,32 +64,15 @@ pub(super) fn enlarge_file(
         ))
         .into());
     }
-    let bytes_per_sample = match picture.depth() {
-        Depth::U8 => 1,
-        Depth::U16 => 2,
-        Depth::F32 => 4,
-    };
-    // The enlarged samples as RGB, and the file of them.
-    let result = target.pixels() * 3 * bytes_per_sample;
-    check_memory(result * 2).map_err(|bytes| {
+    let bytes = memory::needed_bytes(&picture, method);
+    memory::check(bytes).map_err(|bytes| {
         OutOfMemory(format!(
-            "{name}: its result of {target} pixels needs about {} MB of memory, which the system \
-             does not give; free memory or cut the picture",
-            bytes / 1_000_000
+            "{name}: enlarging it to {target} pixels needs about {} MB of memory, which the \
+             system does not give; free memory or cut the picture",
+            bytes.div_ceil(1_000_000)
         ))
     })?;
     Ok(enlarge(picture, method, progress))
-}
-
-/// Whether that much memory can be had now; a failed allocation later would end the program
-/// without a message.
-fn check_memory(bytes: u128) -> Result<(), u128> {
-    let mut probe: Vec<u8> = Vec::new();
-    let size = usize::try_from(bytes).map_err(|_| bytes)?;
-    probe.try_reserve_exact(size).map_err(|_| bytes)?;
-    // Else the compiler may leave out an allocation that nothing uses.
-    std::hint::black_box(&probe);
-    Ok(())
 }
 
 /// A picture that cannot be enlarged as asked.
@@ -164,7 +152,7 @@ fn enlarge(
             in_depth(resize(to_float(alpha.clone()), plan.target), depth)
         }
     };
-    alpha::clamp_to_surroundings(&mut large, &alpha);
+    alpha::keep_flat(&mut large, &alpha);
     drop(alpha);
     enlarge_opaque(colour, method, &mut progress).join_alpha(&large)
 }

@@ -229,7 +229,7 @@ fn a_batch_is_done_again_for_another_size_only() {
     let path = |name: &str| folder.path().join(name);
     std::fs::create_dir(path("in")).expect("a folder");
     write(&path("in/a.png"), &picture(8, 6, Colour::GreyAlpha));
-    let mut status = |extra: &[&str]| {
+    let status = |extra: &[&str]| {
         let report = path("report");
         let report_arguments = ["--report", report.to_str().expect("text")];
         let (code, text) = run(
