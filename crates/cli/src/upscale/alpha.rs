@@ -126,13 +126,14 @@ fn spread<T: Sample>(samples: &mut [T], channels: usize, width: usize, visible: 
     }
 }
 
-/// Clamps each sample of enlarged alpha to what `small` has within a pixel of its place: what is
-/// opaque or transparent there stays exactly so, without rings. (Reduced alpha: within the pixels
-/// it covers.)
+/// Gives enlarged alpha the value of `small` wherever that is the same within a pixel of its place
+/// (or, of reduced alpha, within what a pixel covers): what is opaque or transparent stays exactly
+/// so, and no ring stands beside an edge. Between, where lines may be thinner than a pixel of
+/// `small`, it is left as it is.
 ///
 /// # Panics
 /// When the depths differ, or either has more than one channel.
-pub(super) fn clamp_to_surroundings(large: &mut Picture, small: &Picture) {
+pub(super) fn keep_flat(large: &mut Picture, small: &Picture) {
     assert_eq!(
         (large.colour.channels(), small.colour.channels()),
         (1, 1),
@@ -143,9 +144,9 @@ pub(super) fn clamp_to_surroundings(large: &mut Picture, small: &Picture) {
         (large.width_px, large.height_px),
     );
     match (&mut large.samples, &small.samples) {
-        (Samples::U8(large), Samples::U8(small)) => clamp(large, small, to, from),
-        (Samples::U16(large), Samples::U16(small)) => clamp(large, small, to, from),
-        (Samples::F32(large), Samples::F32(small)) => clamp(large, small, to, from),
+        (Samples::U8(large), Samples::U8(small)) => keep(large, small, to, from),
+        (Samples::U16(large), Samples::U16(small)) => keep(large, small, to, from),
+        (Samples::F32(large), Samples::F32(small)) => keep(large, small, to, from),
         (large, small) => panic!(
             "depth {:?} of enlarged alpha, {:?} of alpha",
             large.depth(),
@@ -154,7 +155,7 @@ pub(super) fn clamp_to_surroundings(large: &mut Picture, small: &Picture) {
     }
 }
 
-fn clamp<T: Copy + PartialOrd + Send + Sync>(
+fn keep<T: Copy + PartialOrd + Send + Sync>(
     large: &mut [T],
     small: &[T],
     (to_width, to_height): (usize, usize),
@@ -185,8 +186,8 @@ fn clamp<T: Copy + PartialOrd + Send + Sync>(
                 let columns = around(x, width, to_width);
                 let low = low[columns.clone()].iter().copied().reduce(lower);
                 let high = high[columns].iter().copied().reduce(upper);
-                if let (Some(low), Some(high)) = (low, high) {
-                    *sample = lower(upper(*sample, low), high);
+                if let Some(value) = low.filter(|_| low == high) {
+                    *sample = value;
                 }
             }
         });
@@ -264,20 +265,17 @@ mod tests {
     }
 
     #[test]
-    fn enlarged_alpha_stays_within_its_surroundings() {
+    fn flat_alpha_stays_flat() {
         // An opaque half, a soft column, a transparent half.
-        let small = grey(6, 1, vec![255, 255, 255, 100, 0, 0]);
-        let mut large = grey(
-            12,
-            1,
-            vec![250, 3, 254, 200, 90, 120, 90, 255, 120, 7, 9, 0],
-        );
-        clamp_to_surroundings(&mut large, &small);
-        let expected = vec![255, 255, 255, 255, 100, 120, 90, 255, 100, 7, 0, 0];
+        let small = grey(7, 1, vec![255, 255, 255, 100, 0, 0, 0]);
+        let enlarged = vec![250, 3, 254, 200, 90, 120, 90, 255, 120, 7, 9, 1, 2, 3];
+        let mut large = grey(14, 1, enlarged);
+        keep_flat(&mut large, &small);
+        let expected = vec![255, 255, 255, 255, 90, 120, 90, 255, 120, 7, 0, 0, 0, 0];
         assert_eq!(large.samples, Samples::U8(expected));
-        // Reduced: what covers both halves may be anything between.
+        // Reduced: the left pixel covers the opaque half and more.
         let mut reduced = grey(2, 1, vec![77, 77]);
-        clamp_to_surroundings(&mut reduced, &small);
+        keep_flat(&mut reduced, &small);
         assert_eq!(reduced.samples, Samples::U8(vec![77, 77]));
     }
 }

@@ -7,6 +7,7 @@ mod inputs;
 mod interrupt;
 mod limits;
 mod manifest;
+mod memory;
 mod metadata;
 mod picture;
 mod report;
@@ -359,6 +360,7 @@ impl Batch<'_> {
             networks: &self.networks,
             alpha: self.arguments.alpha,
             limits: limits.decoding(),
+            max_bytes: self.arguments.max_memory,
         };
         if let (Some(folder), true) = (output.parent(), self.into_folder) {
             std::fs::create_dir_all(folder)

@@ -9,6 +9,7 @@ use wdsr_picture::{Colour, Depth, Format, Limits, Picture, Samples, decode};
 
 use super::alpha::{self, AlphaMethod};
 use super::depth::{clamp_to_unit, in_depth, to_float};
+use super::memory;
 use super::size::{Plan, Size};
 use crate::exit::OutOfMemory;
 
@@ -33,6 +34,8 @@ pub(super) struct Method<'a> {
     pub(super) networks: &'a [Network],
     pub(super) alpha: AlphaMethod,
     pub(super) limits: Limits,
+    /// Memory to stay within.
+    pub(super) max_bytes: Option<u64>,
 }
 
 /// Reads a picture and enlarges it to what `format` can hold; that it cannot is known before any
@@ -61,32 +64,28 @@ pub(super) fn enlarge_file(
         ))
         .into());
     }
-    let bytes_per_sample = match picture.depth() {
-        Depth::U8 => 1,
-        Depth::U16 => 2,
-        Depth::F32 => 4,
+    let bytes = memory::needed_bytes(&picture, method);
+    let refusal = if method
+        .max_bytes
+        .is_some_and(|most| bytes > u128::from(most))
+    {
+        Some(
+            "more than --max-memory; raise it, or save picture and result as PNG or TIFF without \
+              transparency, which need not be in memory as a whole",
+        )
+    } else if memory::check(bytes).is_err() {
+        Some("which the system does not give; free memory or cut the picture")
+    } else {
+        None
     };
-    // The enlarged samples as RGB, and the file of them.
-    let result = target.pixels() * 3 * bytes_per_sample;
-    check_memory(result * 2).map_err(|bytes| {
-        OutOfMemory(format!(
-            "{name}: its result of {target} pixels needs about {} MB of memory, which the system \
-             does not give; free memory or cut the picture",
-            bytes / 1_000_000
+    if let Some(refusal) = refusal {
+        let megabytes = bytes.div_ceil(1_000_000);
+        return Err(OutOfMemory(format!(
+            "{name}: enlarging it to {target} pixels needs about {megabytes} MB of memory, {refusal}"
         ))
-    })?;
+        .into());
+    }
     enlarge(picture, method, progress).with_context(|| name.to_string())
-}
-
-/// Whether that much memory can be had now; a failed allocation later would end the program
-/// without a message.
-pub(super) fn check_memory(bytes: u128) -> Result<(), u128> {
-    let mut probe: Vec<u8> = Vec::new();
-    let size = usize::try_from(bytes).map_err(|_| bytes)?;
-    probe.try_reserve_exact(size).map_err(|_| bytes)?;
-    // Else the compiler may leave out an allocation that nothing uses.
-    std::hint::black_box(&probe);
-    Ok(())
 }
 
 /// A picture that cannot be enlarged as asked.
@@ -167,7 +166,7 @@ fn enlarge(
             in_depth(resize(to_float(alpha.clone()), plan.target), depth)
         }
     };
-    alpha::clamp_to_surroundings(&mut large, &alpha);
+    alpha::keep_flat(&mut large, &alpha);
     drop(alpha);
     Ok(enlarge_opaque(colour, method, &mut progress)?.join_alpha(&large))
 }

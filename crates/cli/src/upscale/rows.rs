@@ -9,8 +9,8 @@ use wdsr_picture::{
     Colour, Depth, Format, Limits, Metadata, NewFile, Outline, RowReader, RowSample, encode_rows,
 };
 
+use super::memory;
 use super::metadata::MetadataChoice;
-use super::picture::check_memory;
 use crate::exit::OutOfMemory;
 
 /// Memory for a picture unless asked otherwise: enough for one band of any usual picture.
@@ -95,7 +95,7 @@ fn cut(
     let cut = loop {
         match cut_within(max_bytes) {
             // The system may give less than is allowed.
-            Ok((_, bytes)) if check_memory(u128::from(bytes + others)).is_err() => max_bytes /= 2,
+            Ok((_, bytes)) if memory::check(u128::from(bytes + others)).is_err() => max_bytes /= 2,
             Ok((cut, _)) => break Ok(cut),
             Err(least) => break Err(least),
         }

@@ -320,7 +320,7 @@ mod tests {
             (Request::Height(1000), size(1496, 1000)),
             (Request::Longest(1000), size(1000, 668)),
             (Request::Exactly(size(1200, 803)), size(1200, 803)),
-            (Request::Exactly(size(1201, 801)), size(1201, 801)),
+            (Request::Exactly(size(1200, 801)), size(1200, 801)),
         ];
         for (request, expected) in cases {
             assert_eq!(target(input, request), Ok(expected), "{request:?}");

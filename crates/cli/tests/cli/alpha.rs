@@ -119,7 +119,7 @@ fn what_lies_under_transparent_pixels_does_not_show() {
                 let largest = differences.fold(0.0, f64::max);
                 let place = format!("{colour:?}, {deep}, {request:?}, {name}, {method}");
                 assert!(
-                    largest < 0.1,
+                    largest < 0.03,
                     "{place}: off by {:.1} of 255 levels",
                     largest * 255.0
                 );

@@ -294,12 +294,22 @@ impl Upscaler {
     /// Memory in bytes that [`Upscaler::upscale_rows`] takes: rows of both pictures, `sample_bytes`
     /// each sample, and the feature maps for the threads of rayon's current pool.
     pub fn memory_bytes(&self, width_px: usize, cut: Cut, sample_bytes: usize) -> u64 {
-        let tiles = self.tiles(width_px, Some(cut.tile_px)).into_iter();
-        let widest = tiles.map(|tile| tile.read_columns.len()).max();
-        let maps = self.stream.memory_bytes(widest.unwrap_or(0));
+        let maps = self.maps_bytes(width_px, Some(cut.tile_px));
         let read_rows = cut.band_px + 2 * self.stream.plan().halo_rows;
         let rows = (read_rows + cut.band_px * self.scale() * self.scale()) as u64;
         maps + rows * (width_px * 3 * sample_bytes) as u64
+    }
+
+    /// Memory in bytes that enlarging a picture of that width takes beside the two pictures: feature
+    /// maps for the threads of rayon's current pool. It is kept for the next picture of that width.
+    pub fn working_bytes(&self, width_px: usize) -> u64 {
+        self.maps_bytes(width_px, self.tile_px)
+    }
+
+    fn maps_bytes(&self, width_px: usize, tile_px: Option<usize>) -> u64 {
+        let tiles = self.tiles(width_px, tile_px).into_iter();
+        let widest = tiles.map(|tile| tile.read_columns.len()).max();
+        self.stream.memory_bytes(widest.unwrap_or(0))
     }
 
     /// The rows that are read for those kept, which begin at a whole strip: so do they.
