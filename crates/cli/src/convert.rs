@@ -3,15 +3,19 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use wdsr_model::{Model, OnnxPrecision};
+use wdsr_model::{ExportPrecision, Model};
 
 use crate::{WrongUsage, progress};
 
 /// Write a model for other engines
 ///
-/// The suffix of OUT chooses the format: .onnx (opset 17) for ONNX Runtime, OpenVINO, chaiNNer and
-/// others. Input `input` and output `output` are float32 [batch, 3, height, width], R G B in 0..1,
-/// of any size.
+/// The suffix of OUT chooses the format. Input and output are R G B in 0..1, of any size.
+///
+/// .onnx (opset 17) for ONNX Runtime, OpenVINO, chaiNNer and others: `input` and `output`, float32
+/// [batch, 3, height, width].
+///
+/// .param for ncnn: Upscayl, realesrgan-ncnn-vulkan, chaiNNer. The weights are written beside it as
+/// .bin. Blobs `data` and `output`. Upscayl reads the scale off the name: small-x2.param.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Model file (.safetensors)
@@ -19,8 +23,8 @@ pub(crate) struct Arguments {
     /// File to write
     #[arg(value_name = "OUT")]
     output: PathBuf,
-    /// Compute in float16: half the size, slightly different results; input and output stay
-    /// float32
+    /// Weights in float16: half the size, slightly different results. ONNX also computes in it;
+    /// input and output stay float32
     #[arg(long)]
     f16: bool,
     /// Say nothing but errors
@@ -31,6 +35,7 @@ pub(crate) struct Arguments {
 /// A format that models are written in.
 enum Target {
     Onnx,
+    Ncnn,
 }
 
 impl Target {
@@ -39,8 +44,10 @@ impl Target {
         let suffix = path.extension().unwrap_or_default().to_string_lossy();
         match suffix.to_ascii_lowercase().as_str() {
             "onnx" => Ok(Self::Onnx),
+            "param" => Ok(Self::Ncnn),
             _ => Err(WrongUsage(format!(
-                "{}: expected a name that ends in .onnx, found {}; the suffix chooses the format",
+                "{}: expected a name that ends in .onnx or .param, found {}; the suffix chooses \
+                 the format",
                 path.display(),
                 if suffix.is_empty() {
                     "no suffix".to_owned()
@@ -55,18 +62,16 @@ impl Target {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let target = Target::of(&arguments.output)?;
     let model = Model::load(&arguments.model)?;
+    let precision = if arguments.f16 {
+        ExportPrecision::F16
+    } else {
+        ExportPrecision::F32
+    };
     match target {
-        Target::Onnx => {
-            let precision = if arguments.f16 {
-                OnnxPrecision::F16
-            } else {
-                OnnxPrecision::F32
-            };
-            model
-                .save_onnx(&arguments.output, precision)
-                .with_context(|| format!("{}: cannot be converted", arguments.model.display()))?;
-        }
+        Target::Onnx => model.save_onnx(&arguments.output, precision),
+        Target::Ncnn => model.save_ncnn(&arguments.output, precision),
     }
+    .with_context(|| format!("{}: cannot be converted", arguments.model.display()))?;
     if !arguments.quiet {
         progress::note(&format!(
             "{} -> {} ({})",
@@ -74,6 +79,31 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             arguments.output.display(),
             model.config().label()
         ));
+        if let Target::Ncnn = target {
+            note_upscayl_scale(&arguments.output, model.config().scale);
+        }
     }
     Ok(())
+}
+
+/// Says so where Upscayl would enlarge by another factor than the model does.
+fn note_upscayl_scale(path: &Path, scale: usize) {
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    let read = upscayl_scale(&name);
+    if read != scale {
+        progress::note(&format!(
+            "Upscayl reads a scale of {read} off the name {name}; call it model-x{scale} for use there"
+        ));
+    }
+}
+
+/// The scale that Upscayl reads off a model's name: the first of these found anywhere in it, as in
+/// wdsr-b-32x16, else 4.
+///
+/// Source: upscayl/upscayl-ncnn, `src/main.cpp`; upscayl/upscayl, `common/check-model-scale.ts`.
+fn upscayl_scale(name: &str) -> usize {
+    [1, 2, 3, 4, 8, 16]
+        .into_iter()
+        .find(|scale| name.contains(&format!("x{scale}")) || name.contains(&format!("{scale}x")))
+        .unwrap_or(4)
 }

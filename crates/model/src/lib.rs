@@ -10,7 +10,11 @@ mod atomic_file;
 mod config;
 mod embedded;
 mod error;
+mod export;
+#[cfg(test)]
+mod interpreter;
 mod model;
+mod ncnn;
 mod network;
 mod onnx;
 mod stream;
@@ -18,9 +22,10 @@ mod upscale;
 
 pub use config::{BlockKind, DIV2K_MEAN, NetworkConfig, Norm};
 pub use error::Error;
+pub use export::ExportPrecision;
 pub use model::{ConvWeights, Model};
+pub use ncnn::NcnnModel;
 pub use network::{BatchNorm, Conv, Network, Operation, Value, ValueShape};
-pub use onnx::OnnxPrecision;
 pub use stream::StageTime;
 pub use upscale::{DEFAULT_TILE_PX, Sample, Upscaler};
 pub use wdsr_kernels::{Isa, Precision};
