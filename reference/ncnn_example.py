@@ -22,8 +22,10 @@ def upscale(param: Path, picture: np.ndarray) -> np.ndarray:
     # ncnn says nothing but -1 where it cannot read a file.
     if net.load_param(str(param)) != 0 or net.load_model(str(param.with_suffix(".bin"))) != 0:
         raise ValueError(f"{param}: cannot be read together with the .bin file beside it")
+    planes = np.ascontiguousarray(picture.transpose(2, 0, 1))
     extractor = net.create_extractor()
-    extractor.input("data", ncnn.Mat(np.ascontiguousarray(picture.transpose(2, 0, 1))))
+    # The Mat lends the array's memory, which has to last until the output is there.
+    extractor.input("data", ncnn.Mat(planes))
     _, output = extractor.extract("output")
     return np.array(output).transpose(1, 2, 0)
 
