@@ -16,6 +16,9 @@ use crate::{WrongUsage, progress};
 ///
 /// .param for ncnn: Upscayl, realesrgan-ncnn-vulkan, chaiNNer. The weights are written beside it as
 /// .bin. Blobs `data` and `output`. Upscayl reads the scale off the name: small-x2.param.
+///
+/// .safetensors with `--layout official` for the published PyTorch code (wdsr_ntire2018,
+/// EDSR-PyTorch).
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Model file (.safetensors)
@@ -27,40 +30,64 @@ pub(crate) struct Arguments {
     /// input and output stay float32
     #[arg(long)]
     f16: bool,
+    /// Keys and ranges of a .safetensors file
+    #[arg(long, value_enum)]
+    layout: Option<Layout>,
     /// Say nothing but errors
     #[arg(short = 'q', long)]
     quiet: bool,
 }
 
+/// Whose keys a .safetensors file has.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Layout {
+    /// The published PyTorch code's
+    Official,
+}
+
 /// A format that models are written in.
+#[derive(Clone, Copy, PartialEq)]
 enum Target {
     Onnx,
     Ncnn,
+    Official,
 }
 
 impl Target {
-    /// By the suffix of a file.
-    fn of(path: &Path) -> Result<Self, WrongUsage> {
+    /// By the suffix of the file to write, which the options must fit.
+    fn of(arguments: &Arguments) -> Result<Self, WrongUsage> {
+        let path = &arguments.output;
         let suffix = path.extension().unwrap_or_default().to_string_lossy();
-        match suffix.to_ascii_lowercase().as_str() {
-            "onnx" => Ok(Self::Onnx),
-            "param" => Ok(Self::Ncnn),
-            _ => Err(WrongUsage(format!(
-                "{}: expected a name that ends in .onnx or .param, found {}; the suffix chooses \
-                 the format",
-                path.display(),
-                if suffix.is_empty() {
+        let wrong = |reason: &str| Err(WrongUsage(format!("{}: {reason}", path.display())));
+        let target = match (suffix.to_ascii_lowercase().as_str(), arguments.layout) {
+            ("onnx", None) => Self::Onnx,
+            ("param", None) => Self::Ncnn,
+            ("onnx" | "param", Some(_)) => return wrong("--layout is for .safetensors files"),
+            ("safetensors", Some(Layout::Official)) => Self::Official,
+            ("safetensors", None) => {
+                return wrong("expected --layout official; a model is .safetensors already");
+            }
+            _ => {
+                let found = if suffix.is_empty() {
                     "no suffix".to_owned()
                 } else {
                     format!(".{suffix}")
-                }
-            ))),
+                };
+                return wrong(&format!(
+                    "expected a name that ends in .onnx, .param or .safetensors, found {found}; \
+                     the suffix chooses the format"
+                ));
+            }
+        };
+        if target == Self::Official && arguments.f16 {
+            return wrong("--f16 is for .onnx and .param files");
         }
+        Ok(target)
     }
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let target = Target::of(&arguments.output)?;
+    let target = Target::of(arguments)?;
     let model = Model::load(&arguments.model)?;
     let precision = if arguments.f16 {
         ExportPrecision::F16
@@ -70,6 +97,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     match target {
         Target::Onnx => model.save_onnx(&arguments.output, precision),
         Target::Ncnn => model.save_ncnn(&arguments.output, precision),
+        Target::Official => model.save_official(&arguments.output),
     }
     .with_context(|| format!("{}: cannot be converted", arguments.model.display()))?;
     if !arguments.quiet {
@@ -79,8 +107,12 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             arguments.output.display(),
             model.config().label()
         ));
-        if let Target::Ncnn = target {
-            note_upscayl_scale(&arguments.output, model.config().scale);
+        match target {
+            Target::Onnx => {}
+            Target::Ncnn => note_upscayl_scale(&arguments.output, model.config().scale),
+            Target::Official => {
+                progress::note(&format!("options: {}", model.official_options()));
+            }
         }
     }
     Ok(())

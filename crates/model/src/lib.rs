@@ -16,6 +16,7 @@ mod interpreter;
 mod model;
 mod ncnn;
 mod network;
+mod official;
 mod onnx;
 mod stream;
 mod upscale;

@@ -86,6 +86,51 @@ fn a_name_that_upscayl_takes_for_another_scale_is_noted() {
 }
 
 #[test]
+fn the_official_layout_is_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let model = saved_model(folder.path());
+    let output = folder.path().join("official.safetensors");
+    wdsr()
+        .arg("convert")
+        .args([&model, &output])
+        .args(["--layout", "official"])
+        .assert()
+        .success()
+        .stderr(contains(
+            "options: --model wdsr_b --scale 2 --n_resblocks 8",
+        ));
+    assert!(std::fs::read(&output).expect("written") == Model::embedded().to_official());
+}
+
+#[test]
+fn options_that_do_not_fit_the_format_are_wrong_usage() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let model = saved_model(folder.path());
+    for (name, options, reason) in [
+        (
+            "out.onnx",
+            &["--layout", "official"][..],
+            "--layout is for .safetensors",
+        ),
+        ("out.safetensors", &[], "expected --layout official"),
+        (
+            "out.safetensors",
+            &["--layout", "official", "--f16"],
+            "--f16 is for .onnx",
+        ),
+    ] {
+        wdsr()
+            .arg("convert")
+            .args([&model, &folder.path().join(name)])
+            .args(options)
+            .assert()
+            .code(2)
+            .stderr(contains(name).and(contains(reason)));
+        assert!(!folder.path().join(name).exists(), "{name} is written");
+    }
+}
+
+#[test]
 fn an_unknown_format_is_wrong_usage_that_names_the_known_ones() {
     let folder = tempfile::tempdir().expect("a folder");
     let model = saved_model(folder.path());
@@ -95,7 +140,7 @@ fn an_unknown_format_is_wrong_usage_that_names_the_known_ones() {
             .args([&model, &folder.path().join(name)])
             .assert()
             .code(2)
-            .stderr(contains(name).and(contains("expected a name that ends in .onnx or .param")))
+            .stderr(contains(name).and(contains("expected a name that ends in .onnx, .param or")))
             .stderr(contains(found));
         assert!(!folder.path().join(name).exists(), "{name} is written");
     }
