@@ -6,6 +6,7 @@ use crate::error::Error;
 
 /// Numbers in a file for another engine. Its input and output are float32 either way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ExportPrecision {
     /// float32 throughout.
     #[default]

@@ -39,6 +39,7 @@ const FLOAT16_TAG: u32 = 0x0130_6B47;
 
 /// An ncnn model: the contents of its two files.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct NcnnModel {
     /// `.param`: the layers, as text.
     pub param: String,
