@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use wdsr_model::{ExportPrecision, Model};
+use wdsr_model::{BlockKind, ExportPrecision, Model, NetworkConfig};
 
 use crate::{WrongUsage, progress};
 
@@ -112,10 +112,26 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             Target::Ncnn => note_upscayl_scale(&arguments.output, model.config().scale),
             Target::Official => {
                 progress::note(&format!("options: {}", model.official_options()));
+                note_fixed_widths(model.config());
             }
         }
     }
     Ok(())
+}
+
+/// Says so where the official code has no options for a network: it fixes two widths of WDSR-B.
+fn note_fixed_widths(config: &NetworkConfig) {
+    let published = NetworkConfig::wdsr_b(config.features, config.blocks, config.scale);
+    let (expansion, low_rank) = (config.expansion, config.low_rank);
+    if config.block == BlockKind::WdsrB
+        && (expansion, low_rank) != (published.expansion, published.low_rank)
+    {
+        progress::note(&format!(
+            "wdsr_b.py fixes an expansion of {} and {} low-rank channels; change it to {expansion} \
+             and {low_rank}",
+            published.expansion, published.low_rank
+        ));
+    }
 }
 
 /// Says so where Upscayl would enlarge by another factor than the model does.

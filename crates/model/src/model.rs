@@ -122,6 +122,18 @@ impl Model {
 
     /// Reads a model file.
     ///
+    /// # Examples
+    /// ```
+    /// use wdsr_model::Model;
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("small.safetensors");
+    /// Model::embedded().save(&path)?;
+    /// let model = Model::load(&path)?;
+    /// assert_eq!(model.config().label(), "wdsr-b 32/8 x2");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// When the file cannot be read, is no model file, is cut short, or holds another version,
     /// other shapes than its description asks for, or weights that are not finite.
