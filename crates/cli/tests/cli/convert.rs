@@ -2,7 +2,7 @@ use std::path::Path;
 
 use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
-use wdsr_model::{ExportPrecision, Model};
+use wdsr_model::{ExportPrecision, Model, NetworkConfig};
 
 use super::wdsr;
 
@@ -98,8 +98,24 @@ fn the_official_layout_is_written() {
         .success()
         .stderr(contains(
             "options: --model wdsr_b --scale 2 --n_resblocks 8",
-        ));
+        ))
+        .stderr(contains("wdsr_b.py").not());
     assert!(std::fs::read(&output).expect("written") == Model::embedded().to_official());
+
+    let config = NetworkConfig {
+        expansion: 9,
+        ..NetworkConfig::wdsr_b(10, 1, 2)
+    };
+    Model::random(&config, 1).save(&model).expect("written");
+    wdsr()
+        .arg("convert")
+        .args([&model, &output])
+        .args(["--layout", "official"])
+        .assert()
+        .success()
+        .stderr(contains(
+            "wdsr_b.py fixes an expansion of 6 and 8 low-rank channels; change it to 9 and 8",
+        ));
 }
 
 #[test]
