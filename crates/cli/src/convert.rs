@@ -17,8 +17,8 @@ use crate::{WrongUsage, progress};
 /// .param for ncnn: Upscayl, realesrgan-ncnn-vulkan, chaiNNer. The weights are written beside it as
 /// .bin. Blobs `data` and `output`. Upscayl reads the scale off the name: small-x2.param.
 ///
-/// .safetensors with `--layout official` for the published PyTorch code (wdsr_ntire2018,
-/// EDSR-PyTorch).
+/// .safetensors for this program, with `--layout official` for the published PyTorch code
+/// (wdsr_ntire2018, EDSR-PyTorch).
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Model file (.safetensors)
@@ -31,8 +31,8 @@ pub(crate) struct Arguments {
     #[arg(long)]
     f16: bool,
     /// Keys and ranges of a .safetensors file
-    #[arg(long, value_enum)]
-    layout: Option<Layout>,
+    #[arg(long, value_enum, default_value = "wdsr")]
+    layout: Layout,
     /// Say nothing but errors
     #[arg(short = 'q', long)]
     quiet: bool,
@@ -41,16 +41,19 @@ pub(crate) struct Arguments {
 /// Whose keys a .safetensors file has.
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Layout {
+    /// This program's
+    Wdsr,
     /// The published PyTorch code's
     Official,
 }
 
 /// A format that models are written in.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy)]
 enum Target {
+    Model,
+    Official,
     Onnx,
     Ncnn,
-    Official,
 }
 
 impl Target {
@@ -60,13 +63,13 @@ impl Target {
         let suffix = path.extension().unwrap_or_default().to_string_lossy();
         let wrong = |reason: &str| Err(WrongUsage(format!("{}: {reason}", path.display())));
         let target = match (suffix.to_ascii_lowercase().as_str(), arguments.layout) {
-            ("onnx", None) => Self::Onnx,
-            ("param", None) => Self::Ncnn,
-            ("onnx" | "param", Some(_)) => return wrong("--layout is for .safetensors files"),
-            ("safetensors", Some(Layout::Official)) => Self::Official,
-            ("safetensors", None) => {
-                return wrong("expected --layout official; a model is .safetensors already");
+            ("safetensors", Layout::Wdsr) => Self::Model,
+            ("safetensors", Layout::Official) => Self::Official,
+            ("onnx" | "param", Layout::Official) => {
+                return wrong("--layout is for .safetensors files");
             }
+            ("onnx", _) => Self::Onnx,
+            ("param", _) => Self::Ncnn,
             _ => {
                 let found = if suffix.is_empty() {
                     "no suffix".to_owned()
@@ -74,12 +77,12 @@ impl Target {
                     format!(".{suffix}")
                 };
                 return wrong(&format!(
-                    "expected a name that ends in .onnx, .param or .safetensors, found {found}; \
+                    "expected a name that ends in .safetensors, .onnx or .param, found {found}; \
                      the suffix chooses the format"
                 ));
             }
         };
-        if target == Self::Official && arguments.f16 {
+        if arguments.f16 && matches!(target, Self::Model | Self::Official) {
             return wrong("--f16 is for .onnx and .param files");
         }
         Ok(target)
@@ -95,9 +98,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         ExportPrecision::F32
     };
     match target {
+        Target::Model => model.save(&arguments.output),
+        Target::Official => model.save_official(&arguments.output),
         Target::Onnx => model.save_onnx(&arguments.output, precision),
         Target::Ncnn => model.save_ncnn(&arguments.output, precision),
-        Target::Official => model.save_official(&arguments.output),
     }
     .with_context(|| format!("{}: cannot be converted", arguments.model.display()))?;
     if !arguments.quiet {
@@ -108,7 +112,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             model.config().label()
         ));
         match target {
-            Target::Onnx => {}
+            Target::Model | Target::Onnx => {}
             Target::Ncnn => note_upscayl_scale(&arguments.output, model.config().scale),
             Target::Official => {
                 progress::note(&format!("options: {}", model.official_options()));

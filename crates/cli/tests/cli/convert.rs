@@ -128,7 +128,7 @@ fn options_that_do_not_fit_the_format_are_wrong_usage() {
             &["--layout", "official"][..],
             "--layout is for .safetensors",
         ),
-        ("out.safetensors", &[], "expected --layout official"),
+        ("out.safetensors", &["--f16"], "--f16 is for .onnx"),
         (
             "out.safetensors",
             &["--layout", "official", "--f16"],
@@ -156,7 +156,9 @@ fn an_unknown_format_is_wrong_usage_that_names_the_known_ones() {
             .args([&model, &folder.path().join(name)])
             .assert()
             .code(2)
-            .stderr(contains(name).and(contains("expected a name that ends in .onnx, .param or")))
+            .stderr(contains(name).and(contains(
+                "expected a name that ends in .safetensors, .onnx or",
+            )))
             .stderr(contains(found));
         assert!(!folder.path().join(name).exists(), "{name} is written");
     }
