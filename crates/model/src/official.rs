@@ -63,10 +63,8 @@ impl Model {
                 tensors.push((format!("{name}.bias"), vec![3], shift));
             }
         }
-        let metadata = HashMap::from([
-            ("format".to_owned(), "pt".to_owned()),
-            ("options".to_owned(), self.official_options()),
-        ]);
+        // One entry, since those of a map have no order and the file should be the same each time.
+        let metadata = HashMap::from([("options".to_owned(), self.official_options())]);
         serialize(tensors, metadata)
     }
 
