@@ -232,9 +232,10 @@ fn entry(
         .checked_sub(length)
         .ok_or("the entries of the zip file are together larger than it")?;
     let mut bytes = Vec::new();
+    // One byte more: at the end of the entry its checksum is compared.
     entry
         .by_ref()
-        .take(length)
+        .take(length.saturating_add(1))
         .read_to_end(&mut bytes)
         .map_err(|e| format!("entry {name} of the zip file is damaged ({e}); fetch it again"))?;
     if bytes.len() as u64 != length {

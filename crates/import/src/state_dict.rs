@@ -23,6 +23,8 @@ const WRAPPERS: [&str; 12] = [
     "network",
     "generator",
 ];
+/// First components of keys that are parts of the networks.
+const PARTS: [&str; 4] = ["head", "body", "tail", "skip"];
 /// Wrappers within wrappers.
 const MAX_DEPTH: usize = 4;
 
@@ -140,14 +142,16 @@ pub(crate) fn shortened(name: &str) -> String {
 /// `DataParallel` and trainers that save a wrapper of the network put them there.
 pub(crate) fn without_prefixes(mut tensors: Tensors) -> Tensors {
     loop {
-        let mut firsts = tensors
-            .keys()
-            .map(|key| key.split_once('.').map(|(a, _)| a));
+        // `conv.weight` has no prefix.
+        let mut firsts = tensors.keys().map(|key| {
+            let (first, rest) = key.split_once('.')?;
+            rest.contains('.').then_some(first)
+        });
         let Some(Some(first)) = firsts.next() else {
             return tensors;
         };
-        // `body` is a part of the networks: in ychfan's layout at scale 1 the only one.
-        if first == "body" || firsts.any(|other| other != Some(first)) {
+        // In ychfan's layout at scale 1 `body` is the only part.
+        if PARTS.contains(&first) || firsts.any(|other| other != Some(first)) {
             return tensors;
         }
         let length = first.len() + 1;
