@@ -1,7 +1,8 @@
 //! Reads the checkpoints that other trainers of WDSR and EDSR wrote, as models of this program.
 //!
 //! - [`import`] reads a file, recognises the published layout it is in, and folds weight
-//!   normalisation and the range of pixels it was trained on into plain convolutions.
+//!   normalisation and the range of pixels it was trained on into plain convolutions. Models of this
+//!   program are read as they are.
 //!
 //! Checkpoints of PyTorch are pickles, programs that may do anything. They are read here without
 //! being run (`pickle.rs`); whatever is no checkpoint of weights is refused with a reason.
@@ -53,6 +54,9 @@ pub enum Error {
         /// What was expected and what was found.
         reason: String,
     },
+    /// The file is a damaged model of this program.
+    #[error(transparent)]
+    Model(#[from] wdsr_model::Error),
 }
 
 /// What a checkpoint cannot say, or says otherwise than its layout usually does.
@@ -78,26 +82,11 @@ pub struct Imported {
     pub recognised: Vec<String>,
 }
 
-/// Whether a file of these bytes is a model of this program, not another's checkpoint.
-pub fn is_model(bytes: &[u8]) -> bool {
-    SafeTensors::read_metadata(bytes).is_ok_and(|(_, header)| {
-        header
-            .metadata()
-            .as_ref()
-            .is_some_and(|metadata| metadata.get("format").is_some_and(|f| f == "wdsr"))
-    })
-}
-
-/// Reads a checkpoint file.
+/// Reads a checkpoint file, or a model of this program. Its content says which it is.
 ///
 /// # Errors
 /// When the file cannot be read, or for the reasons of [`import_bytes`].
 pub fn import(path: &Path, options: &Options) -> Result<Imported, Error> {
-    import_bytes(&read(path)?, path, options)
-}
-
-/// The bytes of a file of bounded size.
-fn read(path: &Path) -> Result<Vec<u8>, Error> {
     let io = |source| Error::Io {
         path: path.to_owned(),
         source,
@@ -109,19 +98,42 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
             reason: format!("expected at most {MAX_FILE_BYTES} bytes, found {length}"),
         });
     }
-    std::fs::read(path).map_err(io)
+    let bytes = std::fs::read(path).map_err(io)?;
+    import_bytes(&bytes, path, options)
 }
 
-/// Reads a checkpoint from the bytes of its file; `name` stands in messages. Memory stays within a
+/// Reads a checkpoint or model from the bytes of its file; `name` stands in messages. Memory stays within a
 /// constant times the number of bytes.
 ///
 /// # Errors
 /// When the bytes are no checkpoint of a known layout, are damaged, or ask for more than a
 /// checkpoint of weights needs.
 pub fn import_bytes(bytes: &[u8], name: &Path, options: &Options) -> Result<Imported, Error> {
-    parse(bytes, name, options).map_err(|reason| Error::Refused {
+    let refused = |reason| Error::Refused {
         path: name.to_owned(),
         reason,
+    };
+    if is_model(bytes) {
+        if *options != Options::default() {
+            return Err(refused(
+                "a model of this program says all by itself; leave out the weights, range, mean \
+                 and residual scale"
+                    .to_owned(),
+            ));
+        }
+        return Ok(Imported {
+            model: Model::from_bytes(bytes, name)?,
+            recognised: vec!["model of this program".to_owned()],
+        });
+    }
+    parse(bytes, name, options).map_err(refused)
+}
+
+/// Whether a file says that it is a model of this program.
+fn is_model(bytes: &[u8]) -> bool {
+    SafeTensors::read_metadata(bytes).is_ok_and(|(_, header)| {
+        let metadata = header.metadata().as_ref();
+        metadata.is_some_and(|metadata| metadata.get("format").is_some_and(|f| f == "wdsr"))
     })
 }
 
@@ -144,7 +156,7 @@ fn parse(bytes: &[u8], name: &Path, options: &Options) -> Result<Imported, Strin
     } else {
         return Err(
             "expected a checkpoint of torch.save (zip or legacy) or a safetensors file, found \
-             another or damaged one"
+             another or a damaged file"
                 .to_owned(),
         );
     };

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use safetensors::SafeTensors;
 use wdsr_import::{Imported, Options, Range, import_bytes};
 use wdsr_model::{BlockKind, ConvWeights, DIV2K_MEAN, Model, NetworkConfig};
 
@@ -210,10 +211,22 @@ fn the_key_of_the_weights_can_be_named() {
 #[test]
 fn safetensors_files_are_read_in_the_same_layouts() {
     for model in models() {
+        // A model's file without its metadata is a state dict in the official layout.
         let bytes = model.to_bytes();
-        assert!(wdsr_import::is_model(&bytes));
-        same(&read(&bytes, &plain()), &model);
+        let file = SafeTensors::deserialize(&bytes).expect("safetensors");
+        let bare = safetensors::serialize(file.iter(), None).expect("valid tensors");
+        same(&read(&bare, &plain()), &model);
     }
+}
+
+#[test]
+fn a_model_of_this_program_is_read_as_it_is() {
+    let [model, ..] = models();
+    let bytes = model.to_bytes();
+    same(&read(&bytes, &Options::default()), &model);
+    let error = import_bytes(&bytes, Path::new("some.safetensors"), &plain());
+    let reason = error.expect_err("options without a use").to_string();
+    assert!(reason.contains("says all by itself"), "{reason}");
 }
 
 /// With `sub_mean` and `add_mean` as EDSR-PyTorch writes them, for pixels of 0..range.
