@@ -9,6 +9,7 @@ Needs h5py and numpy: python reference/keras_checkpoint.py
 """
 
 import pathlib
+from collections.abc import Callable
 
 import h5py
 import numpy as np
@@ -17,7 +18,7 @@ FOLDER = pathlib.Path(__file__).parent.parent / "crates/import/tests/data"
 MEAN = np.array([0.4488, 0.4371, 0.4040]) * 255
 
 
-def conv(x, kernel, bias):
+def conv(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
     """x [h, w, in], kernel [kh, kw, in, out], zero padding."""
     height, width, _ = x.shape
     size = kernel.shape[0]
@@ -29,7 +30,7 @@ def conv(x, kernel, bias):
     return y
 
 
-def depth_to_space(x, scale):
+def depth_to_space(x: np.ndarray, scale: int) -> np.ndarray:
     """tf.nn.depth_to_space: channel (dy * scale + dx) * 3 + colour goes to pixel (dy, dx)."""
     height, width, _ = x.shape
     x = x.reshape(height, width, scale, scale, 3).transpose(0, 2, 1, 3, 4)
@@ -37,11 +38,11 @@ def depth_to_space(x, scale):
 
 
 class Network:
-    def __init__(self, seed):
+    def __init__(self, seed: int) -> None:
         self.random = np.random.default_rng(seed)
         self.layers = []
 
-    def weight_normalized(self, x, filters, size):
+    def weight_normalized(self, x: np.ndarray, filters: int, size: int) -> np.ndarray:
         shape = (size, size, x.shape[2], filters)
         v = self.random.normal(size=shape).astype(np.float32)
         g = self.random.uniform(0.3, 0.9, filters).astype(np.float32)
@@ -53,10 +54,12 @@ class Network:
         kernel *= g / np.sqrt((kernel**2).sum((0, 1, 2)))
         return conv(x, kernel, bias)
 
-    def other(self, name):
+    def other(self, name: str) -> None:
         self.layers.append((name, None))
 
-    def wdsr(self, x, kind, features, blocks, expansion, scale):
+    def wdsr(
+        self, x: np.ndarray, kind: str, features: int, blocks: int, expansion: int, scale: int
+    ) -> np.ndarray:
         """x and result in 0..1, [h, w, 3]."""
         x = (x * 255 - MEAN) / 127.5
         self.other("input_1")
@@ -76,7 +79,7 @@ class Network:
             self.other(name)
         return ((m + s) * 127.5 + MEAN) / 255
 
-    def save(self, group, text):
+    def save(self, group: h5py.Group, text: Callable) -> None:
         group.attrs["layer_names"] = text([name.encode() for name, _ in self.layers])
         group.attrs["backend"] = b"tensorflow"
         group.attrs["keras_version"] = b"2.2.4-tf"
@@ -93,7 +96,7 @@ class Network:
             layer[f"{name}/initialized:0"] = np.True_
 
 
-def main():
+def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     picture = np.random.default_rng(1).uniform(size=(6, 7, 3)).astype(np.float32)
     results = {}
@@ -106,7 +109,10 @@ def main():
         with h5py.File(FOLDER / f"{name}.h5", "w") as file:
             # model.save() puts the weights in a group, save_weights() does not. h5py 2 wrote names
             # as an array of fixed length, h5py 3 writes strings.
-            network.save(file.create_group(group), list) if group else network.save(file, np.asarray)
+            if group:
+                network.save(file.create_group(group), list)
+            else:
+                network.save(file, np.asarray)
     (FOLDER / "input.f32").write_bytes(picture.astype("<f4").tobytes())
     for name, output in results.items():
         (FOLDER / f"{name}.f32").write_bytes(output.astype("<f4").tobytes())
