@@ -12,7 +12,8 @@ use crate::{WrongUsage, progress};
 ///
 /// IN is told by its content: a model of this program, or a checkpoint of PyTorch (.pt, .pth) or
 /// safetensors file in the layout of wdsr_ntire2018, yjn870/WDSR-pytorch, ychfan/wdsr,
-/// compiler-aware-nas-sr or EDSR-PyTorch, bare or within what a trainer saves. No code in it is run.
+/// compiler-aware-nas-sr or EDSR-PyTorch, bare or within what a trainer saves; with the feature
+/// `keras` also weights of krasserm/super-resolution (.h5). No code in it is run.
 /// What was recognised is printed; the options are for what a file cannot say.
 ///
 /// The suffix of OUT chooses the format. Input and output are R G B in 0..1, of any size.

@@ -170,7 +170,13 @@ impl<'a> Container<'a> {
         Ok(self)
     }
 
-    /// Element type of a view.
+    /// Numbers in all storages.
+    pub(crate) fn elements(&self) -> usize {
+        let storages = self.storages.values();
+        storages.map(|(storage, _)| storage.elements).sum()
+    }
+
+    /// The storage of a view.
     pub(crate) fn storage_of(&self, view: &TensorView) -> &Storage {
         match self.pickle.value(view.storage) {
             Value::Storage(storage) => storage,

@@ -27,6 +27,9 @@ pub(crate) enum Layout {
     Ychfan,
     Bare,
     Edsr,
+    /// Keras's, brought to the official names by `keras.rs`.
+    #[cfg(feature = "keras")]
+    Krasserm,
 }
 
 impl Layout {
@@ -63,6 +66,8 @@ impl Layout {
             Self::Ychfan => "ychfan/wdsr",
             Self::Bare => "bare (compiler-aware-nas-sr)",
             Self::Edsr => "EDSR-PyTorch",
+            #[cfg(feature = "keras")]
+            Self::Krasserm => "krasserm/super-resolution",
         }
     }
 
@@ -70,6 +75,8 @@ impl Layout {
     pub(crate) fn convention(self) -> InputConvention {
         let (range, mean) = match self {
             Self::Official | Self::Yjn870 => (Range::Signed, DIV2K_MEAN),
+            #[cfg(feature = "keras")]
+            Self::Krasserm => (Range::Signed, DIV2K_MEAN),
             Self::Ychfan | Self::Bare => (Range::Unit, [0.5; 3]),
             Self::Edsr => (Range::Byte, DIV2K_MEAN),
         };
@@ -83,6 +90,8 @@ impl Layout {
             .map_or(0, |blocks| blocks + 1);
         let rename = |name: String| match self {
             Self::Official | Self::Edsr => name,
+            #[cfg(feature = "keras")]
+            Self::Krasserm => name,
             Self::Yjn870 => name.replace(".module.", ".body."),
             Self::Bare if name == "head" || name == "tail" => format!("{name}.0"),
             Self::Bare => name,

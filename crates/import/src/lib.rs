@@ -4,6 +4,8 @@
 //!   normalisation and the range of pixels it was trained on into plain convolutions. Models of this
 //!   program are read as they are.
 //!
+//! With the feature `keras` also weights of krasserm/super-resolution, in HDF5.
+//!
 //! Checkpoints of PyTorch are pickles, programs that may do anything. They are read here without
 //! being run (`pickle.rs`); whatever is no checkpoint of weights is refused with a reason.
 #![forbid(unsafe_code)]
@@ -11,6 +13,8 @@
 mod container;
 mod convention;
 mod convolutions;
+#[cfg(feature = "keras")]
+mod keras;
 mod layout;
 mod pickle;
 mod state_dict;
@@ -137,34 +141,83 @@ fn is_model(bytes: &[u8]) -> bool {
     })
 }
 
-fn parse(bytes: &[u8], name: &Path, options: &Options) -> Result<Imported, String> {
-    let (tensors, path) = if bytes.starts_with(ZIP_MAGIC) || bytes.starts_with(LEGACY_MAGIC) {
-        let container = if bytes.starts_with(ZIP_MAGIC) {
-            Container::zip(bytes)?
-        } else {
-            Container::legacy(bytes)?
-        };
-        let found = state_dict::find(&container, options.weights.as_deref())?;
-        (found.tensors, found.path)
-    } else if bytes.get(8) == Some(&b'{') {
-        if let Some(weights) = &options.weights {
-            return Err(format!(
-                "a safetensors file has no key `{weights}` to choose by --weights"
-            ));
-        }
-        (safetensors(bytes)?, Vec::new())
-    } else {
-        return Err(
-            "expected a checkpoint of torch.save (zip or legacy) or a safetensors file, found \
-             another or a damaged file"
-                .to_owned(),
-        );
-    };
+/// The tensors of a file.
+struct Source {
+    tensors: Tensors,
+    /// Keys that led to them.
+    path: Vec<String>,
+    /// Where the format leaves no choice.
+    layout: Option<Layout>,
+}
 
-    let tensors = state_dict::without_prefixes(tensors);
+/// First bytes of an HDF5 file.
+const HDF5_MAGIC: &[u8] = b"\x89HDF\r\n\x1a\n";
+
+/// Reads the tensors of a file in the format that its first bytes tell.
+fn source(bytes: &[u8], weights: Option<&str>) -> Result<Source, String> {
+    let pickled = |container: Container<'_>| {
+        let found = state_dict::find(&container, weights)?;
+        Ok(Source {
+            tensors: state_dict::without_prefixes(found.tensors),
+            path: found.path,
+            layout: None,
+        })
+    };
+    if bytes.starts_with(ZIP_MAGIC) {
+        return pickled(Container::zip(bytes)?);
+    }
+    if bytes.starts_with(LEGACY_MAGIC) {
+        return pickled(Container::legacy(bytes)?);
+    }
+    if let Some(weights) = weights {
+        return Err(format!(
+            "expected a checkpoint of torch.save, whose weights are chosen by the key `{weights}`, \
+             found another file; leave the key out"
+        ));
+    }
+    if bytes.starts_with(HDF5_MAGIC) {
+        return hdf5(bytes);
+    }
+    if bytes.get(8) == Some(&b'{') {
+        return Ok(Source {
+            tensors: state_dict::without_prefixes(safetensors(bytes)?),
+            path: Vec::new(),
+            layout: None,
+        });
+    }
+    Err(
+        "expected a checkpoint of torch.save (zip or legacy), a safetensors file or weights saved \
+         by Keras (.h5), found another or a damaged file"
+            .to_owned(),
+    )
+}
+
+#[cfg(feature = "keras")]
+fn hdf5(bytes: &[u8]) -> Result<Source, String> {
+    Ok(Source {
+        tensors: keras::read(bytes)?,
+        path: Vec::new(),
+        layout: Some(Layout::Krasserm),
+    })
+}
+
+#[cfg(not(feature = "keras"))]
+fn hdf5(_: &[u8]) -> Result<Source, String> {
+    Err("an HDF5 file, which only builds with `--features keras` read".to_owned())
+}
+
+fn parse(bytes: &[u8], name: &Path, options: &Options) -> Result<Imported, String> {
+    let Source {
+        tensors,
+        path,
+        layout,
+    } = source(bytes, options.weights.as_deref())?;
     let (mut convs, form) = convolutions::fold(tensors)?;
     let in_file = InputConvention::taken_from(&mut convs)?;
-    let layout = Layout::of(&convs)?;
+    let layout = match layout {
+        Some(layout) => layout,
+        None => Layout::of(&convs)?,
+    };
     let convs = layout.rename(convs);
     let usual = in_file.unwrap_or_else(|| layout.convention());
     let convention = InputConvention {

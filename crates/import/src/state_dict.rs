@@ -83,7 +83,7 @@ pub(crate) fn find(container: &Container<'_>, wanted: Option<&str>) -> Result<Fo
 
     let mut tensors = Tensors::new();
     // Views of the same numbers could together be much larger than the file.
-    let mut budget: usize = pickle.storages().map(|storage| storage.elements).sum();
+    let mut budget = container.elements();
     for (key, value) in entries {
         let (Some(name), Value::Tensor(view)) = (pickle.text(*key), pickle.value(*value)) else {
             continue;

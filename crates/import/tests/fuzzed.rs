@@ -1,4 +1,4 @@
-//! Golden checkpoints, cut short and changed at random: read or refused, never a panic, and never
+//! Golden and Keras checkpoints, cut short and changed at random: read or refused, never a panic, and never
 //! more memory than a multiple of the file's size. Alone in its binary, as it measures memory.
 
 use std::path::Path;
@@ -40,8 +40,14 @@ fn golden() -> Vec<(String, Vec<u8>)> {
             (name.into_owned(), std::fs::read(&path).expect("readable"))
         })
         .collect();
-    all.sort();
     assert_eq!(all.len(), 8, "files");
+    for name in ["wdsr-a-x2.h5", "wdsr-b-x3.h5"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/data")
+            .join(name);
+        all.push((name.to_owned(), std::fs::read(path).expect("readable")));
+    }
+    all.sort();
     all
 }
 
@@ -93,7 +99,7 @@ fn changed_files_neither_panic_nor_take_memory() {
     let golden = golden();
     let case = (0..golden.len(), prop::collection::vec(change(), 0..4));
     let config = ProptestConfig {
-        cases: 3000,
+        cases: 4000,
         failure_persistence: None,
         ..ProptestConfig::default()
     };

@@ -200,7 +200,16 @@ fn growth_and_depth_cost_nothing() {
     lists.extend(b"e\x85q\x01");
     lists.extend(b"h\x00h\x01R".repeat(100_000));
     refused(&empty, &Item::Raw(lists), "OrderedDict: expected a");
-    // Many views of the same numbers.
+    // Many views of the same numbers, each naming its storage anew.
+    let mut checkpoint = Checkpoint::default();
+    let storage = checkpoint.storage(&[1.0; 1000], 1000);
+    let views = (0..1000).map(|key| {
+        let tensor = view(storage.clone(), int(0), &[1000], &[1]);
+        (text(&format!("{key}.bias")), tensor)
+    });
+    let object = Item::Dict(views.collect());
+    refused(&checkpoint, &object, "together larger");
+    // The same one view, many times.
     let mut checkpoint = Checkpoint::default();
     let mut object = b"}".to_vec();
     let tensor = checkpoint.tensor(&[1000], &[1.0; 1000]);
