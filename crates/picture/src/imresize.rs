@@ -48,6 +48,17 @@ pub struct Resized<T> {
 /// # Panics
 ///
 /// As [`imresize_f32`].
+///
+/// # Examples
+/// ```
+/// use wdsr_picture::imresize::imresize_u8;
+///
+/// // 8 x 6 pixels of grey, and the low-resolution picture a x2 model is scored on.
+/// let high = vec![200_u8; 8 * 6];
+/// let low = imresize_u8(&high, 8, 6, 1, 0.5);
+/// assert_eq!((low.width_px, low.height_px), (4, 3));
+/// assert_eq!(low.pixels, [200; 4 * 3]);
+/// ```
 pub fn imresize_u8(
     pixels: &[u8],
     width_px: usize,
@@ -252,8 +263,7 @@ impl Picture {
             }
         };
         Self {
-            icc_profile: self.icc_profile.clone(),
-            exif: self.exif.clone(),
+            metadata: self.metadata.clone(),
             ..Self::new(width_px, height_px, self.colour, samples)
         }
     }

@@ -118,31 +118,15 @@ fn a_claimed_size_above_the_limits_is_refused_from_the_header() {
         message.contains("100000 x 100000 = 10000000000 pixels"),
         "{message}"
     );
-    assert!(message.contains("536870912 pixels"), "{message}");
+    assert!(
+        message.ends_with("10000000000 pixels, allowed are 1000000000"),
+        "{message}"
+    );
 
     let small = file(Format::Bmp);
-    let limits = |max_width_px, max_height_px, max_pixels| {
-        decode_bytes(
-            &small,
-            Path::new("x"),
-            &Limits {
-                max_width_px,
-                max_height_px,
-                max_pixels,
-            },
-        )
-    };
-    assert!(limits(40, 30, 1200).is_ok());
-    for too_small in [
-        limits(39, 30, 1200),
-        limits(40, 29, 1200),
-        limits(40, 30, 1199),
-    ] {
-        assert!(
-            matches!(too_small, Err(Error::TooLarge { .. })),
-            "{too_small:?}"
-        );
-    }
+    let within = |max_pixels| decode_bytes(&small, Path::new("x"), &Limits { max_pixels });
+    assert!(within(1200).is_ok());
+    assert!(matches!(within(1199), Err(Error::TooLarge { .. })));
 }
 
 #[test]
@@ -224,7 +208,7 @@ proptest! {
             let at = at.index(bytes.len());
             bytes[at] = value;
         }
-        let limits = Limits { max_pixels: 1 << 20, ..Limits::default() };
+        let limits = Limits { max_pixels: 1 << 20 };
         if let Err(error) = decode_bytes(&bytes, Path::new("folder/name.png"), &limits) {
             message(&error);
         }

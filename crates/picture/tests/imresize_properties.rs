@@ -171,18 +171,15 @@ fn a_picture_keeps_its_depth_and_metadata() {
         Samples::F32(vec![0.7; 8 * 6 * 2]),
     ] {
         let mut picture = Picture::new(8, 6, Colour::GreyAlpha, samples);
-        picture.icc_profile = Some(vec![1]);
-        picture.exif = Some(vec![2]);
+        picture.metadata.icc_profile = Some(vec![1]);
+        picture.metadata.exif = Some(vec![2]);
         let low = picture.imresize(0.5);
         assert_eq!(
             (low.width_px, low.height_px, low.colour),
             (4, 3, picture.colour)
         );
         assert_eq!(low.depth(), picture.depth());
-        assert_eq!(
-            (low.icc_profile, low.exif),
-            (picture.icc_profile, picture.exif)
-        );
+        assert_eq!(low.metadata, picture.metadata);
     }
 }
 

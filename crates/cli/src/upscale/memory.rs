@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use wdsr_model::{Model, Operation};
 use wdsr_picture::{Depth, Picture};
 
 use super::alpha::AlphaMethod;
@@ -22,36 +21,10 @@ pub(super) fn check(bytes: u128) -> Result<(), u128> {
     Ok(())
 }
 
-/// Bytes that a network holds for each column of a tile: strips of its feature maps.
-///
-/// Of each map about four strips of four rows are alive, and one of zeros stands beside them
-/// (measured: `docs/log.md`). The wide half of a pair of 1x1 convolutions is never a map.
-pub(super) fn bytes_per_column(model: &Model, self_ensemble: bool) -> u128 {
-    const STRIPS: usize = 6;
-    const ROWS: usize = 4;
-    let network = model.network();
-    let expands = |conv: usize, relu: bool| relu && network.convs[conv].kernel == 1;
-    let channels: usize = network
-        .operations
-        .iter()
-        .map(|operation| match *operation {
-            Operation::Conv {
-                conv, relu, output, ..
-            } if !expands(conv, relu) => {
-                let shape = network.shape(output);
-                shape.channels * shape.scale
-            }
-            _ => 0,
-        })
-        .sum();
-    let networks = if self_ensemble { 8 } else { 1 };
-    (channels * STRIPS * ROWS * size_of::<f32>() * networks) as u128
-}
-
 /// Bytes that enlarging a picture takes at most, from the decoded picture to the encoded file.
 pub(super) fn needed_bytes(picture: &Picture, method: &Method<'_>) -> u128 {
     let (colour, depth) = (picture.colour, picture.depth());
-    let sample = bytes_of(depth);
+    let sample = depth.bytes() as u128;
     let (input, target) = (method.plan.input.pixels(), method.plan.target.pixels());
     let channels = colour.channels() as u128;
     let opaque_channels = colour.without_alpha().channels() as u128;
@@ -89,12 +62,9 @@ fn networks_bytes(method: &Method<'_>) -> u128 {
     let widths = method.plan.sizes().into_iter().map(|size| size.width_px);
     let mut by_scale = BTreeMap::new();
     for (&scale, width_px) in method.plan.passes.iter().zip(widths) {
-        let network = of_scale(method.networks, scale);
-        let columns = network
-            .max_columns
-            .map_or(width_px, |most| most.min(width_px));
+        let upscaler = &of_scale(method.networks, scale).upscaler;
         let most: &mut u128 = by_scale.entry(scale).or_default();
-        *most = (network.bytes_per_column * columns as u128).max(*most);
+        *most = u128::from(upscaler.working_bytes(width_px)).max(*most);
     }
     by_scale.values().sum()
 }
@@ -103,7 +73,7 @@ fn networks_bytes(method: &Method<'_>) -> u128 {
 fn opaque_bytes(channels: u128, depth: Depth, method: &Method<'_>) -> u128 {
     let plan = method.plan;
     let sample = match plan.only_pass() {
-        Some(_) => bytes_of(depth),
+        Some(_) => depth.bytes() as u128,
         None => 4,
     };
     let sizes = plan.sizes();
@@ -114,15 +84,7 @@ fn opaque_bytes(channels: u128, depth: Depth, method: &Method<'_>) -> u128 {
     });
     let target = plan.target.pixels();
     let resizing = (plan.enlarged().pixels() + target) * channels * 4;
-    let rounding = target * channels * (4 + bytes_of(depth));
+    let rounding = target * channels * (4 + depth.bytes() as u128);
     let most = passes.chain([resizing, rounding]).max().unwrap_or(0);
-    plan.input.pixels() * channels * bytes_of(depth) + most
-}
-
-fn bytes_of(depth: Depth) -> u128 {
-    match depth {
-        Depth::U8 => 1,
-        Depth::U16 => 2,
-        Depth::F32 => 4,
-    }
+    plan.input.pixels() * channels * depth.bytes() as u128 + most
 }

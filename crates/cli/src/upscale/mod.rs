@@ -5,35 +5,41 @@ mod depth;
 mod existing;
 mod inputs;
 mod interrupt;
+mod limits;
 mod manifest;
 mod memory;
+mod metadata;
 mod picture;
 mod report;
+mod rows;
 mod size;
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
 use indicatif::ProgressBar;
-use wdsr_model::Isa;
-use wdsr_picture::{Format, dimensions, encode_named, format_of_file, write_atomically};
+use wdsr_model::{Isa, UpscaleError};
+use wdsr_picture::{Format, NewFile, dimensions, encode_named, format_of_file};
 
 use crate::models::{self, ModelArguments};
 use crate::{WrongUsage, exit, on_threads, progress};
 use alpha::AlphaMethod;
 use existing::{IfExists, Target};
 use inputs::{Input, Shard};
+use limits::LimitArguments;
 use manifest::{Entry, Manifest, portable};
+use metadata::{Losses, MetadataChoice};
 use picture::{Method, Network, Refused, of_scale};
 use report::{Outcome, Report};
 use size::{Plan, Request, Size, SizeArguments};
 
 /// Enlarge pictures
 ///
-/// Depth, transparency and colour profile are kept. A picture that fails is reported and the
+/// Depth, transparency, colour profile and metadata are kept. A picture that fails is reported and the
 /// others are done. Into a folder, a batch that was stopped goes on where it was, and another
 /// model, option or input does its results again (`.wdsr-manifest.jsonl` there remembers).
 #[derive(clap::Args)]
@@ -60,6 +66,11 @@ pub(crate) struct Arguments {
     /// Only part I of N of the batch, as 2/8: for several machines on the same folders
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,
+    /// Memory to stay within, as 500M or 4G. PNG and TIFF without transparency, enlarged by one
+    /// pass of a network, flow through it whatever their size; another picture that needs more is
+    /// refused
+    #[arg(long, value_name = "SIZE", value_parser = rows::parse_bytes)]
+    max_memory: Option<u64>,
     /// Write what became of each input to FILE, a line of JSON each
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -67,6 +78,11 @@ pub(crate) struct Arguments {
     /// the input
     #[arg(short = 'f', long)]
     format: Option<Format>,
+    /// What of EXIF, XMP, IPTC, resolution and texts goes into the results
+    #[arg(long, value_enum, value_name = "WHAT", default_value = "keep")]
+    metadata: MetadataChoice,
+    #[command(flatten)]
+    limits: LimitArguments,
     /// Say nothing but errors
     #[arg(short = 'q', long)]
     quiet: bool,
@@ -88,6 +104,7 @@ struct Batch<'a> {
     manifest: Option<Manifest>,
     /// Results, and the inputs they are of.
     taken: HashMap<PathBuf, PathBuf>,
+    losses: Losses,
     bar: ProgressBar,
 }
 
@@ -100,9 +117,6 @@ fn enlarge_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                 name,
                 model_hash: manifest::hash_of_model(&model)?,
                 upscaler: arguments.model.upscaler_of(&model, precision)?,
-                max_columns: (arguments.model.tile > 0)
-                    .then(|| arguments.model.tile + 2 * model.network().receptive_radius_px()),
-                bytes_per_column: memory::bytes_per_column(&model, arguments.model.self_ensemble),
             })
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
@@ -142,14 +156,16 @@ fn enlarge_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         into_folder,
         networks,
         settings: format!(
-            "wdsr {}, {}, self-ensemble {}, alpha {:?}",
+            "wdsr {}, {}, self-ensemble {}, alpha {:?}, metadata {}",
             env!("CARGO_PKG_VERSION"),
             precision.name(),
             arguments.model.self_ensemble,
-            arguments.alpha
+            arguments.alpha,
+            arguments.metadata.name()
         ),
         manifest,
         taken: HashMap::new(),
+        losses: Losses::default(),
         bar: progress::bar(
             bytes.iter().sum(),
             "{msg} [{bar:30}] {percent}%, {eta} left",
@@ -187,6 +203,8 @@ fn enlarge_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                 tally.done += 1;
                 (outcome, None)
             }
+            // Dropped as told.
+            Err(error) if error.downcast_ref() == Some(&UpscaleError::Stopped) => break,
             Err(error) => {
                 tally.failures += 1;
                 tally.refusals += usize::from(picture::is_refusal(&error));
@@ -205,12 +223,19 @@ fn enlarge_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                 height_px,
                 steps,
                 seconds,
+                ..
             } => format!("{shown} -> {output} ({width_px} x {height_px}: {steps}; {seconds:.1} s)"),
             Outcome::UpToDate { output } => format!("{shown}: {output} is up to date"),
             Outcome::Skipped { output } => format!("{shown}: skipped, {output} exists"),
             Outcome::Failed { .. } => String::new(),
         };
-        if !arguments.quiet && !remark.is_empty() {
+        let mut remarks = vec![remark];
+        if let Outcome::Done { left_out, .. } = &outcome {
+            let name = shown.to_string();
+            remarks.extend(batch.losses.remarks(&name, left_out, count > 1));
+        }
+        remarks.retain(|remark| !remark.is_empty() && !arguments.quiet);
+        for remark in remarks {
             batch
                 .bar
                 .suspend(|| progress::note(&format!("{place}{remark}")));
@@ -322,35 +347,67 @@ impl Batch<'_> {
         let (bar, start) = (&self.bar, self.bar.position());
         let progress = |done: usize, total: usize| {
             bar.set_position(start + (bytes as u128 * done as u128 / total as u128) as u64);
+            if interrupt::dropping() {
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
         };
+        let limits = &self.arguments.limits;
+        let [size, result] = [plan.input, plan.target].map(|size| (size.width_px, size.height_px));
+        limits.check(&input.path, size, result)?;
         let method = Method {
             plan: &plan,
             networks: &self.networks,
             alpha: self.arguments.alpha,
+            limits: limits.decoding(),
+            max_bytes: self.arguments.max_memory,
         };
-        let large = picture::enlarge_file(&input.path, format, &method, &progress)?;
-        let file = encode_named(&large, &output, format)?;
+        if let (Some(folder), true) = (output.parent(), self.into_folder) {
+            std::fs::create_dir_all(folder)
+                .with_context(|| format!("{}: cannot create the folder", folder.display()))?;
+        }
+        let flowed = match plan.only_pass() {
+            Some(scale) => {
+                let upscaler = &of_scale(&self.networks, scale).upscaler;
+                let asked = rows::Asked {
+                    output: &output,
+                    format,
+                    limits: limits.decoding(),
+                    metadata: self.arguments.metadata,
+                    max_bytes: self.arguments.max_memory,
+                };
+                rows::enlarge_file(&input.path, &asked, upscaler, &progress)?
+            }
+            None => None,
+        };
+        let (file, left_out) = match flowed {
+            Some(done) => done,
+            None => {
+                let mut large = picture::enlarge_file(&input.path, format, &method, &progress)?;
+                let (metadata, colour) = (&mut large.metadata, large.colour);
+                let left_out = self.arguments.metadata.apply(metadata, colour, format);
+                let bytes = encode_named(&large, &output, format)?;
+                (NewFile::with(&output, &bytes)?, left_out)
+            }
+        };
         let _writing = interrupt::writing();
         if let Some(manifest) = &mut self.manifest {
-            if let Some(folder) = output.parent() {
-                std::fs::create_dir_all(folder)
-                    .with_context(|| format!("{}: cannot create the folder", folder.display()))?;
-            }
             manifest.add(Entry {
                 output: manifest.name_of(&output),
-                output_bytes: file.len() as u64,
+                output_bytes: file.bytes()?,
                 input: portable(place),
                 input_hash,
                 settings,
             })?;
         }
-        write_atomically(&output, &file)?;
+        file.publish()?;
         Ok(Outcome::Done {
             output: output.display().to_string(),
-            width_px: large.width_px,
-            height_px: large.height_px,
+            width_px: plan.target.width_px,
+            height_px: plan.target.height_px,
             steps: plan.to_string(),
             seconds: started.elapsed().as_secs_f64(),
+            left_out,
         })
     }
 

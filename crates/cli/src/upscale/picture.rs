@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use wdsr_model::Upscaler;
+use anyhow::Context;
+use wdsr_model::{UpscaleError, Upscaler};
 use wdsr_picture::imresize::{Kernel, imresize_to_f32};
 use wdsr_picture::{Colour, Depth, Format, Limits, Picture, Samples, decode};
 
@@ -17,10 +18,6 @@ pub(super) struct Network {
     pub(super) name: String,
     pub(super) model_hash: String,
     pub(super) upscaler: Upscaler,
-    /// Widest tile with its halo; none: pictures are computed in their full width.
-    pub(super) max_columns: Option<usize>,
-    /// [`memory::bytes_per_column`].
-    pub(super) bytes_per_column: u128,
 }
 
 /// The network of a scale that a plan names.
@@ -36,6 +33,9 @@ pub(super) struct Method<'a> {
     pub(super) plan: &'a Plan,
     pub(super) networks: &'a [Network],
     pub(super) alpha: AlphaMethod,
+    pub(super) limits: Limits,
+    /// Memory to stay within.
+    pub(super) max_bytes: Option<u64>,
 }
 
 /// Reads a picture and enlarges it to what `format` can hold; that it cannot is known before any
@@ -44,7 +44,7 @@ pub(super) fn enlarge_file(
     input: &Path,
     format: Format,
     method: &Method<'_>,
-    progress: &(dyn Fn(usize, usize) + Sync),
+    progress: &wdsr_model::Progress,
 ) -> anyhow::Result<Picture> {
     let name = input.display();
     let target = method.plan.target;
@@ -57,7 +57,7 @@ pub(super) fn enlarge_file(
         ))
         .into());
     }
-    let picture = decode(input, &Limits::default())?;
+    let picture = decode(input, &method.limits)?;
     if !format.supports(picture.colour, picture.depth()) {
         return Err(Refused(format!(
             "{name}: {format} cannot hold its transparency or depth; use -f png or tif"
@@ -65,14 +65,27 @@ pub(super) fn enlarge_file(
         .into());
     }
     let bytes = memory::needed_bytes(&picture, method);
-    memory::check(bytes).map_err(|bytes| {
-        OutOfMemory(format!(
-            "{name}: enlarging it to {target} pixels needs about {} MB of memory, which the \
-             system does not give; free memory or cut the picture",
-            bytes.div_ceil(1_000_000)
+    let refusal = if method
+        .max_bytes
+        .is_some_and(|most| bytes > u128::from(most))
+    {
+        Some(
+            "more than --max-memory; raise it, or save picture and result as PNG or TIFF without \
+              transparency, which need not be in memory as a whole",
+        )
+    } else if memory::check(bytes).is_err() {
+        Some("which the system does not give; free memory or cut the picture")
+    } else {
+        None
+    };
+    if let Some(refusal) = refusal {
+        let megabytes = bytes.div_ceil(1_000_000);
+        return Err(OutOfMemory(format!(
+            "{name}: enlarging it to {target} pixels needs about {megabytes} MB of memory, {refusal}"
         ))
-    })?;
-    Ok(enlarge(picture, method, progress))
+        .into());
+    }
+    enlarge(picture, method, progress).with_context(|| name.to_string())
 }
 
 /// A picture that cannot be enlarged as asked.
@@ -85,6 +98,7 @@ pub(super) fn is_refusal(error: &anyhow::Error) -> bool {
     use wdsr_picture::Error;
     error.chain().any(|cause| {
         cause.is::<Refused>()
+            || matches!(cause.downcast_ref(), Some(UpscaleError::Input { .. }))
             || cause
                 .downcast_ref()
                 .is_some_and(|e| !matches!(e, Error::Write { .. } | Error::Encode { .. }))
@@ -93,7 +107,7 @@ pub(super) fn is_refusal(error: &anyhow::Error) -> bool {
 
 /// Counts the pixels that networks have read.
 struct Progress<'a> {
-    report: &'a (dyn Fn(usize, usize) + Sync),
+    report: &'a wdsr_model::Progress<'a>,
     done: u128,
     total: u128,
 }
@@ -103,16 +117,16 @@ impl Progress<'_> {
     fn pass<T>(
         &mut self,
         pixels: u128,
-        run: impl FnOnce(&(dyn Fn(usize, usize) + Sync)) -> T,
-    ) -> T {
+        run: impl FnOnce(&wdsr_model::Progress) -> Result<T, UpscaleError>,
+    ) -> Result<T, UpscaleError> {
         const STEPS: u128 = 1_000_000;
         let (before, total) = (self.done, self.total);
         let result = run(&|done, of| {
             let done = before + pixels * done as u128 / of as u128;
-            (self.report)((done * STEPS / total) as usize, STEPS as usize);
-        });
+            (self.report)((done * STEPS / total) as usize, STEPS as usize)
+        })?;
         self.done += pixels;
-        result
+        Ok(result)
     }
 }
 
@@ -120,8 +134,8 @@ impl Progress<'_> {
 fn enlarge(
     picture: Picture,
     method: &Method<'_>,
-    progress: &(dyn Fn(usize, usize) + Sync),
-) -> Picture {
+    progress: &wdsr_model::Progress,
+) -> Result<Picture, UpscaleError> {
     let plan = method.plan;
     let (mut colour, alpha) = picture.split_alpha();
     let varying = alpha
@@ -142,11 +156,11 @@ fn enlarge(
         let samples = alpha::repeat_first(&alpha.samples, plan.target.pixels() as usize);
         let target = plan.target;
         let large = Picture::new(target.width_px, target.height_px, Colour::Grey, samples);
-        return enlarge_opaque(colour, method, &mut progress).join_alpha(&large);
+        return Ok(enlarge_opaque(colour, method, &mut progress)?.join_alpha(&large));
     }
     alpha::spread_colour(&mut colour, &alpha);
     let mut large = match method.alpha {
-        AlphaMethod::Network => enlarge_opaque(alpha.clone(), method, &mut progress),
+        AlphaMethod::Network => enlarge_opaque(alpha.clone(), method, &mut progress)?,
         AlphaMethod::Lanczos => {
             let depth = alpha.depth();
             in_depth(resize(to_float(alpha.clone()), plan.target), depth)
@@ -154,23 +168,27 @@ fn enlarge(
     };
     alpha::keep_flat(&mut large, &alpha);
     drop(alpha);
-    enlarge_opaque(colour, method, &mut progress).join_alpha(&large)
+    Ok(enlarge_opaque(colour, method, &mut progress)?.join_alpha(&large))
 }
 
 /// A picture without alpha. One pass takes and makes samples of its depth; more passes and
 /// resizing hand on floats, which are rounded once, at the end.
-fn enlarge_opaque(picture: Picture, method: &Method<'_>, progress: &mut Progress<'_>) -> Picture {
+fn enlarge_opaque(
+    picture: Picture,
+    method: &Method<'_>,
+    progress: &mut Progress<'_>,
+) -> Result<Picture, UpscaleError> {
     let plan = method.plan;
     if let Some(scale) = plan.only_pass() {
         return pass(picture, of_scale(method.networks, scale), progress);
     }
     if plan.passes.is_empty() && !plan.is_resized() {
-        return picture;
+        return Ok(picture);
     }
     let depth = picture.depth();
     let mut float = to_float(picture);
     for &scale in &plan.passes {
-        float = pass(float, of_scale(method.networks, scale), progress);
+        float = pass(float, of_scale(method.networks, scale), progress)?;
         if depth != Depth::F32 {
             // The next step gets what a file would hold, but for the rounding.
             clamp_to_unit(&mut float);
@@ -179,27 +197,33 @@ fn enlarge_opaque(picture: Picture, method: &Method<'_>, progress: &mut Progress
     if plan.is_resized() {
         float = resize(float, plan.target);
     }
-    in_depth(float, depth)
+    Ok(in_depth(float, depth))
 }
 
 /// Through a network, grey as three equal colours.
-fn pass(picture: Picture, network: &Network, progress: &mut Progress<'_>) -> Picture {
+fn pass(
+    picture: Picture,
+    network: &Network,
+    progress: &mut Progress<'_>,
+) -> Result<Picture, UpscaleError> {
     let grey = picture.colour == Colour::Grey;
     let rgb = picture.grey_to_rgb();
     let (w, h) = (rgb.width_px, rgb.height_px);
     let upscaler = &network.upscaler;
-    let samples = progress.pass(w as u128 * h as u128, |progress| match &rgb.samples {
-        Samples::U8(v) => Samples::U8(upscaler.upscale_with_progress(v, w, h, progress)),
-        Samples::U16(v) => Samples::U16(upscaler.upscale_with_progress(v, w, h, progress)),
-        Samples::F32(v) => Samples::F32(upscaler.upscale_with_progress(v, w, h, progress)),
-    });
+    let samples = progress.pass(w as u128 * h as u128, |progress| {
+        Ok(match &rgb.samples {
+            Samples::U8(v) => Samples::U8(upscaler.upscale_with_progress(v, w, h, progress)?),
+            Samples::U16(v) => Samples::U16(upscaler.upscale_with_progress(v, w, h, progress)?),
+            Samples::F32(v) => Samples::F32(upscaler.upscale_with_progress(v, w, h, progress)?),
+        })
+    })?;
     let large = Picture {
         width_px: w * upscaler.scale(),
         height_px: h * upscaler.scale(),
         samples,
         ..rgb
     };
-    if grey { large.rgb_to_grey() } else { large }
+    Ok(if grey { large.rgb_to_grey() } else { large })
 }
 
 /// Floats to another size, by Lanczos's kernel.

@@ -7,6 +7,8 @@ mod convert;
 mod data;
 mod eval;
 mod info;
+mod metadata;
+mod rows;
 mod sizes;
 mod study;
 mod train;

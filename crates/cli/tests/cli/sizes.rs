@@ -92,15 +92,15 @@ fn one_pass_is_the_network_alone() {
     let floats: Vec<f32> = values().map(|v| v as f32 / 50_000.0 - 0.1).collect();
     let cases = [
         (
-            Samples::U8(upscaler.upscale(&bytes, 30, 20)),
+            Samples::U8(upscaler.upscale(&bytes, 30, 20).expect("a picture")),
             Samples::U8(bytes),
         ),
         (
-            Samples::U16(upscaler.upscale(&words, 30, 20)),
+            Samples::U16(upscaler.upscale(&words, 30, 20).expect("a picture")),
             Samples::U16(words),
         ),
         (
-            Samples::F32(upscaler.upscale(&floats, 30, 20)),
+            Samples::F32(upscaler.upscale(&floats, 30, 20).expect("a picture")),
             Samples::F32(floats),
         ),
     ];
@@ -128,8 +128,11 @@ fn passes_and_resizing_round_once() {
     write(&input, &small);
     let upscaler = Upscaler::new(&Model::embedded()).expect("an upscaler");
     let pass = |floats: &[f32], width, height| -> Vec<f32> {
-        let large = upscaler.upscale(floats, width, height).into_iter();
-        large.map(|value| value.clamp(0.0, 1.0)).collect()
+        let large = upscaler.upscale(floats, width, height).expect("a picture");
+        large
+            .into_iter()
+            .map(|value| value.clamp(0.0, 1.0))
+            .collect()
     };
     let rounded = |floats: &[f32]| floats.iter().map(|v| u8::from_unit(*v)).collect::<Vec<_>>();
     let floats: Vec<f32> = small.to_rgb8().iter().map(|v| v.to_unit()).collect();
