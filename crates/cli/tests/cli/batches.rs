@@ -180,7 +180,7 @@ fn memory_is_asked_for_before_the_work() {
         (Colour::RgbAlpha, &["-s", "2", "--alpha", "lanczos"]),
         (Colour::Grey, &["--factor", "2.7"]),
     ] {
-        write(&input, &noise(700, 500, colour));
+        write(&input, &noise(500, 360, colour));
         // What the program and the decoded picture take, and a little.
         let start_kb = 30_000;
         let (code, text) = run(extra, start_kb);
@@ -195,7 +195,7 @@ fn memory_is_asked_for_before_the_work() {
             .expect("a number")
             * 1000;
         // The first limit that lets the work begin must let it end.
-        let codes = (8..=16).map(|part| {
+        let codes = (10..=16).map(|part| {
             let (code, text) = run(extra, start_kb + needed_kb * part / 16);
             let told = code == Some(0) || code == Some(4) && text.contains(" MB of memory");
             assert!(told, "{colour:?} {extra:?}, {part}/16: {code:?} {text}");
