@@ -59,6 +59,11 @@ pub(super) fn decode(
     if !kind.is_read() {
         return Err(unsupported(kind.words()));
     }
+    // The decoder does not know of it and would give other samples.
+    let fill_order: Option<u16> = decoder.find_tag_unsigned(Tag::FillOrder).map_err(failed)?;
+    if fill_order == Some(2) {
+        return Err(unsupported("the bits of its bytes are reversed".to_owned()));
+    }
 
     let map = if is_palette {
         let map: Option<Vec<u16>> = decoder
