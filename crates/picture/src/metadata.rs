@@ -246,7 +246,7 @@ impl Metadata {
     /// Takes a file's XMP packet.
     fn set_xmp(&mut self, packet: Vec<u8>) {
         self.xmp = Some(packet);
-        self.edit_xmp(&xmp::upright);
+        self.edit_xmp(&xmp::without_thumbnails);
     }
 
     /// Keeps the edited packet. One that is no XML cannot be searched, so it is left out.
@@ -257,6 +257,17 @@ impl Metadata {
                 self.left_out.push("XMP: it is damaged".to_owned());
             }
         }
+    }
+
+    /// The last step of reading: with the orientation by which the pixels are to be turned. An
+    /// orientation in XMP is reset only then; told by XMP alone it is left to those who heed it,
+    /// and pixels and packet stay as they were to each other.
+    fn turned(mut self, orientation: Orientation) -> (Self, Orientation) {
+        if orientation != Orientation::NoTransforms {
+            self.edit_xmp(&xmp::upright);
+        }
+        self.resolution_from_exif();
+        (self, orientation)
     }
 
     /// Where the file itself tells no resolution, the one that EXIF tells.
@@ -280,8 +291,7 @@ impl Metadata {
         if let Some(packet) = xmp {
             metadata.set_xmp(packet);
         }
-        metadata.resolution_from_exif();
-        (metadata, orientation)
+        metadata.turned(orientation)
     }
 }
 

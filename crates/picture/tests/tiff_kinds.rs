@@ -47,3 +47,19 @@ fn every_kind_decodes_to_the_samples_of_another_decoder() {
     }
     assert_eq!(list.lines().count(), 28);
 }
+
+#[test]
+fn reversed_bits_are_refused_instead_of_read_wrongly() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tiff");
+    let mut bytes = std::fs::read(folder.join("grey8.tif")).expect("a file");
+    // The entry FillOrder, of type SHORT, one value.
+    let entry = [10, 1, 3, 0, 1, 0, 0, 0, 1, 0];
+    let at = bytes.windows(10).position(|window| window == entry);
+    bytes[at.expect("FillOrder 1") + 8] = 2;
+    let error = wdsr_picture::decode_bytes(&bytes, Path::new("x"), &Limits::default());
+    let error = error.expect_err("refused").to_string();
+    assert!(
+        error.contains("the bits of its bytes are reversed"),
+        "{error}"
+    );
+}

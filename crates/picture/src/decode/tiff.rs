@@ -9,9 +9,9 @@
 use std::io::{self, BufRead, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use ::tiff::TiffError;
-use ::tiff::decoder::{Decoder, DecodingResult};
+use ::tiff::decoder::{BufferLayoutPreference, ChunkType, Decoder, DecodingResult};
 use ::tiff::tags::Tag;
+use ::tiff::{TiffError, TiffResult};
 
 use super::{Header, Limits, MAX_METADATA_BYTES, check_memory, check_size, finished, read_error};
 use crate::error::{Error, one_line};
@@ -59,16 +59,30 @@ pub(super) fn decode(
     if !kind.is_read() {
         return Err(unsupported(kind.words()));
     }
+    // The decoder does not know of it and would give other samples.
+    let fill_order: Option<u16> = decoder.find_tag_unsigned(Tag::FillOrder).map_err(failed)?;
+    if fill_order == Some(2) {
+        return Err(unsupported("the bits of its bytes are reversed".to_owned()));
+    }
+
+    let map = if is_palette {
+        let map: Option<Vec<u16>> = decoder
+            .find_tag_unsigned_vec(Tag::ColorMap)
+            .map_err(failed)?;
+        map.filter(|map| map.len() >= 3 << kind.bits)
+            .ok_or_else(|| unsupported("a palette without its colours".to_owned()))?
+    } else {
+        Vec::new()
+    };
 
     let layout = decoder.image_buffer_layout().map_err(failed)?;
     check_memory(layout.complete_len as u64, path)?;
-    let mut tiff_limits = ::tiff::decoder::Limits::default();
-    tiff_limits.decoding_buffer_size = layout.complete_len + MAX_METADATA_BYTES as usize;
-    tiff_limits.intermediate_buffer_size = tiff_limits.decoding_buffer_size;
-    decoder = decoder.with_limits(tiff_limits);
-    let mut stored = DecodingResult::U8(Vec::new());
-    decoder.read_image_to_buffer(&mut stored).map_err(failed)?;
-
+    // A strip or tile may be as long as the picture.
+    let mut decoder_limits = ::tiff::decoder::Limits::default();
+    decoder_limits.decoding_buffer_size = layout.complete_len + MAX_METADATA_BYTES as usize;
+    decoder_limits.intermediate_buffer_size = decoder_limits.decoding_buffer_size;
+    let mut decoder = decoder.with_limits(decoder_limits);
+    let stored = read_stored(&mut decoder, size, &layout).map_err(failed)?;
     let pixels = size.0 * size.1;
     let samples = match stored {
         DecodingResult::U8(bytes) if kind.bits < 8 => {
@@ -109,15 +123,6 @@ pub(super) fn decode(
     } else {
         samples.pick(stored_channels, &kept)
     };
-    let map = if is_palette {
-        let map: Option<Vec<u16>> = decoder
-            .find_tag_unsigned_vec(Tag::ColorMap)
-            .map_err(failed)?;
-        map.filter(|map| map.len() >= 3 << kind.bits)
-            .ok_or_else(|| unsupported("a palette without its colours".to_owned()))?
-    } else {
-        Vec::new()
-    };
     let channels = kept.len();
     let samples = match kind.photometric {
         PALETTE => of_palette(&samples, &map, kind.bits, channels),
@@ -140,6 +145,61 @@ pub(super) fn decode(
     Ok(finished(size, colour, samples, metadata, orientation))
 }
 
+/// The samples as the file has them, plane after plane.
+fn read_stored<R: Read + Seek>(
+    decoder: &mut Decoder<R>,
+    (width_px, height_px): (usize, usize),
+    layout: &BufferLayoutPreference,
+) -> TiffResult<DecodingResult> {
+    let mut stored = DecodingResult::U8(Vec::new());
+    let is_tiled = matches!(decoder.get_chunk_type(), ChunkType::Tile);
+    let (tile_width_px, tile_height_px) = decoder.chunk_dimensions();
+    let (tile_width_px, tile_height_px) = (tile_width_px as usize, tile_height_px as usize);
+    // The decoder takes memory for whole tiles.
+    let most = |side_px: usize| side_px + 65_535;
+    if is_tiled && (tile_width_px > most(width_px) || tile_height_px > most(height_px)) {
+        return Err(TiffError::LimitsExceeded);
+    }
+    if layout.planes == 1 || !is_tiled {
+        decoder.read_image_to_buffer(&mut stored)?;
+        return Ok(stored);
+    }
+
+    // The decoder takes the lowest tiles of all planes but the first for whole ones, which would
+    // spill into the next plane; so each is read by itself and cut.
+    let strides = layout.row_stride.zip(layout.plane_stride);
+    let Some((row_stride, plane_stride)) = strides.map(|(row, plane)| (row.get(), plane.get()))
+    else {
+        return Err(TiffError::IntSizeError);
+    };
+    let mut limits = ::tiff::decoder::Limits::default();
+    limits.decoding_buffer_size = layout.complete_len;
+    stored.resize_to(layout, &limits)?;
+    let mut buffer = stored.as_buffer(0);
+    let bytes = buffer.as_bytes_mut();
+    let bytes_per_sample = row_stride / width_px;
+    let across = width_px.div_ceil(tile_width_px);
+    let down = height_px.div_ceil(tile_height_px);
+    for (number, (plane, row, column)) in (0..layout.planes)
+        .flat_map(|plane| (0..down).map(move |row| (plane, row)))
+        .flat_map(|(plane, row)| (0..across).map(move |column| (plane, row, column)))
+        .enumerate()
+    {
+        let tile_layout = decoder.image_chunk_buffer_layout(number as u32)?;
+        let mut tile = vec![0; tile_layout.len];
+        decoder.read_chunk_bytes(number as u32, &mut tile)?;
+        let tile_stride = tile_layout.row_stride.map_or(1, |stride| stride.get());
+        let left = column * tile_width_px * bytes_per_sample;
+        let top = row * tile_height_px;
+        let tile_rows = tile.chunks_exact(tile_stride).take(height_px - top);
+        for (y, tile_row) in tile_rows.enumerate() {
+            let at = plane * plane_stride + (top + y) * row_stride + left;
+            bytes[at..at + tile_stride].copy_from_slice(tile_row);
+        }
+    }
+    Ok(stored)
+}
+
 /// What the samples of a file are.
 struct Kind {
     /// Photometric interpretation: 0 white is zero, 1 black is zero, 2 RGB, 3 palette, 5 CMYK, 6
@@ -156,10 +216,7 @@ struct Kind {
 }
 
 impl Kind {
-    fn read<R: Read + Seek>(
-        decoder: &mut Decoder<R>,
-        is_palette: bool,
-    ) -> ::tiff::TiffResult<Self> {
+    fn read<R: Read + Seek>(decoder: &mut Decoder<R>, is_palette: bool) -> TiffResult<Self> {
         let photometric = decoder.find_tag_unsigned(Tag::PhotometricInterpretation)?;
         let first = |values: Option<Vec<u16>>, default| {
             values.and_then(|v| v.first().copied()).unwrap_or(default)
@@ -396,7 +453,7 @@ fn straight(samples: Samples, channels: usize) -> Samples {
 
 /// A decoder at the first picture, and whether that is of palette colour, which is hidden from the
 /// decoder: it refuses palettes, but reads their numbers as grey.
-fn open<S: BufRead + Seek>(stream: &mut S) -> ::tiff::TiffResult<(Decoder<Overlay<'_, S>>, bool)> {
+fn open<S: BufRead + Seek>(stream: &mut S) -> TiffResult<(Decoder<Overlay<'_, S>>, bool)> {
     let palette_at = palette_at(stream)?;
     stream.rewind()?;
     let decoder = Decoder::new(Overlay {

@@ -51,10 +51,8 @@ pub(crate) fn read(jpeg: &[u8]) -> (Metadata, Orientation) {
             APP0 if metadata.resolution.is_none() => {
                 metadata.resolution = part(JFIF_PREFIX).and_then(density);
             }
-            APP1 if part(EXIF_PREFIX).is_some() => {
-                if metadata.exif.is_none() {
-                    orientation = metadata.set_exif(content.to_vec());
-                }
+            APP1 if metadata.exif.is_none() && part(EXIF_PREFIX).is_some() => {
+                orientation = metadata.set_exif(content.to_vec());
             }
             APP1 if xmp.is_none() && part(XMP_PREFIX).is_some() => xmp = part(XMP_PREFIX),
             APP1 => has_extension |= part(EXTENDED_XMP_PREFIX).is_some(),
@@ -87,8 +85,7 @@ pub(crate) fn read(jpeg: &[u8]) -> (Metadata, Orientation) {
         metadata.left_out.push(why.to_owned());
     }
     metadata.iptc = iptc::of_resources(&resources);
-    metadata.resolution_from_exif();
-    (metadata, orientation)
+    metadata.turned(orientation)
 }
 
 /// The density of a JFIF segment, its name taken off.

@@ -74,8 +74,7 @@ pub(crate) fn read(info: &Info<'_>) -> (Metadata, Orientation) {
             metadata.iptc = iptc::of_resources(&block);
         }
     }
-    metadata.resolution_from_exif();
-    (metadata, orientation)
+    metadata.turned(orientation)
 }
 
 /// Keyword and text of every text chunk; no text if it is damaged or too long.

@@ -98,7 +98,7 @@ pub(crate) fn read<R: Read + Seek>(decoder: &mut Decoder<R>) -> (Metadata, Orien
         .number(&main, Tag::Orientation)
         .and_then(|value| Orientation::from_exif(u8::try_from(value).ok()?))
         .unwrap_or(Orientation::NoTransforms);
-    (metadata, orientation)
+    metadata.turned(orientation)
 }
 
 /// Reads values until they are too many bytes: entries may all claim the same bytes of a file.
@@ -232,7 +232,7 @@ pub(crate) fn write<W: Write + Seek, K: TiffKind>(
         write_bytes(directory, Tag::Unknown(XMP), Type::BYTE, packet)?;
     }
     if let Some(records) = &metadata.iptc {
-        write_bytes(directory, Tag::Unknown(IPTC), Type::UNDEFINED, records)?;
+        write_bytes(directory, Tag::Unknown(IPTC), Type::BYTE, records)?;
     }
     if let Some(resolution) = metadata.resolution {
         let (x, y, unit) = match resolution {

@@ -23,11 +23,18 @@ enum Fate {
     Set(String),
 }
 
-/// The packet of an upright picture without its own thumbnails and areas in pixels, as for EXIF.
-/// Nothing if the packet is no XML; so too for the others here.
+/// The packet of a picture whose pixels were turned upright. Nothing if the packet is no XML; so
+/// too for the others here.
 pub(super) fn upright(packet: &[u8]) -> Option<Vec<u8>> {
     edit(packet, &|namespace, name| match (namespace, name) {
         (TIFF, "Orientation") => Fate::Set("1".to_owned()),
+        _ => Fate::Keep,
+    })
+}
+
+/// The packet without thumbnails and areas in pixels, as for EXIF.
+pub(super) fn without_thumbnails(packet: &[u8]) -> Option<Vec<u8>> {
+    edit(packet, &|namespace, name| match (namespace, name) {
         (XMP, "Thumbnails")
         | (EXIF, "SubjectArea" | "SubjectLocation")
         // The second part of a packet in a JPEG file, which is not read.
