@@ -22,6 +22,7 @@ _Picture8Bit = npt.NDArray[np.uint8] | Image.Image
 _Protocol = Literal["benchmark", "div2k", "ntire"]
 
 def load(model: str | os.PathLike[str], scale: int | None = None) -> Model: ...
+
 @final
 class Model:
     def upscale(

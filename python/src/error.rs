@@ -23,7 +23,7 @@ fn os_error(error: &io::Error, path: &Path) -> PyErr {
     };
     let text = error.to_string();
     let words = text.split(" (os error").next().unwrap_or(&text).to_owned();
-    PyOSError::new_err((errno, words, path.to_owned()))
+    PyOSError::new_err((errno, words, path.as_os_str().to_owned()))
 }
 
 /// Checks that so much memory can be had now: a failed allocation in the midst of the work would
