@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::exceptions::{PyFileNotFoundError, PyRuntimeWarning, PyValueError};
 use pyo3::prelude::*;
-use wdsr_model::{DEFAULT_TILE_PX, Isa, Precision, Upscaler};
+use wdsr_model::{DEFAULT_TILE_PX, Error, Isa, Precision, Upscaler};
 use wdsr_picture::Colour;
 
 use crate::enlarge::enlarge;
@@ -67,19 +68,23 @@ pub(crate) fn load(py: Python<'_>, model: NameOrPath, scale: Option<i64>) -> PyR
 }
 
 fn load_file(py: Python<'_>, path: &Path) -> PyResult<wdsr_model::Model> {
-    py.detach(|| wdsr_model::Model::load(path)).map_err(|e| {
-        let error = of_model(e);
-        let is_bare_name = path.components().count() == 1 && path.extension().is_none();
-        if !is_bare_name || !error.is_instance_of::<PyFileNotFoundError>(py) {
-            return error;
-        }
-        let names = RELEASED.map(|(name, scale)| format!("\"{name}\" (x{scale})"));
-        PyFileNotFoundError::new_err(format!(
-            "{}: neither a file nor a model that comes with the package, which are {}",
-            path.display(),
-            names.join(", ")
-        ))
-    })
+    py.detach(|| wdsr_model::Model::load(path))
+        .map_err(|error| match &error {
+            // A name rather than a path.
+            Error::Io { source, .. }
+                if source.kind() == ErrorKind::NotFound
+                    && path.components().count() == 1
+                    && path.extension().is_none() =>
+            {
+                let names = RELEASED.map(|(name, scale)| format!("\"{name}\" (x{scale})"));
+                PyFileNotFoundError::new_err(format!(
+                    "{}: neither a file nor a model that comes with the package, which are {}",
+                    path.display(),
+                    names.join(", ")
+                ))
+            }
+            _ => of_model(error),
+        })
 }
 
 /// A super-resolution network with its weights. `wdsr.load` makes one; it never changes, and any number of

@@ -51,7 +51,7 @@ def test_floats_are_enlarged_as_by_the_program(
 ) -> None:
     # Beyond 0..1 too, as in a picture of high dynamic range.
     picture = photograph.astype(np.float32) / 200 - np.float32(0.1)
-    tifffile.imwrite(tmp_path / "picture.tif", picture)
+    tifffile.imwrite(tmp_path / "picture.tif", picture, photometric="rgb")
     expected = tifffile.imread(program(tmp_path / "picture.tif"))
     assert expected.dtype == np.float32
     assert expected.max() > 1
