@@ -22,5 +22,5 @@ pub use model::{ConvWeights, Model};
 pub use network::{BatchNorm, Conv, Network, Operation, Value, ValueShape};
 pub use onnx::OnnxPrecision;
 pub use stream::StageTime;
-pub use upscale::{DEFAULT_TILE_PX, Sample, Upscaler};
+pub use upscale::{DEFAULT_TILE_PX, Progress, Sample, UpscaleError, Upscaler};
 pub use wdsr_kernels::{Isa, Precision};

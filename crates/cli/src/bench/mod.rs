@@ -147,7 +147,7 @@ fn measure(arguments: &Arguments, model: &Model, isa: Isa) -> anyhow::Result<Rep
             error,
         )
     } else {
-        let error = inference::error(model, isa, precision);
+        let error = inference::error(model, isa, precision)?;
         (
             Box::new(inference::Inference::new(
                 model,

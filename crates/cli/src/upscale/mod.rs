@@ -8,6 +8,7 @@ mod picture;
 mod report;
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -279,6 +280,7 @@ impl Batch<'_> {
         let (bar, start) = (&self.bar, self.bar.position());
         let progress = |done: usize, total: usize| {
             bar.set_position(start + (bytes as u128 * done as u128 / total as u128) as u64);
+            ControlFlow::Continue(())
         };
         let large = picture::enlarge_file(&input.path, format, &self.upscaler, &progress)?;
         let file = encode_named(&large, &output, format)?;

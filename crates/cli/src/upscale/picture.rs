@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use wdsr_model::Upscaler;
+use anyhow::Context;
+use wdsr_model::{Progress, Upscaler};
 use wdsr_picture::{Colour, Format, Limits, Picture, Samples, decode, dimensions};
 
 use crate::exit::OutOfMemory;
@@ -13,7 +14,7 @@ pub(super) fn enlarge_file(
     input: &Path,
     format: Format,
     upscaler: &Upscaler,
-    progress: &(dyn Fn(usize, usize) + Sync),
+    progress: &Progress,
 ) -> anyhow::Result<Picture> {
     let name = input.display();
     let (width_px, height_px) = dimensions(input)?;
@@ -51,7 +52,7 @@ pub(super) fn enlarge_file(
             bytes / 1_000_000
         ))
     })?;
-    Ok(enlarge(picture, upscaler, progress))
+    enlarge(picture, upscaler, progress).with_context(|| name.to_string())
 }
 
 /// Whether that much memory can be had now; a failed allocation later would end the program
@@ -82,19 +83,15 @@ pub(super) fn is_refusal(error: &anyhow::Error) -> bool {
 }
 
 /// Colour through the network, alpha by bicubic interpolation, in the picture's own depth.
-fn enlarge(
-    picture: Picture,
-    upscaler: &Upscaler,
-    progress: &(dyn Fn(usize, usize) + Sync),
-) -> Picture {
+fn enlarge(picture: Picture, upscaler: &Upscaler, progress: &Progress) -> anyhow::Result<Picture> {
     let (colour, alpha) = picture.split_alpha();
     let grey = colour.colour == Colour::Grey;
     let rgb = if grey { colour.grey_to_rgb() } else { colour };
     let (w, h) = (rgb.width_px, rgb.height_px);
     let samples = match &rgb.samples {
-        Samples::U8(v) => Samples::U8(upscaler.upscale_with_progress(v, w, h, progress)),
-        Samples::U16(v) => Samples::U16(upscaler.upscale_with_progress(v, w, h, progress)),
-        Samples::F32(v) => Samples::F32(upscaler.upscale_with_progress(v, w, h, progress)),
+        Samples::U8(v) => Samples::U8(upscaler.upscale_with_progress(v, w, h, progress)?),
+        Samples::U16(v) => Samples::U16(upscaler.upscale_with_progress(v, w, h, progress)?),
+        Samples::F32(v) => Samples::F32(upscaler.upscale_with_progress(v, w, h, progress)?),
     };
     let scale = upscaler.scale();
     let large = Picture {
@@ -104,8 +101,8 @@ fn enlarge(
         ..rgb
     };
     let large = if grey { large.rgb_to_grey() } else { large };
-    match alpha {
+    Ok(match alpha {
         Some(alpha) => large.join_alpha(&alpha.imresize(scale as f64)),
         None => large,
-    }
+    })
 }

@@ -209,7 +209,8 @@ fn difference(config: &NetworkConfig, precision: OnnxPrecision) -> f32 {
     assert_eq!(output.shape, [3, height * scale, width * scale]);
     let expected = Upscaler::new(&model)
         .expect("an instruction set")
-        .upscale(&pixels, width, height);
+        .upscale(&pixels, width, height)
+        .expect("a picture");
     let mut largest = 0.0_f32;
     for (at, expected) in expected.into_iter().enumerate() {
         let (pixel, c) = (at / 3, at % 3);
