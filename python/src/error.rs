@@ -4,8 +4,8 @@ use std::io;
 use std::path::Path;
 
 use pyo3::PyErr;
-use pyo3::exceptions::{PyMemoryError, PyOSError, PyValueError};
-use wdsr_model::Error;
+use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
+use wdsr_model::{Error, UpscaleError};
 
 /// `OSError` of the fitting kind (`FileNotFoundError`, `PermissionError`, ...) where the system
 /// refused, else `ValueError`.
@@ -24,6 +24,15 @@ fn os_error(error: &io::Error, path: &Path) -> PyErr {
     let text = error.to_string();
     let words = text.split(" (os error").next().unwrap_or(&text).to_owned();
     PyOSError::new_err((errno, words, path.as_os_str().to_owned()))
+}
+
+/// `ValueError` where the picture is what is wrong, `RuntimeError` where the model is.
+pub(crate) fn of_upscale(error: UpscaleError) -> PyErr {
+    let words = error.to_string();
+    match error {
+        UpscaleError::Input { .. } => PyValueError::new_err(words),
+        _ => PyRuntimeError::new_err(words),
+    }
 }
 
 /// Checks that so much memory can be had now: a failed allocation in the midst of the work would

@@ -8,16 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::exceptions::{PyFileNotFoundError, PyRuntimeWarning, PyValueError};
 use pyo3::prelude::*;
-use wdsr_model::{DEFAULT_TILE_PX, Error, Isa, Precision, Upscaler};
+use wdsr_model::{DEFAULT_TILE_PX, Error, Isa, Precision, Released, Upscaler};
 use wdsr_picture::Colour;
 
 use crate::enlarge::enlarge;
-use crate::error::{check_memory, of_model};
+use crate::error::{check_memory, of_model, of_upscale};
 use crate::pixels::Pixels;
 use crate::work::{self, count};
-
-/// Name and scale of the models that come with the package.
-const RELEASED: [(&str, usize); 1] = [("small", 2)];
 
 #[derive(FromPyObject)]
 pub(crate) enum NameOrPath {
@@ -47,11 +44,13 @@ pub(crate) enum NameOrPath {
 #[pyo3(signature = (model, scale = None))]
 pub(crate) fn load(py: Python<'_>, model: NameOrPath, scale: Option<i64>) -> PyResult<Model> {
     let (name, model) = match model {
-        NameOrPath::Text(text) if RELEASED.iter().any(|(name, _)| *name == text) => {
-            let model = wdsr_model::Model::embedded();
-            (format!("{text} x{}", model.config().scale), model)
-        }
-        NameOrPath::Text(text) => (text.clone(), load_file(py, Path::new(&text))?),
+        NameOrPath::Text(text) => match Released::ALL.iter().any(|model| model.kind == text) {
+            true => {
+                let model = released(&text, scale)?;
+                (model.name(), model.load())
+            }
+            false => (text.clone(), load_file(py, Path::new(&text))?),
+        },
         NameOrPath::Path(path) => (path.display().to_string(), load_file(py, &path)?),
     };
     let found = model.config().scale;
@@ -67,6 +66,25 @@ pub(crate) fn load(py: Python<'_>, model: NameOrPath, scale: Option<i64>) -> PyR
     })
 }
 
+/// The model of a kind that has the scale asked for, or its first.
+fn released(kind: &str, scale: Option<i64>) -> PyResult<&'static Released> {
+    let mut of_kind = Released::ALL.iter().filter(|model| model.kind == kind);
+    of_kind
+        .find(|model| scale.is_none_or(|scale| usize::try_from(scale) == Ok(model.scale)))
+        .ok_or_else(|| {
+            PyValueError::new_err(format!(
+                "no model \"{kind}\" of scale {}; the package has {}",
+                scale.unwrap_or_default(),
+                released_names()
+            ))
+        })
+}
+
+fn released_names() -> String {
+    let names: Vec<String> = Released::ALL.iter().map(Released::name).collect();
+    names.join(", ")
+}
+
 fn load_file(py: Python<'_>, path: &Path) -> PyResult<wdsr_model::Model> {
     py.detach(|| wdsr_model::Model::load(path))
         .map_err(|error| match &error {
@@ -76,11 +94,10 @@ fn load_file(py: Python<'_>, path: &Path) -> PyResult<wdsr_model::Model> {
                     && path.components().count() == 1
                     && path.extension().is_none() =>
             {
-                let names = RELEASED.map(|(name, scale)| format!("\"{name}\" (x{scale})"));
                 PyFileNotFoundError::new_err(format!(
-                    "{}: neither a file nor a model that comes with the package, which are {}",
+                    "{}: neither a file nor a model of the package, which has {}",
                     path.display(),
-                    names.join(", ")
+                    released_names()
                 ))
             }
             _ => of_model(error),
@@ -143,11 +160,13 @@ impl Model {
     /// TypeError
     ///     The picture is neither, or of another dtype.
     /// ValueError
-    ///     Another shape or mode, or an argument out of range.
+    ///     Another shape or mode, a sample that is NaN or infinite, or an argument out of range.
     /// MemoryError
     ///     The result does not fit the memory.
+    /// RuntimeError
+    ///     The network gives what cannot be a picture: the model is damaged.
     ///
-    /// What `progress` raises, and KeyboardInterrupt, comes out of the call.
+    /// What `progress` raises, and KeyboardInterrupt, stops the work and comes out of the call.
     #[pyo3(signature = (picture, *, threads = 0, tile = DEFAULT_TILE_PX as i64, precision = "f32",
         self_ensemble = false, progress = None),
         text_signature = "($self, picture, *, threads=0, tile=2048, precision='f32', \
@@ -185,7 +204,8 @@ impl Model {
         )?;
         let large = work::run(py, threads, progress.as_ref(), |tell| {
             enlarge(samples, width_px, height_px, colour, &upscaler, tell)
-        })?;
+        })?
+        .map_err(of_upscale)?;
         pixels.give_back(large)
     }
 

@@ -1,23 +1,23 @@
 //! Work without the GIL, interruptible.
 
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
+use wdsr_model::Progress;
 
 /// How often Ctrl-C is looked for.
 const SIGNALS_EVERY: Duration = Duration::from_millis(50);
 
-/// Tells how much of the work is done: (parts done, parts in all).
-pub(crate) type Tell<'a> = &'a (dyn Fn(usize, usize) + Sync);
-
 /// Runs `work` on a pool of `threads` threads (0: one for each processor) with the GIL released.
 ///
 /// `progress` is called with what the work tells, always in the calling thread (GUIs want that),
-/// with rising counts; when it is slow, counts are left out. What it raises, and what Python's signal
-/// handlers raise (Ctrl-C: `KeyboardInterrupt`), comes out instead of the result.
+/// with rising counts; when it is slow, counts are left out. What it raises, and what Python's
+/// signal handlers raise (Ctrl-C: `KeyboardInterrupt`), stops the work and comes out.
 ///
 /// The pool lives as long as the work: one that outlived it would be without its threads in a
 /// process that `os.fork` (so `multiprocessing`) made, and hang there.
@@ -25,23 +25,29 @@ pub(crate) fn run<T: Send>(
     py: Python<'_>,
     threads: i64,
     progress: Option<&Py<PyAny>>,
-    work: impl FnOnce(Tell<'_>) -> T + Send,
+    work: impl FnOnce(&Progress<'_>) -> T + Send,
 ) -> PyResult<T> {
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(count("threads", threads)?)
         .build()
         .map_err(|e| PyRuntimeError::new_err(format!("cannot start {threads} threads: {e}")))?;
     let told = progress.is_some();
+    let stopped = AtomicBool::new(false);
+    let stopped = &stopped;
     py.detach(|| {
         thread::scope(|scope| {
             let (sender, receiver) = channel();
             let worker = scope.spawn(move || {
                 pool.install(|| {
                     work(&|done, total| {
+                        if stopped.load(Ordering::Relaxed) {
+                            return ControlFlow::Break(());
+                        }
                         if told {
-                            // Nobody listens any more once something was raised.
+                            // Nobody listens any more where the work is just being stopped.
                             let _ = sender.send((done, total));
                         }
+                        ControlFlow::Continue(())
                     })
                 })
             });
@@ -63,6 +69,7 @@ pub(crate) fn run<T: Send>(
                     PyResult::Ok(())
                 });
                 if let Err(error) = report {
+                    stopped.store(true, Ordering::Relaxed);
                     break Some(error);
                 }
             };

@@ -34,8 +34,14 @@ class StopWork(Exception):  # noqa: N818
     """Raised by a callback."""
 
 
-def test_what_progress_raises_comes_out(model: wdsr.Model, photograph: Photograph) -> None:
+# Takes half a minute of a processor, of which a stopped call must use little.
+LARGE = np.zeros((2000, 2000, 3), np.uint8)
+SOON_S = 10
+
+
+def test_what_progress_raises_stops_the_work(model: wdsr.Model, photograph: Photograph) -> None:
     calls = 0
+    start = time.process_time()
 
     def progress(done: int, total: int) -> None:
         nonlocal calls
@@ -43,20 +49,22 @@ def test_what_progress_raises_comes_out(model: wdsr.Model, photograph: Photograp
         raise StopWork(f"{done} of {total}")
 
     with pytest.raises(StopWork, match=r"\d+ of \d+"):
-        model.upscale(photograph, progress=progress)
+        model.upscale(LARGE, progress=progress)
     assert calls == 1
+    assert time.process_time() - start < SOON_S
     # And the model is as good as before.
     assert model.upscale(photograph).shape == (120, 192, 3)
 
 
-def test_interrupts_come_out_without_a_callback(model: wdsr.Model) -> None:
-    picture = np.zeros((400, 400, 3), np.uint8)
+def test_an_interrupt_stops_the_work(model: wdsr.Model) -> None:
+    start = time.process_time()
     timer = threading.Timer(0.05, signal.raise_signal, [signal.SIGINT])
     timer.start()
     with pytest.raises(KeyboardInterrupt):
-        model.upscale(picture, threads=1)
+        model.upscale(LARGE)
         pytest.fail("the call gave a result")
     timer.join()
+    assert time.process_time() - start < SOON_S
 
 
 def test_other_threads_run_meanwhile(model: wdsr.Model) -> None:

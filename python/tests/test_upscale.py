@@ -179,6 +179,7 @@ PICTURE = np.zeros((8, 8, 3), np.uint8)
         (np.zeros((8, 8, 5), np.uint8), ValueError, "1 to 4 channels"),
         (np.zeros((3, 8, 8), np.uint8), ValueError, r"transpose\(1, 2, 0\)"),
         (PICTURE[None], ValueError, r"array\[0\]"),
+        (np.full((8, 8), np.nan, np.float32), ValueError, r"NaN at pixel \(0, 0\)"),
         (Image.new("P", (8, 8)), ValueError, r'mode P, .*convert\("RGB"\)'),
         (Image.new("1", (8, 8)), ValueError, r'convert\("L"\)'),
         (Image.new("CMYK", (8, 8)), ValueError, r'convert\("RGB"\)'),

@@ -13,6 +13,7 @@ mod error;
 mod model;
 mod network;
 mod onnx;
+mod released;
 mod stream;
 mod upscale;
 
@@ -21,6 +22,7 @@ pub use error::Error;
 pub use model::{ConvWeights, Model};
 pub use network::{BatchNorm, Conv, Network, Operation, Value, ValueShape};
 pub use onnx::OnnxPrecision;
+pub use released::Released;
 pub use stream::StageTime;
 pub use upscale::{DEFAULT_TILE_PX, Progress, Sample, UpscaleError, Upscaler};
 pub use wdsr_kernels::{Isa, Precision};
