@@ -29,6 +29,8 @@ mod wdsr {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        // Where it is missing this is an ImportError; the crate `numpy` would panic later.
+        module.py().import("numpy")?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

@@ -293,19 +293,22 @@ impl Model {
             precision: or_f32(py, asked.precision, isa)?,
             ..asked
         };
-        let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((found, upscaler)) = &*prepared
-            && *found == options
-        {
-            return Ok(upscaler.clone());
-        }
-        let upscaler = Upscaler::with_isa(&self.model, isa)
-            .tile_px((options.tile_px > 0).then_some(options.tile_px))
-            .self_ensemble(options.self_ensemble)
-            .precision(options.precision);
-        let upscaler = Arc::new(upscaler);
-        *prepared = Some((options, upscaler.clone()));
-        Ok(upscaler)
+        // The lock is taken and left without the GIL, which its holder would wait for.
+        Ok(py.detach(|| {
+            let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some((found, upscaler)) = &*prepared
+                && *found == options
+            {
+                return upscaler.clone();
+            }
+            let upscaler = Upscaler::with_isa(&self.model, isa)
+                .tile_px((options.tile_px > 0).then_some(options.tile_px))
+                .self_ensemble(options.self_ensemble)
+                .precision(options.precision);
+            let upscaler = Arc::new(upscaler);
+            *prepared = Some((options, upscaler.clone()));
+            upscaler
+        }))
     }
 }
 

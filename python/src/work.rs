@@ -30,14 +30,14 @@ pub(crate) fn run<T: Send>(
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(count("threads", threads)?)
         .build()
-        .map_err(|e| PyRuntimeError::new_err(format!("cannot start {threads} threads: {e}")))?;
+        .map_err(cannot_start)?;
     let told = progress.is_some();
     let stopped = AtomicBool::new(false);
     let stopped = &stopped;
     py.detach(|| {
         thread::scope(|scope| {
             let (sender, receiver) = channel();
-            let worker = scope.spawn(move || {
+            let on_pool = move || {
                 pool.install(|| {
                     work(&|done, total| {
                         if stopped.load(Ordering::Relaxed) {
@@ -50,7 +50,10 @@ pub(crate) fn run<T: Send>(
                         ControlFlow::Continue(())
                     })
                 })
-            });
+            };
+            let worker = thread::Builder::new()
+                .spawn_scoped(scope, on_pool)
+                .map_err(cannot_start)?;
             let mut reported = 0;
             let raised = loop {
                 let counts = match receiver.recv_timeout(SIGNALS_EVERY) {
@@ -85,6 +88,10 @@ pub(crate) fn run<T: Send>(
             }
         })
     })
+}
+
+fn cannot_start(error: impl std::fmt::Display) -> PyErr {
+    PyRuntimeError::new_err(format!("cannot start threads: {error}; ask for fewer"))
 }
 
 /// An argument that counts something, 0 or more.
