@@ -15,7 +15,5 @@ def test_the_example_runs(tmp_path: Path) -> None:
     with Image.open(files[1]) as large:
         assert large.size == (902, 600)
     assert "100 %" in result.stdout
-    bicubic, ours = (
-        float(line.split()[1]) for line in result.stdout.splitlines() if " dB" in line
-    )
+    bicubic, ours = (float(line.split()[1]) for line in result.stdout.splitlines() if " dB" in line)
     assert ours > bicubic + 0.5
