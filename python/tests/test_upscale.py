@@ -146,6 +146,23 @@ def test_unaligned_arrays_are_read(model: wdsr.Model, photograph: Photograph) ->
     np.testing.assert_array_equal(model.upscale(unaligned), model.upscale(wide))
 
 
+def test_a_contiguous_array_is_not_copied(
+    model: wdsr.Model, photograph: Photograph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The package reads what this gives it.
+    require, given = np.require, []
+
+    def watched(*arguments: object) -> npt.NDArray[Any]:
+        given.append(require(*arguments))
+        return given[-1]
+
+    monkeypatch.setattr(np, "require", watched)
+    model.upscale(photograph)
+    model.upscale(photograph[::-1])
+    assert given[0] is photograph
+    assert not np.shares_memory(given[1], photograph)
+
+
 def test_the_input_is_not_written_to(model: wdsr.Model, photograph: Photograph) -> None:
     locked = photograph.copy()
     locked.flags.writeable = False
