@@ -2,29 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use wdsr_model::{Isa, Model, Precision, Upscaler};
+use wdsr_model::{Isa, Model, Precision, Released, Upscaler};
 
 use crate::{WrongUsage, progress};
-
-/// A model that is part of the program.
-struct Released {
-    kind: &'static str,
-    scale: usize,
-    load: fn() -> Model,
-}
-
-impl Released {
-    fn name(&self) -> String {
-        format!("{} x{} (built in)", self.kind, self.scale)
-    }
-}
-
-/// Of each kind, the first is what runs where no scale is asked for.
-const RELEASED: [Released; 1] = [Released {
-    kind: "small",
-    scale: 2,
-    load: Model::embedded,
-}];
 
 /// Kinds that `-m` takes instead of a file.
 const KINDS: [&str; 2] = ["small", "base"];
@@ -39,13 +19,14 @@ pub(crate) fn choose(choice: Option<&Path>) -> anyhow::Result<Vec<(String, Model
             None => return Ok(vec![(path.display().to_string(), Model::load(path)?)]),
         },
     };
-    let models: Vec<(String, Model)> = RELEASED
+    let name = |model: &Released| format!("{} (built in)", model.name());
+    let models: Vec<(String, Model)> = Released::ALL
         .iter()
         .filter(|model| model.kind == kind)
-        .map(|model| (model.name(), (model.load)()))
+        .map(|model| (name(model), model.load()))
         .collect();
     if models.is_empty() {
-        let names: Vec<String> = RELEASED.iter().map(Released::name).collect();
+        let names: Vec<String> = Released::ALL.iter().map(name).collect();
         return Err(WrongUsage(format!(
             "-m {kind}: expected {}, or a file (./{kind}, if it is called so)",
             names.join(", ")

@@ -40,6 +40,7 @@ mod ncnn;
 mod network;
 mod official;
 mod onnx;
+mod released;
 mod stream;
 mod upscale;
 
@@ -49,6 +50,7 @@ pub use export::ExportPrecision;
 pub use model::{ConvWeights, Model};
 pub use ncnn::NcnnModel;
 pub use network::{BatchNorm, Conv, Network, Operation, Value, ValueShape};
+pub use released::Released;
 pub use stream::StageTime;
 pub use upscale::{Cut, DEFAULT_TILE_PX, Progress, Sample, UpscaleError, Upscaler};
 pub use wdsr_kernels::{Isa, Precision};
