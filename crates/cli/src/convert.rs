@@ -1,13 +1,19 @@
-//! `wdsr convert`: writes a model in another format.
+//! `wdsr convert`: reads models of other trainers, writes models for other engines.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use wdsr_model::{BlockKind, ExportPrecision, Model, NetworkConfig};
+use wdsr_import::{Imported, Options, Range};
+use wdsr_model::{BlockKind, ExportPrecision, NetworkConfig};
 
 use crate::{WrongUsage, progress};
 
-/// Write a model for other engines
+/// Read another trainer's model, write a model for this program or other engines
+///
+/// IN is told by its content: a model of this program, or a checkpoint of PyTorch (.pt, .pth) or
+/// safetensors file in the layout of wdsr_ntire2018, yjn870/WDSR-pytorch, ychfan/wdsr,
+/// compiler-aware-nas-sr or EDSR-PyTorch, bare or within what a trainer saves. No code in it is run.
+/// What was recognised is printed; the options are for what a file cannot say.
 ///
 /// The suffix of OUT chooses the format. Input and output are R G B in 0..1, of any size.
 ///
@@ -21,11 +27,14 @@ use crate::{WrongUsage, progress};
 /// (wdsr_ntire2018, EDSR-PyTorch).
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Model file (.safetensors)
-    model: PathBuf,
+    /// Model or checkpoint to read
+    #[arg(value_name = "IN")]
+    input: PathBuf,
     /// File to write
     #[arg(value_name = "OUT")]
     output: PathBuf,
+    #[command(flatten)]
+    checkpoint: CheckpointArguments,
     /// Weights in float16: half the size, slightly different results. ONNX also computes in it;
     /// input and output stay float32
     #[arg(long)]
@@ -36,6 +45,64 @@ pub(crate) struct Arguments {
     /// Say nothing but errors
     #[arg(short = 'q', long)]
     quiet: bool,
+}
+
+/// What another trainer's checkpoint cannot say.
+#[derive(clap::Args)]
+struct CheckpointArguments {
+    /// Key of the weights in a checkpoint that has several, such as params or params_ema
+    #[arg(long, value_name = "KEY")]
+    weights: Option<String>,
+    /// Range of pixels that a checkpoint was trained on, if not its layout's usual one
+    #[arg(long, value_enum)]
+    range: Option<RangeArgument>,
+    /// Mean that was subtracted from its pixels, in 0..1: one number or R,G,B
+    #[arg(long, value_parser = mean)]
+    mean: Option<[f32; 3]>,
+    /// Factor of its residual blocks, 1 if not given; no checkpoint holds it
+    #[arg(long, value_name = "FACTOR")]
+    residual_scale: Option<f32>,
+}
+
+impl CheckpointArguments {
+    fn options(&self) -> Options {
+        Options {
+            weights: self.weights.clone(),
+            range: self.range.map(|range| match range {
+                RangeArgument::Unit => Range::Unit,
+                RangeArgument::Signed => Range::Signed,
+                RangeArgument::Byte => Range::Byte,
+            }),
+            mean: self.mean,
+            residual_scale: self.residual_scale,
+        }
+    }
+}
+
+/// [`Range`] as an argument.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum RangeArgument {
+    /// x - mean, x in 0..1
+    Unit,
+    /// (255 x - 255 mean) / 127.5
+    Signed,
+    /// 255 x - 255 mean
+    Byte,
+}
+
+/// Reads `0.5` or `0.4488,0.4371,0.4040`.
+fn mean(text: &str) -> Result<[f32; 3], String> {
+    let numbers: Result<Vec<f32>, _> = text.split(',').map(|part| part.trim().parse()).collect();
+    let mean = match numbers.as_deref() {
+        Ok([all]) => [*all; 3],
+        Ok([r, g, b]) => [*r, *g, *b],
+        _ => return Err("expected one number, or three as R,G,B".to_owned()),
+    };
+    if mean.iter().all(|m| (0.0..=1.0).contains(m)) {
+        Ok(mean)
+    } else {
+        Err("expected numbers in 0..1".to_owned())
+    }
 }
 
 /// Whose keys a .safetensors file has.
@@ -91,7 +158,8 @@ impl Target {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let target = Target::of(arguments)?;
-    let model = Model::load(&arguments.model)?;
+    let Imported { model, recognised } =
+        wdsr_import::import(&arguments.input, &arguments.checkpoint.options())?;
     let precision = if arguments.f16 {
         ExportPrecision::F16
     } else {
@@ -103,11 +171,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Target::Onnx => model.save_onnx(&arguments.output, precision),
         Target::Ncnn => model.save_ncnn(&arguments.output, precision),
     }
-    .with_context(|| format!("{}: cannot be converted", arguments.model.display()))?;
+    .with_context(|| format!("{}: cannot be converted", arguments.input.display()))?;
     if !arguments.quiet {
+        for line in recognised {
+            progress::note(&line);
+        }
         progress::note(&format!(
             "{} -> {} ({})",
-            arguments.model.display(),
+            arguments.input.display(),
             arguments.output.display(),
             model.config().label()
         ));

@@ -158,12 +158,19 @@ impl Model {
     }
 
     fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let (_, header) = SafeTensors::read_metadata(bytes)
-            .map_err(|e| format!("not a complete safetensors file ({e}); fetch it again"))?;
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| {
+            format!(
+                "not a complete safetensors file ({e}); fetch it again, or make one of another \
+                 trainer's checkpoint by `wdsr convert`"
+            )
+        })?;
         let metadata = header.metadata().clone().unwrap_or_default();
         let field = |key: &str| {
             metadata.get(key).ok_or_else(|| {
-                format!("expected a wdsr model, found a safetensors file without `{key}` metadata")
+                format!(
+                    "expected a wdsr model, found a safetensors file without `{key}` metadata; \
+                     another trainer's is converted by `wdsr convert`"
+                )
             })
         };
         let format = field("format")?;

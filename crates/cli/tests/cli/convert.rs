@@ -101,6 +101,24 @@ fn the_official_layout_is_written() {
         ))
         .stderr(contains("wdsr_b.py").not());
     assert!(std::fs::read(&output).expect("written") == Model::embedded().to_official());
+    // And read again, as what it is.
+    let back = folder.path().join("back.safetensors");
+    wdsr()
+        .arg("convert")
+        .args([&output, &back])
+        .assert()
+        .success()
+        .stderr(contains("layout official"));
+    let (back, embedded) = (Model::load(&back).expect("read"), Model::embedded());
+    for (found, expected) in back.convs().iter().zip(embedded.convs()) {
+        let pairs = found.weight.iter().zip(&expected.weight);
+        for (found, expected) in pairs.chain(found.bias.iter().zip(&expected.bias)) {
+            assert!(
+                (found - expected).abs() <= 1e-6 * expected.abs(),
+                "{found}, expected {expected}"
+            );
+        }
+    }
 
     let config = NetworkConfig {
         expansion: 9,
@@ -176,7 +194,7 @@ fn a_file_that_cannot_be_read_or_written_is_named() {
         .assert()
         .code(1)
         .stderr(contains(
-            "damaged.safetensors: not a complete safetensors file",
+            "damaged.safetensors: expected a checkpoint of torch.save",
         ));
     wdsr()
         .arg("convert")
@@ -184,4 +202,121 @@ fn a_file_that_cannot_be_read_or_written_is_named() {
         .assert()
         .code(1)
         .stderr(contains("nowhere/out.onnx: cannot write"));
+}
+
+fn checkpoint(name: &str) -> std::path::PathBuf {
+    let shared = std::env::var_os("WDSR_SHARED").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"),
+        Into::into,
+    );
+    let path = shared.join("golden/checkpoints").join(name);
+    assert!(
+        path.is_file(),
+        "{}: not there; put shared/ beside the workspace or set WDSR_SHARED",
+        path.display()
+    );
+    path
+}
+
+#[test]
+fn a_checkpoint_becomes_a_model_and_what_was_recognised_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = folder.path().join("imported.safetensors");
+    let input = checkpoint("official_wdsr-b_x2_legacy.pt");
+    wdsr()
+        .arg("convert")
+        .args([&input, &output])
+        .assert()
+        .success()
+        .stderr(contains(
+            "layout official (JiahuiYu/wdsr_ntire2018), weight_g and weight_v folded",
+        ))
+        .stderr(contains(
+            "input (255 x - 255 m) / 127.5, m = (0.4488, 0.4371, 0.404)",
+        ))
+        .stderr(contains("residual scale 1"))
+        .stderr(contains("expansion 6, low-rank width 12"))
+        .stderr(contains("imported.safetensors (wdsr-b 16/2 x2)"));
+    let model = Model::load(&output).expect("a model");
+    let expected = wdsr_import::import(&input, &wdsr_import::Options::default()).expect("read");
+    assert_eq!(model.convs(), expected.model.convs());
+    assert_eq!(model.config(), expected.model.config());
+    // Every other command takes the result.
+    wdsr().arg("info").arg(&output).assert().success();
+}
+
+#[test]
+fn what_a_checkpoint_cannot_say_is_given_by_options() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = folder.path().join("imported.safetensors");
+    let input = checkpoint("yjn870_wdsr-b_x3.pth.tar");
+    wdsr()
+        .arg("convert")
+        .args([&input, &output])
+        .args(["--range", "byte", "--mean", "0.5,0.25,0"])
+        .args(["--residual-scale", "0.1", "--weights", "state_dict"])
+        .assert()
+        .success()
+        .stderr(contains("layout yjn870/WDSR-pytorch under `state_dict`"))
+        .stderr(contains(
+            "input 255 x - 255 m, m = (0.5, 0.25, 0) (as asked)",
+        ))
+        .stderr(contains("residual scale 0.1 (as asked)"));
+    let model = Model::load(&output).expect("a model");
+    assert_eq!(model.config().mean, [0.5, 0.25, 0.0]);
+    assert_eq!(model.config().residual_scale, 0.1);
+
+    for (option, value, expected) in [
+        (
+            "--mean",
+            "0.5,0.5",
+            "expected one number, or three as R,G,B",
+        ),
+        ("--mean", "114", "expected numbers in 0..1"),
+        ("--range", "255", "invalid value"),
+    ] {
+        wdsr()
+            .arg("convert")
+            .args([&input, &output])
+            .args([option, value])
+            .assert()
+            .code(2)
+            .stderr(contains(expected));
+    }
+    wdsr()
+        .arg("convert")
+        .args([&input, &output])
+        .args(["--weights", "params"])
+        .assert()
+        .code(1)
+        .stderr(contains(
+            "expected a state dict under `params`, found `epoch`, `state_dict`",
+        ));
+}
+
+#[test]
+fn a_checkpoint_that_wants_code_run_is_refused_and_nothing_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (input, output) = (
+        folder.path().join("evil.pt"),
+        folder.path().join("out.onnx"),
+    );
+    let touched = folder.path().join("touched");
+    let mut bytes = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.".to_vec();
+    bytes.extend(b"\x80\x02M\xe9\x03.\x80\x02}.");
+    let command = format!("touch {}", touched.display());
+    bytes.extend(b"\x80\x02cposix\nsystem\nX");
+    bytes.extend(u32::try_from(command.len()).expect("short").to_le_bytes());
+    bytes.extend(command.bytes());
+    bytes.extend(b"\x85R.");
+    std::fs::write(&input, bytes).expect("written");
+    wdsr()
+        .arg("convert")
+        .args([&input, &output])
+        .assert()
+        .code(1)
+        .stderr(contains(
+            "evil.pt: object: the pickle wants `posix.system` called",
+        ));
+    assert!(!touched.exists() && !output.exists(), "something was done");
 }
