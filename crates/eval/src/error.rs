@@ -7,6 +7,9 @@ pub enum Error {
     /// A picture could not be read.
     #[error(transparent)]
     Picture(#[from] wdsr_picture::Error),
+    /// The model gives what cannot be a picture.
+    #[error(transparent)]
+    Upscale(#[from] wdsr_model::UpscaleError),
     /// Low- and high-resolution pictures do not belong together.
     #[error(
         "{}: {low_width_px} x {low_height_px} pixels, expected {expected_width_px} x \

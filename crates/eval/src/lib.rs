@@ -23,4 +23,4 @@ pub use metrics::{Channel, psnr_db, ssim};
 pub use pairs::{LowRounding, Pair, PicturePair};
 pub use protocol::Protocol;
 pub use report::{MeanScore, PictureScore, Report};
-pub use score::{bicubic, score_pair, score_pair_with, score_set, score_set_with};
+pub use score::{bicubic, score_pair_with, score_set, score_set_with};

@@ -13,7 +13,8 @@ use crate::report::PictureScore;
 /// current thread pool. `progress` is told each score.
 ///
 /// # Errors
-/// When a picture cannot be read, does not fit its counterpart or is too small for the protocol.
+/// When a picture cannot be read, does not fit its counterpart or is too small for the protocol,
+/// or the model gives what cannot be a picture.
 ///
 /// # Panics
 /// When a pair's scale is not the model's.
@@ -26,7 +27,7 @@ pub fn score_set(
     for pair in pairs {
         check_scale(pair.scale, upscaler);
     }
-    let upscale = |low: &[u8], w, h| Ok(upscaler.upscale(low, w, h));
+    let upscale = |low: &[u8], w, h| Ok::<_, Error>(upscaler.upscale(low, w, h)?);
     score_set_with(pairs, protocol, upscale, progress)
 }
 
@@ -70,22 +71,6 @@ pub fn score_set_with<E: From<Error>>(
             Ok(score)
         })
         .collect()
-}
-
-/// Scores a model on one pair.
-///
-/// # Panics
-/// When the pair's scale is not the model's, or fewer than 11 pixels are left on a side inside the
-/// protocol's border.
-pub fn score_pair(
-    name: &str,
-    pair: &PicturePair,
-    upscaler: &Upscaler,
-    protocol: Protocol,
-) -> PictureScore {
-    check_scale(pair.scale, upscaler);
-    let made = upscaler.upscale(&pair.low, pair.low_width_px, pair.low_height_px);
-    score_pair_with(name, pair, &made, protocol)
 }
 
 /// Scores an enlarged picture: `made` is `[height, width, 3]` R G B row-major, 0..255, of the

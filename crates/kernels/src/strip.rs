@@ -34,8 +34,7 @@ impl Strip {
             channels > 0 && width_px > 0 && (1..=STRIP_ROWS).contains(&rows),
             "strip of {channels} channels, {width_px} x {rows} pixels"
         );
-        // An odd number of cache lines: see `Geometry::plane_len`.
-        let plane_len = ((ORIGIN + width_px + STRIP_OVERSHOOT).div_ceil(LINE) | 1) * LINE;
+        let plane_len = Self::plane_len_of(width_px);
         Self {
             channels,
             width_px,
@@ -43,6 +42,16 @@ impl Strip {
             plane_len,
             lines: vec![Line::ZERO; STRIP_ROWS * channels * plane_len / LINE],
         }
+    }
+
+    /// An odd number of cache lines: see `Geometry::plane_len`.
+    fn plane_len_of(width_px: usize) -> usize {
+        ((ORIGIN + width_px + STRIP_OVERSHOOT).div_ceil(LINE) | 1) * LINE
+    }
+
+    /// Memory of a strip in bytes.
+    pub fn memory_bytes(channels: usize, width_px: usize) -> usize {
+        STRIP_ROWS * channels * Self::plane_len_of(width_px) * size_of::<f32>()
     }
 
     /// Feature maps.

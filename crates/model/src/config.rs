@@ -22,6 +22,17 @@ pub enum BlockKind {
     Edsr,
 }
 
+impl BlockKind {
+    /// `wdsr-a`, `wdsr-b` or `edsr`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::WdsrA => "wdsr-a",
+            Self::WdsrB => "wdsr-b",
+            Self::Edsr => "edsr",
+        }
+    }
+}
+
 /// How convolutions are normalised in training; in a model for use nothing is left of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -181,12 +192,13 @@ impl NetworkConfig {
 
     /// A short name such as `wdsr-b 32/8 x2`: kind, features / blocks, scale.
     pub fn label(&self) -> String {
-        let kind = match self.block {
-            BlockKind::WdsrA => "wdsr-a",
-            BlockKind::WdsrB => "wdsr-b",
-            BlockKind::Edsr => "edsr",
-        };
-        format!("{kind} {}/{} x{}", self.features, self.blocks, self.scale)
+        format!(
+            "{} {}/{} x{}",
+            self.block.name(),
+            self.features,
+            self.blocks,
+            self.scale
+        )
     }
 }
 

@@ -1,7 +1,14 @@
-//! The tiled picture equals the untiled one, whatever the tile, the threads and the symmetry.
+//! The tiled picture equals the untiled one, whatever the tile, the threads and the symmetry, and
+//! what cannot be a picture is an error.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Mutex;
 
 use proptest::prelude::*;
-use wdsr_model::{Isa, Model, NetworkConfig, Precision, Upscaler};
+use wdsr_model::{
+    ConvWeights, Cut, Isa, Model, Network, NetworkConfig, Precision, UpscaleError, Upscaler,
+};
 
 /// A network with weights that let every pixel within the receptive radius count.
 fn model(config: &NetworkConfig) -> Model {
@@ -61,7 +68,8 @@ proptest! {
                     .self_ensemble(self_ensemble)
                     .precision(precision);
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-                pool.expect("threads").install(|| upscaler.upscale(&pixels, width, height))
+                let pool = pool.expect("threads");
+                pool.install(|| upscaler.upscale(&pixels, width, height)).expect("a picture")
             };
             let whole = run(None, 1);
             prop_assert_eq!(bits(&run(Some(tile), threads)), bits(&whole), "{} on {}", which, isa);
@@ -78,9 +86,9 @@ fn the_receptive_radius_is_reached() {
         let side = 2 * radius + 3;
         let mut pixels = vec![0.5; side * side * 3];
         let upscaler = Upscaler::with_isa(&model, Isa::REFERENCE);
-        let before: Vec<f32> = upscaler.upscale(&pixels, side, side);
+        let before: Vec<f32> = upscaler.upscale(&pixels, side, side).expect("a picture");
         pixels[0] = 1.0;
-        let after: Vec<f32> = upscaler.upscale(&pixels, side, side);
+        let after: Vec<f32> = upscaler.upscale(&pixels, side, side).expect("a picture");
         let scale = config.scale;
         let reached = before
             .iter()
@@ -104,13 +112,15 @@ fn every_instruction_set_computes_the_same_picture() {
     for config in configs() {
         let model = model(&config);
         let pixels = picture(37, 22, 5);
-        let expected: Vec<f32> =
-            Upscaler::with_isa(&model, Isa::REFERENCE).upscale(&pixels, 37, 22);
+        let expected: Vec<f32> = Upscaler::with_isa(&model, Isa::REFERENCE)
+            .upscale(&pixels, 37, 22)
+            .expect("a picture");
         for isa in Isa::available() {
             // bf16 rounds to 8 bits, which random weights do not make better.
             for (precision, allowed) in [(Precision::F32, 1e-5), (Precision::Bf16, 2e-2)] {
                 let upscaler = Upscaler::with_isa(&model, isa).precision(precision);
-                let difference = difference(&upscaler.upscale(&pixels, 37, 22), &expected);
+                let found = upscaler.upscale(&pixels, 37, 22).expect("a picture");
+                let difference = difference(&found, &expected);
                 assert!(
                     difference < allowed,
                     "{} on {isa} in {precision:?}: {difference}",
@@ -144,14 +154,19 @@ fn the_self_ensemble_is_the_mean_over_turned_pictures() {
                 let (x, y) = place(symmetry, at / 3 % w, at / 3 / w, w, h);
                 turned[(y * turned_w + x) * 3 + at % 3] = *sample;
             }
-            let large = upscaler.upscale(&turned, turned_w, w * h / turned_w);
+            let large = upscaler
+                .upscale(&turned, turned_w, w * h / turned_w)
+                .expect("a picture");
             for (at, sum) in mean.iter_mut().enumerate() {
                 let (x, y) = (at / 3 % large_w, at / 3 / large_w);
                 let (x, y) = place(symmetry, x, y, large_w, large_h);
                 *sum += large[(y * turned_w * config.scale + x) * 3 + at % 3] / 8.0;
             }
         }
-        let found = upscaler.self_ensemble(true).upscale(&pixels, w, h);
+        let found = upscaler
+            .self_ensemble(true)
+            .upscale(&pixels, w, h)
+            .expect("a picture");
         let difference = difference(&found, &mean);
         assert!(difference < 1e-5, "{}: {difference}", config.label());
     }
@@ -163,10 +178,188 @@ fn integers_are_the_rounded_floats() {
     let upscaler = Upscaler::with_isa(&model, Isa::REFERENCE);
     let bytes: Vec<u8> = picture(9, 7, 3).iter().map(|v| (v * 255.0) as u8).collect();
     let floats: Vec<f32> = bytes.iter().map(|v| f32::from(*v) / 255.0).collect();
-    let large: Vec<f32> = upscaler.upscale(&floats, 9, 7);
+    let large: Vec<f32> = upscaler.upscale(&floats, 9, 7).expect("a picture");
     let expected: Vec<u8> = large
         .iter()
         .map(|v| (v * 255.0).clamp(0.0, 255.0).round() as u8)
         .collect();
-    assert_eq!(upscaler.upscale(&bytes, 9, 7), expected);
+    assert_eq!(upscaler.upscale(&bytes, 9, 7), Ok(expected));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// Bands of rows too, whatever their height, with tiles beside each other.
+    #[test]
+    fn a_picture_row_by_row_equals_the_whole(
+        which in 0_usize..7,
+        width in 1_usize..40,
+        height in 1_usize..90,
+        band in 1_usize..100,
+        tile in 1_usize..45,
+        self_ensemble: bool,
+        seed: u32,
+    ) {
+        let model = model(&configs()[which]);
+        let pixels = picture(width, height, seed);
+        let upscaler = Upscaler::with_isa(&model, Isa::detect().expect("an instruction set"))
+            .self_ensemble(self_ensemble);
+        let whole = upscaler.upscale(&pixels, width, height).expect("a picture");
+        let cut = Cut { tile_px: tile, band_px: band };
+        let (mut read, mut made, mut last) = (0, Vec::new(), (0, 0));
+        let progress = Mutex::new(&mut last);
+        upscaler
+            .upscale_rows::<f32, UpscaleError>(
+                (width, height),
+                cut,
+                |rows| {
+                    rows.copy_from_slice(&pixels[read..][..rows.len()]);
+                    read += rows.len();
+                    Ok(())
+                },
+                |rows| {
+                    made.extend_from_slice(rows);
+                    Ok(())
+                },
+                &|done, total| {
+                    let mut last = progress.lock().expect("no panic");
+                    **last = (last.0.max(done), total);
+                    ControlFlow::Continue(())
+                },
+            )
+            .expect("a picture");
+        prop_assert_eq!(read, pixels.len());
+        let differs = bits(&made).iter().zip(bits(&whole)).position(|(a, b)| *a != b);
+        prop_assert_eq!((differs, made.len()), (None, whole.len()), "{}", which);
+        prop_assert_eq!(last.0, last.1, "strips done and strips in all");
+    }
+}
+
+#[test]
+fn errors_of_rows_reach_the_caller() {
+    #[derive(Debug, PartialEq)]
+    enum Failure {
+        Read,
+        Write,
+        Upscale(UpscaleError),
+    }
+    impl From<UpscaleError> for Failure {
+        fn from(error: UpscaleError) -> Self {
+            Self::Upscale(error)
+        }
+    }
+    let upscaler = Upscaler::new(&model(&NetworkConfig::wdsr_b(5, 1, 2))).expect("an upscaler");
+    let run = |reads: usize, writes: usize, strips: usize| {
+        let (mut reads, mut writes) = (reads, writes);
+        upscaler.upscale_rows::<f32, Failure>(
+            (9, 40),
+            Cut {
+                tile_px: 9,
+                band_px: 8,
+            },
+            |rows| {
+                rows.copy_from_slice(&picture(9, rows.len() / 27, 3));
+                reads = reads.checked_sub(1).ok_or(Failure::Read)?;
+                Ok(())
+            },
+            |_| {
+                writes = writes.checked_sub(1).ok_or(Failure::Write)?;
+                Ok(())
+            },
+            &|done, _| match done <= strips {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            },
+        )
+    };
+    assert_eq!(run(2, 9, 99), Err(Failure::Read));
+    assert_eq!(run(9, 2, 99), Err(Failure::Write));
+    assert_eq!(run(9, 9, 3), Err(Failure::Upscale(UpscaleError::Stopped)));
+    assert_eq!(run(9, 9, 99), Ok(()));
+}
+
+/// A network that gives `mean`, whatever the picture, with the bias of its last convolution.
+fn flat_model(bias: f32) -> Model {
+    let config = NetworkConfig::wdsr_b(4, 1, 2);
+    let convs = Network::new(&config).convs;
+    let weights = convs.iter().map(|conv| ConvWeights {
+        weight: vec![0.0; conv.weights()],
+        bias: vec![bias; conv.out_channels],
+    });
+    Model::new(&config, weights.collect(), BTreeMap::new())
+}
+
+#[test]
+fn what_cannot_be_a_picture_is_an_error() {
+    let (w, h) = (11, 70);
+    let pixels = picture(w, h, 9);
+    let bytes: Vec<u8> = pixels.iter().map(|v| (v * 255.0) as u8).collect();
+    let flat = Upscaler::new(&flat_model(0.0)).expect("an upscaler");
+    let columns = 0..w;
+    assert_eq!(
+        flat.upscale(&bytes, w, h),
+        Err(UpscaleError::Constant {
+            columns,
+            rows: 0..h
+        })
+    );
+    assert!(
+        flat.upscale(&vec![7_u8; w * h * 3], w, h).is_ok(),
+        "one colour in, one out"
+    );
+
+    // Flat but for one channel of one pixel, which lies in the second of two tiles.
+    let mut nearly_flat = vec![7_u8; w * h * 3];
+    nearly_flat[(20 * w + 8) * 3 + 2] = 8;
+    let columns = 5..11;
+    assert_eq!(
+        flat.tile_px(Some(6)).upscale(&nearly_flat, w, h),
+        Err(UpscaleError::Constant {
+            columns,
+            rows: 0..h
+        })
+    );
+
+    for value in [f32::NAN, f32::INFINITY] {
+        let broken = Upscaler::new(&flat_model(value)).expect("an upscaler");
+        let error = broken.upscale(&bytes, w, h).expect_err("no picture");
+        assert!(matches!(error, UpscaleError::NotFinite { .. }), "{error}");
+
+        let mut wild = pixels.clone();
+        wild[(31 * w + 4) * 3 + 1] = value;
+        let error = Upscaler::new(&Model::embedded())
+            .expect("an upscaler")
+            .tile_px(Some(3))
+            .upscale(&wild, w, h)
+            .expect_err("no picture");
+        assert!(
+            matches!(error, UpscaleError::Input { x: 4, y: 31, .. }),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_cut_stays_within_its_memory() {
+    let upscaler = Upscaler::new(&Model::embedded()).expect("an upscaler");
+    let size = (30_000, 20_000);
+    let cut = |max_bytes| upscaler.cut(size, 1, max_bytes);
+    let of = |tile_px, band_px| Ok(Cut { tile_px, band_px });
+    // 5 rows of 90 000 bytes for each row of the picture.
+    assert_eq!(cut(1 << 40), of(2048, 20_000));
+    let Ok(Cut {
+        tile_px: 2048,
+        band_px,
+    }) = cut(1 << 30)
+    else {
+        panic!("{:?}", cut(1 << 30));
+    };
+    assert!((1_800..2_300).contains(&band_px), "{band_px}");
+    assert!(band_px.is_multiple_of(4), "{band_px}");
+    let Ok(narrow) = cut(60_000_000) else {
+        panic!("{:?}", cut(60_000_000));
+    };
+    assert!(narrow.tile_px < 2048 && narrow.band_px < 150, "{narrow:?}");
+    let least = cut(1_000_000).expect_err("too little");
+    assert!(cut(least - 1).is_err() && cut(least).is_ok(), "{least}");
 }

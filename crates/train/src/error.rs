@@ -75,6 +75,14 @@ pub enum Error {
     /// A model could not be written or prepared.
     #[error(transparent)]
     Model(#[from] wdsr_model::Error),
+    /// The network or its teacher gives what cannot be a picture.
+    #[error("{}: {source}", path.display())]
+    Upscale {
+        /// The validation picture, or the teacher's file.
+        path: PathBuf,
+        /// What it gives.
+        source: wdsr_model::UpscaleError,
+    },
     /// A picture could not be read.
     #[error(transparent)]
     Picture(#[from] wdsr_picture::Error),

@@ -6,6 +6,8 @@
 //! teacher's picture has no detail that a network could not make, so less of the gradient is
 //! spent on what cannot be learnt.
 
+use std::path::PathBuf;
+
 use wdsr_kernels::{Isa, Planes};
 use wdsr_model::Upscaler;
 
@@ -16,6 +18,7 @@ use crate::recipe::Recipe;
 /// The model that a recipe names as a teacher.
 pub(crate) struct Teacher {
     upscaler: Upscaler,
+    path: PathBuf,
 }
 
 impl Teacher {
@@ -39,22 +42,32 @@ impl Teacher {
             });
         }
         let upscaler = Upscaler::with_isa(&model, isa);
-        Ok(Some(Self { upscaler }))
+        let path = teacher.model.clone();
+        Ok(Some(Self { upscaler, path }))
     }
 
     /// What it makes of patches (3 planes each, R G B, 0..1): the same, not clamped.
-    pub(crate) fn enlarge(&self, low: &[Planes]) -> Vec<Planes> {
+    ///
+    /// # Errors
+    /// When that cannot be a picture.
+    pub(crate) fn enlarge(&self, low: &[Planes]) -> Result<Vec<Planes>, Error> {
         low.iter().map(|patch| self.enlarge_patch(patch)).collect()
     }
 
-    fn enlarge_patch(&self, low: &Planes) -> Planes {
+    fn enlarge_patch(&self, low: &Planes) -> Result<Planes, Error> {
         let (width_px, height_px) = (low.width_px(), low.height_px());
         let planes = low.to_chw();
         let pixels = width_px * height_px;
         let interleaved: Vec<f32> = (0..3 * pixels)
             .map(|at| planes[at % 3 * pixels + at / 3])
             .collect();
-        let large = self.upscaler.upscale(&interleaved, width_px, height_px);
+        let large = self
+            .upscaler
+            .upscale(&interleaved, width_px, height_px)
+            .map_err(|source| Error::Upscale {
+                path: self.path.clone(),
+                source,
+            })?;
         let scale = self.upscaler.scale();
         let mut high = Planes::zeros(3, width_px * scale, height_px * scale);
         let pixels = pixels * scale * scale;
@@ -62,6 +75,6 @@ impl Teacher {
             .map(|at| large[at % pixels * 3 + at / pixels])
             .collect();
         high.copy_from_chw(&planes);
-        high
+        Ok(high)
     }
 }

@@ -331,7 +331,7 @@ impl Trainer {
                 learning_rate(&self.recipe.schedule, update, end) * self.state.learning_rate_factor;
             let mut batch = batch?;
             if let Some(teacher) = &self.teacher {
-                batch.taught = teacher.enlarge(&batch.low);
+                batch.taught = teacher.enlarge(&batch.low)?;
             }
             let loss = match self.update(&batch, rate) {
                 Ok(loss) => loss,
@@ -465,7 +465,12 @@ impl Trainer {
             for picture in self.validation.iter() {
                 let pair = picture.load()?;
                 let (width_px, height_px) = (pair.low_width_px, pair.low_height_px);
-                let made = upscaler.upscale(&pair.low, width_px, height_px);
+                let made = upscaler
+                    .upscale(&pair.low, width_px, height_px)
+                    .map_err(|source| Error::Upscale {
+                        path: PathBuf::from(&picture.name),
+                        source,
+                    })?;
                 let protocol = self.recipe.validation.protocol;
                 let score = score_pair_with(&picture.name, &pair, &made, protocol);
                 sum += score.psnr_db;

@@ -124,7 +124,7 @@ fn upscale(golden: &Golden, model: &Model, isa: Isa) -> Vec<f32> {
         let pixels: Vec<f32> = (0..w * h * 3)
             .map(|at| planes[at % 3 * w * h + at / 3])
             .collect();
-        let large = upscaler.upscale(&pixels, w, h);
+        let large = upscaler.upscale(&pixels, w, h).expect("a picture");
         for channel in 0..3 {
             all.extend(large.iter().skip(channel).step_by(3));
         }

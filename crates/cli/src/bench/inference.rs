@@ -1,8 +1,9 @@
 //! Enlarging as work to be measured.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
-use wdsr_model::{Isa, Model, Precision, StageTime, Upscaler};
+use wdsr_model::{Isa, Model, Precision, StageTime, UpscaleError, Upscaler};
 
 use super::Work;
 
@@ -46,9 +47,11 @@ impl Inference {
 impl Work for Inference {
     fn run(&mut self) {
         let (width_px, height_px) = (self.width_px, self.height_px);
-        let (_, times) =
-            self.upscaler
-                .upscale_timed(&self.picture, width_px, height_px, &|_, _| ());
+        let goes_on = |_: usize, _: usize| ControlFlow::Continue(());
+        let (_, times) = self
+            .upscaler
+            .upscale_timed(&self.picture, width_px, height_px, &goes_on)
+            .unwrap_or_else(|error| panic!("this model was checked before: {error}"));
         if self.stages.is_empty() {
             self.stages = times;
         } else {
@@ -100,20 +103,23 @@ fn of_any_block(name: &str) -> String {
 }
 
 /// Largest difference between an instruction set and the plain loops, both in the same precision.
-pub(super) fn error(model: &Model, isa: Isa, precision: Precision) -> f64 {
+///
+/// # Errors
+/// When the model gives what cannot be a picture.
+pub(super) fn error(model: &Model, isa: Isa, precision: Precision) -> Result<f64, UpscaleError> {
     let (w, h) = CHECKED_PX;
     let picture = picture(w, h);
     let on = |isa| {
         let upscaler = Upscaler::with_isa(model, isa).precision(precision);
         upscaler.upscale(&picture, w, h)
     };
-    let (found, expected) = (on(isa), on(Isa::REFERENCE));
+    let (found, expected) = (on(isa)?, on(Isa::REFERENCE)?);
     let pairs = found.iter().zip(&expected);
     // Not `max`, which would drop a NaN.
-    pairs.fold(0.0, |worst, (found, expected)| {
+    Ok(pairs.fold(0.0, |worst, (found, expected)| {
         let error = f64::from((found - expected).abs());
         if error <= worst { worst } else { error }
-    })
+    }))
 }
 
 /// Smooth waves, as bright as a photograph.

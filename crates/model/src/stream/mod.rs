@@ -16,6 +16,8 @@ use std::time::Duration;
 use wdsr_kernels::{Isa, Precision, Strip};
 
 use crate::model::Model;
+use crate::network::ValueShape;
+use crate::upscale::UpscaleError;
 use plan::Plan;
 use symmetry::Symmetry;
 
@@ -77,13 +79,16 @@ impl Stream {
     /// - `read` fills strip `k` of the input (3 channels, mean subtracted).
     /// - `write` takes strip `k` of the result, see [`Plan::output`]; strips come in any order, each
     ///   once.
+    ///
+    /// # Errors
+    /// The first of `read` and `write`; the others are not asked any more.
     pub(crate) fn run(
         &self,
         width_px: usize,
         height_px: usize,
-        read: &(dyn Fn(usize, &mut Strip) + Sync),
-        write: &(dyn Fn(usize, &Strip) + Sync),
-    ) -> Vec<StageTime> {
+        read: &(dyn Fn(usize, &mut Strip) -> Result<(), UpscaleError> + Sync),
+        write: &(dyn Fn(usize, &Strip) -> Result<(), UpscaleError> + Sync),
+    ) -> Result<Vec<StageTime>, UpscaleError> {
         let mut spare = std::mem::take(&mut *lock(&self.spare));
         if spare.width_px != width_px {
             spare = Spare {
@@ -91,7 +96,7 @@ impl Stream {
                 strips: HashMap::new(),
             };
         }
-        let (times, spare) = schedule::run(&self.plan, width_px, height_px, read, write, spare);
+        let (times, spare) = schedule::run(&self.plan, width_px, height_px, read, write, spare)?;
         *lock(&self.spare) = spare;
         let stages = self.plan.stages.iter().zip(times.stages);
         let stage_times = stages.map(|(stage, time)| StageTime {
@@ -104,7 +109,19 @@ impl Stream {
             multiply_adds_per_pixel: 0,
             time: times.write,
         };
-        stage_times.chain([picture_out]).collect()
+        Ok(stage_times.chain([picture_out]).collect())
+    }
+
+    /// Memory in bytes of the strips that are alive at a time in a picture of that width, on
+    /// rayon's current thread pool.
+    pub(crate) fn memory_bytes(&self, width_px: usize) -> u64 {
+        let capacities = schedule::capacities(&self.plan);
+        let maps = self.plan.maps.iter().zip(capacities);
+        maps.map(|(map, capacity)| {
+            let ValueShape { channels, scale } = map.shape;
+            (capacity * Strip::memory_bytes(channels, width_px * scale)) as u64
+        })
+        .sum()
     }
 }
 

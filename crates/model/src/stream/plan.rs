@@ -67,6 +67,11 @@ pub(crate) struct Plan {
     pub(crate) output_shuffle: usize,
     /// Factor by which the result is to be multiplied: networks side by side are summed.
     pub(crate) output_factor: f32,
+    /// Rows of the picture above and below a strip's own on which its bits depend, whole strips.
+    ///
+    /// More than the receptive radius: a strip of Winograd's convolution is made from all rows of
+    /// the strip and one beyond, and those that cancel still round.
+    pub(crate) halo_rows: usize,
 }
 
 impl Plan {
@@ -78,6 +83,7 @@ impl Plan {
             output: 0,
             output_shuffle: 1,
             output_factor: 1.0 / symmetries.len() as f32,
+            halo_rows: 0,
         };
         let input = plan.map(network.shape(network.input));
         plan.stages.push(Stage {
@@ -322,6 +328,8 @@ impl Plan {
                 self.maps[term].readers.push(index);
             }
         }
+        let input = self.stages[0].output;
+        self.halo_rows = lead[input].div_ceil(scale).next_multiple_of(STRIP_ROWS);
         for map in 0..self.maps.len() {
             let len = strip_len(&self.maps[map]);
             let slowest = self.maps[map]

@@ -5,7 +5,7 @@
 //! cache, and threads never wait at a barrier. A strip's content depends on its inputs alone, so
 //! the order changes no bit.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,8 @@ use wdsr_kernels::{Epilogue, STRIP_ROWS, Scratch, Strip, Window};
 
 use super::plan::{Kernel, Plan, Stage};
 use super::{Spare, lock};
+use crate::network::ValueShape;
+use crate::upscale::UpscaleError;
 
 /// The strips of a map that some stage still needs.
 struct Alive {
@@ -30,8 +32,10 @@ struct State {
     written: usize,
     spare: Spare,
     times: Times,
-    /// A thread has panicked: the others stop.
+    /// A thread has failed or panicked: the others stop.
     failed: bool,
+    /// Why, if it did not panic.
+    error: Option<UpscaleError>,
 }
 
 /// Over all threads.
@@ -47,10 +51,10 @@ struct Run<'a> {
     /// Rows of each map.
     heights_px: Vec<usize>,
     capacities: Vec<usize>,
-    /// A strip of zeros for each map: what lies above and below the picture.
+    /// For each map what lies above and below the picture.
     zeros: Vec<Arc<Strip>>,
-    read: &'a (dyn Fn(usize, &mut Strip) + Sync),
-    write: &'a (dyn Fn(usize, &Strip) + Sync),
+    read: &'a (dyn Fn(usize, &mut Strip) -> Result<(), UpscaleError> + Sync),
+    write: &'a (dyn Fn(usize, &Strip) -> Result<(), UpscaleError> + Sync),
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -72,14 +76,21 @@ enum Next {
     Done,
 }
 
+/// How many strips of each map may be alive. Short networks get longer queues, so that all
+/// threads find work.
+pub(super) fn capacities(plan: &Plan) -> Vec<usize> {
+    let more = rayon::current_num_threads() / plan.stages.len();
+    plan.maps.iter().map(|map| map.capacity + more).collect()
+}
+
 pub(super) fn run(
     plan: &Plan,
     width_px: usize,
     height_px: usize,
-    read: &(dyn Fn(usize, &mut Strip) + Sync),
-    write: &(dyn Fn(usize, &Strip) + Sync),
+    read: &(dyn Fn(usize, &mut Strip) -> Result<(), UpscaleError> + Sync),
+    write: &(dyn Fn(usize, &Strip) -> Result<(), UpscaleError> + Sync),
     spare: Spare,
-) -> (Times, Spare) {
+) -> Result<(Times, Spare), UpscaleError> {
     let threads = rayon::current_num_threads();
     let scale_of = |map: usize| plan.maps[map].shape.scale;
     let run = Run {
@@ -88,20 +99,8 @@ pub(super) fn run(
         heights_px: (0..plan.maps.len())
             .map(|map| height_px * scale_of(map))
             .collect(),
-        // Short networks get longer queues, so that all threads find work.
-        capacities: plan
-            .maps
-            .iter()
-            .map(|map| map.capacity + threads / plan.stages.len())
-            .collect(),
-        zeros: plan
-            .maps
-            .iter()
-            .map(|map| {
-                let width_px = width_px * map.shape.scale;
-                Arc::new(Strip::zeros(map.shape.channels, width_px, STRIP_ROWS))
-            })
-            .collect(),
+        capacities: capacities(plan),
+        zeros: zeros(plan, width_px),
         read,
         write,
         state: Mutex::new(State {
@@ -121,6 +120,7 @@ pub(super) fn run(
                 write: Duration::ZERO,
             },
             failed: false,
+            error: None,
         }),
         changed: Condvar::new(),
     };
@@ -134,7 +134,23 @@ pub(super) fn run(
         .state
         .into_inner()
         .unwrap_or_else(std::sync::PoisonError::into_inner);
-    (state.times, state.spare)
+    match state.error {
+        None => Ok((state.times, state.spare)),
+        Some(error) => Err(error),
+    }
+}
+
+/// The strip of zeros that lies above and below each map; maps of a shape share it.
+fn zeros(plan: &Plan, width_px: usize) -> Vec<Arc<Strip>> {
+    let mut of_shape = HashMap::new();
+    let zeros = plan.maps.iter().map(|map| {
+        let ValueShape { channels, scale } = map.shape;
+        let strip = of_shape
+            .entry((channels, scale))
+            .or_insert_with(|| Arc::new(Strip::zeros(channels, width_px * scale, STRIP_ROWS)));
+        Arc::clone(strip)
+    });
+    zeros.collect()
 }
 
 impl Run<'_> {
@@ -147,18 +163,29 @@ impl Run<'_> {
                 Next::Done => return,
                 Next::Write(index, strip) => {
                     let started = Instant::now();
-                    (self.write)(index, &strip);
+                    if let Err(error) = (self.write)(index, &strip) {
+                        return self.fail(error);
+                    }
                     let mut state = lock(&self.state);
                     state.times.write += started.elapsed();
                     state.spare.give_back(strip);
                 }
                 Next::Make(mut task) => {
                     let started = Instant::now();
-                    self.make(&mut task, &mut scratch);
+                    if let Err(error) = self.make(&mut task, &mut scratch) {
+                        return self.fail(error);
+                    }
                     self.finish(*task, started.elapsed());
                 }
             }
         }
+    }
+
+    /// Lets all threads stop; the first error stays.
+    fn fail(&self, error: UpscaleError) {
+        let mut state = lock(&self.state);
+        state.failed = true;
+        state.error.get_or_insert(error);
     }
 
     /// Waits for something to do.
@@ -263,14 +290,14 @@ impl Run<'_> {
         }
     }
 
-    fn make(&self, task: &mut Task, scratch: &mut Scratch) {
+    fn make(&self, task: &mut Task, scratch: &mut Scratch) -> Result<(), UpscaleError> {
         let stage: &Stage = &self.plan.stages[task.stage];
         let map = stage.output;
         let rows = self.heights_px[map] - task.index * STRIP_ROWS;
         task.output.set_rows(rows.min(STRIP_ROWS));
         let output = &mut task.output;
         match &stage.kernel {
-            Kernel::Read => (self.read)(task.index, output),
+            Kernel::Read => (self.read)(task.index, output)?,
             Kernel::Pair(pair) => pair.run(&task.inputs[0], output, scratch),
             Kernel::Conv { conv, relu, .. } => {
                 let input = stage.input.unwrap_or(0);
@@ -292,6 +319,7 @@ impl Run<'_> {
             }
             Kernel::Shuffle { scale } => shuffle(&task.inputs[0], *scale, task.index, output),
         }
+        Ok(())
     }
 
     fn finish(&self, task: Task, time: Duration) {
@@ -345,7 +373,7 @@ fn shuffle(input: &Strip, scale: usize, index: usize, output: &mut Strip) {
     }
 }
 
-/// Lets the other threads stop when this one panics.
+/// Lets the other threads stop when this one panics or fails.
 struct StopOthers<'r, 'a>(&'r Run<'a>);
 
 impl Drop for StopOthers<'_, '_> {

@@ -1,0 +1,46 @@
+//! The models that come with the library, by name.
+
+use crate::model::Model;
+
+/// A model that comes with the library: `kind` and `scale` name it.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Released {
+    /// Size of the network: `small` or `base`.
+    pub kind: &'static str,
+    /// Output pixels per input pixel on each side.
+    pub scale: usize,
+    load: fn() -> Model,
+}
+
+impl Released {
+    /// All of them; of each kind first the one that is meant where no scale is named.
+    pub const ALL: &[Self] = &[Self {
+        kind: "small",
+        scale: 2,
+        load: Model::embedded,
+    }];
+
+    /// Name for people, such as `small x2`.
+    pub fn name(&self) -> String {
+        format!("{} x{}", self.kind, self.scale)
+    }
+
+    /// The model.
+    pub fn load(&self) -> Model {
+        (self.load)()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_are_what_their_names_say() {
+        for released in Released::ALL {
+            let model = released.load();
+            assert_eq!(model.config().scale, released.scale, "{}", released.name());
+        }
+    }
+}

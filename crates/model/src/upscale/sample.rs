@@ -1,0 +1,37 @@
+//! Samples of pictures.
+
+/// A channel of a pixel as pictures store it.
+pub trait Sample: Copy + Default + Send + Sync {
+    /// To 0..1.
+    fn to_unit(self) -> f32;
+    /// From 0..1; integers are rounded to nearest (half up) and clamped.
+    fn from_unit(value: f32) -> Self;
+}
+
+impl Sample for u8 {
+    fn to_unit(self) -> f32 {
+        f32::from(self) / 255.0
+    }
+    fn from_unit(value: f32) -> Self {
+        (value * 255.0 + 0.5) as u8
+    }
+}
+
+impl Sample for u16 {
+    fn to_unit(self) -> f32 {
+        f32::from(self) / 65535.0
+    }
+    fn from_unit(value: f32) -> Self {
+        (value * 65535.0 + 0.5) as u16
+    }
+}
+
+/// Not clamped: what lies outside 0..1 is kept.
+impl Sample for f32 {
+    fn to_unit(self) -> f32 {
+        self
+    }
+    fn from_unit(value: f32) -> Self {
+        value
+    }
+}

@@ -1,0 +1,52 @@
+//! The project's errors as Python's.
+
+use std::io;
+use std::path::Path;
+
+use pyo3::PyErr;
+use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
+use wdsr_model::{Error, UpscaleError};
+
+/// `OSError` of the fitting kind (`FileNotFoundError`, `PermissionError`, ...) where the system
+/// refused, else `ValueError`.
+pub(crate) fn of_model(error: Error) -> PyErr {
+    match error {
+        Error::Io { path, source, .. } => os_error(&source, &path),
+        other => PyValueError::new_err(other.to_string()),
+    }
+}
+
+/// With `errno`, `strerror` and `filename` set, as Python's own.
+fn os_error(error: &io::Error, path: &Path) -> PyErr {
+    let Some(errno) = error.raw_os_error() else {
+        return PyOSError::new_err(format!("{}: {error}", path.display()));
+    };
+    let text = error.to_string();
+    let words = text.split(" (os error").next().unwrap_or(&text).to_owned();
+    PyOSError::new_err((errno, words, path.as_os_str().to_owned()))
+}
+
+/// `ValueError` where the picture is what is wrong, `RuntimeError` where the model is.
+pub(crate) fn of_upscale(error: UpscaleError) -> PyErr {
+    let words = error.to_string();
+    match error {
+        UpscaleError::Input { .. } => PyValueError::new_err(words),
+        _ => PyRuntimeError::new_err(words),
+    }
+}
+
+/// Checks that so much memory can be had now: a failed allocation in the midst of the work would
+/// end the interpreter.
+pub(crate) fn check_memory(bytes: u128, what: &str) -> Result<(), PyErr> {
+    let mut probe: Vec<u8> = Vec::new();
+    let had = usize::try_from(bytes).is_ok_and(|size| probe.try_reserve_exact(size).is_ok());
+    // Else the compiler may leave out an allocation that nothing uses.
+    std::hint::black_box(&probe);
+    if had {
+        return Ok(());
+    }
+    Err(PyMemoryError::new_err(format!(
+        "{what} needs about {} MB of memory, which the system does not give",
+        bytes / 1_000_000
+    )))
+}

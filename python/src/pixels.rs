@@ -1,0 +1,252 @@
+//! Pictures from Python and back: NumPy arrays and Pillow's images.
+
+use numpy::ndarray::ArrayD;
+use numpy::{
+    Element, IntoPyArray, PyArrayDyn, PyReadonlyArrayDyn, PyUntypedArray, PyUntypedArrayMethods,
+};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use wdsr_picture::{Colour, Picture, Samples};
+
+/// A picture that a caller gave, and how to give one back in kind.
+pub(crate) struct Pixels<'py> {
+    /// Row-major, interleaved, without gaps.
+    array: Array<'py>,
+    pub(crate) width_px: usize,
+    pub(crate) height_px: usize,
+    pub(crate) colour: Colour,
+    form: Form<'py>,
+}
+
+enum Array<'py> {
+    U8(PyReadonlyArrayDyn<'py, u8>),
+    U16(PyReadonlyArrayDyn<'py, u16>),
+    F32(PyReadonlyArrayDyn<'py, f32>),
+}
+
+/// The samples where the caller has them.
+#[derive(Clone, Copy)]
+pub(crate) enum Borrowed<'a> {
+    U8(&'a [u8]),
+    U16(&'a [u16]),
+    F32(&'a [f32]),
+}
+
+enum Form<'py> {
+    /// `[height, width]`
+    Grey,
+    /// `[height, width, channels]`
+    Channels,
+    /// `PIL.Image.Image`
+    Pillow(Bound<'py, PyAny>),
+}
+
+impl<'py> Pixels<'py> {
+    /// Borrows an array of `uint8`, `uint16` or `float32`, `[height, width]` or
+    /// `[height, width, 1 to 4]`, or the pixels of a Pillow image of mode L, LA, RGB, RGBA or I;16.
+    /// Arrays with gaps or of turned axes are copied, and so are images (by Pillow).
+    ///
+    /// `name` stands in messages.
+    pub(crate) fn read(object: &Bound<'py, PyAny>, name: &str) -> PyResult<Self> {
+        let py = object.py();
+        if let Ok(array) = object.cast::<PyUntypedArray>() {
+            let form = match array.ndim() {
+                2 => Form::Grey,
+                _ => Form::Channels,
+            };
+            return Self::of_array(array, form, name);
+        }
+        if is_pillow_image(object)? {
+            check_mode(object, name)?;
+            let array = py
+                .import(intern!(py, "numpy"))?
+                .call_method1(intern!(py, "asarray"), (object,))?;
+            return Self::of_array(array.cast()?, Form::Pillow(object.clone()), name);
+        }
+        Err(PyTypeError::new_err(format!(
+            "{name} is {}, expected a numpy.ndarray or a PIL.Image.Image",
+            object.get_type().fully_qualified_name()?
+        )))
+    }
+
+    fn of_array(array: &Bound<'py, PyUntypedArray>, form: Form<'py>, name: &str) -> PyResult<Self> {
+        let py = array.py();
+        let shape = array.shape();
+        let refused = |remedy: &str| {
+            PyValueError::new_err(format!(
+                "{name} has shape {shape:?}, expected [height, width] or [height, width, channels] \
+                 with 1 to 4 channels and at least one pixel{remedy}"
+            ))
+        };
+        let (height_px, width_px, channels) = match *shape {
+            [height, width] => (height, width, 1),
+            [height, width, channels] => (height, width, channels),
+            [1, _, _, _] => return Err(refused("; give one picture of the batch: array[0]")),
+            _ => return Err(refused("")),
+        };
+        let colour = match channels {
+            1 => Colour::Grey,
+            2 => Colour::GreyAlpha,
+            3 => Colour::Rgb,
+            4 => Colour::RgbAlpha,
+            _ if height_px <= 4 => {
+                return Err(refused("; channels come last: array.transpose(1, 2, 0)"));
+            }
+            _ => return Err(refused("")),
+        };
+        if height_px == 0 || width_px == 0 {
+            return Err(refused(""));
+        }
+        // Copies only what is not as asked. Called from Rust it would need unsafe code.
+        let whole = py.import(intern!(py, "numpy"))?.call_method1(
+            intern!(py, "require"),
+            (array, py.None(), ["C_CONTIGUOUS", "ALIGNED"]),
+        )?;
+        let array = if let Ok(array) = whole.cast::<PyArrayDyn<u8>>() {
+            Array::U8(borrow(array)?)
+        } else if let Ok(array) = whole.cast::<PyArrayDyn<u16>>() {
+            Array::U16(borrow(array)?)
+        } else if let Ok(array) = whole.cast::<PyArrayDyn<f32>>() {
+            Array::F32(borrow(array)?)
+        } else {
+            return Err(PyTypeError::new_err(format!(
+                "{name} has dtype {}, expected uint8 (0..255), uint16 (0..65535) or float32 (0..1) \
+                 in the machine's byte order",
+                array.dtype()
+            )));
+        };
+        Ok(Self {
+            array,
+            width_px,
+            height_px,
+            colour,
+            form,
+        })
+    }
+
+    /// `height_px * width_px * colour.channels()` samples, row-major, interleaved.
+    pub(crate) fn samples(&self) -> PyResult<Borrowed<'_>> {
+        let gaps = |_| PyRuntimeError::new_err("numpy.require gave an array with gaps");
+        Ok(match &self.array {
+            Array::U8(array) => Borrowed::U8(array.as_slice().map_err(gaps)?),
+            Array::U16(array) => Borrowed::U16(array.as_slice().map_err(gaps)?),
+            Array::F32(array) => Borrowed::F32(array.as_slice().map_err(gaps)?),
+        })
+    }
+
+    /// Shape, such as `512 x 768 x 3`: height, width, channels.
+    pub(crate) fn describe(&self) -> String {
+        let channels = self.colour.channels();
+        format!("{} x {} x {channels}", self.height_px, self.width_px)
+    }
+
+    /// A picture of another size in the form of this one: an array of as many axes, or a Pillow
+    /// image of the same mode with the same `info` (colour profile, EXIF).
+    pub(crate) fn give_back(&self, picture: Picture) -> PyResult<Bound<'py, PyAny>> {
+        let py = match &self.array {
+            Array::U8(array) => array.py(),
+            Array::U16(array) => array.py(),
+            Array::F32(array) => array.py(),
+        };
+        let mut shape = vec![picture.height_px, picture.width_px];
+        let channels = picture.colour.channels();
+        if matches!(self.form, Form::Channels) || channels > 1 {
+            shape.push(channels);
+        }
+        let array = match picture.samples {
+            Samples::U8(samples) => owned(py, samples, shape)?,
+            Samples::U16(samples) => owned(py, samples, shape)?,
+            Samples::F32(samples) => owned(py, samples, shape)?,
+        };
+        let Form::Pillow(image) = &self.form else {
+            return Ok(array);
+        };
+        let made = py
+            .import(intern!(py, "PIL.Image"))?
+            .call_method1(intern!(py, "fromarray"), (array,))?;
+        let info = image.getattr(intern!(py, "info"))?.cast_into::<PyDict>()?;
+        made.setattr(intern!(py, "info"), info.copy()?)?;
+        Ok(made)
+    }
+}
+
+impl Borrowed<'_> {
+    /// Bytes of a sample.
+    pub(crate) fn bytes_per_sample(self) -> usize {
+        match self {
+            Self::U8(_) => 1,
+            Self::U16(_) => 2,
+            Self::F32(_) => 4,
+        }
+    }
+
+    /// A copy.
+    pub(crate) fn to_samples(self) -> Samples {
+        match self {
+            Self::U8(samples) => Samples::U8(samples.to_vec()),
+            Self::U16(samples) => Samples::U16(samples.to_vec()),
+            Self::F32(samples) => Samples::F32(samples.to_vec()),
+        }
+    }
+}
+
+fn borrow<'py, T: Element>(
+    array: &Bound<'py, PyArrayDyn<T>>,
+) -> PyResult<PyReadonlyArrayDyn<'py, T>> {
+    use numpy::PyArrayMethods;
+    Ok(array.try_readonly()?)
+}
+
+/// An array that takes over the samples.
+fn owned<T: Element>(
+    py: Python<'_>,
+    samples: Vec<T>,
+    shape: Vec<usize>,
+) -> PyResult<Bound<'_, PyAny>> {
+    let array = ArrayD::from_shape_vec(shape, samples)
+        .map_err(|e| PyRuntimeError::new_err(format!("samples of a picture: {e}")))?;
+    Ok(array.into_pyarray(py).into_any())
+}
+
+/// Whether it is a Pillow image. Where Pillow has not been imported nothing is one, so the package
+/// never imports it by itself.
+fn is_pillow_image(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = object.py();
+    let modules = py
+        .import(intern!(py, "sys"))?
+        .getattr(intern!(py, "modules"))?;
+    match modules.get_item(intern!(py, "PIL.Image")) {
+        Ok(module) => object.is_instance(&module.getattr(intern!(py, "Image"))?),
+        Err(_) => Ok(false),
+    }
+}
+
+/// Refuses images whose mode a result could not keep.
+fn check_mode(image: &Bound<'_, PyAny>, name: &str) -> PyResult<()> {
+    let py = image.py();
+    let mode: String = image.getattr(intern!(py, "mode"))?.extract()?;
+    let remedy = match mode.as_str() {
+        "L" | "RGB" => {
+            let info = image.getattr(intern!(py, "info"))?;
+            if !info.contains(intern!(py, "transparency"))? {
+                return Ok(());
+            }
+            let mode = if mode == "L" { "LA" } else { "RGBA" };
+            return Err(PyValueError::new_err(format!(
+                "{name} has a transparent colour, which has no meaning between pixels; \
+                 give image.convert({mode:?})"
+            )));
+        }
+        "LA" | "RGBA" | "I;16" => return Ok(()),
+        "1" => "image.convert(\"L\")",
+        "P" | "PA" => "image.convert(\"RGB\"), or \"RGBA\" where it is transparent",
+        "I" => "numpy.asarray(image) as uint16",
+        "F" => "numpy.asarray(image) scaled to 0..1",
+        _ => "image.convert(\"RGB\")",
+    };
+    Err(PyValueError::new_err(format!(
+        "{name} has mode {mode}, expected L, LA, RGB, RGBA or I;16; give {remedy}"
+    )))
+}

@@ -1,0 +1,101 @@
+//! Work without the GIL, interruptible.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
+
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use wdsr_model::Progress;
+
+/// How often Ctrl-C is looked for.
+const SIGNALS_EVERY: Duration = Duration::from_millis(50);
+
+/// Runs `work` on a pool of `threads` threads (0: one for each processor) with the GIL released.
+///
+/// `progress` is called with what the work tells, always in the calling thread (GUIs want that),
+/// with rising counts; when it is slow, counts are left out. What it raises, and what Python's
+/// signal handlers raise (Ctrl-C: `KeyboardInterrupt`), stops the work and comes out.
+///
+/// The pool lives as long as the work: one that outlived it would be without its threads in a
+/// process that `os.fork` (so `multiprocessing`) made, and hang there.
+pub(crate) fn run<T: Send>(
+    py: Python<'_>,
+    threads: i64,
+    progress: Option<&Py<PyAny>>,
+    work: impl FnOnce(&Progress<'_>) -> T + Send,
+) -> PyResult<T> {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(count("threads", threads)?)
+        .build()
+        .map_err(cannot_start)?;
+    let told = progress.is_some();
+    let stopped = AtomicBool::new(false);
+    let stopped = &stopped;
+    py.detach(|| {
+        thread::scope(|scope| {
+            let (sender, receiver) = channel();
+            let on_pool = move || {
+                pool.install(|| {
+                    work(&|done, total| {
+                        if stopped.load(Ordering::Relaxed) {
+                            return ControlFlow::Break(());
+                        }
+                        if told {
+                            // Nobody listens any more where the work is just being stopped.
+                            let _ = sender.send((done, total));
+                        }
+                        ControlFlow::Continue(())
+                    })
+                })
+            };
+            let worker = thread::Builder::new()
+                .spawn_scoped(scope, on_pool)
+                .map_err(cannot_start)?;
+            let mut reported = 0;
+            let raised = loop {
+                let counts = match receiver.recv_timeout(SIGNALS_EVERY) {
+                    Ok(first) => Some(receiver.try_iter().fold(first, Ord::max)),
+                    Err(RecvTimeoutError::Timeout) => None,
+                    Err(RecvTimeoutError::Disconnected) => break None,
+                };
+                // Threads tell in any order.
+                let counts = counts.filter(|(done, _)| *done > reported);
+                let report = Python::attach(|py| {
+                    py.check_signals()?;
+                    if let (Some(progress), Some(counts)) = (progress, counts) {
+                        progress.call1(py, counts)?;
+                        reported = counts.0;
+                    }
+                    PyResult::Ok(())
+                });
+                if let Err(error) = report {
+                    stopped.store(true, Ordering::Relaxed);
+                    break Some(error);
+                }
+            };
+            drop(receiver);
+            let result = worker.join();
+            match raised {
+                Some(error) => Err(error),
+                None => result.map_err(|_| {
+                    PyRuntimeError::new_err(
+                        "internal error of wdsr (standard error has its words); please report it",
+                    )
+                }),
+            }
+        })
+    })
+}
+
+fn cannot_start(error: impl std::fmt::Display) -> PyErr {
+    PyRuntimeError::new_err(format!("cannot start threads: {error}; ask for fewer"))
+}
+
+/// An argument that counts something, 0 or more.
+pub(crate) fn count(name: &str, value: i64) -> PyResult<usize> {
+    usize::try_from(value)
+        .map_err(|_| PyValueError::new_err(format!("{name} is {value}, expected 0 or more")))
+}

@@ -1,0 +1,88 @@
+"""`wdsr.load` and what a model tells of itself."""
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import MODEL_FILE
+
+import wdsr
+
+
+def test_a_model_tells_what_it_is(model: wdsr.Model) -> None:
+    assert model.name == "small x2"
+    assert (model.scale, model.block, model.blocks, model.features) == (2, "wdsr-b", 8, 32)
+    assert (model.expansion, model.low_rank) == (6, 25)
+    # shared/facts.md 1.8.
+    assert (model.parameters, model.multiply_adds_per_pixel) == (152_420, 150_372)
+    assert model.receptive_radius_px == 10
+    assert all(isinstance(note, str) for note in model.notes.values())
+    assert model.notes
+    assert repr(model) == "<wdsr.Model small x2: wdsr-b 32/8 x2, 152420 parameters>"
+    with pytest.raises(AttributeError):
+        model.scale = 3  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        wdsr.Model()
+
+
+def test_files_are_loaded_by_text_and_path(model: wdsr.Model) -> None:
+    picture = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
+    for place in (MODEL_FILE, str(MODEL_FILE)):
+        loaded = wdsr.load(place, scale=2)
+        assert loaded.name == str(MODEL_FILE)
+        np.testing.assert_array_equal(loaded.upscale(picture), model.upscale(picture))
+
+
+def test_a_name_is_no_file_and_a_path_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        wdsr.load("./small")
+    shutil.copy(MODEL_FILE, "small")
+    assert wdsr.load("small").name == "small x2"
+    assert wdsr.load("./small").name == "./small"
+    assert wdsr.load(Path("small")).name == "small"
+
+
+def test_missing_files_have_their_name_and_number(tmp_path: Path) -> None:
+    place = tmp_path / "none.safetensors"
+    with pytest.raises(
+        FileNotFoundError, match=re.escape(f"No such file or directory: '{place}'")
+    ) as info:
+        wdsr.load(place)
+    assert (info.value.errno, info.value.filename) == (2, str(place))
+    with pytest.raises(IsADirectoryError):
+        wdsr.load(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"huge: neither a file nor .* small x2"):
+        wdsr.load("huge")
+
+
+def test_damaged_files_are_refused(tmp_path: Path) -> None:
+    place = tmp_path / "model.safetensors"
+    whole = MODEL_FILE.read_bytes()
+    for damaged in (b"", b"not a model", whole[:-100], whole[:3000]):
+        place.write_bytes(damaged)
+        with pytest.raises(ValueError, match=re.escape(str(place))):
+            wdsr.load(place)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "words"),
+    [
+        (("small", 3), ValueError, 'no model "small" of scale 3; the package has small x2'),
+        ((MODEL_FILE, 4), ValueError, "enlarges 2 times"),
+        (("small", -2), ValueError, "of scale -2"),
+        (("small", "2"), TypeError, "scale"),
+        ((5,), TypeError, "str.*os.PathLike|PathLike"),
+        ((), TypeError, "model"),
+    ],
+)
+def test_what_cannot_be_loaded_is_refused(
+    arguments: tuple[Any, ...], kind: type[Exception], words: str
+) -> None:
+    with pytest.raises(kind, match=words):
+        wdsr.load(*arguments)

@@ -1,0 +1,253 @@
+"""Pictures in and out of `Model.upscale`."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tifffile
+from conftest import Program
+from PIL import Image
+
+import wdsr
+
+Photograph = npt.NDArray[np.uint8]
+
+
+def of_mode(photograph: Photograph, mode: str) -> Image.Image:
+    """The photograph as an image; transparency, where the mode has it, runs from 0 to 255."""
+    if mode == "I;16":
+        return Image.fromarray(photograph[..., 0].astype(np.uint16) * 251 + 7)
+    image = Image.fromarray(photograph).convert(mode)
+    if mode in ("LA", "RGBA"):
+        height, width, _ = photograph.shape
+        ramp = np.linspace(0, 255, height * width).astype(np.uint8).reshape(height, width)
+        image.putalpha(Image.fromarray(ramp))
+    return image
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "I;16"])
+def test_images_are_enlarged_as_by_the_program(
+    model: wdsr.Model, photograph: Photograph, program: Program, tmp_path: Path, mode: str
+) -> None:
+    image = of_mode(photograph, mode)
+    image.save(tmp_path / "picture.png")
+    with Image.open(program(tmp_path / "picture.png")) as expected:
+        assert expected.mode == mode
+        made = model.upscale(image)
+        assert isinstance(made, Image.Image)
+        assert (made.mode, made.size) == (mode, (2 * image.width, 2 * image.height))
+        assert made.tobytes() == expected.tobytes()
+        as_array = model.upscale(np.asarray(image))
+        np.testing.assert_array_equal(as_array, np.asarray(expected))
+
+
+def test_floats_are_enlarged_as_by_the_program(
+    model: wdsr.Model, photograph: Photograph, program: Program, tmp_path: Path
+) -> None:
+    # Beyond 0..1 too, as in a picture of high dynamic range.
+    picture = photograph.astype(np.float32) / 200 - np.float32(0.1)
+    tifffile.imwrite(tmp_path / "picture.tif", picture, photometric="rgb")
+    expected = tifffile.imread(program(tmp_path / "picture.tif"))
+    assert expected.dtype == np.float32
+    assert expected.max() > 1
+    assert expected.min() < 0
+    np.testing.assert_array_equal(model.upscale(picture), expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "arguments"),
+    [
+        (["-x"], {"self_ensemble": True}),
+        (["-t", "40", "-j", "1"], {"tile": 0, "threads": 3}),
+        (["--precision", "bf16"], {"precision": "bf16"}),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:precision bf16:RuntimeWarning")
+def test_options_are_those_of_the_program(
+    model: wdsr.Model,
+    photograph: Photograph,
+    program: Program,
+    tmp_path: Path,
+    options: list[str],
+    arguments: dict[str, Any],
+) -> None:
+    Image.fromarray(photograph).save(tmp_path / "picture.png")
+    with Image.open(program(tmp_path / "picture.png", *options)) as expected:
+        made = model.upscale(photograph, **arguments)
+        np.testing.assert_array_equal(made, np.asarray(expected))
+
+
+def test_the_self_ensemble_is_another_result(model: wdsr.Model, photograph: Photograph) -> None:
+    alone = model.upscale(photograph)
+    assert not np.array_equal(model.upscale(photograph, self_ensemble=True), alone)
+    # The options of the last call do not stay.
+    np.testing.assert_array_equal(model.upscale(photograph), alone)
+
+
+def test_bf16_is_computed_or_a_warning_given(model: wdsr.Model, photograph: Photograph) -> None:
+    has_bf16 = "avx512_bf16" in Path("/proc/cpuinfo").read_text()
+    f32 = model.upscale(photograph.astype(np.float32) / 255)
+    if has_bf16:
+        bf16 = model.upscale(photograph.astype(np.float32) / 255, precision="bf16")
+        assert not np.array_equal(bf16, f32)
+    else:
+        with pytest.warns(RuntimeWarning, match="AVX512-BF16"):
+            bf16 = model.upscale(photograph.astype(np.float32) / 255, precision="bf16")
+        np.testing.assert_array_equal(bf16, f32)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("channels", [None, 1, 2, 3, 4])
+def test_axes_and_dtype_stay(model: wdsr.Model, dtype: type, channels: int | None) -> None:
+    shape = (5, 7) if channels is None else (5, 7, channels)
+    made = model.upscale(np.ones(shape, dtype))
+    assert made.dtype == dtype
+    assert made.shape == (10, 14, *shape[2:])
+    assert made.flags.c_contiguous
+    assert made.flags.writeable
+
+
+def test_grey_with_and_without_a_channel_axis_is_the_same(
+    model: wdsr.Model, photograph: Photograph
+) -> None:
+    grey = photograph[..., 1]
+    np.testing.assert_array_equal(model.upscale(grey), model.upscale(grey[..., None])[..., 0])
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda p: p[::-1],
+        lambda p: p[:, ::2],
+        lambda p: p[..., ::-1],
+        lambda p: p.transpose(1, 0, 2),
+        np.asfortranarray,
+    ],
+    ids=["upside down", "every second column", "B G R", "turned", "Fortran order"],
+)
+def test_views_are_read_as_what_they_show(
+    model: wdsr.Model, photograph: Photograph, view: Callable[[Photograph], Photograph]
+) -> None:
+    shown = view(photograph)
+    copy = np.array(shown, order="C")
+    np.testing.assert_array_equal(model.upscale(shown), model.upscale(copy))
+
+
+def test_unaligned_arrays_are_read(model: wdsr.Model, photograph: Photograph) -> None:
+    wide = photograph.astype(np.uint16) * 200
+    buffer = bytearray(1) + bytearray(wide.tobytes())
+    unaligned = np.frombuffer(buffer, np.uint16, offset=1).reshape(wide.shape)
+    assert not unaligned.flags.aligned
+    np.testing.assert_array_equal(model.upscale(unaligned), model.upscale(wide))
+
+
+def test_a_contiguous_array_is_not_copied(
+    model: wdsr.Model, photograph: Photograph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The package reads what this gives it.
+    require, given = np.require, []
+
+    def watched(*arguments: object) -> npt.NDArray[Any]:
+        given.append(require(*arguments))
+        return given[-1]
+
+    monkeypatch.setattr(np, "require", watched)
+    model.upscale(photograph)
+    model.upscale(photograph[::-1])
+    assert given[0] is photograph
+    assert not np.shares_memory(given[1], photograph)
+
+
+def test_the_input_is_not_written_to(model: wdsr.Model, photograph: Photograph) -> None:
+    locked = photograph.copy()
+    locked.flags.writeable = False
+    model.upscale(locked)
+    np.testing.assert_array_equal(locked, photograph)
+
+
+def test_info_of_an_image_stays(model: wdsr.Model, photograph: Photograph, tmp_path: Path) -> None:
+    image = Image.fromarray(photograph)
+    image.info = {"icc_profile": b"a profile", "dpi": (300, 300)}
+    made = model.upscale(image)
+    assert made.info == image.info
+    assert made.info is not image.info
+
+
+PICTURE = np.zeros((8, 8, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("picture", "kind", "words"),
+    [
+        (np.zeros((8, 8, 3)), TypeError, "dtype float64, expected uint8"),
+        (np.zeros((8, 8, 3), np.int64), TypeError, "dtype int64"),
+        (np.zeros((8, 8, 3), ">u2"), TypeError, "byte order"),
+        (np.zeros((8, 8), bool), TypeError, "dtype bool"),
+        ([[1, 2], [3, 4]], TypeError, r"picture is list, expected a numpy\.ndarray"),
+        (None, TypeError, "picture is NoneType"),
+        (PICTURE[0, 0], ValueError, r"shape \[3\]"),
+        (PICTURE[:0], ValueError, "at least one pixel"),
+        (np.zeros((8, 8, 0), np.uint8), ValueError, "1 to 4 channels"),
+        (np.zeros((8, 8, 5), np.uint8), ValueError, "1 to 4 channels"),
+        (np.zeros((3, 8, 8), np.uint8), ValueError, r"transpose\(1, 2, 0\)"),
+        (PICTURE[None], ValueError, r"array\[0\]"),
+        (np.full((8, 8), np.nan, np.float32), ValueError, r"NaN at pixel \(0, 0\)"),
+        (Image.new("P", (8, 8)), ValueError, r'mode P, .*convert\("RGB"\)'),
+        (Image.new("1", (8, 8)), ValueError, r'convert\("L"\)'),
+        (Image.new("CMYK", (8, 8)), ValueError, r'convert\("RGB"\)'),
+        (Image.new("F", (8, 8)), ValueError, r"scaled to 0\.\.1"),
+        (Image.new("I", (8, 8)), ValueError, "uint16"),
+    ],
+)
+def test_what_is_no_picture_is_refused(
+    model: wdsr.Model, picture: object, kind: type[Exception], words: str
+) -> None:
+    with pytest.raises(kind, match=words):
+        model.upscale(picture)
+
+
+def test_a_transparent_colour_is_not_dropped_in_silence(model: wdsr.Model) -> None:
+    image = Image.new("RGB", (8, 8))
+    image.info["transparency"] = (0, 0, 0)
+    with pytest.raises(ValueError, match=r'transparent colour.*convert\("RGBA"\)'):
+        model.upscale(image)
+    assert model.upscale(image.convert("RGBA")).mode == "RGBA"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "words"),
+    [
+        ({"tile": -1}, ValueError, "tile is -1, expected 0 or more"),
+        ({"threads": -2}, ValueError, "threads is -2"),
+        ({"precision": "f16"}, ValueError, "'f16', expected 'f32' or 'bf16'"),
+        ({"tile": "wide"}, TypeError, "tile"),
+        ({"progress": 1}, TypeError, "not callable"),
+        ({"tiles": 1}, TypeError, "tiles"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(
+    model: wdsr.Model, arguments: dict[str, Any], kind: type[Exception], words: str
+) -> None:
+    with pytest.raises(kind, match=words):
+        model.upscale(PICTURE, **arguments)
+
+
+LARGER_THAN_THE_MEMORY = """
+import resource, numpy, wdsr
+resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+try:
+    wdsr.load("small").upscale(numpy.zeros((20_000, 20_000, 3), numpy.uint8))
+except MemoryError as error:
+    print(error)
+"""
+
+
+def test_a_result_larger_than_the_memory_is_a_memory_error() -> None:
+    command = [sys.executable, "-c", LARGER_THAN_THE_MEMORY]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "the enlarged picture needs about 4800 MB of memory" in result.stdout

@@ -1,0 +1,81 @@
+"""Image super-resolution with WDSR networks for NumPy arrays and Pillow images."""
+
+import os
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar, final
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+__version__: str
+__all__ = ["Model", "__version__", "imresize", "load", "psnr", "ssim"]
+
+_Picture = TypeVar(
+    "_Picture",
+    npt.NDArray[np.uint8],
+    npt.NDArray[np.uint16],
+    npt.NDArray[np.float32],
+    Image.Image,
+)
+_Picture8Bit = npt.NDArray[np.uint8] | Image.Image
+_Protocol = Literal["benchmark", "div2k", "ntire"]
+
+def load(model: str | os.PathLike[str], scale: int | None = None) -> Model: ...
+
+@final
+class Model:
+    def upscale(
+        self,
+        picture: _Picture,
+        *,
+        threads: int = 0,
+        tile: int = 2048,
+        precision: Literal["f32", "bf16"] = "f32",
+        self_ensemble: bool = False,
+        progress: Callable[[int, int], Any] | None = None,
+    ) -> _Picture: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def scale(self) -> int: ...
+    @property
+    def block(self) -> Literal["wdsr-a", "wdsr-b", "edsr"]: ...
+    @property
+    def blocks(self) -> int: ...
+    @property
+    def features(self) -> int: ...
+    @property
+    def expansion(self) -> int: ...
+    @property
+    def low_rank(self) -> int: ...
+    @property
+    def parameters(self) -> int: ...
+    @property
+    def multiply_adds_per_pixel(self) -> int: ...
+    @property
+    def receptive_radius_px(self) -> int: ...
+    @property
+    def notes(self) -> dict[str, str]: ...
+
+def imresize(
+    picture: _Picture,
+    scale: float,
+    *,
+    rounding: Literal["8bit", "float"] = "8bit",
+    threads: int = 0,
+) -> _Picture: ...
+def psnr(
+    a: _Picture8Bit,
+    b: _Picture8Bit,
+    scale: int,
+    protocol: _Protocol = "benchmark",
+) -> float: ...
+def ssim(
+    a: _Picture8Bit,
+    b: _Picture8Bit,
+    scale: int,
+    protocol: _Protocol = "benchmark",
+    *,
+    threads: int = 0,
+) -> float: ...
