@@ -59,7 +59,7 @@ fn check(model: &Model, tensors: &Tensors, expected: &str, name: &str) {
         let pixels: Vec<f32> = (0..width * height * 3)
             .map(|at| planes[at % 3 * width * height + at / 3])
             .collect();
-        let large = upscaler.upscale(&pixels, width, height);
+        let large = upscaler.upscale(&pixels, width, height).expect("memory");
         for channel in 0..3 {
             found.extend(large.iter().skip(channel).step_by(3));
         }
