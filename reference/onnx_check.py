@@ -7,7 +7,6 @@ above the bounds below is an error. The picture is 32-bit float on both sides.
 """
 
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -15,25 +14,16 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-import tifffile
 from PIL import Image
 
 import onnx_example
+from program import ROOT, upscale, wdsr, write_random_model
 
-ROOT = Path(__file__).resolve().parent.parent
 NETWORKS = ("wdsr-a-32x16", "wdsr-b-32x16", "edsr-64x16")
 SCALES = (2, 3, 4)
 # Largest difference allowed of a sample in 0..1. float32: another order of summation. float16
 # keeps 11 bits, and the roundings of 16 blocks add up.
 BOUNDS = {"f32": 1e-5, "f16": 2e-3}
-
-
-def cargo_run(*arguments: str | Path) -> None:
-    subprocess.run(["cargo", "run", "--quiet", "--locked", *arguments], check=True, cwd=ROOT)
-
-
-def wdsr(*arguments: str | Path) -> None:
-    cargo_run("--package", "wdsr-cli", "--", *arguments)
 
 
 def check_file(path: Path, scale: int) -> None:
@@ -62,10 +52,7 @@ def check_batch(path: Path, picture: np.ndarray) -> None:
 
 def check(model: Path, label: str, scale: int, folder: Path) -> bool:
     picture = np.random.default_rng(0).random((29, 37, 3), np.float32)
-    small, large = folder / "small.tif", folder / "large.tif"
-    tifffile.imwrite(small, picture, photometric="rgb")
-    wdsr("upscale", "--quiet", "-m", model, "-o", large, small)
-    ours = tifffile.imread(large)
+    ours = upscale(model, picture, folder)
     good = True
     for precision, bound in BOUNDS.items():
         path = folder / f"{precision}.onnx"
@@ -100,10 +87,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         random = folder / "random.safetensors"
-        example = ("--package", "wdsr-model", "--example", "random_model", "--")
         for network in NETWORKS:
             for scale in SCALES:
-                cargo_run(*example, network, str(scale), random)
+                write_random_model(network, scale, random)
                 results.append(check(random, network, scale, folder))
         built_in = ROOT / "models/small-x2.safetensors"
         results.append(check(built_in, "small", 2, folder))

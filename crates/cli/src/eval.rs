@@ -7,7 +7,7 @@ use serde::Serialize;
 use wdsr_eval::{MeanScore, Protocol, Report, Track, find_pairs, score_set};
 use wdsr_model::Precision;
 
-use crate::models::ModelArguments;
+use crate::models::{self, ModelArguments};
 use crate::{on_threads, progress};
 
 /// Score a model: PSNR and SSIM beside bicubic interpolation
@@ -24,6 +24,9 @@ pub(crate) struct Arguments {
     set: PathBuf,
     #[command(flatten)]
     model: ModelArguments,
+    /// Scale of the model
+    #[arg(short = 's', long)]
+    scale: Option<usize>,
     /// What to compare: benchmark (Y, scale pixels cut), div2k (RGB, scale + 6), ntire (RGB, scale)
     #[arg(long, default_value_t)]
     protocol: Protocol,
@@ -78,7 +81,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 /// Scores the model in the given precision.
 fn score(arguments: &Arguments, precision: Precision) -> anyhow::Result<Report> {
-    let (name, upscaler) = arguments.model.upscaler(precision)?;
+    let (name, model) = models::load(arguments.model.model.as_deref(), arguments.scale)?;
+    let upscaler = arguments.model.upscaler_of(&model, precision)?;
     let scale = upscaler.scale();
     let pairs = find_pairs(&arguments.set, scale, arguments.track)?;
     let bar = progress::bar(

@@ -2,24 +2,57 @@
 
 use std::path::{Path, PathBuf};
 
-use wdsr_model::{Isa, Model, Precision, Upscaler};
+use wdsr_model::{Isa, Model, Precision, Released, Upscaler};
 
 use crate::{WrongUsage, progress};
 
-/// The model in the given file, or the one built in, checked for the scale asked for.
-pub(crate) fn load(path: Option<&Path>, scale: Option<usize>) -> anyhow::Result<(String, Model)> {
-    let (name, model) = match path {
-        Some(path) => (path.display().to_string(), Model::load(path)?),
-        None => ("small x2 (built in)".to_owned(), Model::embedded()),
+/// Kinds that `-m` takes instead of a file.
+const KINDS: [&str; 2] = ["small", "base"];
+
+/// The models that `-m` means, each of another scale, with their names: those of a kind that are
+/// built in (without `-m`, of `small`), or the one in a file.
+pub(crate) fn choose(choice: Option<&Path>) -> anyhow::Result<Vec<(String, Model)>> {
+    let kind = match choice {
+        None => KINDS[0],
+        Some(path) => match KINDS.iter().find(|kind| path == Path::new(kind)) {
+            Some(kind) => *kind,
+            None => return Ok(vec![(path.display().to_string(), Model::load(path)?)]),
+        },
     };
-    let found = model.config().scale;
-    if let Some(asked) = scale.filter(|asked| *asked != found) {
+    let name = |model: &Released| format!("{} (built in)", model.name());
+    let models: Vec<(String, Model)> = Released::ALL
+        .iter()
+        .filter(|model| model.kind == kind)
+        .map(|model| (name(model), model.load()))
+        .collect();
+    if models.is_empty() {
+        let names: Vec<String> = Released::ALL.iter().map(name).collect();
         return Err(WrongUsage(format!(
-            "-s {asked}: model {name} enlarges {found} times; give a model of that scale by -m"
+            "-m {kind}: expected {}, or a file (./{kind}, if it is called so)",
+            names.join(", ")
         ))
         .into());
     }
-    Ok((name, model))
+    Ok(models)
+}
+
+/// Of the models that `-m` means, the one of the scale asked for, or the first.
+pub(crate) fn load(choice: Option<&Path>, scale: Option<usize>) -> anyhow::Result<(String, Model)> {
+    let models = choose(choice)?;
+    let found: Vec<String> = models
+        .iter()
+        .map(|(name, model)| format!("{name} enlarges {} times", model.config().scale))
+        .collect();
+    let asked = |model: &Model| scale.is_none_or(|scale| scale == model.config().scale);
+    models
+        .into_iter()
+        .find(|(_, model)| asked(model))
+        .ok_or_else(|| {
+            let scale = scale.unwrap_or_default();
+            let found = found.join(", ");
+            let message = format!("-s {scale}: model {found}; give a model of that scale by -m");
+            WrongUsage(message).into()
+        })
 }
 
 /// [`Precision`] as an argument.
@@ -57,12 +90,9 @@ impl PrecisionArgument {
 /// Arguments that choose a model and how it is computed.
 #[derive(clap::Args)]
 pub(crate) struct ModelArguments {
-    /// Model file; without it the model that is built in
-    #[arg(short = 'm', long, value_name = "FILE")]
+    /// Model file, or the kind of a built-in model (small or base); without it small
+    #[arg(short = 'm', long, value_name = "FILE|KIND")]
     pub(crate) model: Option<PathBuf>,
-    /// Enlarge this many times; must be the model's scale
-    #[arg(short = 's', long)]
-    pub(crate) scale: Option<usize>,
     /// Width of the tiles in pixels of the input, each as high as the picture; 0: the full width.
     /// The result is the same, narrower tiles take less memory
     #[arg(short = 't', long, value_name = "PX", default_value_t = wdsr_model::DEFAULT_TILE_PX)]
@@ -79,12 +109,6 @@ pub(crate) struct ModelArguments {
 }
 
 impl ModelArguments {
-    /// The model's name and the model, ready to run in the given precision.
-    pub(crate) fn upscaler(&self, precision: Precision) -> anyhow::Result<(String, Upscaler)> {
-        let (name, model) = load(self.model.as_deref(), self.scale)?;
-        Ok((name, self.upscaler_of(&model, precision)?))
-    }
-
     /// A model ready to run as these arguments say, in the given precision.
     pub(crate) fn upscaler_of(
         &self,

@@ -71,6 +71,15 @@ fn planes(
 /// # Panics
 /// When the number of samples differs, or the border leaves nothing.
 ///
+/// # Examples
+/// ```
+/// use wdsr_eval::{Channel, psnr_db};
+///
+/// let [a, b] = [[100_u8; 6 * 6 * 3], [101; 6 * 6 * 3]];
+/// let db = psnr_db(&a, &b, 6, 6, Channel::Rgb, 2);
+/// assert!((db - 20.0 * 255_f64.log10()).abs() < 1e-9);
+/// ```
+///
 /// # Source
 /// XPixelGroup/BasicSR@00755ef basicsr/metrics/psnr_ssim.py, `calculate_psnr`.
 pub fn psnr_db(

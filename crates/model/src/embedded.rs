@@ -4,12 +4,13 @@ use std::path::Path;
 
 use crate::model::Model;
 
-const SMALL_X2: &[u8] = include_bytes!("../../../models/small-x2.safetensors");
-
 impl Model {
     /// The default model, `small` x2: WDSR-B, 32 features, 8 blocks.
     pub fn embedded() -> Self {
-        Self::from_bytes(SMALL_X2, Path::new("models/small-x2.safetensors"))
-            .unwrap_or_else(|e| unreachable!("the embedded model is checked by a test: {e}"))
+        Self::from_bytes(
+            wdsr_weights::SMALL_X2,
+            Path::new("models/small-x2.safetensors"),
+        )
+        .unwrap_or_else(|e| unreachable!("the embedded model is checked by a test: {e}"))
     }
 }

@@ -122,6 +122,18 @@ impl Model {
 
     /// Reads a model file.
     ///
+    /// # Examples
+    /// ```
+    /// use wdsr_model::Model;
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("small.safetensors");
+    /// Model::embedded().save(&path)?;
+    /// let model = Model::load(&path)?;
+    /// assert_eq!(model.config().label(), "wdsr-b 32/8 x2");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// When the file cannot be read, is no model file, is cut short, or holds another version,
     /// other shapes than its description asks for, or weights that are not finite.
@@ -146,12 +158,19 @@ impl Model {
     }
 
     fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let (_, header) = SafeTensors::read_metadata(bytes)
-            .map_err(|e| format!("not a complete safetensors file ({e}); fetch it again"))?;
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| {
+            format!(
+                "not a complete safetensors file ({e}); fetch it again, or make one of another \
+                 trainer's checkpoint by `wdsr convert`"
+            )
+        })?;
         let metadata = header.metadata().clone().unwrap_or_default();
         let field = |key: &str| {
             metadata.get(key).ok_or_else(|| {
-                format!("expected a wdsr model, found a safetensors file without `{key}` metadata")
+                format!(
+                    "expected a wdsr model, found a safetensors file without `{key}` metadata; \
+                     another trainer's is converted by `wdsr convert`"
+                )
             })
         };
         let format = field("format")?;
@@ -216,34 +235,20 @@ impl Model {
 
     /// The bytes of the model's file.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let bytes = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
+        let mut tensors = Vec::new();
         for (conv, weights) in self.network.convs.iter().zip(&self.convs) {
             let shape = conv.weight_shape().to_vec();
-            tensors.push((
-                format!("{}.weight", conv.name),
-                shape,
-                bytes(&weights.weight),
-            ));
-            tensors.push((
-                format!("{}.bias", conv.name),
-                vec![conv.out_channels],
-                bytes(&weights.bias),
-            ));
+            let (weight, bias) = (weights.weight.clone(), weights.bias.clone());
+            tensors.push((format!("{}.weight", conv.name), shape, weight));
+            tensors.push((format!("{}.bias", conv.name), vec![conv.out_channels], bias));
         }
-        let views = tensors.iter().map(|(name, shape, data)| {
-            let view = TensorView::new(Dtype::F32, shape.clone(), data)
-                .unwrap_or_else(|e| unreachable!("shape {shape:?} of {name}: {e}"));
-            (name.clone(), view)
-        });
         let config = serde_json::to_string(self.config())
             .unwrap_or_else(|e| unreachable!("a description is plain JSON: {e}"));
         let mut metadata: HashMap<String, String> = self.notes.clone().into_iter().collect();
         for (key, value) in RESERVED.into_iter().zip([FORMAT, VERSION, &config]) {
             metadata.insert(key.to_owned(), value.to_owned());
         }
-        safetensors::serialize(views, Some(metadata))
-            .unwrap_or_else(|e| unreachable!("valid tensors serialise: {e}"))
+        serialize(tensors, metadata)
     }
 
     /// Writes the model's file: to a temporary file beside it, then renamed, so that no half
@@ -254,6 +259,27 @@ impl Model {
     pub fn save(&self, path: &Path) -> Result<(), Error> {
         atomic_file::write(path, &self.to_bytes())
     }
+}
+
+/// The bytes of a safetensors file of float32 tensors: key, shape, values in row-major order.
+pub(crate) fn serialize(
+    tensors: Vec<(String, Vec<usize>, Vec<f32>)>,
+    metadata: HashMap<String, String>,
+) -> Vec<u8> {
+    let bytes: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
+        .into_iter()
+        .map(|(key, shape, values)| {
+            let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            (key, shape, bytes)
+        })
+        .collect();
+    let views = bytes.iter().map(|(key, shape, data)| {
+        let view = TensorView::new(Dtype::F32, shape.clone(), data)
+            .unwrap_or_else(|e| unreachable!("shape {shape:?} of {key}: {e}"));
+        (key, view)
+    });
+    safetensors::serialize(views, Some(metadata))
+        .unwrap_or_else(|e| unreachable!("valid tensors serialise: {e}"))
 }
 
 fn tensor(tensors: &SafeTensors<'_>, key: &str, shape: &[usize]) -> Result<Vec<f32>, String> {

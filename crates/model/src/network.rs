@@ -131,6 +131,15 @@ impl Operation {
 }
 
 /// A network: its tensors, and the operations that turn `input` into `output`.
+///
+/// # Examples
+/// ```
+/// use wdsr_model::{Network, NetworkConfig};
+///
+/// let network = Network::new(&NetworkConfig::wdsr_b(32, 16, 2));
+/// assert_eq!(network.parameters(), 299_564);
+/// assert_eq!(network.receptive_radius_px(), 18);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Network {
     /// The description it was made from.

@@ -17,7 +17,6 @@ mod tests;
 
 use std::path::Path;
 
-use half::f16;
 use prost::Message;
 
 use self::messages::{
@@ -27,23 +26,13 @@ use self::messages::{
 };
 use crate::atomic_file;
 use crate::error::Error;
+use crate::export::{ExportPrecision, float16};
 use crate::model::Model;
 use crate::network::{Operation, Value};
 
 /// The format that belongs to [`OPSET`].
 const IR_VERSION: i64 = 8;
 const OPSET: i64 = 17;
-
-/// Numbers that an ONNX file computes with. Its input and output are float32 either way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnnxPrecision {
-    /// float32 throughout.
-    #[default]
-    F32,
-    /// Weights and values in float16; the mean is subtracted and added in float32. Half the
-    /// size; the output differs by some 1e-3.
-    F16,
-}
 
 impl Model {
     /// The bytes of an ONNX file (opset 17) that computes what [`Upscaler`](crate::Upscaler)
@@ -54,18 +43,18 @@ impl Model {
     /// - `output`: float32 `[batch, 3, scale * height, scale * width]`
     ///
     /// # Errors
-    /// With [`OnnxPrecision::F16`], when a weight lies outside float16's range.
+    /// With [`ExportPrecision::F16`], when a weight lies outside float16's range.
     ///
     /// # Examples
     /// ```
-    /// use wdsr_model::{Model, OnnxPrecision};
+    /// use wdsr_model::{Model, ExportPrecision};
     ///
-    /// let single = Model::embedded().to_onnx(OnnxPrecision::F32)?;
-    /// let half = Model::embedded().to_onnx(OnnxPrecision::F16)?;
+    /// let single = Model::embedded().to_onnx(ExportPrecision::F32)?;
+    /// let half = Model::embedded().to_onnx(ExportPrecision::F16)?;
     /// assert!(half.len() < single.len());
     /// # Ok::<(), wdsr_model::Error>(())
     /// ```
-    pub fn to_onnx(&self, precision: OnnxPrecision) -> Result<Vec<u8>, Error> {
+    pub fn to_onnx(&self, precision: ExportPrecision) -> Result<Vec<u8>, Error> {
         let config = serde_json::to_string(self.config())
             .unwrap_or_else(|e| unreachable!("a description is plain JSON: {e}"));
         let remark = |(key, value): (&str, &str)| StringStringEntryProto {
@@ -95,12 +84,12 @@ impl Model {
     ///
     /// # Errors
     /// As for [`Model::to_onnx`], and when the file cannot be written.
-    pub fn save_onnx(&self, path: &Path, precision: OnnxPrecision) -> Result<(), Error> {
+    pub fn save_onnx(&self, path: &Path, precision: ExportPrecision) -> Result<(), Error> {
         atomic_file::write(path, &self.to_onnx(precision)?)
     }
 }
 
-fn graph(model: &Model, precision: OnnxPrecision) -> Result<GraphProto, Error> {
+fn graph(model: &Model, precision: ExportPrecision) -> Result<GraphProto, Error> {
     let network = model.network();
     let config = model.config();
     let mut writer = GraphWriter {
@@ -111,20 +100,20 @@ fn graph(model: &Model, precision: OnnxPrecision) -> Result<GraphProto, Error> {
     let (first, last) = (value_name(network.input), value_name(network.output));
     // Where the network computes in float16, it does so between two casts.
     let (before, after) = match precision {
-        OnnxPrecision::F32 => (first.clone(), last.clone()),
-        OnnxPrecision::F16 => ("input_minus_mean".into(), "output_minus_mean".into()),
+        ExportPrecision::F32 => (first.clone(), last.clone()),
+        ExportPrecision::F16 => ("input_minus_mean".into(), "output_minus_mean".into()),
     };
 
     writer.float32("mean", &[1, 3, 1, 1], &config.mean);
     writer.node("Sub", "subtract_mean", &["input", "mean"], &before, vec![]);
-    if precision == OnnxPrecision::F16 {
+    if precision == ExportPrecision::F16 {
         let to_f16 = vec![int("to", DataType::Float16 as i64)];
         writer.node("Cast", "to_float16", &[&before], &first, to_f16);
     }
     for operation in &network.operations {
         writer.operation(model, *operation)?;
     }
-    if precision == OnnxPrecision::F16 {
+    if precision == ExportPrecision::F16 {
         let to_f32 = vec![int("to", DataType::Float as i64)];
         writer.node("Cast", "to_float32", &[&last], &after, to_f32);
     }
@@ -147,7 +136,7 @@ fn value_name(value: Value) -> String {
 }
 
 struct GraphWriter {
-    precision: OnnxPrecision,
+    precision: ExportPrecision,
     nodes: Vec<NodeProto>,
     initializers: Vec<TensorProto>,
 }
@@ -240,20 +229,13 @@ impl GraphWriter {
 
     /// A constant in the file's precision.
     fn tensor(&mut self, name: &str, shape: &[usize], values: &[f32]) -> Result<(), Error> {
-        if self.precision == OnnxPrecision::F32 {
+        if self.precision == ExportPrecision::F32 {
             self.float32(name, shape, values);
             return Ok(());
         }
         let mut raw_data = Vec::with_capacity(2 * values.len());
         for &value in values {
-            let rounded = f16::from_f32(value);
-            if !rounded.is_finite() {
-                return Err(Error::Float16Range {
-                    tensor: name.to_owned(),
-                    value,
-                });
-            }
-            raw_data.extend(rounded.to_le_bytes());
+            raw_data.extend(float16(name, value)?.to_le_bytes());
         }
         self.constant(name, shape, DataType::Float16, raw_data);
         Ok(())

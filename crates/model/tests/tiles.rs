@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 use proptest::prelude::*;
 use wdsr_model::{
-    ConvWeights, Isa, Model, Network, NetworkConfig, Precision, UpscaleError, Upscaler,
+    ConvWeights, Cut, Isa, Model, Network, NetworkConfig, Precision, UpscaleError, Upscaler,
 };
 
 /// A network with weights that let every pixel within the receptive radius count.
@@ -205,13 +205,13 @@ proptest! {
         let upscaler = Upscaler::with_isa(&model, Isa::detect().expect("an instruction set"))
             .self_ensemble(self_ensemble);
         let whole = upscaler.upscale(&pixels, width, height).expect("a picture");
-        let upscaler = upscaler.tile_px(Some(tile));
+        let cut = Cut { tile_px: tile, band_px: band };
         let (mut read, mut made, mut last) = (0, Vec::new(), (0, 0));
         let progress = Mutex::new(&mut last);
         upscaler
             .upscale_rows::<f32, UpscaleError>(
                 (width, height),
-                band,
+                cut,
                 |rows| {
                     rows.copy_from_slice(&pixels[read..][..rows.len()]);
                     read += rows.len();
@@ -253,7 +253,10 @@ fn errors_of_rows_reach_the_caller() {
         let (mut reads, mut writes) = (reads, writes);
         upscaler.upscale_rows::<f32, Failure>(
             (9, 40),
-            8,
+            Cut {
+                tile_px: 9,
+                band_px: 8,
+            },
             |rows| {
                 rows.copy_from_slice(&picture(9, rows.len() / 27, 3));
                 reads = reads.checked_sub(1).ok_or(Failure::Read)?;
@@ -334,4 +337,29 @@ fn what_cannot_be_a_picture_is_an_error() {
             "{error}"
         );
     }
+}
+
+#[test]
+fn a_cut_stays_within_its_memory() {
+    let upscaler = Upscaler::new(&Model::embedded()).expect("an upscaler");
+    let size = (30_000, 20_000);
+    let cut = |max_bytes| upscaler.cut(size, 1, max_bytes);
+    let of = |tile_px, band_px| Ok(Cut { tile_px, band_px });
+    // 5 rows of 90 000 bytes for each row of the picture.
+    assert_eq!(cut(1 << 40), of(2048, 20_000));
+    let Ok(Cut {
+        tile_px: 2048,
+        band_px,
+    }) = cut(1 << 30)
+    else {
+        panic!("{:?}", cut(1 << 30));
+    };
+    assert!((1_800..2_300).contains(&band_px), "{band_px}");
+    assert!(band_px.is_multiple_of(4), "{band_px}");
+    let Ok(narrow) = cut(60_000_000) else {
+        panic!("{:?}", cut(60_000_000));
+    };
+    assert!(narrow.tile_px < 2048 && narrow.band_px < 150, "{narrow:?}");
+    let least = cut(1_000_000).expect_err("too little");
+    assert!(cut(least - 1).is_err() && cut(least).is_ok(), "{least}");
 }

@@ -1,14 +1,16 @@
 //! Reading picture files.
 //!
-//! The `image` crate decodes. Around it: the size is checked from the header before any memory
-//! for pixels is taken, the EXIF orientation is applied, truncated JPEG files and animations are
-//! refused, and each failure names the file.
+//! The crates `png` and `tiff` and the `image` crate decode. Around them: the size is checked from the header
+//! before any memory for pixels is taken, the orientation is applied, truncated JPEG files and
+//! animations are refused, and each failure names the file.
+
+mod tiff;
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use image::codecs::{bmp, jpeg, png, tiff, webp};
+use image::codecs::{bmp, jpeg, webp};
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat};
 
@@ -16,41 +18,33 @@ use crate::error::{Error, one_line};
 use crate::format::Format;
 use crate::icc;
 use crate::jpeg_end::has_end_of_image;
-use crate::picture::{Colour, Picture, Samples};
+use crate::metadata::{self, Metadata};
+use crate::picture::{Colour, Depth, Picture, Samples};
 
 /// The largest picture that is decoded. The header is checked before memory is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Longest width in pixels; 1 000 000 by default.
-    pub max_width_px: usize,
-    /// Longest height in pixels; 1 000 000 by default.
-    pub max_height_px: usize,
-    /// Most pixels, width x height; 2^29 by default (1.6 GB as 8-bit RGB).
+    /// Most pixels, width x height; a billion by default (3 GB as 8-bit RGB).
     pub max_pixels: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            max_width_px: 1_000_000,
-            max_height_px: 1_000_000,
-            max_pixels: 1 << 29,
+            max_pixels: 1_000_000_000,
         }
     }
 }
 
 /// Memory that a decoder may take for anything but pixels: profiles, text, tables.
-const MAX_METADATA_BYTES: u64 = 256 << 20;
-
-/// Bytes of the widest pixel that is decoded: four 32-bit floats.
-const MAX_PIXEL_BYTES: u64 = 16;
+pub(crate) const MAX_METADATA_BYTES: u64 = 256 << 20;
 
 /// Reads a picture file of any of the formats. The content says which format, not the suffix.
 ///
 /// Samples keep the file's depth; palettes and 1, 2 or 4-bit samples are expanded to 8 bit, CMYK
-/// becomes RGB. The EXIF (or TIFF) orientation is applied, so the pixels are upright. The ICC
-/// profile is kept unless it belongs to another colour space than the decoded pixels. Of a TIFF
-/// with several pages the first is read.
+/// becomes RGB. The EXIF (or TIFF) orientation is applied, so the pixels are upright. The metadata
+/// is kept, but for an ICC profile of another colour space than the decoded pixels and for what is
+/// damaged; `left_out` names it. Of a TIFF with several pages the first is read.
 ///
 /// # Errors
 ///
@@ -82,16 +76,20 @@ pub fn decode_bytes(bytes: &[u8], name: &Path, limits: &Limits) -> Result<Pictur
 pub fn dimensions(path: &Path) -> Result<(usize, usize), Error> {
     let mut file = open(path)?;
     let format = format_of(&mut file, path)?;
-    let failed = |error| read_error(error, format, path);
-    let mut decoder = decoder_of(file, format, path)?;
-    let (width_px, height_px) = size_of(&*decoder, path)?;
-    Ok(match decoder.orientation().map_err(failed)? {
-        Orientation::Rotate90
-        | Orientation::Rotate270
-        | Orientation::Rotate90FlipH
-        | Orientation::Rotate270FlipH => (height_px, width_px),
-        _ => (width_px, height_px),
-    })
+    let header = match format {
+        Format::Png => {
+            let reader = png_reader(file, path)?;
+            let (width, height) = reader.info().size();
+            let (_, orientation) = metadata::png::read(reader.info());
+            Header {
+                size: size_of((width, height), path)?,
+                orientation,
+            }
+        }
+        Format::Tiff => tiff::header(&mut file, path)?,
+        format => decoder_of(&mut file, format, path)?.header(path)?,
+    };
+    Ok(header.upright_size())
 }
 
 /// The format of a file by its first bytes, whatever its suffix.
@@ -103,7 +101,7 @@ pub fn format_of_file(path: &Path) -> Result<Format, Error> {
     format_of(&mut open(path)?, path)
 }
 
-fn open(path: &Path) -> Result<BufReader<File>, Error> {
+pub(crate) fn open(path: &Path) -> Result<BufReader<File>, Error> {
     let read = |source| Error::Read {
         path: path.to_owned(),
         source,
@@ -125,7 +123,7 @@ fn open(path: &Path) -> Result<BufReader<File>, Error> {
 }
 
 /// The format by the first bytes; the stream is left at its start.
-fn format_of(stream: &mut (impl BufRead + Seek), path: &Path) -> Result<Format, Error> {
+pub(crate) fn format_of(stream: &mut (impl BufRead + Seek), path: &Path) -> Result<Format, Error> {
     let mut start = Vec::with_capacity(16);
     let read = |source| Error::Read {
         path: path.to_owned(),
@@ -142,6 +140,10 @@ fn format_of(stream: &mut (impl BufRead + Seek), path: &Path) -> Result<Format, 
             path: path.to_owned(),
         });
     }
+    // BigTIFF, which the `image` crate does not know.
+    if start.starts_with(b"II+\0") || start.starts_with(b"MM\0+") {
+        return Ok(Format::Tiff);
+    }
     let found = match image::guess_format(&start) {
         Ok(ImageFormat::Png) => return Ok(Format::Png),
         Ok(ImageFormat::Jpeg) => return Ok(Format::Jpeg),
@@ -157,36 +159,131 @@ fn format_of(stream: &mut (impl BufRead + Seek), path: &Path) -> Result<Format, 
     })
 }
 
-fn decode_stream<'a>(
-    mut stream: impl BufRead + Seek + 'a,
+fn decode_stream(
+    mut stream: impl BufRead + Seek,
     format: Format,
     path: &Path,
     limits: &Limits,
 ) -> Result<Picture, Error> {
-    let failed = |error| read_error(error, format, path);
-    if format == Format::WebP {
-        check_riff_length(&mut stream, path)?;
+    match format {
+        Format::Png => return decode_png(stream, path, limits),
+        Format::Tiff => return tiff::decode(&mut stream, path, limits),
+        Format::WebP => check_riff_length(&mut stream, path)?,
+        Format::Jpeg | Format::Bmp => {}
     }
-    if format != Format::Jpeg {
-        return decode_with(decoder_of(stream, format, path)?, format, path, limits);
+    decode_with(decoder_of(&mut stream, format, path)?, path, limits)
+}
+
+/// What a header tells.
+struct Header {
+    /// Width and height in pixels as stored, neither of them 0.
+    size: (usize, usize),
+    orientation: Orientation,
+}
+
+impl Header {
+    fn upright_size(&self) -> (usize, usize) {
+        let (width_px, height_px) = self.size;
+        match self.orientation {
+            Orientation::Rotate90
+            | Orientation::Rotate270
+            | Orientation::Rotate90FlipH
+            | Orientation::Rotate270FlipH => (height_px, width_px),
+            _ => (width_px, height_px),
+        }
     }
-    let mut bytes = Vec::new();
-    stream
-        .read_to_end(&mut bytes)
-        .map_err(|source| Error::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-    let decoder = jpeg::JpegDecoder::new(Cursor::new(&bytes)).map_err(failed)?;
-    if !has_end_of_image(&bytes) {
-        let reason = "no end-of-image marker".to_owned();
-        return Err(Error::Truncated {
-            path: path.to_owned(),
-            format,
-            reason,
-        });
+}
+
+/// A decoder of PNG that has read the header.
+pub(crate) fn png_reader<R: BufRead + Seek>(
+    stream: R,
+    path: &Path,
+) -> Result<png::Reader<R>, Error> {
+    let failed = |error| read_error(png_error(error), Format::Png, path);
+    let bytes = MAX_METADATA_BYTES as usize;
+    let mut decoder = png::Decoder::new_with_limits(stream, png::Limits { bytes });
+    // Palettes become RGB, 1, 2 and 4 bits become 8, a transparent colour becomes alpha.
+    decoder.set_transformations(png::Transformations::EXPAND);
+    decoder.read_info().map_err(failed)
+}
+
+/// Colour and depth of the samples that a decoder of PNG gives.
+pub(crate) fn png_colour<R: BufRead + Seek>(reader: &png::Reader<R>) -> (Colour, Depth) {
+    let (colour, depth) = reader.output_color_type();
+    let colour = match colour {
+        png::ColorType::Grayscale => Colour::Grey,
+        png::ColorType::GrayscaleAlpha => Colour::GreyAlpha,
+        png::ColorType::Rgb | png::ColorType::Indexed => Colour::Rgb,
+        png::ColorType::Rgba => Colour::RgbAlpha,
+    };
+    let sixteen = depth == png::BitDepth::Sixteen;
+    (colour, if sixteen { Depth::U16 } else { Depth::U8 })
+}
+
+fn decode_png(stream: impl BufRead + Seek, path: &Path, limits: &Limits) -> Result<Picture, Error> {
+    let failed = |error| read_error(png_error(error), Format::Png, path);
+    let mut reader = png_reader(stream, path)?;
+    if reader.info().animation_control.is_some() {
+        return Err(animation(Format::Png, path));
     }
-    decode_with(Box::new(decoder), format, path, limits)
+    let size = size_of(reader.info().size(), path)?;
+    check_size(size, path, limits)?;
+    let (colour, depth) = png_colour(&reader);
+    let pixels = size.0 as u64 * size.1 as u64;
+    let pixel_bytes = (colour.channels() * depth.bytes()) as u64;
+    check_memory(pixels.saturating_mul(pixel_bytes), path)?;
+    let count = size.0 * size.1 * colour.channels();
+    let samples = if depth == Depth::U16 {
+        let mut samples = vec![0_u16; count];
+        let bytes = bytemuck::cast_slice_mut(&mut samples);
+        reader.next_frame(bytes).map_err(failed)?;
+        samples.iter_mut().for_each(|v| *v = u16::from_be(*v));
+        Samples::U16(samples)
+    } else {
+        let mut samples = vec![0; count];
+        reader.next_frame(&mut samples).map_err(failed)?;
+        Samples::U8(samples)
+    };
+    // Metadata may stand behind the picture; damage there costs no pixel.
+    let _ = reader.finish();
+    let (metadata, orientation) = metadata::png::read(reader.info());
+    Ok(finished(size, colour, samples, metadata, orientation))
+}
+
+/// The picture as the caller gets it.
+fn finished(
+    (width_px, height_px): (usize, usize),
+    colour: Colour,
+    samples: Samples,
+    metadata: Metadata,
+    orientation: Orientation,
+) -> Picture {
+    let mut picture = Picture::new(width_px, height_px, colour, samples).turned(orientation);
+    picture.metadata = metadata;
+    without_foreign_profile(&mut picture.metadata, colour);
+    picture
+}
+
+/// Leaves out an ICC profile of another colour space than the pixels.
+pub(crate) fn without_foreign_profile(metadata: &mut Metadata, colour: Colour) {
+    if let Some(profile) = metadata
+        .icc_profile
+        .take_if(|profile| icc::contradicts(profile, colour))
+    {
+        let space = profile[16..20].escape_ascii();
+        let pixels = if colour.is_grey() { "grey" } else { "RGB" };
+        metadata.left_out.push(format!(
+            "ICC profile: it is of colour space \"{space}\", the pixels are {pixels}"
+        ));
+    }
+}
+
+fn animation(format: Format, path: &Path) -> Error {
+    Error::Unsupported {
+        path: path.to_owned(),
+        format,
+        reason: "it is an animation".to_owned(),
+    }
 }
 
 /// Refuses a WebP file that is shorter than its header says: the decoder would call the missing
@@ -215,84 +312,96 @@ fn check_riff_length(stream: &mut (impl BufRead + Seek), path: &Path) -> Result<
     Ok(())
 }
 
-/// The decoder of a format, its header read.
+/// A decoder of the `image` crate, its header and its metadata read.
+struct Decoder<'a> {
+    decoder: Box<dyn ImageDecoder + 'a>,
+    format: Format,
+    metadata: Metadata,
+    orientation: Orientation,
+}
+
+impl Decoder<'_> {
+    fn header(&self, path: &Path) -> Result<Header, Error> {
+        Ok(Header {
+            size: size_of(self.decoder.dimensions(), path)?,
+            orientation: self.orientation,
+        })
+    }
+}
+
+/// The decoder of a format but PNG and TIFF.
 fn decoder_of<'a>(
-    stream: impl BufRead + Seek + 'a,
+    stream: &'a mut (impl BufRead + Seek),
     format: Format,
     path: &Path,
-) -> Result<Box<dyn ImageDecoder + 'a>, Error> {
+) -> Result<Decoder<'a>, Error> {
     let failed = |error| read_error(error, format, path);
-    let animation = || Error::Unsupported {
-        path: path.to_owned(),
-        format,
-        reason: "it is an animation".to_owned(),
-    };
-    let mut metadata_limits = image::Limits::no_limits();
-    metadata_limits.max_alloc = Some(MAX_METADATA_BYTES);
-    Ok(match format {
-        Format::Png => {
-            let decoder = png::PngDecoder::with_limits(stream, metadata_limits).map_err(failed)?;
-            if decoder.is_apng().map_err(failed)? {
-                return Err(animation());
+    let io_failed = |error| failed(ImageError::IoError(error));
+    let (decoder, metadata, orientation): (Box<dyn ImageDecoder + 'a>, _, _) = match format {
+        Format::Png | Format::Tiff => unreachable!("{format} has functions of its own"),
+        Format::Jpeg => {
+            let mut bytes = Vec::new();
+            stream.read_to_end(&mut bytes).map_err(io_failed)?;
+            let is_whole = has_end_of_image(&bytes);
+            let (metadata, orientation) = metadata::jpeg::read(&bytes);
+            let decoder = jpeg::JpegDecoder::new(Cursor::new(bytes)).map_err(failed)?;
+            if !is_whole {
+                return Err(Error::Truncated {
+                    path: path.to_owned(),
+                    format,
+                    reason: "no end-of-image marker".to_owned(),
+                });
             }
-            Box::new(decoder)
+            (Box::new(decoder), metadata, orientation)
         }
-        Format::Jpeg => Box::new(jpeg::JpegDecoder::new(stream).map_err(failed)?),
         Format::WebP => {
-            let decoder = webp::WebPDecoder::new(stream).map_err(failed)?;
+            let mut decoder = webp::WebPDecoder::new(stream).map_err(failed)?;
             if decoder.has_animation() {
-                return Err(animation());
+                return Err(animation(format, path));
             }
-            Box::new(decoder)
+            let icc_profile = decoder.icc_profile().map_err(failed)?;
+            let exif = decoder.exif_metadata().map_err(failed)?;
+            let xmp = decoder.xmp_metadata().map_err(failed)?;
+            let (metadata, orientation) = Metadata::of_webp(icc_profile, exif, xmp);
+            (Box::new(decoder), metadata, orientation)
         }
-        Format::Tiff => Box::new(tiff::TiffDecoder::new(stream).map_err(failed)?),
-        Format::Bmp => Box::new(bmp::BmpDecoder::new(stream).map_err(failed)?),
+        Format::Bmp => {
+            let mut start = Vec::new();
+            stream
+                .by_ref()
+                .take(64)
+                .read_to_end(&mut start)
+                .map_err(io_failed)?;
+            stream.rewind().map_err(io_failed)?;
+            let decoder = bmp::BmpDecoder::new(stream).map_err(failed)?;
+            let orientation = Orientation::NoTransforms;
+            (Box::new(decoder), metadata::bmp::read(&start), orientation)
+        }
+    };
+    Ok(Decoder {
+        decoder,
+        format,
+        metadata,
+        orientation,
     })
 }
 
-fn decode_with(
-    mut decoder: Box<dyn ImageDecoder + '_>,
-    format: Format,
-    path: &Path,
-    limits: &Limits,
-) -> Result<Picture, Error> {
+fn decode_with(decoder: Decoder<'_>, path: &Path, limits: &Limits) -> Result<Picture, Error> {
+    let size = decoder.header(path)?.size;
+    check_size(size, path, limits)?;
+    let Decoder {
+        mut decoder,
+        format,
+        metadata,
+        orientation,
+    } = decoder;
     let failed = |error| read_error(error, format, path);
-    let (width_px, height_px) = size_of(&*decoder, path)?;
-    let pixels = width_px as u64 * height_px as u64;
-    if width_px > limits.max_width_px
-        || height_px > limits.max_height_px
-        || pixels > limits.max_pixels
-    {
-        let Limits {
-            max_width_px,
-            max_height_px,
-            max_pixels,
-        } = limits;
-        let allowed = format!("{max_width_px} x {max_height_px} and {max_pixels} pixels");
-        return Err(Error::TooLarge {
-            path: path.to_owned(),
-            width_px,
-            height_px,
-            pixels,
-            allowed,
-        });
-    }
-    let orientation = decoder.orientation().map_err(failed)?;
-    let icc_profile = decoder.icc_profile().map_err(failed)?;
-    let mut exif = decoder.exif_metadata().map_err(failed)?;
-    if let Some(exif) = &mut exif {
-        // The pixels are made upright below; the entry must not turn them a second time.
-        let _ = Orientation::remove_from_exif_chunk(exif);
-    }
-    // After the metadata: the TIFF decoder's limits count about 32 bytes for a byte of a profile.
+    check_memory(decoder.total_bytes(), path)?;
     let mut decoder_limits = image::Limits::no_limits();
-    // Decoders with a buffer of their own (TIFF) hold the pixels twice.
-    decoder_limits.max_alloc = Some(pixels * 2 * MAX_PIXEL_BYTES + MAX_METADATA_BYTES);
+    decoder_limits.max_alloc = Some(decoder.total_bytes() + MAX_METADATA_BYTES);
     decoder.set_limits(decoder_limits).map_err(failed)?;
-    let mut pixels = DynamicImage::from_decoder(decoder).map_err(failed)?;
-    pixels.apply_orientation(orientation);
+    let pixels = DynamicImage::from_decoder(decoder).map_err(failed)?;
 
-    let (width_px, height_px) = (pixels.width() as usize, pixels.height() as usize);
     let (colour, samples) = match pixels {
         DynamicImage::ImageLuma8(p) => (Colour::Grey, Samples::U8(p.into_raw())),
         DynamicImage::ImageLumaA8(p) => (Colour::GreyAlpha, Samples::U8(p.into_raw())),
@@ -313,15 +422,47 @@ fn decode_with(
             });
         }
     };
-    let mut picture = Picture::new(width_px, height_px, colour, samples);
-    picture.icc_profile = icc_profile.filter(|profile| !icc::contradicts(profile, colour));
-    picture.exif = exif;
-    Ok(picture)
+    Ok(finished(size, colour, samples, metadata, orientation))
 }
 
-/// Width and height of the header, neither of them 0.
-fn size_of(decoder: &dyn ImageDecoder, path: &Path) -> Result<(usize, usize), Error> {
-    let (width, height) = decoder.dimensions();
+pub(crate) fn check_size(
+    (width_px, height_px): (usize, usize),
+    path: &Path,
+    limits: &Limits,
+) -> Result<(), Error> {
+    let pixels = width_px as u64 * height_px as u64;
+    let max_pixels = limits.max_pixels;
+    if pixels <= max_pixels {
+        return Ok(());
+    }
+    Err(Error::TooLarge {
+        path: path.to_owned(),
+        width_px,
+        height_px,
+        pixels,
+        max_pixels,
+    })
+}
+
+/// Whether that much memory can be had now. A header may claim more than the system gives, and an
+/// allocation that fails ends the program without a message.
+fn check_memory(bytes: u64, path: &Path) -> Result<(), Error> {
+    let mut probe: Vec<u8> = Vec::new();
+    let size = usize::try_from(bytes).unwrap_or(usize::MAX);
+    let outcome = probe.try_reserve_exact(size);
+    // Else the compiler may leave out an allocation that nothing uses.
+    std::hint::black_box(&probe);
+    outcome.map_err(|_| Error::Read {
+        path: path.to_owned(),
+        source: io::Error::new(
+            io::ErrorKind::OutOfMemory,
+            format!("its pixels need {bytes} bytes of memory, which the system does not give"),
+        ),
+    })
+}
+
+/// Width and height of a header, neither of them 0.
+pub(crate) fn size_of((width, height): (u32, u32), path: &Path) -> Result<(usize, usize), Error> {
     let (width_px, height_px) = (width as usize, height as usize);
     if width == 0 || height == 0 {
         return Err(Error::NoPixels {
@@ -333,7 +474,31 @@ fn size_of(decoder: &dyn ImageDecoder, path: &Path) -> Result<(usize, usize), Er
     Ok((width_px, height_px))
 }
 
-fn read_error(error: ImageError, format: Format, path: &Path) -> Error {
+/// As the `image` crate wraps it.
+pub(crate) fn png_error(error: png::DecodingError) -> ImageError {
+    use image::error::{DecodingError, ImageFormatHint};
+    match error {
+        png::DecodingError::IoError(error) => ImageError::IoError(error),
+        error => {
+            let hint = ImageFormatHint::Exact(ImageFormat::Png);
+            ImageError::Decoding(DecodingError::new(hint, error))
+        }
+    }
+}
+
+/// As the `image` crate wraps it.
+pub(crate) fn tiff_error(error: ::tiff::TiffError) -> ImageError {
+    use image::error::{DecodingError, ImageFormatHint};
+    match error {
+        ::tiff::TiffError::IoError(error) => ImageError::IoError(error),
+        error => {
+            let hint = ImageFormatHint::Exact(ImageFormat::Tiff);
+            ImageError::Decoding(DecodingError::new(hint, error))
+        }
+    }
+}
+
+pub(crate) fn read_error(error: ImageError, format: Format, path: &Path) -> Error {
     let path = path.to_owned();
     match error {
         ImageError::IoError(source) if source.kind() == io::ErrorKind::UnexpectedEof => {

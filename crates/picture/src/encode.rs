@@ -1,21 +1,23 @@
 //! Writing picture files, whole or not at all.
 
+use std::fs::File;
 use std::io::{self, Cursor, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use image::codecs::{bmp, jpeg, png, tiff, webp};
-use image::{ExtendedColorType, ImageEncoder, ImageError, ImageResult};
+use image::codecs::{bmp, jpeg};
+use image::{ExtendedColorType, ImageEncoder};
+use tiff::encoder::colortype::{ColorType, Gray8, Gray16, Gray32Float, RGB8, RGB16, RGB32Float};
+use tiff::encoder::{TiffEncoder, TiffKind, TiffKindBig, TiffKindStandard, TiffValue};
+use tiff::tags::ExtraSamples;
 
 use crate::error::{Error, one_line};
 use crate::format::Format;
-use crate::icc;
-use crate::picture::{Colour, Depth, Picture};
+use crate::metadata::{self, Metadata};
+use crate::picture::{Colour, Depth, Picture, Samples};
+use crate::rows::Outline;
 
 /// Quality of written JPEG files on libjpeg's scale of 1 to 100; the chroma is not subsampled.
 pub const JPEG_QUALITY: u8 = 95;
-
-/// Longest EXIF block of a JPEG: a segment of 65 535 bytes less its length and `Exif\0\0`.
-const MAX_JPEG_EXIF_BYTES: usize = 65_535 - 2 - 6;
 
 /// Writes `picture` to `path`, in `format` whatever the suffix says.
 ///
@@ -23,15 +25,15 @@ const MAX_JPEG_EXIF_BYTES: usize = 65_535 - 2 - 6;
 /// it under a temporary name (hidden, `.wdsr-*.part`), synchronised and renamed. An existing file
 /// is replaced, and keeps its content if anything fails; a symbolic link is replaced by a file.
 ///
-/// PNG, WebP (lossless), TIFF and BMP keep every sample; JPEG is written with [`JPEG_QUALITY`].
-/// Where a format has no grey, grey is stored as RGB ([`Format::supports`]). The ICC profile is
-/// kept; EXIF is written to the formats that [hold it](Format::holds_exif) and left out of the
-/// others.
+/// PNG, WebP (lossless), TIFF (BigTIFF near 4 GB) and BMP keep every sample; JPEG is written with [`JPEG_QUALITY`].
+/// Where a format has no grey, grey is stored as RGB ([`Format::supports`]). The metadata is
+/// written with the size of this picture wherever it tells one, and without what the format cannot
+/// hold: [`Metadata::lost_in`] names it beforehand.
 ///
 /// # Errors
 ///
-/// If the format cannot hold the picture (size, alpha, depth, ICC profile; the message names
-/// formats that can), or the file cannot be written.
+/// If the format cannot hold the samples (size, alpha, depth; the message names formats that can),
+/// or the file cannot be written.
 pub fn encode(picture: &Picture, path: &Path, format: Format) -> Result<(), Error> {
     write_atomically(path, &encode_named(picture, path, format)?)
 }
@@ -42,10 +44,93 @@ pub fn encode(picture: &Picture, path: &Path, format: Format) -> Result<(), Erro
 ///
 /// If it cannot be written; then nothing has changed.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    write_whole(bytes, path).map_err(|source| Error::Write {
-        path: path.to_owned(),
-        source,
-    })
+    NewFile::with(path, bytes)?.publish()
+}
+
+/// A file that is complete and on the disk, but not under its name yet: it stands beside it under
+/// a temporary one (hidden, `.wdsr-*.part`), and is removed when this is dropped.
+#[derive(Debug)]
+pub struct NewFile {
+    file: tempfile::NamedTempFile,
+    path: PathBuf,
+}
+
+impl NewFile {
+    /// A file of these bytes.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn with(path: &Path, bytes: &[u8]) -> Result<Self, Error> {
+        let mut file = Self::create(path)?;
+        let written = file.file.write_all(bytes);
+        written.map_err(|source| file.failed(source))?;
+        file.synchronise()?;
+        Ok(file)
+    }
+
+    /// Length of the file.
+    ///
+    /// # Errors
+    ///
+    /// If the system does not tell.
+    pub fn bytes(&self) -> Result<u64, Error> {
+        let metadata = self.as_file().metadata();
+        Ok(metadata.map_err(|source| self.failed(source))?.len())
+    }
+
+    /// Gives the file its name, replacing one that has it.
+    ///
+    /// # Errors
+    ///
+    /// If that fails; then nothing has changed.
+    pub fn publish(self) -> Result<(), Error> {
+        let path = self.path;
+        let published = self.file.persist(&path).map_err(|error| error.error);
+        published.map_err(|source| Error::Write { path, source })?;
+        Ok(())
+    }
+
+    /// An empty file, to be written.
+    pub(crate) fn create(path: &Path) -> Result<Self, Error> {
+        let create = || {
+            let folder = match path.parent() {
+                Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
+                Some(folder) => folder,
+                None => return Err(io::Error::from(io::ErrorKind::InvalidInput)),
+            };
+            let mut builder = tempfile::Builder::new();
+            builder.prefix(".wdsr-").suffix(".part");
+            #[cfg(unix)]
+            {
+                // As for any new file: what the umask leaves. The default of the crate is the
+                // owner only.
+                use std::os::unix::fs::PermissionsExt;
+                builder.permissions(std::fs::Permissions::from_mode(0o666));
+            }
+            builder.tempfile_in(folder)
+        };
+        let path = path.to_owned();
+        match create() {
+            Ok(file) => Ok(Self { file, path }),
+            Err(source) => Err(Error::Write { path, source }),
+        }
+    }
+
+    pub(crate) fn as_file(&self) -> &File {
+        self.file.as_file()
+    }
+
+    /// Puts what was written on the disk.
+    pub(crate) fn synchronise(&self) -> Result<(), Error> {
+        let synchronised = self.as_file().sync_all();
+        synchronised.map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: io::Error) -> Error {
+        let path = self.path.clone();
+        Error::Write { path, source }
+    }
 }
 
 /// The bytes of a file of `format`, as [`encode`] writes them. Messages call the file "picture".
@@ -64,7 +149,12 @@ pub fn encode_bytes(picture: &Picture, format: Format) -> Result<Vec<u8>, Error>
 /// If the format cannot hold the picture.
 pub fn encode_named(picture: &Picture, path: &Path, format: Format) -> Result<Vec<u8>, Error> {
     check(picture, path, format)?;
-    let stored = format.stored_colour(picture.colour, picture.depth());
+    let metadata = picture.metadata.fitted(
+        format,
+        (picture.width_px, picture.height_px),
+        picture.colour,
+    );
+    let stored = format.stored_colour(picture.colour);
     let expanded;
     let picture = if stored == picture.colour {
         picture
@@ -73,12 +163,12 @@ pub fn encode_named(picture: &Picture, path: &Path, format: Format) -> Result<Ve
         &expanded
     };
     debug_assert_eq!(picture.colour, stored, "colour after the expansion");
-    encode_checked(picture, format).map_err(|error| match error {
-        ImageError::IoError(source) => Error::Write {
+    encode_checked(picture, &metadata, format).map_err(|error| match error.downcast() {
+        Ok(source) => Error::Write {
             path: path.to_owned(),
-            source,
+            source: *source,
         },
-        error => Error::Encode {
+        Err(error) => Error::Encode {
             path: path.to_owned(),
             format,
             reason: one_line(&error),
@@ -136,109 +226,164 @@ fn check(picture: &Picture, path: &Path, format: Format) -> Result<(), Error> {
         };
         return refuse(format!("{bits} {channels}"), &fits);
     }
-    if let Some(profile) = &picture.icc_profile {
-        let describes = |other: Format| {
-            other.holds_icc_profile()
-                && !icc::contradicts(profile, other.stored_colour(colour, depth))
-        };
-        let what = if !format.holds_icc_profile() {
-            "an ICC profile"
-        } else if colour.is_grey() {
-            "grey pixels with this ICC profile"
-        } else {
-            "rgb pixels with an ICC profile of another colour space"
-        };
-        if !describes(format) {
-            return refuse(what.to_owned(), &|other| fits(other) && describes(other));
-        }
-    }
-    if let Some(exif) = &picture.exif
-        && format == Format::Jpeg
-        && exif.len() > MAX_JPEG_EXIF_BYTES
-    {
-        let what = format!(
-            "{} bytes of EXIF (at most {MAX_JPEG_EXIF_BYTES})",
-            exif.len()
-        );
-        let can = |other: Format| fits(other) && other != format && other.holds_exif();
-        return refuse(what, &can);
-    }
     Ok(())
 }
 
 /// Encodes a picture that `check` has passed, in its own colour.
-fn encode_checked(picture: &Picture, format: Format) -> ImageResult<Vec<u8>> {
+fn encode_checked(
+    picture: &Picture,
+    metadata: &Metadata,
+    format: Format,
+) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+    // No format takes a longer side than u32 holds.
+    let (width, height) = (picture.width_px as u32, picture.height_px as u32);
+    let samples = picture.samples.as_bytes();
     let mut file = Vec::new();
     match format {
-        Format::Png => write(png::PngEncoder::new(&mut file), picture, format)?,
+        Format::Png => encode_png(picture, metadata, &mut file)?,
         Format::Jpeg => {
-            let encoder = jpeg::JpegEncoder::new_with_quality(&mut file, JPEG_QUALITY);
-            write(encoder, picture, format)?;
+            let mut encoder = jpeg::JpegEncoder::new_with_quality(&mut file, JPEG_QUALITY);
+            encoder.set_pixel_density(metadata::jpeg::density_of(metadata.resolution));
+            if let Some(profile) = &metadata.icc_profile {
+                encoder.set_icc_profile(profile.clone())?;
+            }
+            if let Some(block) = &metadata.exif {
+                encoder.set_exif_metadata(block.clone())?;
+            }
+            let colour = match picture.colour {
+                Colour::Grey => ExtendedColorType::L8,
+                _ => ExtendedColorType::Rgb8,
+            };
+            encoder.write_image(samples, width, height, colour)?;
+            metadata::jpeg::insert(&mut file, metadata);
         }
-        Format::WebP => write(webp::WebPEncoder::new_lossless(&mut file), picture, format)?,
-        Format::Tiff => {
-            write(
-                tiff::TiffEncoder::new(Cursor::new(&mut file)),
-                picture,
-                format,
-            )?;
+        Format::WebP => {
+            let mut encoder = image_webp::WebPEncoder::new(&mut file);
+            encoder.set_icc_profile(metadata.icc_profile.clone().unwrap_or_default());
+            encoder.set_exif_metadata(metadata.exif.clone().unwrap_or_default());
+            encoder.set_xmp_metadata(metadata.xmp.clone().unwrap_or_default());
+            let colour = if picture.colour.has_alpha() {
+                image_webp::ColorType::Rgba8
+            } else {
+                image_webp::ColorType::Rgb8
+            };
+            encoder.encode(samples, width, height, colour)?;
         }
-        Format::Bmp => write(bmp::BmpEncoder::new(&mut file), picture, format)?,
+        Format::Tiff if needs_big_tiff(samples.len() as u64) => {
+            encode_tiff::<TiffKindBig>(picture, metadata, &mut file)?;
+        }
+        Format::Tiff => encode_tiff::<TiffKindStandard>(picture, metadata, &mut file)?,
+        Format::Bmp => {
+            let colour = if picture.colour.has_alpha() {
+                ExtendedColorType::Rgba8
+            } else {
+                ExtendedColorType::Rgb8
+            };
+            bmp::BmpEncoder::new(&mut file).write_image(samples, width, height, colour)?;
+            metadata::bmp::insert(&mut file, metadata);
+        }
     }
     Ok(file)
 }
 
-fn write(mut encoder: impl ImageEncoder, picture: &Picture, format: Format) -> ImageResult<()> {
-    use ExtendedColorType as Type;
-    if let Some(profile) = &picture.icc_profile {
-        encoder
-            .set_icc_profile(profile.clone())
-            .map_err(ImageError::Unsupported)?;
-    }
-    if let Some(exif) = picture.exif.as_ref().filter(|_| format.holds_exif()) {
-        encoder
-            .set_exif_metadata(exif.clone())
-            .map_err(ImageError::Unsupported)?;
-    }
-    let colour = match (picture.colour, picture.depth()) {
-        (Colour::Grey, Depth::U8) => Type::L8,
-        (Colour::GreyAlpha, Depth::U8) => Type::La8,
-        (Colour::Rgb, Depth::U8) => Type::Rgb8,
-        (Colour::RgbAlpha, Depth::U8) => Type::Rgba8,
-        (Colour::Grey, Depth::U16) => Type::L16,
-        (Colour::GreyAlpha, Depth::U16) => Type::La16,
-        (Colour::Rgb, Depth::U16) => Type::Rgb16,
-        (Colour::RgbAlpha, Depth::U16) => Type::Rgba16,
-        (Colour::Rgb, Depth::F32) => Type::Rgb32F,
-        (Colour::RgbAlpha, Depth::F32) => Type::Rgba32F,
-        (Colour::Grey | Colour::GreyAlpha, Depth::F32) => {
-            unreachable!("float grey is expanded to rgb before")
-        }
+/// The head of a PNG file.
+pub(crate) fn png_info<'a>(metadata: &'a Metadata, outline: &Outline) -> png::Info<'a> {
+    let mut info = metadata::png::info_of(metadata);
+    info.width = outline.width_px as u32;
+    info.height = outline.height_px as u32;
+    info.color_type = match outline.colour {
+        Colour::Grey => png::ColorType::Grayscale,
+        Colour::GreyAlpha => png::ColorType::GrayscaleAlpha,
+        Colour::Rgb => png::ColorType::Rgb,
+        Colour::RgbAlpha => png::ColorType::Rgba,
     };
-    // No format takes a longer side than u32 holds.
-    let (width, height) = (picture.width_px as u32, picture.height_px as u32);
-    encoder.write_image(picture.samples.as_bytes(), width, height, colour)
+    info.bit_depth = match outline.depth {
+        Depth::U8 => png::BitDepth::Eight,
+        _ => png::BitDepth::Sixteen,
+    };
+    info
 }
 
-/// Puts `bytes` under the name `path`: all of them, or no file.
-fn write_whole(bytes: &[u8], path: &Path) -> io::Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
-        Some(folder) => folder,
-        None => return Err(io::Error::from(io::ErrorKind::InvalidInput)),
-    };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".wdsr-").suffix(".part");
-    #[cfg(unix)]
-    {
-        // As for any new file: what the umask leaves. The default of the crate is the owner only.
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
+fn encode_png(
+    picture: &Picture,
+    metadata: &Metadata,
+    file: &mut Vec<u8>,
+) -> Result<(), png::EncodingError> {
+    let info = png_info(metadata, &picture.outline());
+    let mut encoder = png::Encoder::with_info(file, info)?;
+    encoder.set_compression(png::Compression::Fast);
+    encoder.set_filter(png::Filter::Adaptive);
+    let mut writer = encoder.write_header()?;
+    metadata::png::write(metadata, &mut writer)?;
+    match &picture.samples {
+        Samples::U16(samples) => {
+            let big_endian: Vec<u16> = samples.iter().map(|v| v.to_be()).collect();
+            writer.write_image_data(bytemuck::cast_slice(&big_endian))?;
+        }
+        samples => writer.write_image_data(samples.as_bytes())?,
     }
-    // An early return drops the temporary file, which removes it.
-    let mut file = builder.tempfile_in(folder)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
+    writer.finish()
+}
+
+/// Whether a TIFF file of so many bytes of samples needs the 64-bit offsets of BigTIFF. Metadata
+/// and tables, which are not counted, take far less than what is left here.
+pub(crate) fn needs_big_tiff(sample_bytes: u64) -> bool {
+    const FOR_THE_REST: u64 = 512 << 20;
+    sample_bytes > u64::from(u32::MAX) - FOR_THE_REST
+}
+
+fn encode_tiff<K: TiffKind>(
+    picture: &Picture,
+    metadata: &Metadata,
+    file: &mut Vec<u8>,
+) -> tiff::TiffResult<()> {
+    fn write<C: ColorType, K: TiffKind>(
+        samples: &[C::Inner],
+        picture: &Picture,
+        metadata: &Metadata,
+        file: &mut Vec<u8>,
+    ) -> tiff::TiffResult<()>
+    where
+        [C::Inner]: TiffValue,
+    {
+        let mut encoder = TiffEncoder::<_, K>::new_generic(Cursor::new(file))?;
+        let sub_directories = metadata::tiff::write_sub_directories(metadata, &mut encoder)?;
+        let (width, height) = (picture.width_px as u32, picture.height_px as u32);
+        let mut image = encoder.new_image::<C>(width, height)?;
+        if picture.colour.has_alpha() {
+            image.extra_samples(&[ExtraSamples::UnassociatedAlpha])?;
+        }
+        metadata::tiff::write(metadata, &sub_directories, image.encoder())?;
+        image.write_data(samples)
+    }
+    match (&picture.samples, picture.colour.is_grey()) {
+        (Samples::U8(v), true) => write::<Gray8, K>(v, picture, metadata, file),
+        (Samples::U8(v), false) => write::<RGB8, K>(v, picture, metadata, file),
+        (Samples::U16(v), true) => write::<Gray16, K>(v, picture, metadata, file),
+        (Samples::U16(v), false) => write::<RGB16, K>(v, picture, metadata, file),
+        (Samples::F32(v), true) => write::<Gray32Float, K>(v, picture, metadata, file),
+        (Samples::F32(v), false) => write::<RGB32Float, K>(v, picture, metadata, file),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Limits, decode_bytes};
+
+    #[test]
+    fn big_tiff_is_read_back_and_taken_before_4_gb() {
+        assert!(!needs_big_tiff(3_000_000_000));
+        assert!(needs_big_tiff(4_000_000_000));
+        assert!(needs_big_tiff(u64::MAX));
+        let samples = Samples::U16((0..40 * 30 * 4).map(|i| i * 13).collect());
+        let mut picture = Picture::new(40, 30, Colour::RgbAlpha, samples);
+        picture.metadata.icc_profile = Some(b"0123456789abcdefRGB profile".to_vec());
+        let mut file = Vec::new();
+        encode_tiff::<TiffKindBig>(&picture, &picture.metadata, &mut file).expect("written");
+        assert_eq!(file[2], 43, "the number that marks BigTIFF");
+        let read = decode_bytes(&file, Path::new("x"), &Limits::default()).expect("read");
+        assert_eq!(read.samples, picture.samples);
+        assert_eq!(read.metadata.icc_profile, picture.metadata.icc_profile);
+    }
 }

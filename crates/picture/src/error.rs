@@ -80,7 +80,7 @@ pub enum Error {
         height_px: usize,
     },
     /// The header gives a size above the [`Limits`](crate::Limits).
-    #[error("{} is too large: {width_px} x {height_px} = {pixels} pixels; allowed are {allowed}; raise the limit or cut the picture", path.display())]
+    #[error("{} is too large: {width_px} x {height_px} = {pixels} pixels, allowed are {max_pixels}", path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
@@ -90,8 +90,8 @@ pub enum Error {
         height_px: usize,
         /// Their product.
         pixels: u64,
-        /// The limits, in words.
-        allowed: String,
+        /// The most that is allowed.
+        max_pixels: u64,
     },
     /// The format cannot hold the picture without loss.
     #[error("cannot write {} as {format}: it cannot hold {what}; {remedy}", path.display())]

@@ -66,8 +66,8 @@ impl Format {
     /// Whether a picture of that colour and depth can be written without losing a channel or
     /// bits (JPEG's lossy compression aside).
     ///
-    /// WebP and BMP have no grey and TIFF is written without grey + alpha and without float grey:
-    /// there grey is written as RGB, which loses nothing, and is read back as RGB.
+    /// WebP and BMP have no grey: there it is written as RGB, which loses nothing, and is read back
+    /// as RGB.
     pub fn supports(self, colour: Colour, depth: Depth) -> bool {
         match self {
             Self::Png => depth != Depth::F32,
@@ -77,8 +77,8 @@ impl Format {
         }
     }
 
-    /// The colour in which a picture of that colour and depth is stored.
-    pub(crate) fn stored_colour(self, colour: Colour, depth: Depth) -> Colour {
+    /// The colour in which a picture of that colour is stored.
+    pub(crate) fn stored_colour(self, colour: Colour) -> Colour {
         let rgb = if colour.has_alpha() {
             Colour::RgbAlpha
         } else {
@@ -86,7 +86,6 @@ impl Format {
         };
         match self {
             Self::WebP | Self::Bmp => rgb,
-            Self::Tiff if colour == Colour::GreyAlpha || depth == Depth::F32 => rgb,
             Self::Png | Self::Jpeg | Self::Tiff => colour,
         }
     }
@@ -98,7 +97,22 @@ impl Format {
 
     /// Whether an EXIF block can be written.
     pub fn holds_exif(self) -> bool {
-        matches!(self, Self::Png | Self::Jpeg | Self::WebP)
+        self != Self::Bmp
+    }
+
+    /// Whether an XMP packet can be written.
+    pub fn holds_xmp(self) -> bool {
+        self != Self::Bmp
+    }
+
+    /// Whether IPTC records can be written.
+    pub fn holds_iptc(self) -> bool {
+        matches!(self, Self::Jpeg | Self::Tiff)
+    }
+
+    /// Whether the format itself tells the resolution; WebP has it in EXIF only.
+    pub fn holds_resolution(self) -> bool {
+        self != Self::WebP
     }
 }
 

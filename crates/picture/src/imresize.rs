@@ -1,9 +1,9 @@
-//! MATLAB's `imresize` with the bicubic kernel.
+//! MATLAB's `imresize`, with the bicubic kernel and, to a given size, Lanczos's.
 //!
 //! `y[i] = sum_j w[i, j] x[j]` along one dimension after the other, height first; the weights are
-//! in [`taps`](self). Kernel a = -0.5 (Keys), widened by 1/scale when reducing (antialiasing),
-//! weights normalised to sum 1, edges reflected about the outer pixel border, output size
-//! `ceil(n scale)`.
+//! in [`taps`](self). Kernel a = -0.5 (Keys) or Lanczos's of radius 3, widened by 1/scale when
+//! reducing (antialiasing), weights normalised to sum 1, edges reflected about the outer pixel
+//! border, output size `ceil(n scale)`.
 //!
 //! Source: MATLAB R2011a and later, `toolbox/images/images/imresize.m` (`contributions`, `cubic`).
 //! The DIV2K `LR_bicubic` pictures are `imresize(uint8 picture, 1/s, "bicubic")`: MATLAB rounds
@@ -17,6 +17,7 @@ mod taps;
 
 use crate::picture::{Picture, Samples};
 use passes::{resize, round_half_up};
+pub use taps::Kernel;
 use taps::Taps;
 
 /// When the 8-bit values are rounded.
@@ -47,6 +48,17 @@ pub struct Resized<T> {
 /// # Panics
 ///
 /// As [`imresize_f32`].
+///
+/// # Examples
+/// ```
+/// use wdsr_picture::imresize::imresize_u8;
+///
+/// // 8 x 6 pixels of grey, and the low-resolution picture a x2 model is scored on.
+/// let high = vec![200_u8; 8 * 6];
+/// let low = imresize_u8(&high, 8, 6, 1, 0.5);
+/// assert_eq!((low.width_px, low.height_px), (4, 3));
+/// assert_eq!(low.pixels, [200; 4 * 3]);
+/// ```
 pub fn imresize_u8(
     pixels: &[u8],
     width_px: usize,
@@ -156,8 +168,9 @@ pub fn imresize_f32(
     float(pixels, width_px, height_px, channels, &across, &down)
 }
 
-/// Resizes float pixels to a given size, as MATLAB's `imresize(a, [height width])`: the scale is
-/// output over input, for each dimension by itself.
+/// Resizes float pixels to a given size, as MATLAB's `imresize(a, [height width], kernel)`: the
+/// scale is output over input, for each dimension by itself. Computed in f64 and rounded once, to
+/// f32; nothing is clipped.
 ///
 /// # Panics
 ///
@@ -170,9 +183,10 @@ pub fn imresize_to_f32(
     channels: usize,
     to_width_px: usize,
     to_height_px: usize,
+    kernel: Kernel,
 ) -> Resized<f32> {
-    let across = Taps::to_len(width_px, to_width_px);
-    let down = Taps::to_len(height_px, to_height_px);
+    let across = Taps::to_len(width_px, to_width_px, kernel);
+    let down = Taps::to_len(height_px, to_height_px, kernel);
     float(pixels, width_px, height_px, channels, &across, &down)
 }
 
@@ -249,8 +263,7 @@ impl Picture {
             }
         };
         Self {
-            icc_profile: self.icc_profile.clone(),
-            exif: self.exif.clone(),
+            metadata: self.metadata.clone(),
             ..Self::new(width_px, height_px, self.colour, samples)
         }
     }

@@ -17,11 +17,15 @@ mod format;
 mod icc;
 pub mod imresize;
 mod jpeg_end;
+mod metadata;
 mod picture;
+mod rows;
 
 pub use decode::{Limits, decode, decode_bytes, dimensions, format_of_file};
-pub use encode::{JPEG_QUALITY, encode, encode_bytes, encode_named, write_atomically};
+pub use encode::{JPEG_QUALITY, NewFile, encode, encode_bytes, encode_named, write_atomically};
 pub use error::Error;
 pub use folder::{pictures_by_content, pictures_in};
 pub use format::{Format, UnknownFormat};
+pub use metadata::{Metadata, MetadataPolicy, PngColour, Resolution};
 pub use picture::{Colour, Depth, Picture, Samples};
+pub use rows::{Outline, RowReader, RowSample, encode_rows};

@@ -1,5 +1,10 @@
 //! The picture in memory: size, colour, samples and the metadata that travels with them.
 
+use image::metadata::Orientation;
+
+use crate::metadata::Metadata;
+use crate::rows::{Outline, RowSample};
+
 /// A still picture.
 ///
 /// Samples are interleaved and row-major: sample `c` of pixel `(x, y)` is number
@@ -15,12 +20,8 @@ pub struct Picture {
     pub colour: Colour,
     /// `width_px * height_px * colour.channels()` samples.
     pub samples: Samples,
-    /// ICC profile of the file, byte for byte. It is carried along, never applied.
-    pub icc_profile: Option<Vec<u8>>,
-    /// EXIF block of the file (a TIFF header and its directories, without the JPEG `Exif\0\0`
-    /// prefix), its orientation entry set to "upright". It is carried along; a size or a
-    /// thumbnail inside it stays as it was.
-    pub exif: Option<Vec<u8>>,
+    /// What the file says about the picture.
+    pub metadata: Metadata,
 }
 
 /// The channels of a pixel, in their order in memory. Alpha is straight (not premultiplied).
@@ -87,6 +88,17 @@ pub enum Depth {
     F32,
 }
 
+impl Depth {
+    /// Bytes of a sample.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::U8 => 1,
+            Self::U16 => 2,
+            Self::F32 => 4,
+        }
+    }
+}
+
 /// The samples of a picture.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Samples {
@@ -132,7 +144,7 @@ impl Samples {
     }
 
     /// From every pixel of `channels` samples, the samples that `pick` names, in its order.
-    fn pick(&self, channels: usize, pick: &[usize]) -> Self {
+    pub(crate) fn pick(&self, channels: usize, pick: &[usize]) -> Self {
         fn picked<T: Copy>(samples: &[T], channels: usize, pick: &[usize]) -> Vec<T> {
             let mut out = Vec::with_capacity(samples.len() / channels * pick.len());
             for pixel in samples.chunks_exact(channels) {
@@ -172,14 +184,78 @@ impl Picture {
             height_px,
             colour,
             samples,
-            icc_profile: None,
-            exif: None,
+            metadata: Metadata::default(),
+        }
+    }
+
+    /// Size and kind.
+    pub fn outline(&self) -> Outline {
+        Outline {
+            width_px: self.width_px,
+            height_px: self.height_px,
+            colour: self.colour,
+            depth: self.depth(),
         }
     }
 
     /// Bits and kind of one sample.
     pub fn depth(&self) -> Depth {
         self.samples.depth()
+    }
+
+    /// The pixels turned as the orientation says.
+    pub(crate) fn turned(self, orientation: Orientation) -> Self {
+        use Orientation::*;
+        fn turn<T: Copy>(
+            samples: &[T],
+            channels: usize,
+            (width, height): (usize, usize),
+            source: impl Fn(usize, usize) -> usize,
+        ) -> Vec<T> {
+            let mut out = Vec::with_capacity(samples.len());
+            for y in 0..height {
+                for x in 0..width {
+                    let at = source(x, y) * channels;
+                    out.extend_from_slice(&samples[at..at + channels]);
+                }
+            }
+            out
+        }
+        let (right, bottom) = (self.width_px - 1, self.height_px - 1);
+        let size = match orientation {
+            NoTransforms => return self,
+            Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH => {
+                (self.height_px, self.width_px)
+            }
+            Rotate180 | FlipHorizontal | FlipVertical => (self.width_px, self.height_px),
+        };
+        // The number of the stored pixel that belongs at upright (x, y).
+        let width_px = self.width_px;
+        let source = |x: usize, y: usize| {
+            let (source_x, source_y) = match orientation {
+                NoTransforms => (x, y),
+                FlipHorizontal => (right - x, y),
+                Rotate180 => (right - x, bottom - y),
+                FlipVertical => (x, bottom - y),
+                Rotate90FlipH => (y, x),
+                Rotate90 => (y, bottom - x),
+                Rotate270FlipH => (right - y, bottom - x),
+                Rotate270 => (right - y, x),
+            };
+            source_y * width_px + source_x
+        };
+        let channels = self.colour.channels();
+        let samples = match &self.samples {
+            Samples::U8(samples) => Samples::U8(turn(samples, channels, size, source)),
+            Samples::U16(samples) => Samples::U16(turn(samples, channels, size, source)),
+            Samples::F32(samples) => Samples::F32(turn(samples, channels, size, source)),
+        };
+        Self {
+            width_px: size.0,
+            height_px: size.1,
+            samples,
+            ..self
+        }
     }
 
     /// The pixels as 8-bit RGB, interleaved, `width_px * height_px * 3` bytes.
@@ -297,10 +373,10 @@ impl Picture {
     ///
     /// It undoes [`grey_to_rgb`](Self::grey_to_rgb) exactly. It is no luminance.
     pub fn rgb_to_grey(self) -> Self {
-        fn grey<T: Copy>(samples: &[T], channels: usize, mean: impl Fn([T; 3]) -> T) -> Vec<T> {
+        fn grey<T: RowSample>(samples: &[T], channels: usize) -> Vec<T> {
             let mut out = Vec::with_capacity(samples.len() / channels * (channels - 2));
             for pixel in samples.chunks_exact(channels) {
-                out.push(mean([pixel[0], pixel[1], pixel[2]]));
+                out.push(T::mean([pixel[0], pixel[1], pixel[2]]));
                 out.extend_from_slice(&pixel[3..]);
             }
             out
@@ -314,18 +390,10 @@ impl Picture {
             Colour::Grey
         };
         let channels = self.colour.channels();
-        // The rounded mean of three integers: (2 sum + 3) / 6.
         let samples = match &self.samples {
-            Samples::U8(samples) => Samples::U8(grey(samples, channels, |pixel| {
-                ((2 * pixel.map(u32::from).iter().sum::<u32>() + 3) / 6) as u8
-            })),
-            Samples::U16(samples) => Samples::U16(grey(samples, channels, |pixel| {
-                ((2 * pixel.map(u32::from).iter().sum::<u32>() + 3) / 6) as u16
-            })),
-            // In f64 three equal floats have exactly their value as the mean.
-            Samples::F32(samples) => Samples::F32(grey(samples, channels, |pixel| {
-                (pixel.map(f64::from).iter().sum::<f64>() / 3.0) as f32
-            })),
+            Samples::U8(samples) => Samples::U8(grey(samples, channels)),
+            Samples::U16(samples) => Samples::U16(grey(samples, channels)),
+            Samples::F32(samples) => Samples::F32(grey(samples, channels)),
         };
         Self {
             colour,

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use wdsr_picture::imresize::{
-    Rounding, imresize_f32, imresize_to_f32, imresize_u8, imresize_u8_rounded, imresize_u16,
+    Kernel, Rounding, imresize_f32, imresize_to_f32, imresize_u8, imresize_u8_rounded, imresize_u16,
 };
 use wdsr_picture::{Colour, Picture, Samples};
 
@@ -93,9 +93,53 @@ proptest! {
 
     #[test]
     fn a_given_size_is_met((w, h) in (1..20usize, 1..20usize), (tw, th) in (1..30usize, 1..30usize)) {
-        let to = imresize_to_f32(&vec![0.25; w * h], w, h, 1, tw, th);
-        prop_assert_eq!((to.width_px, to.height_px), (tw, th));
-        prop_assert_eq!(to.pixels, vec![0.25; tw * th]);
+        for kernel in [Kernel::Cubic, Kernel::Lanczos3] {
+            let to = imresize_to_f32(&vec![0.25; w * h], w, h, 1, tw, th, kernel);
+            prop_assert_eq!((to.width_px, to.height_px), (tw, th));
+            prop_assert_eq!(to.pixels, vec![0.25; tw * th]);
+        }
+    }
+}
+
+/// Middle of a row by `Image.resize((width, 8), Image.LANCZOS)` of Pillow 12 in mode `F`, which
+/// treats the edges in another way.
+#[test]
+fn lanczos_equals_pillow_away_from_the_edges() {
+    let row: Vec<f32> = (0..40).map(|i| (i * 37 % 101) as f32 / 100.0).collect();
+    let pixels = row.repeat(8);
+    let cases = [
+        (
+            27,
+            [
+                0.525_395_3,
+                0.535_300_1,
+                0.600_784_8,
+                0.709_461_9,
+                0.443_694_6,
+                0.250_636_8,
+            ],
+        ),
+        (
+            100,
+            [
+                0.922_228_3,
+                0.993_510_2,
+                0.797_041_4,
+                0.460_850_7,
+                0.330_512_6,
+                0.515,
+            ],
+        ),
+    ];
+    for (width, expected) in cases {
+        let found = imresize_to_f32(&pixels, 40, 8, 1, width, 8, Kernel::Lanczos3);
+        let middle = &found.pixels[4 * width + width / 2 - 3..][..6];
+        for (found, expected) in middle.iter().zip::<[f32; 6]>(expected) {
+            assert!(
+                (found - expected).abs() < 1e-6,
+                "{width}: {found}, Pillow {expected}"
+            );
+        }
     }
 }
 
@@ -127,18 +171,15 @@ fn a_picture_keeps_its_depth_and_metadata() {
         Samples::F32(vec![0.7; 8 * 6 * 2]),
     ] {
         let mut picture = Picture::new(8, 6, Colour::GreyAlpha, samples);
-        picture.icc_profile = Some(vec![1]);
-        picture.exif = Some(vec![2]);
+        picture.metadata.icc_profile = Some(vec![1]);
+        picture.metadata.exif = Some(vec![2]);
         let low = picture.imresize(0.5);
         assert_eq!(
             (low.width_px, low.height_px, low.colour),
             (4, 3, picture.colour)
         );
         assert_eq!(low.depth(), picture.depth());
-        assert_eq!(
-            (low.icc_profile, low.exif),
-            (picture.icc_profile, picture.exif)
-        );
+        assert_eq!(low.metadata, picture.metadata);
     }
 }
 

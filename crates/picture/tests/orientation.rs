@@ -153,7 +153,7 @@ fn every_orientation_is_applied_once() {
                 Colour::Rgb,
                 Samples::U8(pixels.clone()),
             );
-            plain.exif = Some(exif.clone());
+            plain.metadata.exif = Some(exif.clone());
             let jpeg = encode_bytes(&plain, Format::Jpeg).expect("jpeg");
             let mut png = Vec::new();
             let mut encoder = PngEncoder::new(&mut png);
@@ -200,7 +200,7 @@ fn an_unknown_orientation_leaves_the_pixels() {
             Colour::Rgb,
             Samples::U8(stored_pixels()),
         );
-        plain.exif = Some(exif(orientation, false));
+        plain.metadata.exif = Some(exif(orientation, false));
         let png = encode_bytes(&plain, Format::Png).expect("png");
         check(&png, 1, 0, "unknown orientation");
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use serde::Serialize;
 use wdsr_kernels::multiply_add_burst;
-use wdsr_model::{Isa, Model, NetworkConfig, OnnxPrecision, Precision};
+use wdsr_model::{ExportPrecision, Isa, Model, NetworkConfig, Precision};
 
 use crate::models::PrecisionArgument;
 use crate::{WrongUsage, models, on_threads};
@@ -122,7 +122,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     if let Some(path) = &arguments.save_onnx {
         model
-            .save_onnx(path, OnnxPrecision::F32)
+            .save_onnx(path, ExportPrecision::F32)
             .with_context(|| format!("{}: cannot be written", path.display()))?;
     }
     let isa = Isa::detect()?;

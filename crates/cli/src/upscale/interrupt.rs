@@ -1,4 +1,5 @@
-//! Ctrl-C: the picture at work is finished, a second time drops it. No half file stays either way.
+//! Ctrl-C: the picture at work is finished, a second time drops it, a third time ends the program
+//! at once. No half file stays under a picture's name either way.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,6 +9,7 @@ use anyhow::Context;
 use crate::{exit, progress};
 
 static REQUESTED: AtomicBool = AtomicBool::new(false);
+static DROPPING: AtomicBool = AtomicBool::new(false);
 /// Held while files are written, so that the program does not end amid that.
 static WRITING: Mutex<()> = Mutex::new(());
 
@@ -15,8 +17,14 @@ static WRITING: Mutex<()> = Mutex::new(());
 pub(super) fn listen() -> anyhow::Result<()> {
     ctrlc::set_handler(|| {
         if REQUESTED.swap(true, Ordering::SeqCst) {
+            if !DROPPING.swap(true, Ordering::SeqCst) {
+                return;
+            }
             let _writing = writing();
-            #[allow(clippy::exit, reason = "the picture at work cannot be left otherwise")]
+            #[allow(
+                clippy::exit,
+                reason = "decoders and encoders cannot be stopped otherwise"
+            )]
             std::process::exit(exit::INTERRUPTED.into());
         }
         progress::note("interrupted: finishing this picture; interrupt again to drop it");
@@ -27,6 +35,11 @@ pub(super) fn listen() -> anyhow::Result<()> {
 /// Whether the batch is to end.
 pub(super) fn requested() -> bool {
     REQUESTED.load(Ordering::SeqCst)
+}
+
+/// Whether the picture at work is to be dropped.
+pub(super) fn dropping() -> bool {
+    DROPPING.load(Ordering::SeqCst)
 }
 
 /// While this is held the program is not ended by an interrupt.

@@ -1,11 +1,18 @@
 //! `wdsr upscale`: enlarges pictures.
 
+mod alpha;
+mod depth;
 mod existing;
 mod inputs;
 mod interrupt;
+mod limits;
 mod manifest;
+mod memory;
+mod metadata;
 mod picture;
 mod report;
+mod rows;
+mod size;
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -15,19 +22,24 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use indicatif::ProgressBar;
-use wdsr_model::{Isa, Upscaler};
-use wdsr_picture::{Format, encode_named, format_of_file, write_atomically};
+use wdsr_model::{Isa, UpscaleError};
+use wdsr_picture::{Format, NewFile, dimensions, encode_named, format_of_file};
 
 use crate::models::{self, ModelArguments};
-use crate::{exit, on_threads, progress};
+use crate::{WrongUsage, exit, on_threads, progress};
+use alpha::AlphaMethod;
 use existing::{IfExists, Target};
 use inputs::{Input, Shard};
+use limits::LimitArguments;
 use manifest::{Entry, Manifest, portable};
+use metadata::{Losses, MetadataChoice};
+use picture::{Method, Network, Refused, of_scale};
 use report::{Outcome, Report};
+use size::{Plan, Request, Size, SizeArguments};
 
 /// Enlarge pictures
 ///
-/// Depth, transparency and colour profile are kept. A picture that fails is reported and the
+/// Depth, transparency, colour profile and metadata are kept. A picture that fails is reported and the
 /// others are done. Into a folder, a batch that was stopped goes on where it was, and another
 /// model, option or input does its results again (`.wdsr-manifest.jsonl` there remembers).
 #[derive(clap::Args)]
@@ -39,7 +51,12 @@ pub(crate) struct Arguments {
     #[arg(short = 'o', long, value_name = "OUT")]
     output: PathBuf,
     #[command(flatten)]
+    size: SizeArguments,
+    #[command(flatten)]
     model: ModelArguments,
+    /// What enlarges transparency, where it is not the same everywhere
+    #[arg(long, value_enum, value_name = "HOW", default_value = "network")]
+    alpha: AlphaMethod,
     /// Folders below the given ones too; OUT gets the same tree
     #[arg(short = 'r', long)]
     recursive: bool,
@@ -49,6 +66,11 @@ pub(crate) struct Arguments {
     /// Only part I of N of the batch, as 2/8: for several machines on the same folders
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,
+    /// Memory to stay within, as 500M or 4G. PNG and TIFF without transparency, enlarged by one
+    /// pass of a network, flow through it whatever their size; another picture that needs more is
+    /// refused
+    #[arg(long, value_name = "SIZE", value_parser = rows::parse_bytes)]
+    max_memory: Option<u64>,
     /// Write what became of each input to FILE, a line of JSON each
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -56,6 +78,11 @@ pub(crate) struct Arguments {
     /// the input
     #[arg(short = 'f', long)]
     format: Option<Format>,
+    /// What of EXIF, XMP, IPTC, resolution and texts goes into the results
+    #[arg(long, value_enum, value_name = "WHAT", default_value = "keep")]
+    metadata: MetadataChoice,
+    #[command(flatten)]
+    limits: LimitArguments,
     /// Say nothing but errors
     #[arg(short = 'q', long)]
     quiet: bool,
@@ -70,18 +97,36 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 struct Batch<'a> {
     arguments: &'a Arguments,
     into_folder: bool,
-    upscaler: Upscaler,
-    /// Program, model and options that a result depends on.
+    networks: Vec<Network>,
+    /// Program and options that results depend on, but for size and networks.
     settings: String,
     /// Of an output folder.
     manifest: Option<Manifest>,
     /// Results, and the inputs they are of.
     taken: HashMap<PathBuf, PathBuf>,
+    losses: Losses,
     bar: ProgressBar,
 }
 
 fn enlarge_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let (_, model) = models::load(arguments.model.model.as_deref(), arguments.model.scale)?;
+    let precision = arguments.model.precision.or_f32(Isa::detect()?);
+    let networks = models::choose(arguments.model.model.as_deref())?
+        .into_iter()
+        .map(|(name, model)| {
+            Ok(Network {
+                name,
+                model_hash: manifest::hash_of_model(&model)?,
+                upscaler: arguments.model.upscaler_of(&model, precision)?,
+            })
+        })
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    if arguments.size.request() != Request::OnePass
+        && networks.iter().all(|network| network.upscaler.scale() == 1)
+    {
+        let name = &networks[0].name;
+        let message = format!("model {name} enlarges 1 time; leave the size out");
+        return Err(WrongUsage(message).into());
+    }
     let first = &arguments.inputs[0];
     let into_folder = arguments.inputs.len() > 1
         || first.is_dir()
@@ -106,20 +151,21 @@ fn enlarge_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         .iter()
         .map(|input| std::fs::metadata(&input.path).map_or(0, |file| file.len()))
         .collect();
-    let precision = arguments.model.precision.or_f32(Isa::detect()?);
     let mut batch = Batch {
         arguments,
         into_folder,
-        upscaler: arguments.model.upscaler_of(&model, precision)?,
+        networks,
         settings: format!(
-            "wdsr {}, model {}, {}, self-ensemble {}",
+            "wdsr {}, {}, self-ensemble {}, alpha {:?}, metadata {}",
             env!("CARGO_PKG_VERSION"),
-            manifest::hash_of_model(&model)?,
             precision.name(),
-            arguments.model.self_ensemble
+            arguments.model.self_ensemble,
+            arguments.alpha,
+            arguments.metadata.name()
         ),
         manifest,
         taken: HashMap::new(),
+        losses: Losses::default(),
         bar: progress::bar(
             bytes.iter().sum(),
             "{msg} [{bar:30}] {percent}%, {eta} left",
@@ -157,6 +203,8 @@ fn enlarge_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                 tally.done += 1;
                 (outcome, None)
             }
+            // Dropped as told.
+            Err(error) if error.downcast_ref() == Some(&UpscaleError::Stopped) => break,
             Err(error) => {
                 tally.failures += 1;
                 tally.refusals += usize::from(picture::is_refusal(&error));
@@ -173,13 +221,21 @@ fn enlarge_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                 output,
                 width_px,
                 height_px,
+                steps,
                 seconds,
-            } => format!("{shown} -> {output} ({width_px} x {height_px}, {seconds:.1} s)"),
+                ..
+            } => format!("{shown} -> {output} ({width_px} x {height_px}: {steps}; {seconds:.1} s)"),
             Outcome::UpToDate { output } => format!("{shown}: {output} is up to date"),
             Outcome::Skipped { output } => format!("{shown}: skipped, {output} exists"),
             Outcome::Failed { .. } => String::new(),
         };
-        if !arguments.quiet && !remark.is_empty() {
+        let mut remarks = vec![remark];
+        if let Outcome::Done { left_out, .. } = &outcome {
+            let name = shown.to_string();
+            remarks.extend(batch.losses.remarks(&name, left_out, count > 1));
+        }
+        remarks.retain(|remark| !remark.is_empty() && !arguments.quiet);
+        for remark in remarks {
             batch
                 .bar
                 .suspend(|| progress::note(&format!("{place}{remark}")));
@@ -254,7 +310,18 @@ impl Batch<'_> {
                 .with_context(|| format!("{}: cannot read it", input.path.display()))?,
             None => String::new(),
         };
-        let settings = format!("{}, {format}", self.settings);
+        let plan = self.size_plan(&input.path)?;
+        let models: Vec<&str> = plan
+            .passes
+            .iter()
+            .map(|&scale| of_scale(&self.networks, scale).model_hash.as_str())
+            .collect();
+        let settings = format!(
+            "{}, models [{}], {}, {format}",
+            self.settings,
+            models.join(" "),
+            plan.target
+        );
         let manifest = self
             .manifest
             .as_ref()
@@ -280,31 +347,80 @@ impl Batch<'_> {
         let (bar, start) = (&self.bar, self.bar.position());
         let progress = |done: usize, total: usize| {
             bar.set_position(start + (bytes as u128 * done as u128 / total as u128) as u64);
+            if interrupt::dropping() {
+                return ControlFlow::Break(());
+            }
             ControlFlow::Continue(())
         };
-        let large = picture::enlarge_file(&input.path, format, &self.upscaler, &progress)?;
-        let file = encode_named(&large, &output, format)?;
+        let limits = &self.arguments.limits;
+        let [size, result] = [plan.input, plan.target].map(|size| (size.width_px, size.height_px));
+        limits.check(&input.path, size, result)?;
+        let method = Method {
+            plan: &plan,
+            networks: &self.networks,
+            alpha: self.arguments.alpha,
+            limits: limits.decoding(),
+            max_bytes: self.arguments.max_memory,
+        };
+        if let (Some(folder), true) = (output.parent(), self.into_folder) {
+            std::fs::create_dir_all(folder)
+                .with_context(|| format!("{}: cannot create the folder", folder.display()))?;
+        }
+        let flowed = match plan.only_pass() {
+            Some(scale) => {
+                let upscaler = &of_scale(&self.networks, scale).upscaler;
+                let asked = rows::Asked {
+                    output: &output,
+                    format,
+                    limits: limits.decoding(),
+                    metadata: self.arguments.metadata,
+                    max_bytes: self.arguments.max_memory,
+                };
+                rows::enlarge_file(&input.path, &asked, upscaler, &progress)?
+            }
+            None => None,
+        };
+        let (file, left_out) = match flowed {
+            Some(done) => done,
+            None => {
+                let mut large = picture::enlarge_file(&input.path, format, &method, &progress)?;
+                let (metadata, colour) = (&mut large.metadata, large.colour);
+                let left_out = self.arguments.metadata.apply(metadata, colour, format);
+                let bytes = encode_named(&large, &output, format)?;
+                (NewFile::with(&output, &bytes)?, left_out)
+            }
+        };
         let _writing = interrupt::writing();
         if let Some(manifest) = &mut self.manifest {
-            if let Some(folder) = output.parent() {
-                std::fs::create_dir_all(folder)
-                    .with_context(|| format!("{}: cannot create the folder", folder.display()))?;
-            }
             manifest.add(Entry {
                 output: manifest.name_of(&output),
-                output_bytes: file.len() as u64,
+                output_bytes: file.bytes()?,
                 input: portable(place),
                 input_hash,
                 settings,
             })?;
         }
-        write_atomically(&output, &file)?;
+        file.publish()?;
         Ok(Outcome::Done {
             output: output.display().to_string(),
-            width_px: large.width_px,
-            height_px: large.height_px,
+            width_px: plan.target.width_px,
+            height_px: plan.target.height_px,
+            steps: plan.to_string(),
             seconds: started.elapsed().as_secs_f64(),
+            left_out,
         })
+    }
+
+    /// Which size a picture gets, and how.
+    fn size_plan(&self, input: &Path) -> anyhow::Result<Plan> {
+        let (width_px, height_px) = dimensions(input)?;
+        let size = Size {
+            width_px,
+            height_px,
+        };
+        let scales: Vec<usize> = self.networks.iter().map(|n| n.upscaler.scale()).collect();
+        Plan::new(size, self.arguments.size.request(), &scales)
+            .map_err(|error| Refused(format!("{}: {error}", input.display())).into())
     }
 
     /// Where the result of an input goes, and in which format.

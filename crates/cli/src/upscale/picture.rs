@@ -1,25 +1,54 @@
-//! One picture through the network.
+//! One picture: decoded, through networks, resized, and its alpha.
 
 use std::path::Path;
 
 use anyhow::Context;
-use wdsr_model::{Progress, Upscaler};
-use wdsr_picture::{Colour, Format, Limits, Picture, Samples, decode, dimensions};
+use wdsr_model::{UpscaleError, Upscaler};
+use wdsr_picture::imresize::{Kernel, imresize_to_f32};
+use wdsr_picture::{Colour, Depth, Format, Limits, Picture, Samples, decode};
 
+use super::alpha::{self, AlphaMethod};
+use super::depth::{clamp_to_unit, in_depth, to_float};
+use super::memory;
+use super::size::{Plan, Size};
 use crate::exit::OutOfMemory;
 
+/// A network that a plan may name.
+pub(super) struct Network {
+    pub(super) name: String,
+    pub(super) model_hash: String,
+    pub(super) upscaler: Upscaler,
+}
+
+/// The network of a scale that a plan names.
+pub(super) fn of_scale(networks: &[Network], scale: usize) -> &Network {
+    networks
+        .iter()
+        .find(|network| network.upscaler.scale() == scale)
+        .unwrap_or_else(|| unreachable!("a plan names x{scale}, which is not there"))
+}
+
+/// How pictures are enlarged.
+pub(super) struct Method<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) networks: &'a [Network],
+    pub(super) alpha: AlphaMethod,
+    pub(super) limits: Limits,
+    /// Memory to stay within.
+    pub(super) max_bytes: Option<u64>,
+}
+
 /// Reads a picture and enlarges it to what `format` can hold; that it cannot is known before any
-/// work.
+/// work. `progress` is told (work done, work in all).
 pub(super) fn enlarge_file(
     input: &Path,
     format: Format,
-    upscaler: &Upscaler,
-    progress: &Progress,
+    method: &Method<'_>,
+    progress: &wdsr_model::Progress,
 ) -> anyhow::Result<Picture> {
     let name = input.display();
-    let (width_px, height_px) = dimensions(input)?;
-    let scale = upscaler.scale();
-    let longest = width_px.max(height_px) * scale;
+    let target = method.plan.target;
+    let longest = target.width_px.max(target.height_px);
     if longest > format.max_side_px() {
         return Err(Refused(format!(
             "{name}: the result has a side of {longest} pixels, {format} holds at most {}; use -f \
@@ -28,42 +57,35 @@ pub(super) fn enlarge_file(
         ))
         .into());
     }
-    let picture = decode(input, &Limits::default())?;
+    let picture = decode(input, &method.limits)?;
     if !format.supports(picture.colour, picture.depth()) {
         return Err(Refused(format!(
             "{name}: {format} cannot hold its transparency or depth; use -f png or tif"
         ))
         .into());
     }
-    let bytes_per_sample = match &picture.samples {
-        Samples::U8(_) => 1,
-        Samples::U16(_) => 2,
-        Samples::F32(_) => 4,
+    let bytes = memory::needed_bytes(&picture, method);
+    let refusal = if method
+        .max_bytes
+        .is_some_and(|most| bytes > u128::from(most))
+    {
+        Some(
+            "more than --max-memory; raise it, or save picture and result as PNG or TIFF without \
+              transparency, which need not be in memory as a whole",
+        )
+    } else if memory::check(bytes).is_err() {
+        Some("which the system does not give; free memory or cut the picture")
+    } else {
+        None
     };
-    // The enlarged samples as RGB, and the file of them.
-    let result =
-        width_px as u128 * height_px as u128 * (scale * scale * 3 * bytes_per_sample) as u128;
-    check_memory(result * 2).map_err(|bytes| {
-        OutOfMemory(format!(
-            "{name}: its result of {} x {} pixels needs about {} MB of memory, which the system \
-             does not give; free memory or cut the picture",
-            width_px * scale,
-            height_px * scale,
-            bytes / 1_000_000
+    if let Some(refusal) = refusal {
+        let megabytes = bytes.div_ceil(1_000_000);
+        return Err(OutOfMemory(format!(
+            "{name}: enlarging it to {target} pixels needs about {megabytes} MB of memory, {refusal}"
         ))
-    })?;
-    enlarge(picture, upscaler, progress).with_context(|| name.to_string())
-}
-
-/// Whether that much memory can be had now; a failed allocation later would end the program
-/// without a message.
-fn check_memory(bytes: u128) -> Result<(), u128> {
-    let mut probe: Vec<u8> = Vec::new();
-    let size = usize::try_from(bytes).map_err(|_| bytes)?;
-    probe.try_reserve_exact(size).map_err(|_| bytes)?;
-    // Else the compiler may leave out an allocation that nothing uses.
-    std::hint::black_box(&probe);
-    Ok(())
+        .into());
+    }
+    enlarge(picture, method, progress).with_context(|| name.to_string())
 }
 
 /// A picture that cannot be enlarged as asked.
@@ -76,33 +98,155 @@ pub(super) fn is_refusal(error: &anyhow::Error) -> bool {
     use wdsr_picture::Error;
     error.chain().any(|cause| {
         cause.is::<Refused>()
+            || matches!(cause.downcast_ref(), Some(UpscaleError::Input { .. }))
             || cause
                 .downcast_ref()
                 .is_some_and(|e| !matches!(e, Error::Write { .. } | Error::Encode { .. }))
     })
 }
 
-/// Colour through the network, alpha by bicubic interpolation, in the picture's own depth.
-fn enlarge(picture: Picture, upscaler: &Upscaler, progress: &Progress) -> anyhow::Result<Picture> {
-    let (colour, alpha) = picture.split_alpha();
-    let grey = colour.colour == Colour::Grey;
-    let rgb = if grey { colour.grey_to_rgb() } else { colour };
-    let (w, h) = (rgb.width_px, rgb.height_px);
-    let samples = match &rgb.samples {
-        Samples::U8(v) => Samples::U8(upscaler.upscale_with_progress(v, w, h, progress)?),
-        Samples::U16(v) => Samples::U16(upscaler.upscale_with_progress(v, w, h, progress)?),
-        Samples::F32(v) => Samples::F32(upscaler.upscale_with_progress(v, w, h, progress)?),
+/// Counts the pixels that networks have read.
+struct Progress<'a> {
+    report: &'a wdsr_model::Progress<'a>,
+    done: u128,
+    total: u128,
+}
+
+impl Progress<'_> {
+    /// Runs a pass over so many pixels, which reports its own progress.
+    fn pass<T>(
+        &mut self,
+        pixels: u128,
+        run: impl FnOnce(&wdsr_model::Progress) -> Result<T, UpscaleError>,
+    ) -> Result<T, UpscaleError> {
+        const STEPS: u128 = 1_000_000;
+        let (before, total) = (self.done, self.total);
+        let result = run(&|done, of| {
+            let done = before + pixels * done as u128 / of as u128;
+            (self.report)((done * STEPS / total) as usize, STEPS as usize)
+        })?;
+        self.done += pixels;
+        Ok(result)
+    }
+}
+
+/// Colour and alpha, each in the picture's own depth.
+fn enlarge(
+    picture: Picture,
+    method: &Method<'_>,
+    progress: &wdsr_model::Progress,
+) -> Result<Picture, UpscaleError> {
+    let plan = method.plan;
+    let (mut colour, alpha) = picture.split_alpha();
+    let varying = alpha
+        .as_ref()
+        .is_some_and(|alpha| !alpha::is_constant(&alpha.samples));
+    let alpha_passes = varying && method.alpha == AlphaMethod::Network;
+    let read = plan.sizes().into_iter().take(plan.passes.len());
+    let pixels: u128 = read.map(Size::pixels).sum();
+    let mut progress = Progress {
+        report: progress,
+        done: 0,
+        total: pixels * if alpha_passes { 2 } else { 1 },
     };
-    let scale = upscaler.scale();
+    let Some(alpha) = alpha else {
+        return enlarge_opaque(colour, method, &mut progress);
+    };
+    if !varying {
+        let samples = alpha::repeat_first(&alpha.samples, plan.target.pixels() as usize);
+        let target = plan.target;
+        let large = Picture::new(target.width_px, target.height_px, Colour::Grey, samples);
+        return Ok(enlarge_opaque(colour, method, &mut progress)?.join_alpha(&large));
+    }
+    alpha::spread_colour(&mut colour, &alpha);
+    let mut large = match method.alpha {
+        AlphaMethod::Network => enlarge_opaque(alpha.clone(), method, &mut progress)?,
+        AlphaMethod::Lanczos => {
+            let depth = alpha.depth();
+            in_depth(resize(to_float(alpha.clone()), plan.target), depth)
+        }
+    };
+    alpha::keep_flat(&mut large, &alpha);
+    drop(alpha);
+    Ok(enlarge_opaque(colour, method, &mut progress)?.join_alpha(&large))
+}
+
+/// A picture without alpha. One pass takes and makes samples of its depth; more passes and
+/// resizing hand on floats, which are rounded once, at the end.
+fn enlarge_opaque(
+    picture: Picture,
+    method: &Method<'_>,
+    progress: &mut Progress<'_>,
+) -> Result<Picture, UpscaleError> {
+    let plan = method.plan;
+    if let Some(scale) = plan.only_pass() {
+        return pass(picture, of_scale(method.networks, scale), progress);
+    }
+    if plan.passes.is_empty() && !plan.is_resized() {
+        return Ok(picture);
+    }
+    let depth = picture.depth();
+    let mut float = to_float(picture);
+    for &scale in &plan.passes {
+        float = pass(float, of_scale(method.networks, scale), progress)?;
+        if depth != Depth::F32 {
+            // The next step gets what a file would hold, but for the rounding.
+            clamp_to_unit(&mut float);
+        }
+    }
+    if plan.is_resized() {
+        float = resize(float, plan.target);
+    }
+    Ok(in_depth(float, depth))
+}
+
+/// Through a network, grey as three equal colours.
+fn pass(
+    picture: Picture,
+    network: &Network,
+    progress: &mut Progress<'_>,
+) -> Result<Picture, UpscaleError> {
+    let grey = picture.colour == Colour::Grey;
+    let rgb = picture.grey_to_rgb();
+    let (w, h) = (rgb.width_px, rgb.height_px);
+    let upscaler = &network.upscaler;
+    let samples = progress.pass(w as u128 * h as u128, |progress| {
+        Ok(match &rgb.samples {
+            Samples::U8(v) => Samples::U8(upscaler.upscale_with_progress(v, w, h, progress)?),
+            Samples::U16(v) => Samples::U16(upscaler.upscale_with_progress(v, w, h, progress)?),
+            Samples::F32(v) => Samples::F32(upscaler.upscale_with_progress(v, w, h, progress)?),
+        })
+    })?;
     let large = Picture {
-        width_px: w * scale,
-        height_px: h * scale,
+        width_px: w * upscaler.scale(),
+        height_px: h * upscaler.scale(),
         samples,
         ..rgb
     };
-    let large = if grey { large.rgb_to_grey() } else { large };
-    Ok(match alpha {
-        Some(alpha) => large.join_alpha(&alpha.imresize(scale as f64)),
-        None => large,
-    })
+    Ok(if grey { large.rgb_to_grey() } else { large })
+}
+
+/// Floats to another size, by Lanczos's kernel.
+///
+/// # Panics
+/// When the picture is not of floats.
+fn resize(picture: Picture, to: Size) -> Picture {
+    let Samples::F32(floats) = &picture.samples else {
+        panic!("floats are resized, not {:?}", picture.depth());
+    };
+    let resized = imresize_to_f32(
+        floats,
+        picture.width_px,
+        picture.height_px,
+        picture.colour.channels(),
+        to.width_px,
+        to.height_px,
+        Kernel::Lanczos3,
+    );
+    Picture {
+        width_px: resized.width_px,
+        height_px: resized.height_px,
+        samples: Samples::F32(resized.pixels),
+        ..picture
+    }
 }

@@ -16,7 +16,12 @@ pub(super) enum Outcome {
         output: String,
         width_px: usize,
         height_px: usize,
+        /// Passes of networks and resizing, in words.
+        steps: String,
         seconds: f64,
+        /// Metadata of the input that the result does not have, though it was to be kept.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        left_out: Vec<String>,
     },
     /// An earlier run made the result from the same input, model and settings.
     UpToDate { output: String },

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use predicates::str::contains;
-use wdsr_picture::Colour;
+use wdsr_picture::{Colour, Picture, Samples};
 
 use super::upscale::{names, read};
 use super::{picture, wdsr, write};
@@ -128,7 +128,8 @@ fn memory_that_runs_out_ends_with_code_4() {
         "ulimit -v 900000; exec '{}' upscale -j 1 '{}' -o '{}'",
         assert_cmd::cargo::cargo_bin("wdsr").display(),
         input.display(),
-        folder.path().join("out.png").display()
+        // Which is not written row by row.
+        folder.path().join("out.webp").display()
     );
     let run = std::process::Command::new("bash")
         .args(["-c", &script])
@@ -138,6 +139,72 @@ fn memory_that_runs_out_ends_with_code_4() {
     assert_eq!(run.status.code(), Some(4), "{text}");
     assert!(text.contains("memory"), "{text}");
     assert_eq!(names(folder.path()), ["in.png"]);
+}
+
+/// A picture whose file is as large as its samples.
+fn noise(width: usize, height: usize, colour: Colour) -> Picture {
+    let mut state: u32 = 1;
+    let samples = (0..width * height * colour.channels()).map(|_| {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        (state >> 24) as u8
+    });
+    Picture::new(width, height, colour, Samples::U8(samples.collect()))
+}
+
+/// With less memory than it asks for the program says so; with as much it comes to the end, through
+/// passes, floats, alpha and the file.
+#[test]
+#[cfg(target_os = "linux")]
+fn memory_is_asked_for_before_the_work() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (input, output) = (folder.path().join("in.png"), folder.path().join("out.png"));
+    let run = |extra: &[&str], limit_kb: u64| {
+        let script = format!(
+            "ulimit -v {limit_kb}; MALLOC_ARENA_MAX=1 exec '{}' upscale -q -j 1 '{}' -o '{}' {}",
+            assert_cmd::cargo::cargo_bin("wdsr").display(),
+            input.display(),
+            output.display(),
+            extra.join(" ")
+        );
+        let run = std::process::Command::new("bash")
+            .args(["-c", &script])
+            .output()
+            .expect("it runs");
+        let text = String::from_utf8_lossy(&run.stderr).into_owned();
+        (run.status.code(), text)
+    };
+    for (colour, extra) in [
+        (Colour::RgbAlpha, &["-s", "2"][..]),
+        (Colour::RgbAlpha, &["-s", "2", "--alpha", "lanczos"]),
+        (Colour::Grey, &["--factor", "2.7"]),
+    ] {
+        write(&input, &noise(500, 360, colour));
+        // What the program and the decoded picture take, and a little.
+        let start_kb = 30_000;
+        let (code, text) = run(extra, start_kb);
+        assert_eq!(code, Some(4), "{colour:?} {extra:?}: {text}");
+        let megabytes = text
+            .split(" MB")
+            .next()
+            .and_then(|text| text.rsplit(' ').next());
+        let needed_kb = megabytes
+            .expect("megabytes")
+            .parse::<u64>()
+            .expect("a number")
+            * 1000;
+        // The first limit that lets the work begin must let it end.
+        let codes = (10..=16).map(|part| {
+            let (code, text) = run(extra, start_kb + needed_kb * part / 16);
+            let told = code == Some(0) || code == Some(4) && text.contains(" MB of memory");
+            assert!(told, "{colour:?} {extra:?}, {part}/16: {code:?} {text}");
+            code
+        });
+        let done = codes.into_iter().any(|code| code == Some(0));
+        assert!(done, "{colour:?} {extra:?}: {needed_kb} kB do not suffice");
+        std::fs::remove_file(&output).expect("removed");
+    }
 }
 
 #[test]

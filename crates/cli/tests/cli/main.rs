@@ -1,11 +1,15 @@
 //! The program as a user runs it.
 
+mod alpha;
 mod batches;
 mod bench;
 mod convert;
 mod data;
 mod eval;
 mod info;
+mod metadata;
+mod rows;
+mod sizes;
 mod study;
 mod train;
 mod upscale;

@@ -326,15 +326,6 @@ fn wrong_usage_ends_with_code_2() {
     wdsr().arg("no-such-command").assert().code(2);
 }
 
-#[test]
-fn a_scale_that_the_model_lacks_is_refused() {
-    wdsr()
-        .args(["upscale", "a.png", "-o", "b.png", "-s", "4"])
-        .assert()
-        .code(2)
-        .stderr(contains("enlarges 2 times"));
-}
-
 /// PNG's checksum.
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc: u32, byte| {

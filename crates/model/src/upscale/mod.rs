@@ -28,6 +28,9 @@ pub use sample::Sample;
 /// computed in vain for each tile of a wider picture: 2% here.
 pub const DEFAULT_TILE_PX: usize = 2048;
 
+/// Width of the narrowest tile that [`Upscaler::cut`] chooses.
+const MIN_TILE_PX: usize = 128;
+
 /// Enlarges pictures with one model.
 pub struct Upscaler {
     model: Model,
@@ -174,15 +177,16 @@ impl Upscaler {
             read_rows: 0..height_px,
         };
         let mut large = vec![T::default(); pixels.len() * self.scale() * self.scale()];
-        let counter = Counter::new(self.strips(width_px, height_px), progress);
-        let times = self.enlarge_band(pixels, width_px, &band, &mut large, &counter)?;
+        let tiles = self.tiles(width_px, self.tile_px);
+        let counter = Counter::new(self.strips(&tiles, height_px), progress);
+        let times = self.enlarge_band(pixels, width_px, &tiles, &band, &mut large, &counter)?;
         Ok((large, times))
     }
 
     /// Enlarges a picture that need not be in memory: rows are asked of `read` and given to
-    /// `write`, both from the top down, on the thread of the caller. `band_px` rows are enlarged at
-    /// a time, rounded up to a multiple of four, on rayon's current thread pool. The result is that
-    /// of [`Upscaler::upscale`], bit for bit; for each band some rows above and below it, up to four
+    /// `write`, both from the top down, on the thread of the caller. The bands of `cut` are enlarged
+    /// one after another on rayon's current thread pool. The result is that of
+    /// [`Upscaler::upscale`], bit for bit; for each band some rows above and below it, up to four
     /// for each layer of the network, are computed once more.
     ///
     /// # Shapes
@@ -195,21 +199,23 @@ impl Upscaler {
     /// before is then no whole picture.
     ///
     /// # Panics
-    /// When a side or the band is 0.
+    /// When a side of the picture or of the cut is 0.
     pub fn upscale_rows<T: Sample, E: From<UpscaleError>>(
         &self,
         (width_px, height_px): (usize, usize),
-        band_px: usize,
+        cut: Cut,
         mut read: impl FnMut(&mut [T]) -> Result<(), E>,
         mut write: impl FnMut(&[T]) -> Result<(), E>,
         progress: &Progress,
     ) -> Result<(), E> {
+        let Cut { tile_px, band_px } = cut;
         assert!(
-            width_px > 0 && height_px > 0 && band_px > 0,
-            "picture of {width_px} x {height_px}, bands of {band_px}"
+            width_px > 0 && height_px > 0 && tile_px > 0 && band_px > 0,
+            "picture of {width_px} x {height_px}, {cut:?}"
         );
         let band_px = band_px.next_multiple_of(STRIP_ROWS);
-        let counter = Counter::new(self.strips(width_px, height_px), progress);
+        let tiles = self.tiles(width_px, Some(tile_px));
+        let counter = Counter::new(self.strips(&tiles, height_px), progress);
         let row_len = width_px * 3;
         // The rows in memory, the first of them `kept`.
         let (mut low, mut kept): (Vec<T>, usize) = (Vec::new(), 0);
@@ -224,25 +230,86 @@ impl Upscaler {
             large.clear();
             let scale = self.scale();
             large.resize(band.rows.len() * row_len * scale * scale, T::default());
-            self.enlarge_band(&low, width_px, &band, &mut large, &counter)?;
+            self.enlarge_band(&low, width_px, &tiles, &band, &mut large, &counter)?;
             write(&large)?;
         }
         Ok(())
     }
 
-    /// Memory in bytes that [`Upscaler::upscale_rows`] takes for a picture of the given width in
-    /// bands of `band_px` rows: the rows of both pictures, `sample_bytes` each, and the feature
-    /// maps for the threads of rayon's current pool.
-    pub fn memory_bytes(&self, width_px: usize, band_px: usize, sample_bytes: usize) -> u64 {
-        let band_px = band_px.next_multiple_of(STRIP_ROWS);
-        let halo_px = 2 * self.stream.plan().halo_rows;
-        let rows = (band_px + halo_px) as u64 + (band_px * self.scale() * self.scale()) as u64;
-        let tile = self
-            .tiles(width_px)
-            .into_iter()
-            .map(|tile| tile.read_columns.len());
-        rows * (width_px * 3 * sample_bytes) as u64
-            + self.stream.memory_bytes(tile.max().unwrap_or(0))
+    /// The cut with the least work for which [`Upscaler::memory_bytes`] stays within `max_bytes`.
+    /// Tiles are no wider than [`Upscaler::tile_px`] says.
+    ///
+    /// # Errors
+    /// The bytes that the smallest cut takes, when those are more.
+    ///
+    /// # Panics
+    /// When a side is 0.
+    pub fn cut(
+        &self,
+        (width_px, height_px): (usize, usize),
+        sample_bytes: usize,
+        max_bytes: u64,
+    ) -> Result<Cut, u64> {
+        assert!(
+            width_px > 0 && height_px > 0,
+            "empty picture: {width_px} x {height_px}"
+        );
+        let widest_px = self.tile_px.unwrap_or(width_px).min(width_px);
+        // Halves and halves of it, down to where the halo beside each tile costs too much.
+        let widths = std::iter::successors(Some(widest_px), |px| {
+            Some(px / 2).filter(|&px| px >= MIN_TILE_PX)
+        });
+        let cuts = widths.map(|tile_px| {
+            let bytes =
+                |band_px| self.memory_bytes(width_px, Cut { tile_px, band_px }, sample_bytes);
+            let least_bytes = bytes(STRIP_ROWS);
+            let strip_bytes = bytes(2 * STRIP_ROWS) - least_bytes;
+            let strips = match max_bytes.checked_sub(least_bytes) {
+                Some(more) => 1 + (more / strip_bytes) as usize,
+                None => 0,
+            };
+            let band_px = strips.saturating_mul(STRIP_ROWS).min(height_px);
+            (Cut { tile_px, band_px }, least_bytes)
+        });
+        let cuts: Vec<(Cut, u64)> = cuts.collect();
+        let halo_px = self.stream.plan().halo_rows;
+        let work = |cut: &Cut| {
+            let tile = cut.tile_px + 2 * self.model.network().receptive_radius_px();
+            let halo_px = if cut.band_px < height_px {
+                2 * halo_px
+            } else {
+                0
+            };
+            tile as f64 / cut.tile_px as f64 * (cut.band_px + halo_px) as f64 / cut.band_px as f64
+        };
+        let possible = cuts
+            .iter()
+            .map(|(cut, _)| *cut)
+            .filter(|cut| cut.band_px > 0);
+        possible
+            .min_by(|a, b| work(a).total_cmp(&work(b)))
+            .ok_or_else(|| cuts.iter().map(|(_, least)| *least).min().unwrap_or(0))
+    }
+
+    /// Memory in bytes that [`Upscaler::upscale_rows`] takes: rows of both pictures, `sample_bytes`
+    /// each sample, and the feature maps for the threads of rayon's current pool.
+    pub fn memory_bytes(&self, width_px: usize, cut: Cut, sample_bytes: usize) -> u64 {
+        let maps = self.maps_bytes(width_px, Some(cut.tile_px));
+        let read_rows = cut.band_px + 2 * self.stream.plan().halo_rows;
+        let rows = (read_rows + cut.band_px * self.scale() * self.scale()) as u64;
+        maps + rows * (width_px * 3 * sample_bytes) as u64
+    }
+
+    /// Memory in bytes that enlarging a picture of that width takes beside the two pictures: feature
+    /// maps for the threads of rayon's current pool. It is kept for the next picture of that width.
+    pub fn working_bytes(&self, width_px: usize) -> u64 {
+        self.maps_bytes(width_px, self.tile_px)
+    }
+
+    fn maps_bytes(&self, width_px: usize, tile_px: Option<usize>) -> u64 {
+        let tiles = self.tiles(width_px, tile_px).into_iter();
+        let widest = tiles.map(|tile| tile.read_columns.len()).max();
+        self.stream.memory_bytes(widest.unwrap_or(0))
     }
 
     /// The rows that are read for those kept, which begin at a whole strip: so do they.
@@ -255,9 +322,9 @@ impl Upscaler {
     }
 
     /// Strips that a picture's result is written in.
-    fn strips(&self, width_px: usize, height_px: usize) -> usize {
+    fn strips(&self, tiles: &[Tile], height_px: usize) -> usize {
         let out_rows = STRIP_ROWS * self.stream.plan().output_shuffle;
-        self.tiles(width_px).len() * (height_px * self.scale()).div_ceil(out_rows)
+        tiles.len() * (height_px * self.scale()).div_ceil(out_rows)
     }
 
     /// Enlarges a band, tile by tile: `pixels` are the rows that it reads, `output` takes those it
@@ -266,6 +333,7 @@ impl Upscaler {
         &self,
         pixels: &[T],
         width_px: usize,
+        tiles: &[Tile],
         band: &Band,
         output: &mut [T],
         counter: &Counter,
@@ -276,14 +344,14 @@ impl Upscaler {
         let skipped_rows = band.rows.start - band.read_rows.start;
         let skipped_strips = skipped_rows * scale / out_rows;
         let mut times: Vec<StageTime> = Vec::new();
-        for tile in self.tiles(width_px) {
+        for tile in tiles {
             let rows: Vec<Mutex<&mut [T]>> = output
                 .chunks_mut(out_rows * width_px * scale * 3)
                 .map(Mutex::new)
                 .collect();
             let (seen, made) = (Mutex::new(Spread::new()), Mutex::new(Spread::new()));
             let read = |index: usize, strip: &mut Strip| {
-                let spread = self.read(pixels, width_px, &tile, band, index, strip)?;
+                let spread = self.read(pixels, width_px, tile, band, index, strip)?;
                 lock(&seen).merge(&spread);
                 Ok(())
             };
@@ -293,7 +361,7 @@ impl Upscaler {
                     return Ok(());
                 };
                 let top = band.rows.start * scale + index * out_rows;
-                let spread = self.write(strip, &tile, width_px * scale, top, &mut lock(rows))?;
+                let spread = self.write(strip, tile, width_px * scale, top, &mut lock(rows))?;
                 lock(&made).merge(&spread);
                 counter.count()
             };
@@ -301,7 +369,7 @@ impl Upscaler {
             let tile_times = self.stream.run(width, height, &read, &write)?;
             if lock(&made).is_flat() && !lock(&seen).is_flat() {
                 return Err(UpscaleError::Constant {
-                    columns: tile.columns,
+                    columns: tile.columns.clone(),
                     rows: band.rows.clone(),
                 });
             }
@@ -316,9 +384,9 @@ impl Upscaler {
     }
 
     /// Cuts a picture's columns into tiles.
-    fn tiles(&self, width_px: usize) -> Vec<Tile> {
+    fn tiles(&self, width_px: usize, tile_px: Option<usize>) -> Vec<Tile> {
         let halo_px = self.model.network().receptive_radius_px();
-        let count = width_px.div_ceil(self.tile_px.unwrap_or(width_px));
+        let count = width_px.div_ceil(tile_px.unwrap_or(width_px));
         (0..count)
             .map(|tile| {
                 let columns = tile * width_px / count..(tile + 1) * width_px / count;
@@ -421,6 +489,15 @@ impl Upscaler {
         }
         Ok(spread)
     }
+}
+
+/// How a picture is cut for [`Upscaler::upscale_rows`]; the result is the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// Width of the tiles in pixels.
+    pub tile_px: usize,
+    /// Rows that are enlarged at a time, rounded up to a multiple of four.
+    pub band_px: usize,
 }
 
 /// Told (strips done, strips in all), from any thread; says whether to go on.

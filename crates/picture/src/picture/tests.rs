@@ -15,8 +15,8 @@ fn every_colour_and_depth() -> Vec<Picture> {
         let f32s = raw.iter().map(|&v| f32::from(v) / 40_000.0 - 0.2).collect();
         for samples in [Samples::U8(u8s), Samples::U16(raw), Samples::F32(f32s)] {
             let mut picture = Picture::new(5, 3, colour, samples);
-            picture.icc_profile = Some(vec![7; 3]);
-            picture.exif = Some(vec![8; 4]);
+            picture.metadata.icc_profile = Some(vec![7; 3]);
+            picture.metadata.exif = Some(vec![8; 4]);
             out.push(picture);
         }
     }

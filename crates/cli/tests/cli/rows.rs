@@ -1,0 +1,191 @@
+//! Pictures that flow through the network, and what cannot be a picture.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use predicates::prelude::PredicateBooleanExt;
+use predicates::str::contains;
+use wdsr_model::{ConvWeights, Model, Network, NetworkConfig, Upscaler};
+use wdsr_picture::{Colour, Format, Picture, Samples, encode};
+
+use super::upscale::{names, read};
+use super::{wdsr, write};
+
+/// A picture with every value of a sample.
+fn large_picture(width_px: usize, height_px: usize, colour: Colour) -> Picture {
+    let count = width_px * height_px * colour.channels();
+    let samples = (0..count).map(|i| ((i as u32).wrapping_mul(2_654_435_761) >> 24) as u8);
+    Picture::new(width_px, height_px, colour, Samples::U8(samples.collect()))
+}
+
+/// A network of next to no work.
+fn small_network(folder: &Path) -> std::path::PathBuf {
+    let path = folder.join("small.safetensors");
+    let model = Model::random(&NetworkConfig::wdsr_b(2, 1, 2), 1);
+    model.save(&path).expect("a model");
+    path
+}
+
+/// Runs the program and returns whether it succeeded and the most memory it had, as the kernel
+/// counts it.
+fn peak_bytes(command: &mut Command) -> (bool, u64) {
+    let mut child = command.stderr(Stdio::null()).spawn().expect("it starts");
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    loop {
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        peak = peak.max(kilobytes.unwrap_or(0) * 1024);
+        if let Some(status) = child.try_wait().expect("its state") {
+            return (status.success(), peak);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn memory_stays_within_its_bound_and_the_picture_is_the_same() {
+    const BOUND: u64 = 64 << 20;
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    let model = small_network(folder.path());
+    // 36 MB, of which x2 makes 144.
+    write(&at("in.png"), &large_picture(6000, 2000, Colour::Rgb));
+    let run = |output: &str, extra: &[&str]| {
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("wdsr"));
+        command
+            .arg("upscale")
+            .arg(at("in.png"))
+            .arg("-o")
+            .arg(at(output));
+        command.arg("-m").arg(&model).args(extra);
+        peak_bytes(&mut command)
+    };
+    let (done, free) = run("whole.tif", &["-q"]);
+    assert!(done && free > 2 * BOUND, "{free} bytes without a bound");
+    for output in ["bound.tif", "bound.png"] {
+        let (done, peak) = run(output, &["-q", "--max-memory", "64M"]);
+        assert!(done, "{output}");
+        assert!(peak < BOUND, "{output} took {peak} bytes");
+        assert!(
+            read(&at(output)).samples == read(&at("whole.tif")).samples,
+            "{output}"
+        );
+    }
+}
+
+#[test]
+fn grey_and_16_bit_pictures_flow_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    let model = small_network(folder.path());
+    let sixteen = |picture: Picture| {
+        let Samples::U8(samples) = &picture.samples else {
+            panic!("8 bit");
+        };
+        let samples = samples.iter().map(|&v| u16::from(v) * 250 + 3).collect();
+        Picture {
+            samples: Samples::U16(samples),
+            ..picture
+        }
+    };
+    for (name, picture) in [
+        ("grey", large_picture(300, 400, Colour::Grey)),
+        ("grey16", sixteen(large_picture(300, 400, Colour::Grey))),
+        ("rgb16", sixteen(large_picture(300, 400, Colour::Rgb))),
+    ] {
+        let (input, output) = (at(&format!("{name}.tif")), at("out.tif"));
+        encode(&picture, &input, Format::Tiff).expect("a file");
+        let mut command = wdsr();
+        command.arg("upscale").arg(&input).arg("-o").arg(&output);
+        command
+            .arg("-m")
+            .arg(&model)
+            .args(["-q", "--max-memory", "40M"]);
+        command.assert().success();
+
+        let model = Model::load(&model).expect("a model");
+        let upscaler = Upscaler::new(&model).expect("an upscaler");
+        let (colour, rgb) = (picture.colour, picture.grey_to_rgb());
+        let samples = match &rgb.samples {
+            Samples::U8(v) => Samples::U8(upscaler.upscale(v, 300, 400).expect("a picture")),
+            Samples::U16(v) => Samples::U16(upscaler.upscale(v, 300, 400).expect("a picture")),
+            Samples::F32(_) => panic!("no floats here"),
+        };
+        let whole = Picture::new(600, 800, Colour::Rgb, samples);
+        let whole = if colour == Colour::Grey {
+            whole.rgb_to_grey()
+        } else {
+            whole
+        };
+        assert!(read(&output).samples == whole.samples, "{name}");
+    }
+}
+
+#[test]
+fn too_little_memory_is_said_before_any_work() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    write(&at("in.png"), &large_picture(4000, 30, Colour::Rgb));
+    let mut command = wdsr();
+    command
+        .arg("upscale")
+        .arg(at("in.png"))
+        .arg("-o")
+        .arg(at("out.png"));
+    command.args(["--max-memory", "25M"]);
+    let message = contains("4000 x 30 pixels need at least")
+        .and(contains("25 MB are allowed or free; raise"));
+    command.assert().code(4).stderr(message);
+    assert_eq!(names(folder.path()), ["in.png"]);
+}
+
+#[test]
+fn a_damaged_model_writes_no_picture() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    let config = NetworkConfig::wdsr_b(2, 1, 2);
+    let convs = Network::new(&config).convs;
+    let zeros = convs.iter().map(|conv| ConvWeights {
+        weight: vec![0.0; conv.weights()],
+        bias: vec![0.0; conv.out_channels],
+    });
+    let model = Model::new(&config, zeros.collect(), BTreeMap::new());
+    model.save(&at("zeros.safetensors")).expect("a model");
+    for (name, colour) in [("flows.png", Colour::Rgb), ("whole.png", Colour::RgbAlpha)] {
+        write(&at(name), &large_picture(30, 20, colour));
+        let mut command = wdsr();
+        command
+            .arg("upscale")
+            .arg(at(name))
+            .arg("-o")
+            .arg(at("out.png"));
+        command.arg("-m").arg(at("zeros.safetensors"));
+        let message = contains(name).and(contains(
+            "one flat colour for columns 0 to 30, rows 0 to 20",
+        ));
+        command.assert().code(1).stderr(message);
+        assert!(!at("out.png").exists(), "{name}");
+    }
+}
+
+#[test]
+fn a_float_that_is_no_number_is_the_pictures_fault() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    let mut samples = vec![0.25_f32; 9 * 8 * 3];
+    samples[(5 * 9 + 2) * 3] = f32::NAN;
+    let picture = Picture::new(9, 8, Colour::Rgb, Samples::F32(samples));
+    encode(&picture, &at("in.tif"), Format::Tiff).expect("a file");
+    let mut command = wdsr();
+    command
+        .arg("upscale")
+        .arg(at("in.tif"))
+        .arg("-o")
+        .arg(at("out.tif"));
+    let message = contains("in.tif: the picture holds NaN at pixel (2, 5)");
+    command.assert().code(3).stderr(message);
+    assert_eq!(names(folder.path()), ["in.tif"]);
+}

@@ -1,0 +1,206 @@
+use std::io::{BufWriter, Seek, Write};
+use std::path::Path;
+
+use tiff::encoder::colortype::{ColorType, Gray8, Gray16, Gray32Float, RGB8, RGB16, RGB32Float};
+use tiff::encoder::{TiffEncoder, TiffKind, TiffKindBig, TiffKindStandard, TiffValue};
+use tiff::tags::ExtraSamples;
+
+use super::{Outline, RowSample};
+use crate::encode::{NewFile, needs_big_tiff, png_info};
+use crate::error::{Error, one_line};
+use crate::format::Format;
+use crate::metadata::{self, Metadata};
+use crate::picture::Depth;
+
+/// Bytes of a PNG chunk, and of what is collected for a write to the disk.
+const CHUNK_BYTES: usize = 1 << 18;
+
+/// What [`encode_rows`] gives rows to.
+type Sink<'a, T> = dyn FnMut(&[T]) -> Result<(), Error> + 'a;
+
+/// Writes a PNG or TIFF picture row by row, a TIFF above 4 GB as BigTIFF: `produce` is given a
+/// function that takes the next whole rows. The file is not under its name yet.
+///
+/// # Errors
+///
+/// Those of `produce`, and if the file cannot be written. No part of it is left behind.
+///
+/// # Panics
+///
+/// If the format is another one or cannot hold such a picture, the samples are of another depth,
+/// or `produce` gives another number of rows than the picture has.
+pub fn encode_rows<T: RowSample, E: From<Error>>(
+    path: &Path,
+    format: Format,
+    outline: &Outline,
+    metadata: &Metadata,
+    produce: impl FnOnce(&mut Sink<'_, T>) -> Result<(), E>,
+) -> Result<NewFile, E> {
+    assert!(
+        format.supports(outline.colour, outline.depth)
+            && outline.width_px.max(outline.height_px) <= format.max_side_px(),
+        "{format} of {outline:?}"
+    );
+    assert_eq!(T::DEPTH, outline.depth, "depth of rows and of picture");
+    let metadata = metadata.fitted(
+        format,
+        (outline.width_px, outline.height_px),
+        outline.colour,
+    );
+    let file = NewFile::create(path)?;
+    let writer = BufWriter::with_capacity(CHUNK_BYTES, file.as_file());
+    match format {
+        Format::Png => write_png(writer, path, outline, &metadata, produce)?,
+        Format::Tiff => {
+            let bytes = (outline.row_len() * size_of::<T>()) as u64 * outline.height_px as u64;
+            if needs_big_tiff(bytes) {
+                write_tiff::<T, E, _, TiffKindBig, _>(writer, path, outline, &metadata, produce)?;
+            } else {
+                write_tiff::<T, E, _, TiffKindStandard, _>(
+                    writer, path, outline, &metadata, produce,
+                )?;
+            }
+        }
+        _ => panic!("{format} is not written row by row"),
+    }
+    file.synchronise()?;
+    Ok(file)
+}
+
+fn failed(error: &dyn std::error::Error, path: &Path, format: Format) -> Error {
+    Error::Encode {
+        path: path.to_owned(),
+        format,
+        reason: one_line(error),
+    }
+}
+
+fn write_failed(source: std::io::Error, path: &Path) -> Error {
+    Error::Write {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+fn write_png<T: RowSample, E: From<Error>>(
+    writer: impl Write,
+    path: &Path,
+    outline: &Outline,
+    metadata: &Metadata,
+    produce: impl FnOnce(&mut Sink<'_, T>) -> Result<(), E>,
+) -> Result<(), E> {
+    let png_failed = |error| match error {
+        png::EncodingError::IoError(source) => write_failed(source, path),
+        error => failed(&error, path, Format::Png),
+    };
+    let mut encoder =
+        png::Encoder::with_info(writer, png_info(metadata, outline)).map_err(png_failed)?;
+    encoder.set_compression(png::Compression::Fast);
+    encoder.set_filter(png::Filter::Adaptive);
+    let mut writer = encoder.write_header().map_err(png_failed)?;
+    metadata::png::write(metadata, &mut writer).map_err(png_failed)?;
+    let mut stream = writer
+        .stream_writer_with_size(CHUNK_BYTES)
+        .map_err(png_failed)?;
+    let mut big_endian = Vec::new();
+    produce(&mut |rows: &[T]| {
+        let bytes: &[u8] = bytemuck::cast_slice(rows);
+        let mut pieces = bytes.chunks(CHUNK_BYTES);
+        let write = |piece: &[u8]| {
+            if outline.depth != Depth::U16 {
+                return stream.write_all(piece);
+            }
+            big_endian.clear();
+            let samples = piece.as_chunks::<2>().0.iter();
+            big_endian.extend(samples.flat_map(|&v| u16::from_ne_bytes(v).to_be_bytes()));
+            stream.write_all(&big_endian)
+        };
+        let written = pieces.try_for_each(write);
+        written.map_err(|source| write_failed(source, path))
+    })?;
+    stream.finish().map_err(png_failed)?;
+    writer.finish().map_err(png_failed)?;
+    Ok(())
+}
+
+fn write_tiff<T, E, P, K, W>(
+    writer: W,
+    path: &Path,
+    outline: &Outline,
+    metadata: &Metadata,
+    produce: P,
+) -> Result<(), E>
+where
+    T: RowSample,
+    E: From<Error>,
+    P: FnOnce(&mut Sink<'_, T>) -> Result<(), E>,
+    K: TiffKind,
+    W: Write + Seek,
+{
+    let write = match (outline.depth, outline.colour.is_grey()) {
+        (Depth::U8, true) => write_strips::<Gray8, T, E, P, K, _>,
+        (Depth::U8, false) => write_strips::<RGB8, T, E, P, K, _>,
+        (Depth::U16, true) => write_strips::<Gray16, T, E, P, K, _>,
+        (Depth::U16, false) => write_strips::<RGB16, T, E, P, K, _>,
+        (Depth::F32, true) => write_strips::<Gray32Float, T, E, P, K, _>,
+        (Depth::F32, false) => write_strips::<RGB32Float, T, E, P, K, _>,
+    };
+    write(writer, path, outline, metadata, produce)
+}
+
+fn write_strips<C, T, E, P, K, W>(
+    writer: W,
+    path: &Path,
+    outline: &Outline,
+    metadata: &Metadata,
+    produce: P,
+) -> Result<(), E>
+where
+    C: ColorType,
+    C::Inner: bytemuck::Pod,
+    [C::Inner]: TiffValue,
+    T: RowSample,
+    E: From<Error>,
+    P: FnOnce(&mut Sink<'_, T>) -> Result<(), E>,
+    K: TiffKind,
+    W: Write + Seek,
+{
+    let tiff_failed = |error| match error {
+        tiff::TiffError::IoError(source) => write_failed(source, path),
+        error => failed(&error, path, Format::Tiff),
+    };
+    let mut encoder = TiffEncoder::<_, K>::new_generic(writer).map_err(tiff_failed)?;
+    let sub_directories =
+        metadata::tiff::write_sub_directories(metadata, &mut encoder).map_err(tiff_failed)?;
+    let (width, height) = (outline.width_px as u32, outline.height_px as u32);
+    let mut image = encoder.new_image::<C>(width, height).map_err(tiff_failed)?;
+    if outline.colour.has_alpha() {
+        let alpha = [ExtraSamples::UnassociatedAlpha];
+        image.extra_samples(&alpha).map_err(tiff_failed)?;
+    }
+    metadata::tiff::write(metadata, &sub_directories, image.encoder()).map_err(tiff_failed)?;
+    // Samples of a strip that is not whole yet.
+    let mut strip: Vec<C::Inner> = Vec::new();
+    produce(&mut |rows: &[T]| {
+        let mut rows: &[C::Inner] = bytemuck::cast_slice(rows);
+        while !rows.is_empty() {
+            let strip_len = image.next_strip_sample_count() as usize;
+            assert!(strip_len > 0, "more than the {height} rows of the picture");
+            let (now, later) = rows.split_at(rows.len().min(strip_len - strip.len()));
+            strip.extend_from_slice(now);
+            rows = later;
+            if strip.len() == strip_len {
+                image.write_strip(&strip).map_err(tiff_failed)?;
+                strip.clear();
+            }
+        }
+        Ok(())
+    })?;
+    assert_eq!(
+        image.next_strip_sample_count(),
+        0,
+        "samples left of the picture"
+    );
+    image.finish().map_err(tiff_failed)?;
+    Ok(())
+}

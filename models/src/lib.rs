@@ -1,0 +1,9 @@
+//! The model files that are built into `wdsr-model`, a crate of their own because a package cannot
+//! include files from outside its folder.
+//!
+//! Each is a safetensors file as `wdsr_model::Model` reads it.
+#![no_std]
+#![forbid(unsafe_code)]
+
+/// `small` x2: WDSR-B, 32 features, 8 blocks.
+pub const SMALL_X2: &[u8] = include_bytes!("../small-x2.safetensors");
