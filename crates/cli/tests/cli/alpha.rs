@@ -30,6 +30,9 @@ fn disc() -> Vec<u16> {
         .collect()
 }
 
+/// What lies under a transparent pixel.
+type Garbage = fn(usize) -> u16;
+
 /// The surface where alpha is not 0, `garbage` elsewhere, with alpha.
 fn cut_out(channels: usize, alpha: &[u16], garbage: impl Fn(usize) -> u16) -> Vec<u16> {
     let surface = surface(channels);
@@ -91,7 +94,7 @@ fn what_lies_under_transparent_pixels_does_not_show() {
             &picture(opaque, surface(channels), deep),
         );
         let whole = unit(&result(&path("whole.png"), &path("out.png"), request));
-        let garbages: [(&str, fn(usize) -> u16); 3] = [
+        let garbages: [(&str, Garbage); 3] = [
             ("black", |_| 0),
             ("white", |_| 65_535),
             ("noise", |i| (i * 7919 % 65_521) as u16),

@@ -101,6 +101,24 @@ fn the_official_layout_is_written() {
         ))
         .stderr(contains("wdsr_b.py").not());
     assert!(std::fs::read(&output).expect("written") == Model::embedded().to_official());
+    // And read again, as what it is.
+    let back = folder.path().join("back.safetensors");
+    wdsr()
+        .arg("convert")
+        .args([&output, &back])
+        .assert()
+        .success()
+        .stderr(contains("layout official"));
+    let (back, embedded) = (Model::load(&back).expect("read"), Model::embedded());
+    for (found, expected) in back.convs().iter().zip(embedded.convs()) {
+        let pairs = found.weight.iter().zip(&expected.weight);
+        for (found, expected) in pairs.chain(found.bias.iter().zip(&expected.bias)) {
+            assert!(
+                (found - expected).abs() <= 1e-6 * expected.abs(),
+                "{found}, expected {expected}"
+            );
+        }
+    }
 
     let config = NetworkConfig {
         expansion: 9,
