@@ -1,12 +1,15 @@
-//! A picture of any colour through a network of three channels, as the program `wdsr` does it.
+//! A picture without alpha through a network of three channels, as the program `wdsr` does it.
 
 use wdsr_model::{Progress, UpscaleError, Upscaler};
 use wdsr_picture::{Colour, Picture, Samples};
 
 use crate::pixels::Borrowed;
 
-/// Enlarges a picture of `width_px` x `height_px` in its own depth. RGB is read where it lies; of
-/// other colours a copy in RGB is made.
+/// Enlarges a picture of `width_px` x `height_px` in its own depth. RGB is read where it lies; grey
+/// is copied as three equal colours.
+///
+/// # Panics
+/// When there is alpha.
 pub(crate) fn enlarge(
     samples: Borrowed<'_>,
     width_px: usize,
@@ -15,36 +18,18 @@ pub(crate) fn enlarge(
     upscaler: &Upscaler,
     progress: &Progress<'_>,
 ) -> Result<Picture, UpscaleError> {
+    assert!(!colour.has_alpha(), "a picture of {colour:?}");
     if colour == Colour::Rgb {
         return enlarge_rgb(samples, width_px, height_px, upscaler, progress);
     }
-    enlarge_picture(
-        Picture::new(width_px, height_px, colour, samples.to_samples()),
-        upscaler,
-        progress,
-    )
-}
-
-/// Colour through the network, alpha by bicubic interpolation.
-fn enlarge_picture(
-    picture: Picture,
-    upscaler: &Upscaler,
-    progress: &Progress<'_>,
-) -> Result<Picture, UpscaleError> {
-    let (colour, alpha) = picture.split_alpha();
-    let grey = colour.colour == Colour::Grey;
-    let rgb = colour.grey_to_rgb();
+    let rgb = Picture::new(width_px, height_px, colour, samples.to_samples()).grey_to_rgb();
     let samples = match &rgb.samples {
         Samples::U8(samples) => Borrowed::U8(samples),
         Samples::U16(samples) => Borrowed::U16(samples),
         Samples::F32(samples) => Borrowed::F32(samples),
     };
-    let large = enlarge_rgb(samples, rgb.width_px, rgb.height_px, upscaler, progress)?;
-    let large = if grey { large.rgb_to_grey() } else { large };
-    Ok(match alpha {
-        Some(alpha) => large.join_alpha(&alpha.imresize(upscaler.scale() as f64)),
-        None => large,
-    })
+    let large = enlarge_rgb(samples, width_px, height_px, upscaler, progress)?;
+    Ok(large.rgb_to_grey())
 }
 
 fn enlarge_rgb(

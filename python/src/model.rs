@@ -131,10 +131,9 @@ impl Model {
     /// ----------
     /// picture : numpy.ndarray or PIL.Image.Image
     ///     Array of uint8 (0..255), uint16 (0..65535) or float32 (0..1), [height, width] or
-    ///     [height, width, channels] with 1 (grey), 2 (grey, alpha), 3 (R G B) or 4 (R G B alpha)
-    ///     channels, alpha not premultiplied; or a Pillow image of mode L, LA, RGB, RGBA or I;16.
-    ///     A contiguous RGB array is read where it lies; do not write to it before the call
-    ///     returns. Alpha is enlarged by bicubic interpolation.
+    ///     [height, width, channels] with 1 (grey) or 3 (R G B) channels; or a Pillow image of mode
+    ///     L, RGB or I;16. A contiguous RGB array is read where it lies; do not write to it before
+    ///     the call returns. Alpha is refused: give colour and alpha by themselves.
     /// threads : int, default 0
     ///     Threads; 0: one for each processor. The result is the same.
     /// tile : int, default 2048
@@ -182,6 +181,15 @@ impl Model {
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = picture.py();
         let pixels = Pixels::read(picture, "picture")?;
+        if pixels.colour.has_alpha() {
+            return Err(PyValueError::new_err(format!(
+                "picture is {} (height x width x channels) with alpha, expected grey or RGB; give \
+                 colour and alpha by themselves (arrays: picture[..., :{}] and picture[..., -1], \
+                 images: convert and getchannel(\"A\")), or run the program wdsr",
+                pixels.describe(),
+                pixels.colour.channels() - 1
+            )));
+        }
         let upscaler = self.prepare(
             py,
             Options {
@@ -192,11 +200,8 @@ impl Model {
         )?;
         let samples = pixels.samples()?;
         let (width_px, height_px, colour) = (pixels.width_px, pixels.height_px, pixels.colour);
-        // The result, and beside it in other colours the same as RGB.
-        let channels = match colour {
-            Colour::Rgb => 3,
-            other => 3 + other.channels(),
-        };
+        // The result; of grey also the same as RGB.
+        let channels = if colour == Colour::Rgb { 3 } else { 4 };
         let bytes_per_pixel = upscaler.scale().pow(2) * channels * samples.bytes_per_sample();
         check_memory(
             width_px as u128 * height_px as u128 * bytes_per_pixel as u128,

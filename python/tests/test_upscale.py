@@ -19,18 +19,13 @@ Photograph = npt.NDArray[np.uint8]
 
 
 def of_mode(photograph: Photograph, mode: str) -> Image.Image:
-    """The photograph as an image; transparency, where the mode has it, runs from 0 to 255."""
+    """The photograph as an image."""
     if mode == "I;16":
         return Image.fromarray(photograph[..., 0].astype(np.uint16) * 251 + 7)
-    image = Image.fromarray(photograph).convert(mode)
-    if mode in ("LA", "RGBA"):
-        height, width, _ = photograph.shape
-        ramp = np.linspace(0, 255, height * width).astype(np.uint8).reshape(height, width)
-        image.putalpha(Image.fromarray(ramp))
-    return image
+    return Image.fromarray(photograph).convert(mode)
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "I;16"])
+@pytest.mark.parametrize("mode", ["L", "RGB", "I;16"])
 def test_images_are_enlarged_as_by_the_program(
     model: wdsr.Model, photograph: Photograph, program: Program, tmp_path: Path, mode: str
 ) -> None:
@@ -102,7 +97,7 @@ def test_bf16_is_computed_or_a_warning_given(model: wdsr.Model, photograph: Phot
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-@pytest.mark.parametrize("channels", [None, 1, 2, 3, 4])
+@pytest.mark.parametrize("channels", [None, 1, 3])
 def test_axes_and_dtype_stay(model: wdsr.Model, dtype: type, channels: int | None) -> None:
     shape = (5, 7) if channels is None else (5, 7, channels)
     made = model.upscale(np.ones(shape, dtype))
@@ -197,6 +192,9 @@ PICTURE = np.zeros((8, 8, 3), np.uint8)
         (np.zeros((3, 8, 8), np.uint8), ValueError, r"transpose\(1, 2, 0\)"),
         (PICTURE[None], ValueError, r"array\[0\]"),
         (np.full((8, 8), np.nan, np.float32), ValueError, r"NaN at pixel \(0, 0\)"),
+        (np.zeros((8, 9, 4), np.uint8), ValueError, r"8 x 9 x 4 .* with alpha.*\[\.\.\., :3\]"),
+        (np.zeros((8, 8, 2), np.uint8), ValueError, r"with alpha.*\[\.\.\., :1\]"),
+        (Image.new("RGBA", (8, 8)), ValueError, r"with alpha.*getchannel"),
         (Image.new("P", (8, 8)), ValueError, r'mode P, .*convert\("RGB"\)'),
         (Image.new("1", (8, 8)), ValueError, r'convert\("L"\)'),
         (Image.new("CMYK", (8, 8)), ValueError, r'convert\("RGB"\)'),
@@ -216,7 +214,6 @@ def test_a_transparent_colour_is_not_dropped_in_silence(model: wdsr.Model) -> No
     image.info["transparency"] = (0, 0, 0)
     with pytest.raises(ValueError, match=r'transparent colour.*convert\("RGBA"\)'):
         model.upscale(image)
-    assert model.upscale(image.convert("RGBA")).mode == "RGBA"
 
 
 @pytest.mark.parametrize(
