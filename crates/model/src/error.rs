@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-/// Why a model could not be read or written.
+/// Why a model could not be read, written or used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -30,6 +30,9 @@ pub enum Error {
         /// The weight.
         value: f32,
     },
+    /// A picture was not enlarged.
+    #[error(transparent)]
+    Upscale(#[from] crate::upscale::UpscaleError),
     /// `WDSR_ISA` names no instruction set.
     #[error(transparent)]
     Isa(#[from] wdsr_kernels::UnknownIsa),
