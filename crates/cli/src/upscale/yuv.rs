@@ -202,3 +202,128 @@ pub(super) fn from_rgb(pixels: &[f32], size: Size, coding: Coding) -> Vec<u8> {
         });
     frame
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CODINGS: [Coding; 4] = {
+        const fn coding(matrix: Matrix, range: Range) -> Coding {
+            Coding { matrix, range }
+        }
+        [
+            coding(Matrix::Bt601, Range::Limited),
+            coding(Matrix::Bt601, Range::Full),
+            coding(Matrix::Bt709, Range::Limited),
+            coding(Matrix::Bt709, Range::Full),
+        ]
+    };
+
+    fn size(width_px: usize, height_px: usize) -> Size {
+        Size {
+            width_px,
+            height_px,
+        }
+    }
+
+    /// Made by ffmpeg 5.1.9 (zimg), with MATRIX 170m or 709 and RANGE limited or full:
+    ///
+    /// ```text
+    /// ffmpeg -f rawvideo -s 16x8 -pix_fmt yuv420p -i frame.yuv -vf "zscale=matrixin=MATRIX:
+    ///     rangein=RANGE:chromalin=left:filter=bilinear:matrix=gbr:range=full,format=gbrp" \
+    ///     -pix_fmt rgb24 -f rawvideo bt601-limited.rgb
+    /// ffmpeg -f rawvideo -s 16x8 -pix_fmt rgb24 -i frame.rgb -vf "format=gbrp,zscale=matrixin=gbr:
+    ///     rangein=full:filter=bilinear:matrix=MATRIX:range=RANGE:chromal=left,format=yuv420p" \
+    ///     -f rawvideo bt601-limited.yuv
+    /// ```
+    ///
+    /// Both frames are random numbers, but frame.rgb is linear from row to row: zimg takes four rows
+    /// for one of chroma, and every symmetric filter agrees there but at the upper and lower edge.
+    macro_rules! golden {
+        ($name:literal) => {
+            include_bytes!(concat!("../../tests/data/yuv/", $name)).as_slice()
+        };
+    }
+
+    #[test]
+    fn conversions_are_those_of_ffmpeg_to_the_byte() {
+        let golden = [
+            (golden!("bt601-limited.rgb"), golden!("bt601-limited.yuv")),
+            (golden!("bt601-full.rgb"), golden!("bt601-full.yuv")),
+            (golden!("bt709-limited.rgb"), golden!("bt709-limited.yuv")),
+            (golden!("bt709-full.rgb"), golden!("bt709-full.yuv")),
+        ];
+        let size = size(16, 8);
+        for (coding, (rgb, yuv)) in CODINGS.into_iter().zip(golden) {
+            let floats = to_rgb(golden!("frame.yuv"), size, coding);
+            let bytes: Vec<u8> = floats.iter().map(|v| rounded(v * 255.0)).collect();
+            assert_eq!(bytes, rgb, "R G B by {coding:?}");
+            let floats: Vec<f32> = golden!("frame.rgb")
+                .iter()
+                .map(|v| f32::from(*v) / 255.0)
+                .collect();
+            let mut frame = from_rgb(&floats, size, coding);
+            // Rows 0 and 3 of the 8 x 4 samples of U, and of V.
+            for row in [128..136, 152..160, 160..168, 184..192] {
+                frame[row.clone()].copy_from_slice(&yuv[row]);
+            }
+            assert_eq!(frame, yuv, "YUV by {coding:?}");
+        }
+    }
+
+    #[test]
+    fn constant_colours_stay_exact() {
+        let size = size(5, 3);
+        for coding in CODINGS {
+            for y in (0..=255).step_by(5) {
+                for u in (0..=255).step_by(15) {
+                    for v in (0..=255).step_by(15) {
+                        let planes = [vec![y; 15], vec![u; 6], vec![v; 6]];
+                        let frame = planes.concat();
+                        let rgb = to_rgb(&frame, size, coding);
+                        assert_eq!(from_rgb(&rgb, size, coding), frame, "{coding:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn smooth_frames_come_back_within_a_code() {
+        for (width, height) in [(32, 24), (33, 25), (1, 1), (2, 1), (1, 2), (7, 2)] {
+            let size = size(width, height);
+            let chroma = chroma_size(size);
+            let plane = |size: Size, phase: usize| {
+                let width = size.width_px;
+                let wave = move |i: usize| {
+                    let (x, y) = (i % width, i / width);
+                    128.0 + 50.0 * (0.13 * x as f32 + 0.17 * y as f32 + phase as f32).sin()
+                };
+                (0..width * size.height_px).map(move |i| rounded(wave(i)))
+            };
+            let frame: Vec<u8> = plane(size, 0)
+                .chain(plane(chroma, 1))
+                .chain(plane(chroma, 2))
+                .collect();
+            for coding in CODINGS {
+                let rgb = to_rgb(&frame, size, coding);
+                let again = from_rgb(&rgb, size, coding);
+                assert_eq!(again.len(), frame.len(), "bytes of {size}");
+                let worst = again.iter().zip(&frame).map(|(a, b)| a.abs_diff(*b)).max();
+                assert!(worst <= Some(1), "{size}, {coding:?}: {worst:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_usual_matrix_goes_by_size() {
+        for ((width, height), matrix) in [
+            ((720, 576), Matrix::Bt601),
+            ((1278, 500), Matrix::Bt601),
+            ((1280, 500), Matrix::Bt709),
+            ((720, 578), Matrix::Bt709),
+        ] {
+            assert_eq!(Matrix::usual(size(width, height)), matrix);
+        }
+    }
+}
