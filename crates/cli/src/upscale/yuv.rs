@@ -297,7 +297,7 @@ mod tests {
                 let width = size.width_px;
                 let wave = move |i: usize| {
                     let (x, y) = (i % width, i / width);
-                    128.0 + 50.0 * (0.13 * x as f32 + 0.17 * y as f32 + phase as f32).sin()
+                    128.0 + 50.0 * (0.06 * x as f32 + 0.05 * y as f32 + phase as f32).sin()
                 };
                 (0..width * size.height_px).map(move |i| rounded(wave(i)))
             };
