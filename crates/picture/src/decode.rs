@@ -74,7 +74,19 @@ pub fn decode_bytes(bytes: &[u8], name: &Path, limits: &Limits) -> Result<Pictur
 ///
 /// If the file cannot be read, is empty or no picture, or its header is damaged.
 pub fn dimensions(path: &Path) -> Result<(usize, usize), Error> {
-    let mut file = open(path)?;
+    dimensions_of(open(path)?, path)
+}
+
+/// [`dimensions`] of a file that is in memory; `name` stands for it in messages.
+///
+/// # Errors
+///
+/// Those of [`dimensions`].
+pub fn dimensions_of_bytes(bytes: &[u8], name: &Path) -> Result<(usize, usize), Error> {
+    dimensions_of(Cursor::new(bytes), name)
+}
+
+fn dimensions_of(mut file: impl BufRead + Seek, path: &Path) -> Result<(usize, usize), Error> {
     let format = format_of(&mut file, path)?;
     let header = match format {
         Format::Png => {
@@ -99,6 +111,15 @@ pub fn dimensions(path: &Path) -> Result<(usize, usize), Error> {
 /// If the file cannot be read, is empty, or is none of the formats.
 pub fn format_of_file(path: &Path) -> Result<Format, Error> {
     format_of(&mut open(path)?, path)
+}
+
+/// [`format_of_file`] for a file that is in memory; `name` stands for it in messages.
+///
+/// # Errors
+///
+/// Those of [`format_of_file`].
+pub fn format_of_bytes(bytes: &[u8], name: &Path) -> Result<Format, Error> {
+    format_of(&mut Cursor::new(bytes), name)
 }
 
 pub(crate) fn open(path: &Path) -> Result<BufReader<File>, Error> {

@@ -47,8 +47,8 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     NewFile::with(path, bytes)?.publish()
 }
 
-/// A file that is complete and on the disk, but not under its name yet: it stands beside it under
-/// a temporary one (hidden, `.wdsr-*.part`), and is removed when this is dropped.
+/// A file that is not under its name yet: it stands beside it under a temporary one (hidden,
+/// `.wdsr-*.part`), and is removed when this is dropped.
 #[derive(Debug)]
 pub struct NewFile {
     file: tempfile::NamedTempFile,
@@ -92,7 +92,11 @@ impl NewFile {
     }
 
     /// An empty file, to be written.
-    pub(crate) fn create(path: &Path) -> Result<Self, Error> {
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be created.
+    pub fn create(path: &Path) -> Result<Self, Error> {
         let create = || {
             let folder = match path.parent() {
                 Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
@@ -122,7 +126,11 @@ impl NewFile {
     }
 
     /// Puts what was written on the disk.
-    pub(crate) fn synchronise(&self) -> Result<(), Error> {
+    ///
+    /// # Errors
+    ///
+    /// If that fails.
+    pub fn synchronise(&self) -> Result<(), Error> {
         let synchronised = self.as_file().sync_all();
         synchronised.map_err(|source| self.failed(source))
     }
@@ -130,6 +138,16 @@ impl NewFile {
     fn failed(&self, source: io::Error) -> Error {
         let path = self.path.clone();
         Error::Write { path, source }
+    }
+}
+
+impl Write for NewFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 

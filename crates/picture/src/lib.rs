@@ -21,7 +21,9 @@ mod metadata;
 mod picture;
 mod rows;
 
-pub use decode::{Limits, decode, decode_bytes, dimensions, format_of_file};
+pub use decode::{
+    Limits, decode, decode_bytes, dimensions, dimensions_of_bytes, format_of_bytes, format_of_file,
+};
 pub use encode::{JPEG_QUALITY, NewFile, encode, encode_bytes, encode_named, write_atomically};
 pub use error::Error;
 pub use folder::{pictures_by_content, pictures_in};

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use wdsr_picture::{Depth, Picture};
+use wdsr_picture::{Colour, Depth};
 
 use super::alpha::AlphaMethod;
 use super::picture::{Method, of_scale};
@@ -22,8 +22,7 @@ pub(super) fn check(bytes: u128) -> Result<(), u128> {
 }
 
 /// Bytes that enlarging a picture takes at most, from the decoded picture to the encoded file.
-pub(super) fn needed_bytes(picture: &Picture, method: &Method<'_>) -> u128 {
-    let (colour, depth) = (picture.colour, picture.depth());
+pub(super) fn needed_bytes(colour: Colour, depth: Depth, method: &Method<'_>) -> u128 {
     let sample = depth.bytes() as u128;
     let (input, target) = (method.plan.input.pixels(), method.plan.target.pixels());
     let channels = colour.channels() as u128;

@@ -10,9 +10,12 @@ mod manifest;
 mod memory;
 mod metadata;
 mod picture;
+mod pipe;
+mod rawvideo;
 mod report;
 mod rows;
 mod size;
+mod yuv;
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -22,8 +25,8 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use indicatif::ProgressBar;
-use wdsr_model::{Isa, UpscaleError};
-use wdsr_picture::{Format, NewFile, dimensions, encode_named, format_of_file};
+use wdsr_model::{Isa, Precision, UpscaleError};
+use wdsr_picture::{Format, Limits, NewFile, decode, dimensions, encode_named, format_of_file};
 
 use crate::models::{self, ModelArguments};
 use crate::{WrongUsage, exit, on_threads, progress};
@@ -34,6 +37,7 @@ use limits::LimitArguments;
 use manifest::{Entry, Manifest, portable};
 use metadata::{Losses, MetadataChoice};
 use picture::{Method, Network, Refused, of_scale};
+use rawvideo::RawVideoArguments;
 use report::{Outcome, Report};
 use size::{Plan, Request, Size, SizeArguments};
 
@@ -44,10 +48,13 @@ use size::{Plan, Request, Size, SizeArguments};
 /// model, option or input does its results again (`.wdsr-manifest.jsonl` there remembers).
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Pictures, folders of pictures, and patterns (`*`, `?`, `[...]`, `**`)
-    #[arg(required = true)]
+    /// Pictures, folders of pictures, and patterns (`*`, `?`, `[...]`, `**`); `-` is standard input
+    #[arg(required_unless_present = "input")]
     inputs: Vec<PathBuf>,
-    /// A file for one picture; a folder for several
+    /// The same as INPUTS, as other upscalers want it
+    #[arg(short = 'i', long, value_name = "INPUT", conflicts_with = "inputs")]
+    input: Vec<PathBuf>,
+    /// A file for one picture; a folder for several; `-` for standard output
     #[arg(short = 'o', long, value_name = "OUT")]
     output: PathBuf,
     #[command(flatten)]
@@ -83,14 +90,82 @@ pub(crate) struct Arguments {
     metadata: MetadataChoice,
     #[command(flatten)]
     limits: LimitArguments,
+    #[command(flatten)]
+    rawvideo: RawVideoArguments,
     /// Say nothing but errors
     #[arg(short = 'q', long)]
     quiet: bool,
 }
 
+impl Arguments {
+    fn inputs(&self) -> &[PathBuf] {
+        match &self.input[..] {
+            [] => &self.inputs,
+            input => input,
+        }
+    }
+}
+
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     interrupt::listen()?;
-    on_threads(arguments.model.threads, || enlarge_all(arguments))?
+    on_threads(arguments.model.threads, || {
+        if let Some(video) = arguments.rawvideo.video() {
+            code_of_one(rawvideo::enlarge(arguments, &video))
+        } else if pipe::is_used(arguments) {
+            code_of_one(pipe::enlarge(arguments))
+        } else {
+            enlarge_all(arguments)
+        }
+    })?
+}
+
+/// The exit code of a run over one input; errors without an own code are left to the caller.
+fn code_of_one(result: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
+    let mut tally = Tally::default();
+    match result {
+        Ok(()) => tally.done = 1,
+        Err(error) if error.downcast_ref() == Some(&UpscaleError::Stopped) => {}
+        Err(error) if picture::is_refusal(&error) && !exit::ran_out(&error) => {
+            progress::print_error(&error);
+            (tally.failures, tally.refusals) = (1, 1);
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(tally.code())
+}
+
+/// The networks that `-m` means, ready to run.
+fn load_networks(arguments: &Arguments, precision: Precision) -> anyhow::Result<Vec<Network>> {
+    let networks = models::choose(arguments.model.model.as_deref())?
+        .into_iter()
+        .map(|(name, model)| {
+            Ok(Network {
+                name,
+                model_hash: manifest::hash_of_model(&model)?,
+                upscaler: arguments.model.upscaler_of(&model, precision)?,
+            })
+        })
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    if arguments.size.request() != Request::OnePass
+        && networks.iter().all(|network| network.upscaler.scale() == 1)
+    {
+        let name = &networks[0].name;
+        let message = format!("model {name} enlarges 1 time; leave the size out");
+        return Err(WrongUsage(message).into());
+    }
+    Ok(networks)
+}
+
+/// Which size a picture gets, and how; `name` stands for it in messages.
+fn size_plan(
+    arguments: &Arguments,
+    networks: &[Network],
+    name: &Path,
+    input: Size,
+) -> Result<Plan, Refused> {
+    let scales: Vec<usize> = networks.iter().map(|n| n.upscaler.scale()).collect();
+    Plan::new(input, arguments.size.request(), &scales)
+        .map_err(|error| Refused(format!("{}: {error}", name.display())))
 }
 
 /// What all pictures of a run share.
@@ -110,32 +185,16 @@ struct Batch<'a> {
 
 fn enlarge_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let precision = arguments.model.precision.or_f32(Isa::detect()?);
-    let networks = models::choose(arguments.model.model.as_deref())?
-        .into_iter()
-        .map(|(name, model)| {
-            Ok(Network {
-                name,
-                model_hash: manifest::hash_of_model(&model)?,
-                upscaler: arguments.model.upscaler_of(&model, precision)?,
-            })
-        })
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    if arguments.size.request() != Request::OnePass
-        && networks.iter().all(|network| network.upscaler.scale() == 1)
-    {
-        let name = &networks[0].name;
-        let message = format!("model {name} enlarges 1 time; leave the size out");
-        return Err(WrongUsage(message).into());
-    }
-    let first = &arguments.inputs[0];
-    let into_folder = arguments.inputs.len() > 1
+    let networks = load_networks(arguments, precision)?;
+    let named = arguments.inputs();
+    let first = &named[0];
+    let into_folder = named.len() > 1
         || first.is_dir()
         || inputs::is_pattern(first)
         || arguments.output.is_dir()
         || Format::from_extension(&arguments.output).is_none() && arguments.format.is_none();
     let mut report = Report::create(arguments.report.as_deref())?;
-    let (mut inputs, errors) =
-        inputs::collect(&arguments.inputs, arguments.recursive, &arguments.output);
+    let (mut inputs, errors) = inputs::collect(named, arguments.recursive, &arguments.output);
     if let Some(shard) = arguments.shard {
         inputs.retain(|input| shard.contains(&input.relative));
     }
@@ -180,7 +239,7 @@ fn enlarge_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         tally.refusals += usize::from(picture::is_refusal(&error));
         progress::print_error(&error);
         let error = format!("{error:#}");
-        report.add(&arguments_of(&arguments.inputs), &Outcome::Failed { error })?;
+        report.add(&arguments_of(named), &Outcome::Failed { error })?;
     }
     let count = inputs.len();
     for (at, (input, bytes)) in inputs.iter().zip(bytes).enumerate() {
@@ -310,7 +369,12 @@ impl Batch<'_> {
                 .with_context(|| format!("{}: cannot read it", input.path.display()))?,
             None => String::new(),
         };
-        let plan = self.size_plan(&input.path)?;
+        let (width_px, height_px) = dimensions(&input.path)?;
+        let size = Size {
+            width_px,
+            height_px,
+        };
+        let plan = size_plan(self.arguments, &self.networks, &input.path, size)?;
         let models: Vec<&str> = plan
             .passes
             .iter()
@@ -383,7 +447,9 @@ impl Batch<'_> {
         let (file, left_out) = match flowed {
             Some(done) => done,
             None => {
-                let mut large = picture::enlarge_file(&input.path, format, &method, &progress)?;
+                let path = &input.path;
+                let read = |limits: &Limits| decode(path, limits);
+                let mut large = picture::enlarge_decoded(path, read, format, &method, &progress)?;
                 let (metadata, colour) = (&mut large.metadata, large.colour);
                 let left_out = self.arguments.metadata.apply(metadata, colour, format);
                 let bytes = encode_named(&large, &output, format)?;
@@ -409,18 +475,6 @@ impl Batch<'_> {
             seconds: started.elapsed().as_secs_f64(),
             left_out,
         })
-    }
-
-    /// Which size a picture gets, and how.
-    fn size_plan(&self, input: &Path) -> anyhow::Result<Plan> {
-        let (width_px, height_px) = dimensions(input)?;
-        let size = Size {
-            width_px,
-            height_px,
-        };
-        let scales: Vec<usize> = self.networks.iter().map(|n| n.upscaler.scale()).collect();
-        Plan::new(size, self.arguments.size.request(), &scales)
-            .map_err(|error| Refused(format!("{}: {error}", input.display())).into())
     }
 
     /// Where the result of an input goes, and in which format.

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context;
 use wdsr_model::{UpscaleError, Upscaler};
 use wdsr_picture::imresize::{Kernel, imresize_to_f32};
-use wdsr_picture::{Colour, Depth, Format, Limits, Picture, Samples, decode};
+use wdsr_picture::{Colour, Depth, Format, Limits, Picture, Samples};
 
 use super::alpha::{self, AlphaMethod};
 use super::depth::{clamp_to_unit, in_depth, to_float};
@@ -38,54 +38,69 @@ pub(super) struct Method<'a> {
     pub(super) max_bytes: Option<u64>,
 }
 
-/// Reads a picture and enlarges it to what `format` can hold; that it cannot is known before any
-/// work. `progress` is told (work done, work in all).
-pub(super) fn enlarge_file(
-    input: &Path,
+/// Decodes a picture and enlarges it to what `format` can hold; that it cannot is known before any
+/// work. `name` stands for it in messages, `progress` is told (work done, work in all).
+pub(super) fn enlarge_decoded(
+    name: &Path,
+    decode: impl FnOnce(&Limits) -> Result<Picture, wdsr_picture::Error>,
     format: Format,
     method: &Method<'_>,
     progress: &wdsr_model::Progress,
 ) -> anyhow::Result<Picture> {
-    let name = input.display();
     let target = method.plan.target;
     let longest = target.width_px.max(target.height_px);
     if longest > format.max_side_px() {
         return Err(Refused(format!(
-            "{name}: the result has a side of {longest} pixels, {format} holds at most {}; use -f \
+            "{}: the result has a side of {longest} pixels, {format} holds at most {}; use -f \
              png or tif",
+            name.display(),
             format.max_side_px()
         ))
         .into());
     }
-    let picture = decode(input, &method.limits)?;
+    let picture = decode(&method.limits)?;
     if !format.supports(picture.colour, picture.depth()) {
         return Err(Refused(format!(
-            "{name}: {format} cannot hold its transparency or depth; use -f png or tif"
+            "{}: {format} cannot hold its transparency or depth; use -f png or tif",
+            name.display()
         ))
         .into());
     }
-    let bytes = memory::needed_bytes(&picture, method);
+    let bytes = memory::needed_bytes(picture.colour, picture.depth(), method);
+    check_memory(
+        name,
+        bytes,
+        method,
+        "or save picture and result as PNG or TIFF without transparency, which need not be in \
+         memory as a whole",
+    )?;
+    enlarge(picture, method, progress).with_context(|| name.display().to_string())
+}
+
+/// Refuses what needs more memory than is allowed or there; `remedy` says what helps beside a
+/// higher limit.
+pub(super) fn check_memory(
+    name: &Path,
+    bytes: u128,
+    method: &Method<'_>,
+    remedy: &str,
+) -> Result<(), OutOfMemory> {
     let refusal = if method
         .max_bytes
         .is_some_and(|most| bytes > u128::from(most))
     {
-        Some(
-            "more than --max-memory; raise it, or save picture and result as PNG or TIFF without \
-              transparency, which need not be in memory as a whole",
-        )
+        format!("more than --max-memory; raise it, {remedy}")
     } else if memory::check(bytes).is_err() {
-        Some("which the system does not give; free memory or cut the picture")
+        "which the system does not give; free memory or cut the picture".to_owned()
     } else {
-        None
+        return Ok(());
     };
-    if let Some(refusal) = refusal {
-        let megabytes = bytes.div_ceil(1_000_000);
-        return Err(OutOfMemory(format!(
-            "{name}: enlarging it to {target} pixels needs about {megabytes} MB of memory, {refusal}"
-        ))
-        .into());
-    }
-    enlarge(picture, method, progress).with_context(|| name.to_string())
+    Err(OutOfMemory(format!(
+        "{}: enlarging it to {} pixels needs about {} MB of memory, {refusal}",
+        name.display(),
+        method.plan.target,
+        bytes.div_ceil(1_000_000)
+    )))
 }
 
 /// A picture that cannot be enlarged as asked.
@@ -130,8 +145,8 @@ impl Progress<'_> {
     }
 }
 
-/// Colour and alpha, each in the picture's own depth.
-fn enlarge(
+/// Enlarges colour and alpha, each in the picture's own depth.
+pub(super) fn enlarge(
     picture: Picture,
     method: &Method<'_>,
     progress: &wdsr_model::Progress,

@@ -8,6 +8,7 @@ mod data;
 mod eval;
 mod info;
 mod metadata;
+mod pipes;
 mod rows;
 mod sizes;
 mod study;

@@ -1,0 +1,450 @@
+//! `wdsr upscale` by standard input and output: pictures and raw video.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Child, Output, Stdio};
+
+use wdsr_picture::{
+    Colour, Format, Limits, Picture, Samples, decode_bytes, encode_bytes, format_of_bytes,
+};
+
+use super::sizes::result;
+use super::upscale::{names, read};
+use super::{picture, wdsr, write};
+
+/// Runs `wdsr upscale ARGUMENTS` with that on standard input.
+fn run(arguments: &[&str], input: impl Into<Vec<u8>>) -> Output {
+    wdsr()
+        .arg("upscale")
+        .args(arguments)
+        .write_stdin(input.into())
+        .output()
+        .expect("it runs")
+}
+
+/// Standard output of a run that succeeds.
+fn output(arguments: &[&str], input: impl Into<Vec<u8>>) -> Vec<u8> {
+    let run = run(arguments, input);
+    let text = String::from_utf8_lossy(&run.stderr);
+    assert_eq!(run.status.code(), Some(0), "{arguments:?}: {text}");
+    run.stdout
+}
+
+/// The one line of error of a run that fails.
+fn error(run: &Output, code: i32) -> String {
+    let text = String::from_utf8_lossy(&run.stderr).into_owned();
+    assert_eq!(run.status.code(), Some(code), "{text}");
+    assert!(!text.contains("panicked"), "{text}");
+    assert_eq!(text.matches("error: ").count(), 1, "{text}");
+    text
+}
+
+/// Starts `wdsr upscale ARGUMENTS`, of which the test holds the pipes.
+fn start(arguments: &[&str], stdout: Stdio) -> Child {
+    std::process::Command::new(assert_cmd::cargo::cargo_bin("wdsr"))
+        .arg("upscale")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(stdout)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts")
+}
+
+fn pixels(bytes: &[u8]) -> Picture {
+    decode_bytes(bytes, Path::new("output"), &Limits::default()).expect("a picture")
+}
+
+#[test]
+fn a_picture_by_pipes_is_the_picture_by_files() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    let deep = (0..30 * 20 * 4).map(|i| (i * 211 % 65521) as u16).collect();
+    let deep = Picture::new(30, 20, Colour::RgbAlpha, Samples::U16(deep));
+    for (name, low) in [
+        ("a.png", deep),
+        ("b.jpg", picture(30, 20, Colour::Rgb)),
+        ("c.tif", picture(30, 20, Colour::Grey)),
+    ] {
+        let input = path(name);
+        let (input, large) = (
+            input.to_str().expect("text"),
+            path(&format!("large-{name}")),
+        );
+        write(Path::new(input), &low);
+        let expected = result(Path::new(input), &large, &["--width", "50"]);
+        let bytes = std::fs::read(input).expect("read");
+        let format = Format::from_extension(Path::new(name)).expect("a suffix");
+        for arguments in [["-i", "-"], ["-i", input], ["--input", "-"], ["-q", "-"]] {
+            let arguments = [&arguments[..], &["-o", "-", "--width", "50"]].concat();
+            let bytes = output(&arguments, bytes.clone());
+            let found = format_of_bytes(&bytes, Path::new(name)).expect("a format");
+            assert_eq!(
+                (found, &pixels(&bytes)),
+                (format, &expected),
+                "{arguments:?}"
+            );
+        }
+        let to_file = path(&format!("piped-{name}"));
+        let to_file = to_file.to_str().expect("text");
+        assert_eq!(output(&["-", "-o", to_file, "--width", "50"], bytes), b"");
+        assert_eq!(read(Path::new(to_file)), expected);
+    }
+}
+
+#[test]
+fn formats_reports_and_existing_files_are_as_asked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).to_str().expect("text").to_owned();
+    let low = picture(9, 8, Colour::Rgb);
+    let bytes = encode_bytes(&low, Format::Bmp).expect("encoded");
+    let (report, large) = (path("report.jsonl"), path("large.png"));
+    let webp = output(
+        &["-", "-o", "-", "-f", "webp", "--report", &report],
+        bytes.clone(),
+    );
+    let format = format_of_bytes(&webp, Path::new("output")).expect("a format");
+    assert_eq!((format, pixels(&webp).width_px), (Format::WebP, 18));
+    let line = std::fs::read_to_string(&report).expect("a report");
+    assert!(
+        line.contains(r#""input":"standard input","status":"done""#),
+        "{line}"
+    );
+
+    std::fs::write(&large, "left").expect("written");
+    let skip = run(&["-", "-o", &large, "--if-exists", "skip"], bytes.clone());
+    assert_eq!(skip.status.code(), Some(0));
+    error(
+        &run(&["-", "-o", &large, "--if-exists", "error"], bytes.clone()),
+        1,
+    );
+    assert_eq!(std::fs::read(&large).expect("read"), b"left");
+    output(&["-", "-o", &large, "--if-exists", "rename"], bytes);
+    assert_eq!(
+        names(folder.path()),
+        ["large-1.png", "large.png", "report.jsonl"]
+    );
+}
+
+#[test]
+fn broken_input_is_refused_and_nothing_goes_out() {
+    let png = encode_bytes(&picture(40, 30, Colour::Rgb), Format::Png).expect("encoded");
+    for (bytes, extra, code, word) in [
+        (&b""[..], &[][..], 3, "standard input is empty"),
+        (b"no picture", &[], 3, "standard input is not a picture"),
+        (&png[..png.len() / 2], &[], 3, "standard input is"),
+        (&png, &["--max-pixels", "1000"], 3, "--max-pixels 1200"),
+        (
+            &png,
+            &["-f", "jpg", "--longest", "70000"],
+            3,
+            "holds at most 65535",
+        ),
+        (&png, &["--max-memory", "1M"], 4, "--max-memory"),
+        (&png, &["--max-memory", "1K"], 4, "--max-memory"),
+    ] {
+        let run = run(&[&["-i", "-", "-o", "-"], extra].concat(), bytes);
+        let text = error(&run, code);
+        assert!(text.contains(word), "{extra:?}: {text}");
+        assert_eq!(run.stdout, b"", "{extra:?}");
+    }
+}
+
+#[test]
+fn what_makes_no_sense_with_pipes_is_wrong_usage() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path().to_str().expect("text");
+    for (arguments, word) in [
+        (&["-", "a.png", "-o", "-"][..], "one input"),
+        (&["a.png", "b.png", "-o", "-"], "one input"),
+        (&["-", "-o", folder], "is a folder"),
+        (&["-", "-r", "-o", "-"], "-r and --shard"),
+        (&["-", "--shard", "1/2", "-o", "-"], "-r and --shard"),
+        (&["-", "--if-exists", "skip", "-o", "-"], "--if-exists"),
+        (&["-", "-i", "-", "-o", "-"], "cannot be used with"),
+        (&["-o", "-"], "required"),
+        (
+            &["-", "-o", "-", "--rawvideo", "4x4:yuv444p"],
+            "640x360:yuv420p",
+        ),
+        (&["-", "-o", "-", "--matrix", "bt709"], "--rawvideo"),
+        (&["-", "-o", "-", "--range", "full"], "--rawvideo"),
+    ] {
+        let text = error(&run(arguments, ""), 2);
+        assert!(text.contains(word), "{arguments:?}: {text}");
+    }
+    for extra in [
+        &["-r"][..],
+        &["--shard", "1/2"],
+        &["--report", "r"],
+        &["-f", "png"],
+    ]
+    .into_iter()
+    .chain([&["--metadata", "keep"][..], &["--alpha", "network"]])
+    {
+        let arguments = ["-", "-o", "-", "--rawvideo", "4x4:rgb24"];
+        let text = error(&run(&[&arguments, extra].concat(), ""), 2);
+        assert!(text.contains("cannot be used with"), "{extra:?}: {text}");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn terminals_are_refused() {
+    // The other end of a terminal, which is one itself.
+    let terminal = || {
+        let terminal = File::options().read(true).write(true).open("/dev/ptmx");
+        Stdio::from(terminal.expect("a terminal"))
+    };
+    for extra in [&[][..], &["--rawvideo", "4x4:rgb24"]] {
+        let command = || {
+            let program = assert_cmd::cargo::cargo_bin("wdsr");
+            let mut command = std::process::Command::new(program);
+            command.args(["upscale", "-", "-o", "-"]).args(extra);
+            command
+        };
+        let run = command().stdin(Stdio::null()).stdout(terminal()).output();
+        let text = error(&run.expect("it runs"), 2);
+        assert!(text.contains("standard output is a terminal"), "{text}");
+        let run = command().stdin(terminal()).output().expect("it runs");
+        let text = error(&run, 2);
+        assert!(text.contains("standard input is a terminal"), "{text}");
+    }
+}
+
+/// The result of a picture's network, frame by frame.
+fn frames(count: usize, width: usize, height: usize) -> (Vec<u8>, Vec<Picture>) {
+    let bytes = |picture: &Picture| match &picture.samples {
+        Samples::U8(samples) => samples.clone(),
+        samples => panic!("8 bit, not {:?}", samples.depth()),
+    };
+    let whole = picture(width, height * count, Colour::Rgb);
+    let whole = bytes(&whole);
+    let parts = whole.chunks(width * height * 3);
+    let pictures =
+        parts.map(|part| Picture::new(width, height, Colour::Rgb, Samples::U8(part.to_vec())));
+    let pictures = pictures.collect();
+    (whole, pictures)
+}
+
+#[test]
+fn every_rgb24_frame_is_enlarged_as_a_picture_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (input, _) = frames(3, 21, 13);
+    let raw = folder.path().join("in.rgb");
+    std::fs::write(&raw, &input).expect("written");
+    for size in [
+        &[][..],
+        &["--width", "30"],
+        &["--factor", "0.5"],
+        &["-s", "3"],
+    ] {
+        let mut expected = Vec::new();
+        for picture in frames(3, 21, 13).1 {
+            let [low, high] = ["low.png", "high.png"].map(|name| folder.path().join(name));
+            write(&low, &picture);
+            let Samples::U8(samples) = result(&low, &high, size).samples else {
+                panic!("8 bit");
+            };
+            expected.extend(samples);
+        }
+        let video = [&["--rawvideo", "21x13:rgb24", "-j", "2"], size].concat();
+        assert_eq!(
+            output(&[&["-", "-o", "-"], &video[..]].concat(), input.clone()),
+            expected
+        );
+        let to_file = folder.path().join("out.rgb");
+        let (from, to) = (raw.to_str().expect("text"), to_file.to_str().expect("text"));
+        let printed = output(&[&["-i", from, "-o", to], &video[..]].concat(), "");
+        assert_eq!(printed, b"");
+        assert_eq!(
+            std::fs::read(&to_file).expect("written"),
+            expected,
+            "{size:?}"
+        );
+    }
+    assert_eq!(
+        names(folder.path()),
+        ["high.png", "in.rgb", "low.png", "out.rgb"]
+    );
+}
+
+#[test]
+fn a_truncated_frame_is_an_error_after_the_whole_ones() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (input, _) = frames(3, 21, 13);
+    let frame = 21 * 13 * 3;
+    let large = output(
+        &["-", "-o", "-", "--rawvideo", "21x13:rgb24"],
+        input.clone(),
+    );
+    let to_file = folder.path().join("out.rgb");
+    let video = ["--rawvideo", "21x13:rgb24", "-o"];
+    for whole in 0..3 {
+        for found in [1, frame - 1] {
+            let bytes = &input[..whole * frame + found];
+            let code = if whole == 0 { 3 } else { 1 };
+            let piped = run(&[&["-"], &video[..], &["-"]].concat(), bytes);
+            let text = error(&piped, code);
+            assert!(
+                text.contains(&format!("expected 819 bytes, found {found}")),
+                "{text}"
+            );
+            assert_eq!(piped.stdout, large[..whole * frame * 4], "{whole} frames");
+            let to = to_file.to_str().expect("text");
+            error(&run(&[&["-"], &video[..], &[to]].concat(), bytes), code);
+            let written = std::fs::read(&to_file).unwrap_or_default();
+            assert_eq!(written, large[..whole * frame * 4], "{whole} frames");
+        }
+    }
+    assert_eq!(names(folder.path()), ["out.rgb"]);
+    let text = error(&run(&[&["-"], &video[..], &["-"]].concat(), ""), 3);
+    assert!(text.contains("expected 819 bytes, found 0"), "{text}");
+    let little = [
+        "-",
+        "--max-memory",
+        "1M",
+        "-o",
+        "-",
+        "--rawvideo",
+        "21x13:rgb24",
+    ];
+    let text = error(&run(&little, input), 4);
+    assert!(text.contains("--max-memory"), "{text}");
+}
+
+#[test]
+fn yuv420p_keeps_its_colours_and_odd_sizes() {
+    // As large as before: the conversions alone.
+    let (width, height) = (21, 13);
+    let luma = (0..width * height).map(|i| 40 + (i % width * 7 + i / width * 3) as u8);
+    let chroma = (0..2 * 11 * 7).map(|i| 100 + (i % 11 * 4) as u8);
+    let frame: Vec<u8> = luma.chain(chroma).collect();
+    let video = ["-", "-o", "-", "--rawvideo", "21x13:yuv420p"];
+    let same = output(&[&video[..], &["--factor", "1"]].concat(), frame.repeat(2));
+    let worst = same
+        .iter()
+        .zip(frame.repeat(2))
+        .map(|(a, b)| a.abs_diff(b))
+        .max();
+    assert_eq!(
+        (same.len(), worst),
+        (2 * frame.len(), Some(1)),
+        "worst difference"
+    );
+
+    // 43 x 27 comes of 42 x 26 only by enlarging further and resizing.
+    for (size, bytes) in [
+        (&[][..], 42 * 26 + 2 * 21 * 13),
+        (&["--size", "43x27"], 43 * 27 + 2 * 22 * 14),
+    ] {
+        let by = |extra: &[&str]| output(&[&video[..], size, extra].concat(), frame.clone());
+        let large = by(&[]);
+        assert_eq!(large.len(), bytes, "{size:?}");
+        // Small frames are bt601 and limited unless asked otherwise.
+        assert_eq!(by(&["--matrix", "bt601", "--range", "limited"]), large);
+        assert_ne!(by(&["--matrix", "bt709"]), large);
+        assert_ne!(by(&["--range", "full"]), large);
+    }
+}
+
+#[test]
+fn luma_of_grey_frames_is_what_grey_pictures_become() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [low, high] = ["low.png", "high.png"].map(|name| folder.path().join(name));
+    let grey = picture(20, 12, Colour::Grey);
+    write(&low, &grey);
+    let (Samples::U8(grey), Samples::U8(large)) = (grey.samples, result(&low, &high, &[]).samples)
+    else {
+        panic!("8 bit");
+    };
+    let frame = [grey, vec![128; 2 * 60]].concat();
+    let video = [
+        "-",
+        "-o",
+        "-",
+        "--rawvideo",
+        "20x12:yuv420p",
+        "--range",
+        "full",
+    ];
+    for matrix in ["bt601", "bt709"] {
+        let frame = output(&[&video[..], &["--matrix", matrix]].concat(), frame.clone());
+        // Grey is the mean of the network's colours, luma a weighted one.
+        let luma = large.iter().zip(&frame);
+        let worst = luma.map(|(a, b)| a.abs_diff(*b)).max().expect("pixels");
+        assert!(worst <= 4, "{matrix}: luma is off by {worst}");
+        let chroma = frame[large.len()..]
+            .iter()
+            .map(|code| code.abs_diff(128))
+            .max();
+        assert!(chroma <= Some(4), "{matrix}: chroma is off by {chroma:?}");
+    }
+}
+
+#[test]
+fn frames_flow_and_an_interrupt_ends_them() {
+    let (input, _) = frames(3, 21, 13);
+    let mut child = start(
+        &["-", "-o", "-", "--rawvideo", "21x13:rgb24"],
+        Stdio::piped(),
+    );
+    let mut stdin = child.stdin.take().expect("a pipe");
+    stdin.write_all(&input).expect("written");
+    // All of them come while the source is still open.
+    let mut large = vec![0; 4 * input.len()];
+    let stdout = child.stdout.as_mut().expect("a pipe");
+    stdout.read_exact(&mut large).expect("three frames");
+    let expected = output(&["-", "-o", "-", "--rawvideo", "21x13:rgb24"], input);
+    assert_eq!(large, expected);
+    #[cfg(unix)]
+    {
+        let kill = std::process::Command::new("kill")
+            .args(["-INT", &child.id().to_string()])
+            .status();
+        assert!(kill.expect("it runs").success(), "interrupted");
+        assert_eq!(child.wait().expect("it ends").code(), Some(130));
+    }
+    drop(stdin);
+    child.wait().expect("it ends");
+}
+
+#[test]
+fn a_closed_pipe_and_a_full_disk_are_errors_without_a_panic() {
+    let (video, _) = frames(3, 21, 13);
+    let png = encode_bytes(&picture(40, 30, Colour::Rgb), Format::Png).expect("encoded");
+    let cases: [(&[&str], &[u8], &str); 2] = [
+        (&["-", "-o", "-"], &png, "all of the picture"),
+        (
+            &["-", "-o", "-", "--rawvideo", "21x13:rgb24"],
+            &video,
+            "all of frame 1",
+        ),
+    ];
+    for (arguments, input, word) in cases {
+        let mut child = start(arguments, Stdio::piped());
+        drop(child.stdout.take());
+        let mut stdin = child.stdin.take().expect("a pipe");
+        stdin.write_all(input).expect("written");
+        drop(stdin);
+        let text = error(&child.wait_with_output().expect("it ends"), 1);
+        assert!(
+            text.contains("its reader closed it") && text.contains(word),
+            "{text}"
+        );
+        #[cfg(target_os = "linux")]
+        {
+            let full = File::options()
+                .write(true)
+                .open("/dev/full")
+                .expect("opened");
+            let mut child = start(arguments, Stdio::from(full));
+            let mut stdin = child.stdin.take().expect("a pipe");
+            stdin.write_all(input).expect("written");
+            drop(stdin);
+            let text = error(&child.wait_with_output().expect("it ends"), 4);
+            assert!(text.contains("standard output: cannot write"), "{text}");
+        }
+    }
+}
