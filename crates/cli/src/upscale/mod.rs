@@ -54,31 +54,44 @@ pub(crate) struct Arguments {
     size: SizeArguments,
     #[command(flatten)]
     model: ModelArguments,
-    /// What enlarges transparency, where it is not the same everywhere
+    /// What enlarges transparency
+    ///
+    /// Where it is not the same everywhere; where it is, it stays exact.
     #[arg(long, value_enum, value_name = "HOW", default_value = "network")]
     alpha: AlphaMethod,
     /// Folders below the given ones too; OUT gets the same tree
     #[arg(short = 'r', long)]
     recursive: bool,
-    /// When a file of the result's name exists that was not made from the same picture
+    /// When a file of the result's name exists
+    ///
+    /// That was not made from the same picture: an own result is kept, or made again when input,
+    /// model or options changed.
     #[arg(long, value_enum, value_name = "WHAT", default_value = "overwrite")]
     if_exists: IfExists,
-    /// Only part I of N of the batch, as 2/8: for several machines on the same folders
+    /// Only part I of N of the batch, as 2/8
+    ///
+    /// For several machines on the same folders.
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,
-    /// Memory to stay within, as 500M or 4G. PNG and TIFF without transparency, enlarged by one
-    /// pass of a network, flow through it whatever their size; another picture that needs more is
-    /// refused
+    /// Memory to stay within, as 500M or 4G
+    ///
+    /// PNG and TIFF without transparency, enlarged by one pass of a network, flow through it
+    /// whatever their size; another picture that needs more is refused.
     #[arg(long, value_name = "SIZE", value_parser = rows::parse_bytes)]
     max_memory: Option<u64>,
-    /// Write what became of each input to FILE, a line of JSON each
+    /// Write to FILE what became of each input
+    ///
+    /// A line of JSON each.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// Format of the results: png, jpg, webp, tif or bmp; otherwise by the suffix of OUT, or as
-    /// the input
+    /// Format of the results: png, jpg, webp, tif or bmp
+    ///
+    /// Without it, by the suffix of OUT, or as the input.
     #[arg(short = 'f', long)]
     format: Option<Format>,
-    /// What of EXIF, XMP, IPTC, resolution and texts goes into the results
+    /// What goes along of EXIF, XMP, IPTC, resolution, texts
+    ///
+    /// Into the results.
     #[arg(long, value_enum, value_name = "WHAT", default_value = "keep")]
     metadata: MetadataChoice,
     #[command(flatten)]

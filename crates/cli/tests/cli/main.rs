@@ -5,6 +5,7 @@ mod batches;
 mod bench;
 mod convert;
 mod data;
+mod docs;
 mod eval;
 mod info;
 mod metadata;
