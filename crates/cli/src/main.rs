@@ -22,6 +22,7 @@ use clap::{Parser, Subcommand};
 /// Image super-resolution with WDSR networks: enlarge pictures, score models, train them.
 #[derive(Parser)]
 #[command(
+    name = "wdsr",
     version,
     after_help = exit::HELP
 )]

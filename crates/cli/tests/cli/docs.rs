@@ -91,6 +91,12 @@ fn help_is_as_recorded() {
 }
 
 #[test]
+fn the_version_names_the_program() {
+    let expected = format!("wdsr {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(output_of(&["--version"]), expected);
+}
+
+#[test]
 fn every_command_has_a_manual_page() {
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().join("man1");
@@ -115,7 +121,7 @@ fn every_command_has_a_manual_page() {
 fn every_shell_gets_completions() {
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let script = output_of(&["completions", shell]);
-        for word in ["upscale", "if-exists", "strip-gps"] {
+        for word in ["upscale", "if-exists", "completions"] {
             assert!(script.contains(word), "{shell} has no {word}");
         }
     }
