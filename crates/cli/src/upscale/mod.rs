@@ -210,7 +210,7 @@ fn enlarge_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             .bar
             .set_message(format!("{place}{}", name.to_string_lossy()));
         let result = batch.one(input, bytes);
-        let shown = input.path.display();
+        let shown = report::shown(&input.path);
         let (outcome, stop) = match result {
             Ok(outcome) => {
                 tally.done += 1;
@@ -228,7 +228,7 @@ fn enlarge_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             }
         };
         let _writing = interrupt::writing();
-        report.add(&shown.to_string(), &outcome)?;
+        report.add(&shown, &outcome)?;
         let remark = match &outcome {
             Outcome::Done {
                 output,
@@ -244,8 +244,7 @@ fn enlarge_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         };
         let mut remarks = vec![remark];
         if let Outcome::Done { left_out, .. } = &outcome {
-            let name = shown.to_string();
-            remarks.extend(batch.losses.remarks(&name, left_out, count > 1));
+            remarks.extend(batch.losses.remarks(&shown, left_out, count > 1));
         }
         remarks.retain(|remark| !remark.is_empty() && !arguments.quiet);
         for remark in remarks {
@@ -347,11 +346,11 @@ impl Batch<'_> {
             {
                 Target::Write(output) => output,
                 Target::UpToDate(output) => {
-                    let output = output.display().to_string();
+                    let output = report::shown(&output);
                     return Ok(Outcome::UpToDate { output });
                 }
                 Target::Skip(output) => {
-                    let output = output.display().to_string();
+                    let output = report::shown(&output);
                     return Ok(Outcome::Skipped { output });
                 }
             };
@@ -415,7 +414,7 @@ impl Batch<'_> {
         }
         file.publish()?;
         Ok(Outcome::Done {
-            output: output.display().to_string(),
+            output: report::shown(&output),
             width_px: plan.target.width_px,
             height_px: plan.target.height_px,
             steps: plan.to_string(),

@@ -9,6 +9,8 @@ mod docs;
 mod eval;
 mod info;
 mod metadata;
+#[cfg(target_os = "linux")]
+mod names;
 mod rows;
 mod sizes;
 mod study;
