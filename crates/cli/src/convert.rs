@@ -36,8 +36,9 @@ pub(crate) struct Arguments {
     output: PathBuf,
     #[command(flatten)]
     checkpoint: CheckpointArguments,
-    /// Weights in float16: half the size, slightly different results. ONNX also computes in it;
-    /// input and output stay float32
+    /// Weights in float16: half the size
+    ///
+    /// The results differ slightly. ONNX also computes in it; input and output stay float32.
     #[arg(long)]
     f16: bool,
     /// Keys and ranges of a .safetensors file
@@ -60,16 +61,22 @@ enum Layout {
 /// What another trainer's checkpoint cannot say.
 #[derive(clap::Args)]
 struct CheckpointArguments {
-    /// Key of the weights in a checkpoint that has several, such as params or params_ema
+    /// Key of the weights, as params or params_ema
+    ///
+    /// For a checkpoint that has several.
     #[arg(long, value_name = "KEY")]
     weights: Option<String>,
-    /// Range of pixels that a checkpoint was trained on, if not its layout's usual one
+    /// Range of pixels that a checkpoint was trained on
+    ///
+    /// If it is not its layout's usual one.
     #[arg(long, value_enum)]
     range: Option<RangeArgument>,
-    /// Mean that was subtracted from its pixels, in 0..1: one number or R,G,B
+    /// Mean subtracted from its pixels, in 0..1: a number or R,G,B
     #[arg(long, value_parser = mean)]
     mean: Option<[f32; 3]>,
-    /// Factor of its residual blocks, 1 if not given; no checkpoint holds it
+    /// Factor of its residual blocks; without it 1
+    ///
+    /// No checkpoint holds it.
     #[arg(long, value_name = "FACTOR")]
     residual_scale: Option<f32>,
 }

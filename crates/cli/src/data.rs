@@ -32,19 +32,21 @@ struct CheckArguments {
     #[arg(required = true, value_name = "FOLDER")]
     folders: Vec<PathBuf>,
     /// Scale of the training
-    #[arg(short = 's', long, default_value_t = 2)]
+    #[arg(short = 's', long, value_name = "N", default_value_t = 2)]
     scale: usize,
     /// Side of its patches in low-resolution pixels
     #[arg(long, value_name = "PX", default_value_t = 48)]
     patch: usize,
-    /// Which low-resolution pictures of DIV2K: bicubic, mild, difficult or wild
+    /// DIV2K's track: bicubic, mild, difficult or wild
+    ///
+    /// Which of its low-resolution pictures are read.
     #[arg(long, default_value_t)]
     track: Track,
     /// Print one JSON object instead of lines
     #[arg(long)]
     json: bool,
     /// Threads; 0: one for each processor
-    #[arg(short = 'j', long, default_value_t = 0)]
+    #[arg(short = 'j', long, value_name = "N", default_value_t = 0)]
     threads: usize,
 }
 

@@ -25,12 +25,17 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
     /// Scale of the model
-    #[arg(short = 's', long)]
+    #[arg(short = 's', long, value_name = "N")]
     scale: Option<usize>,
-    /// What to compare: benchmark (Y, scale pixels cut), div2k (RGB, scale + 6), ntire (RGB, scale)
+    /// What to compare: benchmark, div2k or ntire
+    ///
+    /// benchmark: Y, as many border pixels cut as the scale; div2k: RGB, scale + 6 pixels cut;
+    /// ntire: RGB, scale pixels cut.
     #[arg(long, default_value_t)]
     protocol: Protocol,
-    /// Which low-resolution pictures of DIV2K: bicubic, mild, difficult or wild
+    /// DIV2K's track: bicubic, mild, difficult or wild
+    ///
+    /// Which of its low-resolution pictures are read.
     #[arg(long, default_value_t)]
     track: Track,
     /// Print one JSON object instead of a table

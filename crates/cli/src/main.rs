@@ -4,6 +4,7 @@
 mod bench;
 mod convert;
 mod data;
+mod docs;
 mod eval;
 mod exit;
 mod info;
@@ -21,6 +22,7 @@ use clap::{Parser, Subcommand};
 /// Image super-resolution with WDSR networks: enlarge pictures, score models, train them.
 #[derive(Parser)]
 #[command(
+    name = "wdsr",
     version,
     after_help = exit::HELP
 )]
@@ -39,6 +41,8 @@ enum Command {
     Bench(bench::Arguments),
     Study(study::Arguments),
     Data(data::Arguments),
+    Completions(docs::CompletionsArguments),
+    Man(docs::ManArguments),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +55,10 @@ fn main() -> ExitCode {
         Command::Data(arguments) => data::run(&arguments),
         Command::Study(arguments) => study::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Info(arguments) => info::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Completions(arguments) => {
+            docs::completions(&arguments).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Man(arguments) => docs::man(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Bench(arguments) => bench::run(&arguments).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {

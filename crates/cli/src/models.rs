@@ -90,17 +90,24 @@ impl PrecisionArgument {
 /// Arguments that choose a model and how it is computed.
 #[derive(clap::Args)]
 pub(crate) struct ModelArguments {
-    /// Model file, or the kind of a built-in model (small or base); without it small
+    /// Model file, or a built-in kind: small (the default) or base
+    ///
+    /// A file called so is ./small.
     #[arg(short = 'm', long, value_name = "FILE|KIND")]
     pub(crate) model: Option<PathBuf>,
-    /// Width of the tiles in pixels of the input, each as high as the picture; 0: the full width.
-    /// The result is the same, narrower tiles take less memory
+    /// Width of the tiles in pixels of the input; 0: the full width
+    ///
+    /// Each is as high as the picture. The result is the same; narrower tiles take less memory.
     #[arg(short = 't', long, value_name = "PX", default_value_t = wdsr_model::DEFAULT_TILE_PX)]
     pub(crate) tile: usize,
-    /// Threads; 0: one for each processor. The result is the same
-    #[arg(short = 'j', long, default_value_t = 0)]
+    /// Threads; 0: one for each processor
+    ///
+    /// The result is the same.
+    #[arg(short = 'j', long, value_name = "N", default_value_t = 0)]
     pub(crate) threads: usize,
-    /// Average over the 8 flips and rotations: slightly better, 8 times the work
+    /// Average over 8 flips and rotations
+    ///
+    /// Slightly better, 8 times the work.
     #[arg(short = 'x', long)]
     pub(crate) self_ensemble: bool,
     /// Arithmetic of the network

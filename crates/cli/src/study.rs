@@ -21,67 +21,79 @@ const VALIDATIONS: u64 = 20;
 ///
 /// Trains every network of the table with every seed, all with the same number of updates, one
 /// after the other. Stopped at any moment, the same command goes on where it stood; more seeds or
-/// points may be asked for later, and only those are trained. After each training, report.md, report.html and report.json in the folder of --out say what has held so
-/// far.
+/// points may be asked for later, and only those are trained. After each training, report.md,
+/// report.html and report.json in the folder of --out say what has held so far.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Which table: depth (EDSR, WDSR-A and WDSR-B at 1, 3, 5 and 8 blocks), norm (weight, batch
-    /// and no normalisation at 1e-3 and 1e-4), width (expansions at equal parameters) or gains (a
-    /// recipe's ways to train the same WDSR-B better, each alone)
+    /// Which table
     #[arg(value_enum)]
     name: Name,
     /// Pictures to train on; may be given several times
     #[arg(long, value_name = "FOLDER", required = true)]
     data: Vec<PathBuf>,
-    /// Pictures to validate on; without it, --validation-pictures of those to train on are kept
+    /// Pictures to validate on
+    ///
+    /// Without it, --validation-pictures of those to train on are kept.
     #[arg(long, value_name = "FOLDER")]
     validation: Option<PathBuf>,
-    /// Pictures to validate on; 0, with --validation only: all
-    #[arg(long, default_value_t = 10)]
+    /// How many pictures to validate on; 0, with --validation only: all
+    #[arg(long, value_name = "N", default_value_t = 10)]
     validation_pictures: usize,
     /// Where runs and reports go
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
     /// Updates of every training (published: 250,000)
-    #[arg(long, default_value_t = 250_000)]
+    #[arg(long, value_name = "N", default_value_t = 250_000)]
     updates: u64,
     /// Trainings of every network, each with a seed of its own
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, value_name = "N", default_value_t = 3)]
     seeds: u64,
-    /// Residual blocks: which of depth's table, or the depth of the others
-    #[arg(long, value_delimiter = ',')]
+    /// Residual blocks, separated by commas
+    ///
+    /// Which of depth's table, or the depth of the others.
+    #[arg(long, value_name = "N,...", value_delimiter = ',')]
     blocks: Vec<usize>,
-    /// Which expansions of width
-    #[arg(long, value_delimiter = ',')]
+    /// Which expansions of width, separated by commas
+    #[arg(long, value_name = "N,...", value_delimiter = ',')]
     expansions: Vec<usize>,
-    /// Model of scale 2 that teaches in gains; without it that point is left out
+    /// Model of scale 2 that teaches in gains
+    ///
+    /// Without it that point is left out.
     #[arg(long, value_name = "FILE")]
     teacher: Option<PathBuf>,
     /// Patches in an update
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, value_name = "N", default_value_t = 16)]
     batch: usize,
     /// Side of a patch in low-resolution pixels
     #[arg(long, value_name = "PX", default_value_t = 48)]
     patch: usize,
     /// Updates from one validation to the next; 0: a twentieth of all
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0)]
     validate_every: u64,
-    /// What the PSNR compares; the published figures are div2k's
+    /// What the PSNR compares: benchmark, div2k or ntire
+    ///
+    /// As in `wdsr eval`; the published figures are div2k's.
     #[arg(long, default_value_t = Protocol::Div2k)]
     protocol: Protocol,
     /// Memory for decoded pictures in MiB, as for `wdsr train`
     #[arg(long, value_name = "MIB", default_value_t = 2048)]
     picture_memory: u64,
-    /// Threads; 0: one for each processor. The result is the same
-    #[arg(short = 'j', long, default_value_t = 0)]
+    /// Threads; 0: one for each processor
+    ///
+    /// The result is the same.
+    #[arg(short = 'j', long, value_name = "N", default_value_t = 0)]
     threads: usize,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Name {
+    /// EDSR, WDSR-A and WDSR-B at 1, 3, 5 and 8 blocks
     Depth,
+    /// Weight, batch and no normalisation at 1e-3 and 1e-4
     Norm,
+    /// Expansions at equal parameters
     Width,
+    /// A recipe's ways to train the same WDSR-B better, each alone
     Gains,
 }
 

@@ -28,38 +28,54 @@ pub(crate) struct Arguments {
     /// Go on with the training that stands in the folder of --out
     #[arg(long)]
     resume: bool,
-    /// Start from the weights of this model or checkpoint (in place of the recipe's start.from):
-    /// what fits by name and shape is taken, so an x4 network can start from an x2 one
+    /// Start from the weights of this model or checkpoint
+    ///
+    /// In place of the recipe's start.from. What fits by name and shape is taken, so an x4
+    /// network can start from an x2 one.
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     from: Option<PathBuf>,
-    /// Spread the blocks of --from over a deeper network; those between begin as the identity
+    /// Spread the blocks of --from over a deeper network
+    ///
+    /// Those between begin as the identity.
     #[arg(long, requires = "from")]
     insert_blocks: bool,
-    /// Train nothing, but write the checkpoint to begin with and the batches of this many updates
-    /// into the folder of --out, where reference/twin.py trains on them
+    /// Train nothing, write the batches of so many updates
+    ///
+    /// They and the checkpoint to begin with go into the folder of --out, where reference/twin.py
+    /// trains on them.
     #[arg(long, value_name = "UPDATES", value_parser = clap::value_parser!(u64).range(1..))]
     export_batches: Option<u64>,
-    /// Train nothing, but write the checkpoint to begin with and the pictures to train on into the
-    /// folder of --out, in files of about 24 MiB, where reference/twin.py trains on them
+    /// Train nothing, write the pictures to train on
+    ///
+    /// They, in files of about 24 MiB, and the checkpoint to begin with go into the folder of
+    /// --out, where reference/twin.py trains on them.
     #[arg(long, conflicts_with = "export_batches")]
     export_pictures: bool,
-    /// Threads; 0: one for each processor. The result is the same
-    #[arg(short = 'j', long, default_value_t = 0)]
+    /// Threads; 0: one for each processor
+    ///
+    /// The result is the same.
+    #[arg(short = 'j', long, value_name = "N", default_value_t = 0)]
     threads: usize,
 }
 
 /// Arguments that say which pictures to train on.
 #[derive(clap::Args)]
 pub(crate) struct PictureArguments {
-    /// Pictures to train on, in place of the recipe's data.folders; may be given several times
+    /// Pictures to train on; may be given several times
+    ///
+    /// In place of the recipe's data.folders.
     #[arg(long, value_name = "FOLDER")]
     data: Vec<PathBuf>,
-    /// Pictures to validate on, in place of the recipe's data.validation; without either,
-    /// validation.pictures of those to train on are kept for it
+    /// Pictures to validate on
+    ///
+    /// In place of the recipe's data.validation; without either, validation.pictures of those to
+    /// train on are kept for it.
     #[arg(long, value_name = "FOLDER")]
     validation: Option<PathBuf>,
-    /// Memory for decoded pictures in MiB; if they need more, they are kept in a temporary file
-    /// in the folder of --out. The result is the same
+    /// Memory for decoded pictures in MiB
+    ///
+    /// If they need more, they are kept in a temporary file in the folder of --out. The result is
+    /// the same.
     #[arg(long, value_name = "MIB", default_value_t = 2048)]
     picture_memory: u64,
 }

@@ -32,29 +32,38 @@ pub(crate) struct Arguments {
     /// Model file; without it (and --network) the model that is built in
     #[arg(short = 'm', long, value_name = "FILE", conflicts_with = "network")]
     model: Option<PathBuf>,
-    /// A network with random weights by name: kind, features, blocks, like wdsr-b-32x16
+    /// Network of random weights by name, as wdsr-b-32x16
+    ///
+    /// The name is kind, features, blocks.
     #[arg(long, value_name = "NAME")]
     network: Option<String>,
     /// Scale of --network
-    #[arg(short = 's', long, default_value_t = 2, requires = "network")]
+    #[arg(
+        short = 's',
+        long,
+        value_name = "N",
+        default_value_t = 2,
+        requires = "network"
+    )]
     scale: usize,
     /// Size of the input
     #[arg(long, value_name = "WxH", default_value = "256x256", value_parser = parse_size, conflicts_with = "train")]
     size: (usize, usize),
-    /// Arithmetic
+    /// Arithmetic of the network
     #[arg(long, value_enum, default_value_t = PrecisionArgument::F32)]
     precision: PrecisionArgument,
     /// Threads; 0: one for each processor
-    #[arg(short = 'j', long, default_value_t = 0)]
+    #[arg(short = 'j', long, value_name = "N", default_value_t = 0)]
     threads: usize,
-    /// Measure an update of a training, 16 patches of 48 x 48 with L1 loss and Adam, instead of
-    /// enlarging
+    /// Measure an update of a training instead
+    ///
+    /// 16 patches of 48 x 48 pixels, with L1 loss and Adam.
     #[arg(long)]
     train: bool,
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
-    /// Write the network that was measured as an ONNX file, for other engines
+    /// Write the network measured as ONNX, for other engines
     #[arg(long, value_name = "FILE")]
     save_onnx: Option<PathBuf>,
 }

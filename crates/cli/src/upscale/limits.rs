@@ -9,7 +9,9 @@ use super::picture::Refused;
 
 #[derive(clap::Args)]
 pub(super) struct LimitArguments {
-    /// Refuse pictures of more pixels (k, M, G: thousands, millions, billions)
+    /// Refuse pictures of more pixels
+    ///
+    /// k, M, G: thousands, millions, billions.
     #[arg(long, value_name = "PIXELS", value_parser = pixels, default_value = "1G")]
     max_pixels: u64,
     /// Refuse pictures whose result would have more pixels

@@ -113,10 +113,11 @@ impl Manifest {
     }
 }
 
-/// A relative path with `/` between its parts; bytes that are no UTF-8 are escaped.
+/// A relative path with `/` between its parts. Bytes that are no UTF-8 are escaped, and so are
+/// backslashes: no two paths are one.
 pub(super) fn portable(path: &Path) -> String {
     let part = |part: std::path::Component<'_>| match part.as_os_str().to_str() {
-        Some(text) => text.to_owned(),
+        Some(text) => text.replace('\\', r"\\"),
         None => part
             .as_os_str()
             .as_encoded_bytes()

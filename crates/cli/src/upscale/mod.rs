@@ -61,31 +61,44 @@ pub(crate) struct Arguments {
     size: SizeArguments,
     #[command(flatten)]
     model: ModelArguments,
-    /// What enlarges transparency, where it is not the same everywhere
+    /// What enlarges transparency
+    ///
+    /// Where it is not the same everywhere; where it is, it stays exact.
     #[arg(long, value_enum, value_name = "HOW", default_value = "network")]
     alpha: AlphaMethod,
     /// Folders below the given ones too; OUT gets the same tree
     #[arg(short = 'r', long)]
     recursive: bool,
-    /// When a file of the result's name exists that was not made from the same picture
+    /// When a file of the result's name exists
+    ///
+    /// That was not made from the same picture: an own result is kept, or made again when input,
+    /// model or options changed.
     #[arg(long, value_enum, value_name = "WHAT", default_value = "overwrite")]
     if_exists: IfExists,
-    /// Only part I of N of the batch, as 2/8: for several machines on the same folders
+    /// Only part I of N of the batch, as 2/8
+    ///
+    /// For several machines on the same folders.
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,
-    /// Memory to stay within, as 500M or 4G. PNG and TIFF without transparency, enlarged by one
-    /// pass of a network, flow through it whatever their size; another picture that needs more is
-    /// refused
+    /// Memory to stay within, as 500M or 4G
+    ///
+    /// PNG and TIFF without transparency, enlarged by one pass of a network, flow through it
+    /// whatever their size; another picture that needs more is refused.
     #[arg(long, value_name = "SIZE", value_parser = rows::parse_bytes)]
     max_memory: Option<u64>,
-    /// Write what became of each input to FILE, a line of JSON each
+    /// Write to FILE what became of each input
+    ///
+    /// A line of JSON each.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// Format of the results: png, jpg, webp, tif or bmp; otherwise by the suffix of OUT, or as
-    /// the input
+    /// Format of the results: png, jpg, webp, tif or bmp
+    ///
+    /// Without it, by the suffix of OUT, or as the input.
     #[arg(short = 'f', long)]
     format: Option<Format>,
-    /// What of EXIF, XMP, IPTC, resolution and texts goes into the results
+    /// What goes along of EXIF, XMP, IPTC, resolution, texts
+    ///
+    /// Into the results.
     #[arg(long, value_enum, value_name = "WHAT", default_value = "keep")]
     metadata: MetadataChoice,
     #[command(flatten)]
@@ -256,7 +269,7 @@ fn enlarge_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             .bar
             .set_message(format!("{place}{}", name.to_string_lossy()));
         let result = batch.one(input, bytes);
-        let shown = input.path.display();
+        let shown = report::shown(&input.path);
         let (outcome, stop) = match result {
             Ok(outcome) => {
                 tally.done += 1;
@@ -274,7 +287,7 @@ fn enlarge_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             }
         };
         let _writing = interrupt::writing();
-        report.add(&shown.to_string(), &outcome)?;
+        report.add(&shown, &outcome)?;
         let remark = match &outcome {
             Outcome::Done {
                 output,
@@ -290,8 +303,7 @@ fn enlarge_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         };
         let mut remarks = vec![remark];
         if let Outcome::Done { left_out, .. } = &outcome {
-            let name = shown.to_string();
-            remarks.extend(batch.losses.remarks(&name, left_out, count > 1));
+            remarks.extend(batch.losses.remarks(&shown, left_out, count > 1));
         }
         remarks.retain(|remark| !remark.is_empty() && !arguments.quiet);
         for remark in remarks {
@@ -398,11 +410,11 @@ impl Batch<'_> {
             {
                 Target::Write(output) => output,
                 Target::UpToDate(output) => {
-                    let output = output.display().to_string();
+                    let output = report::shown(&output);
                     return Ok(Outcome::UpToDate { output });
                 }
                 Target::Skip(output) => {
-                    let output = output.display().to_string();
+                    let output = report::shown(&output);
                     return Ok(Outcome::Skipped { output });
                 }
             };
@@ -468,7 +480,7 @@ impl Batch<'_> {
         }
         file.publish()?;
         Ok(Outcome::Done {
-            output: output.display().to_string(),
+            output: report::shown(&output),
             width_px: plan.target.width_px,
             height_px: plan.target.height_px,
             steps: plan.to_string(),

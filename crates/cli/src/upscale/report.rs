@@ -33,10 +33,22 @@ pub(super) enum Outcome {
 
 #[derive(Serialize)]
 struct Line<'a> {
-    /// Bytes that are no UTF-8 are replaced.
+    /// As [`shown`].
     input: &'a str,
     #[serde(flatten)]
     outcome: &'a Outcome,
+}
+
+/// A path in the report: as it is, or with its bytes escaped where they are no UTF-8.
+pub(super) fn shown(path: &Path) -> String {
+    match path.to_str() {
+        Some(text) => text.to_owned(),
+        None => path
+            .as_os_str()
+            .as_encoded_bytes()
+            .escape_ascii()
+            .to_string(),
+    }
 }
 
 /// The file, if one is asked for.

@@ -6,28 +6,32 @@ use std::str::FromStr;
 /// Longest side of a result: no format of pictures holds more.
 const MAX_SIDE_PX: usize = u32::MAX as usize;
 
+/// Over the arguments of [`SizeArguments`] in the help.
+const HEADING: &str = "Size of the result (one of these; without any, the model's scale)";
+
 /// Without any of them: as large as one pass of the model makes it.
 #[derive(clap::Args)]
 #[group(multiple = false)]
-#[command(next_help_heading = "Size of the result (one of these; without any, the model's scale)")]
 pub(super) struct SizeArguments {
     /// Enlarge 2, 3, 4 or 8 times
-    #[arg(short = 's', long, value_name = "N", value_parser = parse_scale)]
+    #[arg(help_heading = HEADING, short = 's', long, value_name = "N", value_parser = parse_scale)]
     scale: Option<usize>,
     /// Enlarge so many times; 2.7 is as good as 2
-    #[arg(long, value_name = "N", value_parser = parse_factor)]
+    #[arg(help_heading = HEADING, long, value_name = "N", value_parser = parse_factor)]
     factor: Option<f64>,
     /// To this width, the height in proportion
-    #[arg(long, value_name = "PX", value_parser = parse_side)]
+    #[arg(help_heading = HEADING, long, value_name = "PX", value_parser = parse_side)]
     width: Option<usize>,
     /// To this height, the width in proportion
-    #[arg(long, value_name = "PX", value_parser = parse_side)]
+    #[arg(help_heading = HEADING, long, value_name = "PX", value_parser = parse_side)]
     height: Option<usize>,
     /// To this length of the longer side, the other in proportion
-    #[arg(long, value_name = "PX", value_parser = parse_side)]
+    #[arg(help_heading = HEADING, long, value_name = "PX", value_parser = parse_side)]
     longest: Option<usize>,
-    /// To exactly this size; a picture that it would stretch by more than a pixel is refused
-    #[arg(long, value_name = "WxH")]
+    /// To exactly this size
+    ///
+    /// A picture that it would stretch by more than a pixel is refused.
+    #[arg(help_heading = HEADING, long, value_name = "WxH")]
     size: Option<Size>,
 }
 

@@ -5,9 +5,12 @@ mod batches;
 mod bench;
 mod convert;
 mod data;
+mod docs;
 mod eval;
 mod info;
 mod metadata;
+#[cfg(target_os = "linux")]
+mod names;
 mod pipes;
 mod rows;
 mod sizes;
