@@ -103,11 +103,11 @@ pub(crate) struct Arguments {
     metadata: MetadataChoice,
     #[command(flatten)]
     limits: LimitArguments,
-    #[command(flatten)]
-    rawvideo: RawVideoArguments,
     /// Say nothing but errors
     #[arg(short = 'q', long)]
     quiet: bool,
+    #[command(flatten)]
+    rawvideo: RawVideoArguments,
 }
 
 impl Arguments {
