@@ -4,7 +4,7 @@
 //! before any memory for pixels is taken, the orientation is applied, truncated JPEG files and
 //! animations are refused, and each failure names the file.
 
-mod tiff;
+pub(crate) mod tiff;
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
@@ -502,18 +502,6 @@ pub(crate) fn png_error(error: png::DecodingError) -> ImageError {
         png::DecodingError::IoError(error) => ImageError::IoError(error),
         error => {
             let hint = ImageFormatHint::Exact(ImageFormat::Png);
-            ImageError::Decoding(DecodingError::new(hint, error))
-        }
-    }
-}
-
-/// As the `image` crate wraps it.
-pub(crate) fn tiff_error(error: ::tiff::TiffError) -> ImageError {
-    use image::error::{DecodingError, ImageFormatHint};
-    match error {
-        ::tiff::TiffError::IoError(error) => ImageError::IoError(error),
-        error => {
-            let hint = ImageFormatHint::Exact(ImageFormat::Tiff);
             ImageError::Decoding(DecodingError::new(hint, error))
         }
     }

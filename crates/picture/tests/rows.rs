@@ -252,3 +252,44 @@ fn an_error_leaves_no_file() {
         0
     );
 }
+
+/// Every kind of file that other programs wrote: what is read by rows is what is decoded.
+#[test]
+fn files_of_others_give_the_same_rows() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    for (folder, flows_at_least) in [("tiff", 8), ("pngsuite", 60)] {
+        let mut flows = 0;
+        for entry in std::fs::read_dir(tests.join(folder)).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            let Ok(Some(_)) = RowReader::open(&path, &Limits::default()) else {
+                continue;
+            };
+            // Damage amid the rows shows as they are read, and is refused by either.
+            let Ok(expected) = decode(&path, &Limits::default()) else {
+                continue;
+            };
+            let found = read(&path).expect("it flows");
+            assert!(found.samples == expected.samples, "{}", path.display());
+            assert_eq!(found.colour, expected.colour, "{}", path.display());
+            flows += 1;
+        }
+        assert!(flows >= flows_at_least, "{flows} files of {folder} flow");
+    }
+}
+
+/// The decoder does not know of reversed bits and would give other samples.
+#[test]
+fn tiff_of_reversed_bits_is_left_to_decode_which_refuses_it() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tiff");
+    let mut bytes = std::fs::read(tests.join("grey8.tif")).expect("a file");
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("a.tif");
+    std::fs::write(&path, &bytes).expect("a file");
+    assert!(read(&path).is_some(), "it flows as it is");
+    // The entry FillOrder, of type SHORT, one value.
+    let entry = [10, 1, 3, 0, 1, 0, 0, 0, 1, 0];
+    let at = bytes.windows(10).position(|window| window == entry);
+    bytes[at.expect("FillOrder 1") + 8] = 2;
+    std::fs::write(&path, &bytes).expect("a file");
+    assert!(read(&path).is_none(), "it flows with reversed bits");
+}

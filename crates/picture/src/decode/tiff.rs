@@ -17,7 +17,7 @@ use super::{Header, Limits, MAX_METADATA_BYTES, check_memory, check_size, finish
 use crate::error::{Error, one_line};
 use crate::format::Format;
 use crate::metadata;
-use crate::picture::{Colour, Picture, Samples};
+use crate::picture::{Colour, Depth, Picture, Samples};
 
 const BLACK_IS_ZERO: u16 = 1;
 const PALETTE: u16 = 3;
@@ -59,9 +59,7 @@ pub(super) fn decode(
     if !kind.is_read() {
         return Err(unsupported(kind.words()));
     }
-    // The decoder does not know of it and would give other samples.
-    let fill_order: Option<u16> = decoder.find_tag_unsigned(Tag::FillOrder).map_err(failed)?;
-    if fill_order == Some(2) {
+    if kind.reversed {
         return Err(unsupported("the bits of its bytes are reversed".to_owned()));
     }
 
@@ -213,6 +211,29 @@ struct Kind {
     format: u16,
     /// What the samples after the colour are.
     extra: Vec<u16>,
+    /// The bits of its bytes are reversed. The decoder does not know of it and gives other samples.
+    reversed: bool,
+}
+
+/// Colour and depth of the picture at which a decoder stands, if its chunks hold the samples as
+/// [`Picture`] does.
+pub(crate) fn plain_kind<R: Read + Seek>(decoder: &mut Decoder<R>) -> Option<(Colour, Depth)> {
+    let planes: Option<u16> = decoder.find_tag_unsigned(Tag::PlanarConfiguration).ok()?;
+    let kind = Kind::read(decoder, false).ok()?;
+    if kind.reversed || kind.samples != kind.colour_samples() || !matches!(planes, None | Some(1)) {
+        return None;
+    }
+    let colour = match kind.photometric {
+        0 | 1 => Colour::Grey,
+        2 => Colour::Rgb,
+        _ => return None,
+    };
+    match (kind.format, kind.bits) {
+        (UNSIGNED | 4, 8) => Some((colour, Depth::U8)),
+        (UNSIGNED | 4, 16) => Some((colour, Depth::U16)),
+        (3, 32) => Some((colour, Depth::F32)),
+        _ => None,
+    }
 }
 
 impl Kind {
@@ -235,6 +256,7 @@ impl Kind {
             extra: decoder
                 .find_tag_unsigned_vec(Tag::ExtraSamples)?
                 .unwrap_or_default(),
+            reversed: decoder.find_tag_unsigned::<u16>(Tag::FillOrder)? == Some(2),
         })
     }
 
@@ -540,7 +562,7 @@ impl<S: Seek> Seek for Overlay<'_, S> {
     }
 }
 
-fn tiff_error(error: TiffError, path: &Path) -> Error {
+pub(crate) fn tiff_error(error: TiffError, path: &Path) -> Error {
     let (path_owned, format) = (path.to_owned(), Format::Tiff);
     match error {
         TiffError::IoError(error) => read_error(image::ImageError::IoError(error), format, path),

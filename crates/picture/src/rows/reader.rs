@@ -3,14 +3,14 @@ use std::io::{BufReader, Seek};
 use std::path::{Path, PathBuf};
 
 use image::metadata::Orientation;
-use tiff::ColorType;
 use tiff::decoder::{ChunkType, Decoder, Limits as TiffLimits};
-use tiff::tags::{PlanarConfiguration, SampleFormat, Tag};
+use tiff::tags::Tag;
 
 use super::{Outline, RowSample};
+use crate::decode::tiff::{plain_kind, tiff_error};
 use crate::decode::{
     self, Limits, MAX_METADATA_BYTES, check_size, format_of, png_colour, png_error, png_reader,
-    read_error, size_of, tiff_error, without_foreign_profile,
+    read_error, size_of, without_foreign_profile,
 };
 use crate::error::Error;
 use crate::format::Format;
@@ -130,7 +130,7 @@ impl RowReader {
             Source::Tiff(tiff) => {
                 for row in bytes.chunks_exact_mut(row_bytes) {
                     tiff.read_row(row, &self.outline)
-                        .map_err(|error| read_error(tiff_error(error), Format::Tiff, &self.path))?;
+                        .map_err(|error| tiff_error(error, &self.path))?;
                 }
                 Ok(())
             }
@@ -202,10 +202,10 @@ impl RowReader {
         tiff_limits.decoding_buffer_size = usize::try_from(most_bytes).unwrap_or(usize::MAX);
         tiff_limits.intermediate_buffer_size = tiff_limits.decoding_buffer_size;
         let mut decoder = decoder.with_limits(tiff_limits);
-        let Some(kind) = tiff_kind(&mut decoder, file_bytes) else {
+        let Some(kind) = plain_kind(&mut decoder) else {
             return Ok(None);
         };
-        if orientation != Orientation::NoTransforms {
+        if orientation != Orientation::NoTransforms || !is_whole(&mut decoder, file_bytes) {
             return Ok(None);
         }
         let (width, height) = decoder.chunk_dimensions();
@@ -243,42 +243,18 @@ impl RowReader {
     }
 }
 
-/// Colour and depth of a TIFF whose chunks hold the samples as [`Picture`](crate::Picture) does,
-/// and whose chunks all lie in the file.
-fn tiff_kind(decoder: &mut Decoder<BufReader<File>>, file_bytes: u64) -> Option<(Colour, Depth)> {
-    let numbers = |decoder: &mut Decoder<_>, tag: Tag| -> Option<Vec<u64>> {
-        decoder.find_tag_unsigned_vec(tag).ok()?
-    };
+/// Whether all chunks lie in the file.
+fn is_whole(decoder: &mut Decoder<BufReader<File>>, file_bytes: u64) -> bool {
     let (offsets, lengths) = match decoder.get_chunk_type() {
         ChunkType::Strip => (Tag::StripOffsets, Tag::StripByteCounts),
         ChunkType::Tile => (Tag::TileOffsets, Tag::TileByteCounts),
     };
-    let (offsets, lengths) = (numbers(decoder, offsets)?, numbers(decoder, lengths)?);
-    let mut ends = offsets.iter().zip(&lengths).map(|(a, b)| a.checked_add(*b));
-    if !ends.all(|end| end.is_some_and(|end| end <= file_bytes)) {
-        return None;
-    }
-    let planes = numbers(decoder, Tag::PlanarConfiguration).unwrap_or_default();
-    let chunky = u64::from(PlanarConfiguration::Chunky.to_u16());
-    if planes.iter().any(|&planes| planes != chunky) {
-        return None;
-    }
-    let formats = numbers(decoder, Tag::SampleFormat).unwrap_or_default();
-    let all = |format: SampleFormat| {
-        let format = u64::from(format.to_u16());
-        !formats.is_empty() && formats.iter().all(|&found| found == format)
+    let mut numbers = |tag: Tag| -> Option<Vec<u64>> { decoder.find_tag_unsigned_vec(tag).ok()? };
+    let Some((offsets, lengths)) = numbers(offsets).zip(numbers(lengths)) else {
+        return false;
     };
-    let integers = formats.is_empty() || all(SampleFormat::Uint);
-    let floats = all(SampleFormat::IEEEFP);
-    match decoder.colortype().ok()? {
-        ColorType::Gray(8) if integers => Some((Colour::Grey, Depth::U8)),
-        ColorType::Gray(16) if integers => Some((Colour::Grey, Depth::U16)),
-        ColorType::RGB(8) if integers => Some((Colour::Rgb, Depth::U8)),
-        ColorType::RGB(16) if integers => Some((Colour::Rgb, Depth::U16)),
-        ColorType::Gray(32) if floats => Some((Colour::Grey, Depth::F32)),
-        ColorType::RGB(32) if floats => Some((Colour::Rgb, Depth::F32)),
-        _ => None,
-    }
+    let mut ends = offsets.iter().zip(&lengths).map(|(a, b)| a.checked_add(*b));
+    ends.all(|end| end.is_some_and(|end| end <= file_bytes))
 }
 
 impl Tiff {
