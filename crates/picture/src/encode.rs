@@ -6,15 +6,12 @@ use std::path::{Path, PathBuf};
 
 use image::codecs::{bmp, jpeg};
 use image::{ExtendedColorType, ImageEncoder};
-use tiff::encoder::colortype::{ColorType, Gray8, Gray16, Gray32Float, RGB8, RGB16, RGB32Float};
-use tiff::encoder::{TiffEncoder, TiffKind, TiffKindBig, TiffKindStandard, TiffValue};
-use tiff::tags::ExtraSamples;
 
 use crate::error::{Error, one_line};
 use crate::format::Format;
 use crate::metadata::{self, Metadata};
 use crate::picture::{Colour, Depth, Picture, Samples};
-use crate::rows::Outline;
+use crate::rows::{Outline, RowSample, write_tiff};
 
 /// Quality of written JPEG files on libjpeg's scale of 1 to 100; the chroma is not subsampled.
 pub const JPEG_QUALITY: u8 = 95;
@@ -181,16 +178,22 @@ pub fn encode_named(picture: &Picture, path: &Path, format: Format) -> Result<Ve
         &expanded
     };
     debug_assert_eq!(picture.colour, stored, "colour after the expansion");
-    encode_checked(picture, &metadata, format).map_err(|error| match error.downcast() {
-        Ok(source) => Error::Write {
-            path: path.to_owned(),
-            source: *source,
-        },
-        Err(error) => Error::Encode {
-            path: path.to_owned(),
-            format,
-            reason: one_line(&error),
-        },
+    encode_checked(picture, path, &metadata, format).map_err(|error| {
+        let path = path.to_owned();
+        match error.downcast::<Error>() {
+            Ok(error) => *error,
+            Err(error) => match error.downcast() {
+                Ok(source) => Error::Write {
+                    path,
+                    source: *source,
+                },
+                Err(error) => Error::Encode {
+                    path,
+                    format,
+                    reason: one_line(&error),
+                },
+            },
+        }
     })
 }
 
@@ -250,6 +253,7 @@ fn check(picture: &Picture, path: &Path, format: Format) -> Result<(), Error> {
 /// Encodes a picture that `check` has passed, in its own colour.
 fn encode_checked(
     picture: &Picture,
+    path: &Path,
     metadata: &Metadata,
     format: Format,
 ) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
@@ -287,10 +291,7 @@ fn encode_checked(
             };
             encoder.encode(samples, width, height, colour)?;
         }
-        Format::Tiff if needs_big_tiff(samples.len() as u64) => {
-            encode_tiff::<TiffKindBig>(picture, metadata, &mut file)?;
-        }
-        Format::Tiff => encode_tiff::<TiffKindStandard>(picture, metadata, &mut file)?,
+        Format::Tiff => return Ok(encode_tiff(picture, path, metadata)?),
         Format::Bmp => {
             let colour = if picture.colour.has_alpha() {
                 ExtendedColorType::Rgba8
@@ -304,8 +305,12 @@ fn encode_checked(
     Ok(file)
 }
 
-/// The head of a PNG file.
-pub(crate) fn png_info<'a>(metadata: &'a Metadata, outline: &Outline) -> png::Info<'a> {
+/// A PNG file up to its pixels.
+pub(crate) fn png_writer<W: Write>(
+    file: W,
+    outline: &Outline,
+    metadata: &Metadata,
+) -> Result<png::Writer<W>, png::EncodingError> {
     let mut info = metadata::png::info_of(metadata);
     info.width = outline.width_px as u32;
     info.height = outline.height_px as u32;
@@ -319,7 +324,12 @@ pub(crate) fn png_info<'a>(metadata: &'a Metadata, outline: &Outline) -> png::In
         Depth::U8 => png::BitDepth::Eight,
         _ => png::BitDepth::Sixteen,
     };
-    info
+    let mut encoder = png::Encoder::with_info(file, info)?;
+    encoder.set_compression(png::Compression::Fast);
+    encoder.set_filter(png::Filter::Adaptive);
+    let mut writer = encoder.write_header()?;
+    metadata::png::write(metadata, &mut writer)?;
+    Ok(writer)
 }
 
 fn encode_png(
@@ -327,12 +337,7 @@ fn encode_png(
     metadata: &Metadata,
     file: &mut Vec<u8>,
 ) -> Result<(), png::EncodingError> {
-    let info = png_info(metadata, &picture.outline());
-    let mut encoder = png::Encoder::with_info(file, info)?;
-    encoder.set_compression(png::Compression::Fast);
-    encoder.set_filter(png::Filter::Adaptive);
-    let mut writer = encoder.write_header()?;
-    metadata::png::write(metadata, &mut writer)?;
+    let mut writer = png_writer(file, &picture.outline(), metadata)?;
     match &picture.samples {
         Samples::U16(samples) => {
             let big_endian: Vec<u16> = samples.iter().map(|v| v.to_be()).collect();
@@ -343,65 +348,21 @@ fn encode_png(
     writer.finish()
 }
 
-/// Whether a TIFF file of so many bytes of samples needs the 64-bit offsets of BigTIFF. Metadata
-/// and tables, which are not counted, take far less than what is left here.
-pub(crate) fn needs_big_tiff(sample_bytes: u64) -> bool {
-    const FOR_THE_REST: u64 = 512 << 20;
-    sample_bytes > u64::from(u32::MAX) - FOR_THE_REST
-}
-
-fn encode_tiff<K: TiffKind>(
-    picture: &Picture,
-    metadata: &Metadata,
-    file: &mut Vec<u8>,
-) -> tiff::TiffResult<()> {
-    fn write<C: ColorType, K: TiffKind>(
-        samples: &[C::Inner],
+fn encode_tiff(picture: &Picture, path: &Path, metadata: &Metadata) -> Result<Vec<u8>, Error> {
+    fn whole<T: RowSample>(
+        samples: &[T],
         picture: &Picture,
+        path: &Path,
         metadata: &Metadata,
-        file: &mut Vec<u8>,
-    ) -> tiff::TiffResult<()>
-    where
-        [C::Inner]: TiffValue,
-    {
-        let mut encoder = TiffEncoder::<_, K>::new_generic(Cursor::new(file))?;
-        let sub_directories = metadata::tiff::write_sub_directories(metadata, &mut encoder)?;
-        let (width, height) = (picture.width_px as u32, picture.height_px as u32);
-        let mut image = encoder.new_image::<C>(width, height)?;
-        if picture.colour.has_alpha() {
-            image.extra_samples(&[ExtraSamples::UnassociatedAlpha])?;
-        }
-        metadata::tiff::write(metadata, &sub_directories, image.encoder())?;
-        image.write_data(samples)
+    ) -> Result<Vec<u8>, Error> {
+        let mut file = Cursor::new(Vec::new());
+        let outline = picture.outline();
+        write_tiff::<T, Error>(&mut file, path, &outline, metadata, |sink| sink(samples))?;
+        Ok(file.into_inner())
     }
-    match (&picture.samples, picture.colour.is_grey()) {
-        (Samples::U8(v), true) => write::<Gray8, K>(v, picture, metadata, file),
-        (Samples::U8(v), false) => write::<RGB8, K>(v, picture, metadata, file),
-        (Samples::U16(v), true) => write::<Gray16, K>(v, picture, metadata, file),
-        (Samples::U16(v), false) => write::<RGB16, K>(v, picture, metadata, file),
-        (Samples::F32(v), true) => write::<Gray32Float, K>(v, picture, metadata, file),
-        (Samples::F32(v), false) => write::<RGB32Float, K>(v, picture, metadata, file),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{Limits, decode_bytes};
-
-    #[test]
-    fn big_tiff_is_read_back_and_taken_before_4_gb() {
-        assert!(!needs_big_tiff(3_000_000_000));
-        assert!(needs_big_tiff(4_000_000_000));
-        assert!(needs_big_tiff(u64::MAX));
-        let samples = Samples::U16((0..40 * 30 * 4).map(|i| i * 13).collect());
-        let mut picture = Picture::new(40, 30, Colour::RgbAlpha, samples);
-        picture.metadata.icc_profile = Some(b"0123456789abcdefRGB profile".to_vec());
-        let mut file = Vec::new();
-        encode_tiff::<TiffKindBig>(&picture, &picture.metadata, &mut file).expect("written");
-        assert_eq!(file[2], 43, "the number that marks BigTIFF");
-        let read = decode_bytes(&file, Path::new("x"), &Limits::default()).expect("read");
-        assert_eq!(read.samples, picture.samples);
-        assert_eq!(read.metadata.icc_profile, picture.metadata.icc_profile);
+    match &picture.samples {
+        Samples::U8(samples) => whole(samples, picture, path, metadata),
+        Samples::U16(samples) => whole(samples, picture, path, metadata),
+        Samples::F32(samples) => whole(samples, picture, path, metadata),
     }
 }

@@ -9,6 +9,7 @@ mod writer;
 
 pub use reader::RowReader;
 pub use writer::encode_rows;
+pub(crate) use writer::write_tiff;
 
 use crate::picture::{Colour, Depth};
 

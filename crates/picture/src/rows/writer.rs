@@ -6,7 +6,7 @@ use tiff::encoder::{TiffEncoder, TiffKind, TiffKindBig, TiffKindStandard, TiffVa
 use tiff::tags::ExtraSamples;
 
 use super::{Outline, RowSample};
-use crate::encode::{NewFile, needs_big_tiff, png_info};
+use crate::encode::{NewFile, png_writer};
 use crate::error::{Error, one_line};
 use crate::format::Format;
 use crate::metadata::{self, Metadata};
@@ -51,16 +51,7 @@ pub fn encode_rows<T: RowSample, E: From<Error>>(
     let writer = BufWriter::with_capacity(CHUNK_BYTES, file.as_file());
     match format {
         Format::Png => write_png(writer, path, outline, &metadata, produce)?,
-        Format::Tiff => {
-            let bytes = (outline.row_len() * size_of::<T>()) as u64 * outline.height_px as u64;
-            if needs_big_tiff(bytes) {
-                write_tiff::<T, E, _, TiffKindBig, _>(writer, path, outline, &metadata, produce)?;
-            } else {
-                write_tiff::<T, E, _, TiffKindStandard, _>(
-                    writer, path, outline, &metadata, produce,
-                )?;
-            }
-        }
+        Format::Tiff => write_tiff(writer, path, outline, &metadata, produce)?,
         _ => panic!("{format} is not written row by row"),
     }
     file.synchronise()?;
@@ -93,12 +84,7 @@ fn write_png<T: RowSample, E: From<Error>>(
         png::EncodingError::IoError(source) => write_failed(source, path),
         error => failed(&error, path, Format::Png),
     };
-    let mut encoder =
-        png::Encoder::with_info(writer, png_info(metadata, outline)).map_err(png_failed)?;
-    encoder.set_compression(png::Compression::Fast);
-    encoder.set_filter(png::Filter::Adaptive);
-    let mut writer = encoder.write_header().map_err(png_failed)?;
-    metadata::png::write(metadata, &mut writer).map_err(png_failed)?;
+    let mut writer = png_writer(writer, outline, metadata).map_err(png_failed)?;
     let mut stream = writer
         .stream_writer_with_size(CHUNK_BYTES)
         .map_err(png_failed)?;
@@ -123,7 +109,30 @@ fn write_png<T: RowSample, E: From<Error>>(
     Ok(())
 }
 
-fn write_tiff<T, E, P, K, W>(
+/// Whether a TIFF file of so many bytes of samples needs the 64-bit offsets of BigTIFF. Metadata
+/// and tables, which are not counted, take far less than what is left here.
+fn needs_big_tiff(sample_bytes: u64) -> bool {
+    const FOR_THE_REST: u64 = 512 << 20;
+    sample_bytes > u64::from(u32::MAX) - FOR_THE_REST
+}
+
+/// Writes a TIFF file of the rows that `produce` gives; `path` stands for it in messages.
+pub(crate) fn write_tiff<T: RowSample, E: From<Error>>(
+    writer: impl Write + Seek,
+    path: &Path,
+    outline: &Outline,
+    metadata: &Metadata,
+    produce: impl FnOnce(&mut Sink<'_, T>) -> Result<(), E>,
+) -> Result<(), E> {
+    let bytes = (outline.row_len() * size_of::<T>()) as u64 * outline.height_px as u64;
+    if needs_big_tiff(bytes) {
+        write_tiff_of::<T, E, _, TiffKindBig, _>(writer, path, outline, metadata, produce)
+    } else {
+        write_tiff_of::<T, E, _, TiffKindStandard, _>(writer, path, outline, metadata, produce)
+    }
+}
+
+fn write_tiff_of<T, E, P, K, W>(
     writer: W,
     path: &Path,
     outline: &Outline,
@@ -203,4 +212,37 @@ where
     );
     image.finish().map_err(tiff_failed)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+    use crate::picture::{Colour, Picture, Samples};
+    use crate::{Limits, decode_bytes};
+
+    #[test]
+    fn big_tiff_is_read_back_and_taken_before_4_gb() {
+        assert!(!needs_big_tiff(3_000_000_000));
+        assert!(needs_big_tiff(4_000_000_000));
+        assert!(needs_big_tiff(u64::MAX));
+        let samples: Vec<u16> = (0..40 * 30 * 4).map(|i| i * 13).collect();
+        let mut picture = Picture::new(40, 30, Colour::RgbAlpha, Samples::U16(samples.clone()));
+        picture.metadata.icc_profile = Some(b"0123456789abcdefRGB profile".to_vec());
+        let mut file = Cursor::new(Vec::new());
+        write_tiff_of::<u16, Error, _, TiffKindBig, _>(
+            &mut file,
+            Path::new("x"),
+            &picture.outline(),
+            &picture.metadata,
+            |sink| sink(&samples),
+        )
+        .expect("written");
+        let file = file.into_inner();
+        assert_eq!(file[2], 43, "the number that marks BigTIFF");
+        let read = decode_bytes(&file, Path::new("x"), &Limits::default()).expect("read");
+        assert_eq!(read.samples, picture.samples);
+        assert_eq!(read.metadata.icc_profile, picture.metadata.icc_profile);
+    }
 }
