@@ -38,11 +38,7 @@ pub(crate) fn of_upscale(error: UpscaleError) -> PyErr {
 /// Checks that so much memory can be had now: a failed allocation in the midst of the work would
 /// end the interpreter.
 pub(crate) fn check_memory(bytes: u128, what: &str) -> Result<(), PyErr> {
-    let mut probe: Vec<u8> = Vec::new();
-    let had = usize::try_from(bytes).is_ok_and(|size| probe.try_reserve_exact(size).is_ok());
-    // Else the compiler may leave out an allocation that nothing uses.
-    std::hint::black_box(&probe);
-    if had {
+    if wdsr_picture::is_memory_free(bytes) {
         return Ok(());
     }
     Err(PyMemoryError::new_err(format!(

@@ -17,6 +17,7 @@ mod format;
 mod icc;
 pub mod imresize;
 mod jpeg_end;
+mod memory;
 mod metadata;
 mod picture;
 mod rows;
@@ -28,6 +29,7 @@ pub use encode::{JPEG_QUALITY, NewFile, encode, encode_bytes, encode_named, writ
 pub use error::Error;
 pub use folder::{pictures_by_content, pictures_in};
 pub use format::{Format, UnknownFormat};
+pub use memory::is_memory_free;
 pub use metadata::{Metadata, MetadataPolicy, PngColour, Resolution};
 pub use picture::{Colour, Depth, Picture, Samples};
 pub use rows::{Outline, RowReader, RowSample, encode_rows};

@@ -1,6 +1,7 @@
 //! Ctrl-C: the picture at work is finished, a second time drops it, a third time ends the program
 //! at once. No half file stays under a picture's name either way.
 
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -37,9 +38,12 @@ pub(super) fn requested() -> bool {
     REQUESTED.load(Ordering::SeqCst)
 }
 
-/// Whether the picture at work is to be dropped.
-pub(super) fn dropping() -> bool {
-    DROPPING.load(Ordering::SeqCst)
+/// Whether the picture at work is to go on or be dropped, as a network's progress function says it.
+pub(super) fn flow() -> ControlFlow<()> {
+    match DROPPING.load(Ordering::SeqCst) {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    }
 }
 
 /// While this is held the program is not ended by an interrupt.

@@ -1,5 +1,4 @@
-//! The memory that enlarging a picture takes, asked for before the work: an allocation that fails
-//! later would end the program without a message.
+//! The memory that enlarging a picture takes, estimated before the work.
 
 use std::collections::BTreeMap;
 
@@ -7,19 +6,6 @@ use wdsr_picture::{Colour, Depth};
 
 use super::alpha::AlphaMethod;
 use super::picture::{Method, of_scale};
-
-/// Whether that much memory can be had now.
-///
-/// # Errors
-/// With the bytes, when not.
-pub(super) fn check(bytes: u128) -> Result<(), u128> {
-    let mut probe: Vec<u8> = Vec::new();
-    let size = usize::try_from(bytes).map_err(|_| bytes)?;
-    probe.try_reserve_exact(size).map_err(|_| bytes)?;
-    // Else the compiler may leave out an allocation that nothing uses.
-    std::hint::black_box(&probe);
-    Ok(())
-}
 
 /// Bytes that enlarging a picture takes at most, from the decoded picture to the encoded file.
 pub(super) fn needed_bytes(colour: Colour, depth: Depth, method: &Method<'_>) -> u128 {

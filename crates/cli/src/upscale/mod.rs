@@ -18,7 +18,6 @@ mod size;
 mod yuv;
 
 use std::collections::HashMap;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -26,7 +25,7 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 use indicatif::ProgressBar;
 use wdsr_model::{Isa, Precision, UpscaleError};
-use wdsr_picture::{Format, Limits, NewFile, decode, dimensions, encode_named, format_of_file};
+use wdsr_picture::{Format, Limits, NewFile, decode, dimensions, format_of_file};
 
 use crate::models::{self, ModelArguments};
 use crate::{WrongUsage, exit, on_threads, progress};
@@ -36,7 +35,7 @@ use inputs::{Input, Shard};
 use limits::LimitArguments;
 use manifest::{Entry, Manifest, portable};
 use metadata::{Losses, MetadataChoice};
-use picture::{Method, Network, Refused, of_scale};
+use picture::{Asked, Method, Network, Refused, of_scale};
 use rawvideo::RawVideoArguments;
 use report::{Outcome, Report};
 use size::{Plan, Request, Size, SizeArguments};
@@ -288,25 +287,11 @@ fn enlarge_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         };
         let _writing = interrupt::writing();
         report.add(&shown, &outcome)?;
-        let remark = match &outcome {
-            Outcome::Done {
-                output,
-                width_px,
-                height_px,
-                steps,
-                seconds,
-                ..
-            } => format!("{shown} -> {output} ({width_px} x {height_px}: {steps}; {seconds:.1} s)"),
-            Outcome::UpToDate { output } => format!("{shown}: {output} is up to date"),
-            Outcome::Skipped { output } => format!("{shown}: skipped, {output} exists"),
-            Outcome::Failed { .. } => String::new(),
-        };
-        let mut remarks = vec![remark];
+        let mut remarks = Vec::from_iter(outcome.remark(&shown));
         if let Outcome::Done { left_out, .. } = &outcome {
             remarks.extend(batch.losses.remarks(&shown, left_out, count > 1));
         }
-        remarks.retain(|remark| !remark.is_empty() && !arguments.quiet);
-        for remark in remarks {
+        for remark in remarks.iter().filter(|_| !arguments.quiet) {
             batch
                 .bar
                 .suspend(|| progress::note(&format!("{place}{remark}")));
@@ -423,48 +408,28 @@ impl Batch<'_> {
         let (bar, start) = (&self.bar, self.bar.position());
         let progress = |done: usize, total: usize| {
             bar.set_position(start + (bytes as u128 * done as u128 / total as u128) as u64);
-            if interrupt::dropping() {
-                return ControlFlow::Break(());
-            }
-            ControlFlow::Continue(())
+            interrupt::flow()
         };
-        let limits = &self.arguments.limits;
         let [size, result] = [plan.input, plan.target].map(|size| (size.width_px, size.height_px));
-        limits.check(&input.path, size, result)?;
-        let method = Method {
-            plan: &plan,
-            networks: &self.networks,
-            alpha: self.arguments.alpha,
-            limits: limits.decoding(),
-            max_bytes: self.arguments.max_memory,
+        self.arguments.limits.check(&input.path, size, result)?;
+        let method = Method::new(self.arguments, &plan, &self.networks);
+        let asked = Asked {
+            output: &output,
+            format,
+            metadata: self.arguments.metadata,
         };
         if let (Some(folder), true) = (output.parent(), self.into_folder) {
             std::fs::create_dir_all(folder)
                 .with_context(|| format!("{}: cannot create the folder", folder.display()))?;
         }
-        let flowed = match plan.only_pass() {
-            Some(scale) => {
-                let upscaler = &of_scale(&self.networks, scale).upscaler;
-                let asked = rows::Asked {
-                    output: &output,
-                    format,
-                    limits: limits.decoding(),
-                    metadata: self.arguments.metadata,
-                    max_bytes: self.arguments.max_memory,
-                };
-                rows::enlarge_file(&input.path, &asked, upscaler, &progress)?
-            }
-            None => None,
-        };
+        let path = &input.path;
+        let flowed = rows::enlarge_file(path, &asked, &method, &progress)?;
         let (file, left_out) = match flowed {
             Some(done) => done,
             None => {
-                let path = &input.path;
                 let read = |limits: &Limits| decode(path, limits);
-                let mut large = picture::enlarge_decoded(path, read, format, &method, &progress)?;
-                let (metadata, colour) = (&mut large.metadata, large.colour);
-                let left_out = self.arguments.metadata.apply(metadata, colour, format);
-                let bytes = encode_named(&large, &output, format)?;
+                let (bytes, left_out) =
+                    picture::enlarge_file(path, read, &asked, &method, &progress)?;
                 (NewFile::with(&output, &bytes)?, left_out)
             }
         };

@@ -5,11 +5,13 @@ use std::path::Path;
 use anyhow::Context;
 use wdsr_model::{UpscaleError, Upscaler};
 use wdsr_picture::imresize::{Kernel, imresize_to_f32};
-use wdsr_picture::{Colour, Depth, Format, Limits, Picture, Samples};
+use wdsr_picture::{Colour, Depth, Format, Limits, Picture, Samples, encode_named, is_memory_free};
 
+use super::Arguments;
 use super::alpha::{self, AlphaMethod};
 use super::depth::{clamp_to_unit, in_depth, to_float};
 use super::memory;
+use super::metadata::MetadataChoice;
 use super::size::{Plan, Size};
 use crate::exit::OutOfMemory;
 
@@ -38,9 +40,45 @@ pub(super) struct Method<'a> {
     pub(super) max_bytes: Option<u64>,
 }
 
+impl<'a> Method<'a> {
+    pub(super) fn new(arguments: &Arguments, plan: &'a Plan, networks: &'a [Network]) -> Self {
+        Self {
+            plan,
+            networks,
+            alpha: arguments.alpha,
+            limits: arguments.limits.decoding(),
+            max_bytes: arguments.max_memory,
+        }
+    }
+}
+
+/// What the result is to be.
+pub(super) struct Asked<'a> {
+    /// The file, or what stands for it in messages.
+    pub(super) output: &'a Path,
+    pub(super) format: Format,
+    pub(super) metadata: MetadataChoice,
+}
+
+/// Decodes a picture, enlarges and encodes it. Returns the file, and what of the metadata is left
+/// out.
+pub(super) fn enlarge_file(
+    name: &Path,
+    decode: impl FnOnce(&Limits) -> Result<Picture, wdsr_picture::Error>,
+    asked: &Asked<'_>,
+    method: &Method<'_>,
+    progress: &wdsr_model::Progress,
+) -> anyhow::Result<(Vec<u8>, Vec<String>)> {
+    let format = asked.format;
+    let mut large = enlarge_decoded(name, decode, format, method, progress)?;
+    let colour = large.colour;
+    let left_out = asked.metadata.apply(&mut large.metadata, colour, format);
+    Ok((encode_named(&large, asked.output, format)?, left_out))
+}
+
 /// Decodes a picture and enlarges it to what `format` can hold; that it cannot is known before any
 /// work. `name` stands for it in messages, `progress` is told (work done, work in all).
-pub(super) fn enlarge_decoded(
+fn enlarge_decoded(
     name: &Path,
     decode: impl FnOnce(&Limits) -> Result<Picture, wdsr_picture::Error>,
     format: Format,
@@ -90,7 +128,7 @@ pub(super) fn check_memory(
         .is_some_and(|most| bytes > u128::from(most))
     {
         format!("more than --max-memory; raise it, {remedy}")
-    } else if memory::check(bytes).is_err() {
+    } else if !is_memory_free(bytes) {
         "which the system does not give; free memory or cut the picture".to_owned()
     } else {
         return Ok(());

@@ -5,20 +5,18 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
 use wdsr_model::Isa;
 use wdsr_picture::{
-    Error, Format, Limits, NewFile, decode_bytes, dimensions_of_bytes, encode_named,
-    format_of_bytes,
+    Error, Format, Limits, NewFile, decode_bytes, dimensions_of_bytes, format_of_bytes,
 };
 
 use super::existing::{self, IfExists, Target};
 use super::metadata::Losses;
-use super::picture::{self, Method};
+use super::picture::{self, Asked, Method};
 use super::report::{Outcome, Report};
 use super::size::Size;
 use super::{Arguments, interrupt, load_networks, size_plan};
@@ -205,25 +203,13 @@ pub(super) fn enlarge(arguments: &Arguments) -> anyhow::Result<()> {
     };
     report.add(&input.to_string_lossy(), outcome)?;
     let outcome = result?;
-    if let (
-        Outcome::Done {
-            output,
-            width_px,
-            height_px,
-            steps,
-            seconds,
-            left_out,
-        },
-        false,
-    ) = (&outcome, arguments.quiet)
-    {
-        let input = input.display();
-        progress::note(&format!(
-            "{input} -> {output} ({width_px} x {height_px}: {steps}; {seconds:.1} s)"
-        ));
-        for remark in Losses::default().remarks(&input.to_string(), left_out, false) {
-            progress::note(&remark);
-        }
+    let shown = input.display().to_string();
+    let mut remarks = Vec::from_iter(outcome.remark(&shown));
+    if let Outcome::Done { left_out, .. } = &outcome {
+        remarks.extend(Losses::default().remarks(&shown, left_out, false));
+    }
+    for remark in remarks.iter().filter(|_| !arguments.quiet) {
+        progress::note(remark);
     }
     Ok(())
 }
@@ -257,29 +243,19 @@ fn enlarge_to(
         (width_px, height_px),
         (target.width_px, target.height_px),
     )?;
-    let method = Method {
-        plan: &plan,
-        networks: &networks,
-        alpha: arguments.alpha,
-        limits: arguments.limits.decoding(),
-        // The file stays beside the picture until that is decoded.
-        max_bytes: arguments
-            .max_memory
-            .map(|most| most.saturating_sub(file.len() as u64)),
+    let mut method = Method::new(arguments, &plan, &networks);
+    // The file stays beside the picture until that is decoded.
+    method.max_bytes = method
+        .max_bytes
+        .map(|most| most.saturating_sub(file.len() as u64));
+    let asked = Asked {
+        output: &output,
+        format,
+        metadata: arguments.metadata,
     };
-    let progress = |_: usize, _: usize| {
-        if interrupt::dropping() {
-            return ControlFlow::Break(());
-        }
-        ControlFlow::Continue(())
-    };
+    let progress = |_: usize, _: usize| interrupt::flow();
     let decode = |limits: &Limits| decode_bytes(&file, &input, limits);
-    let mut large = picture::enlarge_decoded(&input, decode, format, &method, &progress)?;
-    let colour = large.colour;
-    let left_out = arguments
-        .metadata
-        .apply(&mut large.metadata, colour, format);
-    let bytes = encode_named(&large, &output, format)?;
+    let (bytes, left_out) = picture::enlarge_file(&input, decode, &asked, &method, &progress)?;
     let _writing = interrupt::writing();
     match sink {
         Sink::Standard => write_standard(&bytes, "the picture")?,

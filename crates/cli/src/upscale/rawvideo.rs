@@ -5,7 +5,6 @@
 
 use std::fmt;
 use std::io::{Read, Write};
-use std::ops::ControlFlow;
 use std::panic::resume_unwind;
 use std::path::Path;
 use std::str::FromStr;
@@ -164,13 +163,7 @@ pub(super) fn enlarge(arguments: &Arguments, video: &Video) -> anyhow::Result<()
     let plan = size_plan(arguments, &networks, &input, size)?;
     let [low, high] = [size, plan.target].map(|size| (size.width_px, size.height_px));
     arguments.limits.check(&input, low, high)?;
-    let method = Method {
-        plan: &plan,
-        networks: &networks,
-        alpha: arguments.alpha,
-        limits: arguments.limits.decoding(),
-        max_bytes: arguments.max_memory,
-    };
+    let method = Method::new(arguments, &plan, &networks);
     let frame_bytes = format.frame_bytes(size);
     // Read, waiting, at work; and the same on the way out.
     let waiting = 3 * (frame_bytes + format.frame_bytes(plan.target));
@@ -180,12 +173,7 @@ pub(super) fn enlarge(arguments: &Arguments, video: &Video) -> anyhow::Result<()
     let frames = read_ahead(&source, frame_bytes as usize)?;
     let writer = Writer::start(sink)?;
     let bar = progress::bar(0, "{pos} frames, {per_sec}", arguments.quiet);
-    let report = |_: usize, _: usize| {
-        if interrupt::dropping() {
-            return ControlFlow::Break(());
-        }
-        ControlFlow::Continue(())
-    };
+    let report = |_: usize, _: usize| interrupt::flow();
     let mut count = 0_u64;
     let (whole, result) = loop {
         if interrupt::requested() {

@@ -31,6 +31,25 @@ pub(super) enum Outcome {
     Failed { error: String },
 }
 
+impl Outcome {
+    /// A line for people, `None` for failures, whose errors have been printed.
+    pub(super) fn remark(&self, input: &str) -> Option<String> {
+        Some(match self {
+            Self::Done {
+                output,
+                width_px,
+                height_px,
+                steps,
+                seconds,
+                ..
+            } => format!("{input} -> {output} ({width_px} x {height_px}: {steps}; {seconds:.1} s)"),
+            Self::UpToDate { output } => format!("{input}: {output} is up to date"),
+            Self::Skipped { output } => format!("{input}: skipped, {output} exists"),
+            Self::Failed { .. } => return None,
+        })
+    }
+}
+
 #[derive(Serialize)]
 struct Line<'a> {
     /// As [`shown`].

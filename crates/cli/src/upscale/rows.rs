@@ -6,11 +6,11 @@ use std::path::Path;
 use anyhow::Context;
 use wdsr_model::{Cut, Progress, Sample, Upscaler};
 use wdsr_picture::{
-    Colour, Depth, Format, Limits, Metadata, NewFile, Outline, RowReader, RowSample, encode_rows,
+    Colour, Depth, Format, Metadata, NewFile, Outline, RowReader, RowSample, encode_rows,
+    is_memory_free,
 };
 
-use super::memory;
-use super::metadata::MetadataChoice;
+use super::picture::{Asked, Method, of_scale};
 use crate::exit::OutOfMemory;
 
 /// Memory for a picture unless asked otherwise: enough for one band of any usual picture.
@@ -19,29 +19,24 @@ const DEFAULT_MAX_BYTES: u64 = 2 << 30;
 /// What the program takes besides: code, weights, stacks, buffers of files.
 const FIXED_BYTES: u64 = 24 << 20;
 
-/// What the result is to be.
-pub(super) struct Asked<'a> {
-    pub(super) output: &'a Path,
-    pub(super) format: Format,
-    pub(super) limits: Limits,
-    pub(super) metadata: MetadataChoice,
-    /// Memory in all.
-    pub(super) max_bytes: Option<u64>,
-}
-
 /// Enlarges a picture by one pass of a network into a new file, and tells what of the metadata is
-/// left out; `None` if it or the result cannot be read or written row by row.
+/// left out; `None` if the plan wants more, or picture or result cannot be read or written row by
+/// row.
 pub(super) fn enlarge_file(
     input: &Path,
     asked: &Asked<'_>,
-    upscaler: &Upscaler,
+    method: &Method<'_>,
     progress: &Progress,
 ) -> anyhow::Result<Option<(NewFile, Vec<String>)>> {
+    let Some(scale) = method.plan.only_pass() else {
+        return Ok(None);
+    };
+    let upscaler = &of_scale(method.networks, scale).upscaler;
     let format = asked.format;
     if !matches!(format, Format::Png | Format::Tiff) {
         return Ok(None);
     }
-    let Some(mut reader) = RowReader::open(input, &asked.limits)? else {
+    let Some(mut reader) = RowReader::open(input, &method.limits)? else {
         return Ok(None);
     };
     let low = reader.outline();
@@ -53,7 +48,7 @@ pub(super) fn enlarge_file(
     if !flows {
         return Ok(None);
     }
-    let cut = cut(input, &reader, upscaler, asked.max_bytes)?;
+    let cut = cut(input, &reader, upscaler, method.max_bytes)?;
     let mut metadata = reader.metadata().clone();
     let left_out = asked.metadata.apply(&mut metadata, low.colour, format);
     let run = Run {
@@ -95,7 +90,7 @@ fn cut(
     let cut = loop {
         match cut_within(max_bytes) {
             // The system may give less than is allowed.
-            Ok((_, bytes)) if memory::check(u128::from(bytes + others)).is_err() => max_bytes /= 2,
+            Ok((_, bytes)) if !is_memory_free(u128::from(bytes + others)) => max_bytes /= 2,
             Ok((cut, _)) => break Ok(cut),
             Err(least) => break Err(least),
         }
