@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::config::NetworkConfig;
+use crate::export::ExportPrecision;
 use crate::model::Model;
 use crate::upscale::Upscaler;
 
@@ -147,4 +148,19 @@ pub(crate) fn difference(model: &Model, run: impl FnOnce(Tensor) -> Tensor) -> f
         largest = largest.max((output.at(c, y as isize, x as isize) - expected).abs());
     }
     largest
+}
+
+/// Checks what an exported file of each network computes against the upscaler, by a function that
+/// gives the largest difference: in float32 none but rounding, with float16 weights that of weights.
+pub(crate) fn check_precisions(largest: impl Fn(&NetworkConfig, ExportPrecision) -> f32) {
+    for config in configs() {
+        let name = config.label();
+        let float32 = largest(&config, ExportPrecision::F32);
+        assert!(float32 <= 1e-5, "{name} in float32: {float32}");
+        let float16 = largest(&config, ExportPrecision::F16);
+        assert!(
+            (1e-7..=2e-3).contains(&float16),
+            "{name} in float16: {float16}"
+        );
+    }
 }

@@ -123,20 +123,14 @@ fn memory_that_runs_out_ends_with_code_4() {
     let folder = tempfile::tempdir().expect("a folder");
     let input = folder.path().join("in.png");
     write(&input, &picture(6000, 6000, Colour::Rgb));
-    // 864 MB are needed for the result.
-    let script = format!(
-        "ulimit -v 900000; exec '{}' upscale -j 1 '{}' -o '{}'",
-        assert_cmd::cargo::cargo_bin("wdsr").display(),
-        input.display(),
-        // Which is not written row by row.
-        folder.path().join("out.webp").display()
+    // 864 MB are needed for the result. WebP is not written row by row.
+    let output = folder.path().join("out.webp");
+    let arguments = ["upscale", "-j", "1", "-o"].map(Path::new);
+    let (code, text) = super::limited(
+        "ulimit -v 900000",
+        arguments.into_iter().chain([&*output, &*input]),
     );
-    let run = std::process::Command::new("bash")
-        .args(["-c", &script])
-        .output()
-        .expect("it runs");
-    let text = String::from_utf8_lossy(&run.stderr).into_owned();
-    assert_eq!(run.status.code(), Some(4), "{text}");
+    assert_eq!(code, Some(4), "{text}");
     assert!(text.contains("memory"), "{text}");
     assert_eq!(names(folder.path()), ["in.png"]);
 }
@@ -161,19 +155,12 @@ fn memory_is_asked_for_before_the_work() {
     let folder = tempfile::tempdir().expect("a folder");
     let (input, output) = (folder.path().join("in.png"), folder.path().join("out.png"));
     let run = |extra: &[&str], limit_kb: u64| {
-        let script = format!(
-            "ulimit -v {limit_kb}; MALLOC_ARENA_MAX=1 exec '{}' upscale -q -j 1 '{}' -o '{}' {}",
-            assert_cmd::cargo::cargo_bin("wdsr").display(),
-            input.display(),
-            output.display(),
-            extra.join(" ")
-        );
-        let run = std::process::Command::new("bash")
-            .args(["-c", &script])
-            .output()
-            .expect("it runs");
-        let text = String::from_utf8_lossy(&run.stderr).into_owned();
-        (run.status.code(), text)
+        let arguments = ["upscale", "-q", "-j", "1", "-o"].map(Path::new);
+        let paths = arguments.into_iter().chain([&*output, &*input]);
+        super::limited(
+            &format!("ulimit -v {limit_kb}; export MALLOC_ARENA_MAX=1"),
+            paths.chain(extra.iter().map(Path::new)),
+        )
     };
     for (colour, extra) in [
         (Colour::RgbAlpha, &["-s", "2"][..]),

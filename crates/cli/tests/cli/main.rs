@@ -27,6 +27,23 @@ fn wdsr() -> Command {
     Command::cargo_bin("wdsr").expect("the program is built")
 }
 
+/// Runs the program under limits that bash sets first, and returns its exit code and what it said on
+/// standard error.
+#[cfg(target_os = "linux")]
+fn limited<A: AsRef<std::ffi::OsStr>>(
+    limits: &str,
+    arguments: impl IntoIterator<Item = A>,
+) -> (Option<i32>, String) {
+    let run = std::process::Command::new("bash")
+        .args(["-c", &format!("{limits}; exec \"$0\" \"$@\"")])
+        .arg(assert_cmd::cargo::cargo_bin("wdsr"))
+        .args(arguments)
+        .output()
+        .expect("it runs");
+    let text = String::from_utf8_lossy(&run.stderr).into_owned();
+    (run.status.code(), text)
+}
+
 /// A smooth picture with some texture.
 fn picture(width: usize, height: usize, colour: Colour) -> Picture {
     let channels = colour.channels();

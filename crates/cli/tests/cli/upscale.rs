@@ -300,18 +300,12 @@ fn a_full_disk_leaves_no_half_file() {
     write(&input, &picture(300, 300, Colour::Rgb));
     let output = folder.path().join("out.bmp");
     // A limit on the size of files stands in for the full disk: the same error path, no mount.
-    let script = format!(
-        "trap '' XFSZ; ulimit -f 64; exec '{}' upscale '{}' -o '{}'",
-        assert_cmd::cargo::cargo_bin("wdsr").display(),
-        input.display(),
-        output.display()
+    let arguments = ["upscale", "-o"].map(Path::new);
+    let (code, text) = super::limited(
+        "trap '' XFSZ; ulimit -f 64",
+        arguments.into_iter().chain([&*output, &*input]),
     );
-    let run = std::process::Command::new("bash")
-        .args(["-c", &script])
-        .output()
-        .expect("it runs");
-    let text = String::from_utf8_lossy(&run.stderr).into_owned();
-    assert_eq!(run.status.code(), Some(4), "{text}");
+    assert_eq!(code, Some(4), "{text}");
     assert!(text.contains("out.bmp"), "{text}");
     assert_eq!(names(folder.path()), ["in.png"]);
 }

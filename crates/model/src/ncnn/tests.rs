@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::*;
 use crate::config::NetworkConfig;
-use crate::interpreter::{Tensor, configs, difference, model};
+use crate::interpreter::{Tensor, check_precisions, difference, model};
 
 /// A line of a `.param` file.
 struct Layer<'a> {
@@ -170,22 +170,7 @@ fn file_difference(config: &NetworkConfig, precision: ExportPrecision) -> f32 {
 
 #[test]
 fn the_files_compute_what_the_upscaler_does() {
-    for config in configs() {
-        let largest = file_difference(&config, ExportPrecision::F32);
-        assert!(largest <= 1e-5, "{}: {largest}", config.label());
-    }
-}
-
-#[test]
-fn float16_weights_change_the_output_by_their_rounding_only() {
-    for config in configs() {
-        let largest = file_difference(&config, ExportPrecision::F16);
-        assert!(
-            (1e-7..=2e-3).contains(&largest),
-            "{}: {largest}",
-            config.label()
-        );
-    }
+    check_precisions(file_difference);
 }
 
 #[test]

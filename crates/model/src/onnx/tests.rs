@@ -7,7 +7,7 @@ use half::f16;
 
 use super::*;
 use crate::config::NetworkConfig;
-use crate::interpreter::{Tensor, configs, difference, model};
+use crate::interpreter::{Tensor, check_precisions, configs, difference, model};
 
 fn decoded(model: &Model, precision: ExportPrecision) -> ModelProto {
     let bytes = model.to_onnx(precision).expect("finite weights");
@@ -90,22 +90,7 @@ fn graph_difference(config: &NetworkConfig, precision: ExportPrecision) -> f32 {
 
 #[test]
 fn the_graph_computes_what_the_upscaler_does() {
-    for config in configs() {
-        let largest = graph_difference(&config, ExportPrecision::F32);
-        assert!(largest <= 1e-5, "{}: {largest}", config.label());
-    }
-}
-
-#[test]
-fn float16_weights_change_the_output_by_their_rounding_only() {
-    for config in configs() {
-        let largest = graph_difference(&config, ExportPrecision::F16);
-        assert!(
-            (1e-7..=2e-3).contains(&largest),
-            "{}: {largest}",
-            config.label()
-        );
-    }
+    check_precisions(graph_difference);
 }
 
 #[test]
