@@ -148,6 +148,13 @@ fn found(summary: &Summary, recipe: &Recipe) -> String {
         summary.validation,
         summary.too_small
     );
+    if summary.precision != recipe.training.precision {
+        text += &format!(
+            "\nthe recipe asks for {}, which this processor has no arithmetic for; computing in {}",
+            recipe.training.precision.name(),
+            summary.precision.name()
+        );
+    }
     if let Some(taken) = &summary.taken {
         text += &format!("\nfrom the model, {taken}");
     }

@@ -3,7 +3,11 @@
 //! `G[a][b] += sum over pixels p of A[a](p) B[p][b]`: the rows A are runs of pixels that are
 //! broadcast, B holds the channels of each pixel side by side, in the vector lanes. So a tile of G
 //! is a sum of outer products, and nothing has to be added across lanes.
+//!
+//! In bfloat16 a lane, of A and of B alike, holds two neighbouring pixels of a channel
+//! ([`pack_pixels`]), and all else stays the same.
 
+use crate::precision::Format;
 use crate::simd::Simd;
 use crate::tile::{Sums, TILE_VECTORS, group_px, tiles, with_tile_size};
 
@@ -12,7 +16,24 @@ pub(crate) fn padded<S: Simd>(channels: usize) -> usize {
     channels.next_multiple_of(group_px::<S>())
 }
 
-/// Turns `channels` runs of `len` pixels, `plane_len` floats apart, into `len` rows of
+/// Packs `len` pixels of a run into lanes of the format `F`.
+///
+/// # Safety
+/// As for [`Simd`]. `len` pixels rounded up to a group can be read, and as many lanes written as
+/// hold them.
+#[inline(always)]
+pub(crate) unsafe fn pack_pixels<S: Simd, F: Format>(from: *const f32, len: usize, to: *mut f32) {
+    for pixel in (0..len).step_by(group_px::<S>()) {
+        // SAFETY: the caller's promises.
+        unsafe {
+            let from = from.add(pixel);
+            let pixels = [S::load(from), S::load(from.add(S::LANES))];
+            F::store_pixels::<S>(to.add(pixel / F::CHANNELS), pixels);
+        }
+    }
+}
+
+/// Turns `channels` runs of `len` lanes, `plane_len` floats apart, into `len` rows of
 /// `padded(channels)` channels.
 ///
 /// # Safety
@@ -53,15 +74,16 @@ pub(crate) unsafe fn transpose<S: Simd>(
     }
 }
 
-/// Adds to `sums` (`[rows][columns]`) the outer products of `len` pixels.
+/// Adds to `sums` (`[rows][columns]`) the outer products of `len` lanes.
 ///
 /// # Safety
-/// As for [`Simd`]. From each row `len` pixels can be read from `pixel` on, `columns` is a multiple
-/// of [`group_px`], `transposed` holds `[len][columns]`, `sums` `[rows][columns]`.
+/// As for [`Simd`]. From each row `len` lanes can be read from `lane` on, which need no alignment;
+/// `columns` is a multiple of [`group_px`], `transposed` holds `[len][columns]`, `sums`
+/// `[rows][columns]`.
 #[inline(always)]
-pub(crate) unsafe fn add_outer_products<S: Simd>(
+pub(crate) unsafe fn add_outer_products<S: Simd, F: Format>(
     rows: &[*const f32],
-    pixel: usize,
+    lane: usize,
     transposed: *const f32,
     columns: usize,
     len: usize,
@@ -71,17 +93,22 @@ pub(crate) unsafe fn add_outer_products<S: Simd>(
         with_tile_size!(S, count, N => {
             // SAFETY: the tile lies below `rows.len()`; the caller's promises.
             unsafe {
-                let rows: [*const f32; N] = std::array::from_fn(|a| rows[first + a].add(pixel));
+                let mut at = [std::ptr::null(); N];
+                for (at, row) in at.iter_mut().zip(&rows[first..]) {
+                    *at = row.add(lane);
+                }
                 for column in (0..columns).step_by(group_px::<S>()) {
                     let mut tile: Sums<S, N> = [[S::splat(0.0); TILE_VECTORS]; N];
                     let mut from = transposed.add(column);
                     for p in 0..len {
-                        let channels: [S::V; TILE_VECTORS] =
-                            std::array::from_fn(|v| S::load(from.add(v * S::LANES)));
+                        let mut channels = [S::splat(0.0); TILE_VECTORS];
+                        for (v, channels) in channels.iter_mut().enumerate() {
+                            *channels = S::load(from.add(v * S::LANES));
+                        }
                         for a in 0..N {
-                            let value = S::splat(*rows[a].add(p));
+                            let value = S::splat(at[a].add(p).read_unaligned());
                             for v in 0..TILE_VECTORS {
-                                tile[a][v] = S::mul_add(value, channels[v], tile[a][v]);
+                                tile[a][v] = F::multiply_add::<S>(value, channels[v], tile[a][v]);
                             }
                         }
                         from = from.add(columns);

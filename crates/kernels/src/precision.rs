@@ -75,6 +75,13 @@ pub(crate) trait Format {
     /// # Safety
     /// As for [`Simd`].
     unsafe fn join<S: Simd>(first: S::V, second: S::V) -> S::V;
+
+    /// Stores two vectors of neighbouring pixels of a channel as lanes of [`Format::CHANNELS`]
+    /// neighbouring pixels: what sums over pixels are made of.
+    ///
+    /// # Safety
+    /// As for [`Simd`]; `2 * LANES / CHANNELS` floats can be written.
+    unsafe fn store_pixels<S: Simd>(to: *mut f32, pixels: [S::V; 2]);
 }
 
 /// A float.
@@ -93,9 +100,17 @@ impl Format for F32 {
     unsafe fn join<S: Simd>(first: S::V, _: S::V) -> S::V {
         first
     }
+    #[inline(always)]
+    unsafe fn store_pixels<S: Simd>(to: *mut f32, [first, second]: [S::V; 2]) {
+        // SAFETY: passed on.
+        unsafe {
+            S::store(to, first);
+            S::store(to.add(S::LANES), second);
+        }
+    }
 }
 
-/// Two bfloat16, the first channel in the lower half.
+/// Two bfloat16, the first channel or pixel in the lower half.
 pub(crate) struct Bf16;
 
 // SAFETY (all methods): the contract is that of `Simd`.
@@ -111,6 +126,11 @@ impl Format for Bf16 {
     unsafe fn join<S: Simd>(first: S::V, second: S::V) -> S::V {
         // SAFETY: passed on.
         unsafe { S::join_bf16(first, second) }
+    }
+    #[inline(always)]
+    unsafe fn store_pixels<S: Simd>(to: *mut f32, [first, second]: [S::V; 2]) {
+        // SAFETY: passed on.
+        unsafe { S::store(to, S::pack_bf16(first, second)) }
     }
 }
 

@@ -3,7 +3,9 @@
 /// A vector of `LANES` floats and the operations on it.
 ///
 /// The methods are always inlined, so that they take on the target features of the function
-/// they end up in.
+/// they end up in. For the same reason kernels call them in loops, never in closures
+/// (`array::from_fn`, `map`): one that is not inlined has no target features, nor can its vectors
+/// stay in registers.
 ///
 /// # Safety
 /// Every method may be called only where the processor supports the instruction set, inside a
@@ -42,6 +44,9 @@ pub(crate) trait Simd {
     unsafe fn dot_bf16(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// Lanes of two bfloat16, the lower from `low`, the upper from `high`, rounded to nearest.
     unsafe fn join_bf16(low: Self::V, high: Self::V) -> Self::V;
+    /// The lanes of `first`, then those of `second`, rounded to nearest bfloat16, each of half a
+    /// lane.
+    unsafe fn pack_bf16(first: Self::V, second: Self::V) -> Self::V;
     /// Transposes 8 rows of 8 floats, which lie `stride` floats apart.
     unsafe fn transpose_8x8(from: *const f32, stride: usize, to: *mut f32, to_stride: usize);
 }
@@ -53,6 +58,21 @@ pub(crate) struct Avx2;
 mod avx2 {
     use super::{Avx2, Simd};
     use std::arch::x86_64::*;
+
+    /// Bits whose upper half is the nearest bfloat16, as `precision::round_to_bf16` makes them.
+    ///
+    /// # Safety
+    /// AVX2 is there.
+    #[inline(always)]
+    unsafe fn rounded(v: __m256) -> __m256i {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let bits = _mm256_castps_si256(v);
+            let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+            let half = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7FFF));
+            _mm256_add_epi32(bits, half)
+        }
+    }
 
     // SAFETY (all methods): the trait's contract gives avx2 and fma, and valid pointers.
     impl Simd for Avx2 {
@@ -122,24 +142,28 @@ mod avx2 {
             unsafe {
                 let upper = _mm256_castsi256_ps(_mm256_set1_epi32(0xFFFF_0000_u32 as i32));
                 let c = _mm256_fmadd_ps(_mm256_and_ps(upper, a), _mm256_and_ps(upper, b), c);
-                let lower =
-                    |v| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(v)));
-                _mm256_fmadd_ps(lower(a), lower(b), c)
+                let a = _mm256_slli_epi32::<16>(_mm256_castps_si256(a));
+                let b = _mm256_slli_epi32::<16>(_mm256_castps_si256(b));
+                _mm256_fmadd_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b), c)
             }
         }
         #[inline(always)]
         unsafe fn join_bf16(low: __m256, high: __m256) -> __m256 {
             // SAFETY: see the trait.
             unsafe {
-                // As `precision::round_to_bf16`.
-                let rounded = |v: __m256| {
-                    let bits = _mm256_castps_si256(v);
-                    let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
-                    let half = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7FFF));
-                    _mm256_add_epi32(bits, half)
-                };
                 let low = _mm256_srli_epi32::<16>(rounded(low));
                 _mm256_castsi256_ps(_mm256_blend_epi16::<0b1010_1010>(low, rounded(high)))
+            }
+        }
+        #[inline(always)]
+        unsafe fn pack_bf16(first: __m256, second: __m256) -> __m256 {
+            // SAFETY: see the trait.
+            unsafe {
+                let first = _mm256_srli_epi32::<16>(rounded(first));
+                let second = _mm256_srli_epi32::<16>(rounded(second));
+                // In each half of the vector: four of `first`, then four of `second`.
+                let packed = _mm256_packus_epi32(first, second);
+                _mm256_castsi256_ps(_mm256_permute4x64_epi64::<0b11_01_10_00>(packed))
             }
         }
         #[inline(always)]
@@ -163,7 +187,7 @@ mod avx512 {
     use std::arch::x86_64::*;
 
     macro_rules! avx512 {
-        ($Isa:ident, $dot_bf16:path, $join_bf16:path) => {
+        ($Isa:ident, $dot_bf16:path, $join_bf16:path, $pack_bf16:path) => {
             // SAFETY (all methods): the trait's contract gives avx512f, and valid pointers.
             impl Simd for $Isa {
                 type V = __m512;
@@ -235,6 +259,11 @@ mod avx512 {
                     unsafe { $join_bf16(low, high) }
                 }
                 #[inline(always)]
+                unsafe fn pack_bf16(first: __m512, second: __m512) -> __m512 {
+                    // SAFETY: see the trait.
+                    unsafe { $pack_bf16(first, second) }
+                }
+                #[inline(always)]
                 unsafe fn transpose_8x8(
                     from: *const f32,
                     stride: usize,
@@ -247,8 +276,8 @@ mod avx512 {
             }
         };
     }
-    avx512!(Avx512, dot_in_f32, join_by_integers);
-    avx512!(Avx512Bf16, dot, join);
+    avx512!(Avx512, dot_in_f32, join_by_integers, pack_by_integers);
+    avx512!(Avx512Bf16, dot, join, pack);
 
     /// # Safety
     /// AVX-512F is there.
@@ -256,13 +285,42 @@ mod avx512 {
     unsafe fn dot_in_f32(a: __m512, b: __m512, c: __m512) -> __m512 {
         // SAFETY: the caller's promise.
         unsafe {
-            let upper = |v| {
-                let mask = _mm512_set1_epi32(0xFFFF_0000_u32 as i32);
-                _mm512_castsi512_ps(_mm512_and_si512(mask, _mm512_castps_si512(v)))
-            };
-            let lower = |v| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_castps_si512(v)));
-            let c = _mm512_fmadd_ps(upper(a), upper(b), c);
-            _mm512_fmadd_ps(lower(a), lower(b), c)
+            let (a, b) = (_mm512_castps_si512(a), _mm512_castps_si512(b));
+            let mask = _mm512_set1_epi32(0xFFFF_0000_u32 as i32);
+            let upper_a = _mm512_castsi512_ps(_mm512_and_si512(mask, a));
+            let upper_b = _mm512_castsi512_ps(_mm512_and_si512(mask, b));
+            let c = _mm512_fmadd_ps(upper_a, upper_b, c);
+            let lower_a = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(a));
+            let lower_b = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(b));
+            _mm512_fmadd_ps(lower_a, lower_b, c)
+        }
+    }
+
+    /// Bits whose upper half is the nearest bfloat16, as `precision::round_to_bf16` makes them.
+    ///
+    /// # Safety
+    /// AVX-512F is there.
+    #[inline(always)]
+    unsafe fn rounded(v: __m512) -> __m512i {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let bits = _mm512_castps_si512(v);
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let half = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7FFF));
+            _mm512_add_epi32(bits, half)
+        }
+    }
+
+    /// # Safety
+    /// AVX-512F is there.
+    #[inline(always)]
+    unsafe fn pack_by_integers(first: __m512, second: __m512) -> __m512 {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let first = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded(first)));
+            let second = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded(second)));
+            let both = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(first), second);
+            _mm512_castsi512_ps(both)
         }
     }
 
@@ -272,13 +330,6 @@ mod avx512 {
     unsafe fn join_by_integers(low: __m512, high: __m512) -> __m512 {
         // SAFETY: the caller's promise.
         unsafe {
-            // As `precision::round_to_bf16`.
-            let rounded = |v: __m512| {
-                let bits = _mm512_castps_si512(v);
-                let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
-                let half = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7FFF));
-                _mm512_add_epi32(bits, half)
-            };
             let low = _mm512_srli_epi32::<16>(rounded(low));
             let mask = _mm512_set1_epi32(0xFFFF_0000_u32 as i32);
             let high = _mm512_and_si512(mask, rounded(high));
@@ -292,8 +343,24 @@ mod avx512 {
     unsafe fn dot(a: __m512, b: __m512, c: __m512) -> __m512 {
         // SAFETY: the caller's promise; both types are 512 bits of any content.
         unsafe {
-            let halves = |v| std::mem::transmute::<__m512, __m512bh>(v);
-            _mm512_dpbf16_ps(c, halves(a), halves(b))
+            let a = std::mem::transmute::<__m512, __m512bh>(a);
+            let b = std::mem::transmute::<__m512, __m512bh>(b);
+            _mm512_dpbf16_ps(c, a, b)
+        }
+    }
+
+    /// # Safety
+    /// AVX512-BF16 is there.
+    #[inline(always)]
+    unsafe fn pack(first: __m512, second: __m512) -> __m512 {
+        // SAFETY: the caller's promise; both types are 256 bits of any content.
+        unsafe {
+            // One instruction, vcvtne2ps2bf16, does as much, but Bochs, which tests this, gives it
+            // a wrong result.
+            let first = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(first));
+            let second = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(second));
+            let both = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(first), second);
+            _mm512_castsi512_ps(both)
         }
     }
 
@@ -303,11 +370,8 @@ mod avx512 {
     unsafe fn join(low: __m512, high: __m512) -> __m512 {
         // SAFETY: the caller's promise; both types are 512 bits of any content.
         unsafe {
-            // All of `low`, then all of `high`; in each lane one of each is wanted. One instruction,
-            // vcvtne2ps2bf16, does as much, but Bochs, which tests this, gives it a wrong result.
-            let rounded = |v| std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(v));
-            let low = _mm512_castsi256_si512(rounded(low));
-            let halves = _mm512_inserti64x4::<1>(low, rounded(high));
+            // All of `low`, then all of `high`; in each lane one of each is wanted.
+            let halves = _mm512_castps_si512(pack(low, high));
             let order = _mm512_set_epi16(
                 31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5,
                 20, 4, 19, 3, 18, 2, 17, 1, 16, 0,

@@ -192,4 +192,15 @@ impl Scratch {
         }
         as_floats_mut(&mut self.lines)
     }
+
+    /// Parts of so many floats with any content, each on a cache line of its own.
+    pub(crate) fn parts<const N: usize>(&mut self, lengths: [usize; N]) -> [&mut [f32]; N] {
+        let whole_lines = |len: usize| len.next_multiple_of(LINE);
+        let mut rest = self.floats(lengths.iter().map(|len| whole_lines(*len)).sum());
+        lengths.map(|len| {
+            let (part, left) = std::mem::take(&mut rest).split_at_mut(whole_lines(len));
+            rest = left;
+            &mut part[..len]
+        })
+    }
 }

@@ -68,16 +68,49 @@ pub(crate) fn tiles(
 
 /// A convolution's weights as tiles read them.
 pub(crate) struct Packing {
-    pub(crate) isa: Isa,
-    pub(crate) precision: Precision,
-    pub(crate) in_channels: usize,
-    pub(crate) out_channels: usize,
-    pub(crate) taps: usize,
+    isa: Isa,
+    precision: Precision,
+    in_channels: usize,
+    out_channels: usize,
+    taps: usize,
     /// Tiles are made of multiples of this many output channels.
-    pub(crate) unit: usize,
+    unit: usize,
+    /// Tiles are as large as for so many input channels.
+    cut_for: usize,
 }
 
 impl Packing {
+    pub(crate) fn new(
+        isa: Isa,
+        precision: Precision,
+        in_channels: usize,
+        out_channels: usize,
+        taps: usize,
+    ) -> Self {
+        Self {
+            isa,
+            precision,
+            in_channels,
+            out_channels,
+            taps,
+            unit: 1,
+            cut_for: in_channels,
+        }
+    }
+
+    /// In tiles of multiples of `unit` output channels.
+    pub(crate) fn in_units(self, unit: usize) -> Self {
+        Self { unit, ..self }
+    }
+
+    /// In the tiles of a convolution of `in_channels`, to run beside it.
+    pub(crate) fn cut_for(self, in_channels: usize) -> Self {
+        Self {
+            cut_for: in_channels,
+            ..self
+        }
+    }
+
     /// The weights `[out][in][tap]`, rounded to the precision, in the order
     /// `[tile][plane][tap][out in tile]`; a plane is what a lane holds of the input channels, one
     /// in the plain loops.
@@ -90,7 +123,8 @@ impl Packing {
         };
         let planes = self.in_channels.div_ceil(per_lane);
         let mut packed = Vec::with_capacity(self.out_channels * planes * self.taps);
-        let largest = largest_tile(self.isa, planes * self.taps);
+        let terms = self.cut_for.div_ceil(per_lane) * self.taps;
+        let largest = largest_tile(self.isa, terms);
         let unit = if plain { 1 } else { self.unit };
         for (first, count) in tiles(self.out_channels, largest, unit) {
             for plane in 0..planes {
@@ -160,8 +194,10 @@ impl<const ROWS: usize> Source<ROWS> {
                     // SAFETY: the caller's promises.
                     unsafe {
                         let from = row.add(offset + column);
-                        let pixels: [S::V; TILE_VECTORS] =
-                            std::array::from_fn(|v| S::load(from.add(v * S::LANES)));
+                        let mut pixels = [S::splat(0.0); TILE_VECTORS];
+                        for (v, pixels) in pixels.iter_mut().enumerate() {
+                            *pixels = S::load(from.add(v * S::LANES));
+                        }
                         for o in 0..N {
                             let weight = S::splat(*weights.add(o));
                             for v in 0..TILE_VECTORS {
@@ -205,7 +241,13 @@ pub(crate) unsafe fn prefetch<S: Simd>(
 #[inline(always)]
 pub(crate) unsafe fn start<S: Simd, const N: usize>(bias: *const f32) -> Sums<S, N> {
     // SAFETY: the caller's promises.
-    std::array::from_fn(|o| [unsafe { S::splat(*bias.add(o)) }; TILE_VECTORS])
+    unsafe {
+        let mut sums = [[S::splat(0.0); TILE_VECTORS]; N];
+        for (o, sums) in sums.iter_mut().enumerate() {
+            *sums = [S::splat(*bias.add(o)); TILE_VECTORS];
+        }
+        sums
+    }
 }
 
 #[cfg(test)]

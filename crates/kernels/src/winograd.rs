@@ -20,7 +20,12 @@ use crate::tile::{
 use crate::{Isa, Precision};
 
 /// Channels read and written from which on this form of a 3x3 convolution is the faster one.
-pub(crate) const MIN_CHANNELS: usize = 8;
+const MIN_CHANNELS: usize = 8;
+
+/// Whether this form is the faster one for a convolution.
+pub(crate) fn pays(kernel: usize, in_channels: usize, out_channels: usize) -> bool {
+    kernel == 3 && in_channels.min(out_channels) >= MIN_CHANNELS
+}
 
 /// Rows of the transformed kernel and input.
 pub(crate) const POINTS: usize = 6;
@@ -54,14 +59,7 @@ pub(crate) fn pack(
     };
     // Point and input channel together are the channel read; a lane holds those of one point.
     let padded = in_channels.next_multiple_of(precision.channels_per_lane());
-    let packing = Packing {
-        isa,
-        precision,
-        in_channels: POINTS * padded,
-        out_channels,
-        taps: 3,
-        unit: 1,
-    };
+    let packing = Packing::new(isa, precision, POINTS * padded, out_channels, 3);
     packing.pack(|o, i, column| match (i / padded, i % padded) {
         (point, channel) if channel < in_channels => at(o, point, channel, column),
         _ => 0.0,
@@ -162,12 +160,10 @@ unsafe fn transform_input<S: Simd, F: Format>(
         for pixel in (0..len).step_by(S::LANES) {
             // SAFETY: the caller's promises.
             unsafe {
-                let points = |channel: usize| {
-                    at_points::<S>(rows.map(|row| S::load(row.add(channel * plane_len + pixel))))
-                };
-                let first = points(channel);
+                let at = channel * plane_len + pixel;
+                let first = at_points::<S>(rows, at);
                 let second = if F::CHANNELS > 1 && channel + 1 < channels {
-                    points(channel + 1)
+                    at_points::<S>(rows, at + plane_len)
                 } else {
                     [S::splat(0.0); POINTS]
                 };
@@ -181,14 +177,18 @@ unsafe fn transform_input<S: Simd, F: Format>(
     }
 }
 
-/// B: six rows of one pixel to points.
+/// B: a vector of pixels of six rows, `at` floats behind their starts, to points.
 ///
 /// # Safety
-/// As for [`Simd`].
+/// As for [`Simd`]; the vectors can be read.
 #[inline(always)]
-unsafe fn at_points<S: Simd>(d: [S::V; POINTS]) -> [S::V; POINTS] {
-    // SAFETY: passed on.
+unsafe fn at_points<S: Simd>(rows: [*const f32; POINTS], at: usize) -> [S::V; POINTS] {
+    // SAFETY: the caller's promises.
     unsafe {
+        let mut d = [S::splat(0.0); POINTS];
+        for (d, row) in d.iter_mut().zip(rows) {
+            *d = S::load(row.add(at));
+        }
         let (two, minus_two) = (S::splat(2.0), S::splat(-2.0));
         let (four, minus_four, minus_five) = (S::splat(4.0), S::splat(-4.0), S::splat(-5.0));
         let even = S::mul_add(minus_four, d[2], d[4]);
@@ -248,15 +248,16 @@ unsafe fn transform_output<S: Simd, const N: usize>(
         let zero = [[S::splat(0.0); TILE_VECTORS]; N];
         let (two, four, eight) = (S::splat(2.0), S::splat(4.0), S::splat(8.0));
         let mut rows = [zero; STRIP_ROWS];
+        let [m0, m1, m2, m3, m4, m5] = m;
         for o in 0..N {
             for v in 0..TILE_VECTORS {
-                let [m0, m1, m2, m3, m4, m5] = std::array::from_fn(|point| m[point][o][v]);
-                let (even, odd) = (S::add(m1, m2), S::sub(m1, m2));
-                let (even_at_2, odd_at_2) = (S::add(m3, m4), S::sub(m3, m4));
-                rows[0][o][v] = S::add(m0, S::add(even, even_at_2));
+                let (even, odd) = (S::add(m1[o][v], m2[o][v]), S::sub(m1[o][v], m2[o][v]));
+                let even_at_2 = S::add(m3[o][v], m4[o][v]);
+                let odd_at_2 = S::sub(m3[o][v], m4[o][v]);
+                rows[0][o][v] = S::add(m0[o][v], S::add(even, even_at_2));
                 rows[1][o][v] = S::mul_add(two, odd_at_2, odd);
                 rows[2][o][v] = S::mul_add(four, even_at_2, even);
-                rows[3][o][v] = S::add(m5, S::mul_add(eight, odd_at_2, odd));
+                rows[3][o][v] = S::add(m5[o][v], S::mul_add(eight, odd_at_2, odd));
             }
         }
         rows

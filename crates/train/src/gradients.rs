@@ -12,8 +12,8 @@ use std::sync::Mutex;
 
 use rayon::prelude::*;
 use wdsr_kernels::{
-    Epilogue, Isa, PackedConv2d, PairGradients, Planes, PointwisePair, Scratch, add_scaled, conv2d,
-    conv2d_backward_weight, pixel_shuffle, pixel_unshuffle,
+    Epilogue, Isa, PackedConv2d, PairGradients, Planes, PointwisePair, Precision, Scratch,
+    add_scaled, conv2d, conv2d_backward_weight, pixel_shuffle, pixel_unshuffle,
 };
 use wdsr_model::{ConvWeights, Network, Operation, Value};
 
@@ -73,6 +73,7 @@ pub struct Statistics {
 pub struct GradientEngine {
     network: Network,
     isa: Isa,
+    precision: Precision,
     /// Values that a ReLU made: the gradient is zero where they are.
     rectified: Vec<bool>,
     steps: Vec<Step>,
@@ -164,6 +165,7 @@ impl GradientEngine {
         Self {
             network,
             isa,
+            precision: Precision::F32,
             rectified,
             steps,
             stored,
@@ -172,6 +174,12 @@ impl GradientEngine {
             loss: LossOverPatches::new(Loss::L1),
             teacher_weight: 0.0,
         }
+    }
+
+    /// Computes convolutions of many channels in another precision than f32.
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
+        self
     }
 
     /// Minimises another loss than L1.
@@ -315,6 +323,7 @@ impl GradientEngine {
                 in_pair[second] = true;
             }
         }
+        let (isa, precision) = (self.isa, self.precision);
         let pack = |conv: usize| {
             let (shape, w) = (&self.network.convs[conv], &convs[conv]);
             let (i, o, k) = (shape.in_channels, shape.out_channels, shape.kernel);
@@ -323,14 +332,15 @@ impl GradientEngine {
             }
             match second_of[conv] {
                 Some(second) => Packed::Pair(PointwisePair::new(
-                    self.isa,
+                    isa,
+                    precision,
                     (&w.weight, &w.bias),
                     (&convs[second].weight, &convs[second].bias),
                     i,
                 )),
                 None => Packed::Conv {
-                    forward: PackedConv2d::forward(self.isa, &w.weight, &w.bias, i, o, k),
-                    backward: PackedConv2d::backward(self.isa, &w.weight, i, o, k),
+                    forward: PackedConv2d::forward(isa, precision, &w.weight, &w.bias, i, o, k),
+                    backward: PackedConv2d::backward(isa, precision, &w.weight, i, o, k),
                 },
             }
         };
@@ -568,7 +578,10 @@ impl GradientEngine {
         let ConvWeights { weight, bias } = &mut sums.convs[conv];
         let from = &patch.values[input.0];
         let scratch = &mut patch.scratch;
-        conv2d_backward_weight(self.isa, from, gradient, kernel, weight, bias, scratch);
+        let (isa, precision) = (self.isa, self.precision);
+        conv2d_backward_weight(
+            isa, precision, from, gradient, kernel, weight, bias, scratch,
+        );
         if input != self.network.input {
             let (mut target, adds) = patch.target(input);
             let epilogue = self.epilogue(input, adds, &patch.values);

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use wdsr_eval::{Protocol, Track};
-use wdsr_model::{Model, NetworkConfig, Norm};
+use wdsr_model::{Model, NetworkConfig, Norm, Precision};
 
 use crate::checkpoint::{load_model, load_recipe};
 use crate::error::Error;
@@ -126,6 +126,9 @@ pub struct Training {
     /// Whether 3x3 convolutions are trained as sums of branches (1x1, and 1x1 before edge
     /// filters), which the model has no trace of: Zhang et al. 2021, ECB.
     pub branches: bool,
+    /// Arithmetic of the convolutions, forwards and backwards. Weights and their updates are f32
+    /// always. Where the processor has no bf16 arithmetic, f32 takes its place.
+    pub precision: Precision,
     /// Of all random choices.
     pub seed: u64,
     /// What is minimised.

@@ -11,7 +11,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use wdsr_model::{BlockKind, Network, NetworkConfig, Norm};
+use wdsr_model::{BlockKind, Network, NetworkConfig, Norm, Precision};
 
 use crate::recipe::{
     Course, Data, Initialization, Loss, Recipe, Schedule, Start, Teacher, Training, Validation,
@@ -238,6 +238,7 @@ impl Study {
                 patch_px: o.patch_px,
                 least_detail: 0.0,
                 branches: false,
+                precision: Precision::F32,
                 seed: 1,
                 loss: Loss::L1,
                 gradient_clip_norm: 0.0,

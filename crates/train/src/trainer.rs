@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use wdsr_eval::score_pair_with;
-use wdsr_kernels::Isa;
+use wdsr_kernels::{Isa, Precision};
 use wdsr_model::{Model, Network, Upscaler};
 
 use crate::checkpoint::{State, load_model};
@@ -113,6 +113,8 @@ pub struct Summary {
     pub validation: usize,
     /// Pictures too small for a patch.
     pub too_small: usize,
+    /// What it computes in: the recipe's precision where the processor has its arithmetic.
+    pub precision: Precision,
     /// What was taken from the model it starts from; none without such a model, or when going on.
     pub taken: Option<Taken>,
 }
@@ -224,12 +226,18 @@ impl Trainer {
         let events = EventFile::create(folder, &metrics)?;
         wdsr_picture::write_atomically(&folder.join("recipe.toml"), recipe.to_toml().as_bytes())?;
         let t = &recipe.training;
+        let precision = if isa.has_bf16() {
+            t.precision
+        } else {
+            Precision::F32
+        };
         let summary = Summary {
             training: pictures.training.len(),
             high_pixels: pictures.training.high_pixels(),
             in_file: pictures.training.is_in_file(),
             validation: pictures.validation.len(),
             too_small: pictures.too_small.len(),
+            precision,
             taken,
         };
         let (training, shares) = (pictures.training, pictures.shares);
@@ -238,6 +246,7 @@ impl Trainer {
         Ok(Self {
             folder: folder.to_owned(),
             engine: GradientEngine::new(network, isa)
+                .with_precision(precision)
                 .with_loss(t.loss)
                 .with_teacher_weight(recipe.teacher.as_ref().map_or(0.0, |t| t.weight)),
             teacher,

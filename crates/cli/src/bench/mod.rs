@@ -135,9 +135,6 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             .with_context(|| format!("{}: cannot be written", path.display()))?;
     }
     let isa = Isa::detect()?;
-    if arguments.train && arguments.precision.asked() != Precision::F32 {
-        return Err(WrongUsage("--train: trainings run in f32 alone".to_owned()).into());
-    }
     let report = on_threads(arguments.threads, || measure(arguments, &model, isa))??;
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
@@ -150,9 +147,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 fn measure(arguments: &Arguments, model: &Model, isa: Isa) -> anyhow::Result<Report> {
     let precision = arguments.precision.or_f32(isa);
     let (mut work, error): (Box<dyn Work>, f64) = if arguments.train {
-        let error = training::error(model.config(), isa);
+        let error = training::error(model.config(), isa, precision);
         (
-            Box::new(training::Training::new(model.config(), isa)),
+            Box::new(training::Training::new(model.config(), isa, precision)),
             error,
         )
     } else {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use wdsr_kernels::{Isa, Planes};
-use wdsr_model::{Network, NetworkConfig};
+use wdsr_model::{Network, NetworkConfig, Precision};
 use wdsr_train::Initialization;
 use wdsr_train::gradients::{Batch, BatchResult, GradientEngine};
 use wdsr_train::optimizer::{Adam, average};
@@ -37,11 +37,17 @@ struct Times {
 }
 
 impl Training {
-    pub(super) fn new(config: &NetworkConfig, isa: Isa) -> Self {
-        Self::of(config, isa, PATCHES, PATCH_PX)
+    pub(super) fn new(config: &NetworkConfig, isa: Isa, precision: Precision) -> Self {
+        Self::of(config, isa, precision, PATCHES, PATCH_PX)
     }
 
-    fn of(config: &NetworkConfig, isa: Isa, patches: usize, patch_px: usize) -> Self {
+    fn of(
+        config: &NetworkConfig,
+        isa: Isa,
+        precision: Precision,
+        patches: usize,
+        patch_px: usize,
+    ) -> Self {
         let config = NetworkConfig {
             norm: wdsr_model::Norm::Weight,
             ..config.clone()
@@ -57,7 +63,7 @@ impl Training {
             taught: Vec::new(),
         };
         Self {
-            engine: GradientEngine::new(network, isa),
+            engine: GradientEngine::new(network, isa).with_precision(precision),
             adam: Adam::new(layout.len()),
             average: parameters.clone(),
             parameters,
@@ -113,11 +119,15 @@ impl Work for Training {
     }
 }
 
-/// Largest difference between the gradients of an instruction set and those of the plain loops,
-/// relative to the largest of each tensor.
-pub(super) fn error(config: &NetworkConfig, isa: Isa) -> f64 {
+/// Largest difference between the gradients of an instruction set and those of the plain loops in
+/// the same precision, relative to the largest of each tensor.
+pub(super) fn error(config: &NetworkConfig, isa: Isa, precision: Precision) -> f64 {
     // Not a multiple of a strip: rows are left over.
-    let gradients = |isa| Training::of(config, isa, 2, 18).gradients().gradients;
+    let gradients = |isa| {
+        Training::of(config, isa, precision, 2, 18)
+            .gradients()
+            .gradients
+    };
     let (found, expected) = (gradients(isa), gradients(Isa::REFERENCE));
     let mut worst = 0.0;
     for (found, expected) in found.convs.iter().zip(&expected.convs) {

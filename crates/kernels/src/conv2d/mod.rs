@@ -12,7 +12,8 @@ mod gradient;
 mod reference;
 mod simd;
 
-use crate::simd::dispatch;
+use crate::precision::F32;
+use crate::simd::{dispatch, dispatch_bf16};
 use crate::tile::Packing;
 use crate::{Epilogue, Isa, Planes, Precision, Scratch, winograd};
 
@@ -20,20 +21,21 @@ use crate::{Epilogue, Isa, Planes, Precision, Scratch, winograd};
 #[derive(Clone)]
 pub struct PackedConv2d {
     isa: Isa,
+    /// [`Precision::Bf16`] where both that and Winograd's form are wanted.
+    precision: Precision,
     in_channels: usize,
     out_channels: usize,
     kernel: usize,
     /// As [`Packing::pack`] arranges them.
     weights: Vec<f32>,
-    /// As [`winograd::pack`] arranges them, of a gradient where that form is the faster one. The
-    /// convolution itself is summed directly: the gradient of the L1 loss is a sign, which the
-    /// larger rounding error would flip more often.
+    /// As [`winograd::pack`] arranges them, where that form is the faster one.
     winograd: Option<Vec<f32>>,
     bias: Vec<f32>,
 }
 
 impl PackedConv2d {
-    /// The convolution itself.
+    /// The convolution itself. In f32 it is summed directly, never by Winograd's form: the gradient
+    /// of the L1 loss is a sign, which the larger rounding error would flip more often.
     ///
     /// # Shapes
     /// - weight: `[out_channels, in_channels, kernel, kernel]`, row-major
@@ -43,6 +45,7 @@ impl PackedConv2d {
     /// When the lengths differ, or the kernel is not 1, 3 or 5.
     pub fn forward(
         isa: Isa,
+        precision: Precision,
         weight: &[f32],
         bias: &[f32],
         in_channels: usize,
@@ -52,13 +55,15 @@ impl PackedConv2d {
         let taps = kernel * kernel;
         check_weight(weight.len(), in_channels, out_channels, kernel);
         assert_eq!(bias.len(), out_channels, "biases");
+        let shape = (in_channels, out_channels, kernel);
+        let weight = |o: usize, i: usize, tap: usize| weight[(o * in_channels + i) * taps + tap];
         Self::pack(
             isa,
-            in_channels,
-            out_channels,
-            kernel,
+            precision,
+            shape,
             bias.to_vec(),
-            |o, i, tap| weight[(o * in_channels + i) * taps + tap],
+            weight,
+            precision == Precision::Bf16,
         )
     }
 
@@ -69,6 +74,7 @@ impl PackedConv2d {
     /// When the lengths differ, or the kernel is not 1, 3 or 5.
     pub fn backward(
         isa: Isa,
+        precision: Precision,
         weight: &[f32],
         in_channels: usize,
         out_channels: usize,
@@ -78,46 +84,47 @@ impl PackedConv2d {
         check_weight(weight.len(), in_channels, out_channels, kernel);
         let turned =
             |i: usize, o: usize, tap: usize| weight[(o * in_channels + i) * taps + taps - 1 - tap];
-        let bias = vec![0.0; in_channels];
-        let mut packed = Self::pack(isa, out_channels, in_channels, kernel, bias, turned);
-        let many = in_channels.min(out_channels) >= winograd::MIN_CHANNELS;
-        if kernel == 3 && many && isa != Isa::REFERENCE {
-            let precision = Precision::F32;
-            packed.winograd = Some(winograd::pack(
-                isa,
-                precision,
-                out_channels,
-                in_channels,
-                turned,
-            ));
-        }
-        packed
+        let shape = (out_channels, in_channels, kernel);
+        Self::pack(isa, precision, shape, vec![0.0; in_channels], turned, true)
     }
 
     fn pack(
         isa: Isa,
-        in_channels: usize,
-        out_channels: usize,
-        kernel: usize,
+        precision: Precision,
+        (in_channels, out_channels, kernel): (usize, usize, usize),
         bias: Vec<f32>,
         weight: impl Fn(usize, usize, usize) -> f32,
+        winograd: bool,
     ) -> Self {
+        let winograd = winograd && isa != Isa::REFERENCE;
+        let winograd = winograd && winograd::pays(kernel, in_channels, out_channels);
+        let packing = Packing::new(
+            isa,
+            Precision::F32,
+            in_channels,
+            out_channels,
+            kernel * kernel,
+        );
         Self {
             isa,
+            precision: precision.of_conv(kernel, in_channels, out_channels),
             in_channels,
             out_channels,
             kernel,
-            weights: Packing {
-                isa,
-                precision: Precision::F32,
-                in_channels,
-                out_channels,
-                taps: kernel * kernel,
-                unit: 1,
-            }
-            .pack(weight),
-            winograd: None,
+            weights: packing.pack(&weight),
+            winograd: winograd
+                .then(|| winograd::pack(isa, precision, in_channels, out_channels, weight)),
             bias,
+        }
+    }
+}
+
+impl Precision {
+    /// The precision in which a convolution of planes is computed when this one is asked for.
+    fn of_conv(self, kernel: usize, in_channels: usize, out_channels: usize) -> Self {
+        match winograd::pays(kernel, in_channels, out_channels) {
+            true => self,
+            false => Self::F32,
         }
     }
 }
@@ -132,8 +139,9 @@ pub(crate) fn check_weight(len: usize, in_channels: usize, out_channels: usize, 
 
 /// Convolves `input` into `output`.
 ///
-/// A 3x3 gradient by an input of many channels goes through Winograd's transform along y, four rows
-/// at a time from the top; what is left of the height is summed directly.
+/// A 3x3 gradient by an input of many channels, and in bf16 such a convolution too, goes through
+/// Winograd's transform along y, four rows at a time from the top; what is left of the height is
+/// summed directly, in f32.
 ///
 /// # Shapes
 /// - input: as many planes as the convolution reads
@@ -160,16 +168,26 @@ pub fn conv2d(
         assert_eq!(maps.channels(), output.channels(), "maps of the epilogue");
     }
     use simd::conv2d;
-    dispatch!(conv.isa, reference::conv2d, conv2d(
-        input: &Planes,
-        conv: &PackedConv2d,
-        output: &mut Planes,
-        epilogue: Epilogue<'_, Planes>,
-        scratch: &mut Scratch,
-    ));
+    match conv.precision {
+        Precision::F32 => dispatch!(conv.isa, reference::conv2d, conv2d[F32](
+            input: &Planes,
+            conv: &PackedConv2d,
+            output: &mut Planes,
+            epilogue: Epilogue<'_, Planes>,
+            scratch: &mut Scratch,
+        )),
+        Precision::Bf16 => dispatch_bf16!(conv.isa, reference::conv2d, conv2d(
+            input: &Planes,
+            conv: &PackedConv2d,
+            output: &mut Planes,
+            epilogue: Epilogue<'_, Planes>,
+            scratch: &mut Scratch,
+        )),
+    }
 }
 
-/// Adds the gradients by weight and bias to the given sums.
+/// Adds the gradients by weight and bias to the given sums. `precision` is taken where
+/// [`conv2d`] takes it.
 ///
 /// # Shapes
 /// - input: `i` planes, what the convolution read
@@ -181,6 +199,7 @@ pub fn conv2d(
 /// When the shapes differ, or the kernel is not 1, 3 or 5.
 pub fn conv2d_backward_weight(
     isa: Isa,
+    precision: Precision,
     input: &Planes,
     output_gradient: &Planes,
     kernel: usize,
@@ -205,12 +224,29 @@ pub fn conv2d_backward_weight(
         "bias gradients"
     );
     use gradient::conv2d_backward_weight;
-    dispatch!(isa, reference::conv2d_backward_weight, conv2d_backward_weight(
-        input: &Planes,
-        output_gradient: &Planes,
-        kernel: usize,
-        weight_gradient: &mut [f32],
-        bias_gradient: &mut [f32],
-        scratch: &mut Scratch,
-    ));
+    let precision = precision.of_conv(kernel, input.channels(), output_gradient.channels());
+    match precision {
+        Precision::F32 => {
+            dispatch!(isa, reference::conv2d_backward_weight, conv2d_backward_weight[F32](
+                precision: Precision,
+                input: &Planes,
+                output_gradient: &Planes,
+                kernel: usize,
+                weight_gradient: &mut [f32],
+                bias_gradient: &mut [f32],
+                scratch: &mut Scratch,
+            ));
+        }
+        Precision::Bf16 => {
+            dispatch_bf16!(isa, reference::conv2d_backward_weight, conv2d_backward_weight(
+                precision: Precision,
+                input: &Planes,
+                output_gradient: &Planes,
+                kernel: usize,
+                weight_gradient: &mut [f32],
+                bias_gradient: &mut [f32],
+                scratch: &mut Scratch,
+            ));
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! The definition of the convolution and its gradient by the weight, in plain loops.
 
 use super::PackedConv2d;
-use crate::{BORDER_PX, Epilogue, Planes, Scratch};
+use crate::{BORDER_PX, Epilogue, Planes, Precision, Scratch};
 
 /// The pixel at (y, x), which may lie up to `BORDER_PX` outside.
 fn pixel(planes: &Planes, channel: usize, y: isize, x: isize) -> f32 {
@@ -22,6 +22,7 @@ pub(super) fn conv2d(
     _: &mut Scratch,
 ) {
     let (kernel, reach) = (conv.kernel as isize, (conv.kernel / 2) as isize);
+    let round = |value| conv.precision.round(value);
     for o in 0..conv.out_channels {
         for y in 0..input.height_px() {
             for x in 0..input.width_px() {
@@ -32,7 +33,8 @@ pub(super) fn conv2d(
                     for ky in 0..kernel {
                         for kx in 0..kernel {
                             let (py, px) = (y as isize + ky - reach, x as isize + kx - reach);
-                            sum += weights.next().unwrap_or(&0.0) * pixel(input, i, py, px);
+                            let weight = round(*weights.next().unwrap_or(&0.0));
+                            sum += weight * round(pixel(input, i, py, px));
                         }
                     }
                 }
@@ -44,6 +46,7 @@ pub(super) fn conv2d(
 }
 
 pub(super) fn conv2d_backward_weight(
+    precision: Precision,
     input: &Planes,
     output_gradient: &Planes,
     kernel: usize,
@@ -64,7 +67,8 @@ pub(super) fn conv2d_backward_weight(
                 for y in 0..input.height_px() {
                     for (x, gradient) in output_gradient.row(o, y).iter().enumerate() {
                         let (py, px) = (y as isize + ky - reach, x as isize + kx - reach);
-                        sum += gradient * pixel(input, i, py, px);
+                        let pixel = precision.round(pixel(input, i, py, px));
+                        sum += precision.round(*gradient) * pixel;
                     }
                 }
                 weight_gradient[(o * input.channels() + i) * taps + tap] += sum;

@@ -5,7 +5,7 @@
 
 use super::PackedConv2d;
 use crate::planes::OVERSHOOT;
-use crate::precision::F32;
+use crate::precision::{F32, Format};
 use crate::simd::Simd;
 use crate::strip::STRIP_ROWS;
 use crate::tile::{Source, group_px, start, tile_channels, tiles, with_tile_size};
@@ -15,7 +15,7 @@ use crate::{Epilogue, Planes, Scratch};
 /// # Safety
 /// As for [`Simd`]; the shapes have been checked by the caller.
 #[inline(always)]
-pub(super) unsafe fn conv2d<S: Simd>(
+pub(super) unsafe fn conv2d<S: Simd, F: Format>(
     input: &Planes,
     conv: &PackedConv2d,
     output: &mut Planes,
@@ -30,7 +30,7 @@ pub(super) unsafe fn conv2d<S: Simd>(
             in_channels: conv.in_channels,
         };
         // SAFETY: passed on.
-        rows_done = unsafe { whole_strips::<S>(input, winograd, output, epilogue, scratch) };
+        rows_done = unsafe { whole_strips::<S, F>(input, winograd, output, epilogue, scratch) };
     }
     // SAFETY: passed on.
     unsafe {
@@ -50,7 +50,7 @@ pub(super) unsafe fn conv2d<S: Simd>(
 /// # Safety
 /// As for [`conv2d`].
 #[inline(always)]
-unsafe fn whole_strips<S: Simd>(
+unsafe fn whole_strips<S: Simd, F: Format>(
     input: &Planes,
     winograd: Winograd<'_>,
     output: &mut Planes,
@@ -69,7 +69,7 @@ unsafe fn whole_strips<S: Simd>(
         let to = std::array::from_fn(|row| first.wrapping_add(row * g.stride));
         // SAFETY: six rows from the one above lie in the plane and its border.
         unsafe {
-            winograd.four_rows::<S, F32>(
+            winograd.four_rows::<S, F>(
                 from,
                 to,
                 finish,

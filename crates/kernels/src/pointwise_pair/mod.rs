@@ -25,6 +25,8 @@ pub struct StripPair {
 #[derive(Clone)]
 pub struct PointwisePair {
     isa: Isa,
+    /// As given, while [`PairWeights::wide_channels`] is rounded up.
+    wide_channels: usize,
     weights: PairWeights,
     turned: TurnedWeights,
 }
@@ -48,7 +50,7 @@ struct PairWeights {
 struct TurnedWeights {
     reduce: Vec<f32>,
     expand: Vec<f32>,
-    /// Biases of both.
+    /// The bias of the latter.
     zeros: Vec<f32>,
 }
 
@@ -70,19 +72,13 @@ impl PairWeights {
         let wide_channels = wide.next_multiple_of(unit);
         let mut expand_bias = expand_bias.to_vec();
         expand_bias.resize(wide_channels, 0.0);
-        let packing = |in_channels, out_channels, unit| Packing {
-            isa,
-            precision,
-            in_channels,
-            out_channels,
-            taps: 1,
-            unit,
-        };
-        let expand = packing(in_channels, wide_channels, unit).pack(|h, i, _| match h {
+        let packing = Packing::new(isa, precision, in_channels, wide_channels, 1);
+        let expand = packing.in_units(unit).pack(|h, i, _| match h {
             h if h < wide => expand[h * in_channels + i],
             _ => 0.0,
         });
-        let reduce = packing(wide_channels, out_channels, 1).pack(|o, h, _| match h {
+        let packing = Packing::new(isa, precision, wide_channels, out_channels, 1);
+        let reduce = packing.pack(|o, h, _| match h {
             h if h < wide => reduce[o * wide + h],
             _ => 0.0,
         });
@@ -174,29 +170,33 @@ impl PointwisePair {
     /// When a weight's length is not that of its shape.
     pub fn new(
         isa: Isa,
+        precision: Precision,
         expand: (&[f32], &[f32]),
         reduce: (&[f32], &[f32]),
         in_channels: usize,
     ) -> Self {
-        let weights = PairWeights::new(isa, Precision::F32, expand, reduce, in_channels);
+        let weights = PairWeights::new(isa, precision, expand, reduce, in_channels);
         let (wide_channels, out_channels) = (weights.wide_channels, weights.out_channels);
-        let packing = |in_channels, out_channels| Packing {
-            isa,
-            precision: Precision::F32,
-            in_channels,
-            out_channels,
-            taps: 1,
-            unit: 1,
-        };
+        let wide = expand.1.len();
+        // The wide activation and its gradient are computed tile by tile side by side.
+        let reduce_packing = Packing::new(isa, precision, out_channels, wide_channels, 1)
+            .in_units(precision.channels_per_lane())
+            .cut_for(in_channels);
+        let expand_packing = Packing::new(isa, precision, wide_channels, in_channels, 1);
         let turned = TurnedWeights {
-            reduce: packing(out_channels, wide_channels)
-                .pack(|h, o, _| reduce.0[o * wide_channels + h]),
-            expand: packing(wide_channels, in_channels)
-                .pack(|i, h, _| expand.0[h * in_channels + i]),
-            zeros: vec![0.0; in_channels.max(wide_channels)],
+            reduce: reduce_packing.pack(|h, o, _| match h {
+                h if h < wide => reduce.0[o * wide + h],
+                _ => 0.0,
+            }),
+            expand: expand_packing.pack(|i, h, _| match h {
+                h if h < wide => expand.0[h * in_channels + i],
+                _ => 0.0,
+            }),
+            zeros: vec![0.0; in_channels],
         };
         Self {
             isa,
+            wide_channels: wide,
             weights,
             turned,
         }
@@ -215,9 +215,14 @@ impl PointwisePair {
         pair.check_channels(input.channels(), output.channels());
         assert_eq!(input.geometry(), output.geometry(), "input and output");
         use simd::pair_of_planes;
-        dispatch!(self.isa, reference::pair_of_planes, pair_of_planes(
-            pair: &PairWeights, input: &Planes, output: &mut Planes, scratch: &mut Scratch,
-        ));
+        match pair.precision {
+            Precision::F32 => dispatch!(self.isa, reference::pair_of_planes, pair_of_planes[F32](
+                pair: &PairWeights, input: &Planes, output: &mut Planes, scratch: &mut Scratch,
+            )),
+            Precision::Bf16 => dispatch_bf16!(self.isa, reference::pair_of_planes, pair_of_planes(
+                pair: &PairWeights, input: &Planes, output: &mut Planes, scratch: &mut Scratch,
+            )),
+        }
     }
 
     /// Adds the gradients by the weights, and hands the gradient by the output on to the input.
@@ -259,23 +264,31 @@ impl PointwisePair {
             gradients.reduce.len(),
             gradients.reduce_bias.len(),
         ];
-        let expected = [
-            pair.expand.len(),
-            pair.wide_channels,
-            pair.reduce.len(),
-            pair.out_channels,
-        ];
+        let (wide, outputs) = (self.wide_channels, pair.out_channels);
+        let expected = [wide * pair.in_channels, wide, outputs * wide, outputs];
         assert_eq!(lengths, expected, "gradients by the weights");
         use simd::backward;
-        dispatch!(self.isa, reference::backward, backward(
-            pair: &PairWeights,
-            turned: &TurnedWeights,
-            input: &Planes,
-            output_gradient: &Planes,
-            input_gradient: &mut Planes,
-            epilogue: Epilogue<'_, Planes>,
-            gradients: Gradients<'_>,
-            scratch: &mut Scratch,
-        ));
+        match pair.precision {
+            Precision::F32 => dispatch!(self.isa, reference::backward, backward[F32](
+                pair: &PairWeights,
+                turned: &TurnedWeights,
+                input: &Planes,
+                output_gradient: &Planes,
+                input_gradient: &mut Planes,
+                epilogue: Epilogue<'_, Planes>,
+                gradients: Gradients<'_>,
+                scratch: &mut Scratch,
+            )),
+            Precision::Bf16 => dispatch_bf16!(self.isa, reference::backward, backward(
+                pair: &PairWeights,
+                turned: &TurnedWeights,
+                input: &Planes,
+                output_gradient: &Planes,
+                input_gradient: &mut Planes,
+                epilogue: Epilogue<'_, Planes>,
+                gradients: Gradients<'_>,
+                scratch: &mut Scratch,
+            )),
+        }
     }
 }

@@ -76,22 +76,26 @@ pub(super) fn backward(
 ) {
     let wide = &mut scratch.floats(pair.wide_channels)[..pair.wide_channels];
     let mut by_input = vec![0.0; pair.in_channels];
+    let round = |value| pair.precision.round(value);
+    let given = gradients.expand_bias.len();
     for y in 0..input.height_px() {
         for x in 0..input.width_px() {
             pair.wide(|i| input.row(i, y)[x], wide);
             by_input.fill(0.0);
-            for (h, value) in wide.iter().enumerate() {
+            for (h, value) in wide.iter().enumerate().take(given) {
                 let mut by_wide = 0.0;
                 for o in 0..pair.out_channels {
-                    let gradient = output_gradient.row(o, y)[x];
+                    let gradient = round(output_gradient.row(o, y)[x]);
                     by_wide += pair.reduce[o * pair.wide_channels + h] * gradient;
-                    gradients.reduce[o * pair.wide_channels + h] += gradient * value;
+                    gradients.reduce[o * given + h] += gradient * value;
                 }
                 if *value > 0.0 {
                     gradients.expand_bias[h] += by_wide;
+                    let by_wide = round(by_wide);
                     for (i, sum) in by_input.iter_mut().enumerate() {
                         *sum += pair.expand[h * pair.in_channels + i] * by_wide;
-                        gradients.expand[h * pair.in_channels + i] += by_wide * input.row(i, y)[x];
+                        let input = round(input.row(i, y)[x]);
+                        gradients.expand[h * pair.in_channels + i] += by_wide * input;
                     }
                 }
             }

@@ -53,7 +53,7 @@ impl StripConv {
     ) -> Self {
         crate::conv2d::check_weight(weight.len(), in_channels, out_channels, kernel);
         assert_eq!(bias.len(), out_channels, "biases");
-        let many = kernel == 3 && in_channels.min(out_channels) >= winograd::MIN_CHANNELS;
+        let many = winograd::pays(kernel, in_channels, out_channels);
         let precision = if many { precision } else { Precision::F32 };
         let form = if many && isa != Isa::REFERENCE {
             Form::Winograd
@@ -64,15 +64,9 @@ impl StripConv {
         let at = |o: usize, i: usize, tap: usize| weight[(o * in_channels + i) * taps + tap];
         let weights = match form {
             Form::Winograd => winograd::pack(isa, precision, in_channels, out_channels, at),
-            Form::Direct { .. } => Packing {
-                isa,
-                precision,
-                in_channels,
-                out_channels,
-                taps,
-                unit: 1,
+            Form::Direct { .. } => {
+                Packing::new(isa, precision, in_channels, out_channels, taps).pack(at)
             }
-            .pack(at),
         };
         Self {
             isa,

@@ -2,11 +2,13 @@
 //! one after the other: their own tests hold those to the definition.
 
 use wdsr_kernels::{
-    Epilogue, Isa, PackedConv2d, PairGradients, Planes, PointwisePair, Scratch, conv2d,
+    Epilogue, Isa, PackedConv2d, PairGradients, Planes, PointwisePair, Precision, Scratch, conv2d,
     conv2d_backward_weight,
 };
 
-use crate::{border_is_zero, planes, tolerance, values, wanted};
+use crate::{
+    BF16_PRODUCT, border_is_zero, is_misread_by_bochs, planes, rounded, tolerance, values, wanted,
+};
 
 /// Both in the order of [`PairGradients`].
 struct Sums([Vec<f32>; 4]);
@@ -29,11 +31,30 @@ fn compare(what: &str, isa: Isa, found: &[f32], expected: &[f32], allowed: f64) 
     }
 }
 
+/// All pixels rounded to the precision.
+fn rounded_planes(precision: Precision, from: &Planes) -> Planes {
+    let mut planes = from.clone();
+    for value in planes.as_mut_slice() {
+        *value = rounded(precision, *value);
+    }
+    planes
+}
+
 pub(crate) fn forward_and_backward(isa: Isa) {
+    forward_and_backward_in(isa, Precision::F32);
+}
+
+pub(crate) fn forward_and_backward_in_bf16(isa: Isa) {
+    forward_and_backward_in(isa, Precision::Bf16);
+}
+
+fn forward_and_backward_in(isa: Isa, precision: Precision) {
     for (inputs, wide, outputs) in [(1, 1, 1), (3, 7, 2), (9, 24, 13), (32, 192, 25)] {
         for (width, height) in [(1, 1), (7, 3), (16, 2), (33, 5), (48, 12)] {
             let pixels = width * height;
-            if !wanted((inputs + outputs) * wide * pixels) {
+            if is_misread_by_bochs(precision, inputs.min(outputs))
+                || !wanted((inputs + outputs) * wide * pixels)
+            {
                 continue;
             }
             let expand = (values(wide * inputs, 1), values(wide, 2));
@@ -43,19 +64,33 @@ pub(crate) fn forward_and_backward(isa: Isa) {
             let before = planes(inputs, width, height, 7);
             let mut scratch = Scratch::default();
 
-            // One after the other, in plain loops.
-            let reference = Isa::REFERENCE;
+            // One after the other, in plain loops on numbers that are rounded before each.
+            let (reference, exact) = (Isa::REFERENCE, Precision::F32);
+            let round = |planes: &Planes| rounded_planes(precision, planes);
             let of = |w: &(Vec<f32>, Vec<f32>), i, o| {
-                let forward = PackedConv2d::forward(reference, &w.0, &w.1, i, o, 1);
-                (forward, PackedConv2d::backward(reference, &w.0, i, o, 1))
+                let weight: Vec<f32> = w.0.iter().map(|v| rounded(precision, *v)).collect();
+                let forward = PackedConv2d::forward(reference, exact, &weight, &w.1, i, o, 1);
+                (
+                    forward,
+                    PackedConv2d::backward(reference, exact, &weight, i, o, 1),
+                )
             };
+            let rounded_input = round(&input);
+            let rounded_gradient = round(&gradient);
             let (first, first_back) = of(&expand, inputs, wide);
             let (second, second_back) = of(&reduce, wide, outputs);
             let mut hidden = Planes::zeros(wide, width, height);
             let mut expected = Planes::zeros(outputs, width, height);
-            conv2d(&input, &first, &mut hidden, Epilogue::Relu, &mut scratch);
             conv2d(
-                &hidden,
+                &rounded_input,
+                &first,
+                &mut hidden,
+                Epilogue::Relu,
+                &mut scratch,
+            );
+            let rounded_hidden = round(&hidden);
+            conv2d(
+                &rounded_hidden,
                 &second,
                 &mut expected,
                 Epilogue::Store,
@@ -63,11 +98,18 @@ pub(crate) fn forward_and_backward(isa: Isa) {
             );
             let mut by_hidden = Planes::zeros(wide, width, height);
             let gate = Epilogue::WherePositive(&hidden);
-            conv2d(&gradient, &second_back, &mut by_hidden, gate, &mut scratch);
+            conv2d(
+                &rounded_gradient,
+                &second_back,
+                &mut by_hidden,
+                gate,
+                &mut scratch,
+            );
+            let rounded_by_hidden = round(&by_hidden);
             let mut by_input = before.clone();
             let accumulate = Epilogue::Accumulate;
             conv2d(
-                &by_hidden,
+                &rounded_by_hidden,
                 &first_back,
                 &mut by_input,
                 accumulate,
@@ -75,15 +117,34 @@ pub(crate) fn forward_and_backward(isa: Isa) {
             );
             let Sums([mut expand_w, mut expand_b, mut reduce_w, mut reduce_b]) =
                 Sums::new(inputs, wide, outputs);
-            for (from, by, w, b) in [
-                (&input, &by_hidden, &mut expand_w, &mut expand_b),
-                (&hidden, &gradient, &mut reduce_w, &mut reduce_b),
+            // Sums for the biases are of the numbers before they are rounded.
+            let mut aside = vec![0.0; wide.max(outputs)];
+            for (from, by, exact_by, w, b) in [
+                (
+                    &rounded_input,
+                    &rounded_by_hidden,
+                    &by_hidden,
+                    &mut expand_w,
+                    &mut expand_b,
+                ),
+                (
+                    &rounded_hidden,
+                    &rounded_gradient,
+                    &gradient,
+                    &mut reduce_w,
+                    &mut reduce_b,
+                ),
             ] {
-                conv2d_backward_weight(reference, from, by, 1, w, b, &mut scratch);
+                let mut add = |by, w: &mut [f32], b: &mut [f32]| {
+                    conv2d_backward_weight(reference, exact, from, by, 1, w, b, &mut scratch);
+                };
+                add(by, w, &mut aside[..b.len()]);
+                let mut aside = vec![0.0; w.len()];
+                add(exact_by, &mut aside, b);
             }
 
-            let pair =
-                PointwisePair::new(isa, (&expand.0, &expand.1), (&reduce.0, &reduce.1), inputs);
+            let (expand, reduce) = ((&*expand.0, &*expand.1), (&*reduce.0, &*reduce.1));
+            let pair = PointwisePair::new(isa, precision, expand, reduce, inputs);
             let mut output = planes(outputs, width, height, 8);
             pair.forward(&input, &mut output, &mut scratch);
             let mut found_by_input = before.clone();
@@ -104,9 +165,13 @@ pub(crate) fn forward_and_backward(isa: Isa) {
             );
 
             // Values are up to 1, the wide activation up to `inputs` and its gradient up to
-            // `outputs`.
+            // `outputs`. Another order of summation may round a few of them to the next bfloat16.
             let hidden_size = (inputs + 1) as f64;
             let terms = inputs + wide + outputs + 3;
+            let tolerance = |terms| match precision {
+                Precision::F32 => tolerance(terms),
+                Precision::Bf16 => tolerance(terms) + BF16_PRODUCT,
+            };
             let allowed = hidden_size * tolerance(terms);
             compare("output", isa, &output.to_chw(), &expected.to_chw(), allowed);
             let allowed = outputs as f64 * tolerance(terms);

@@ -4,7 +4,10 @@ use wdsr_kernels::{
     Epilogue, Isa, Precision, STRIP_ROWS, Scratch, Strip, StripConv, StripPair, Window,
 };
 
-use crate::{WINOGRAD_AMPLIFICATION, tolerance, values, wanted};
+use crate::{
+    BF16_PRODUCT, WINOGRAD_AMPLIFICATION, bf16_tolerance, is_misread_by_bochs, rounded, tolerance,
+    values, wanted,
+};
 
 /// A strip of random pixels whose borders would show if they were read: they stay zero.
 fn strip(channels: usize, width: usize, rows: usize, seed: u32) -> Strip {
@@ -39,17 +42,6 @@ fn pixel(strips: [&Strip; 3], channel: usize, y: isize, x: isize) -> f64 {
     } else {
         0.0
     }
-}
-
-/// How far a rounded product of numbers up to 1 may be off: each factor by half of the last of
-/// bfloat16's 8 bits.
-const BF16_PRODUCT: f64 = 1.0 / 256.0;
-
-/// How far a 3x3 convolution of bf16 may be off. Errors of products add up like random steps; in
-/// Winograd's form, whose numbers are up to ten times larger, a step was measured to be 3 times
-/// longer than in the direct form.
-fn bf16_tolerance(terms: usize) -> f64 {
-    8.0 * BF16_PRODUCT * (terms as f64).sqrt()
 }
 
 pub(crate) fn convolutions(isa: Isa) {
@@ -205,23 +197,12 @@ pub(crate) fn pairs_of_bf16(isa: Isa) {
     pairs_in(isa, Precision::Bf16);
 }
 
-/// The nearest number that the precision has.
-fn rounded(precision: Precision, value: f32) -> f64 {
-    let bits = value.to_bits();
-    f64::from(match precision {
-        Precision::F32 => value,
-        Precision::Bf16 => f32::from_bits((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF_0000),
-    })
-}
-
 fn pairs_in(isa: Isa, precision: Precision) {
     for (inputs, wide, outputs) in [(1, 1, 1), (3, 7, 2), (6, 24, 13), (32, 192, 25)] {
         for (width, rows) in [(1, 1), (15, 4), (32, 2), (33, 3), (70, 4)] {
-            // Bochs scales the address of vdpbf16ps's operand in memory, which the compiler uses for
-            // tiles of one channel, by 4 instead of 64.
-            let bochs = !wanted(usize::MAX);
-            let misread = bochs && precision == Precision::Bf16 && outputs == 1;
-            if misread || !wanted((inputs + outputs) * wide * width * rows) {
+            if is_misread_by_bochs(precision, outputs)
+                || !wanted((inputs + outputs) * wide * width * rows)
+            {
                 continue;
             }
             let expand = (values(wide * inputs, 1), values(wide, 2));
@@ -233,7 +214,7 @@ fn pairs_in(isa: Isa, precision: Precision) {
                 (&reduce.0, &reduce.1),
                 inputs,
             );
-            let round = |value: f32| rounded(precision, value);
+            let round = |value: f32| f64::from(rounded(precision, value));
             let input = strip(inputs, width, rows, 5);
             let mut output = used(outputs, width, rows);
             pair.run(&input, &mut output, &mut Scratch::default());

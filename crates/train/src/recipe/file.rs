@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use wdsr_model::{BlockKind, DIV2K_MEAN, NetworkConfig, Norm};
+use wdsr_model::{BlockKind, DIV2K_MEAN, NetworkConfig, Norm, Precision};
 
 use super::{
     Course, Data, Loss, Recipe, Schedule, Start, Teacher, Training, Validation, absolute,
@@ -82,6 +82,13 @@ enum LossKind {
     Fft,
 }
 
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum PrecisionKey {
+    F32,
+    Bf16,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct TrainingKeys {
@@ -90,6 +97,7 @@ pub(crate) struct TrainingKeys {
     patch_px: usize,
     least_detail: f64,
     branches: bool,
+    precision: PrecisionKey,
     seed: u64,
     loss: LossKind,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -110,6 +118,7 @@ impl Default for TrainingKeys {
             patch_px: 48,
             least_detail: 0.0,
             branches: false,
+            precision: PrecisionKey::F32,
             seed: 1,
             loss: LossKind::L1,
             charbonnier_epsilon: None,
@@ -306,6 +315,10 @@ impl From<TrainingKeys> for Training {
             patch_px: keys.patch_px,
             least_detail: keys.least_detail,
             branches: keys.branches,
+            precision: match keys.precision {
+                PrecisionKey::F32 => Precision::F32,
+                PrecisionKey::Bf16 => Precision::Bf16,
+            },
             seed: keys.seed,
             loss: match keys.loss {
                 LossKind::L1 => Loss::L1,
@@ -400,6 +413,10 @@ impl From<Training> for TrainingKeys {
             patch_px: training.patch_px,
             least_detail: training.least_detail,
             branches: training.branches,
+            precision: match training.precision {
+                Precision::F32 => PrecisionKey::F32,
+                Precision::Bf16 => PrecisionKey::Bf16,
+            },
             seed: training.seed,
             loss,
             charbonnier_epsilon,
