@@ -192,7 +192,7 @@ fn size_plan(
 ) -> Result<Plan, Refused> {
     let scales: Vec<usize> = networks.iter().map(|n| n.upscaler.scale()).collect();
     Plan::new(input, arguments.size.request(), &scales)
-        .map_err(|error| Refused(format!("{}: {error}", name.display())))
+        .map_err(|error| Refused(format!("{}: {}", name.display(), size::in_words(&error))))
 }
 
 /// What all pictures of a run share.

@@ -1,6 +1,6 @@
 //! Which size a result gets: arguments.
 
-use wdsr_upscale::{MAX_SIDE_PX, Size, SizeRequest};
+use wdsr_upscale::{MAX_SIDE_PX, Size, SizeError, SizeRequest};
 
 /// Over the arguments of [`SizeArguments`] in the help.
 const HEADING: &str = "Size of the result (one of these; without any, the model's scale)";
@@ -41,6 +41,23 @@ impl SizeArguments {
             .or(side(self.longest, SizeRequest::Longest))
             .or(self.size.map(SizeRequest::Exactly))
             .unwrap_or(SizeRequest::OnePass)
+    }
+}
+
+/// The error, with the arguments that help.
+pub(super) fn in_words(error: &SizeError) -> String {
+    match error {
+        SizeError::Stretches {
+            input,
+            asked,
+            by_width,
+            by_height,
+        } => format!(
+            "--size {asked} would stretch its {input}; --width {} gives {by_width}, --height {} \
+             gives {by_height}",
+            asked.width_px, asked.height_px
+        ),
+        _ => error.to_string(),
     }
 }
 
