@@ -63,9 +63,16 @@ impl Enlarger<'_> {
             ((from + to) * 3 * sample).max(to * 4 * sample)
         });
         let target = plan.target().pixels();
-        let resizing = (plan.enlarged().pixels() + target) * channels * 4;
-        let rounding = target * channels * (4 + depth.bytes() as u128);
-        let most = passes.chain([resizing, rounding]).max().unwrap_or(0);
+        // One pass makes samples of the picture's depth, of its size.
+        let after = match plan.only_pass() {
+            Some(_) => 0,
+            None => {
+                let resizing = (plan.enlarged().pixels() + target) * channels * 4;
+                let rounding = target * channels * (4 + depth.bytes() as u128);
+                resizing.max(rounding)
+            }
+        };
+        let most = passes.max().unwrap_or(0).max(after);
         plan.input().pixels() * channels * depth.bytes() as u128 + most
     }
 }
