@@ -26,13 +26,31 @@ fn os_error(error: &io::Error, path: &Path) -> PyErr {
     PyOSError::new_err((errno, words, path.as_os_str().to_owned()))
 }
 
-/// `ValueError` where the picture is what is wrong, `RuntimeError` where the model is.
-pub(crate) fn of_upscale(error: UpscaleError) -> PyErr {
-    let words = error.to_string();
-    match error {
-        UpscaleError::Input { .. } => PyValueError::new_err(words),
-        _ => PyRuntimeError::new_err(words),
+/// Why there is no result.
+pub(crate) enum Failure {
+    Upscale(UpscaleError),
+    /// Bytes that are needed, which the system does not give.
+    Memory(u128),
+}
+
+impl From<Failure> for PyErr {
+    /// `ValueError` where the picture is what is wrong, `RuntimeError` where the model is.
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Upscale(error @ UpscaleError::Input { .. }) => {
+                PyValueError::new_err(error.to_string())
+            }
+            Failure::Upscale(error) => PyRuntimeError::new_err(error.to_string()),
+            Failure::Memory(bytes) => out_of_memory(bytes, "enlarging the picture"),
+        }
     }
+}
+
+fn out_of_memory(bytes: u128, what: &str) -> PyErr {
+    PyMemoryError::new_err(format!(
+        "{what} needs about {} MB of memory, which the system does not give",
+        bytes / 1_000_000
+    ))
 }
 
 /// Checks that so much memory can be had now: a failed allocation in the midst of the work would
@@ -41,8 +59,5 @@ pub(crate) fn check_memory(bytes: u128, what: &str) -> Result<(), PyErr> {
     if wdsr_picture::is_memory_free(bytes) {
         return Ok(());
     }
-    Err(PyMemoryError::new_err(format!(
-        "{what} needs about {} MB of memory, which the system does not give",
-        bytes / 1_000_000
-    )))
+    Err(out_of_memory(bytes, what))
 }

@@ -2,12 +2,12 @@
 //! `wdsr.pyi`.
 #![forbid(unsafe_code)]
 
-mod enlarge;
 mod error;
 mod model;
 mod pixels;
 mod resize;
 mod scores;
+mod size;
 mod work;
 
 /// Image super-resolution with WDSR networks, on the processor, for NumPy arrays and Pillow images.

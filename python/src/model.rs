@@ -8,12 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::exceptions::{PyFileNotFoundError, PyRuntimeWarning, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 use wdsr_model::{DEFAULT_TILE_PX, Error, Isa, Precision, Released, Upscaler};
-use wdsr_picture::Colour;
+use wdsr_picture::is_memory_free;
+use wdsr_upscale::{AlphaMethod, Enlarger, Plan, Size};
 
-use crate::enlarge::enlarge;
-use crate::error::{check_memory, of_model, of_upscale};
+use crate::error::{Failure, of_model};
 use crate::pixels::Pixels;
+use crate::size;
 use crate::work::{self, count};
 
 #[derive(FromPyObject)]
@@ -32,7 +34,8 @@ pub(crate) enum NameOrPath {
 ///     Name of a model that comes with the package ("small", of scale 2), or path of a model file
 ///     (safetensors, as `wdsr train` writes it). A name wins over a file: "./small" is the file.
 /// scale : int, optional
-///     Output pixels per input pixel on each side; None: what the model has.
+///     Output pixels per input pixel on each side; None: what the model has. A name without a scale
+///     is the first model of that name, and brings the others of it for other sizes.
 ///
 /// Raises
 /// ------
@@ -43,41 +46,46 @@ pub(crate) enum NameOrPath {
 #[pyfunction]
 #[pyo3(signature = (model, scale = None))]
 pub(crate) fn load(py: Python<'_>, model: NameOrPath, scale: Option<i64>) -> PyResult<Model> {
-    let (name, model) = match model {
+    let (name, networks) = match model {
         NameOrPath::Text(text) => match Released::ALL.iter().any(|model| model.kind == text) {
             true => {
-                let model = released(&text, scale)?;
-                (model.name(), model.load())
+                let models = released(&text, scale)?;
+                let networks = models.iter().map(|model| model.load()).collect();
+                (models[0].name(), networks)
             }
-            false => (text.clone(), load_file(py, Path::new(&text))?),
+            false => (text.clone(), vec![load_file(py, Path::new(&text))?]),
         },
-        NameOrPath::Path(path) => (path.display().to_string(), load_file(py, &path)?),
+        NameOrPath::Path(path) => (path.display().to_string(), vec![load_file(py, &path)?]),
     };
-    let found = model.config().scale;
+    let model = Model {
+        name,
+        networks,
+        prepared: Mutex::default(),
+    };
+    let found = model.scale();
     if let Some(asked) = scale.filter(|asked| usize::try_from(*asked) != Ok(found)) {
         return Err(PyValueError::new_err(format!(
-            "scale is {asked}, but model {name} enlarges {found} times; load a model of that scale"
+            "scale is {asked}, but model {} enlarges {found} times; load a model of that scale",
+            model.name
         )));
     }
-    Ok(Model {
-        name,
-        model,
-        prepared: Mutex::new(None),
-    })
+    Ok(model)
 }
 
-/// The model of a kind that has the scale asked for, or its first.
-fn released(kind: &str, scale: Option<i64>) -> PyResult<&'static Released> {
-    let mut of_kind = Released::ALL.iter().filter(|model| model.kind == kind);
-    of_kind
-        .find(|model| scale.is_none_or(|scale| usize::try_from(scale) == Ok(model.scale)))
-        .ok_or_else(|| {
-            PyValueError::new_err(format!(
-                "no model \"{kind}\" of scale {}; the package has {}",
-                scale.unwrap_or_default(),
-                released_names()
-            ))
-        })
+/// The model of a kind that has the scale asked for, or all of the kind.
+fn released(kind: &str, scale: Option<i64>) -> PyResult<Vec<&'static Released>> {
+    let asked = |model: &&Released| {
+        model.kind == kind && scale.is_none_or(|scale| usize::try_from(scale) == Ok(model.scale))
+    };
+    let models: Vec<&Released> = Released::ALL.iter().filter(asked).collect();
+    if models.is_empty() {
+        return Err(PyValueError::new_err(format!(
+            "no model \"{kind}\" of scale {}; the package has {}",
+            scale.unwrap_or_default(),
+            released_names()
+        )));
+    }
+    Ok(models)
 }
 
 fn released_names() -> String {
@@ -104,14 +112,21 @@ fn load_file(py: Python<'_>, path: &Path) -> PyResult<wdsr_model::Model> {
         })
 }
 
-/// A super-resolution network with its weights. `wdsr.load` makes one; it never changes, and any number of
-/// threads may use it at once.
+/// A super-resolution network with its weights. `wdsr.load` makes one; it never changes, any number of
+/// threads may use it at once, and it can be pickled (with its weights).
 #[pyclass(frozen, module = "wdsr")]
 pub(crate) struct Model {
     name: String,
-    model: wdsr_model::Model,
-    /// The weights arranged as the last call wanted them.
-    prepared: Mutex<Option<(Options, Arc<Upscaler>)>>,
+    /// The model, and those of other scales that come with its name.
+    networks: Vec<wdsr_model::Model>,
+    prepared: Mutex<Prepared>,
+}
+
+/// The weights of each network arranged as the last call wanted them, where it wanted that network.
+#[derive(Default)]
+struct Prepared {
+    options: Option<Options>,
+    upscalers: Vec<Option<Arc<Upscaler>>>,
 }
 
 /// How a picture is to be computed.
@@ -125,15 +140,26 @@ struct Options {
 
 #[pymethods]
 impl Model {
-    /// Enlarges a picture `scale` times, bit for bit as the program `wdsr upscale` does.
+    /// Enlarges a picture, bit for bit as the program `wdsr upscale` does: `scale` times, or to the
+    /// size that one of `factor`, `width`, `height`, `longest` and `size` asks for.
     ///
     /// Parameters
     /// ----------
     /// picture : numpy.ndarray or PIL.Image.Image
     ///     Array of uint8 (0..255), uint16 (0..65535) or float32 (0..1), [height, width] or
-    ///     [height, width, channels] with 1 (grey) or 3 (R G B) channels; or a Pillow image of mode
-    ///     L, RGB or I;16. A contiguous RGB array is read where it lies; do not write to it before
-    ///     the call returns. Alpha is refused: give colour and alpha by themselves.
+    ///     [height, width, channels] with 1 (grey), 2 (grey, alpha), 3 (R G B) or 4 (R G B, alpha)
+    ///     channels; or a Pillow image of mode L, LA, RGB, RGBA or I;16. Alpha is straight (not
+    ///     premultiplied), 0 is transparent. A contiguous RGB array enlarged `scale` times is read
+    ///     where it lies; do not write to it before the call returns.
+    /// factor : float, optional
+    ///     So many times as large on each side, any number above 0.
+    /// width, height, longest : int, optional
+    ///     This width, height or longer side in pixels, the other side in proportion.
+    /// size : (int, int), optional
+    ///     This width and height in pixels. What would stretch the picture by more than a pixel is refused.
+    /// alpha : {"network", "lanczos"}, default "network"
+    ///     What enlarges alpha that is not the same everywhere: the network (sharp edges, twice the
+    ///     work) or Lanczos interpolation.
     /// threads : int, default 0
     ///     Threads; 0: one for each processor. The result is the same.
     /// tile : int, default 2048
@@ -146,33 +172,44 @@ impl Model {
     ///     Average over the 8 flips and rotations: slightly better, 8 times the work.
     /// progress : callable, optional
     ///     Called as progress(done, total) from time to time, in the calling thread, the last time
-    ///     with done == total.
+    ///     with done == total; never, if the size needs no network.
     ///
     /// Returns
     /// -------
     /// numpy.ndarray or PIL.Image.Image
-    ///     The same dtype and number of axes, [height * scale, width * scale, channels]; floats are
-    ///     not clipped. Of an image an image, with its mode and `info`.
+    ///     The same dtype and number of axes, [height, width, channels]; floats are not clipped. Of
+    ///     an image an image, with its mode and `info`. Sizes that passes of the network do not make
+    ///     are resized down from the next that they make (Lanczos). Colours under fully transparent
+    ///     pixels are those visible beside them; alpha that is the same everywhere stays so.
     ///
     /// Raises
     /// ------
     /// TypeError
     ///     The picture is neither, or of another dtype.
     /// ValueError
-    ///     Another shape or mode, a sample that is NaN or infinite, or an argument out of range.
+    ///     Another shape or mode, a sample that is NaN or infinite, an argument out of range, more than
+    ///     one size, or a size that would stretch the picture.
     /// MemoryError
-    ///     The result does not fit the memory.
+    ///     The work does not fit the memory.
     /// RuntimeError
     ///     The network gives what cannot be a picture: the model is damaged.
     ///
     /// What `progress` raises, and KeyboardInterrupt, stops the work and comes out of the call.
-    #[pyo3(signature = (picture, *, threads = 0, tile = DEFAULT_TILE_PX as i64, precision = "f32",
-        self_ensemble = false, progress = None),
-        text_signature = "($self, picture, *, threads=0, tile=2048, precision='f32', \
+    #[pyo3(signature = (picture, *, factor = None, width = None, height = None, longest = None,
+        size = None, alpha = "network", threads = 0, tile = DEFAULT_TILE_PX as i64,
+        precision = "f32", self_ensemble = false, progress = None),
+        text_signature = "($self, picture, *, factor=None, width=None, height=None, longest=None, \
+        size=None, alpha='network', threads=0, tile=2048, precision='f32', \
         self_ensemble=False, progress=None)")]
     fn upscale<'py>(
         &self,
         picture: &Bound<'py, PyAny>,
+        factor: Option<f64>,
+        width: Option<i64>,
+        height: Option<i64>,
+        longest: Option<i64>,
+        size: Option<(i64, i64)>,
+        alpha: &str,
         threads: i64,
         tile: i64,
         precision: &str,
@@ -181,37 +218,62 @@ impl Model {
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = picture.py();
         let pixels = Pixels::read(picture, "picture")?;
-        if pixels.colour.has_alpha() {
-            return Err(PyValueError::new_err(format!(
-                "picture is {} (height x width x channels) with alpha, expected grey or RGB; give \
-                 colour and alpha by themselves (arrays: picture[..., :{}] and picture[..., -1], \
-                 images: convert and getchannel(\"A\")), or run the program wdsr",
-                pixels.describe(),
-                pixels.colour.channels() - 1
-            )));
-        }
-        let upscaler = self.prepare(
-            py,
-            Options {
-                tile_px: count("tile", tile)?,
-                precision: parse_precision(precision)?,
-                self_ensemble,
-            },
-        )?;
-        let samples = pixels.samples()?;
-        let (width_px, height_px, colour) = (pixels.width_px, pixels.height_px, pixels.colour);
-        // The result; of grey also the same as RGB.
-        let channels = if colour == Colour::Rgb { 3 } else { 4 };
-        let bytes_per_pixel = upscaler.scale().pow(2) * channels * samples.bytes_per_sample();
-        check_memory(
-            width_px as u128 * height_px as u128 * bytes_per_pixel as u128,
-            "the enlarged picture",
-        )?;
+        let input = Size {
+            width_px: pixels.width_px,
+            height_px: pixels.height_px,
+        };
+        let request = size::request(factor, width, height, longest, size)?;
+        let scales: Vec<usize> = self.networks.iter().map(|n| n.config().scale).collect();
+        let plan = Plan::new(input, request, &scales)
+            .map_err(|error| PyValueError::new_err(format!("picture: {error}")))?;
+        let alpha = parse_alpha(alpha)?;
+        let options = Options {
+            tile_px: count("tile", tile)?,
+            precision: parse_precision(precision)?,
+            self_ensemble,
+        };
+        let upscalers = self.prepare(py, options, plan.passes())?;
+        let (samples, colour) = (pixels.samples()?, pixels.colour);
         let large = work::run(py, threads, progress.as_ref(), |tell| {
-            enlarge(samples, width_px, height_px, colour, &upscaler, tell)
-        })?
-        .map_err(of_upscale)?;
+            let networks: Vec<&Upscaler> = upscalers.iter().map(Arc::as_ref).collect();
+            let enlarger = Enlarger::new(&plan, &networks).alpha(alpha);
+            let bytes = enlarger.memory_bytes(colour, samples.depth()) + enlarger.working_bytes();
+            // A failed allocation in the midst of the work would end the interpreter.
+            if !is_memory_free(bytes) {
+                return Err(Failure::Memory(bytes));
+            }
+            enlarger
+                .enlarge_samples(samples, colour, tell)
+                .map_err(Failure::Upscale)
+        })??;
         pixels.give_back(large)
+    }
+
+    /// What `pickle` and `copy` call.
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Reduced<'py>> {
+        let of_bytes = py.get_type::<Self>().getattr("_of_bytes")?;
+        let files = self
+            .networks
+            .iter()
+            .map(|n| PyBytes::new(py, &n.to_bytes()));
+        Ok((of_bytes, (self.name.clone(), files.collect())))
+    }
+
+    /// The inverse of `__reduce__`: a model of the name, and the bytes of its networks' files.
+    #[staticmethod]
+    fn _of_bytes(name: String, files: Vec<Bound<'_, PyBytes>>) -> PyResult<Self> {
+        let load = |file: &Bound<'_, PyBytes>| {
+            wdsr_model::Model::from_bytes(file.as_bytes(), Path::new(&name)).map_err(of_model)
+        };
+        let networks: Vec<_> = files.iter().map(load).collect::<PyResult<_>>()?;
+        if networks.is_empty() {
+            return Err(PyValueError::new_err(format!("{name}: no network")));
+        }
+        Ok(Self {
+            name,
+            networks,
+            prepared: Mutex::default(),
+        })
     }
 
     /// What `wdsr.load` was given, such as "small x2" or a path.
@@ -223,98 +285,129 @@ impl Model {
     /// Output pixels per input pixel on each side.
     #[getter]
     fn scale(&self) -> usize {
-        self.model.config().scale
+        self.model().config().scale
     }
 
     /// Kind of the residual blocks: "wdsr-a", "wdsr-b" or "edsr".
     #[getter]
     fn block(&self) -> &'static str {
-        self.model.config().block.name()
+        self.model().config().block.name()
     }
 
     /// Residual blocks.
     #[getter]
     fn blocks(&self) -> usize {
-        self.model.config().blocks
+        self.model().config().blocks
     }
 
     /// Channels of the identity path.
     #[getter]
     fn features(&self) -> usize {
-        self.model.config().features
+        self.model().config().features
     }
 
     /// Width of a block's activation over `features`.
     #[getter]
     fn expansion(&self) -> usize {
-        self.model.config().expansion
+        self.model().config().expansion
     }
 
     /// Channels of WDSR-B's low-rank convolutions; 0 for other kinds.
     #[getter]
     fn low_rank(&self) -> usize {
-        self.model.config().low_rank
+        self.model().config().low_rank
     }
 
     /// Weights and biases.
     #[getter]
     fn parameters(&self) -> usize {
-        self.model.network().parameters()
+        self.model().network().parameters()
     }
 
     /// Multiply-adds for each pixel of the input.
     #[getter]
     fn multiply_adds_per_pixel(&self) -> usize {
-        self.model.network().multiply_adds_per_pixel()
+        self.model().network().multiply_adds_per_pixel()
     }
 
     /// How far, in pixels of the input, a pixel of the result depends on the input.
     #[getter]
     fn receptive_radius_px(&self) -> usize {
-        self.model.network().receptive_radius_px()
+        self.model().network().receptive_radius_px()
     }
 
     /// Remarks in the model's file, such as how it was trained.
     #[getter]
     fn notes(&self) -> BTreeMap<String, String> {
-        self.model.notes().clone()
+        self.model().notes().clone()
     }
 
     fn __repr__(&self) -> String {
         format!(
             "<wdsr.Model {}: {}, {} parameters>",
             self.name,
-            self.model.config().label(),
+            self.model().config().label(),
             self.parameters()
         )
     }
 }
 
 impl Model {
-    /// Arranges the weights, unless the last call wanted them the same way.
-    fn prepare(&self, py: Python<'_>, asked: Options) -> PyResult<Arc<Upscaler>> {
+    /// The one that the properties tell of.
+    fn model(&self) -> &wdsr_model::Model {
+        &self.networks[0]
+    }
+
+    /// The networks of the scales named. Arranges their weights, unless the last call wanted them
+    /// the same way.
+    fn prepare(
+        &self,
+        py: Python<'_>,
+        asked: Options,
+        scales: &[usize],
+    ) -> PyResult<Vec<Arc<Upscaler>>> {
         let isa = Isa::detect().map_err(|e| PyValueError::new_err(e.to_string()))?;
         let options = Options {
             precision: or_f32(py, asked.precision, isa)?,
             ..asked
         };
-        // The lock is taken and left without the GIL, which its holder would wait for.
-        Ok(py.detach(|| {
-            let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some((found, upscaler)) = &*prepared
-                && *found == options
-            {
-                return upscaler.clone();
-            }
-            let upscaler = Upscaler::with_isa(&self.model, isa)
+        let arrange = |model: &wdsr_model::Model| {
+            let upscaler = Upscaler::with_isa(model, isa)
                 .tile_px((options.tile_px > 0).then_some(options.tile_px))
                 .self_ensemble(options.self_ensemble)
                 .precision(options.precision);
-            let upscaler = Arc::new(upscaler);
-            *prepared = Some((options, upscaler.clone()));
-            upscaler
+            Arc::new(upscaler)
+        };
+        // The lock is taken and left without the GIL, which its holder would wait for.
+        Ok(py.detach(|| {
+            let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+            if prepared.options != Some(options) {
+                *prepared = Prepared {
+                    options: Some(options),
+                    upscalers: vec![None; self.networks.len()],
+                };
+            }
+            let networks = self.networks.iter().zip(&mut prepared.upscalers);
+            networks
+                .filter(|(model, _)| scales.contains(&model.config().scale))
+                .map(|(model, place)| place.get_or_insert_with(|| arrange(model)).clone())
+                .collect()
         }))
     }
+}
+
+/// A callable and its arguments, name and files, that make a model anew.
+type Reduced<'py> = (Bound<'py, PyAny>, (String, Vec<Bound<'py, PyBytes>>));
+
+fn parse_alpha(text: &str) -> PyResult<AlphaMethod> {
+    AlphaMethod::ALL
+        .into_iter()
+        .find(|method| method.name() == text)
+        .ok_or_else(|| {
+            PyValueError::new_err(format!(
+                "alpha is '{text}', expected 'network' or 'lanczos'"
+            ))
+        })
 }
 
 fn parse_precision(text: &str) -> PyResult<Precision> {

@@ -8,7 +8,7 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use wdsr_picture::{Colour, Picture, Samples};
+use wdsr_picture::{Colour, Picture, Samples, SamplesRef};
 
 /// A picture that a caller gave, and how to give one back in kind.
 pub(crate) struct Pixels<'py> {
@@ -24,14 +24,6 @@ enum Array<'py> {
     U8(PyReadonlyArrayDyn<'py, u8>),
     U16(PyReadonlyArrayDyn<'py, u16>),
     F32(PyReadonlyArrayDyn<'py, f32>),
-}
-
-/// The samples where the caller has them.
-#[derive(Clone, Copy)]
-pub(crate) enum Borrowed<'a> {
-    U8(&'a [u8]),
-    U16(&'a [u16]),
-    F32(&'a [f32]),
 }
 
 enum Form<'py> {
@@ -127,12 +119,12 @@ impl<'py> Pixels<'py> {
     }
 
     /// `height_px * width_px * colour.channels()` samples, row-major, interleaved.
-    pub(crate) fn samples(&self) -> PyResult<Borrowed<'_>> {
+    pub(crate) fn samples(&self) -> PyResult<SamplesRef<'_>> {
         let gaps = |_| PyRuntimeError::new_err("numpy.require gave an array with gaps");
         Ok(match &self.array {
-            Array::U8(array) => Borrowed::U8(array.as_slice().map_err(gaps)?),
-            Array::U16(array) => Borrowed::U16(array.as_slice().map_err(gaps)?),
-            Array::F32(array) => Borrowed::F32(array.as_slice().map_err(gaps)?),
+            Array::U8(array) => SamplesRef::U8(array.as_slice().map_err(gaps)?),
+            Array::U16(array) => SamplesRef::U16(array.as_slice().map_err(gaps)?),
+            Array::F32(array) => SamplesRef::F32(array.as_slice().map_err(gaps)?),
         })
     }
 
@@ -169,26 +161,6 @@ impl<'py> Pixels<'py> {
         let info = image.getattr(intern!(py, "info"))?.cast_into::<PyDict>()?;
         made.setattr(intern!(py, "info"), info.copy()?)?;
         Ok(made)
-    }
-}
-
-impl Borrowed<'_> {
-    /// Bytes of a sample.
-    pub(crate) fn bytes_per_sample(self) -> usize {
-        match self {
-            Self::U8(_) => 1,
-            Self::U16(_) => 2,
-            Self::F32(_) => 4,
-        }
-    }
-
-    /// A copy.
-    pub(crate) fn to_samples(self) -> Samples {
-        match self {
-            Self::U8(samples) => Samples::U8(samples.to_vec()),
-            Self::U16(samples) => Samples::U16(samples.to_vec()),
-            Self::F32(samples) => Samples::F32(samples.to_vec()),
-        }
     }
 }
 
@@ -241,6 +213,8 @@ fn check_mode(image: &Bound<'_, PyAny>, name: &str) -> PyResult<()> {
         }
         "LA" | "RGBA" | "I;16" => return Ok(()),
         "1" => "image.convert(\"L\")",
+        "La" => "image.convert(\"LA\")",
+        "RGBa" => "image.convert(\"RGBA\")",
         "P" | "PA" => "image.convert(\"RGB\"), or \"RGBA\" where it is transparent",
         "I" => "numpy.asarray(image) as uint16",
         "F" => "numpy.asarray(image) scaled to 0..1",

@@ -3,10 +3,10 @@
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use wdsr_picture::imresize::{Resized, Rounding, imresize_f32, imresize_u8_rounded, imresize_u16};
-use wdsr_picture::{Picture, Samples};
+use wdsr_picture::{Picture, Samples, SamplesRef};
 
 use crate::error::check_memory;
-use crate::pixels::{Borrowed, Pixels};
+use crate::pixels::Pixels;
 use crate::work;
 
 /// The largest factor, and one over the smallest: the taps of each pixel must fit the memory.
@@ -71,17 +71,17 @@ pub(crate) fn imresize<'py>(
     let (w, h, colour) = (pixels.width_px, pixels.height_px, pixels.colour);
     let channels = colour.channels();
     check_memory(
-        memory(w, h, channels * samples.bytes_per_sample(), scale),
+        memory(w, h, channels * samples.depth().bytes(), scale),
         "the resized picture",
     )?;
     let resized = work::run(picture.py(), threads, None, |_| {
         let (width_px, height_px, samples) = match samples {
-            Borrowed::U8(v) => parts(
+            SamplesRef::U8(v) => parts(
                 imresize_u8_rounded(v, w, h, channels, scale, rounding),
                 Samples::U8,
             ),
-            Borrowed::U16(v) => parts(imresize_u16(v, w, h, channels, scale), Samples::U16),
-            Borrowed::F32(v) => parts(imresize_f32(v, w, h, channels, scale), Samples::F32),
+            SamplesRef::U16(v) => parts(imresize_u16(v, w, h, channels, scale), Samples::U16),
+            SamplesRef::F32(v) => parts(imresize_f32(v, w, h, channels, scale), Samples::F32),
         };
         Picture::new(width_px, height_px, colour, samples)
     })?;

@@ -3,9 +3,9 @@
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use wdsr_eval::{Channel, Protocol};
-use wdsr_picture::{Colour, Picture};
+use wdsr_picture::{Colour, Picture, SamplesRef};
 
-use crate::pixels::{Borrowed, Pixels};
+use crate::pixels::Pixels;
 use crate::work::{self, count};
 
 /// Peak signal-to-noise ratio of two pictures in dB, by the protocol of published figures.
@@ -166,10 +166,10 @@ const MAX_SCALE: usize = 1024;
 
 fn rgb8(pixels: &Pixels<'_>, name: &str) -> PyResult<Vec<u8>> {
     let samples = pixels.samples()?;
-    if !matches!(samples, Borrowed::U8(_)) {
+    if !matches!(samples, SamplesRef::U8(_)) {
         return Err(PyTypeError::new_err(format!(
             "{name} has samples of {} bytes, expected uint8: the protocols compare pictures of 8 bit",
-            samples.bytes_per_sample()
+            samples.depth().bytes()
         )));
     }
     let (width_px, height_px) = (pixels.width_px, pixels.height_px);

@@ -1,5 +1,7 @@
 """`wdsr.load` and what a model tells of itself."""
 
+import copy
+import pickle
 import re
 import shutil
 from pathlib import Path
@@ -26,6 +28,20 @@ def test_a_model_tells_what_it_is(model: wdsr.Model) -> None:
         model.scale = 3  # type: ignore[misc]
     with pytest.raises(TypeError):
         wdsr.Model()
+
+
+def test_models_are_pickled_with_their_weights(tmp_path: Path) -> None:
+    place = tmp_path / "model.safetensors"
+    shutil.copy(MODEL_FILE, place)
+    picture = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
+    for model in (wdsr.load("small"), wdsr.load(place)):
+        pickled = pickle.dumps(model)
+        place.unlink(missing_ok=True)
+        for again in (pickle.loads(pickled), copy.copy(model)):
+            assert (repr(again), again.notes) == (repr(model), model.notes)
+            for size in ({}, {"factor": 4}):
+                made = again.upscale(picture, **size)
+                np.testing.assert_array_equal(made, model.upscale(picture, **size))
 
 
 def test_files_are_loaded_by_text_and_path(model: wdsr.Model) -> None:

@@ -4,6 +4,7 @@ import multiprocessing
 import signal
 import threading
 import time
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,15 +15,16 @@ import wdsr
 Photograph = npt.NDArray[np.uint8]
 
 
+@pytest.mark.parametrize("size", [{}, {"factor": 3}], ids=str)
 def test_progress_rises_to_the_end_in_the_calling_thread(
-    model: wdsr.Model, photograph: Photograph
+    model: wdsr.Model, photograph: Photograph, size: dict[str, Any]
 ) -> None:
     calls = []
 
     def progress(done: int, total: int) -> None:
         calls.append((done, total, threading.get_ident()))
 
-    model.upscale(photograph, progress=progress, threads=4)
+    model.upscale(photograph, progress=progress, threads=4, **size)
     done, totals, callers = zip(*calls, strict=True)
     assert list(done) == sorted(set(done))
     assert done[-1] == totals[-1]
@@ -107,6 +109,12 @@ def test_threads_share_a_model(model: wdsr.Model, photograph: Photograph) -> Non
 
 def enlarge_and_shrink(picture: Photograph) -> Photograph:
     return wdsr.imresize(wdsr.load("small").upscale(picture), 0.5)
+
+
+def test_a_model_goes_to_another_process(model: wdsr.Model, photograph: Photograph) -> None:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        made = pool.apply_async(model.upscale, [photograph]).get(timeout=60)
+    np.testing.assert_array_equal(made, model.upscale(photograph))
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")

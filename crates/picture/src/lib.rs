@@ -31,5 +31,5 @@ pub use folder::{pictures_by_content, pictures_in};
 pub use format::{Format, UnknownFormat};
 pub use memory::is_memory_free;
 pub use metadata::{Metadata, MetadataPolicy, PngColour, Resolution};
-pub use picture::{Colour, Depth, Picture, Samples};
+pub use picture::{Colour, Depth, Picture, Samples, SamplesRef};
 pub use rows::{Outline, RowReader, RowSample, encode_rows};

@@ -110,7 +110,47 @@ pub enum Samples {
     F32(Vec<f32>),
 }
 
+/// [`Samples`] that belong to someone else.
+#[derive(Clone, Copy, Debug)]
+pub enum SamplesRef<'a> {
+    /// 0..255, full range.
+    U8(&'a [u8]),
+    /// 0..65535, full range.
+    U16(&'a [u16]),
+    /// 0..1 nominal; values outside are kept.
+    F32(&'a [f32]),
+}
+
+impl SamplesRef<'_> {
+    /// Bits and kind of one sample.
+    pub fn depth(self) -> Depth {
+        match self {
+            Self::U8(_) => Depth::U8,
+            Self::U16(_) => Depth::U16,
+            Self::F32(_) => Depth::F32,
+        }
+    }
+
+    /// A copy.
+    pub fn to_samples(self) -> Samples {
+        match self {
+            Self::U8(samples) => Samples::U8(samples.to_vec()),
+            Self::U16(samples) => Samples::U16(samples.to_vec()),
+            Self::F32(samples) => Samples::F32(samples.to_vec()),
+        }
+    }
+}
+
 impl Samples {
+    /// The same samples, without a copy.
+    pub fn borrowed(&self) -> SamplesRef<'_> {
+        match self {
+            Self::U8(samples) => SamplesRef::U8(samples),
+            Self::U16(samples) => SamplesRef::U16(samples),
+            Self::F32(samples) => SamplesRef::F32(samples),
+        }
+    }
+
     /// Number of samples.
     pub fn len(&self) -> usize {
         match self {

@@ -1,13 +1,10 @@
 //! `wdsr upscale`: enlarges pictures.
 
-mod alpha;
-mod depth;
 mod existing;
 mod inputs;
 mod interrupt;
 mod limits;
 mod manifest;
-mod memory;
 mod metadata;
 mod picture;
 mod pipe;
@@ -26,19 +23,19 @@ use anyhow::{Context, bail};
 use indicatif::ProgressBar;
 use wdsr_model::{Isa, Precision, UpscaleError};
 use wdsr_picture::{Format, Limits, NewFile, decode, dimensions, format_of_file};
+use wdsr_upscale::{AlphaMethod, Plan, Size, SizeRequest};
 
 use crate::models::{self, ModelArguments};
 use crate::{WrongUsage, exit, on_threads, progress};
-use alpha::AlphaMethod;
 use existing::{IfExists, Target};
 use inputs::{Input, Shard};
 use limits::LimitArguments;
 use manifest::{Entry, Manifest, portable};
 use metadata::{Losses, MetadataChoice};
-use picture::{Asked, Method, Network, Refused, of_scale};
+use picture::{Asked, Method, Network, Refused};
 use rawvideo::RawVideoArguments;
 use report::{Outcome, Report};
-use size::{Plan, Request, Size, SizeArguments};
+use size::SizeArguments;
 
 /// Enlarge pictures
 ///
@@ -64,7 +61,7 @@ pub(crate) struct Arguments {
     ///
     /// Where it is not the same everywhere; where it is, it stays exact.
     #[arg(long, value_enum, value_name = "HOW", default_value = "network")]
-    alpha: AlphaMethod,
+    alpha: AlphaArgument,
     /// Folders below the given ones too; OUT gets the same tree
     #[arg(short = 'r', long)]
     recursive: bool,
@@ -107,6 +104,24 @@ pub(crate) struct Arguments {
     quiet: bool,
     #[command(flatten)]
     rawvideo: RawVideoArguments,
+}
+
+/// [`AlphaMethod`] as an argument.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum AlphaArgument {
+    /// The network, as it enlarges grey: sharp edges, twice the work
+    Network,
+    /// Lanczos interpolation: softer edges, no work
+    Lanczos,
+}
+
+impl AlphaArgument {
+    fn method(self) -> AlphaMethod {
+        match self {
+            Self::Network => AlphaMethod::Network,
+            Self::Lanczos => AlphaMethod::Lanczos,
+        }
+    }
 }
 
 impl Arguments {
@@ -158,7 +173,7 @@ fn load_networks(arguments: &Arguments, precision: Precision) -> anyhow::Result<
             })
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
-    if arguments.size.request() != Request::OnePass
+    if arguments.size.request() != SizeRequest::OnePass
         && networks.iter().all(|network| network.upscaler.scale() == 1)
     {
         let name = &networks[0].name;
@@ -177,7 +192,7 @@ fn size_plan(
 ) -> Result<Plan, Refused> {
     let scales: Vec<usize> = networks.iter().map(|n| n.upscaler.scale()).collect();
     Plan::new(input, arguments.size.request(), &scales)
-        .map_err(|error| Refused(format!("{}: {error}", name.display())))
+        .map_err(|error| Refused(format!("{}: {}", name.display(), size::in_words(&error))))
 }
 
 /// What all pictures of a run share.
@@ -231,7 +246,7 @@ fn enlarge_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             env!("CARGO_PKG_VERSION"),
             precision.name(),
             arguments.model.self_ensemble,
-            arguments.alpha,
+            arguments.alpha.method(),
             arguments.metadata.name()
         ),
         manifest,
@@ -373,15 +388,16 @@ impl Batch<'_> {
         };
         let plan = size_plan(self.arguments, &self.networks, &input.path, size)?;
         let models: Vec<&str> = plan
-            .passes
+            .passes()
             .iter()
-            .map(|&scale| of_scale(&self.networks, scale).model_hash.as_str())
+            .filter_map(|scale| self.networks.iter().find(|n| n.upscaler.scale() == *scale))
+            .map(|network| network.model_hash.as_str())
             .collect();
         let settings = format!(
             "{}, models [{}], {}, {format}",
             self.settings,
             models.join(" "),
-            plan.target
+            plan.target()
         );
         let manifest = self
             .manifest
@@ -410,7 +426,8 @@ impl Batch<'_> {
             bar.set_position(start + (bytes as u128 * done as u128 / total as u128) as u64);
             interrupt::flow()
         };
-        let [size, result] = [plan.input, plan.target].map(|size| (size.width_px, size.height_px));
+        let [size, result] =
+            [plan.input(), plan.target()].map(|size| (size.width_px, size.height_px));
         self.arguments.limits.check(&input.path, size, result)?;
         let method = Method::new(self.arguments, &plan, &self.networks);
         let asked = Asked {
@@ -446,8 +463,8 @@ impl Batch<'_> {
         file.publish()?;
         Ok(Outcome::Done {
             output: report::shown(&output),
-            width_px: plan.target.width_px,
-            height_px: plan.target.height_px,
+            width_px: plan.target().width_px,
+            height_px: plan.target().height_px,
             steps: plan.to_string(),
             seconds: started.elapsed().as_secs_f64(),
             left_out,

@@ -13,12 +13,12 @@ use wdsr_model::Isa;
 use wdsr_picture::{
     Error, Format, Limits, NewFile, decode_bytes, dimensions_of_bytes, format_of_bytes,
 };
+use wdsr_upscale::Size;
 
 use super::existing::{self, IfExists, Target};
 use super::metadata::Losses;
 use super::picture::{self, Asked, Method};
 use super::report::{Outcome, Report};
-use super::size::Size;
 use super::{Arguments, interrupt, load_networks, size_plan};
 use crate::exit::OutOfMemory;
 use crate::{WrongUsage, progress};
@@ -237,7 +237,7 @@ fn enlarge_to(
         height_px,
     };
     let plan = size_plan(arguments, &networks, &input, size)?;
-    let target = plan.target;
+    let target = plan.target();
     arguments.limits.check(
         &input,
         (width_px, height_px),

@@ -15,12 +15,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use wdsr_model::{Isa, UpscaleError};
 use wdsr_picture::{Colour, Depth, NewFile, Picture, Samples};
+use wdsr_upscale::Size;
 
 use super::picture::{self, Method, Refused};
 use super::pipe::{self, Sink, Source};
-use super::size::Size;
+use super::size::parse_size;
 use super::yuv::{self, Coding, Matrix, Range};
-use super::{Arguments, interrupt, load_networks, memory, size_plan};
+use super::{Arguments, interrupt, load_networks, size_plan};
 use crate::progress;
 
 #[derive(clap::Args)]
@@ -106,7 +107,7 @@ impl FromStr for Layout {
         let parse = || {
             let (size, format) = text.split_once(':')?;
             Some(Self {
-                size: size.parse().ok()?,
+                size: parse_size(size).ok()?,
                 format: match format {
                     "rgb24" => PixelFormat::Rgb24,
                     "yuv420p" => PixelFormat::Yuv420p,
@@ -137,10 +138,7 @@ impl Video {
     }
 
     fn frame_of(&self, picture: Picture) -> Vec<u8> {
-        let size = Size {
-            width_px: picture.width_px,
-            height_px: picture.height_px,
-        };
+        let size = Size::of(&picture);
         match picture.samples {
             Samples::U8(samples) => samples,
             Samples::F32(samples) => yuv::from_rgb(&samples, size, self.coding),
@@ -161,13 +159,15 @@ pub(super) fn enlarge(arguments: &Arguments, video: &Video) -> anyhow::Result<()
     let precision = arguments.model.precision.or_f32(Isa::detect()?);
     let networks = load_networks(arguments, precision)?;
     let plan = size_plan(arguments, &networks, &input, size)?;
-    let [low, high] = [size, plan.target].map(|size| (size.width_px, size.height_px));
+    let [low, high] = [size, plan.target()].map(|size| (size.width_px, size.height_px));
     arguments.limits.check(&input, low, high)?;
     let method = Method::new(arguments, &plan, &networks);
     let frame_bytes = format.frame_bytes(size);
     // Read, waiting, at work; and the same on the way out.
-    let waiting = 3 * (frame_bytes + format.frame_bytes(plan.target));
-    let bytes = memory::needed_bytes(Colour::Rgb, format.depth(), &method) + waiting;
+    let waiting = 3 * (frame_bytes + format.frame_bytes(plan.target()));
+    let enlarger = &method.enlarger;
+    let bytes =
+        enlarger.memory_bytes(Colour::Rgb, format.depth()) + enlarger.working_bytes() + waiting;
     picture::check_memory(&input, bytes, &method, "or use smaller frames")?;
 
     let frames = read_ahead(&source, frame_bytes as usize)?;
@@ -186,7 +186,7 @@ pub(super) fn enlarge(arguments: &Arguments, video: &Video) -> anyhow::Result<()
             Err(RecvTimeoutError::Timeout) => continue,
             Err(RecvTimeoutError::Disconnected) => panic!("the reader ended without a word"),
         };
-        let large = match picture::enlarge(video.picture_of(frame), &method, &report) {
+        let large = match enlarger.enlarge_with_progress(video.picture_of(frame), &report) {
             Ok(large) => large,
             Err(error) => {
                 let frame = format!("{}: frame {}", input.display(), count + 1);
@@ -211,7 +211,7 @@ pub(super) fn enlarge(arguments: &Arguments, video: &Video) -> anyhow::Result<()
             "{} -> {} ({}: {plan}; {count} frames; {:.1} s)",
             input.display(),
             output.display(),
-            plan.target,
+            plan.target(),
             started.elapsed().as_secs_f64()
         ));
     }

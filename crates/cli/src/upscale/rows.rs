@@ -10,7 +10,7 @@ use wdsr_picture::{
     is_memory_free,
 };
 
-use super::picture::{Asked, Method, of_scale};
+use super::picture::{Asked, Method};
 use crate::exit::OutOfMemory;
 
 /// Memory for a picture unless asked otherwise: enough for one band of any usual picture.
@@ -28,10 +28,9 @@ pub(super) fn enlarge_file(
     method: &Method<'_>,
     progress: &Progress,
 ) -> anyhow::Result<Option<(NewFile, Vec<String>)>> {
-    let Some(scale) = method.plan.only_pass() else {
+    let Some(upscaler) = method.enlarger.only_pass() else {
         return Ok(None);
     };
-    let upscaler = &of_scale(method.networks, scale).upscaler;
     let format = asked.format;
     if !matches!(format, Format::Png | Format::Tiff) {
         return Ok(None);

@@ -9,8 +9,7 @@
 //! Source: ITU-R BT.601-7 and BT.709-6, sections on signal levels; ITU-T H.273, chroma location 0.
 
 use rayon::prelude::*;
-
-use super::size::Size;
+use wdsr_upscale::Size;
 
 /// How much red, green and blue weigh in luma.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

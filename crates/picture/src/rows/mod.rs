@@ -34,7 +34,7 @@ impl Outline {
 }
 
 /// A type of samples: u8, u16 or f32.
-pub trait RowSample: bytemuck::Pod + Default + private::Sealed {
+pub trait RowSample: Copy + Default + private::Sealed {
     /// The depth of pictures that have it.
     const DEPTH: Depth;
 
@@ -44,7 +44,8 @@ pub trait RowSample: bytemuck::Pod + Default + private::Sealed {
 }
 
 mod private {
-    pub trait Sealed {}
+    /// Not in `RowSample` itself, whose users need not know the crate.
+    pub trait Sealed: bytemuck::Pod {}
     impl Sealed for u8 {}
     impl Sealed for u16 {}
     impl Sealed for f32 {}

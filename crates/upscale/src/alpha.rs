@@ -10,16 +10,30 @@ use wdsr_model::Sample;
 use wdsr_picture::{Picture, Samples};
 
 /// What enlarges alpha that is not the same everywhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum AlphaMethod {
-    /// The network, as it enlarges grey: sharp edges, twice the work
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AlphaMethod {
+    /// The networks, as they enlarge grey: sharp edges, twice the work.
+    #[default]
     Network,
-    /// Lanczos interpolation: softer edges, no work
+    /// Lanczos interpolation: softer edges, no work.
     Lanczos,
 }
 
+impl AlphaMethod {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Network, Self::Lanczos];
+
+    /// As it is called in arguments: `network`, `lanczos`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Network => "network",
+            Self::Lanczos => "lanczos",
+        }
+    }
+}
+
 /// Whether all samples are the same.
-pub(super) fn is_constant(samples: &Samples) -> bool {
+pub(crate) fn is_constant(samples: &Samples) -> bool {
     fn constant<T: PartialEq>(samples: &[T]) -> bool {
         samples.iter().all(|sample| *sample == samples[0])
     }
@@ -31,7 +45,7 @@ pub(super) fn is_constant(samples: &Samples) -> bool {
 }
 
 /// So many samples of the same value as the first.
-pub(super) fn repeat_first(samples: &Samples, len: usize) -> Samples {
+pub(crate) fn repeat_first(samples: &Samples, len: usize) -> Samples {
     match samples {
         Samples::U8(samples) => Samples::U8(vec![samples[0]; len]),
         Samples::U16(samples) => Samples::U16(vec![samples[0]; len]),
@@ -45,7 +59,7 @@ pub(super) fn repeat_first(samples: &Samples, len: usize) -> Samples {
 ///
 /// # Panics
 /// When the sizes differ, or `alpha` has more than one channel.
-pub(super) fn spread_colour(colour: &mut Picture, alpha: &Picture) {
+pub(crate) fn spread_colour(colour: &mut Picture, alpha: &Picture) {
     assert_eq!(
         (colour.width_px, colour.height_px),
         (alpha.width_px, alpha.height_px),
@@ -133,7 +147,7 @@ fn spread<T: Sample>(samples: &mut [T], channels: usize, width: usize, visible: 
 ///
 /// # Panics
 /// When the depths differ, or either has more than one channel.
-pub(super) fn keep_flat(large: &mut Picture, small: &Picture) {
+pub(crate) fn keep_flat(large: &mut Picture, small: &Picture) {
     assert_eq!(
         (large.colour.channels(), small.colour.channels()),
         (1, 1),

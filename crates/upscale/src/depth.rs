@@ -1,11 +1,11 @@
 //! Between a picture's own depth and the floats that passes and resizing hand on.
 
 use rayon::prelude::*;
-use wdsr_model::Sample;
+use wdsr_model::{Sample, UpscaleError};
 use wdsr_picture::{Depth, Picture, Samples};
 
 /// The picture in floats, white 1.
-pub(super) fn to_float(picture: Picture) -> Picture {
+pub(crate) fn to_float(picture: Picture) -> Picture {
     fn floats<T: Sample>(samples: &[T]) -> Vec<f32> {
         samples.par_iter().map(|sample| sample.to_unit()).collect()
     }
@@ -18,7 +18,7 @@ pub(super) fn to_float(picture: Picture) -> Picture {
 }
 
 /// The picture in the given depth; of floats, integers are rounded to nearest and clamped.
-pub(super) fn in_depth(picture: Picture, depth: Depth) -> Picture {
+pub(crate) fn in_depth(picture: Picture, depth: Depth) -> Picture {
     fn rounded<T: Sample>(floats: &[f32]) -> Vec<T> {
         floats
             .par_iter()
@@ -34,10 +34,26 @@ pub(super) fn in_depth(picture: Picture, depth: Depth) -> Picture {
 }
 
 /// Clamps floats to 0..1.
-pub(super) fn clamp_to_unit(picture: &mut Picture) {
+pub(crate) fn clamp_to_unit(picture: &mut Picture) {
     if let Samples::F32(floats) = &mut picture.samples {
         floats
             .par_iter_mut()
             .for_each(|value| *value = value.clamp(0.0, 1.0));
     }
+}
+
+/// Refuses floats that are NaN or infinite, as networks do.
+pub(crate) fn check_finite(picture: &Picture) -> Result<(), UpscaleError> {
+    let Samples::F32(floats) = &picture.samples else {
+        return Ok(());
+    };
+    let Some(at) = floats.par_iter().position_first(|value| !value.is_finite()) else {
+        return Ok(());
+    };
+    let pixel = at / picture.colour.channels();
+    Err(UpscaleError::Input {
+        value: floats[at],
+        x: pixel % picture.width_px,
+        y: pixel / picture.width_px,
+    })
 }

@@ -1,0 +1,78 @@
+//! The memory that enlarging a picture takes, estimated before the work.
+
+use std::collections::BTreeMap;
+
+use wdsr_picture::{Colour, Depth};
+
+use crate::{AlphaMethod, Enlarger};
+
+impl Enlarger<'_> {
+    /// Bytes that enlarging a picture takes at most, with the picture, the result and what lies
+    /// between them, but without [`Enlarger::working_bytes`]. An allocation that fails amid the work ends
+    /// the program, so compare it with what is free ([`wdsr_picture::is_memory_free`]).
+    pub fn memory_bytes(&self, colour: Colour, depth: Depth) -> u128 {
+        let sample = depth.bytes() as u128;
+        let (input, target) = (self.plan.input().pixels(), self.plan.target().pixels());
+        let channels = colour.channels() as u128;
+        let opaque_channels = colour.without_alpha().channels() as u128;
+        let opaque = self.opaque_bytes(opaque_channels, depth);
+        if !colour.has_alpha() {
+            return opaque;
+        }
+        let colours = input * opaque_channels * sample;
+        let enlarged_alpha = match self.alpha {
+            AlphaMethod::Network => self.opaque_bytes(1, depth),
+            AlphaMethod::Lanczos => (input + target) * (4 + sample),
+        };
+        let steps = [
+            // Colour and alpha are split, and joined in the end.
+            input * channels * sample * 2,
+            target * channels * sample * 2,
+            // States of pixels, and two rings of places.
+            input * (channels * sample + 1 + 2 * size_of::<usize>() as u128),
+            colours + input * sample + enlarged_alpha,
+            // Input and enlarged alpha stand beside the colours.
+            opaque + input * sample + target * sample,
+        ];
+        steps.into_iter().max().unwrap_or(0)
+    }
+
+    /// Bytes of the networks' strips for the threads of rayon's current pool, which they keep for
+    /// the next picture.
+    pub fn working_bytes(&self) -> u128 {
+        let widths = self.plan.sizes().into_iter().map(|size| size.width_px);
+        let mut by_scale = BTreeMap::new();
+        for (network, width_px) in self.passes.iter().zip(widths) {
+            let most: &mut u128 = by_scale.entry(network.scale()).or_default();
+            *most = u128::from(network.working_bytes(width_px)).max(*most);
+        }
+        by_scale.values().sum()
+    }
+
+    /// Bytes for the passes and the resizing of a picture of so many channels without alpha.
+    fn opaque_bytes(&self, channels: u128, depth: Depth) -> u128 {
+        let plan = self.plan;
+        let sample = match plan.only_pass() {
+            Some(_) => depth.bytes() as u128,
+            None => 4,
+        };
+        let sizes = plan.sizes();
+        let passes = sizes.windows(2).map(|sizes| {
+            let (from, to) = (sizes[0].pixels(), sizes[1].pixels());
+            // Through the network, and back to grey.
+            ((from + to) * 3 * sample).max(to * 4 * sample)
+        });
+        let target = plan.target().pixels();
+        // One pass makes samples of the picture's depth, of its size.
+        let after = match plan.only_pass() {
+            Some(_) => 0,
+            None => {
+                let resizing = (plan.enlarged().pixels() + target) * channels * 4;
+                let rounding = target * channels * (4 + depth.bytes() as u128);
+                resizing.max(rounding)
+            }
+        };
+        let most = passes.max().unwrap_or(0).max(after);
+        plan.input().pixels() * channels * depth.bytes() as u128 + most
+    }
+}
