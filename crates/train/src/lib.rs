@@ -13,6 +13,7 @@ pub mod data_check;
 mod error;
 pub mod export;
 pub mod gradients;
+pub mod kept_out;
 mod loss;
 pub mod optimizer;
 pub mod parameters;
