@@ -44,5 +44,9 @@ fn pictures(argument: &str) -> Vec<(String, std::path::PathBuf)> {
 
 fn read((name, file): (String, std::path::PathBuf)) -> (String, Vec<u8>, (usize, usize)) {
     let picture = decode(&file, &Limits::default()).expect("a picture");
-    (name, picture.to_rgb8(), (picture.width_px, picture.height_px))
+    (
+        name,
+        picture.to_rgb8(),
+        (picture.width_px, picture.height_px),
+    )
 }

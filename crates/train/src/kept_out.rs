@@ -135,7 +135,13 @@ fn for_each_window(picture_aspect: f64, window_aspect: f64, mut visit: impl FnMu
         // Evenly spread, the first and the last at the edges.
         let places = |size: f64| {
             let steps = ((1.0 - size) / (size * STEP)).ceil().max(0.0);
-            (0..=steps as usize).map(move |i| if steps == 0.0 { 0.0 } else { (1.0 - size) * i as f64 / steps })
+            (0..=steps as usize).map(move |i| {
+                if steps == 0.0 {
+                    0.0
+                } else {
+                    (1.0 - size) * i as f64 / steps
+                }
+            })
         };
         for y in places(height) {
             for x in places(width) {

@@ -10,6 +10,7 @@
 mod branches;
 pub mod checkpoint;
 pub mod data_check;
+pub mod data_fetch;
 mod error;
 pub mod export;
 pub mod gradients;

@@ -154,8 +154,13 @@ impl Brightness {
         let mut rising = [0; 2];
         for i in 0..CELLS - 1 {
             for j in 0..CELLS - 1 {
-                for (direction, next) in [cells[i][j + 1], cells[j + 1][i]].into_iter().enumerate() {
-                    let here = if direction == 0 { cells[i][j] } else { cells[j][i] };
+                for (direction, next) in [cells[i][j + 1], cells[j + 1][i]].into_iter().enumerate()
+                {
+                    let here = if direction == 0 {
+                        cells[i][j]
+                    } else {
+                        cells[j][i]
+                    };
                     clear += usize::from((next - here).abs() >= CLEAR);
                     rising[direction] += usize::from(next > here);
                 }
@@ -174,7 +179,9 @@ impl Brightness {
         let edges = |start: f64, side: f64, px: usize| {
             let px = px as f64;
             std::array::from_fn(|i| {
-                ((start + side * i as f64 / CELLS as f64) * px).round().clamp(0.0, px) as usize
+                ((start + side * i as f64 / CELLS as f64) * px)
+                    .round()
+                    .clamp(0.0, px) as usize
             })
         };
         let xs: [usize; CELLS + 1] = edges(window.x, window.width, self.width_px);
