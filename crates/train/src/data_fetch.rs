@@ -26,7 +26,8 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use wdsr_picture::{
-    Format, Limits, Metadata, decode_bytes, encode_bytes, pictures_in, write_atomically,
+    Format, Limits, Metadata, decode_bytes, encode_bytes, pictures_by_content, pictures_in,
+    write_atomically,
 };
 
 use self::contact_sheet::{html, small_jpeg};
@@ -247,7 +248,14 @@ fn folder_of(
 
 /// The listed pictures that are not done yet, each with the content that is known of it.
 fn listed(source: &Source, open: &[&sources::Listed], folder: &Path) -> Result<Vec<Wanted>, Error> {
-    let files = pictures_in(folder, true)?;
+    // Packages have dangling links too; what is listed and not there is named below.
+    let (files, errors) = pictures_by_content(folder, true);
+    if files.is_empty() {
+        return Err(errors.into_iter().next().map_or_else(
+            || unreachable!("neither a picture nor an error"),
+            Error::from,
+        ));
+    }
     let found: Vec<Result<Wanted, String>> = open
         .par_iter()
         .map(|listed| {
