@@ -210,6 +210,11 @@ fn wanted_sources(known: &Sources, request: &Request<'_>) -> Result<Vec<Source>,
                 ),
             });
         }
+        if request.without.contains(name) {
+            let reason = format!("--from and --without name {name} both; leave one out");
+            let path = folder.clone();
+            return Err(Error::Data { path, reason });
+        }
         if !is_known(name) {
             sources.push(Source::unknown(name));
         }
