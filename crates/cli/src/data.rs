@@ -1,6 +1,8 @@
 //! `wdsr data`: pictures to train on.
 #![allow(clippy::print_stdout, reason = "the findings are the command's output")]
 
+mod fetch;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -9,7 +11,7 @@ use wdsr_train::data_check::{DataReport, Kind, check_data};
 
 use crate::{on_threads, progress};
 
-/// Check pictures to train on
+/// Gather and check pictures to train on
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -18,6 +20,7 @@ pub(crate) struct Arguments {
 
 #[derive(clap::Subcommand)]
 enum Command {
+    Fetch(fetch::FetchArguments),
     Check(CheckArguments),
 }
 
@@ -51,7 +54,13 @@ struct CheckArguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let Command::Check(arguments) = &arguments.command;
+    match &arguments.command {
+        Command::Fetch(arguments) => fetch::run(arguments).map(|()| ExitCode::SUCCESS),
+        Command::Check(arguments) => check(arguments),
+    }
+}
+
+fn check(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
     if !matches!(arguments.scale, 1 | 2 | 3 | 4 | 8) {
         let message = format!("-s {}: expected 1, 2, 3, 4 or 8", arguments.scale);
         return Err(crate::WrongUsage(message).into());

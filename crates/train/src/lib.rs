@@ -10,9 +10,11 @@
 mod branches;
 pub mod checkpoint;
 pub mod data_check;
+pub mod data_fetch;
 mod error;
 pub mod export;
 pub mod gradients;
+pub mod kept_out;
 mod loss;
 pub mod optimizer;
 pub mod parameters;

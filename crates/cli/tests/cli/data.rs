@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use predicates::str::contains;
 use wdsr_picture::{Colour, Picture, Samples};
@@ -154,4 +155,167 @@ fn a_folder_without_pictures_is_named() {
         .arg(folder.path())
         .assert()
         .code(2);
+}
+
+/// The sources that are downloaded.
+const PACKAGES: [&str; 6] = [
+    "endless-sky-high-dpi",
+    "lomiri-wallpapers-16.04",
+    "lomiri-wallpapers-20.04",
+    "plasma-workspace-wallpapers",
+    "lxqt-themes",
+    "mate-backgrounds",
+];
+
+/// `wdsr data fetch` into `out` from the folder `own` and none of the packages but `with`.
+fn fetch(root: &Path, out: &str, with: &[&str]) -> Command {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin("wdsr"));
+    command.args(["data", "fetch"]).arg(root.join(out));
+    command
+        .arg("--from")
+        .arg(format!("own={}", root.join("own").display()));
+    for package in PACKAGES.iter().filter(|package| !with.contains(package)) {
+        command.args(["--without", package]);
+    }
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// [`photograph`] with noise, for it not to be flat.
+fn noisy(seed: usize) -> Picture {
+    let mut picture = photograph(200, seed, 30);
+    if let Samples::U8(samples) = &mut picture.samples {
+        for (i, sample) in samples.iter_mut().enumerate() {
+            let noise = (i + seed * 77).wrapping_mul(0x9e37_79b9) as u32;
+            *sample += (noise.rotate_left(13) % 24) as u8;
+        }
+    }
+    picture
+}
+
+#[test]
+fn a_killed_fetch_goes_on_to_the_same_folder() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    std::fs::create_dir(root.join("own")).expect("a folder");
+    for seed in 0..8 {
+        write(&root.join(format!("own/{seed}.png")), &noisy(seed));
+    }
+    let whole = fetch(root, "whole", &[]).output().expect("it runs");
+    let said = String::from_utf8_lossy(&whole.stdout).into_owned();
+    assert!(
+        whole.status.success() && said.contains("8 of unknown licence"),
+        "{said}{}",
+        String::from_utf8_lossy(&whole.stderr)
+    );
+    let manifest = |out: &str| std::fs::read_to_string(root.join(out).join("manifest.jsonl"));
+    let lines = || manifest("killed").map_or(0, |text| text.lines().count());
+    let mut killed = 0;
+    loop {
+        let before = lines();
+        let mut child = fetch(root, "killed", &[])
+            .arg("-j1")
+            .spawn()
+            .expect("it runs");
+        let status = loop {
+            if let Some(status) = child.try_wait().expect("a child") {
+                break status;
+            }
+            if killed < 2 && lines() > before {
+                child.kill().expect("killed");
+                killed += 1;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        };
+        if status.success() {
+            break;
+        }
+    }
+    assert!(killed > 0, "never killed");
+    for name in ["manifest.jsonl", "contact-sheet.html", "own/3.png"] {
+        let [a, b] = ["whole", "killed"].map(|out| std::fs::read(root.join(out).join(name)));
+        assert!(a.expect("read") == b.expect("read"), "{name} differs");
+    }
+    let again = fetch(root, "killed", &[]).output().expect("it runs");
+    let said = String::from_utf8_lossy(&again.stdout).into_owned();
+    assert!(said.contains(", 0 looked at now"), "{said}");
+    // A training takes the folder as it is.
+    let (_, report) = check(&root.join("whole"), &[]);
+    assert_eq!(
+        (&report["pictures"], &report["usable"]),
+        (&8.into(), &8.into())
+    );
+}
+
+#[test]
+#[cfg(unix)]
+fn packages_are_taken_by_apt_and_their_content_is_checked() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    for sub in ["own", "programs"] {
+        std::fs::create_dir(root.join(sub)).expect("a folder");
+    }
+    write(&root.join("own/a.png"), &noisy(1));
+    let failed = |said: &[&str]| {
+        let mut command = fetch(root, "out", &["lomiri-wallpapers-20.04"]);
+        let path = format!("{}:/bin", root.join("programs").display());
+        let path = if said[0] == "there is no apt-get" {
+            String::new()
+        } else {
+            path
+        };
+        let output = command.env("PATH", path).output().expect("it runs");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        for part in said {
+            assert!(error.contains(part), "{part} in {error}");
+        }
+    };
+    let remedy = "--from lomiri-wallpapers-20.04=FOLDER";
+    failed(&[
+        "there is no apt-get",
+        "https://packages.debian.org/",
+        remedy,
+    ]);
+    let program = |name: &str, text: &str| {
+        let path = root.join("programs").join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("written");
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("allowed");
+    };
+    program(
+        "apt-get",
+        "echo 'E: Unable to locate package' >&2; exit 100",
+    );
+    failed(&["E: Unable to locate package", "apt-get update", remedy]);
+    program("apt-get", ":");
+    failed(&["left no .deb file"]);
+    program("apt-get", "test \"$1\" = download && : > \"$2_1_all.deb\"");
+    let place = "usr/share/backgrounds";
+    let own = root.join("own/a.png").display().to_string();
+    program(
+        "dpkg",
+        &format!("mkdir -p $3/{place} && cp {own} $3/{place}/Kleiber_by_Lukas_Baubkus.jpg"),
+    );
+    failed(&[
+        "1 of 1 pictures of lomiri-wallpapers-20.04",
+        "Kleiber_by_Lukas_Baubkus.jpg has SHA-256",
+        "--without lomiri-wallpapers-20.04",
+    ]);
+}
+
+#[test]
+fn wrong_sources_are_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("out");
+    for (arguments, code, said) in [
+        (["--without", "lomiri"], 1, "expected one of cid, bsds"),
+        (["--from", "div2k"], 2, "expected NAME=FOLDER"),
+        (["--from", "div2k=nowhere"], 2, "nowhere: no such folder"),
+        (["--from", "../x=."], 1, "expected letters, digits"),
+    ] {
+        let mut command = wdsr();
+        command.args(["data", "fetch"]).arg(&out).args(arguments);
+        command.assert().code(code).stderr(contains(said));
+    }
 }

@@ -560,3 +560,57 @@ fn what_cannot_be_trained_is_refused() {
         .code(1)
         .stderr(contains("training.updates"));
 }
+
+/// The released models' recipes, two updates on small pictures, as the command at their head says.
+#[test]
+fn the_recipes_of_released_models_run() {
+    let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes");
+    let small = [
+        ("updates = ", "updates = 2"),
+        ("batch = ", "batch = 2"),
+        ("patch_px = ", "patch_px = 16"),
+        ("warm_up_updates = ", "warm_up_updates = 1"),
+        ("every_updates = ", "every_updates = 1"),
+        ("pictures = ", "pictures = 1"),
+    ];
+    let mut run = 0;
+    for entry in std::fs::read_dir(&recipes).expect("recipes/") {
+        let path = entry.expect("an entry").path();
+        let name = path
+            .file_stem()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned();
+        if !name.starts_with("small-") && !name.starts_with("base-") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).expect("a recipe");
+        let command = format!("#   wdsr train recipes/{name}.toml --data runs/data --out runs/");
+        assert!(text.contains(&command), "{name}: no line {command:?}");
+        let shortened: Vec<String> = text
+            .lines()
+            .map(|line| {
+                let short = small.iter().find(|(key, _)| line.starts_with(key));
+                let line = short.map_or(line, |(_, short)| short);
+                line.replace("../models/", &format!("{}/../models/", recipes.display()))
+            })
+            .collect();
+        let folder = tempfile::tempdir().expect("a folder");
+        prepare(folder.path(), &shortened.join("\n"));
+        let output = train(folder.path(), "out").output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{name}: {said}");
+        let updates: Vec<u64> = losses(&folder.path().join("out"))
+            .iter()
+            .map(|l| l.0)
+            .collect();
+        assert_eq!(updates, [1, 2], "{name}");
+        let model = Model::load(&folder.path().join("out/model.safetensors")).expect("a model");
+        let scale = name
+            .rsplit_once("-x")
+            .and_then(|(_, scale)| scale.parse().ok());
+        assert_eq!(Some(model.config().scale), scale, "{name}");
+        run += 1;
+    }
+    assert!(run >= 4, "{run} recipes of released models");
+}

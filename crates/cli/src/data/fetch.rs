@@ -1,0 +1,129 @@
+//! `wdsr data fetch`: builds the training set.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use wdsr_train::data_fetch::{Report, Request, Sources, Step, fetch};
+
+use crate::{WrongUsage, on_threads, progress};
+
+/// Build a folder of pictures to train on
+///
+/// From Debian packages of free photographs, which are downloaded and unpacked, not installed
+/// (apt-get and dpkg), and from folders of public sets: cid (CID22), bsds (BSDS500), wall, div2k,
+/// flickr2k, or any other name. Known pictures are checked by SHA-256. Those without detail, and
+/// those recognised as pictures of Set5, Set14, B100, Kodak24 or the gallery, are left out; soft
+/// ones are reduced. manifest.jsonl has source, licence and treatment of each, contact-sheet.html shows
+/// them. A run that was stopped goes on, a complete folder is left as it is.
+#[derive(clap::Args)]
+pub(super) struct FetchArguments {
+    /// Folder to build, for `wdsr train --data`
+    #[arg(value_name = "FOLDER")]
+    out: PathBuf,
+    /// Folder that has a folder for each of cid, bsds, wall
+    #[arg(long, value_name = "FOLDER")]
+    shared: Option<PathBuf>,
+    /// Folder of a source, as div2k=DIV2K
+    ///
+    /// May be given several times. For a package it is the folder of its unpacked files.
+    #[arg(long, value_name = "NAME=FOLDER", value_parser = named_folder)]
+    from: Vec<(String, PathBuf)>,
+    /// Source not to use
+    ///
+    /// May be given several times.
+    #[arg(long, value_name = "NAME")]
+    without: Vec<String>,
+    /// Threads; 0: one for each processor
+    #[arg(short = 'j', long, value_name = "N", default_value_t = 0)]
+    threads: usize,
+}
+
+fn named_folder(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, folder) = text.split_once('=').ok_or("expected NAME=FOLDER")?;
+    Ok((name.to_owned(), folder.into()))
+}
+
+pub(super) fn run(arguments: &FetchArguments) -> anyhow::Result<()> {
+    let sources = Sources::built_in();
+    for path in arguments
+        .shared
+        .iter()
+        .chain(arguments.from.iter().map(|f| &f.1))
+    {
+        if !path.is_dir() {
+            let message = format!("{}: no such folder", path.display());
+            return Err(WrongUsage(message).into());
+        }
+    }
+    let request = Request {
+        out: &arguments.out,
+        shared: arguments.shared.as_deref(),
+        folders: &arguments.from,
+        without: &arguments.without,
+    };
+    let bar = progress::bar(0, "{msg} [{bar:30}] {pos}/{len}, {eta} left", false);
+    let report = on_threads(arguments.threads, || {
+        fetch(&sources, &request, &|step| match step {
+            Step::Fetching(name) => bar.set_message(format!("downloading {name}")),
+            Step::Preparing {
+                source,
+                done,
+                total,
+            } => {
+                bar.set_message(source.to_owned());
+                bar.set_length(total as u64);
+                bar.set_position(done as u64);
+            }
+        })
+    })??;
+    bar.finish_and_clear();
+    print!("{}", to_lines(&report));
+    if let Some(first) = report.unknown.first() {
+        progress::note(&format!(
+            "{} pictures in the folder are not from here, as {}; a training would use them",
+            report.unknown.len(),
+            first.display()
+        ));
+    }
+    if !report.not_given.is_empty() {
+        let names = report.not_given.join(", ");
+        progress::note(&format!(
+            "not given (--shared, --from NAME=FOLDER): {names}"
+        ));
+    }
+    Ok(())
+}
+
+fn to_lines(report: &Report) -> String {
+    let mut text = String::new();
+    for source in &report.sources {
+        text += &format!(
+            "{:<28}{:>5} pictures {:>8.1} megapixels",
+            source.name, source.pictures, source.megapixels
+        );
+        if source.without_licence > 0 {
+            text += &format!(", {} of unknown licence", source.without_licence);
+        }
+        // The word before the colon says why.
+        let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+        for (_, reason) in &source.left_out {
+            let kind = reason
+                .split_once(':')
+                .map_or(reason.as_str(), |(kind, _)| kind);
+            *reasons.entry(kind).or_default() += 1;
+        }
+        if !reasons.is_empty() {
+            let counts = reasons
+                .iter()
+                .map(|(kind, count)| format!("{count} {kind}"));
+            text += &format!("; left out {}", counts.collect::<Vec<_>>().join(", "));
+        }
+        text.push('\n');
+    }
+    let pictures: usize = report.sources.iter().map(|source| source.pictures).sum();
+    let megapixels: f64 = report.sources.iter().map(|source| source.megapixels).sum();
+    text + &format!(
+        "{:<28}{pictures:>5} pictures {megapixels:>8.1} megapixels, {} looked at now\n",
+        "in all", report.prepared
+    )
+}

@@ -1,0 +1,78 @@
+//! All pictures of a training set at a glance: one HTML file with small pictures in it.
+
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use wdsr_picture::imresize::{Kernel, imresize_to_f32};
+use wdsr_picture::{Colour, Format, Picture, Samples, encode_bytes};
+
+use super::Entry;
+use crate::error::Error;
+
+/// Longest side of a small picture.
+const SMALL_PX: usize = 128;
+
+/// A small JPEG of an R G B picture, 0..255, row-major.
+pub(super) fn small_jpeg(rgb: &[u8], width_px: usize, height_px: usize) -> Result<Vec<u8>, Error> {
+    let longest = width_px.max(height_px).max(SMALL_PX);
+    let side = |px: usize| (px * SMALL_PX / longest).max(1);
+    let samples: Vec<f32> = rgb.iter().map(|sample| f32::from(*sample)).collect();
+    let (width, height) = (side(width_px), side(height_px));
+    let small = imresize_to_f32(
+        &samples,
+        width_px,
+        height_px,
+        3,
+        width,
+        height,
+        Kernel::Cubic,
+    );
+    let samples = small
+        .pixels
+        .iter()
+        .map(|v| v.round().clamp(0.0, 255.0) as u8);
+    let samples = Samples::U8(samples.collect());
+    let picture = Picture::new(width, height, Colour::Rgb, samples);
+    Ok(encode_bytes(&picture, Format::Jpeg)?)
+}
+
+/// The sheet; `small` has the small picture of each entry that has one.
+pub(super) fn html(entries: &[Entry], small: &dyn Fn(&Entry) -> Option<Vec<u8>>) -> String {
+    let mut page = String::from(
+        "<!doctype html><meta charset=utf-8><title>Training pictures</title>\n<style>\
+         body{font:12px sans-serif}figure{display:inline-block;width:136px;margin:2px;\
+         vertical-align:top;overflow-wrap:anywhere}.out img{opacity:.35}</style>\n",
+    );
+    for source in entries.chunk_by(|a, b| a.source == b.source) {
+        let (name, kept) = (
+            &source[0].source,
+            source.iter().filter(|e| e.file.is_some()),
+        );
+        let name = escaped(name);
+        page += &format!("<h2>{name}: {} of {}</h2>\n", kept.count(), source.len());
+        for entry in source {
+            let title = entry.left_out.as_deref().unwrap_or(&entry.done);
+            let original = Path::new(&entry.original).file_name().unwrap_or_default();
+            page += &format!(
+                "<figure{}><img loading=lazy src=\"data:image/jpeg;base64,{}\"><figcaption>{}, \
+                 {}, {}</figcaption></figure>\n",
+                if entry.file.is_some() {
+                    ""
+                } else {
+                    " class=out"
+                },
+                small(entry).map_or_else(String::new, |jpeg| STANDARD.encode(jpeg)),
+                escaped(&original.to_string_lossy()),
+                escaped(title),
+                escaped(entry.licence.as_deref().unwrap_or("licence not known"))
+            );
+        }
+    }
+    page
+}
+
+fn escaped(text: &str) -> String {
+    let text = text.replace('&', "&amp;").replace('<', "&lt;");
+    text.replace('>', "&gt;").replace('"', "&quot;")
+}
