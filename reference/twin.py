@@ -35,7 +35,7 @@ KEYS = {
     "network": "block features blocks expansion low_rank norm scale residual_scale mean",
     "start": "from insert_blocks initialization",
     "data": "folders track validation",
-    "training": "updates batch patch_px least_detail branches seed loss charbonnier_epsilon"
+    "training": "updates batch patch_px least_detail branches precision seed loss charbonnier_epsilon"
     " fft_weight gradient_clip_norm average_decay rollbacks rollback_factor",
     "schedule": "kind learning_rate final_learning_rate warm_up_updates milestones factor",
     "validation": "every_updates pictures protocol",
@@ -47,11 +47,14 @@ CHECKPOINT = "last.checkpoint"
 class Training:
     """The state of a training, on its device, and an update of it."""
 
-    def __init__(self, folder: Path, device: str, body_type: torch.dtype, compiled: bool) -> None:
+    def __init__(self, folder: Path, device: str, precision: str | None, compiled: bool) -> None:
         self.folder, self.device = folder, device
         tensors, self.metadata = open_file(folder / CHECKPOINT, "wdsr-checkpoint")
         self.recipe = json.loads(self.metadata["recipe"])
         refuse_unknown_keys(self.recipe)
+        asked = "bf16" if device == "cuda" else self.recipe["training"].get("precision", "f32")
+        self.precision = precision or asked
+        body_type = {"f32": torch.float32, "bf16": torch.bfloat16}[self.precision]
         self.network = TwinNetwork(self.recipe["network"], body_type)
         forward = torch.compile(self.network) if compiled else self.network
         self.forward: Callable[[Tensors, Tensors, Tensor], Tensor] = forward
@@ -391,22 +394,20 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after these")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="cuda where there is one")
     parser.add_argument(
-        "--precision", choices=("f32", "bf16"), help="of the blocks; bf16 on a GPU, else f32"
+        "--precision", choices=("f32", "bf16"), help="of the blocks; bf16 on a GPU, else the recipe's"
     )
     parser.add_argument("--compile", action="store_true", help="torch.compile the network")
     parser.add_argument("--no-graph", action="store_true", help="on a GPU: no CUDA graph")
     arguments = parser.parse_args()
 
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    precision = arguments.precision or ("bf16" if device == "cuda" else "f32")
-    body_type = {"f32": torch.float32, "bf16": torch.bfloat16}[precision]
     torch.backends.cudnn.benchmark = True
-    # Beside bf16, TF32 is exact enough; f32 means what it says.
-    torch.backends.cudnn.allow_tf32 = precision != "f32"
     try:
-        training = Training(arguments.folder, device, body_type, arguments.compile)
+        training = Training(arguments.folder, device, arguments.precision, arguments.compile)
+        # Beside bf16, TF32 is exact enough; f32 means what it says.
+        torch.backends.cudnn.allow_tf32 = training.precision != "f32"
         print(
-            f"{device}, {precision}; without effect: {WITHOUT_EFFECT}; `wdsr eval` does", flush=True
+            f"{device}, {training.precision}; without effect: {WITHOUT_EFFECT}; `wdsr eval` does", flush=True
         )
         if device == "cuda" and not arguments.no_graph:
             training.capture()

@@ -157,8 +157,8 @@ impl Target {
                 ));
             }
         };
-        if arguments.f16 && matches!(target, Self::Model | Self::Official) {
-            return wrong("--f16 is for .onnx and .param files");
+        if arguments.f16 && matches!(target, Self::Official) {
+            return wrong("--f16 is not for the official layout");
         }
         Ok(target)
     }
@@ -174,7 +174,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         ExportPrecision::F32
     };
     match target {
-        Target::Model => model.save(&arguments.output),
+        Target::Model => model.save_in(&arguments.output, precision),
         Target::Official => model.save_official(&arguments.output),
         Target::Onnx => model.save_onnx(&arguments.output, precision),
         Target::Ncnn => model.save_ncnn(&arguments.output, precision),

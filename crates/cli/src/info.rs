@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use serde::Serialize;
-use wdsr_model::{Model, Network, NetworkConfig};
+use wdsr_model::{Model, Network, NetworkConfig, Released};
 use wdsr_train::{Recipe, checkpoint};
 
 /// Output size that multiply-adds are published for.
@@ -55,7 +55,10 @@ struct Layer {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let info = match &arguments.file {
-        None => Info::of_model("small x2 (built in)".to_owned(), &Model::embedded()),
+        None => {
+            let name = format!("{} (built in)", Released::DEFAULT.name());
+            Info::of_model(name, &Model::embedded())
+        }
         Some(path) => {
             let name = path.display().to_string();
             if path.extension().is_some_and(|suffix| suffix == "toml") {

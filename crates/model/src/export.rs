@@ -1,10 +1,10 @@
-//! What the formats of other engines have in common.
+//! What the formats that models are written in have in common.
 
 use half::f16;
 
 use crate::error::Error;
 
-/// Numbers in a file for another engine. Its input and output are float32 either way.
+/// Numbers in a file. Input and output of the network are float32 either way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ExportPrecision {
@@ -13,7 +13,7 @@ pub enum ExportPrecision {
     F32,
     /// float16 weights, half the size; the output differs by some 1e-3. An ONNX file also
     /// computes in float16, between the subtraction of the mean and its addition; an ncnn file
-    /// leaves that to the engine's options.
+    /// leaves that to the engine's options, and this library computes in float32.
     F16,
 }
 

@@ -30,7 +30,6 @@
 
 mod atomic_file;
 mod config;
-mod embedded;
 mod error;
 mod export;
 #[cfg(test)]

@@ -1,18 +1,20 @@
 //! A network with its weights, and the file it lives in.
 //!
 //! A model file is a safetensors file of plain convolutions: `KEY.weight` (`[out, in, k, k]`) and
-//! `KEY.bias` (`[out]`), f32, under the keys of the official implementation
+//! `KEY.bias` (`[out]`), float32, float16 or bfloat16, under the keys of the official implementation
 //! (JiahuiYu/wdsr_ntire2018), for pictures in 0..1. Its metadata holds `format` = `wdsr`,
 //! `version`, `config` (the [`NetworkConfig`] as JSON) and notes on the training.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
+use half::{bf16, f16};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use crate::atomic_file;
 use crate::config::{NetworkConfig, Norm};
 use crate::error::Error;
+use crate::export::{ExportPrecision, float16};
 use crate::network::Network;
 
 const FORMAT: &str = "wdsr";
@@ -233,8 +235,14 @@ impl Model {
         })
     }
 
-    /// The bytes of the model's file.
+    /// The bytes of the model's file, in float32.
     pub fn to_bytes(&self) -> Vec<u8> {
+        let (tensors, metadata) = self.contents();
+        serialize(tensors, metadata)
+    }
+
+    /// What the file holds: each tensor's key, shape and values, and the metadata.
+    fn contents(&self) -> (Vec<Tensor>, HashMap<String, String>) {
         let mut tensors = Vec::new();
         for (conv, weights) in self.network.convs.iter().zip(&self.convs) {
             let shape = conv.weight_shape().to_vec();
@@ -248,7 +256,7 @@ impl Model {
         for (key, value) in RESERVED.into_iter().zip([FORMAT, VERSION, &config]) {
             metadata.insert(key.to_owned(), value.to_owned());
         }
-        serialize(tensors, metadata)
+        (tensors, metadata)
     }
 
     /// Writes the model's file: to a temporary file beside it, then renamed, so that no half
@@ -259,22 +267,56 @@ impl Model {
     pub fn save(&self, path: &Path) -> Result<(), Error> {
         atomic_file::write(path, &self.to_bytes())
     }
+
+    /// [`Model::save`] with weights in another precision: in float16, half the size, they are
+    /// rounded to 11 bits.
+    ///
+    /// # Errors
+    /// When the file cannot be written, or a weight lies outside float16's range.
+    pub fn save_in(&self, path: &Path, precision: ExportPrecision) -> Result<(), Error> {
+        match precision {
+            ExportPrecision::F32 => self.save(path),
+            ExportPrecision::F16 => {
+                let (tensors, metadata) = self.contents();
+                let narrow = |(key, shape, values): Tensor| {
+                    let mut bytes = Vec::with_capacity(2 * values.len());
+                    for value in values {
+                        bytes.extend(float16(&key, value)?.to_le_bytes());
+                    }
+                    Ok((key, shape, bytes))
+                };
+                let tensors = tensors
+                    .into_iter()
+                    .map(narrow)
+                    .collect::<Result<_, Error>>()?;
+                atomic_file::write(path, &serialize_bytes(Dtype::F16, tensors, metadata))
+            }
+        }
+    }
 }
 
-/// The bytes of a safetensors file of float32 tensors: key, shape, values in row-major order.
-pub(crate) fn serialize(
-    tensors: Vec<(String, Vec<usize>, Vec<f32>)>,
-    metadata: HashMap<String, String>,
-) -> Vec<u8> {
-    let bytes: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
+/// Key, shape, and values in row-major order.
+type Tensor = (String, Vec<usize>, Vec<f32>);
+
+/// The bytes of a safetensors file of float32 tensors.
+pub(crate) fn serialize(tensors: Vec<Tensor>, metadata: HashMap<String, String>) -> Vec<u8> {
+    let bytes = tensors
         .into_iter()
         .map(|(key, shape, values)| {
             let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
             (key, shape, bytes)
         })
         .collect();
-    let views = bytes.iter().map(|(key, shape, data)| {
-        let view = TensorView::new(Dtype::F32, shape.clone(), data)
+    serialize_bytes(Dtype::F32, bytes, metadata)
+}
+
+fn serialize_bytes(
+    dtype: Dtype,
+    tensors: Vec<(String, Vec<usize>, Vec<u8>)>,
+    metadata: HashMap<String, String>,
+) -> Vec<u8> {
+    let views = tensors.iter().map(|(key, shape, data)| {
+        let view = TensorView::new(dtype, shape.clone(), data)
             .unwrap_or_else(|e| unreachable!("shape {shape:?} of {key}: {e}"));
         (key, view)
     });
@@ -292,19 +334,22 @@ fn tensor(tensors: &SafeTensors<'_>, key: &str, shape: &[usize]) -> Result<Vec<f
             view.shape()
         ));
     }
-    if view.dtype() != Dtype::F32 {
-        return Err(format!(
-            "tensor `{key}` is {:?}, expected F32",
-            view.dtype()
-        ));
-    }
-    let values: Vec<f32> = view
-        .data()
-        .as_chunks::<4>()
-        .0
-        .iter()
-        .map(|bytes| f32::from_le_bytes(*bytes))
-        .collect();
+    let words = || view.data().as_chunks::<4>().0.iter();
+    let halves = || view.data().as_chunks::<2>().0.iter();
+    let values: Vec<f32> = match view.dtype() {
+        Dtype::F32 => words().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
+        Dtype::F16 => halves()
+            .map(|bytes| f16::from_le_bytes(*bytes).to_f32())
+            .collect(),
+        Dtype::BF16 => halves()
+            .map(|bytes| bf16::from_le_bytes(*bytes).to_f32())
+            .collect(),
+        other => {
+            return Err(format!(
+                "tensor `{key}` is {other:?}, expected F32, F16 or BF16"
+            ));
+        }
+    };
     if let Some(at) = values.iter().position(|v| !v.is_finite()) {
         return Err(format!(
             "tensor `{key}` holds {} at index {at}; expected finite weights",

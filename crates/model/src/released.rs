@@ -1,5 +1,7 @@
 //! The models that come with the library, by name.
 
+use std::path::PathBuf;
+
 use crate::model::Model;
 
 /// A model that comes with the library: `kind` and `scale` name it.
@@ -10,7 +12,7 @@ pub struct Released {
     pub kind: &'static str,
     /// Output pixels per input pixel on each side.
     pub scale: usize,
-    load: fn() -> Model,
+    file: &'static [u8],
 }
 
 impl Released {
@@ -18,8 +20,11 @@ impl Released {
     pub const ALL: &[Self] = &[Self {
         kind: "small",
         scale: 2,
-        load: Model::embedded,
+        file: wdsr_weights::SMALL_X2,
     }];
+
+    /// The model meant where none is named.
+    pub const DEFAULT: Self = Self::ALL[0];
 
     /// Name for people, such as `small x2`.
     pub fn name(&self) -> String {
@@ -28,7 +33,16 @@ impl Released {
 
     /// The model.
     pub fn load(&self) -> Model {
-        (self.load)()
+        let path = format!("models/{}-x{}.safetensors", self.kind, self.scale);
+        Model::from_bytes(self.file, &PathBuf::from(path))
+            .unwrap_or_else(|e| unreachable!("a test loads every released model: {e}"))
+    }
+}
+
+impl Model {
+    /// The default model, [`Released::DEFAULT`].
+    pub fn embedded() -> Self {
+        Released::DEFAULT.load()
     }
 }
 

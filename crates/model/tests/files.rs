@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use wdsr_model::{ConvWeights, Model, Network, NetworkConfig};
+use wdsr_model::{ConvWeights, ExportPrecision, Model, Network, NetworkConfig};
 
 fn model() -> Model {
     let config = NetworkConfig::wdsr_b(4, 1, 2);
@@ -39,6 +39,70 @@ fn patched(from: &str, to: &str) -> Vec<u8> {
         .expect("in the header");
     bytes[at..at + from.len()].copy_from_slice(to.as_bytes());
     bytes
+}
+
+/// Weights of 0.1, which float16 rounds, and the given biases.
+fn with_bias(bias: f32) -> Model {
+    let plain = model();
+    let convs = plain.convs().iter().map(|conv| ConvWeights {
+        weight: vec![0.1; conv.weight.len()],
+        bias: vec![bias; conv.bias.len()],
+    });
+    Model::new(plain.config(), convs.collect(), BTreeMap::new())
+}
+
+#[test]
+fn a_model_in_float16_is_half_as_large_and_read_back_rounded() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("model.safetensors");
+    with_bias(0.5)
+        .save_in(&path, ExportPrecision::F16)
+        .expect("written");
+    let read = Model::load(&path).expect("read");
+    assert_eq!(read.config(), model().config());
+    for conv in read.convs() {
+        // 0.1 to 11 bits: 1638.4 / 16384 becomes 1638 / 16384.
+        assert!(conv.weight.iter().all(|w| *w == 1638.0 / 16384.0));
+        assert!(conv.bias.iter().all(|b| *b == 0.5));
+    }
+    let values: usize = read
+        .convs()
+        .iter()
+        .map(|c| c.weight.len() + c.bias.len())
+        .sum();
+    let size = |bytes: &[u8]| {
+        bytes.len() - 8 - u64::from_le_bytes(*bytes.first_chunk().expect("8 bytes")) as usize
+    };
+    assert_eq!(size(&std::fs::read(&path).expect("read")), 2 * values);
+
+    let error = with_bias(100_000.5)
+        .save_in(&path, ExportPrecision::F16)
+        .expect_err("beyond 65504");
+    assert!(error.to_string().contains("100000.5"), "{error}");
+    Model::load(&path).expect("the file before stands");
+}
+
+#[test]
+fn a_model_in_bfloat16_is_read() {
+    // 1.0 in float16 is 0x3C00, in bfloat16 that is 0.0078125.
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("model.safetensors");
+    with_bias(1.0)
+        .save_in(&path, ExportPrecision::F16)
+        .expect("written");
+    let bytes = std::fs::read(&path).expect("read");
+    let length = u64::from_le_bytes(*bytes.first_chunk().expect("8 bytes")) as usize;
+    let header = String::from_utf8(bytes[8..8 + length].to_vec()).expect("text");
+    let header = header.trim_end().replace("\"F16\"", "\"BF16\"");
+    let mut changed = (header.len() as u64).to_le_bytes().to_vec();
+    changed.extend(header.as_bytes());
+    changed.extend(&bytes[8 + length..]);
+    let read = Model::from_bytes(&changed, Path::new("some.safetensors")).expect("read");
+    assert!(
+        read.convs()
+            .iter()
+            .all(|conv| conv.bias.iter().all(|b| *b == 0.007_812_5))
+    );
 }
 
 #[test]

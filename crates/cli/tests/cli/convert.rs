@@ -3,8 +3,9 @@ use std::path::Path;
 use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
 use wdsr_model::{ExportPrecision, Model, NetworkConfig};
+use wdsr_picture::{Colour, Limits, Samples, decode};
 
-use super::wdsr;
+use super::{picture, wdsr, write};
 
 fn saved_model(folder: &Path) -> std::path::PathBuf {
     let path = folder.join("small.safetensors");
@@ -137,6 +138,38 @@ fn the_official_layout_is_written() {
 }
 
 #[test]
+fn a_model_in_float16_is_half_as_large_and_upscales_alike() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let model = saved_model(folder.path());
+    let half = folder.path().join("half.safetensors");
+    let convert = wdsr()
+        .arg("convert")
+        .args([&model, &half])
+        .arg("--f16")
+        .assert();
+    convert.success();
+    let size = |path| std::fs::metadata(path).expect("a file").len();
+    assert!(size(&half) * 2 < size(&model) + 10_000, "{}", size(&half));
+    let input = folder.path().join("input.png");
+    write(&input, &picture(40, 30, Colour::Rgb));
+    let [full, half] = [&model, &half].map(|model| {
+        let output = model.with_extension("png");
+        let arguments = [Path::new("-m"), model, &input, Path::new("-o"), &output];
+        wdsr().arg("upscale").args(arguments).assert().success();
+        let large = decode(&output, &Limits::default()).expect("a picture");
+        match large.samples {
+            Samples::U8(samples) => samples,
+            other => panic!("{other:?}"),
+        }
+    });
+    let difference = full.iter().zip(&half).map(|(a, b)| a.abs_diff(*b)).max();
+    assert!(
+        difference.is_some_and(|levels| (1..=3).contains(&levels)),
+        "{difference:?}"
+    );
+}
+
+#[test]
 fn options_that_do_not_fit_the_format_are_wrong_usage() {
     let folder = tempfile::tempdir().expect("a folder");
     let model = saved_model(folder.path());
@@ -146,11 +179,10 @@ fn options_that_do_not_fit_the_format_are_wrong_usage() {
             &["--layout", "official"][..],
             "--layout is for .safetensors",
         ),
-        ("out.safetensors", &["--f16"], "--f16 is for .onnx"),
         (
             "out.safetensors",
             &["--layout", "official", "--f16"],
-            "--f16 is for .onnx",
+            "--f16 is not for the official",
         ),
     ] {
         wdsr()
