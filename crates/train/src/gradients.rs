@@ -5,6 +5,7 @@
 //! each patch forwards and backwards in one go, while its values are in the cache. A batch
 //! normalisation needs all patches at once, so it cuts the operations into segments.
 
+mod batch_norm;
 mod steps;
 
 use std::ops::Range;
@@ -18,8 +19,10 @@ use wdsr_kernels::{
 use wdsr_model::{ConvWeights, Network, Operation, Value};
 
 use crate::loss::LossOverPatches;
-use crate::parameters::{BATCH_NORM_EPSILON, Gradients};
+use crate::parameters::Gradients;
 use crate::recipe::Loss;
+pub use batch_norm::Statistics;
+use batch_norm::Sums;
 use steps::Step;
 
 /// Patches to train on: pictures of 3 planes (R G B, 0..1), low and high resolution.
@@ -56,17 +59,6 @@ pub struct BatchResult {
     pub gradients: Gradients,
     /// Mean and biased variance of each batch normalisation's input.
     pub statistics: Vec<Statistics>,
-}
-
-/// Mean and biased variance of each channel over a batch.
-#[derive(Clone, Debug)]
-pub struct Statistics {
-    /// Per channel.
-    pub mean: Vec<f32>,
-    /// Per channel.
-    pub variance: Vec<f32>,
-    /// Pixels it was taken over.
-    pub count: usize,
 }
 
 /// Runs batches of a network forwards and backwards.
@@ -295,10 +287,23 @@ impl GradientEngine {
                     }
                 });
             if let Some((norm, input, output)) = norm {
-                let sums = NormSums::of(&patches, input, output, &statistics[norm]);
+                let pairs: Vec<(&Planes, &Planes)> = patches
+                    .iter()
+                    .filter_map(|patch| {
+                        let gradient = patch.by_value[output.0].as_ref()?;
+                        Some((gradient, &patch.values[input.0]))
+                    })
+                    .collect();
+                let statistics = &statistics[norm];
+                let sums = Sums::of(&pairs, statistics);
                 let factor = weights.norms[norm][0];
                 patches.par_iter_mut().for_each(|patch| {
-                    self.backward_norm(patch, input, output, factor, &statistics[norm], &sums);
+                    let gradient = patch.take_gradient(output);
+                    let mut target = patch.buffer(input);
+                    let x = &patch.values[input.0];
+                    batch_norm::backward(&gradient, x, factor, statistics, &sums, &mut target);
+                    patch.by_value[input.0] = Some(target);
+                    patch.spare.push(gradient);
                 });
                 // The batch's gradients, booked to its first patch.
                 results[0].gradients.norms[norm] = sums.into_gradients();
@@ -492,17 +497,8 @@ impl GradientEngine {
             Operation::BatchNorm {
                 norm, input, relu, ..
             } => {
-                let [factor, offset] = weights.norms[norm];
-                for channel in 0..target.channels() {
-                    let (mean, gain) = statistics[norm].normaliser(channel);
-                    for y in 0..target.height_px() {
-                        let from = made[input.0].row(channel, y);
-                        for (to, from) in target.row_mut(channel, y).iter_mut().zip(from) {
-                            let value = (from - mean) * gain * factor[channel] + offset[channel];
-                            *to = if relu { value.max(0.0) } else { value };
-                        }
-                    }
-                }
+                let input = &made[input.0];
+                batch_norm::forward(input, &statistics[norm], weights.norms[norm], relu, target);
             }
             Operation::Add {
                 branch,
@@ -644,41 +640,6 @@ impl GradientEngine {
             }
         }
     }
-
-    /// dx = factor gain (dy - mean(dy) - x^ mean(dy x^)), with x^ = (x - mean) gain; the means
-    /// run over the batch (Ioffe and Szegedy 2015, section 3).
-    fn backward_norm(
-        &self,
-        patch: &mut Patch,
-        input: Value,
-        output: Value,
-        factor: &[f32],
-        statistics: &Statistics,
-        sums: &NormSums,
-    ) {
-        let gradient = patch.take_gradient(output);
-        let mut target = patch.buffer(input);
-        for channel in 0..target.channels() {
-            let (mean, gain) = statistics.normaliser(channel);
-            let count = statistics.count as f64;
-            let mean_gradient = (sums.gradient[channel] / count) as f32;
-            let mean_product = (sums.gradient_times_normalised[channel] / count) as f32;
-            for y in 0..target.height_px() {
-                let pairs = gradient
-                    .row(channel, y)
-                    .iter()
-                    .zip(patch.values[input.0].row(channel, y));
-                for (to, (gradient, x)) in target.row_mut(channel, y).iter_mut().zip(pairs) {
-                    let normalised = (x - mean) * gain;
-                    *to = factor[channel]
-                        * gain
-                        * (gradient - mean_gradient - normalised * mean_product);
-                }
-            }
-        }
-        patch.by_value[input.0] = Some(target);
-        patch.spare.push(gradient);
-    }
 }
 
 impl Patch {
@@ -714,92 +675,6 @@ impl Patch {
             Some(at) => self.spare.swap_remove(at),
             None => Planes::zeros(like.channels(), like.width_px(), like.height_px()),
         }
-    }
-}
-
-impl Statistics {
-    fn of<'p>(pictures: impl Iterator<Item = &'p Planes> + Clone) -> Self {
-        let channels = pictures.clone().next().map_or(0, Planes::channels);
-        let count: usize = pictures.clone().map(|p| p.width_px() * p.height_px()).sum();
-        let per_channel = |term: &(dyn Fn(usize, f32) -> f64 + Sync)| -> Vec<f64> {
-            let pictures: Vec<&Planes> = pictures.clone().collect();
-            (0..channels)
-                .into_par_iter()
-                .map(|channel| {
-                    let rows = |p: &Planes| {
-                        (0..p.height_px())
-                            .map(|y| {
-                                p.row(channel, y)
-                                    .iter()
-                                    .map(|v| term(channel, *v))
-                                    .sum::<f64>()
-                            })
-                            .sum::<f64>()
-                    };
-                    pictures.iter().map(|p| rows(p)).sum::<f64>() / count as f64
-                })
-                .collect()
-        };
-        let mean = per_channel(&|_, v| f64::from(v));
-        let variance = per_channel(&|channel, v| (f64::from(v) - mean[channel]).powi(2));
-        let narrow = |values: Vec<f64>| values.into_iter().map(|v| v as f32).collect();
-        Self {
-            mean: narrow(mean),
-            variance: narrow(variance),
-            count,
-        }
-    }
-
-    /// Mean and 1 / standard deviation of a channel.
-    fn normaliser(&self, channel: usize) -> (f32, f32) {
-        (
-            self.mean[channel],
-            1.0 / (self.variance[channel] + BATCH_NORM_EPSILON).sqrt(),
-        )
-    }
-}
-
-/// Sums over the batch, per channel, that the gradient through a batch normalisation needs.
-/// They are also the gradients by its offset and its factor.
-struct NormSums {
-    gradient: Vec<f64>,
-    gradient_times_normalised: Vec<f64>,
-}
-
-impl NormSums {
-    /// Of the gradients by a batch normalisation's output. Where a ReLU follows, those have been
-    /// set to zero already.
-    fn of(patches: &[Patch], input: Value, output: Value, statistics: &Statistics) -> Self {
-        let (gradient, gradient_times_normalised) = (0..statistics.mean.len())
-            .into_par_iter()
-            .map(|channel| {
-                let (mean, gain) = statistics.normaliser(channel);
-                let (mut sum, mut product) = (0.0, 0.0);
-                for patch in patches {
-                    let Some(gradient) = &patch.by_value[output.0] else {
-                        continue;
-                    };
-                    for y in 0..gradient.height_px() {
-                        let x = patch.values[input.0].row(channel, y);
-                        for (dy, x) in gradient.row(channel, y).iter().zip(x) {
-                            sum += f64::from(*dy);
-                            product += f64::from(dy * (x - mean) * gain);
-                        }
-                    }
-                }
-                (sum, product)
-            })
-            .unzip();
-        Self {
-            gradient,
-            gradient_times_normalised,
-        }
-    }
-
-    /// By factor and offset.
-    fn into_gradients(self) -> [Vec<f32>; 2] {
-        [self.gradient_times_normalised, self.gradient]
-            .map(|sums| sums.into_iter().map(|v| v as f32).collect())
     }
 }
 
