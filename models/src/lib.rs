@@ -7,3 +7,6 @@
 
 /// `small` x2: WDSR-B, 32 features, 8 blocks.
 pub const SMALL_X2: &[u8] = include_bytes!("../small-x2.safetensors");
+
+/// `small` x3: WDSR-B, 32 features, 8 blocks.
+pub const SMALL_X3: &[u8] = include_bytes!("../small-x3.safetensors");

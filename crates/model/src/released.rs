@@ -17,11 +17,18 @@ pub struct Released {
 
 impl Released {
     /// All of them; of each kind first the one that is meant where no scale is named.
-    pub const ALL: &[Self] = &[Self {
-        kind: "small",
-        scale: 2,
-        file: wdsr_weights::SMALL_X2,
-    }];
+    pub const ALL: &[Self] = &[
+        Self {
+            kind: "small",
+            scale: 2,
+            file: wdsr_weights::SMALL_X2,
+        },
+        Self {
+            kind: "small",
+            scale: 3,
+            file: wdsr_weights::SMALL_X3,
+        },
+    ];
 
     /// The model meant where none is named.
     pub const DEFAULT: Self = Self::ALL[0];

@@ -140,7 +140,9 @@ fn the_official_layout_is_written() {
 #[test]
 fn a_model_in_float16_is_half_as_large_and_upscales_alike() {
     let folder = tempfile::tempdir().expect("a folder");
-    let model = saved_model(folder.path());
+    let model = folder.path().join("full.safetensors");
+    let config = NetworkConfig::wdsr_b(8, 2, 2);
+    Model::random(&config, 1).save(&model).expect("written");
     let half = folder.path().join("half.safetensors");
     let convert = wdsr()
         .arg("convert")

@@ -37,16 +37,12 @@ fn results_have_the_size_that_was_asked_for() {
     let cases: [(&[&str], (usize, usize), &str); 11] = [
         (&[], (60, 40), "60 x 40: x2;"),
         (&["-s", "2"], (60, 40), "60 x 40: x2;"),
-        (
-            &["-s", "3"],
-            (90, 60),
-            "90 x 60: x2, x2, resized from 120 x 80;",
-        ),
+        (&["-s", "3"], (90, 60), "90 x 60: x3;"),
         (&["-s", "4"], (120, 80), "120 x 80: x2, x2;"),
         (
             &["-s", "8", "-m", "small"],
             (240, 160),
-            "240 x 160: x2, x2, x2;",
+            "240 x 160: x3, x3, resized from 270 x 180;",
         ),
         (
             &["--factor", "1.5"],
@@ -54,13 +50,9 @@ fn results_have_the_size_that_was_asked_for() {
             "45 x 30: x2, resized from 60 x 40;",
         ),
         (&["--width", "50"], (50, 33), "resized from 60 x 40;"),
-        (&["--height", "50"], (75, 50), "resized from 120 x 80;"),
+        (&["--height", "50"], (75, 50), "x3, resized from 90 x 60;"),
         (&["--longest", "60"], (60, 40), "60 x 40: x2;"),
-        (
-            &["--size", "60x41"],
-            (60, 41),
-            "x2, x2, resized from 120 x 80;",
-        ),
+        (&["--size", "60x41"], (60, 41), "x3, resized from 90 x 60;"),
         (
             &["--longest", "12"],
             (12, 8),
@@ -138,10 +130,14 @@ fn passes_and_resizing_round_once() {
     let floats: Vec<f32> = small.to_rgb8().iter().map(|v| v.to_unit()).collect();
     let first = pass(&floats, 30, 20);
     let second = pass(&first, 60, 40);
-    let large = result(&input, &output, &["-s", "4"]);
+    // A file is the only network there is.
+    let model = folder.path().join("x2.safetensors");
+    Model::embedded().save(&model).expect("written");
+    let model = model.to_str().expect("text");
+    let large = result(&input, &output, &["-m", model, "-s", "4"]);
     assert!(large.to_rgb8() == rounded(&second), "-s 4 differs");
     let resized = imresize_to_f32(&second, 120, 80, 3, 81, 54, Kernel::Lanczos3);
-    let large = result(&input, &output, &["--factor", "2.7"]);
+    let large = result(&input, &output, &["-m", model, "--factor", "2.7"]);
     assert!(
         large.to_rgb8() == rounded(&resized.pixels),
         "--factor 2.7 differs"
