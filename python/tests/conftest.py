@@ -22,6 +22,12 @@ def model() -> wdsr.Model:
 
 
 @pytest.fixture(scope="session")
+def models() -> wdsr.Model:
+    """Of all scales, as the program's default."""
+    return wdsr.load("small")
+
+
+@pytest.fixture(scope="session")
 def photograph() -> npt.NDArray[np.uint8]:
     """R G B, 60 x 96 x 3."""
     with Image.open(ROOT / "samples/chelsea.png") as image:

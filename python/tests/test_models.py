@@ -89,7 +89,7 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "kind", "words"),
     [
-        (("small", 3), ValueError, 'no model "small" of scale 3; the package has small x2'),
+        (("small", 8), ValueError, 'no model "small" of scale 8; the package has small x2'),
         ((MODEL_FILE, 4), ValueError, "enlarges 2 times"),
         (("small", -2), ValueError, "of scale -2"),
         (("small", "2"), TypeError, "scale"),

@@ -69,7 +69,7 @@ def test_floats_are_enlarged_as_by_the_program(
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 @pytest.mark.parametrize("size", [{}, {"factor": 2.7}, {"longest": 60}], ids=str)
 def test_alpha_is_enlarged_as_by_the_program(
-    model: wdsr.Model,
+    models: wdsr.Model,
     photograph: Photograph,
     program: Program,
     tmp_path: Path,
@@ -92,7 +92,7 @@ def test_alpha_is_enlarged_as_by_the_program(
     )
     options = [word for name, value in size.items() for word in (f"--{name}", str(value))]
     expected = tifffile.imread(program(tmp_path / "picture.tif", "--alpha", alpha, *options))
-    made = model.upscale(picture, alpha=alpha, **size)
+    made = models.upscale(picture, alpha=alpha, **size)
     assert made.dtype == dtype
     np.testing.assert_array_equal(made, expected)
 
