@@ -10,3 +10,6 @@ pub const SMALL_X2: &[u8] = include_bytes!("../small-x2.safetensors");
 
 /// `small` x3: WDSR-B, 32 features, 8 blocks.
 pub const SMALL_X3: &[u8] = include_bytes!("../small-x3.safetensors");
+
+/// `small` x4: WDSR-B, 32 features, 8 blocks.
+pub const SMALL_X4: &[u8] = include_bytes!("../small-x4.safetensors");

@@ -28,6 +28,11 @@ impl Released {
             scale: 3,
             file: wdsr_weights::SMALL_X3,
         },
+        Self {
+            kind: "small",
+            scale: 4,
+            file: wdsr_weights::SMALL_X4,
+        },
     ];
 
     /// The model meant where none is named.

@@ -38,11 +38,11 @@ fn results_have_the_size_that_was_asked_for() {
         (&[], (60, 40), "60 x 40: x2;"),
         (&["-s", "2"], (60, 40), "60 x 40: x2;"),
         (&["-s", "3"], (90, 60), "90 x 60: x3;"),
-        (&["-s", "4"], (120, 80), "120 x 80: x2, x2;"),
+        (&["-s", "4"], (120, 80), "120 x 80: x4;"),
         (
             &["-s", "8", "-m", "small"],
             (240, 160),
-            "240 x 160: x3, x3, resized from 270 x 180;",
+            "240 x 160: x2, x4;",
         ),
         (
             &["--factor", "1.5"],
@@ -259,7 +259,7 @@ fn a_batch_is_done_again_for_another_size_only() {
 #[test]
 fn eval_wants_a_model_of_its_scale() {
     wdsr()
-        .args(["eval", "-s", "4", "--set", "none"])
+        .args(["eval", "-s", "8", "--set", "none"])
         .assert()
         .code(2)
         .stderr(contains("enlarges 2 times"));
