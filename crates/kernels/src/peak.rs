@@ -2,8 +2,8 @@
 
 use std::hint::black_box;
 
-use crate::precision::{F32, Format};
-use crate::simd::{Simd, dispatch, dispatch_bf16};
+use crate::precision::Format;
+use crate::simd::{Simd, dispatch_in};
 use crate::{Isa, Precision};
 
 /// Vectors that are multiplied and added in turn: more than the latency of a multiply-add times
@@ -16,14 +16,7 @@ const CHAINS: usize = 12;
 pub fn multiply_add_burst(isa: Isa, precision: Precision, rounds: usize) -> u64 {
     let mut operations = 0;
     let out = &mut operations;
-    match precision {
-        Precision::F32 => {
-            dispatch!(isa, reference, burst[F32](rounds: usize, out: &mut u64));
-        }
-        Precision::Bf16 => {
-            dispatch_bf16!(isa, reference, burst(rounds: usize, out: &mut u64));
-        }
-    }
+    dispatch_in!(precision, isa, reference, burst(rounds: usize, out: &mut u64));
     operations
 }
 

@@ -474,3 +474,18 @@ macro_rules! dispatch_bf16 {
     };
 }
 pub(crate) use dispatch_bf16;
+
+/// [`dispatch`] for functions of the format of a [`Precision`](crate::Precision).
+macro_rules! dispatch_in {
+    ($precision:expr, $isa:expr, $reference:path, $simd:ident ($($arguments:tt)*)) => {
+        match $precision {
+            $crate::Precision::F32 => $crate::simd::dispatch!(
+                $isa, $reference, $simd[$crate::precision::F32] ($($arguments)*)
+            ),
+            $crate::Precision::Bf16 => {
+                $crate::simd::dispatch_bf16!($isa, $reference, $simd ($($arguments)*))
+            }
+        }
+    };
+}
+pub(crate) use dispatch_in;

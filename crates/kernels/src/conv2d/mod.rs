@@ -12,8 +12,7 @@ mod gradient;
 mod reference;
 mod simd;
 
-use crate::precision::F32;
-use crate::simd::{dispatch, dispatch_bf16};
+use crate::simd::dispatch_in;
 use crate::tile::Packing;
 use crate::{Epilogue, Isa, Planes, Precision, Scratch, winograd};
 
@@ -120,8 +119,8 @@ impl PackedConv2d {
 }
 
 impl Precision {
-    /// The precision in which a convolution of planes is computed when this one is asked for.
-    fn of_conv(self, kernel: usize, in_channels: usize, out_channels: usize) -> Self {
+    /// The precision in which a convolution is computed when this one is asked for.
+    pub(crate) fn of_conv(self, kernel: usize, in_channels: usize, out_channels: usize) -> Self {
         match winograd::pays(kernel, in_channels, out_channels) {
             true => self,
             false => Self::F32,
@@ -168,22 +167,13 @@ pub fn conv2d(
         assert_eq!(maps.channels(), output.channels(), "maps of the epilogue");
     }
     use simd::conv2d;
-    match conv.precision {
-        Precision::F32 => dispatch!(conv.isa, reference::conv2d, conv2d[F32](
-            input: &Planes,
-            conv: &PackedConv2d,
-            output: &mut Planes,
-            epilogue: Epilogue<'_, Planes>,
-            scratch: &mut Scratch,
-        )),
-        Precision::Bf16 => dispatch_bf16!(conv.isa, reference::conv2d, conv2d(
-            input: &Planes,
-            conv: &PackedConv2d,
-            output: &mut Planes,
-            epilogue: Epilogue<'_, Planes>,
-            scratch: &mut Scratch,
-        )),
-    }
+    dispatch_in!(conv.precision, conv.isa, reference::conv2d, conv2d(
+        input: &Planes,
+        conv: &PackedConv2d,
+        output: &mut Planes,
+        epilogue: Epilogue<'_, Planes>,
+        scratch: &mut Scratch,
+    ));
 }
 
 /// Adds the gradients by weight and bias to the given sums. `precision` is taken where
@@ -225,28 +215,13 @@ pub fn conv2d_backward_weight(
     );
     use gradient::conv2d_backward_weight;
     let precision = precision.of_conv(kernel, input.channels(), output_gradient.channels());
-    match precision {
-        Precision::F32 => {
-            dispatch!(isa, reference::conv2d_backward_weight, conv2d_backward_weight[F32](
-                precision: Precision,
-                input: &Planes,
-                output_gradient: &Planes,
-                kernel: usize,
-                weight_gradient: &mut [f32],
-                bias_gradient: &mut [f32],
-                scratch: &mut Scratch,
-            ));
-        }
-        Precision::Bf16 => {
-            dispatch_bf16!(isa, reference::conv2d_backward_weight, conv2d_backward_weight(
-                precision: Precision,
-                input: &Planes,
-                output_gradient: &Planes,
-                kernel: usize,
-                weight_gradient: &mut [f32],
-                bias_gradient: &mut [f32],
-                scratch: &mut Scratch,
-            ));
-        }
-    }
+    dispatch_in!(precision, isa, reference::conv2d_backward_weight, conv2d_backward_weight(
+        precision: Precision,
+        input: &Planes,
+        output_gradient: &Planes,
+        kernel: usize,
+        weight_gradient: &mut [f32],
+        bias_gradient: &mut [f32],
+        scratch: &mut Scratch,
+    ));
 }

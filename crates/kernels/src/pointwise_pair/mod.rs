@@ -7,8 +7,7 @@
 mod reference;
 mod simd;
 
-use crate::precision::F32;
-use crate::simd::{dispatch, dispatch_bf16};
+use crate::simd::dispatch_in;
 use crate::strip::{Scratch, Strip};
 use crate::tile::Packing;
 use crate::{Epilogue, Isa, Planes, Precision};
@@ -138,14 +137,9 @@ impl StripPair {
             "output and input (width, rows)"
         );
         use simd::pair_of_strip;
-        match pair.precision {
-            Precision::F32 => dispatch!(self.isa, reference::pair_of_strip, pair_of_strip[F32](
-                pair: &PairWeights, input: &Strip, output: &mut Strip, scratch: &mut Scratch,
-            )),
-            Precision::Bf16 => dispatch_bf16!(self.isa, reference::pair_of_strip, pair_of_strip(
-                pair: &PairWeights, input: &Strip, output: &mut Strip, scratch: &mut Scratch,
-            )),
-        }
+        dispatch_in!(pair.precision, self.isa, reference::pair_of_strip, pair_of_strip(
+            pair: &PairWeights, input: &Strip, output: &mut Strip, scratch: &mut Scratch,
+        ));
         output.clear_border();
     }
 }
@@ -215,14 +209,9 @@ impl PointwisePair {
         pair.check_channels(input.channels(), output.channels());
         assert_eq!(input.geometry(), output.geometry(), "input and output");
         use simd::pair_of_planes;
-        match pair.precision {
-            Precision::F32 => dispatch!(self.isa, reference::pair_of_planes, pair_of_planes[F32](
-                pair: &PairWeights, input: &Planes, output: &mut Planes, scratch: &mut Scratch,
-            )),
-            Precision::Bf16 => dispatch_bf16!(self.isa, reference::pair_of_planes, pair_of_planes(
-                pair: &PairWeights, input: &Planes, output: &mut Planes, scratch: &mut Scratch,
-            )),
-        }
+        dispatch_in!(pair.precision, self.isa, reference::pair_of_planes, pair_of_planes(
+            pair: &PairWeights, input: &Planes, output: &mut Planes, scratch: &mut Scratch,
+        ));
     }
 
     /// Adds the gradients by the weights, and hands the gradient by the output on to the input.
@@ -268,27 +257,15 @@ impl PointwisePair {
         let expected = [wide * pair.in_channels, wide, outputs * wide, outputs];
         assert_eq!(lengths, expected, "gradients by the weights");
         use simd::backward;
-        match pair.precision {
-            Precision::F32 => dispatch!(self.isa, reference::backward, backward[F32](
-                pair: &PairWeights,
-                turned: &TurnedWeights,
-                input: &Planes,
-                output_gradient: &Planes,
-                input_gradient: &mut Planes,
-                epilogue: Epilogue<'_, Planes>,
-                gradients: Gradients<'_>,
-                scratch: &mut Scratch,
-            )),
-            Precision::Bf16 => dispatch_bf16!(self.isa, reference::backward, backward(
-                pair: &PairWeights,
-                turned: &TurnedWeights,
-                input: &Planes,
-                output_gradient: &Planes,
-                input_gradient: &mut Planes,
-                epilogue: Epilogue<'_, Planes>,
-                gradients: Gradients<'_>,
-                scratch: &mut Scratch,
-            )),
-        }
+        dispatch_in!(pair.precision, self.isa, reference::backward, backward(
+            pair: &PairWeights,
+            turned: &TurnedWeights,
+            input: &Planes,
+            output_gradient: &Planes,
+            input_gradient: &mut Planes,
+            epilogue: Epilogue<'_, Planes>,
+            gradients: Gradients<'_>,
+            scratch: &mut Scratch,
+        ));
     }
 }

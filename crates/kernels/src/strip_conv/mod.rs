@@ -7,8 +7,7 @@
 mod reference;
 mod simd;
 
-use crate::precision::F32;
-use crate::simd::{dispatch, dispatch_bf16};
+use crate::simd::{dispatch, dispatch_in};
 use crate::strip::{Scratch, Strip, Window};
 use crate::tile::Packing;
 use crate::{Epilogue, Isa, Precision, winograd};
@@ -54,7 +53,7 @@ impl StripConv {
         crate::conv2d::check_weight(weight.len(), in_channels, out_channels, kernel);
         assert_eq!(bias.len(), out_channels, "biases");
         let many = winograd::pays(kernel, in_channels, out_channels);
-        let precision = if many { precision } else { Precision::F32 };
+        let precision = precision.of_conv(kernel, in_channels, out_channels);
         let form = if many && isa != Isa::REFERENCE {
             Form::Winograd
         } else {
@@ -112,34 +111,21 @@ impl StripConv {
         );
         let conv = self;
         use simd::{direct, winograd};
-        match (self.form, self.precision) {
-            (Form::Winograd, Precision::F32) => {
-                dispatch!(self.isa, reference::winograd, winograd[F32](
-                    conv: &StripConv,
-                    input: Window<'_>,
-                    epilogue: Epilogue<'_, Strip>,
-                    output: &mut Strip,
-                    scratch: &mut Scratch,
-                ));
-            }
-            (Form::Winograd, Precision::Bf16) => {
-                dispatch_bf16!(self.isa, reference::winograd, winograd(
-                    conv: &StripConv,
-                    input: Window<'_>,
-                    epilogue: Epilogue<'_, Strip>,
-                    output: &mut Strip,
-                    scratch: &mut Scratch,
-                ));
-            }
-            (Form::Direct { kernel }, _) => {
-                dispatch!(self.isa, reference::direct, direct(
-                    conv: &StripConv,
-                    kernel: usize,
-                    input: Window<'_>,
-                    epilogue: Epilogue<'_, Strip>,
-                    output: &mut Strip,
-                ));
-            }
+        match self.form {
+            Form::Winograd => dispatch_in!(self.precision, self.isa, reference::winograd, winograd(
+                conv: &StripConv,
+                input: Window<'_>,
+                epilogue: Epilogue<'_, Strip>,
+                output: &mut Strip,
+                scratch: &mut Scratch,
+            )),
+            Form::Direct { kernel } => dispatch!(self.isa, reference::direct, direct(
+                conv: &StripConv,
+                kernel: usize,
+                input: Window<'_>,
+                epilogue: Epilogue<'_, Strip>,
+                output: &mut Strip,
+            )),
         }
         output.clear_border();
     }
