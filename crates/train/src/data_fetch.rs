@@ -408,13 +408,24 @@ fn prepare_all(
 
 /// A picture's place in the folder.
 fn file_name(source: &Source, picture: &Wanted) -> String {
-    let flat = picture.original.replace(['/', '\\'], "_");
+    let flat = flat_name(&picture.original);
     let name = if picture.reduce == 1 {
         flat
     } else {
         format!("{}.png", Path::new(&flat).with_extension("").display())
     };
     format!("{}/{name}", source.name)
+}
+
+/// A picture's place below its source's folder as one name.
+fn flat_name(original: &str) -> String {
+    original.replace(['/', '\\'], "_")
+}
+
+/// Where the small picture for the contact sheet is.
+fn small_path(out: &Path, source: &str, original: &str) -> PathBuf {
+    let name = format!("{}.jpg", flat_name(original));
+    out.join(SMALL).join(source).join(name)
 }
 
 fn prepare(known: &Sources, source: &Source, wanted: &Wanted, out: &Path) -> Result<Entry, Error> {
@@ -440,7 +451,7 @@ fn prepare(known: &Sources, source: &Source, wanted: &Wanted, out: &Path) -> Res
         without_detail(&rgb, width_px, height_px)
     };
     let file = file_name(source, wanted);
-    let small = out.join(SMALL).join(format!("{file}.jpg"));
+    let small = small_path(out, &source.name, &wanted.original);
     write_atomically(&small, &small_jpeg(&rgb, width_px, height_px)?)?;
     let mut sha256 = None;
     if left_out.is_none() {
@@ -476,15 +487,7 @@ fn finish(entries: Vec<Entry>, out: &Path, report: &mut Report) -> Result<(), Er
         write_atomically(&manifest, text.as_bytes())?;
     }
     if report.prepared > 0 || !sheet.exists() {
-        let small = |entry: &Entry| {
-            let flat = entry.original.replace(['/', '\\'], "_");
-            let reduced = Path::new(&flat).with_extension("png");
-            let folder = out.join(SMALL).join(&entry.source);
-            let names = [flat.clone(), reduced.to_string_lossy().into_owned()];
-            names
-                .iter()
-                .find_map(|name| fs::read(folder.join(format!("{name}.jpg"))).ok())
-        };
+        let small = |entry: &Entry| fs::read(small_path(out, &entry.source, &entry.original)).ok();
         write_atomically(&sheet, html(&entries, &small).as_bytes())?;
     }
     for of_source in entries.chunk_by(|a, b| a.source == b.source) {

@@ -9,6 +9,7 @@ use wdsr_picture::{Colour, Format, Picture, Samples, encode_bytes};
 
 use super::Entry;
 use crate::error::Error;
+use crate::report::page::escape;
 
 /// Longest side of a small picture.
 const SMALL_PX: usize = 128;
@@ -49,7 +50,7 @@ pub(super) fn html(entries: &[Entry], small: &dyn Fn(&Entry) -> Option<Vec<u8>>)
             &source[0].source,
             source.iter().filter(|e| e.file.is_some()),
         );
-        let name = escaped(name);
+        let name = escape(name);
         page += &format!("<h2>{name}: {} of {}</h2>\n", kept.count(), source.len());
         for entry in source {
             let title = entry.left_out.as_deref().unwrap_or(&entry.done);
@@ -63,16 +64,11 @@ pub(super) fn html(entries: &[Entry], small: &dyn Fn(&Entry) -> Option<Vec<u8>>)
                     " class=out"
                 },
                 small(entry).map_or_else(String::new, |jpeg| STANDARD.encode(jpeg)),
-                escaped(&original.to_string_lossy()),
-                escaped(title),
-                escaped(entry.licence.as_deref().unwrap_or("licence not known"))
+                escape(&original.to_string_lossy()),
+                escape(title),
+                escape(entry.licence.as_deref().unwrap_or("licence not known"))
             );
         }
     }
     page
-}
-
-fn escaped(text: &str) -> String {
-    let text = text.replace('&', "&amp;").replace('<', "&lt;");
-    text.replace('>', "&gt;").replace('"', "&quot;")
 }
