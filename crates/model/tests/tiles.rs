@@ -363,3 +363,22 @@ fn a_cut_stays_within_its_memory() {
     let least = cut(1_000_000).expect_err("too little");
     assert!(cut(least - 1).is_err() && cut(least).is_ok(), "{least}");
 }
+
+/// Whichever thread meets one of them first.
+#[test]
+fn the_first_sample_that_is_not_finite_is_told() {
+    let model = Model::random(&NetworkConfig::wdsr_b(4, 1, 2), 1);
+    let upscaler = Upscaler::new(&model).expect("an instruction set");
+    let threads = rayon::ThreadPoolBuilder::new().num_threads(4).build();
+    let mut pixels = vec![f32::NAN; 8 * 40 * 3];
+    pixels[..5 * 3].fill(0.5);
+    threads.expect("threads").install(|| {
+        for _ in 0..300 {
+            let error = upscaler.upscale(&pixels, 8, 40).expect_err("NaN");
+            assert!(
+                matches!(error, UpscaleError::Input { x: 5, y: 0, .. }),
+                "{error}"
+            );
+        }
+    });
+}

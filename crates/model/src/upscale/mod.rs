@@ -366,7 +366,10 @@ impl Upscaler {
                 counter.count()
             };
             let (width, height) = (tile.read_columns.len(), band.read_rows.len());
-            let tile_times = self.stream.run(width, height, &read, &write)?;
+            let tile_times = self
+                .stream
+                .run(width, height, &read, &write)
+                .map_err(|error| first_of_input(error, pixels, width_px, band))?;
             if lock(&made).is_flat() && !lock(&seen).is_flat() {
                 return Err(UpscaleError::Constant {
                     columns: tile.columns.clone(),
@@ -538,4 +541,24 @@ struct Tile {
 struct Band {
     rows: Range<usize>,
     read_rows: Range<usize>,
+}
+
+/// An error about the input, of the first sample that is not finite: which one a thread met first
+/// is chance. Others as they are.
+fn first_of_input<T: Sample>(
+    error: UpscaleError,
+    pixels: &[T],
+    width_px: usize,
+    band: &Band,
+) -> UpscaleError {
+    let UpscaleError::Input { .. } = error else {
+        return error;
+    };
+    let samples = pixels.iter().map(|sample| sample.to_unit());
+    let first = samples.enumerate().find(|(_, value)| !value.is_finite());
+    first.map_or(error, |(at, value)| UpscaleError::Input {
+        value,
+        x: at / 3 % width_px,
+        y: band.read_rows.start + at / 3 / width_px,
+    })
 }
