@@ -170,7 +170,7 @@ const PACKAGES: [&str; 6] = [
 /// `wdsr data fetch` into `out` from the folder `own` and none of the packages but `with`.
 fn fetch(root: &Path, out: &str, with: &[&str]) -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin("wdsr"));
-    command.args(["data", "fetch"]).arg(root.join(out));
+    command.args(["data", "fetch", out]).current_dir(root);
     command
         .arg("--from")
         .arg(format!("own={}", root.join("own").display()));
@@ -295,7 +295,7 @@ fn packages_are_taken_by_apt_and_their_content_is_checked() {
     let own = root.join("own/a.png").display().to_string();
     program(
         "dpkg",
-        &format!("mkdir -p $3/{place} && cp {own} $3/{place}/Kleiber_by_Lukas_Baubkus.jpg"),
+        &format!("test -f \"$2\" && mkdir -p $3/{place} && cp {own} $3/{place}/Kleiber_by_Lukas_Baubkus.jpg"),
     );
     failed(&[
         "1 of 1 pictures of lomiri-wallpapers-20.04",

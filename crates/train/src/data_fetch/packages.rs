@@ -30,14 +30,14 @@ pub(super) fn unpacked(name: &str, folder: &Path) -> Result<PathBuf, Error> {
     let entries = fs::read_dir(&part).map_err(|e| Error::io(&part, "read", e))?;
     let mut files = entries.filter_map(|entry| Some(entry.ok()?.path()));
     let package = files.find(|path| path.extension() == Some(OsStr::new("deb")));
-    let Some(package) = package else {
+    let Some(package) = package.as_deref().and_then(Path::file_name) else {
         let reason = format!("apt-get download {name} left no .deb file here");
         return Err(Error::Data { path: part, reason });
     };
-    let content = part.join("content");
-    let arguments = ["-x".as_ref(), package.as_os_str(), content.as_os_str()];
-    run("dpkg", &arguments, &part, name)?;
-    fs::rename(&content, &unpacked).map_err(|e| Error::io(&unpacked, "write", e))?;
+    // It runs in that folder, which need not be named from the root.
+    let content = "content";
+    run("dpkg", &["-x".as_ref(), package, content.as_ref()], &part, name)?;
+    fs::rename(part.join(content), &unpacked).map_err(|e| Error::io(&unpacked, "write", e))?;
     fs::remove_dir_all(&part).map_err(|e| Error::io(&part, "remove", e))?;
     Ok(unpacked)
 }
