@@ -295,7 +295,9 @@ fn packages_are_taken_by_apt_and_their_content_is_checked() {
     let own = root.join("own/a.png").display().to_string();
     program(
         "dpkg",
-        &format!("test -f \"$2\" && mkdir -p $3/{place} && cp {own} $3/{place}/Kleiber_by_Lukas_Baubkus.jpg"),
+        &format!(
+            "test -f \"$2\" && mkdir -p $3/{place} && cp {own} $3/{place}/Kleiber_by_Lukas_Baubkus.jpg"
+        ),
     );
     failed(&[
         "1 of 1 pictures of lomiri-wallpapers-20.04",

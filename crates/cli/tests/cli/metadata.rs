@@ -65,6 +65,33 @@ fn quarter(right: bool, bottom: bool) -> [u8; 3] {
 }
 
 #[test]
+fn a_size_asked_for_is_that_of_the_upright_picture() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [input, output] = ["in.jpg", "out.png"].map(|name| folder.path().join(name));
+    let samples = vec![90; 24 * 16 * 3];
+    let mut stored = Picture::new(24, 16, Colour::Rgb, Samples::U8(samples));
+    stored.metadata.exif = Some(exif_block(6));
+    write(&input, &stored);
+    // Upright it is 16 x 24.
+    for (request, size) in [
+        (["--width", "40"], (40, 60)),
+        (["--height", "40"], (27, 40)),
+        (["--longest", "60"], (40, 60)),
+        (["--size", "40x60"], (40, 60)),
+    ] {
+        wdsr()
+            .arg("upscale")
+            .args([&input, Path::new("-o"), &output])
+            .args(["--if-exists", "overwrite"])
+            .args(request)
+            .assert()
+            .success();
+        let large = read(&output);
+        assert_eq!((large.width_px, large.height_px), size, "{request:?}");
+    }
+}
+
+#[test]
 fn all_eight_orientations_come_out_upright_with_the_tag_reset() {
     let folder = tempfile::tempdir().expect("a folder");
     let (input, output) = (folder.path().join("in"), folder.path().join("out"));

@@ -36,7 +36,12 @@ pub(super) fn unpacked(name: &str, folder: &Path) -> Result<PathBuf, Error> {
     };
     // It runs in that folder, which need not be named from the root.
     let content = "content";
-    run("dpkg", &["-x".as_ref(), package, content.as_ref()], &part, name)?;
+    run(
+        "dpkg",
+        &["-x".as_ref(), package, content.as_ref()],
+        &part,
+        name,
+    )?;
     fs::rename(part.join(content), &unpacked).map_err(|e| Error::io(&unpacked, "write", e))?;
     fs::remove_dir_all(&part).map_err(|e| Error::io(&part, "remove", e))?;
     Ok(unpacked)
