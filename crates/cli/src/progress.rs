@@ -18,6 +18,11 @@ pub(crate) fn note(text: &str) {
     eprintln!("{text}");
 }
 
+/// A bar over bytes of pictures' files, the best guess of the work that needs no decoding.
+pub(crate) fn bar_of_files(bytes: u64, quiet: bool) -> ProgressBar {
+    bar(bytes, "{msg} [{bar:30}] {percent}%, {eta} left", quiet)
+}
+
 /// A bar over `total` steps, drawn on a terminal only. `template` as indicatif's.
 pub(crate) fn bar(total: u64, template: &str, quiet: bool) -> ProgressBar {
     if quiet || !std::io::stderr().is_terminal() {

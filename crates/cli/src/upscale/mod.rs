@@ -232,7 +232,6 @@ fn enlarge_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     } else {
         None
     };
-    // The bar runs over bytes of input, the best guess of the work that needs no decoding.
     let bytes: Vec<u64> = inputs
         .iter()
         .map(|input| std::fs::metadata(&input.path).map_or(0, |file| file.len()))
@@ -252,11 +251,7 @@ fn enlarge_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         manifest,
         taken: HashMap::new(),
         losses: Losses::default(),
-        bar: progress::bar(
-            bytes.iter().sum(),
-            "{msg} [{bar:30}] {percent}%, {eta} left",
-            arguments.quiet,
-        ),
+        bar: progress::bar_of_files(bytes.iter().sum(), arguments.quiet),
     };
 
     let mut tally = Tally::default();

@@ -253,9 +253,15 @@ fn enlarge_to(
         format,
         metadata: arguments.metadata,
     };
-    let progress = |_: usize, _: usize| interrupt::flow();
+    let bar = progress::bar_of_files(file.len() as u64, arguments.quiet);
+    bar.set_message(input.display().to_string());
+    let progress = |done: usize, total: usize| {
+        bar.set_position((file.len() as u128 * done as u128 / total as u128) as u64);
+        interrupt::flow()
+    };
     let decode = |limits: &Limits| decode_bytes(&file, &input, limits);
     let (bytes, left_out) = picture::enlarge_file(&input, decode, &asked, &method, &progress)?;
+    bar.finish_and_clear();
     let _writing = interrupt::writing();
     match sink {
         Sink::Standard => write_standard(&bytes, "the picture")?,
