@@ -1,8 +1,8 @@
 //! Reading picture files.
 //!
 //! The crates `png` and `tiff` and the `image` crate decode. Around them: the size is checked from the header
-//! before any memory for pixels is taken, the orientation is applied, truncated JPEG files and
-//! animations are refused, and each failure names the file.
+//! before any memory for pixels is taken, the orientation is applied, truncated and corrupt JPEG
+//! files and animations are refused, and each failure names the file.
 
 pub(crate) mod tiff;
 
@@ -18,6 +18,7 @@ use crate::error::{Error, one_line};
 use crate::format::Format;
 use crate::icc;
 use crate::jpeg_end::has_end_of_image;
+use crate::jpeg_scan::check_scans;
 use crate::memory::is_memory_free;
 use crate::metadata::{self, Metadata};
 use crate::picture::{Colour, Depth, Picture, Samples};
@@ -49,8 +50,8 @@ pub(crate) const MAX_METADATA_BYTES: u64 = 256 << 20;
 ///
 /// # Errors
 ///
-/// If the file cannot be read, is empty, no picture, truncated, damaged, above `limits`, an
-/// animation, or of a kind that is not read.
+/// If the file cannot be read, is empty, no picture, truncated, damaged (of a JPEG: a scan whose
+/// codes do not make its blocks), above `limits`, an animation, or of a kind that is not read.
 pub fn decode(path: &Path, limits: &Limits) -> Result<Picture, Error> {
     let mut file = open(path)?;
     let format = format_of(&mut file, path)?;
@@ -340,6 +341,8 @@ struct Decoder<'a> {
     format: Format,
     metadata: Metadata,
     orientation: Orientation,
+    /// Of a JPEG the whole file, whose scans are checked before they are decoded; else empty.
+    jpeg: Vec<u8>,
 }
 
 impl Decoder<'_> {
@@ -359,15 +362,15 @@ fn decoder_of<'a>(
 ) -> Result<Decoder<'a>, Error> {
     let failed = |error| read_error(error, format, path);
     let io_failed = |error| failed(ImageError::IoError(error));
+    let mut jpeg_file = Vec::new();
     let (decoder, metadata, orientation): (Box<dyn ImageDecoder + 'a>, _, _) = match format {
         Format::Png | Format::Tiff => unreachable!("{format} has functions of its own"),
         Format::Jpeg => {
-            let mut bytes = Vec::new();
-            stream.read_to_end(&mut bytes).map_err(io_failed)?;
-            let is_whole = has_end_of_image(&bytes);
-            let (metadata, orientation) = metadata::jpeg::read(&bytes);
-            let decoder = jpeg::JpegDecoder::new(Cursor::new(bytes)).map_err(failed)?;
-            if !is_whole {
+            stream.read_to_end(&mut jpeg_file).map_err(io_failed)?;
+            let (metadata, orientation) = metadata::jpeg::read(&jpeg_file);
+            stream.rewind().map_err(io_failed)?;
+            let decoder = jpeg::JpegDecoder::new(stream).map_err(failed)?;
+            if !has_end_of_image(&jpeg_file) {
                 return Err(Error::Truncated {
                     path: path.to_owned(),
                     format,
@@ -405,6 +408,7 @@ fn decoder_of<'a>(
         format,
         metadata,
         orientation,
+        jpeg: jpeg_file,
     })
 }
 
@@ -416,9 +420,16 @@ fn decode_with(decoder: Decoder<'_>, path: &Path, limits: &Limits) -> Result<Pic
         format,
         metadata,
         orientation,
+        jpeg,
     } = decoder;
     let failed = |error| read_error(error, format, path);
     check_memory(decoder.total_bytes(), path)?;
+    check_scans(&jpeg).map_err(|reason| Error::Damaged {
+        path: path.to_owned(),
+        format,
+        reason,
+    })?;
+    drop(jpeg);
     let mut decoder_limits = image::Limits::no_limits();
     decoder_limits.max_alloc = Some(decoder.total_bytes() + MAX_METADATA_BYTES);
     decoder.set_limits(decoder_limits).map_err(failed)?;

@@ -130,10 +130,14 @@ fn formats_reports_and_existing_files_are_as_asked() {
 #[test]
 fn broken_input_is_refused_and_nothing_goes_out() {
     let png = encode_bytes(&picture(40, 30, Colour::Rgb), Format::Png).expect("encoded");
+    let mut jpeg = encode_bytes(&picture(40, 30, Colour::Rgb), Format::Jpeg).expect("encoded");
+    let middle = jpeg.len() - 200;
+    jpeg[middle..middle + 100].fill(0x55);
     for (bytes, extra, code, word) in [
         (&b""[..], &[][..], 3, "standard input is empty"),
         (b"no picture", &[], 3, "standard input is not a picture"),
         (&png[..png.len() / 2], &[], 3, "standard input is"),
+        (&jpeg, &[], 3, "standard input is damaged: scan 1"),
         (&png, &["--max-pixels", "1000"], 3, "--max-pixels 1200"),
         (
             &png,
