@@ -1,9 +1,10 @@
 //! Reading picture files.
 //!
-//! The crates `png` and `tiff` and the `image` crate decode. Around them: the size is checked from the header
+//! The crates `png`, `tiff` and `jxl-oxide` and the `image` crate decode. Around them: the size is checked from the header
 //! before any memory for pixels is taken, the orientation is applied, truncated and corrupt JPEG
 //! files and animations are refused, and each failure names the file.
 
+mod jxl;
 pub(crate) mod tiff;
 
 use std::fs::{self, File};
@@ -44,7 +45,7 @@ pub(crate) const MAX_METADATA_BYTES: u64 = 256 << 20;
 /// Reads a picture file of any of the formats. The content says which format, not the suffix.
 ///
 /// Samples keep the file's depth; palettes and 1, 2 or 4-bit samples are expanded to 8 bit, CMYK
-/// becomes RGB. The EXIF (or TIFF) orientation is applied, so the pixels are upright. The metadata
+/// becomes RGB. The orientation (of EXIF, TIFF or JPEG XL) is applied, so the pixels are upright. The metadata
 /// is kept, but for an ICC profile of another colour space than the decoded pixels and for what is
 /// damaged; `left_out` names it. Of a TIFF with several pages the first is read.
 ///
@@ -70,7 +71,7 @@ pub fn decode_bytes(bytes: &[u8], name: &Path, limits: &Limits) -> Result<Pictur
 }
 
 /// Width and height in pixels of the picture that [`decode`] would return, from the header (of a
-/// JPEG the whole file is read, but not decoded).
+/// JPEG or a JPEG XL the whole file is read, but not decoded).
 ///
 /// # Errors
 ///
@@ -101,6 +102,7 @@ fn dimensions_of(mut file: impl BufRead + Seek, path: &Path) -> Result<(usize, u
             }
         }
         Format::Tiff => tiff::header(&mut file, path)?,
+        Format::JpegXl => jxl::header(&mut file, path)?,
         format => decoder_of(&mut file, format, path)?.header(path)?,
     };
     Ok(header.upright_size())
@@ -167,6 +169,9 @@ pub(crate) fn format_of(stream: &mut (impl BufRead + Seek), path: &Path) -> Resu
     if start.starts_with(b"II+\0") || start.starts_with(b"MM\0+") {
         return Ok(Format::Tiff);
     }
+    if start.starts_with(jxl::CODESTREAM) || start.starts_with(jxl::CONTAINER) {
+        return Ok(Format::JpegXl);
+    }
     let found = match image::guess_format(&start) {
         Ok(ImageFormat::Png) => return Ok(Format::Png),
         Ok(ImageFormat::Jpeg) => return Ok(Format::Jpeg),
@@ -191,6 +196,7 @@ fn decode_stream(
     match format {
         Format::Png => return decode_png(stream, path, limits),
         Format::Tiff => return tiff::decode(&mut stream, path, limits),
+        Format::JpegXl => return jxl::decode(&mut stream, path, limits),
         Format::WebP => check_riff_length(&mut stream, path)?,
         Format::Jpeg | Format::Bmp => {}
     }
@@ -354,7 +360,7 @@ impl Decoder<'_> {
     }
 }
 
-/// The decoder of a format but PNG and TIFF.
+/// The decoder of a format but PNG, TIFF and JPEG XL.
 fn decoder_of<'a>(
     stream: &'a mut (impl BufRead + Seek),
     format: Format,
@@ -364,7 +370,9 @@ fn decoder_of<'a>(
     let io_failed = |error| failed(ImageError::IoError(error));
     let mut jpeg_file = Vec::new();
     let (decoder, metadata, orientation): (Box<dyn ImageDecoder + 'a>, _, _) = match format {
-        Format::Png | Format::Tiff => unreachable!("{format} has functions of its own"),
+        Format::Png | Format::Tiff | Format::JpegXl => {
+            unreachable!("{format} has functions of its own")
+        }
         Format::Jpeg => {
             stream.read_to_end(&mut jpeg_file).map_err(io_failed)?;
             let (metadata, orientation) = metadata::jpeg::read(&jpeg_file);
