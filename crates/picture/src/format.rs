@@ -25,7 +25,7 @@ pub enum Format {
 
 /// A name that is none of the formats.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown picture format \"{0}\": expected png, jpg, webp, tiff, bmp or jxl")]
+#[error("unknown picture format \"{0}\": expected png, jpg, webp, tiff, bmp or (only read) jxl")]
 pub struct UnknownFormat(
     /// The name as it was given.
     pub String,
@@ -190,7 +190,7 @@ mod tests {
         let unknown = "gif".parse::<Format>().expect_err("gif is not read");
         assert_eq!(
             unknown.to_string(),
-            "unknown picture format \"gif\": expected png, jpg, webp, tiff, bmp or jxl"
+            "unknown picture format \"gif\": expected png, jpg, webp, tiff, bmp or (only read) jxl"
         );
         assert_eq!(
             Format::from_extension(Path::new("folder.png/picture")),

@@ -11,6 +11,11 @@
 
 use crate::jpeg_end::next_marker;
 
+const RESTART: u8 = 0xd0;
+const START_OF_IMAGE: u8 = 0xd8;
+const END_OF_IMAGE: u8 = 0xd9;
+const START_OF_SCAN: u8 = 0xda;
+
 /// The decoder takes no more.
 const MAX_SCANS: usize = 100;
 
@@ -251,7 +256,6 @@ impl Scan {
 }
 
 /// The upper and the lower half: zeros before a coefficient, and its bits.
-
 fn split(value: u8) -> (usize, u32) {
     (usize::from(value >> 4), u32::from(value & 15))
 }
@@ -298,11 +302,10 @@ pub(crate) fn check_scans(jpeg: &[u8]) -> Result<(), String> {
         match marker {
             // Huffman-coded DCT: baseline, extended, progressive.
             0xc0..=0xc2 => file.frame = frame(content, marker == 0xc2),
-            0xc4 => {
-                if file.define_tables(content).is_none() {
-                    return Ok(());
-                }
-            }
+            0xc4 => match file.define_tables(content) {
+                Some(()) => {}
+                None => return Ok(()),
+            },
             // Other codes than these, and a height that comes later.
             0xc3 | 0xc5..=0xcf | 0xdc => return Ok(()),
             0xdd => {
@@ -329,11 +332,6 @@ pub(crate) fn check_scans(jpeg: &[u8]) -> Result<(), String> {
         )),
     }
 }
-
-const RESTART: u8 = 0xd0;
-const START_OF_IMAGE: u8 = 0xd8;
-const END_OF_IMAGE: u8 = 0xd9;
-const START_OF_SCAN: u8 = 0xda;
 
 /// The content of the segment whose length stands at `at`.
 fn segment(jpeg: &[u8], at: usize) -> Option<&[u8]> {
@@ -401,9 +399,7 @@ impl Frame {
             along(self.height_px, component.blocks_y, self.most_y),
         )
     }
-}
 
-impl Frame {
     /// Walks through an MCU of a scan of these components; a lone one has one block there.
     fn mcu(
         &mut self,
