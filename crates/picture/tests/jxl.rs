@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use proptest::prelude::*;
 use wdsr_picture::{
     Colour, Depth, Error, Format, Limits, Picture, Samples, decode_bytes, dimensions_of_bytes,
     encode_bytes, format_of_bytes,
@@ -177,5 +178,29 @@ fn it_is_not_written() {
     assert_eq!(Format::JpegXl.of_result(), Format::Png);
     for format in Format::WRITTEN {
         assert_eq!(format.of_result(), format);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn damaged_bytes_never_panic(
+        name in prop::sample::select(vec!["rgba8.jxl", "greya16.jxl", "float.jxl", "lossy.jxl", "turned.jxl"]),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        start in prop::collection::vec((0..64_usize, any::<u8>()), 0..3),
+    ) {
+        let mut bytes = file(name);
+        for (at, value) in damage {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        for (at, value) in start {
+            bytes[at] = value;
+        }
+        let limits = Limits { max_pixels: 1 << 20 };
+        if let Err(error) = decode_bytes(&bytes, Path::new("a.jxl"), &limits) {
+            prop_assert!(!error.to_string().contains('\n'), "{error}");
+        }
     }
 }

@@ -142,10 +142,7 @@ fn jpeg_xl_becomes_png() {
 
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().join("out");
-    let from_file = super::wdsr()
-        .args(["upscale", file, "-o"])
-        .arg(&out)
-        .output();
+    let from_file = wdsr().args(["upscale", file, "-o"]).arg(&out).output();
     assert_eq!(from_file.expect("it runs").status.code(), Some(0));
     let made = std::fs::read(out.join("greya16.png")).expect("a result");
     assert!(made == png, "the same picture from a file");
