@@ -1,9 +1,10 @@
 //! Reading picture files.
 //!
-//! The crates `png` and `tiff` and the `image` crate decode. Around them: the size is checked from the header
-//! before any memory for pixels is taken, the orientation is applied, truncated JPEG files and
-//! animations are refused, and each failure names the file.
+//! The crates `png`, `tiff` and `jxl-oxide` and the `image` crate decode. Around them: the size is checked from the header
+//! before any memory for pixels is taken, the orientation is applied, truncated and corrupt JPEG
+//! files and animations are refused, and each failure names the file.
 
+mod jxl;
 pub(crate) mod tiff;
 
 use std::fs::{self, File};
@@ -18,6 +19,7 @@ use crate::error::{Error, one_line};
 use crate::format::Format;
 use crate::icc;
 use crate::jpeg_end::has_end_of_image;
+use crate::jpeg_scan::check_scans;
 use crate::memory::is_memory_free;
 use crate::metadata::{self, Metadata};
 use crate::picture::{Colour, Depth, Picture, Samples};
@@ -43,14 +45,14 @@ pub(crate) const MAX_METADATA_BYTES: u64 = 256 << 20;
 /// Reads a picture file of any of the formats. The content says which format, not the suffix.
 ///
 /// Samples keep the file's depth; palettes and 1, 2 or 4-bit samples are expanded to 8 bit, CMYK
-/// becomes RGB. The EXIF (or TIFF) orientation is applied, so the pixels are upright. The metadata
+/// becomes RGB. The orientation (of EXIF, TIFF or JPEG XL) is applied, so the pixels are upright. The metadata
 /// is kept, but for an ICC profile of another colour space than the decoded pixels and for what is
 /// damaged; `left_out` names it. Of a TIFF with several pages the first is read.
 ///
 /// # Errors
 ///
-/// If the file cannot be read, is empty, no picture, truncated, damaged, above `limits`, an
-/// animation, or of a kind that is not read.
+/// If the file cannot be read, is empty, no picture, truncated, damaged (of a JPEG: a scan whose
+/// codes do not make its blocks), above `limits`, an animation, or of a kind that is not read.
 pub fn decode(path: &Path, limits: &Limits) -> Result<Picture, Error> {
     let mut file = open(path)?;
     let format = format_of(&mut file, path)?;
@@ -69,7 +71,7 @@ pub fn decode_bytes(bytes: &[u8], name: &Path, limits: &Limits) -> Result<Pictur
 }
 
 /// Width and height in pixels of the picture that [`decode`] would return, from the header (of a
-/// JPEG the whole file is read, but not decoded).
+/// JPEG or a JPEG XL the whole file is read, but not decoded).
 ///
 /// # Errors
 ///
@@ -100,6 +102,7 @@ fn dimensions_of(mut file: impl BufRead + Seek, path: &Path) -> Result<(usize, u
             }
         }
         Format::Tiff => tiff::header(&mut file, path)?,
+        Format::JpegXl => jxl::header(&mut file, path)?,
         format => decoder_of(&mut file, format, path)?.header(path)?,
     };
     Ok(header.upright_size())
@@ -166,6 +169,9 @@ pub(crate) fn format_of(stream: &mut (impl BufRead + Seek), path: &Path) -> Resu
     if start.starts_with(b"II+\0") || start.starts_with(b"MM\0+") {
         return Ok(Format::Tiff);
     }
+    if start.starts_with(jxl::CODESTREAM) || start.starts_with(jxl::CONTAINER) {
+        return Ok(Format::JpegXl);
+    }
     let found = match image::guess_format(&start) {
         Ok(ImageFormat::Png) => return Ok(Format::Png),
         Ok(ImageFormat::Jpeg) => return Ok(Format::Jpeg),
@@ -190,6 +196,7 @@ fn decode_stream(
     match format {
         Format::Png => return decode_png(stream, path, limits),
         Format::Tiff => return tiff::decode(&mut stream, path, limits),
+        Format::JpegXl => return jxl::decode(&mut stream, path, limits),
         Format::WebP => check_riff_length(&mut stream, path)?,
         Format::Jpeg | Format::Bmp => {}
     }
@@ -340,6 +347,8 @@ struct Decoder<'a> {
     format: Format,
     metadata: Metadata,
     orientation: Orientation,
+    /// Of a JPEG the whole file, whose scans are checked before they are decoded; else empty.
+    jpeg: Vec<u8>,
 }
 
 impl Decoder<'_> {
@@ -351,7 +360,7 @@ impl Decoder<'_> {
     }
 }
 
-/// The decoder of a format but PNG and TIFF.
+/// The decoder of a format but PNG, TIFF and JPEG XL.
 fn decoder_of<'a>(
     stream: &'a mut (impl BufRead + Seek),
     format: Format,
@@ -359,15 +368,17 @@ fn decoder_of<'a>(
 ) -> Result<Decoder<'a>, Error> {
     let failed = |error| read_error(error, format, path);
     let io_failed = |error| failed(ImageError::IoError(error));
+    let mut jpeg_file = Vec::new();
     let (decoder, metadata, orientation): (Box<dyn ImageDecoder + 'a>, _, _) = match format {
-        Format::Png | Format::Tiff => unreachable!("{format} has functions of its own"),
+        Format::Png | Format::Tiff | Format::JpegXl => {
+            unreachable!("{format} has functions of its own")
+        }
         Format::Jpeg => {
-            let mut bytes = Vec::new();
-            stream.read_to_end(&mut bytes).map_err(io_failed)?;
-            let is_whole = has_end_of_image(&bytes);
-            let (metadata, orientation) = metadata::jpeg::read(&bytes);
-            let decoder = jpeg::JpegDecoder::new(Cursor::new(bytes)).map_err(failed)?;
-            if !is_whole {
+            stream.read_to_end(&mut jpeg_file).map_err(io_failed)?;
+            let (metadata, orientation) = metadata::jpeg::read(&jpeg_file);
+            stream.rewind().map_err(io_failed)?;
+            let decoder = jpeg::JpegDecoder::new(stream).map_err(failed)?;
+            if !has_end_of_image(&jpeg_file) {
                 return Err(Error::Truncated {
                     path: path.to_owned(),
                     format,
@@ -405,6 +416,7 @@ fn decoder_of<'a>(
         format,
         metadata,
         orientation,
+        jpeg: jpeg_file,
     })
 }
 
@@ -416,9 +428,16 @@ fn decode_with(decoder: Decoder<'_>, path: &Path, limits: &Limits) -> Result<Pic
         format,
         metadata,
         orientation,
+        jpeg,
     } = decoder;
     let failed = |error| read_error(error, format, path);
     check_memory(decoder.total_bytes(), path)?;
+    check_scans(&jpeg).map_err(|reason| Error::Damaged {
+        path: path.to_owned(),
+        format,
+        reason,
+    })?;
+    drop(jpeg);
     let mut decoder_limits = image::Limits::no_limits();
     decoder_limits.max_alloc = Some(decoder.total_bytes() + MAX_METADATA_BYTES);
     decoder.set_limits(decoder_limits).map_err(failed)?;

@@ -205,9 +205,15 @@ fn check(picture: &Picture, path: &Path, format: Format) -> Result<(), Error> {
         colour,
         ..
     } = *picture;
+    if !format.is_written() {
+        return Err(Error::NotWritten {
+            path: path.to_owned(),
+            format,
+        });
+    }
     let depth = picture.depth();
     let refuse = |what: String, can: &dyn Fn(Format) -> bool| {
-        let able: Vec<_> = Format::ALL
+        let able: Vec<_> = Format::WRITTEN
             .into_iter()
             .filter(|&other| can(other))
             .map(|f| f.to_string())
@@ -301,6 +307,7 @@ fn encode_checked(
             bmp::BmpEncoder::new(&mut file).write_image(samples, width, height, colour)?;
             metadata::bmp::insert(&mut file, metadata);
         }
+        Format::JpegXl => unreachable!("{format} is not written"),
     }
     Ok(file)
 }

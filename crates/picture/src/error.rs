@@ -105,6 +105,14 @@ pub enum Error {
         /// Formats that can hold it.
         remedy: String,
     },
+    /// The format is read, not written.
+    #[error("cannot write {} as {format}, which is only read; png, jpeg, webp, tiff and bmp are written", path.display())]
+    NotWritten {
+        /// The file to write.
+        path: PathBuf,
+        /// The format asked for.
+        format: Format,
+    },
     /// The encoder refused the picture.
     #[error("cannot encode {} as {format}: {reason}", path.display())]
     Encode {
@@ -141,8 +149,8 @@ pub enum Error {
     },
 }
 
-const READABLE: &str = "png, jpeg, webp, tiff or bmp";
-const SUFFIXES: &str = "png, jpg, jpeg, webp, tif, tiff, bmp";
+const READABLE: &str = "png, jpeg, webp, tiff, bmp or jxl";
+const SUFFIXES: &str = "png, jpg, jpeg, webp, tif, tiff, bmp, jxl";
 
 impl Error {
     /// The file or folder the error is about.
@@ -158,6 +166,7 @@ impl Error {
             | Self::NoPixels { path, .. }
             | Self::TooLarge { path, .. }
             | Self::CannotHold { path, .. }
+            | Self::NotWritten { path, .. }
             | Self::Encode { path, .. }
             | Self::Write { path, .. }
             | Self::Folder { path, .. }

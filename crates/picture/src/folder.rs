@@ -10,7 +10,7 @@ use crate::decode::format_of_file;
 use crate::error::Error;
 use crate::format::Format;
 
-/// The files of `folder` with a known suffix (png, jpg, jpeg, webp, tif, tiff, bmp, any case),
+/// The files of `folder` with a known suffix (png, jpg, jpeg, webp, tif, tiff, bmp, jxl, any case),
 /// sorted by path; with `recursive` those of the folders below too.
 ///
 /// Names that start with a dot are skipped, folders included. Symbolic links are followed.

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use crate::picture::{Colour, Depth};
 
-/// A file format that is read and written.
+/// A file format that is read and, but for JPEG XL, written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Format {
     /// PNG: lossless, 8 and 16 bit.
@@ -19,27 +19,50 @@ pub enum Format {
     Tiff,
     /// BMP: lossless, 8 bit.
     Bmp,
+    /// JPEG XL: read only; 8 and 16 bit, float.
+    JpegXl,
 }
 
 /// A name that is none of the formats.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown picture format \"{0}\": expected png, jpg, webp, tiff or bmp")]
+#[error("unknown picture format \"{0}\": expected png, jpg, webp, tiff, bmp or (only read) jxl")]
 pub struct UnknownFormat(
     /// The name as it was given.
     pub String,
 );
 
 impl Format {
-    /// Every format.
-    pub const ALL: [Self; 5] = [Self::Png, Self::Jpeg, Self::WebP, Self::Tiff, Self::Bmp];
+    /// Every format: each is read.
+    pub const ALL: [Self; 6] = [
+        Self::Png,
+        Self::Jpeg,
+        Self::WebP,
+        Self::Tiff,
+        Self::Bmp,
+        Self::JpegXl,
+    ];
 
-    /// The format of a path by its suffix (png, jpg, jpeg, webp, tif, tiff, bmp, any case), or
-    /// nothing if the suffix is another or there is none.
+    /// The formats that are written.
+    pub const WRITTEN: [Self; 5] = [Self::Png, Self::Jpeg, Self::WebP, Self::Tiff, Self::Bmp];
+
+    /// Whether the format is written.
+    pub fn is_written(self) -> bool {
+        Self::WRITTEN.contains(&self)
+    }
+
+    /// The format of a result of a file of this one, if none is asked for: the same where it is
+    /// written, else PNG.
+    pub fn of_result(self) -> Self {
+        if self.is_written() { self } else { Self::Png }
+    }
+
+    /// The format of a path by its suffix (png, jpg, jpeg, webp, tif, tiff, bmp, jxl, any
+    /// case), or nothing if the suffix is another or there is none.
     pub fn from_extension(path: &Path) -> Option<Self> {
         path.extension()?.to_str()?.parse().ok()
     }
 
-    /// The usual suffix, without the dot: png, jpg, webp, tif, bmp.
+    /// The usual suffix, without the dot: png, jpg, webp, tif, bmp, jxl.
     pub fn extension(self) -> &'static str {
         match self {
             Self::Png => "png",
@@ -47,12 +70,13 @@ impl Format {
             Self::WebP => "webp",
             Self::Tiff => "tif",
             Self::Bmp => "bmp",
+            Self::JpegXl => "jxl",
         }
     }
 
     /// The longest side that the format's header and its readers take.
     ///
-    /// JPEG stores 16 bits, WebP 14 bits, PNG 31 bits, TIFF 32 bits. BMP stores 31 bits; 65 535
+    /// JPEG stores 16 bits, WebP 14 bits, PNG 31 bits, TIFF 32 bits, JPEG XL 30 bits. BMP stores 31 bits; 65 535
     /// is where the decoder of the `image` crate stops.
     pub fn max_side_px(self) -> usize {
         match self {
@@ -60,11 +84,14 @@ impl Format {
             Self::Jpeg | Self::Bmp => 65_535,
             Self::WebP => 16_383,
             Self::Tiff => 0xffff_ffff,
+            Self::JpegXl => 1 << 30,
         }
     }
 
     /// Whether a picture of that colour and depth can be written without losing a channel or
     /// bits (JPEG's lossy compression aside).
+    ///
+    /// That is nothing for a format that is not written.
     ///
     /// WebP and BMP have no grey: there it is written as RGB, which loses nothing, and is read back
     /// as RGB.
@@ -74,6 +101,7 @@ impl Format {
             Self::Jpeg => depth == Depth::U8 && !colour.has_alpha(),
             Self::WebP | Self::Bmp => depth == Depth::U8,
             Self::Tiff => true,
+            Self::JpegXl => false,
         }
     }
 
@@ -86,23 +114,23 @@ impl Format {
         };
         match self {
             Self::WebP | Self::Bmp => rgb,
-            Self::Png | Self::Jpeg | Self::Tiff => colour,
+            Self::Png | Self::Jpeg | Self::Tiff | Self::JpegXl => colour,
         }
     }
 
     /// Whether an ICC profile can be written.
     pub fn holds_icc_profile(self) -> bool {
-        self != Self::Bmp
+        !matches!(self, Self::Bmp | Self::JpegXl)
     }
 
     /// Whether an EXIF block can be written.
     pub fn holds_exif(self) -> bool {
-        self != Self::Bmp
+        !matches!(self, Self::Bmp | Self::JpegXl)
     }
 
     /// Whether an XMP packet can be written.
     pub fn holds_xmp(self) -> bool {
-        self != Self::Bmp
+        !matches!(self, Self::Bmp | Self::JpegXl)
     }
 
     /// Whether IPTC records can be written.
@@ -112,7 +140,7 @@ impl Format {
 
     /// Whether the format itself tells the resolution; WebP has it in EXIF only.
     pub fn holds_resolution(self) -> bool {
-        self != Self::WebP
+        !matches!(self, Self::WebP | Self::JpegXl)
     }
 }
 
@@ -124,6 +152,7 @@ impl fmt::Display for Format {
             Self::WebP => "webp",
             Self::Tiff => "tiff",
             Self::Bmp => "bmp",
+            Self::JpegXl => "jxl",
         })
     }
 }
@@ -138,6 +167,7 @@ impl FromStr for Format {
             "webp" => Ok(Self::WebP),
             "tif" | "tiff" => Ok(Self::Tiff),
             "bmp" => Ok(Self::Bmp),
+            "jxl" => Ok(Self::JpegXl),
             _ => Err(UnknownFormat(name.to_owned())),
         }
     }
@@ -160,7 +190,7 @@ mod tests {
         let unknown = "gif".parse::<Format>().expect_err("gif is not read");
         assert_eq!(
             unknown.to_string(),
-            "unknown picture format \"gif\": expected png, jpg, webp, tiff or bmp"
+            "unknown picture format \"gif\": expected png, jpg, webp, tiff, bmp or (only read) jxl"
         );
         assert_eq!(
             Format::from_extension(Path::new("folder.png/picture")),

@@ -38,7 +38,7 @@ pub(crate) fn has_end_of_image(jpeg: &[u8]) -> bool {
 }
 
 /// The position of the code of the next marker at or after `from`.
-fn next_marker(jpeg: &[u8], from: usize) -> Option<usize> {
+pub(crate) fn next_marker(jpeg: &[u8], from: usize) -> Option<usize> {
     let mut at = from;
     loop {
         at += jpeg.get(at..)?.iter().position(|&byte| byte == 0xff)?;

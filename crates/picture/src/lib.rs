@@ -17,6 +17,7 @@ mod format;
 mod icc;
 pub mod imresize;
 mod jpeg_end;
+mod jpeg_scan;
 mod memory;
 mod metadata;
 mod picture;

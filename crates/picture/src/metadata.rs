@@ -293,6 +293,26 @@ impl Metadata {
         }
         metadata.turned(orientation)
     }
+
+    /// From the blocks of a JPEG XL file, whose own orientation counts, not that of EXIF.
+    pub(crate) fn of_jxl(
+        icc_profile: Option<Vec<u8>>,
+        exif: Option<Vec<u8>>,
+        xmp: Option<Vec<u8>>,
+        orientation: Orientation,
+    ) -> Self {
+        let mut metadata = Self {
+            icc_profile,
+            ..Self::default()
+        };
+        if let Some(block) = exif {
+            metadata.set_exif(block);
+        }
+        if let Some(packet) = xmp {
+            metadata.set_xmp(packet);
+        }
+        metadata.turned(orientation).0
+    }
 }
 
 impl PngColour {

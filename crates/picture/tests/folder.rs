@@ -59,7 +59,7 @@ fn a_folder_without_pictures_is_an_error() {
         .expect_err("none")
         .to_string();
     let expected = format!(
-        "no pictures (png, jpg, jpeg, webp, tif, tiff, bmp) in {}",
+        "no pictures (png, jpg, jpeg, webp, tif, tiff, bmp, jxl) in {}",
         folder.path().display()
     );
     assert_eq!(error, expected);

@@ -89,7 +89,7 @@ pub(crate) struct Arguments {
     report: Option<PathBuf>,
     /// Format of the results: png, jpg, webp, tif or bmp
     ///
-    /// Without it, by the suffix of OUT, or as the input.
+    /// Without it, by the suffix of OUT, or as the input; PNG for JPEG XL, which is only read.
     #[arg(short = 'f', long)]
     format: Option<Format>,
     /// What goes along of EXIF, XMP, IPTC, resolution, texts
@@ -134,6 +134,7 @@ impl Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    refuse_unwritten(arguments)?;
     interrupt::listen()?;
     on_threads(arguments.model.threads, || {
         if let Some(video) = arguments.rawvideo.video() {
@@ -144,6 +145,23 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             enlarge_all(arguments)
         }
     })?
+}
+
+/// Refuses a format that is only read, asked for by -f or by OUT's suffix.
+fn refuse_unwritten(arguments: &Arguments) -> anyhow::Result<()> {
+    let output = &arguments.output;
+    let by_name = || Format::from_extension(output).filter(|_| !output.is_dir());
+    match arguments.format.or_else(by_name) {
+        Some(format) if !format.is_written() => {
+            let written = Format::WRITTEN.map(Format::extension).join(", ");
+            let message = format!(
+                "{}: {format} is only read; expected a result of {written} (-f or OUT's suffix)",
+                output.display()
+            );
+            Err(WrongUsage(message).into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The exit code of a run over one input; errors without an own code are left to the caller.
@@ -472,7 +490,7 @@ impl Batch<'_> {
         let by_name = || Format::from_extension(out).filter(|_| !self.into_folder);
         let format = match self.arguments.format.or_else(by_name) {
             Some(format) => format,
-            None => format_of_file(&input.path)?,
+            None => format_of_file(&input.path)?.of_result(),
         };
         let output = if self.into_folder {
             let mut name = input.relative.file_stem().unwrap_or_default().to_owned();

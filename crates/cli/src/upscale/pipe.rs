@@ -229,7 +229,7 @@ fn enlarge_to(
         Sink::File(path) => Format::from_extension(path),
     }) {
         Some(format) => format,
-        None => format_of_bytes(&file, &input)?,
+        None => format_of_bytes(&file, &input)?.of_result(),
     };
     let (width_px, height_px) = dimensions_of_bytes(&file, &input)?;
     let size = Size {

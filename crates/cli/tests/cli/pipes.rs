@@ -127,13 +127,38 @@ fn formats_reports_and_existing_files_are_as_asked() {
     );
 }
 
+/// JPEG XL is read and not written: without a format the result is a PNG, of as many bits.
+#[test]
+fn jpeg_xl_becomes_png() {
+    let file = "../picture/tests/jxl/greya16.jxl";
+    let bytes = std::fs::read(file).expect("a file of the crate picture");
+    let png = output(&["-i", "-", "-o", "-"], bytes);
+    let name = Path::new("output");
+    assert_eq!(format_of_bytes(&png, name).expect("a format"), Format::Png);
+    let large = decode_bytes(&png, name, &Limits::default()).expect("a picture");
+    assert_eq!((large.width_px, large.height_px), (166, 122));
+    assert_eq!(large.colour, Colour::GreyAlpha);
+    assert!(matches!(large.samples, Samples::U16(_)), "16 bits stay");
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("out");
+    let from_file = wdsr().args(["upscale", file, "-o"]).arg(&out).output();
+    assert_eq!(from_file.expect("it runs").status.code(), Some(0));
+    let made = std::fs::read(out.join("greya16.png")).expect("a result");
+    assert!(made == png, "the same picture from a file");
+}
+
 #[test]
 fn broken_input_is_refused_and_nothing_goes_out() {
     let png = encode_bytes(&picture(40, 30, Colour::Rgb), Format::Png).expect("encoded");
+    let mut jpeg = encode_bytes(&picture(40, 30, Colour::Rgb), Format::Jpeg).expect("encoded");
+    let middle = jpeg.len() - 200;
+    jpeg[middle..middle + 100].fill(0x55);
     for (bytes, extra, code, word) in [
         (&b""[..], &[][..], 3, "standard input is empty"),
         (b"no picture", &[], 3, "standard input is not a picture"),
         (&png[..png.len() / 2], &[], 3, "standard input is"),
+        (&jpeg, &[], 3, "standard input is damaged: scan 1"),
         (&png, &["--max-pixels", "1000"], 3, "--max-pixels 1200"),
         (
             &png,
@@ -169,6 +194,11 @@ fn what_makes_no_sense_with_pipes_is_wrong_usage() {
             "640x360:yuv420p",
         ),
         (&["-", "-o", "-", "--matrix", "bt709"], "--rawvideo"),
+        (
+            &["-", "-o", "a.jxl"],
+            "a.jxl: jxl is only read; expected a result of png, jpg, webp, tif, bmp",
+        ),
+        (&["a.png", "-o", "b", "-f", "jxl"], "jxl is only read"),
         (&["-", "-o", "-", "--range", "full"], "--rawvideo"),
     ] {
         let text = error(&run(arguments, ""), 2);
