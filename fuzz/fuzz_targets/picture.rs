@@ -15,6 +15,7 @@ use wdsr_upscale::{Enlarger, Plan, Size, SizeRequest};
 
 const LIMITS: Limits = Limits {
     max_pixels: 1 << 16,
+    max_bytes: 64 << 20,
 };
 
 /// Rows are read from files, so the bytes go into one, in memory where the system has such a folder.

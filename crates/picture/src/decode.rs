@@ -29,12 +29,16 @@ use crate::picture::{Colour, Depth, Picture, Samples};
 pub struct Limits {
     /// Most pixels, width x height; a billion by default (3 GB as 8-bit RGB).
     pub max_pixels: u64,
+    /// Most memory in bytes for the pixels while they are decoded, beside the file's own; by default
+    /// what the system gives.
+    pub max_bytes: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             max_pixels: 1_000_000_000,
+            max_bytes: u64::MAX,
         }
     }
 }
@@ -260,7 +264,7 @@ fn decode_png(stream: impl BufRead + Seek, path: &Path, limits: &Limits) -> Resu
     let (colour, depth) = png_colour(&reader);
     let pixels = size.0 as u64 * size.1 as u64;
     let pixel_bytes = (colour.channels() * depth.bytes()) as u64;
-    check_memory(pixels.saturating_mul(pixel_bytes), path)?;
+    check_memory(pixels.saturating_mul(pixel_bytes), path, limits)?;
     let count = size.0 * size.1 * colour.channels();
     let samples = if depth == Depth::U16 {
         let mut samples = vec![0_u16; count];
@@ -431,7 +435,7 @@ fn decode_with(decoder: Decoder<'_>, path: &Path, limits: &Limits) -> Result<Pic
         jpeg,
     } = decoder;
     let failed = |error| read_error(error, format, path);
-    check_memory(decoder.total_bytes(), path)?;
+    check_memory(decoder.total_bytes(), path, limits)?;
     check_scans(&jpeg).map_err(|reason| Error::Damaged {
         path: path.to_owned(),
         format,
@@ -485,8 +489,15 @@ pub(crate) fn check_size(
     })
 }
 
-/// Refuses a picture whose header claims more than the system gives.
-fn check_memory(bytes: u64, path: &Path) -> Result<(), Error> {
+/// Refuses a picture whose header claims more than is allowed or the system gives.
+fn check_memory(bytes: u64, path: &Path, limits: &Limits) -> Result<(), Error> {
+    if bytes > limits.max_bytes {
+        return Err(Error::TooMuchMemory {
+            path: path.to_owned(),
+            bytes,
+            max_bytes: limits.max_bytes,
+        });
+    }
     if is_memory_free(u128::from(bytes)) {
         return Ok(());
     }

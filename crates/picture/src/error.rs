@@ -93,6 +93,16 @@ pub enum Error {
         /// The most that is allowed.
         max_pixels: u64,
     },
+    /// Its pixels take more memory than the [`Limits`](crate::Limits) allow.
+    #[error("{} takes {bytes} bytes of memory to decode, allowed are {max_bytes}", path.display())]
+    TooMuchMemory {
+        /// The file.
+        path: PathBuf,
+        /// What it takes.
+        bytes: u64,
+        /// The most that is allowed.
+        max_bytes: u64,
+    },
     /// The format cannot hold the picture without loss.
     #[error("cannot write {} as {format}: it cannot hold {what}; {remedy}", path.display())]
     CannotHold {
@@ -165,6 +175,7 @@ impl Error {
             | Self::Unsupported { path, .. }
             | Self::NoPixels { path, .. }
             | Self::TooLarge { path, .. }
+            | Self::TooMuchMemory { path, .. }
             | Self::CannotHold { path, .. }
             | Self::NotWritten { path, .. }
             | Self::Encode { path, .. }

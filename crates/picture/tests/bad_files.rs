@@ -197,9 +197,35 @@ fn a_claimed_size_above_the_limits_is_refused_from_the_header() {
     );
 
     let small = file(Format::Bmp);
-    let within = |max_pixels| decode_bytes(&small, Path::new("x"), &Limits { max_pixels });
+    let within = |max_pixels| {
+        let limits = Limits {
+            max_pixels,
+            ..Limits::default()
+        };
+        decode_bytes(&small, Path::new("x"), &limits)
+    };
     assert!(within(1200).is_ok());
     assert!(matches!(within(1199), Err(Error::TooLarge { .. })));
+}
+
+#[test]
+fn memory_above_the_limit_is_refused_before_it_is_taken() {
+    for format in Format::WRITTEN {
+        let within = |max_bytes| {
+            let limits = Limits {
+                max_bytes,
+                ..Limits::default()
+            };
+            decode_bytes(&file(format), Path::new("x"), &limits)
+        };
+        let pixels = 40 * 30 * 3;
+        assert!(within(pixels).is_ok(), "{format}");
+        let error = within(pixels - 1).expect_err("a byte too few");
+        assert_eq!(
+            error.to_string(),
+            "x takes 3600 bytes of memory to decode, allowed are 3599"
+        );
+    }
 }
 
 #[test]
@@ -328,7 +354,10 @@ proptest! {
             let at = at.index(bytes.len());
             bytes[at] = value;
         }
-        let limits = Limits { max_pixels: 1 << 20 };
+        let limits = Limits {
+            max_pixels: 1 << 20,
+            ..Limits::default()
+        };
         if let Err(error) = decode_bytes(&bytes, Path::new("folder/name.png"), &limits) {
             message(&error);
         }

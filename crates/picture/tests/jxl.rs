@@ -161,9 +161,18 @@ fn truncated_and_corrupt_files_are_refused() {
         let refused = matches!(read(&corrupt), Err(Error::Damaged { .. }));
         assert!(refused, "{name}: corrupt");
     }
-    let limits = Limits { max_pixels: 5062 };
+    let limits = Limits {
+        max_pixels: 5062,
+        ..Limits::default()
+    };
     let error = decode_bytes(&file("rgb8.jxl"), Path::new("a.jxl"), &limits);
     assert!(matches!(error, Err(Error::TooLarge { pixels: 5063, .. })));
+    let limits = Limits {
+        max_bytes: 5063 * 3 * 8,
+        ..Limits::default()
+    };
+    let error = decode_bytes(&file("rgb8.jxl"), Path::new("a.jxl"), &limits);
+    assert!(matches!(error, Err(Error::TooMuchMemory { .. })));
 }
 
 #[test]
@@ -198,7 +207,10 @@ proptest! {
         for (at, value) in start {
             bytes[at] = value;
         }
-        let limits = Limits { max_pixels: 1 << 20 };
+        let limits = Limits {
+            max_pixels: 1 << 20,
+            ..Limits::default()
+        };
         if let Err(error) = decode_bytes(&bytes, Path::new("a.jxl"), &limits) {
             prop_assert!(!error.to_string().contains('\n'), "{error}");
         }

@@ -40,6 +40,7 @@ impl LimitArguments {
     pub(super) fn decoding(&self) -> Limits {
         Limits {
             max_pixels: self.max_pixels,
+            ..Limits::default()
         }
     }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use wdsr_model::{UpscaleError, Upscaler};
-use wdsr_picture::{Format, Limits, Picture, encode_named, is_memory_free};
+use wdsr_picture::{Error, Format, Limits, Picture, encode_named, is_memory_free};
 use wdsr_upscale::{Enlarger, Plan, Size};
 
 use super::Arguments;
@@ -17,6 +17,10 @@ pub(super) struct Network {
     pub(super) model_hash: String,
     pub(super) upscaler: Upscaler,
 }
+
+/// What helps a picture that takes too much memory.
+const AS_ROWS: &str = "or save picture and result as PNG or TIFF without transparency, which need not \
+     be in memory as a whole";
 
 /// How pictures are enlarged.
 pub(super) struct Method<'a> {
@@ -49,7 +53,7 @@ pub(super) struct Asked<'a> {
 /// out.
 pub(super) fn enlarge_file(
     name: &Path,
-    decode: impl FnOnce(&Limits) -> Result<Picture, wdsr_picture::Error>,
+    decode: impl FnOnce(&Limits) -> Result<Picture, Error>,
     asked: &Asked<'_>,
     method: &Method<'_>,
     progress: &wdsr_model::Progress,
@@ -65,7 +69,7 @@ pub(super) fn enlarge_file(
 /// work. `name` stands for it in messages, `progress` is told (work done, work in all).
 fn enlarge_decoded(
     name: &Path,
-    decode: impl FnOnce(&Limits) -> Result<Picture, wdsr_picture::Error>,
+    decode: impl FnOnce(&Limits) -> Result<Picture, Error>,
     format: Format,
     method: &Method<'_>,
     progress: &wdsr_model::Progress,
@@ -81,7 +85,18 @@ fn enlarge_decoded(
         ))
         .into());
     }
-    let picture = decode(&method.limits)?;
+    let limits = Limits {
+        max_bytes: method.max_bytes.unwrap_or(u64::MAX),
+        ..method.limits
+    };
+    let picture = decode(&limits).map_err(|error| match error {
+        Error::TooMuchMemory { bytes, .. } => anyhow::Error::from(OutOfMemory(format!(
+            "{}: decoding it needs about {} MB of memory, more than --max-memory; raise it, {AS_ROWS}",
+            name.display(),
+            bytes.div_ceil(1_000_000)
+        ))),
+        error => error.into(),
+    })?;
     if !format.supports(picture.colour, picture.depth()) {
         return Err(Refused(format!(
             "{}: {format} cannot hold its transparency or depth; use -f png or tif",
@@ -99,13 +114,7 @@ fn enlarge_decoded(
         .into());
     }
     let bytes = needed_bytes(&picture, &method.enlarger);
-    check_memory(
-        name,
-        bytes,
-        method,
-        "or save picture and result as PNG or TIFF without transparency, which need not be in \
-         memory as a whole",
-    )?;
+    check_memory(name, bytes, method, AS_ROWS)?;
     (method.enlarger)
         .enlarge_with_progress(picture, progress)
         .with_context(|| name.display().to_string())
@@ -158,7 +167,6 @@ pub(super) struct Refused(pub(super) String);
 
 /// Whether the input is what is wrong.
 pub(super) fn is_refusal(error: &anyhow::Error) -> bool {
-    use wdsr_picture::Error;
     error.chain().any(|cause| {
         cause.is::<Refused>()
             || matches!(cause.downcast_ref(), Some(UpscaleError::Input { .. }))

@@ -151,6 +151,9 @@ fn jpeg_xl_becomes_png() {
 #[test]
 fn broken_input_is_refused_and_nothing_goes_out() {
     let png = encode_bytes(&picture(40, 30, Colour::Rgb), Format::Png).expect("encoded");
+    // Its file is small.
+    let flat = Picture::new(40, 30, Colour::Rgb, Samples::U8(vec![9; 40 * 30 * 3]));
+    let flat = encode_bytes(&flat, Format::Png).expect("encoded");
     let mut jpeg = encode_bytes(&picture(40, 30, Colour::Rgb), Format::Jpeg).expect("encoded");
     let middle = jpeg.len() - 200;
     jpeg[middle..middle + 100].fill(0x55);
@@ -168,6 +171,7 @@ fn broken_input_is_refused_and_nothing_goes_out() {
         ),
         (&png, &["--max-memory", "1M"], 4, "--max-memory"),
         (&png, &["--max-memory", "1K"], 4, "--max-memory"),
+        (&flat, &["--max-memory", "3K"], 4, "decoding it needs"),
     ] {
         let run = run(&[&["-i", "-", "-o", "-"], extra].concat(), bytes);
         let text = error(&run, code);

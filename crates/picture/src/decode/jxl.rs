@@ -29,9 +29,12 @@ pub(crate) const CODESTREAM: &[u8] = &[0xff, 0x0a];
 /// The signature of a container: a box of its own.
 pub(crate) const CONTAINER: &[u8] = b"\0\0\0\x0cJXL \r\n\x87\n";
 
-/// Bytes per sample of what the decoder holds at a time: a plane of 4 bytes, and what filters,
-/// blending and colour conversion need beside it.
-const DECODER_BYTES: u64 = 24;
+/// Bytes per sample that the decoder holds while it works: two planes of 4, measured on 48
+/// megapixels (lossy 9 with the samples of 8 bit, lossless 7).
+const DECODER_BYTES: u64 = 8;
+/// Bytes per sample that it may take at most: filters, blending and colour conversion need more
+/// beside the planes.
+const MAX_DECODER_BYTES: u64 = 24;
 
 /// What a file holds.
 #[derive(Default)]
@@ -64,8 +67,10 @@ pub(super) fn decode(
     let (colour, depth) = colour(&image, path)?;
 
     let count = size.0 as u64 * size.1 as u64 * colour.channels() as u64;
-    check_memory(count * (depth.bytes() as u64 + 4), path)?;
-    image.limit.expand_limit((count * DECODER_BYTES) as usize);
+    check_memory(count * (depth.bytes() as u64 + DECODER_BYTES), path, limits)?;
+    image
+        .limit
+        .expand_limit((count * MAX_DECODER_BYTES) as usize);
     let damaged = |error: Box<dyn std::error::Error + Send + Sync>| damaged(&error, path);
     image
         .feed_bytes(&contents.codestream[fed..])

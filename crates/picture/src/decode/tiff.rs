@@ -74,7 +74,7 @@ pub(super) fn decode(
     };
 
     let layout = decoder.image_buffer_layout().map_err(failed)?;
-    check_memory(layout.complete_len as u64, path)?;
+    check_memory(layout.complete_len as u64, path, limits)?;
     // A strip or tile may be as long as the picture.
     let mut decoder_limits = ::tiff::decoder::Limits::default();
     decoder_limits.decoding_buffer_size = layout.complete_len + MAX_METADATA_BYTES as usize;
