@@ -7,10 +7,22 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+/// An error and its causes on one line. A cause that the text before it ends with is not repeated.
+pub(crate) fn one_line(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text.replace('\n', " ")
+}
+
 /// Prints an error as one line.
 pub(crate) fn print_error(error: &anyhow::Error) {
-    let text = format!("{error:#}").replace('\n', " ");
-    eprintln!("error: {text}");
+    eprintln!("error: {}", one_line(error));
 }
 
 /// Prints a remark.
@@ -34,4 +46,26 @@ pub(crate) fn bar(total: u64, template: &str, quiet: bool) -> ProgressBar {
     let bar = ProgressBar::new(total).with_style(style);
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::PathBuf;
+
+    use anyhow::Context;
+
+    use super::one_line;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let source = io::Error::other("the disk is gone");
+        let path = PathBuf::from("a.png");
+        let error: anyhow::Error = wdsr_picture::Error::Read { path, source }.into();
+        let error = Err::<(), _>(error).context("in\na folder").unwrap_err();
+        assert_eq!(
+            one_line(&error),
+            "in a folder: cannot read a.png: the disk is gone"
+        );
+    }
 }

@@ -278,7 +278,7 @@ fn enlarge_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         tally.failures += 1;
         tally.refusals += usize::from(picture::is_refusal(&error));
         progress::print_error(&error);
-        let error = format!("{error:#}");
+        let error = progress::one_line(&error);
         report.add(&arguments_of(named), &Outcome::Failed { error })?;
     }
     let count = inputs.len();
@@ -308,7 +308,7 @@ fn enlarge_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                 tally.failures += 1;
                 tally.refusals += usize::from(picture::is_refusal(&error));
                 batch.bar.suspend(|| progress::print_error(&error));
-                let text = format!("{error:#}");
+                let text = progress::one_line(&error);
                 let stop = exit::ran_out(&error).then_some(exit::RAN_OUT);
                 (Outcome::Failed { error: text }, stop)
             }

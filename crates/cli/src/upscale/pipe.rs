@@ -198,7 +198,7 @@ pub(super) fn enlarge(arguments: &Arguments) -> anyhow::Result<()> {
     let outcome = match &result {
         Ok(outcome) => outcome,
         Err(error) => &Outcome::Failed {
-            error: format!("{error:#}"),
+            error: progress::one_line(error),
         },
     };
     report.add(&input.to_string_lossy(), outcome)?;
