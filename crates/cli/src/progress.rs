@@ -35,6 +35,11 @@ pub(crate) fn bar_of_files(bytes: u64, quiet: bool) -> ProgressBar {
     bar(bytes, "{msg} [{bar:30}] {percent}%, {eta} left", quiet)
 }
 
+/// How many of `bytes` count as done when `done` of `total` parts of the work are.
+pub(crate) fn share(bytes: u64, done: usize, total: usize) -> u64 {
+    (u128::from(bytes) * done as u128 / total as u128) as u64
+}
+
 /// A bar over `total` steps, drawn on a terminal only. `template` as indicatif's.
 pub(crate) fn bar(total: u64, template: &str, quiet: bool) -> ProgressBar {
     if quiet || !std::io::stderr().is_terminal() {

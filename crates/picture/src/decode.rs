@@ -380,8 +380,8 @@ fn decoder_of<'a>(
         Format::Jpeg => {
             stream.read_to_end(&mut jpeg_file).map_err(io_failed)?;
             let (metadata, orientation) = metadata::jpeg::read(&jpeg_file);
-            stream.rewind().map_err(io_failed)?;
-            let decoder = jpeg::JpegDecoder::new(stream).map_err(failed)?;
+            let file = Cursor::new(jpeg_file.clone());
+            let decoder = jpeg::JpegDecoder::new(file).map_err(failed)?;
             if !has_end_of_image(&jpeg_file) {
                 return Err(Error::Truncated {
                     path: path.to_owned(),
@@ -399,7 +399,7 @@ fn decoder_of<'a>(
             let icc_profile = decoder.icc_profile().map_err(failed)?;
             let exif = decoder.exif_metadata().map_err(failed)?;
             let xmp = decoder.xmp_metadata().map_err(failed)?;
-            let (metadata, orientation) = Metadata::of_webp(icc_profile, exif, xmp);
+            let (metadata, orientation) = Metadata::of_blocks(icc_profile, exif, xmp, None);
             (Box::new(decoder), metadata, orientation)
         }
         Format::Bmp => {

@@ -8,11 +8,6 @@
 /// Whether the stream `jpeg` reaches its end-of-image marker. Segments are skipped by their
 /// length, so a thumbnail inside one does not count; whatever follows the marker is ignored.
 pub(crate) fn has_end_of_image(jpeg: &[u8]) -> bool {
-    const START_OF_IMAGE: u8 = 0xd8;
-    const END_OF_IMAGE: u8 = 0xd9;
-    // Markers without a segment: TEM, RST0..RST7 and SOI.
-    let stands_alone = |marker| marker == 0x01 || (0xd0..=START_OF_IMAGE).contains(&marker);
-
     let mut at = 0;
     loop {
         // A marker is 0xff, any number of fill bytes 0xff, and a byte that is neither 0 nor 0xff.
@@ -35,6 +30,16 @@ pub(crate) fn has_end_of_image(jpeg: &[u8]) -> bool {
         // in which the search for the next marker passes over stuffed zeros and restarts.
         at += usize::from(u16::from_be_bytes([high, low])).max(2);
     }
+}
+
+/// The marker of the first restart of eight.
+pub(crate) const RESTART: u8 = 0xd0;
+const START_OF_IMAGE: u8 = 0xd8;
+pub(crate) const END_OF_IMAGE: u8 = 0xd9;
+
+/// Whether it is a marker without a segment: TEM, RST0..RST7 or SOI.
+pub(crate) fn stands_alone(marker: u8) -> bool {
+    marker == 0x01 || (RESTART..=START_OF_IMAGE).contains(&marker)
 }
 
 /// The position of the code of the next marker at or after `from`.

@@ -9,11 +9,8 @@
 //! Source: ITU-T T.81, annexes A.2 (order of blocks), B.2 (segments), C.2 (Huffman tables), F.2.2
 //! (sequential scans), G.1.2 and G.2 (progressive scans).
 
-use crate::jpeg_end::next_marker;
+use crate::jpeg_end::{END_OF_IMAGE, RESTART, next_marker, stands_alone};
 
-const RESTART: u8 = 0xd0;
-const START_OF_IMAGE: u8 = 0xd8;
-const END_OF_IMAGE: u8 = 0xd9;
 const START_OF_SCAN: u8 = 0xda;
 
 /// The decoder takes no more.
@@ -290,10 +287,11 @@ pub(crate) fn check_scans(jpeg: &[u8]) -> Result<(), String> {
     while let Some(marker_at) = next_marker(jpeg, at) {
         at = marker_at + 1;
         let marker = jpeg[marker_at];
-        match marker {
-            END_OF_IMAGE => break,
-            0x01 | RESTART..=START_OF_IMAGE => continue,
-            _ => {}
+        if marker == END_OF_IMAGE {
+            break;
+        }
+        if stands_alone(marker) {
+            continue;
         }
         let Some(content) = segment(jpeg, at) else {
             return Ok(());

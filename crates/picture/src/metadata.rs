@@ -277,41 +277,23 @@ impl Metadata {
         }
     }
 
-    /// From the blocks of a WebP file.
-    pub(crate) fn of_webp(
+    /// From the blocks of a file. The orientation is that of EXIF where the format has none of its
+    /// own.
+    pub(crate) fn of_blocks(
         icc_profile: Option<Vec<u8>>,
         exif: Option<Vec<u8>>,
         xmp: Option<Vec<u8>>,
+        own: Option<Orientation>,
     ) -> (Self, Orientation) {
         let mut metadata = Self {
             icc_profile,
             ..Self::default()
         };
-        let orientation = exif.map_or(Orientation::NoTransforms, |block| metadata.set_exif(block));
+        let of_exif = exif.map_or(Orientation::NoTransforms, |block| metadata.set_exif(block));
         if let Some(packet) = xmp {
             metadata.set_xmp(packet);
         }
-        metadata.turned(orientation)
-    }
-
-    /// From the blocks of a JPEG XL file, whose own orientation counts, not that of EXIF.
-    pub(crate) fn of_jxl(
-        icc_profile: Option<Vec<u8>>,
-        exif: Option<Vec<u8>>,
-        xmp: Option<Vec<u8>>,
-        orientation: Orientation,
-    ) -> Self {
-        let mut metadata = Self {
-            icc_profile,
-            ..Self::default()
-        };
-        if let Some(block) = exif {
-            metadata.set_exif(block);
-        }
-        if let Some(packet) = xmp {
-            metadata.set_xmp(packet);
-        }
-        metadata.turned(orientation).0
+        metadata.turned(own.unwrap_or(of_exif))
     }
 }
 

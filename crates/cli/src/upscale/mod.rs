@@ -131,6 +131,12 @@ impl Arguments {
             input => input,
         }
     }
+
+    /// The format asked for by -f, or by the suffix of OUT unless that is a folder.
+    fn asked_format(&self, into_folder: bool) -> Option<Format> {
+        let by_name = || Format::from_extension(&self.output).filter(|_| !into_folder);
+        self.format.or_else(by_name)
+    }
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
@@ -150,8 +156,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 /// Refuses a format that is only read, asked for by -f or by OUT's suffix.
 fn refuse_unwritten(arguments: &Arguments) -> anyhow::Result<()> {
     let output = &arguments.output;
-    let by_name = || Format::from_extension(output).filter(|_| !output.is_dir());
-    match arguments.format.or_else(by_name) {
+    match arguments.asked_format(output.is_dir()) {
         Some(format) if !format.is_written() => {
             let written = Format::WRITTEN.map(Format::extension).join(", ");
             let message = format!(
@@ -436,7 +441,7 @@ impl Batch<'_> {
 
         let (bar, start) = (&self.bar, self.bar.position());
         let progress = |done: usize, total: usize| {
-            bar.set_position(start + (bytes as u128 * done as u128 / total as u128) as u64);
+            bar.set_position(start + progress::share(bytes, done, total));
             interrupt::flow()
         };
         let [size, result] =
@@ -487,8 +492,7 @@ impl Batch<'_> {
     /// Where the result of an input goes, and in which format.
     fn plan(&self, input: &Input) -> anyhow::Result<(PathBuf, Format)> {
         let out = &self.arguments.output;
-        let by_name = || Format::from_extension(out).filter(|_| !self.into_folder);
-        let format = match self.arguments.format.or_else(by_name) {
+        let format = match self.arguments.asked_format(self.into_folder) {
             Some(format) => format,
             None => format_of_file(&input.path)?.of_result(),
         };

@@ -10,9 +10,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use wdsr_model::Isa;
-use wdsr_picture::{
-    Error, Format, Limits, NewFile, decode_bytes, dimensions_of_bytes, format_of_bytes,
-};
+use wdsr_picture::{Error, Limits, NewFile, decode_bytes, dimensions_of_bytes, format_of_bytes};
 use wdsr_upscale::Size;
 
 use super::existing::{self, IfExists, Target};
@@ -224,10 +222,7 @@ fn enlarge_to(
     let precision = arguments.model.precision.or_f32(Isa::detect()?);
     let networks = load_networks(arguments, precision)?;
     let file = source.read(arguments.max_memory)?;
-    let format = match arguments.format.or_else(|| match sink {
-        Sink::Standard => None,
-        Sink::File(path) => Format::from_extension(path),
-    }) {
+    let format = match arguments.asked_format(false) {
         Some(format) => format,
         None => format_of_bytes(&file, &input)?.of_result(),
     };
@@ -256,7 +251,7 @@ fn enlarge_to(
     let bar = progress::bar_of_files(file.len() as u64, arguments.quiet);
     bar.set_message(input.display().to_string());
     let progress = |done: usize, total: usize| {
-        bar.set_position((file.len() as u128 * done as u128 / total as u128) as u64);
+        bar.set_position(progress::share(file.len() as u64, done, total));
         interrupt::flow()
     };
     let decode = |limits: &Limits| decode_bytes(&file, &input, limits);

@@ -22,6 +22,7 @@ use super::{
 use crate::error::{Error, one_line};
 use crate::format::Format;
 use crate::metadata::Metadata;
+use crate::metadata::png::MAX_TEXT_BYTES;
 use crate::picture::{Colour, Depth, Picture, Samples};
 
 /// The signature of a bare codestream.
@@ -47,7 +48,7 @@ struct Contents {
 
 pub(super) fn header(stream: &mut impl BufRead, path: &Path) -> Result<Header, Error> {
     let contents = contents(stream, path)?;
-    let (image, _) = initialized(&contents.codestream, path)?;
+    let Started { image, .. } = started(&contents.codestream, path)?;
     Ok(Header {
         size: size_of((image.width(), image.height()), path)?,
         // The decoder tells the upright size.
@@ -61,16 +62,18 @@ pub(super) fn decode(
     limits: &Limits,
 ) -> Result<Picture, Error> {
     let contents = contents(stream, path)?;
-    let (mut image, fed) = initialized(&contents.codestream, path)?;
+    let Started {
+        mut image,
+        limit,
+        fed,
+    } = started(&contents.codestream, path)?;
     let size = size_of((image.width(), image.height()), path)?;
     check_size(size, path, limits)?;
     let (colour, depth) = colour(&image, path)?;
 
     let count = size.0 as u64 * size.1 as u64 * colour.channels() as u64;
     check_memory(count * (depth.bytes() as u64 + DECODER_BYTES), path, limits)?;
-    image
-        .limit
-        .expand_limit((count * MAX_DECODER_BYTES) as usize);
+    limit.expand_limit((count * MAX_DECODER_BYTES) as usize);
     let damaged = |error: Box<dyn std::error::Error + Send + Sync>| damaged(&error, path);
     image
         .feed_bytes(&contents.codestream[fed..])
@@ -125,8 +128,16 @@ fn unsupported(reason: &str, path: &Path) -> Error {
     }
 }
 
-/// A decoder that has read the header, and how many bytes of the codestream it has taken.
-fn initialized(codestream: &[u8], path: &Path) -> Result<(Limited, usize), Error> {
+/// A decoder that has read the header.
+struct Started {
+    image: JxlImage,
+    /// The memory that it may take.
+    limit: AllocTracker,
+    /// Bytes of the codestream that it has taken.
+    fed: usize,
+}
+
+fn started(codestream: &[u8], path: &Path) -> Result<Started, Error> {
     let damaged = |error: Box<dyn std::error::Error + Send + Sync>| damaged(&error, path);
     let limit = AllocTracker::with_limit(MAX_METADATA_BYTES as usize);
     let mut image = JxlImage::builder()
@@ -140,30 +151,10 @@ fn initialized(codestream: &[u8], path: &Path) -> Result<(Limited, usize), Error
         fed += step.len();
         match image.try_init().map_err(damaged)? {
             InitializeResult::NeedMoreData(more) => image = more,
-            InitializeResult::Initialized(image) => return Ok((Limited { image, limit }, fed)),
+            InitializeResult::Initialized(image) => return Ok(Started { image, limit, fed }),
         }
     }
     Err(truncated("its header is not complete", path))
-}
-
-/// A decoder, and the memory that it may take.
-struct Limited {
-    image: JxlImage,
-    limit: AllocTracker,
-}
-
-impl std::ops::Deref for Limited {
-    type Target = JxlImage;
-
-    fn deref(&self) -> &JxlImage {
-        &self.image
-    }
-}
-
-impl std::ops::DerefMut for Limited {
-    fn deref_mut(&mut self) -> &mut JxlImage {
-        &mut self.image
-    }
 }
 
 /// Colour and depth of the samples that are made of the file's: as many bits as the deepest channel
@@ -235,7 +226,9 @@ fn metadata(contents: Contents, image: &JxlImage) -> Metadata {
         }
     }
     let orientation = orientation.unwrap_or(Orientation::NoTransforms);
-    let mut metadata = Metadata::of_jxl(icc_profile, contents.exif, contents.xmp, orientation);
+    // The file's own orientation counts, not that of EXIF.
+    let (mut metadata, _) =
+        Metadata::of_blocks(icc_profile, contents.exif, contents.xmp, Some(orientation));
     metadata.left_out.append(&mut left_out);
     metadata
 }
@@ -320,8 +313,7 @@ impl Contents {
 }
 
 fn unpacked(packed: &[u8]) -> Result<Vec<u8>, &'static str> {
-    /// As long as texts of PNG may be.
-    const MOST: u64 = 16 << 20;
+    const MOST: u64 = MAX_TEXT_BYTES as u64;
     let mut content = Vec::new();
     let mut stream = brotli_decompressor::Decompressor::new(packed, 4096).take(MOST + 1);
     match stream.read_to_end(&mut content) {

@@ -15,7 +15,7 @@ const XMP_KEYWORD: &str = "XML:com.adobe.xmp";
 const RAW_PROFILE: &str = "Raw profile type ";
 
 /// Longest text of a chunk after decompression, and of all of them; longer ones are left out.
-const MAX_TEXT_BYTES: usize = 16 << 20;
+pub(crate) const MAX_TEXT_BYTES: usize = 16 << 20;
 
 const METRES_PER_INCH: f64 = 0.0254;
 
