@@ -12,67 +12,35 @@ use wdsr_picture::{
 const WIDTH_PX: usize = 24;
 const HEIGHT_PX: usize = 16;
 
-/// A TIFF header and a directory whose one entry is the orientation, as EXIF defines it.
+/// A TIFF header and a directory whose one entry is the orientation, as a number of `length` bytes of
+/// the TIFF field type `kind`. EXIF defines it as SHORT.
+fn exif_of_kind(kind: u16, length: usize, orientation: u8, big_endian: bool) -> Vec<u8> {
+    let number = |value: u32, length: usize| {
+        let bytes = value.to_be_bytes()[4 - length..].to_vec();
+        if big_endian {
+            bytes
+        } else {
+            bytes.into_iter().rev().collect()
+        }
+    };
+    let mut value = number(u32::from(orientation), length);
+    value.resize(4, 0);
+    [
+        if big_endian { b"MM" } else { b"II" }.to_vec(),
+        number(42, 2),
+        number(8, 4),
+        number(1, 2),
+        number(0x0112, 2),
+        number(u32::from(kind), 2),
+        number(1, 4),
+        value,
+        number(0, 4),
+    ]
+    .concat()
+}
+
 fn exif(orientation: u8, big_endian: bool) -> Vec<u8> {
-    if big_endian {
-        vec![
-            b'M',
-            b'M',
-            0,
-            42,
-            0,
-            0,
-            0,
-            8,
-            0,
-            1,
-            1,
-            0x12,
-            0,
-            3,
-            0,
-            0,
-            0,
-            1,
-            0,
-            orientation,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-        ]
-    } else {
-        vec![
-            b'I',
-            b'I',
-            42,
-            0,
-            8,
-            0,
-            0,
-            0,
-            1,
-            0,
-            0x12,
-            1,
-            3,
-            0,
-            1,
-            0,
-            0,
-            0,
-            orientation,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-        ]
-    }
+    exif_of_kind(3, 2, orientation, big_endian)
 }
 
 /// Where the stored pixel `(x, y)` belongs, by the EXIF standard (JEITA CP-3451, tag 0x0112):
@@ -191,17 +159,45 @@ fn every_orientation_is_applied_once() {
     }
 }
 
+fn png_of(exif: Vec<u8>) -> Vec<u8> {
+    let mut plain = Picture::new(
+        WIDTH_PX,
+        HEIGHT_PX,
+        Colour::Rgb,
+        Samples::U8(stored_pixels()),
+    );
+    plain.metadata.exif = Some(exif);
+    encode_bytes(&plain, Format::Png).expect("png")
+}
+
+/// As cameras and editors write it: a file of gdk-pixbuf's tests, from a Panasonic camera, has SLONG.
 #[test]
-fn an_unknown_orientation_leaves_the_pixels() {
-    for orientation in [0, 9, 255] {
-        let mut plain = Picture::new(
-            WIDTH_PX,
-            HEIGHT_PX,
-            Colour::Rgb,
-            Samples::U8(stored_pixels()),
-        );
-        plain.metadata.exif = Some(exif(orientation, false));
-        let png = encode_bytes(&plain, Format::Png).expect("png");
-        check(&png, 1, 0, "unknown orientation");
+fn an_orientation_of_any_integer_type_is_applied() {
+    for (kind, length) in [(1, 1), (6, 1), (7, 1), (3, 2), (8, 2), (4, 4), (9, 4)] {
+        for big_endian in [false, true] {
+            let png = png_of(exif_of_kind(kind, length, 6, big_endian));
+            let picture = check(&png, 6, 0, &format!("type {kind}"));
+            let reset = picture.metadata.exif.expect("EXIF is kept");
+            assert_eq!(
+                reset,
+                exif(1, big_endian),
+                "type {kind}: the orientation is reset"
+            );
+        }
+    }
+}
+
+/// What this program does not understand stays for those who may.
+#[test]
+fn an_unknown_orientation_leaves_the_pixels_and_the_tag() {
+    // A fraction, and numbers that are none of the eight.
+    for exif in [
+        exif(0, false),
+        exif(9, true),
+        exif(255, false),
+        exif_of_kind(10, 4, 6, false),
+    ] {
+        let picture = check(&png_of(exif.clone()), 1, 0, "unknown orientation");
+        assert_eq!(picture.metadata.exif, Some(exif));
     }
 }

@@ -49,6 +49,31 @@ pub(super) fn bytes_of_kind(kind: u16) -> Option<(usize, usize)> {
     })
 }
 
+/// The first number of a value of any integer type: writers take others than the standard names (an
+/// orientation as LONG or SLONG). Nothing for a negative number.
+pub(super) fn integer(kind: u16, value: &[u8], big_endian: bool) -> Option<u64> {
+    let (length, is_signed) = match kind {
+        1 | 7 => (1, false),
+        6 => (1, true),
+        SHORT => (2, false),
+        8 => (2, true),
+        LONG | 13 => (4, false),
+        9 => (4, true),
+        16 | 18 => (8, false),
+        17 => (8, true),
+        _ => return None,
+    };
+    let fold = |number: u64, byte: &u8| number << 8 | u64::from(*byte);
+    let bytes = value.get(..length)?;
+    let number = if big_endian {
+        bytes.iter().fold(0, fold)
+    } else {
+        bytes.iter().rev().fold(0, fold)
+    };
+    let is_negative = is_signed && number >> (length * 8 - 1) == 1;
+    (!is_negative).then_some(number)
+}
+
 /// One entry of a directory.
 #[derive(Clone, Copy)]
 struct Entry {
@@ -236,15 +261,10 @@ impl<'a> View<'a> {
         (end <= self.bytes.len()).then_some(start..end)
     }
 
-    /// An integer, or a fraction rounded down.
+    /// The first number of an entry, if it is an integer of no sign.
     fn number(self, entry: Entry) -> Option<u32> {
-        let at = self.value(entry).filter(|_| entry.count >= 1)?.start;
-        match entry.kind {
-            1 | 7 => self.bytes.get(at).copied().map(u32::from),
-            SHORT => self.u16(at).map(u32::from),
-            LONG | 13 => self.u32(at),
-            _ => None,
-        }
+        let value = &self.bytes[self.value(entry)?];
+        u32::try_from(integer(entry.kind, value, self.big_endian)?).ok()
     }
 
     fn rational(self, entry: Entry) -> Option<f64> {
@@ -266,13 +286,17 @@ fn is_big_endian(bytes: &[u8]) -> Option<bool> {
 
 /// Makes the block that of an upright picture: the orientation becomes 1; the thumbnail, which
 /// lies as the camera was held, and areas in pixels are taken out. Returns the orientation it told
-/// (none told is upright), or nothing if the block has no directory.
+/// (none told, or none of the eight, is upright), or nothing if the block has no directory.
 pub(super) fn make_upright(bytes: &mut Vec<u8>) -> Option<Orientation> {
     let mut block = Block::new(bytes)?;
     let main = block.view().main_directory()?;
     let entry = main.find(ORIENTATION);
-    let told = entry.and_then(|entry| block.view().number(entry));
-    if let Some(entry) = entry {
+    let told = entry.and_then(|entry| {
+        let value = block.view().number(entry)?;
+        Orientation::from_exif(u8::try_from(value).ok()?)
+    });
+    // What is not understood here may be by others.
+    if let Some(entry) = entry.filter(|_| told.is_some()) {
         block.set(entry, SHORT, 1);
     }
     if let Some(at) = main
@@ -283,11 +307,7 @@ pub(super) fn make_upright(bytes: &mut Vec<u8>) -> Option<Orientation> {
         block.remove(at as usize, SUBJECT_LOCATION);
     }
     remove_thumbnail(&mut block, &main);
-    let told = told.and_then(|value| u8::try_from(value).ok());
-    Some(
-        told.and_then(Orientation::from_exif)
-            .unwrap_or(Orientation::NoTransforms),
-    )
+    Some(told.unwrap_or(Orientation::NoTransforms))
 }
 
 fn remove_thumbnail(block: &mut Block<'_>, main: &Directory) {

@@ -146,16 +146,7 @@ impl<R: Read + Seek> Tags<'_, R> {
 
     fn number(&mut self, directory: &Directory, tag: Tag) -> Option<u64> {
         let Field { kind, value, .. } = self.field(directory, tag.to_u16())?;
-        match kind {
-            3 => value
-                .first_chunk()
-                .map(|&b| u64::from(u16::from_ne_bytes(b))),
-            4 | 13 => value
-                .first_chunk()
-                .map(|&b| u64::from(u32::from_ne_bytes(b))),
-            16 | 18 => value.first_chunk().map(|&b| u64::from_ne_bytes(b)),
-            _ => None,
-        }
+        exif::integer(kind, &value, cfg!(target_endian = "big"))
     }
 
     fn rational(&mut self, directory: &Directory, tag: Tag) -> Option<f64> {
