@@ -52,15 +52,9 @@ pub(crate) fn imresize<'py>(
     rounding: &str,
     threads: i64,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let rounding = match rounding {
-        "8bit" => Rounding::EightBitPasses,
-        "float" => Rounding::None,
-        _ => {
-            return Err(PyValueError::new_err(format!(
-                "rounding is '{rounding}', expected '8bit' or 'float'"
-            )));
-        }
-    };
+    let rounding: Rounding = rounding
+        .parse()
+        .map_err(|expected| PyValueError::new_err(format!("rounding: {expected}")))?;
     if !(1.0 / MAX_SCALE..=MAX_SCALE).contains(&scale) {
         return Err(PyValueError::new_err(format!(
             "scale is {scale}, expected 1/{MAX_SCALE} to {MAX_SCALE}"

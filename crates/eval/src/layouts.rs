@@ -21,10 +21,11 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use wdsr_picture::imresize::Rounding;
 use wdsr_picture::pictures_in;
 
 use crate::error::Error;
-use crate::pairs::{LowRounding, Pair};
+use crate::pairs::Pair;
 
 /// How the low-resolution pictures came about. The realistic tracks of NTIRE 2018 are x4
 /// only, and their pictures are shifted against the originals, which nothing here corrects.
@@ -183,7 +184,7 @@ fn pair(name: String, high: PathBuf, low: Option<PathBuf>, scale: usize) -> Pair
         high,
         low,
         scale,
-        low_rounding: LowRounding::default(),
+        low_rounding: Rounding::default(),
     }
 }
 

@@ -20,7 +20,7 @@ mod score;
 pub use error::Error;
 pub use layouts::{Track, find_pairs, find_pairs_and_problems};
 pub use metrics::{Channel, psnr_db, ssim};
-pub use pairs::{LowRounding, Pair, PicturePair};
+pub use pairs::{Pair, PicturePair};
 pub use protocol::Protocol;
 pub use report::{MeanScore, PictureScore, Report};
 pub use score::{bicubic, score_pair_with, score_set, score_set_with};

@@ -1,56 +1,11 @@
 //! A low- and a high-resolution picture that belong together.
 
-use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use wdsr_picture::imresize::{Rounding, imresize_u8_rounded};
 use wdsr_picture::{Limits, decode};
 
 use crate::error::Error;
-
-/// How low-resolution pictures that have no file are rounded to 8 bit when they are made.
-///
-/// The two differ in 10 to 15 % of the samples, by a few levels at most.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LowRounding {
-    /// After each dimension: `imresize` of a uint8 picture, byte for byte the pictures of DIV2K
-    /// and the published ones of Set5.
-    #[default]
-    EightBitPasses,
-    /// Once, at the end: `im2uint8(imresize(im2double(picture)))`, as BasicSR and mmagic make
-    /// theirs.
-    Float,
-}
-
-impl LowRounding {
-    const ALL: [Self; 2] = [Self::EightBitPasses, Self::Float];
-
-    fn rounding(self) -> Rounding {
-        match self {
-            Self::EightBitPasses => Rounding::EightBitPasses,
-            Self::Float => Rounding::None,
-        }
-    }
-}
-
-impl fmt::Display for LowRounding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::EightBitPasses => "8bit",
-            Self::Float => "float",
-        })
-    }
-}
-
-impl FromStr for LowRounding {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let found = Self::ALL.into_iter().find(|mode| mode.to_string() == text);
-        found.ok_or_else(|| format!("expected 8bit or float, found `{text}`"))
-    }
-}
 
 /// Files that belong together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,8 +18,8 @@ pub struct Pair {
     pub low: Option<PathBuf>,
     /// Scale of the pair.
     pub scale: usize,
-    /// How a low-resolution picture without a file is made.
-    pub low_rounding: LowRounding,
+    /// How a low-resolution picture without a file is rounded to 8 bit when it is made.
+    pub low_rounding: Rounding,
 }
 
 /// A low- and a high-resolution picture, `[height, width, 3]` R G B row-major, 0..255; the high
@@ -123,7 +78,7 @@ impl Pair {
         let low = match &self.low {
             None => {
                 let down = 1.0 / scale as f64;
-                let rounding = self.low_rounding.rounding();
+                let rounding = self.low_rounding;
                 imresize_u8_rounded(&high, width_px, height_px, 3, down, rounding).pixels
             }
             Some(path) => {

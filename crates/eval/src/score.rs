@@ -112,5 +112,5 @@ fn check_scale(scale: usize, upscaler: &Upscaler) {
 /// on Set5 and misses its published x2 figure in the second decimal.
 pub fn bicubic(pair: &PicturePair) -> Vec<u8> {
     let (w, h, scale) = (pair.low_width_px, pair.low_height_px, pair.scale as f64);
-    imresize_u8_rounded(&pair.low, w, h, 3, scale, Rounding::None).pixels
+    imresize_u8_rounded(&pair.low, w, h, 3, scale, Rounding::Float).pixels
 }

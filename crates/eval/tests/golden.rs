@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
 use wdsr_eval::{
-    Channel, Error, LowRounding, Protocol, Report, Track, find_pairs, psnr_db, score_set_with, ssim,
+    Channel, Error, Protocol, Report, Track, find_pairs, psnr_db, score_set_with, ssim,
 };
 use wdsr_picture::imresize::{Rounding, imresize_u8_rounded};
 
@@ -56,7 +56,7 @@ fn bicubic_report(set: &str, scale: usize) -> Report {
     let folder = shared().join("data/test").join(set);
     let pairs = find_pairs(&folder, scale, Track::Bicubic).expect("pairs");
     let upscale = |low: &[u8], w, h| -> Result<Vec<u8>, Error> {
-        Ok(imresize_u8_rounded(low, w, h, 3, scale as f64, Rounding::None).pixels)
+        Ok(imresize_u8_rounded(low, w, h, 3, scale as f64, Rounding::Float).pixels)
     };
     let mut told = Vec::new();
     let protocol = Protocol::Benchmark;
@@ -110,7 +110,7 @@ fn low_pictures_made_are_the_published_files() {
             without_file.low = None;
             let made = without_file.load().expect("a pair").low;
             assert!(made == published, "{} x{scale} differs", pair.name);
-            without_file.low_rounding = LowRounding::Float;
+            without_file.low_rounding = Rounding::Float;
             let float = without_file.load().expect("a pair").low;
             let other = float.iter().zip(&published).filter(|(a, b)| a != b).count();
             let share = other as f64 / float.len() as f64;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use wdsr_eval::{LowRounding, Pair, Track, find_pairs};
+use wdsr_eval::{Pair, Track, find_pairs};
 use wdsr_picture::{Colour, Format, Picture, Samples, encode};
 
 fn save(path: &Path, picture: &Picture) {
@@ -319,11 +319,6 @@ fn options_are_read_back_by_name() {
     for track in [Track::Bicubic, Track::Mild, Track::Difficult, Track::Wild] {
         assert_eq!(track.to_string().parse(), Ok(track));
     }
-    for rounding in [LowRounding::EightBitPasses, LowRounding::Float] {
-        assert_eq!(rounding.to_string().parse(), Ok(rounding));
-    }
     let track = "x8".parse::<Track>().expect_err("no such track");
     assert!(track.contains("found `x8`"), "{track}");
-    let rounding = "f64".parse::<LowRounding>().expect_err("no such mode");
-    assert_eq!(rounding, "expected 8bit or float, found `f64`");
 }

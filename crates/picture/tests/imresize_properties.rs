@@ -84,7 +84,7 @@ proptest! {
             .collect();
         let floats: Vec<f32> = pixels.iter().map(|&v| f32::from(v)).collect();
         // At 1/2 the sums are exact, so that there is no doubt about ties.
-        let found = imresize_u8_rounded(&pixels, w, h, 1, 0.5, Rounding::None);
+        let found = imresize_u8_rounded(&pixels, w, h, 1, 0.5, Rounding::Float);
         let float = imresize_f32(&floats, w, h, 1, 0.5);
         for (found, float) in found.pixels.iter().zip(float.pixels) {
             prop_assert_eq!(f32::from(*found), (float + 0.5).floor().clamp(0.0, 255.0));
@@ -193,4 +193,13 @@ fn a_scale_of_zero_is_refused() {
 #[should_panic(expected = "samples of a 2 x 2 picture of 3 channels")]
 fn a_wrong_length_is_refused() {
     let _ = imresize_u8(&[0; 11], 2, 2, 3, 0.5);
+}
+
+#[test]
+fn roundings_are_read_back_by_name() {
+    for rounding in [Rounding::EightBitPasses, Rounding::Float] {
+        assert_eq!(rounding.to_string().parse(), Ok(rounding));
+    }
+    let error = "f64".parse::<Rounding>().expect_err("no such rounding");
+    assert_eq!(error, "expected 8bit or float, found `f64`");
 }

@@ -65,7 +65,7 @@ pub(super) fn enlarge_file(
     Ok((encode_named(&large, asked.output, format)?, left_out))
 }
 
-/// Decodes a picture and enlarges it to what `format` can hold; that it cannot is known before any
+/// Decodes a picture and enlarges it to what `format` can hold; a size that it cannot is known before any
 /// work. `name` stands for it in messages, `progress` is told (work done, work in all).
 fn enlarge_decoded(
     name: &Path,
