@@ -420,14 +420,15 @@ fn parse_precision(text: &str) -> PyResult<Precision> {
 }
 
 /// What was asked for, or f32 with a warning where that would be slower than f32.
-fn or_f32(py: Python<'_>, precision: Precision, isa: Isa) -> PyResult<Precision> {
-    if precision == Precision::F32 || isa.has_bf16() {
-        return Ok(precision);
+fn or_f32(py: Python<'_>, asked: Precision, isa: Isa) -> PyResult<Precision> {
+    let precision = isa.precision_for(asked);
+    if precision != asked {
+        let warning = CString::new(format!(
+            "precision {}: expected a processor with AVX512-BF16, found {isa}; computing in {}",
+            asked.name(),
+            precision.name()
+        ))?;
+        PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &warning, 1)?;
     }
-    let warning = CString::new(format!(
-        "precision {}: expected a processor with AVX512-BF16, found {isa}; computing in f32",
-        precision.name()
-    ))?;
-    PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &warning, 1)?;
-    Ok(Precision::F32)
+    Ok(precision)
 }

@@ -75,15 +75,15 @@ impl PrecisionArgument {
 
     /// What was asked for, or f32, and a remark about it, where that would be slower than f32.
     pub(crate) fn or_f32(self, isa: Isa) -> Precision {
-        let precision = self.asked();
-        if precision == Precision::F32 || isa.has_bf16() {
-            return precision;
+        let (asked, precision) = (self.asked(), isa.precision_for(self.asked()));
+        if precision != asked {
+            progress::note(&format!(
+                "--precision {}: expected a processor with AVX512-BF16, found {isa}; computing in {}",
+                asked.name(),
+                precision.name()
+            ));
         }
-        progress::note(&format!(
-            "--precision {}: expected a processor with AVX512-BF16, found {isa}; computing in f32",
-            precision.name()
-        ));
-        Precision::F32
+        precision
     }
 }
 

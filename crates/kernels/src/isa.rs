@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::precision::Precision;
+
 /// An instruction set that this processor has been seen to support.
 ///
 /// Values come from [`Isa::detect`] and [`Isa::available`] alone, so holding one is the proof
@@ -93,6 +95,16 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Level::Avx512Bf16 => true,
             _ => false,
+        }
+    }
+
+    /// The precision to compute in where `asked` is wanted for its speed: f32 where that is the
+    /// faster.
+    pub fn precision_for(self, asked: Precision) -> Precision {
+        if self.has_bf16() {
+            asked
+        } else {
+            Precision::F32
         }
     }
 

@@ -226,11 +226,7 @@ impl Trainer {
         let events = EventFile::create(folder, &metrics)?;
         wdsr_picture::write_atomically(&folder.join("recipe.toml"), recipe.to_toml().as_bytes())?;
         let t = &recipe.training;
-        let precision = if isa.has_bf16() {
-            t.precision
-        } else {
-            Precision::F32
-        };
+        let precision = isa.precision_for(t.precision);
         let summary = Summary {
             training: pictures.training.len(),
             high_pixels: pictures.training.high_pixels(),
