@@ -29,12 +29,17 @@ static FILE: LazyLock<PathBuf> = LazyLock::new(|| {
     folder.join(format!("wdsr-fuzz-{}", std::process::id()))
 });
 
+/// The hook that the fuzzer sets ends the process on panics that are caught, too: those of the decoder of
+/// JPEG XL. Others end it behind this target.
+static HOOK: LazyLock<()> = LazyLock::new(|| drop(std::panic::take_hook()));
+
 static NETWORK: LazyLock<Upscaler> = LazyLock::new(|| {
     let config = NetworkConfig::wdsr_b(4, 1, 2);
     Upscaler::new(&Model::random(&config, 1)).expect("a network")
 });
 
 fuzz_target!(|bytes: &[u8]| {
+    LazyLock::force(&HOOK);
     let name = Path::new("fuzzed");
     let whole = decode_bytes(bytes, name, &LIMITS);
     let by_rows = read_by_rows(bytes);

@@ -45,7 +45,19 @@ enum Command {
     Man(docs::ManArguments),
 }
 
+/// Keeps panics of the decoder of JPEG XL off the terminal: they become errors that name the file.
+fn quiet_decoder() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let of_decoder = |at: &std::panic::Location<'_>| at.file().contains("/jxl-");
+        if !info.location().is_some_and(of_decoder) {
+            report(info);
+        }
+    }));
+}
+
 fn main() -> ExitCode {
+    quiet_decoder();
     let arguments = Arguments::parse();
     let result = match arguments.command {
         Command::Upscale(arguments) => upscale::run(&arguments),

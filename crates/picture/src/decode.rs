@@ -1,9 +1,11 @@
 //! Reading picture files.
 //!
-//! The crates `png`, `tiff` and `jxl-oxide` and the `image` crate decode. Around them: the size is checked from the header
-//! before any memory for pixels is taken, the orientation is applied, truncated and corrupt JPEG
-//! files and animations are refused, and each failure names the file.
+//! The crates `png`, `jpeg-decoder`, `tiff` and `jxl-oxide` and the `image` crate decode. Around them:
+//! the size is checked from the header before any memory for pixels is taken, the orientation is
+//! applied, truncated and corrupt JPEG files and animations are refused, and each failure names the
+//! file.
 
+mod jpeg;
 mod jxl;
 pub(crate) mod tiff;
 
@@ -11,15 +13,13 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use image::codecs::{bmp, jpeg, webp};
+use image::codecs::{bmp, webp};
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat};
 
 use crate::error::{Error, one_line};
 use crate::format::Format;
 use crate::icc;
-use crate::jpeg_end::has_end_of_image;
-use crate::jpeg_scan::check_scans;
 use crate::memory::is_memory_free;
 use crate::metadata::{self, Metadata};
 use crate::picture::{Colour, Depth, Picture, Samples};
@@ -106,6 +106,7 @@ fn dimensions_of(mut file: impl BufRead + Seek, path: &Path) -> Result<(usize, u
             }
         }
         Format::Tiff => tiff::header(&mut file, path)?,
+        Format::Jpeg => jpeg::header(&mut file, path)?,
         Format::JpegXl => jxl::header(&mut file, path)?,
         format => decoder_of(&mut file, format, path)?.header(path)?,
     };
@@ -201,8 +202,9 @@ fn decode_stream(
         Format::Png => return decode_png(stream, path, limits),
         Format::Tiff => return tiff::decode(&mut stream, path, limits),
         Format::JpegXl => return jxl::decode(&mut stream, path, limits),
+        Format::Jpeg => return jpeg::decode(&mut stream, path, limits),
         Format::WebP => check_riff_length(&mut stream, path)?,
-        Format::Jpeg | Format::Bmp => {}
+        Format::Bmp => {}
     }
     decode_with(decoder_of(&mut stream, format, path)?, path, limits)
 }
@@ -351,8 +353,6 @@ struct Decoder<'a> {
     format: Format,
     metadata: Metadata,
     orientation: Orientation,
-    /// Of a JPEG the whole file, whose scans are checked before they are decoded; else empty.
-    jpeg: Vec<u8>,
 }
 
 impl Decoder<'_> {
@@ -364,7 +364,7 @@ impl Decoder<'_> {
     }
 }
 
-/// The decoder of a format but PNG, TIFF and JPEG XL.
+/// The decoder of WebP or BMP.
 fn decoder_of<'a>(
     stream: &'a mut (impl BufRead + Seek),
     format: Format,
@@ -372,24 +372,9 @@ fn decoder_of<'a>(
 ) -> Result<Decoder<'a>, Error> {
     let failed = |error| read_error(error, format, path);
     let io_failed = |error| failed(ImageError::IoError(error));
-    let mut jpeg_file = Vec::new();
     let (decoder, metadata, orientation): (Box<dyn ImageDecoder + 'a>, _, _) = match format {
-        Format::Png | Format::Tiff | Format::JpegXl => {
+        Format::Png | Format::Jpeg | Format::Tiff | Format::JpegXl => {
             unreachable!("{format} has functions of its own")
-        }
-        Format::Jpeg => {
-            stream.read_to_end(&mut jpeg_file).map_err(io_failed)?;
-            let (metadata, orientation) = metadata::jpeg::read(&jpeg_file);
-            let file = Cursor::new(jpeg_file.clone());
-            let decoder = jpeg::JpegDecoder::new(file).map_err(failed)?;
-            if !has_end_of_image(&jpeg_file) {
-                return Err(Error::Truncated {
-                    path: path.to_owned(),
-                    format,
-                    reason: "no end-of-image marker".to_owned(),
-                });
-            }
-            (Box::new(decoder), metadata, orientation)
         }
         Format::WebP => {
             let mut decoder = webp::WebPDecoder::new(stream).map_err(failed)?;
@@ -420,7 +405,6 @@ fn decoder_of<'a>(
         format,
         metadata,
         orientation,
-        jpeg: jpeg_file,
     })
 }
 
@@ -432,16 +416,9 @@ fn decode_with(decoder: Decoder<'_>, path: &Path, limits: &Limits) -> Result<Pic
         format,
         metadata,
         orientation,
-        jpeg,
     } = decoder;
     let failed = |error| read_error(error, format, path);
     check_memory(decoder.total_bytes(), path, limits)?;
-    check_scans(&jpeg).map_err(|reason| Error::Damaged {
-        path: path.to_owned(),
-        format,
-        reason,
-    })?;
-    drop(jpeg);
     let mut decoder_limits = image::Limits::no_limits();
     decoder_limits.max_alloc = Some(decoder.total_bytes() + MAX_METADATA_BYTES);
     decoder.set_limits(decoder_limits).map_err(failed)?;

@@ -1,7 +1,6 @@
 //! Whether a JPEG file goes on to its end-of-image marker.
 //!
-//! The decoder fills the missing part of a truncated file with grey and says nothing, so the
-//! marker is looked for before decoding.
+//! Looked for before anything else, so that a truncated file is called that and not damaged.
 //!
 //! Source: ITU-T T.81, annex B.1.1 (markers) and B.2 (segments).
 

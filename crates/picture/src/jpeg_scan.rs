@@ -1,7 +1,7 @@
 //! Whether the scans of a JPEG file hold what its headers promise.
 //!
-//! A decoder that meets a corrupt scan goes on with grey or with shifted blocks and says nothing,
-//! since the codes leave no room for a checksum. What a corrupt scan nearly always loses is its
+//! A decoder that meets a corrupt scan may go on with grey or with shifted blocks and say nothing, since
+//! the codes leave no room for a checksum. What a corrupt scan nearly always loses is its
 //! length: codes that are none, data that end before the last block or go on after it. So the codes
 //! are walked through here, without a sample being computed, before the decoder is asked. A change that
 //! leaves codes of the same number of blocks and bytes cannot be told from another picture.
@@ -13,7 +13,7 @@ use crate::jpeg_end::{END_OF_IMAGE, RESTART, next_marker, stands_alone};
 
 const START_OF_SCAN: u8 = 0xda;
 
-/// The decoder takes no more.
+/// Each may cost the time of decoding the whole picture; writers make ten or so.
 const MAX_SCANS: usize = 100;
 
 /// For the next 16 bits: the length of the code they begin with in the upper byte, 0 if there is
@@ -311,7 +311,9 @@ pub(crate) fn check_scans(jpeg: &[u8]) -> Result<(), String> {
                     .first_chunk()
                     .map_or(0, |&b| u16::from_be_bytes(b).into())
             }
-            START_OF_SCAN if scans == MAX_SCANS => return Ok(()),
+            START_OF_SCAN if scans == MAX_SCANS => {
+                return Err(format!("it has more than {MAX_SCANS} scans"));
+            }
             START_OF_SCAN => {
                 scans += 1;
                 match file.scan(content, jpeg, at) {

@@ -175,6 +175,13 @@ fn orientation_is_applied_once_and_metadata_kept() {
     assert_eq!(turned.metadata.left_out, [""; 0]);
 }
 
+/// Found by fuzzing: chroma of half the size where the header promises none.
+#[test]
+fn a_file_on_which_the_decoder_panics_is_damaged() {
+    let error = read(&file("decoder-gives-up.jxl")).expect_err("damaged");
+    assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
+}
+
 #[test]
 fn truncated_and_corrupt_files_are_refused() {
     for name in [

@@ -127,6 +127,24 @@ fn formats_reports_and_existing_files_are_as_asked() {
     );
 }
 
+/// The decoder panics on this one; it is a damaged file like others.
+#[test]
+fn a_jpeg_xl_that_its_decoder_panics_on_is_one_error() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("out.png");
+    let file = "../picture/tests/jxl/decoder-gives-up.jxl";
+    let run = wdsr()
+        .args(["upscale", file, "-o"])
+        .arg(&out)
+        .output()
+        .expect("it runs");
+    assert_eq!(run.status.code(), Some(3));
+    let told = String::from_utf8(run.stderr).expect("text");
+    assert!(told.contains("decoder-gives-up.jxl is damaged"), "{told}");
+    assert!(!told.contains("panicked"), "{told}");
+    assert!(!out.exists());
+}
+
 /// JPEG XL is read and not written: without a format the result is a PNG, of as many bits.
 #[test]
 fn jpeg_xl_becomes_png() {

@@ -1,11 +1,12 @@
 //! JPEG XL, by `jxl-oxide`.
 //!
 //! The boxes of a container are walked through here: the codestream goes to the decoder, EXIF and
-//! XMP are unpacked within a limit, which the decoder has not.
+//! XMP are unpacked within a limit, which the decoder has not. A panic of the decoder is a damaged file.
 //!
 //! Source: ISO/IEC 18181-1 (codestream: signature, orientation, colour) and 18181-2 (container).
 
 use std::io::{BufRead, Read};
+use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 
 use image::metadata::Orientation;
@@ -46,9 +47,16 @@ struct Contents {
     left_out: Vec<String>,
 }
 
+/// Runs the decoder, which panics on some damaged files.
+fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    // What a panic leaves half done is dropped with it.
+    panic::catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(damaged(&"its decoder gives up", path)))
+}
+
 pub(super) fn header(stream: &mut impl BufRead, path: &Path) -> Result<Header, Error> {
     let contents = contents(stream, path)?;
-    let Started { image, .. } = started(&contents.codestream, path)?;
+    let Started { image, .. } = guarded(path, || started(&contents.codestream, path))?;
     Ok(Header {
         size: size_of((image.width(), image.height()), path)?,
         // The decoder tells the upright size.
@@ -62,6 +70,10 @@ pub(super) fn decode(
     limits: &Limits,
 ) -> Result<Picture, Error> {
     let contents = contents(stream, path)?;
+    guarded(path, || picture(contents, path, limits))
+}
+
+fn picture(contents: Contents, path: &Path, limits: &Limits) -> Result<Picture, Error> {
     let Started {
         mut image,
         limit,

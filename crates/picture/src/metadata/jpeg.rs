@@ -15,11 +15,13 @@ const EXTENDED_XMP_PREFIX: &[u8] = b"http://ns.adobe.com/xmp/extension/\0";
 pub(super) const PHOTOSHOP_PREFIX: &[u8] = b"Photoshop 3.0\0";
 
 const JFIF_PREFIX: &[u8] = b"JFIF\0";
+const ADOBE_PREFIX: &[u8] = b"Adobe";
 
 const APP0: u8 = 0xe0;
 const APP1: u8 = 0xe1;
 const APP2: u8 = 0xe2;
 const APP13: u8 = 0xed;
+const APP14: u8 = 0xee;
 
 /// The segments before the picture: marker, content without its length, and where it ends.
 fn segments(jpeg: &[u8]) -> impl Iterator<Item = (u8, &[u8], usize)> {
@@ -86,6 +88,35 @@ pub(crate) fn read(jpeg: &[u8]) -> (Metadata, Orientation) {
     }
     metadata.iptc = iptc::of_resources(&resources);
     metadata.turned(orientation)
+}
+
+/// Whether three components are R G B rather than luma and chroma: by libjpeg's rules a JFIF segment
+/// says that they are not, Adobe's tells, and without either the names of the components do.
+pub(crate) fn is_rgb(jpeg: &[u8]) -> bool {
+    let mut of_adobe = None;
+    let mut of_names = false;
+    for (marker, content, _) in segments(jpeg) {
+        match marker {
+            APP0 if content.starts_with(JFIF_PREFIX) => return false,
+            // Version and two flags, of 2 bytes each, then the transform.
+            APP14 => {
+                if let Some(transform) = content
+                    .strip_prefix(ADOBE_PREFIX)
+                    .and_then(|adobe| adobe.get(6))
+                {
+                    of_adobe = Some(*transform == 0);
+                }
+            }
+            // Start of frame: precision, height, width, number of components, then three bytes each.
+            0xc0..=0xc2 => {
+                of_names = content
+                    .get(6..15)
+                    .is_some_and(|c| [c[0], c[3], c[6]] == *b"RGB");
+            }
+            _ => {}
+        }
+    }
+    of_adobe.unwrap_or(of_names)
 }
 
 /// The density of a JFIF segment, its name taken off.

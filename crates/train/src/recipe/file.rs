@@ -341,7 +341,10 @@ impl ScheduleKeys {
             Norm::Batch | Norm::None => LEARNING_RATE_PLAIN,
         });
         let final_learning_rate = self.final_learning_rate.unwrap_or(FINAL_LEARNING_RATE);
-        let part = |(numerator, denominator): (u64, u64)| updates * numerator / denominator;
+        let part = |(numerator, denominator): (u64, u64)| {
+            let wide = u128::from(updates) * u128::from(numerator) / u128::from(denominator);
+            u64::try_from(wide).unwrap_or(u64::MAX)
+        };
         let rise = match self.kind {
             CourseKind::OneCycle => part(ONE_CYCLE_RISE),
             _ => 0,

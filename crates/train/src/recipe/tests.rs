@@ -253,3 +253,13 @@ fn ways_to_train_better_are_keys() {
     let text = "[network]\n[training]\nleast_detail = -1.0";
     assert!(refused(text).contains("training.least_detail is -1"));
 }
+
+/// Found by fuzzing: the milestone of a schedule is a part of it.
+#[test]
+fn any_number_of_updates_has_a_schedule() {
+    let recipe = parse("[network]\n[training]\nupdates = 9_223_372_036_854_775_807");
+    let Course::Step { milestones, .. } = recipe.schedule.course else {
+        panic!("{:?}", recipe.schedule.course);
+    };
+    assert!(milestones[0] > 1 << 62, "{milestones:?}");
+}
