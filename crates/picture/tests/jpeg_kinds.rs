@@ -53,7 +53,6 @@ fn every_order_of_blocks_and_colours_is_read() {
         ("gradient-rgb.jpg", 0.8),
     ] {
         let found = distance(&picture(&file(name), name), gradient);
-        println!("{name} {found}");
         assert!(found < most, "{name}: {found} levels off in the mean");
     }
 }
