@@ -52,9 +52,11 @@ pub(crate) fn imresize<'py>(
     rounding: &str,
     threads: i64,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let rounding: Rounding = rounding
-        .parse()
-        .map_err(|expected| PyValueError::new_err(format!("rounding: {expected}")))?;
+    let rounding: Rounding = rounding.parse().map_err(|_: String| {
+        PyValueError::new_err(format!(
+            "rounding is '{rounding}', expected '8bit' or 'float'"
+        ))
+    })?;
     if !(1.0 / MAX_SCALE..=MAX_SCALE).contains(&scale) {
         return Err(PyValueError::new_err(format!(
             "scale is {scale}, expected 1/{MAX_SCALE} to {MAX_SCALE}"
