@@ -192,6 +192,18 @@ pub(crate) fn format_of(stream: &mut (impl BufRead + Seek), path: &Path) -> Resu
     })
 }
 
+/// All bytes of a file.
+fn whole(stream: &mut impl BufRead, path: &Path) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    stream
+        .read_to_end(&mut bytes)
+        .map_err(|source| Error::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+    Ok(bytes)
+}
+
 fn decode_stream(
     mut stream: impl BufRead + Seek,
     format: Format,
@@ -314,11 +326,7 @@ pub(crate) fn without_foreign_profile(metadata: &mut Metadata, colour: Colour) {
 }
 
 fn animation(format: Format, path: &Path) -> Error {
-    Error::Unsupported {
-        path: path.to_owned(),
-        format,
-        reason: "it is an animation".to_owned(),
-    }
+    Error::unsupported("it is an animation", format, path)
 }
 
 /// Refuses a WebP file that is shorter than its header says: the decoder would call the missing
@@ -338,11 +346,7 @@ fn check_riff_length(stream: &mut (impl BufRead + Seek), path: &Path) -> Result<
         measure().map_err(|error| read_error(ImageError::IoError(error), Format::WebP, path))?;
     if found < expected {
         let reason = format!("{found} of {expected} bytes");
-        return Err(Error::Truncated {
-            path: path.to_owned(),
-            format: Format::WebP,
-            reason,
-        });
+        return Err(Error::truncated(reason, Format::WebP, path));
     }
     Ok(())
 }
@@ -437,11 +441,7 @@ fn decode_with(decoder: Decoder<'_>, path: &Path, limits: &Limits) -> Result<Pic
         DynamicImage::ImageRgba32F(p) => (Colour::RgbAlpha, Samples::F32(p.into_raw())),
         other => {
             let reason = format!("pixels of {:?}", other.color());
-            return Err(Error::Unsupported {
-                path: path.to_owned(),
-                format,
-                reason,
-            });
+            return Err(Error::unsupported(reason, format, path));
         }
     };
     Ok(finished(size, colour, samples, metadata, orientation))
@@ -513,28 +513,16 @@ pub(crate) fn png_error(error: png::DecodingError) -> ImageError {
 }
 
 pub(crate) fn read_error(error: ImageError, format: Format, path: &Path) -> Error {
-    let path = path.to_owned();
     match error {
         ImageError::IoError(source) if source.kind() == io::ErrorKind::UnexpectedEof => {
-            Error::Truncated {
-                path,
-                format,
-                reason: one_line(&source),
-            }
+            Error::truncated(one_line(&source), format, path)
         }
         // The decoders report some damage as an io error without a code of the system.
-        ImageError::IoError(source) if source.raw_os_error().is_some() => {
-            Error::Read { path, source }
-        }
-        ImageError::Unsupported(error) => Error::Unsupported {
-            path,
-            format,
-            reason: one_line(&error),
+        ImageError::IoError(source) if source.raw_os_error().is_some() => Error::Read {
+            path: path.to_owned(),
+            source,
         },
-        error => Error::Damaged {
-            path,
-            format,
-            reason: one_line(&error),
-        },
+        ImageError::Unsupported(error) => Error::unsupported(one_line(&error), format, path),
+        error => Error::damaged(one_line(&error), format, path),
     }
 }

@@ -186,6 +186,32 @@ impl Error {
     }
 }
 
+impl Error {
+    pub(crate) fn truncated(reason: impl Into<String>, format: Format, path: &Path) -> Self {
+        Self::Truncated {
+            path: path.to_owned(),
+            format,
+            reason: reason.into(),
+        }
+    }
+
+    pub(crate) fn damaged(reason: impl Into<String>, format: Format, path: &Path) -> Self {
+        Self::Damaged {
+            path: path.to_owned(),
+            format,
+            reason: reason.into(),
+        }
+    }
+
+    pub(crate) fn unsupported(reason: impl Into<String>, format: Format, path: &Path) -> Self {
+        Self::Unsupported {
+            path: path.to_owned(),
+            format,
+            reason: reason.into(),
+        }
+    }
+}
+
 /// The words of another crate's error on one line.
 pub(crate) fn one_line(error: &dyn std::fmt::Display) -> String {
     let words = error.to_string();

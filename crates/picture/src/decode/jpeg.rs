@@ -12,7 +12,7 @@ use std::path::Path;
 use image::metadata::Orientation;
 use jpeg_decoder::{CodingProcess, ColorTransform, Decoder, Error as JpegError, PixelFormat};
 
-use super::{Header, Limits, check_memory, check_size, finished, size_of};
+use super::{Header, Limits, check_memory, check_size, finished, size_of, whole};
 use crate::error::Error;
 use crate::format::Format;
 use crate::jpeg_end::has_end_of_image;
@@ -34,7 +34,7 @@ struct Started<'a> {
 }
 
 pub(super) fn header(stream: &mut impl BufRead, path: &Path) -> Result<Header, Error> {
-    let jpeg = contents(stream, path)?;
+    let jpeg = whole(stream, path)?;
     let started = started(&jpeg, path)?;
     Ok(Header {
         size: started.size,
@@ -47,7 +47,7 @@ pub(super) fn decode(
     path: &Path,
     limits: &Limits,
 ) -> Result<Picture, Error> {
-    let jpeg = contents(stream, path)?;
+    let jpeg = whole(stream, path)?;
     let Started {
         mut decoder,
         size,
@@ -63,11 +63,7 @@ pub(super) fn decode(
     // progressive file all coefficients, of 16 bits.
     let per_sample = if is_progressive { 4 } else { 2 };
     check_memory(pixels * components as u64 * per_sample, path, limits)?;
-    check_scans(&jpeg).map_err(|reason| Error::Damaged {
-        path: path.to_owned(),
-        format: Format::Jpeg,
-        reason,
-    })?;
+    check_scans(&jpeg).map_err(|reason| Error::damaged(reason, Format::Jpeg, path))?;
     let decoded = decoder.decode().map_err(|error| failed(error, path))?;
     let samples = match components {
         4 => rgb_of_inks(&decoded),
@@ -77,38 +73,37 @@ pub(super) fn decode(
     Ok(finished(size, colour, samples, metadata, orientation))
 }
 
-fn contents(stream: &mut impl BufRead, path: &Path) -> Result<Vec<u8>, Error> {
-    let mut jpeg = Vec::new();
-    stream
-        .read_to_end(&mut jpeg)
-        .map_err(|source| Error::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-    Ok(jpeg)
-}
-
 fn started<'a>(jpeg: &'a [u8], path: &Path) -> Result<Started<'a>, Error> {
     let mut decoder = Decoder::new(jpeg);
     decoder.read_info().map_err(|error| failed(error, path))?;
     let info = decoder
         .info()
-        .ok_or_else(|| damaged("it has no frame".to_owned(), path))?;
+        .ok_or_else(|| Error::damaged("it has no frame", Format::Jpeg, path))?;
     let (colour, components) = match info.pixel_format {
         PixelFormat::L8 => (Colour::Grey, 1),
         PixelFormat::RGB24 => (Colour::Rgb, 3),
         PixelFormat::CMYK32 => (Colour::Rgb, 4),
-        PixelFormat::L16 => return Err(unsupported("its samples have more than 8 bits", path)),
+        PixelFormat::L16 => {
+            return Err(Error::unsupported(
+                "its samples have more than 8 bits",
+                Format::Jpeg,
+                path,
+            ));
+        }
     };
     if info.coding_process == CodingProcess::Lossless {
-        return Err(unsupported("it is a lossless JPEG", path));
+        return Err(Error::unsupported(
+            "it is a lossless JPEG",
+            Format::Jpeg,
+            path,
+        ));
     }
     if !has_end_of_image(jpeg) {
-        return Err(Error::Truncated {
-            path: path.to_owned(),
-            format: Format::Jpeg,
-            reason: "no end-of-image marker".to_owned(),
-        });
+        return Err(Error::truncated(
+            "no end-of-image marker",
+            Format::Jpeg,
+            path,
+        ));
     }
     if components == 3 {
         decoder.set_color_transform(if metadata::jpeg::is_rgb(jpeg) {
@@ -142,32 +137,15 @@ fn rgb_of_inks(inks: &[u8]) -> Vec<u8> {
         .collect()
 }
 
-fn damaged(reason: String, path: &Path) -> Error {
-    Error::Damaged {
-        path: path.to_owned(),
-        format: Format::Jpeg,
-        reason,
-    }
-}
-
-fn unsupported(reason: &str, path: &Path) -> Error {
-    Error::Unsupported {
-        path: path.to_owned(),
-        format: Format::Jpeg,
-        reason: reason.to_owned(),
-    }
-}
-
 fn failed(error: JpegError, path: &Path) -> Error {
+    let format = Format::Jpeg;
     match error {
         // The file is in memory: reading fails at its end alone.
-        JpegError::Io(_) => Error::Truncated {
-            path: path.to_owned(),
-            format: Format::Jpeg,
-            reason: "it ends within its data".to_owned(),
-        },
-        JpegError::Unsupported(feature) => unsupported(&format!("it has {feature:?}"), path),
-        JpegError::Format(reason) => damaged(reason, path),
-        JpegError::Internal(error) => damaged(error.to_string(), path),
+        JpegError::Io(_) => Error::truncated("it ends within its data", format, path),
+        JpegError::Unsupported(feature) => {
+            Error::unsupported(format!("it has {feature:?}"), format, path)
+        }
+        JpegError::Format(reason) => Error::damaged(reason, format, path),
+        JpegError::Internal(error) => Error::damaged(error.to_string(), format, path),
     }
 }

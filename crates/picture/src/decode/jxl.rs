@@ -17,7 +17,7 @@ use jxl_oxide::{
 };
 
 use super::{
-    Header, Limits, MAX_METADATA_BYTES, animation, check_memory, check_size, size_of,
+    Header, Limits, MAX_METADATA_BYTES, animation, check_memory, check_size, size_of, whole,
     without_foreign_profile,
 };
 use crate::error::{Error, one_line};
@@ -51,7 +51,7 @@ struct Contents {
 fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
     // What a panic leaves half done is dropped with it.
     panic::catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|_| Err(damaged(&"its decoder gives up", path)))
+        .unwrap_or_else(|_| Err(Error::damaged("its decoder gives up", Format::JpegXl, path)))
 }
 
 pub(super) fn header(stream: &mut impl BufRead, path: &Path) -> Result<Header, Error> {
@@ -86,14 +86,18 @@ fn picture(contents: Contents, path: &Path, limits: &Limits) -> Result<Picture, 
     let count = size.0 as u64 * size.1 as u64 * colour.channels() as u64;
     check_memory(count * (depth.bytes() as u64 + DECODER_BYTES), path, limits)?;
     limit.expand_limit((count * MAX_DECODER_BYTES) as usize);
-    let damaged = |error: Box<dyn std::error::Error + Send + Sync>| damaged(&error, path);
+    let failed = |error| failed(error, path);
     image
         .feed_bytes(&contents.codestream[fed..])
-        .map_err(damaged)?;
+        .map_err(failed)?;
     if !image.is_loading_done() || image.num_loaded_keyframes() == 0 {
-        return Err(truncated("its last frame is not complete", path));
+        return Err(Error::truncated(
+            "its last frame is not complete",
+            Format::JpegXl,
+            path,
+        ));
     }
-    let render = image.render_frame(0).map_err(damaged)?;
+    let render = image.render_frame(0).map_err(failed)?;
     let mut samples = match depth {
         Depth::U8 => Samples::U8(vec![0; count as usize]),
         Depth::U16 => Samples::U16(vec![0; count as usize]),
@@ -108,7 +112,11 @@ fn picture(contents: Contents, path: &Path, limits: &Limits) -> Result<Picture, 
         Samples::F32(samples) => fill(&render, samples),
     };
     if !is_full {
-        return Err(truncated("its frame is smaller than the picture", path));
+        return Err(Error::truncated(
+            "its frame is smaller than the picture",
+            Format::JpegXl,
+            path,
+        ));
     }
     let mut picture = Picture::new(size.0, size.1, colour, samples);
     picture.metadata = metadata(contents, &image);
@@ -116,28 +124,8 @@ fn picture(contents: Contents, path: &Path, limits: &Limits) -> Result<Picture, 
     Ok(picture)
 }
 
-fn truncated(reason: &str, path: &Path) -> Error {
-    Error::Truncated {
-        path: path.to_owned(),
-        format: Format::JpegXl,
-        reason: reason.to_owned(),
-    }
-}
-
-fn damaged(error: &dyn std::fmt::Display, path: &Path) -> Error {
-    Error::Damaged {
-        path: path.to_owned(),
-        format: Format::JpegXl,
-        reason: one_line(error),
-    }
-}
-
-fn unsupported(reason: &str, path: &Path) -> Error {
-    Error::Unsupported {
-        path: path.to_owned(),
-        format: Format::JpegXl,
-        reason: reason.to_owned(),
-    }
+fn failed(error: Box<dyn std::error::Error + Send + Sync>, path: &Path) -> Error {
+    Error::damaged(one_line(&error), Format::JpegXl, path)
 }
 
 /// A decoder that has read the header.
@@ -150,7 +138,7 @@ struct Started {
 }
 
 fn started(codestream: &[u8], path: &Path) -> Result<Started, Error> {
-    let damaged = |error: Box<dyn std::error::Error + Send + Sync>| damaged(&error, path);
+    let failed = |error| failed(error, path);
     let limit = AllocTracker::with_limit(MAX_METADATA_BYTES as usize);
     let mut image = JxlImage::builder()
         .pool(JxlThreadPool::none())
@@ -159,14 +147,18 @@ fn started(codestream: &[u8], path: &Path) -> Result<Started, Error> {
     let mut fed = 0;
     // In steps, so that little more than the header is taken before the size is known.
     for step in codestream.chunks(4096) {
-        image.feed_bytes(step).map_err(damaged)?;
+        image.feed_bytes(step).map_err(failed)?;
         fed += step.len();
-        match image.try_init().map_err(damaged)? {
+        match image.try_init().map_err(failed)? {
             InitializeResult::NeedMoreData(more) => image = more,
             InitializeResult::Initialized(image) => return Ok(Started { image, limit, fed }),
         }
     }
-    Err(truncated("its header is not complete", path))
+    Err(Error::truncated(
+        "its header is not complete",
+        Format::JpegXl,
+        path,
+    ))
 }
 
 /// Colour and depth of the samples that are made of the file's: as many bits as the deepest channel
@@ -178,7 +170,11 @@ fn colour(image: &JxlImage, path: &Path) -> Result<(Colour, Depth), Error> {
     }
     let format = image.pixel_format();
     if format.has_black() {
-        return Err(unsupported("its colours are CMYK", path));
+        return Err(Error::unsupported(
+            "its colours are CMYK",
+            Format::JpegXl,
+            path,
+        ));
     }
     let colour = match (format.is_grayscale(), format.has_alpha()) {
         (true, false) => Colour::Grey,
@@ -192,7 +188,11 @@ fn colour(image: &JxlImage, path: &Path) -> Result<(Colour, Depth), Error> {
             alpha_associated: true,
         } = alpha.ty
         {
-            return Err(unsupported("its colours are multiplied by alpha", path));
+            return Err(Error::unsupported(
+                "its colours are multiplied by alpha",
+                Format::JpegXl,
+                path,
+            ));
         }
         bits.push(&alpha.bit_depth);
     }
@@ -247,13 +247,7 @@ fn metadata(contents: Contents, image: &JxlImage) -> Metadata {
 
 /// Reads the whole file, and its boxes if it has any.
 fn contents(stream: &mut impl BufRead, path: &Path) -> Result<Contents, Error> {
-    let mut file = Vec::new();
-    stream
-        .read_to_end(&mut file)
-        .map_err(|source| Error::Read {
-            path: path.to_owned(),
-            source,
-        })?;
+    let file = whole(stream, path)?;
     if !file.starts_with(CONTAINER) {
         return Ok(Contents {
             codestream: file,
@@ -263,8 +257,9 @@ fn contents(stream: &mut impl BufRead, path: &Path) -> Result<Contents, Error> {
     let mut contents = Contents::default();
     let mut rest = &file[..];
     while !rest.is_empty() {
-        let (kind, content, after) =
-            next_box(rest).ok_or_else(|| truncated("its last box is not complete", path))?;
+        let (kind, content, after) = next_box(rest).ok_or_else(|| {
+            Error::truncated("its last box is not complete", Format::JpegXl, path)
+        })?;
         rest = after;
         contents.take_box(kind, content);
     }

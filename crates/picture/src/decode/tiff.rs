@@ -51,11 +51,7 @@ pub(super) fn decode(
     check_size(size, path, limits)?;
     let (mut metadata, orientation) = metadata::tiff::read(&mut decoder);
     let kind = Kind::read(&mut decoder, is_palette).map_err(failed)?;
-    let unsupported = |reason: String| Error::Unsupported {
-        path: path.to_owned(),
-        format: Format::Tiff,
-        reason,
-    };
+    let unsupported = |reason: String| Error::unsupported(reason, Format::Tiff, path);
     if !kind.is_read() {
         return Err(unsupported(kind.words()));
     }
@@ -563,18 +559,10 @@ impl<S: Seek> Seek for Overlay<'_, S> {
 }
 
 pub(crate) fn tiff_error(error: TiffError, path: &Path) -> Error {
-    let (path_owned, format) = (path.to_owned(), Format::Tiff);
+    let format = Format::Tiff;
     match error {
         TiffError::IoError(error) => read_error(image::ImageError::IoError(error), format, path),
-        TiffError::UnsupportedError(error) => Error::Unsupported {
-            path: path_owned,
-            format,
-            reason: one_line(&error),
-        },
-        error => Error::Damaged {
-            path: path_owned,
-            format,
-            reason: one_line(&error),
-        },
+        TiffError::UnsupportedError(error) => Error::unsupported(one_line(&error), format, path),
+        error => Error::damaged(one_line(&error), format, path),
     }
 }

@@ -113,11 +113,8 @@ impl RowReader {
                 let failed = |error| read_error(png_error(error), Format::Png, &self.path);
                 for row in bytes.chunks_exact_mut(row_bytes) {
                     if reader.read_row(row).map_err(failed)?.is_none() {
-                        return Err(Error::Truncated {
-                            path: self.path.clone(),
-                            format: Format::Png,
-                            reason: "rows are missing".to_owned(),
-                        });
+                        let reason = "rows are missing";
+                        return Err(Error::truncated(reason, Format::Png, &self.path));
                     }
                     if T::DEPTH == Depth::U16 {
                         row.as_chunks_mut::<2>().0.iter_mut().for_each(|sample| {
