@@ -23,6 +23,7 @@ from report import environment, table
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 RUST_ENGINES = HERE / "rust-engines"
+RUST_ENGINE_NAMES = {"rten", "tract"}
 # Runs a script of this folder in the environment that has the engines.
 PYTHON = (HERE / "run", "--peers")
 # Rounds that are run even when they take longer than --limit-minutes.
@@ -87,7 +88,7 @@ class Bench:
             return [*PYTHON, "training_step.py", engine.name, model, *settings]
         size = map(str, work.size)
         tail = [engine.name, model, *size, *settings, self.expected(work)]
-        if engine.name in ("rten", "tract"):
+        if engine.name in RUST_ENGINE_NAMES:
             return [RUST_ENGINES / "target/release/rust-engines", *tail]
         return [*PYTHON, "engine.py", *tail]
 
@@ -153,7 +154,8 @@ def build(arguments: argparse.Namespace) -> None:
     note("Building")
     clean = {key: value for key, value in os.environ.items() if key != "CARGO_TARGET_DIR"}
     cargo = ["cargo", "build", "--release", "--locked", "--quiet"]
-    subprocess.run(cargo, check=True, cwd=RUST_ENGINES, env=clean)
+    if not arguments.engines or RUST_ENGINE_NAMES.intersection(arguments.engines):
+        subprocess.run(cargo, check=True, cwd=RUST_ENGINES, env=clean)
     subprocess.run(PYTHON, check=True)
     if arguments.onnx_folder:
         return

@@ -5,6 +5,9 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+/// `base` x2: WDSR-B, 32 features, 16 blocks.
+pub const BASE_X2: &[u8] = include_bytes!("../base-x2.safetensors");
+
 /// `small` x2: WDSR-B, 32 features, 8 blocks.
 pub const SMALL_X2: &[u8] = include_bytes!("../small-x2.safetensors");
 

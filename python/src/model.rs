@@ -31,11 +31,18 @@ pub(crate) enum NameOrPath {
 /// Parameters
 /// ----------
 /// model : str or os.PathLike
-///     Name of a model that comes with the package ("small", of scale 2), or path of a model file
+///     Name of models that come with the package ("base" or "small"), or path of a model file
 ///     (safetensors, as `wdsr train` writes it). A name wins over a file: "./small" is the file.
 /// scale : int, optional
 ///     Output pixels per input pixel on each side; None: what the model has. A name without a scale
-///     is the first model of that name, and brings the others of it for other sizes.
+///     is its model of scale 2, and brings those of 3 and 4 for other sizes. "base" is of scale 2;
+///     its 3 and 4 are those of "small", as `Model.name` tells and, where the scale is asked for, a
+///     warning.
+///
+/// Warns
+/// -----
+/// RuntimeWarning
+///     The name has no model of the scale, and another's is taken.
 ///
 /// Raises
 /// ------
@@ -47,13 +54,13 @@ pub(crate) enum NameOrPath {
 #[pyo3(signature = (model, scale = None))]
 pub(crate) fn load(py: Python<'_>, model: NameOrPath, scale: Option<i64>) -> PyResult<Model> {
     let (name, networks) = match model {
-        NameOrPath::Text(text) => match Released::ALL.iter().any(|model| model.kind == text) {
-            true => {
-                let models = released(&text, scale)?;
-                let networks = models.iter().map(|model| model.load()).collect();
+        NameOrPath::Text(text) => match &Released::of_kind(&text)[..] {
+            [] => (text.clone(), vec![load_file(py, Path::new(&text))?]),
+            all => {
+                let models = of_scale(py, &text, all, scale)?;
+                let networks = models.iter().map(Released::load).collect();
                 (models[0].name(), networks)
             }
-            false => (text.clone(), vec![load_file(py, Path::new(&text))?]),
         },
         NameOrPath::Path(path) => (path.display().to_string(), vec![load_file(py, &path)?]),
     };
@@ -72,20 +79,28 @@ pub(crate) fn load(py: Python<'_>, model: NameOrPath, scale: Option<i64>) -> PyR
     Ok(model)
 }
 
-/// The model of a kind that has the scale asked for, or all of the kind.
-fn released(kind: &str, scale: Option<i64>) -> PyResult<Vec<&'static Released>> {
-    let asked = |model: &&Released| {
-        model.kind == kind && scale.is_none_or(|scale| usize::try_from(scale) == Ok(model.scale))
+/// Of the models that a kind stands for, the one of the scale asked for, or all of them.
+fn of_scale(
+    py: Python<'_>,
+    kind: &str,
+    all: &[Released],
+    scale: Option<i64>,
+) -> PyResult<Vec<Released>> {
+    let Some(scale) = scale else {
+        return Ok(all.to_vec());
     };
-    let models: Vec<&Released> = Released::ALL.iter().filter(asked).collect();
-    if models.is_empty() {
+    let asked = |model: &&Released| usize::try_from(scale) == Ok(model.scale);
+    let Some(model) = all.iter().find(asked) else {
         return Err(PyValueError::new_err(format!(
-            "no model \"{kind}\" of scale {}; the package has {}",
-            scale.unwrap_or_default(),
+            "no model \"{kind}\" of scale {scale}; the package has {}",
             released_names()
         )));
+    };
+    if model.kind != kind {
+        let warning = format!("no {kind} x{scale}: {} is taken", model.name());
+        warn(py, &warning)?;
     }
-    Ok(models)
+    Ok(vec![*model])
 }
 
 fn released_names() -> String {
@@ -423,12 +438,17 @@ fn parse_precision(text: &str) -> PyResult<Precision> {
 fn or_f32(py: Python<'_>, asked: Precision, isa: Isa) -> PyResult<Precision> {
     let precision = isa.precision_for(asked);
     if precision != asked {
-        let warning = CString::new(format!(
+        let warning = format!(
             "precision {}: expected a processor with AVX512-BF16, found {isa}; computing in {}",
             asked.name(),
             precision.name()
-        ))?;
-        PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &warning, 1)?;
+        );
+        warn(py, &warning)?;
     }
     Ok(precision)
+}
+
+fn warn(py: Python<'_>, warning: &str) -> PyResult<()> {
+    let warning = CString::new(warning)?;
+    PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &warning, 1)
 }

@@ -30,6 +30,18 @@ def test_a_model_tells_what_it_is(model: wdsr.Model) -> None:
         wdsr.Model()
 
 
+def test_base_takes_small_for_scales_it_lacks() -> None:
+    base = wdsr.load("base")
+    assert (base.name, base.blocks, base.scale) == ("base x2", 16, 2)
+    assert base.parameters == 299_564
+    assert wdsr.load("base", scale=2).name == "base x2"
+    with pytest.warns(RuntimeWarning, match="no base x3: small x3 is taken"):
+        assert wdsr.load("base", scale=3).name == "small x3"
+    picture = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
+    expected = wdsr.load("small", scale=4).upscale(picture)
+    np.testing.assert_array_equal(base.upscale(picture, factor=4), expected)
+
+
 def test_models_are_pickled_with_their_weights(tmp_path: Path) -> None:
     place = tmp_path / "model.safetensors"
     shutil.copy(MODEL_FILE, place)

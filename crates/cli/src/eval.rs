@@ -7,7 +7,7 @@ use serde::Serialize;
 use wdsr_eval::{MeanScore, Protocol, Report, Track, find_pairs, score_set};
 use wdsr_model::Precision;
 
-use crate::models::{self, ModelArguments};
+use crate::models::{self, Choice, ModelArguments};
 use crate::{on_threads, progress};
 
 /// Score a model: PSNR and SSIM beside bicubic interpolation
@@ -86,7 +86,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 /// Scores the model in the given precision.
 fn score(arguments: &Arguments, precision: Precision) -> anyhow::Result<Report> {
-    let (name, model) = models::load(arguments.model.model.as_deref(), arguments.scale)?;
+    let Choice { name, model, .. } =
+        models::load(arguments.model.model.as_deref(), arguments.scale)?;
     let upscaler = arguments.model.upscaler_of(&model, precision)?;
     let scale = upscaler.scale();
     let pairs = find_pairs(&arguments.set, scale, arguments.track)?;

@@ -6,47 +6,62 @@ use wdsr_model::{Isa, Model, Precision, Released, Upscaler};
 
 use crate::{WrongUsage, progress};
 
-/// Kinds that `-m` takes instead of a file.
-const KINDS: [&str; 2] = ["small", "base"];
+/// A model that a command may run.
+pub(crate) struct Choice {
+    /// A file, or a built-in model, for people.
+    pub(crate) name: String,
+    /// Of a built-in model, which need not be the kind asked for where that lacks a scale.
+    pub(crate) kind: Option<&'static str>,
+    pub(crate) model: Model,
+}
 
-/// The models that `-m` means, each of another scale, with their names: those of a kind that are
-/// built in (without `-m`, of `small`), or the one in a file.
-pub(crate) fn choose(choice: Option<&Path>) -> anyhow::Result<Vec<(String, Model)>> {
-    let kind = match choice {
-        None => KINDS[0],
-        Some(path) => match KINDS.iter().find(|kind| path == Path::new(kind)) {
-            Some(kind) => *kind,
-            None => return Ok(vec![(path.display().to_string(), Model::load(path)?)]),
-        },
+/// The models that `-m` means, each of another scale: those that a built-in kind stands for
+/// (without `-m`, the default model's), or the one in a file.
+pub(crate) fn choose(choice: Option<&Path>) -> anyhow::Result<Vec<Choice>> {
+    let built_in = match choice {
+        None => Released::of_kind(Released::DEFAULT.kind),
+        Some(path) => path.to_str().map_or(Vec::new(), Released::of_kind),
     };
-    let name = |model: &Released| format!("{} (built in)", model.name());
-    let models: Vec<(String, Model)> = Released::ALL
-        .iter()
-        .filter(|model| model.kind == kind)
-        .map(|model| (name(model), model.load()))
-        .collect();
-    if models.is_empty() {
-        let names: Vec<String> = Released::ALL.iter().map(name).collect();
-        return Err(WrongUsage(format!(
-            "-m {kind}: expected {}, or a file (./{kind}, if it is called so)",
-            names.join(", ")
-        ))
-        .into());
+    if let (Some(path), true) = (choice, built_in.is_empty()) {
+        if path.components().count() == 1 && path.extension().is_none() && !path.exists() {
+            let kinds = Vec::from_iter(Released::kinds()).join(", ");
+            let message = format!(
+                "-m {}: expected a built-in kind ({kinds}) or a file, found neither",
+                path.display()
+            );
+            return Err(WrongUsage(message).into());
+        }
+        return Ok(vec![Choice {
+            name: path.display().to_string(),
+            kind: None,
+            model: Model::load(path)?,
+        }]);
     }
-    Ok(models)
+    let choice = |released: &Released| Choice {
+        name: format!("{} (built in)", released.name()),
+        kind: Some(released.kind),
+        model: released.load(),
+    };
+    Ok(built_in.iter().map(choice).collect())
 }
 
 /// Of the models that `-m` means, the one of the scale asked for, or the first.
-pub(crate) fn load(choice: Option<&Path>, scale: Option<usize>) -> anyhow::Result<(String, Model)> {
+pub(crate) fn load(choice: Option<&Path>, scale: Option<usize>) -> anyhow::Result<Choice> {
     let models = choose(choice)?;
     let found: Vec<String> = models
         .iter()
-        .map(|(name, model)| format!("{name} enlarges {} times", model.config().scale))
+        .map(|choice| {
+            format!(
+                "{} enlarges {} times",
+                choice.name,
+                choice.model.config().scale
+            )
+        })
         .collect();
     let asked = |model: &Model| scale.is_none_or(|scale| scale == model.config().scale);
     models
         .into_iter()
-        .find(|(_, model)| asked(model))
+        .find(|choice| asked(&choice.model))
         .ok_or_else(|| {
             let scale = scale.unwrap_or_default();
             let found = found.join(", ");
@@ -90,9 +105,9 @@ impl PrecisionArgument {
 /// Arguments that choose a model and how it is computed.
 #[derive(clap::Args)]
 pub(crate) struct ModelArguments {
-    /// Model file, or a built-in kind: small (the default) or base
+    /// Model file, or a built-in kind: base (the default) or small
     ///
-    /// A file called so is ./small.
+    /// base is of scale 2; for 3 and 4 it takes small. A file called so is ./small.
     #[arg(short = 'm', long, value_name = "FILE|KIND")]
     pub(crate) model: Option<PathBuf>,
     /// Width of the tiles in pixels of the input; 0: the full width

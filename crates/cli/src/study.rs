@@ -8,9 +8,12 @@ use std::path::PathBuf;
 
 use wdsr_eval::Protocol;
 use wdsr_train::pictures::{Pictures, Storage};
-use wdsr_train::study::{Outcome, Results, Run, Study, StudyKind, StudyOptions, Verdict};
+use wdsr_train::study::{
+    Outcome, PUBLISHED_UPDATES, Results, Run, Study, StudyKind, StudyOptions, Verdict,
+};
 use wdsr_train::{Data, DataFolder, Error, Trainer, Validation};
 
+use crate::models::PrecisionArgument;
 use crate::training_view::TrainingView;
 use crate::{WrongUsage, on_threads, progress};
 
@@ -43,7 +46,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
     /// Updates of every training (published: 250,000)
-    #[arg(long, value_name = "N", default_value_t = 250_000)]
+    #[arg(long, value_name = "N", default_value_t = PUBLISHED_UPDATES)]
     updates: u64,
     /// Trainings of every network, each with a seed of its own
     #[arg(long, value_name = "N", default_value_t = 3)]
@@ -67,6 +70,11 @@ pub(crate) struct Arguments {
     /// Side of a patch in low-resolution pixels
     #[arg(long, value_name = "PX", default_value_t = 48)]
     patch: usize,
+    /// Arithmetic of the trainings
+    ///
+    /// bf16 where the processor has AVX512-BF16; elsewhere f32 serves.
+    #[arg(long, value_enum, default_value_t = PrecisionArgument::F32)]
+    precision: PrecisionArgument,
     /// Updates from one validation to the next; 0: a twentieth of all
     #[arg(long, value_name = "N", default_value_t = 0)]
     validate_every: u64,
@@ -137,6 +145,7 @@ impl Arguments {
             teacher: self.teacher.clone(),
             batch: self.batch,
             patch_px: self.patch,
+            precision: self.precision.asked(),
             data: Data {
                 folders: self.data.iter().map(folder).collect(),
                 validation: self.validation.clone(),
@@ -238,7 +247,7 @@ fn summary(results: &Results) -> String {
         of.count()
     };
     format!(
-        "of {} published statements {} held, {} did not, {} are undecided",
+        "of {} statements {} held, {} did not, {} are undecided",
         results.statements.len(),
         count(Verdict::Held),
         count(Verdict::NotHeld),

@@ -8,7 +8,7 @@ use crate::model::Model;
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Released {
-    /// Size of the network: `small` or `base`.
+    /// Size of the network: `base` or `small`.
     pub kind: &'static str,
     /// Output pixels per input pixel on each side.
     pub scale: usize,
@@ -16,8 +16,13 @@ pub struct Released {
 }
 
 impl Released {
-    /// All of them; of each kind first the one that is meant where no scale is named.
+    /// All of them, of each kind by scale.
     pub const ALL: &[Self] = &[
+        Self {
+            kind: "base",
+            scale: 2,
+            file: wdsr_weights::BASE_X2,
+        },
         Self {
             kind: "small",
             scale: 2,
@@ -37,6 +42,31 @@ impl Released {
 
     /// The model meant where none is named.
     pub const DEFAULT: Self = Self::ALL[0];
+
+    /// The kinds there are, the default first.
+    pub fn kinds() -> impl Iterator<Item = &'static str> {
+        let repeated = |at: usize| at > 0 && Self::ALL[at - 1].kind == Self::ALL[at].kind;
+        (0..Self::ALL.len())
+            .filter(move |at| !repeated(*at))
+            .map(|at| Self::ALL[at].kind)
+    }
+
+    /// The models that a kind stands for, one of each scale: its own, then for scales that it lacks
+    /// those of another kind. The first is the one meant where no scale is named. Empty for a kind
+    /// that does not exist.
+    pub fn of_kind(kind: &str) -> Vec<Self> {
+        let (mut models, others): (Vec<Self>, Vec<Self>) =
+            Self::ALL.iter().partition(|model| model.kind == kind);
+        if models.is_empty() {
+            return models;
+        }
+        for other in others {
+            if models.iter().all(|model| model.scale != other.scale) {
+                models.push(other);
+            }
+        }
+        models
+    }
 
     /// Name for people, such as `small x2`.
     pub fn name(&self) -> String {
@@ -68,5 +98,14 @@ mod tests {
             let model = released.load();
             assert_eq!(model.config().scale, released.scale, "{}", released.name());
         }
+    }
+
+    #[test]
+    fn a_kind_stands_for_every_scale_once_its_own_models_first() {
+        let names = |kind| Vec::from_iter(Released::of_kind(kind).iter().map(Released::name));
+        assert_eq!(names("base"), ["base x2", "small x3", "small x4"]);
+        assert_eq!(names("small"), ["small x2", "small x3", "small x4"]);
+        assert!(names("huge").is_empty());
+        assert_eq!(Vec::from_iter(Released::kinds()), ["base", "small"]);
     }
 }

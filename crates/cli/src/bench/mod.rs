@@ -29,7 +29,7 @@ const BURST_ROUNDS: usize = 1_500_000;
 /// can pass the limit.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Model file; without it (and --network) the model that is built in
+    /// Model file, or a built-in kind: base (the default, without --network) or small
     #[arg(short = 'm', long, value_name = "FILE", conflicts_with = "network")]
     model: Option<PathBuf>,
     /// Network of random weights by name, as wdsr-b-32x16
@@ -127,7 +127,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             let config = NetworkConfig::from_name(name, arguments.scale).map_err(WrongUsage)?;
             Model::random(&config, 1)
         }
-        None => models::load(arguments.model.as_deref(), None)?.1,
+        None => models::load(arguments.model.as_deref(), None)?.model,
     };
     if let Some(path) = &arguments.save_onnx {
         model

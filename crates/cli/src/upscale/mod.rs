@@ -25,7 +25,7 @@ use wdsr_model::{Isa, Precision, UpscaleError};
 use wdsr_picture::{Format, Limits, NewFile, decode, dimensions, format_of_file};
 use wdsr_upscale::{AlphaMethod, Plan, Size, SizeRequest};
 
-use crate::models::{self, ModelArguments};
+use crate::models::{self, Choice, ModelArguments};
 use crate::{WrongUsage, exit, on_threads, progress};
 use existing::{IfExists, Target};
 use inputs::{Input, Shard};
@@ -188,9 +188,10 @@ fn code_of_one(result: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
 fn load_networks(arguments: &Arguments, precision: Precision) -> anyhow::Result<Vec<Network>> {
     let networks = models::choose(arguments.model.model.as_deref())?
         .into_iter()
-        .map(|(name, model)| {
+        .map(|Choice { name, kind, model }| {
             Ok(Network {
                 name,
+                kind,
                 model_hash: manifest::hash_of_model(&model)?,
                 upscaler: arguments.model.upscaler_of(&model, precision)?,
             })
@@ -216,6 +217,17 @@ fn size_plan(
     let scales: Vec<usize> = networks.iter().map(|n| n.upscaler.scale()).collect();
     Plan::new(input, arguments.size.request(), &scales)
         .map_err(|error| Refused(format!("{}: {}", name.display(), size::in_words(&error))))
+}
+
+/// The steps of a plan for people, with the built-in model that each network is.
+fn steps(plan: &Plan, networks: &[Network]) -> String {
+    plan.in_words(|scale| {
+        let network = networks.iter().find(|n| n.upscaler.scale() == scale);
+        match network.and_then(|network| network.kind) {
+            Some(kind) => format!("x{scale} by {kind}"),
+            None => format!("x{scale}"),
+        }
+    })
 }
 
 /// What all pictures of a run share.
@@ -483,7 +495,7 @@ impl Batch<'_> {
             output: report::shown(&output),
             width_px: plan.target().width_px,
             height_px: plan.target().height_px,
-            steps: plan.to_string(),
+            steps: steps(&plan, &self.networks),
             seconds: started.elapsed().as_secs_f64(),
             left_out,
         })

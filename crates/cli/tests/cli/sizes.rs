@@ -196,6 +196,25 @@ fn a_model_of_any_scale_is_used_as_often_as_needed() {
 }
 
 #[test]
+fn the_models_that_enlarge_are_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (input, output) = (folder.path().join("in.png"), folder.path().join("out.png"));
+    write(&input, &picture(10, 8, Colour::Rgb));
+    let cases: [(&[&str], &str); 5] = [
+        (&[], "(20 x 16: x2 by base; "),
+        (&["-s", "4"], "(40 x 32: x4 by small; "),
+        (&["-m", "base", "-s", "3"], "(30 x 24: x3 by small; "),
+        (&["-m", "small"], "(20 x 16: x2 by small; "),
+        (&["-s", "8"], "(80 x 64: x2 by base, x4 by small; "),
+    ];
+    for (extra, words) in cases {
+        let (code, text) = run(&input, &output, extra);
+        assert_eq!(code, 0, "{extra:?}: {text}");
+        assert!(text.contains(words), "{extra:?}: {text}");
+    }
+}
+
+#[test]
 fn sizes_that_cannot_be_are_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let (input, output) = (folder.path().join("in.png"), folder.path().join("out.png"));
@@ -212,7 +231,11 @@ fn sizes_that_cannot_be_are_refused() {
             "cannot be used with",
         ),
         (&["--factor", "-2"], 2, ""),
-        (&["-m", "base"], 2, "small x2 (built in)"),
+        (
+            &["-m", "huge"],
+            2,
+            "-m huge: expected a built-in kind (base, small) or a file",
+        ),
     ];
     for (extra, code, words) in cases {
         let (found, text) = run(&input, &output, extra);

@@ -281,12 +281,17 @@ unsafe fn wide_and_gradient<S: Simd, F: Format>(
                     }
                     let sums = [[S::splat(0.0); TILE_VECTORS]; N];
                     let mut gradient = output_gradient.accumulate::<S, F, N, 1>(pixel, reduce, sums);
+                    // Loops as short as these are unrolled, and the tile stays in registers.
                     for o in 0..N {
                         for v in 0..TILE_VECTORS {
                             gradient[o][v] = S::where_positive(activation[o][v], gradient[o][v]);
                         }
+                    }
+                    for o in 0..N {
                         let to = wide.gradient.add((first + o) * lanes + pixel / F::CHANNELS);
                         F::store_pixels::<S>(to, gradient[o]);
+                    }
+                    for o in 0..N {
                         let sum = wide.bias_sums.add((first + o) * S::LANES);
                         let both = S::add(gradient[o][0], gradient[o][1]);
                         S::store(sum, S::add(S::load(sum), both));

@@ -4,9 +4,12 @@ use std::fmt::Write;
 use std::path::Path;
 
 use serde_json::json;
+use wdsr_model::Precision;
 
 use super::results::{Judged, mean};
-use super::{Configuration, Outcome, Results, Study, StudyKind, Verdict, blocks};
+use super::{
+    Configuration, Outcome, PUBLISHED_UPDATES, Results, Study, StudyKind, Verdict, blocks,
+};
 use crate::error::Error;
 use crate::report::page::{escape, page, table};
 use crate::report::{Plot, Series, grouped};
@@ -109,8 +112,7 @@ impl Study {
     /// What every training had, and how far it is from the published budget.
     fn budget(&self, results: &Results) -> String {
         let o = &self.options;
-        let published = 250_000;
-        let share = 100.0 * o.updates as f64 / f64::from(published);
+        let share = 100.0 * o.updates as f64 / PUBLISHED_UPDATES as f64;
         let decimals = if share < 1.0 { 2 } else { 0 };
         let seeds = match o.seeds {
             1 => "one seed, so there is no spread to judge a difference by".to_owned(),
@@ -124,12 +126,20 @@ impl Study {
         });
         format!(
             "Every training: {} updates of {} patches of {} x {} low-resolution pixels ({share:.decimals$}% \
-             of the published 250,000 updates), L1, Adam, the rate halved after 4/5; {seeds}. PSNR \
-             of the last model, {}.{}",
+             of the published {} updates), {}, {}; {seeds}. PSNR of the last model, {}.{}",
             grouped(o.updates as usize),
             o.batch,
             o.patch_px,
             o.patch_px,
+            grouped(PUBLISHED_UPDATES as usize),
+            match self.kind {
+                StudyKind::Gains => "Adam, cosine after a warm-up",
+                _ => "L1, Adam, the rate halved after 4/5",
+            },
+            match o.precision {
+                Precision::F32 => "arithmetic in f32",
+                Precision::Bf16 => "products in bf16, weights and sums in f32",
+            },
             o.validation.protocol.describe(2),
             bicubic.unwrap_or_default()
         )
@@ -328,6 +338,7 @@ impl Study {
             "updates": o.updates,
             "batch": o.batch,
             "patch_px": o.patch_px,
+            "precision": o.precision.name(),
             "seeds": o.seeds,
             "protocol": o.validation.protocol,
             "statements": results.statements,

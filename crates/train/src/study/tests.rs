@@ -11,6 +11,7 @@ fn options(seeds: u64) -> StudyOptions {
         teacher: None,
         batch: 4,
         patch_px: 16,
+        precision: Precision::F32,
         data: Data::default(),
         validation: Validation::default(),
     }
@@ -22,7 +23,9 @@ fn study(kind: StudyKind, seeds: u64) -> Study {
 
 #[test]
 fn depth_is_the_papers_table() {
-    let study = study(StudyKind::Depth, 1);
+    let mut published = options(1);
+    published.updates = PUBLISHED_UPDATES;
+    let study = Study::new(StudyKind::Depth, published).expect("a study");
     assert_eq!(study.configurations.len(), 12);
     for c in &study.configurations {
         assert_eq!(c.parameters_agree(), Some(true), "{}", c.name);
@@ -66,6 +69,27 @@ fn depth_is_the_papers_table() {
     let last = study.statements.last().expect("a statement");
     assert_eq!(last.text, "WDSR-A beats WDSR-B at 8 blocks");
     assert!((last.published_db.expect("published") - 0.005).abs() < 1e-9);
+}
+
+/// Fewer updates: EDSR at both rates, so that its own is not what decides.
+#[test]
+fn short_trainings_compare_edsr_at_equal_rates_too() {
+    let study = study(StudyKind::Depth, 1);
+    assert_eq!(study.configurations.len(), 16);
+    let fast = study
+        .configurations
+        .iter()
+        .find(|c| c.name == "edsr-3-1e-3");
+    let fast = fast.expect("a second EDSR");
+    assert_eq!(fast.recipe.schedule.learning_rate, 1e-3);
+    assert_eq!(fast.recipe.network, NetworkConfig::edsr(64, 3, 2));
+    let against: Vec<&str> = study
+        .statements
+        .iter()
+        .filter(|s| s.worse == fast.name)
+        .map(|s| s.better.as_str())
+        .collect();
+    assert_eq!(against, ["wdsr-a-3", "wdsr-b-3"]);
 }
 
 #[test]
