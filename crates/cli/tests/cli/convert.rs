@@ -28,7 +28,7 @@ fn onnx_is_written_in_either_precision() {
             .args(flag)
             .assert()
             .success()
-            .stderr(contains("small.onnx (wdsr-b 32/8 x2)"));
+            .stderr(contains("small.onnx (wdsr-b 32/16 x2)"));
         let expected = Model::embedded().to_onnx(precision).expect("in range");
         assert!(std::fs::read(&output).expect("written") == expected);
     }
@@ -52,7 +52,7 @@ fn ncnn_is_written_as_two_files_in_either_precision() {
             .args(flag)
             .assert()
             .success()
-            .stderr(contains("small-x2.param (wdsr-b 32/8 x2)"))
+            .stderr(contains("small-x2.param (wdsr-b 32/16 x2)"))
             .stderr(contains("Upscayl").not());
         let expected = Model::embedded().to_ncnn(precision).expect("in range");
         let param = std::fs::read_to_string(&output).expect("written");
@@ -98,7 +98,7 @@ fn the_official_layout_is_written() {
         .assert()
         .success()
         .stderr(contains(
-            "options: --model wdsr_b --scale 2 --n_resblocks 8",
+            "options: --model wdsr_b --scale 2 --n_resblocks 16",
         ))
         .stderr(contains("wdsr_b.py").not());
     assert!(std::fs::read(&output).expect("written") == Model::embedded().to_official());

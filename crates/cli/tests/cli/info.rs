@@ -52,16 +52,16 @@ fn counts_are_the_published_ones_and_the_layers_add_up() {
 fn models_and_the_built_in_model_are_described() {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models");
     let built_in = json(None);
-    let info = json(Some(&models.join("small-x2.safetensors")));
+    let info = json(Some(&models.join("base-x2.safetensors")));
     assert_eq!(info["layers"], built_in["layers"], "{info}");
-    assert_eq!(info["label"], "wdsr-b 32/8 x2", "{info}");
+    assert_eq!(info["label"], "wdsr-b 32/16 x2", "{info}");
     wdsr()
         .arg("info")
         .assert()
         .success()
-        .stdout(contains("152,420"))
-        .stdout(contains("34.65 G"))
-        .stdout(contains("body.7.body.3"));
+        .stdout(contains("299,564"))
+        .stdout(contains("68.09 G"))
+        .stdout(contains("body.15.body.3"));
     wdsr()
         .arg("info")
         .arg(recipe("README.md"))

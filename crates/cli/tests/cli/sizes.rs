@@ -35,24 +35,32 @@ fn results_have_the_size_that_was_asked_for() {
     let (input, output) = (folder.path().join("in.png"), folder.path().join("out.png"));
     write(&input, &picture(30, 20, Colour::Grey));
     let cases: [(&[&str], (usize, usize), &str); 11] = [
-        (&[], (60, 40), "60 x 40: x2;"),
-        (&["-s", "2"], (60, 40), "60 x 40: x2;"),
-        (&["-s", "3"], (90, 60), "90 x 60: x3;"),
-        (&["-s", "4"], (120, 80), "120 x 80: x4;"),
+        (&[], (60, 40), "60 x 40: x2 by base;"),
+        (&["-s", "2"], (60, 40), "60 x 40: x2 by base;"),
+        (&["-s", "3"], (90, 60), "90 x 60: x3 by small;"),
+        (&["-s", "4"], (120, 80), "120 x 80: x4 by small;"),
         (
             &["-s", "8", "-m", "small"],
             (240, 160),
-            "240 x 160: x2, x4;",
+            "240 x 160: x2 by small, x4 by small;",
         ),
         (
             &["--factor", "1.5"],
             (45, 30),
-            "45 x 30: x2, resized from 60 x 40;",
+            "45 x 30: x2 by base, resized from 60 x 40;",
         ),
         (&["--width", "50"], (50, 33), "resized from 60 x 40;"),
-        (&["--height", "50"], (75, 50), "x3, resized from 90 x 60;"),
-        (&["--longest", "60"], (60, 40), "60 x 40: x2;"),
-        (&["--size", "60x41"], (60, 41), "x3, resized from 90 x 60;"),
+        (
+            &["--height", "50"],
+            (75, 50),
+            "x3 by small, resized from 90 x 60;",
+        ),
+        (&["--longest", "60"], (60, 40), "60 x 40: x2 by base;"),
+        (
+            &["--size", "60x41"],
+            (60, 41),
+            "x3 by small, resized from 90 x 60;",
+        ),
         (
             &["--longest", "12"],
             (12, 8),
