@@ -132,7 +132,7 @@ impl Model {
     /// # let path = folder.path().join("small.safetensors");
     /// Model::embedded().save(&path)?;
     /// let model = Model::load(&path)?;
-    /// assert_eq!(model.config().label(), "wdsr-b 32/8 x2");
+    /// assert_eq!(model.config().label(), "wdsr-b 32/16 x2");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///

@@ -37,7 +37,7 @@ impl Model {
     /// use wdsr_model::Model;
     ///
     /// let model = Model::embedded();
-    /// assert!(model.official_options().starts_with("--model wdsr_b --scale 2 --n_resblocks 8"));
+    /// assert!(model.official_options().starts_with("--model wdsr_b --scale 2 --n_resblocks 16"));
     /// assert!(model.to_official().len() > 4 * model.network().parameters());
     /// ```
     pub fn to_official(&self) -> Vec<u8> {

@@ -181,6 +181,6 @@ fn weights_that_are_not_finite_are_refused() {
 #[test]
 fn the_embedded_model_is_whole() {
     let model = Model::embedded();
-    assert_eq!(model.config().label(), "wdsr-b 32/8 x2");
-    assert_eq!(model.network().parameters(), 152_420);
+    assert_eq!(model.config().label(), "wdsr-b 32/16 x2");
+    assert_eq!(model.network().parameters(), 299_564);
 }
