@@ -2,7 +2,7 @@
 //! as one line each. The only place that writes to stderr.
 #![allow(clippy::print_stderr, reason = "this is the program's voice")]
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -28,6 +28,13 @@ pub(crate) fn print_error(error: &anyhow::Error) {
 /// Prints a remark.
 pub(crate) fn note(text: &str) {
     eprintln!("{text}");
+}
+
+/// Prints a line of a log that nothing depends on: when nobody reads it any more (the reader of a
+/// pipe is gone, the terminal closed), the work goes on.
+pub(crate) fn print_line(text: &str) {
+    // A training keeps all of it in its folder.
+    let _gone = writeln!(std::io::stdout(), "{text}");
 }
 
 /// A bar over bytes of pictures' files, the best guess of the work that needs no decoding.

@@ -1,21 +1,20 @@
 //! `wdsr study`: repeats a published table as trainings with equal budgets.
-#![allow(
-    clippy::print_stdout,
-    reason = "the log of the trainings is the command's output"
-)]
 
 use std::path::PathBuf;
 
+use anyhow::Context;
 use wdsr_eval::Protocol;
-use wdsr_train::pictures::{Pictures, Storage};
+use wdsr_train::pictures::{Found, Pictures, Storage};
 use wdsr_train::study::{
     Outcome, PUBLISHED_UPDATES, Results, Run, Study, StudyKind, StudyOptions, Verdict,
 };
-use wdsr_train::{Data, DataFolder, Error, Trainer, Validation};
+use wdsr_train::{Data, Error, Trainer, Validation};
 
 use crate::models::PrecisionArgument;
+use crate::progress::{self, print_line};
+use crate::train::{absolute, folders};
 use crate::training_view::TrainingView;
-use crate::{WrongUsage, on_threads, progress};
+use crate::{WrongUsage, on_threads};
 
 /// Validations of a training, unless --validate-every says otherwise.
 const VALIDATIONS: u64 = 20;
@@ -106,12 +105,12 @@ enum Name {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let study = arguments.study().map_err(WrongUsage)?;
+    let study = arguments.study()?;
     on_threads(arguments.threads, || carry_out(arguments, &study))?
 }
 
 impl Arguments {
-    fn study(&self) -> Result<Study, String> {
+    fn study(&self) -> anyhow::Result<Study> {
         let kind = match self.name {
             Name::Depth => StudyKind::Depth,
             Name::Norm => StudyKind::Norm,
@@ -121,34 +120,25 @@ impl Arguments {
         if self.validation.is_none() && self.validation_pictures == 0 {
             let message = "--validation-pictures 0 keeps no picture to compare by; give more, or \
                            --validation FOLDER";
-            return Err(message.to_owned());
+            return Err(WrongUsage(message.to_owned()).into());
         }
         let every = if self.validate_every > 0 {
             self.validate_every
         } else {
             (self.updates / VALIDATIONS).max(1)
         };
-        if self.teacher.is_some() && kind != StudyKind::Gains {
-            return Err(format!(
-                "--teacher is of study gains, not of {kind}; leave it out"
-            ));
-        }
-        let folder = |path: &PathBuf| DataFolder {
-            path: path.clone(),
-            weight: None,
-        };
         let options = StudyOptions {
             updates: self.updates,
             seeds: self.seeds,
             blocks: self.blocks.clone(),
             expansions: self.expansions.clone(),
-            teacher: self.teacher.clone(),
+            teacher: self.teacher.as_deref().map(absolute).transpose()?,
             batch: self.batch,
             patch_px: self.patch,
             precision: self.precision.asked(),
             data: Data {
-                folders: self.data.iter().map(folder).collect(),
-                validation: self.validation.clone(),
+                folders: folders(&self.data)?,
+                validation: self.validation.as_deref().map(absolute).transpose()?,
                 ..Data::default()
             },
             validation: Validation {
@@ -157,52 +147,51 @@ impl Arguments {
                 protocol: self.protocol,
             },
         };
-        Study::new(kind, options)
+        Ok(Study::new(kind, options).map_err(WrongUsage)?)
     }
 }
 
 fn carry_out(arguments: &Arguments, study: &Study) -> anyhow::Result<()> {
     let out = &arguments.out;
     let runs = study.runs();
-    // Refuses a folder with other settings before anything is trained.
-    study.results(out)?;
-    std::fs::create_dir_all(out)
-        .map_err(|e| anyhow::anyhow!("{}: cannot create: {e}", out.display()))?;
+    std::fs::create_dir_all(out).with_context(|| format!("{}: cannot create", out.display()))?;
     // All trainings see the same pictures: they are decoded once.
+    let found = Found::find(&runs[0].recipe)?;
+    study.check(out, found.fingerprint())?;
     let mut pictures = None;
     for (at, run) in runs.iter().enumerate() {
         let name = &study.configurations[run.configuration].name;
         let outcome = study.outcome(out, run)?;
-        println!(
+        print_line(&format!(
             "run {} of {}: {name}, seed {}: {}",
             at + 1,
             runs.len(),
             run.seed,
             describe(outcome)
-        );
+        ));
         if matches!(outcome, Outcome::Open { .. }) {
-            let found = match pictures.take() {
-                Some(found) => found,
-                None => load(arguments, run)?,
+            let decoded = match pictures.take() {
+                Some(decoded) => decoded,
+                None => decode(arguments, &found)?,
             };
-            train(arguments, study, run, found.clone())?;
-            pictures = Some(found);
+            train(arguments, study, run, decoded.clone())?;
+            pictures = Some(decoded);
             study.write_report(out)?;
         }
     }
     let results = study.write_report(out)?;
-    println!("{}", summary(&results));
-    println!("report: {}", out.join("report.md").display());
+    print_line(&summary(&results));
+    print_line(&format!("report: {}", out.join("report.md").display()));
     Ok(())
 }
 
-fn load(arguments: &Arguments, run: &Run) -> anyhow::Result<Pictures> {
+fn decode(arguments: &Arguments, found: &Found) -> anyhow::Result<Pictures> {
     let reading = progress::bar(0, "reading pictures [{bar:30}] {pos}/{len}", false);
     let storage = Storage {
         memory_bytes: arguments.picture_memory.saturating_mul(1 << 20),
         folder: &arguments.out,
     };
-    let pictures = Pictures::load(&run.recipe, &storage, &|done, total| {
+    let pictures = found.decode(&storage, &|done, total| {
         reading.set_length(total as u64);
         reading.set_position(done as u64);
     })?;
@@ -224,7 +213,7 @@ fn train(
     view.finish();
     match result {
         Err(Error::NonFiniteLoss { update, loss, .. }) => {
-            println!("diverged: the loss of update {update} is {loss}");
+            print_line(&format!("diverged: the loss of update {update} is {loss}"));
             study.mark_diverged(&arguments.out, run, update)?;
             Ok(())
         }

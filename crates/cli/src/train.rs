@@ -1,14 +1,14 @@
 //! `wdsr train`: trains a network by a recipe on folders of pictures.
-#![allow(clippy::print_stdout, reason = "the log of a training is its output")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::anyhow;
+use anyhow::Context;
 use wdsr_train::trainer::LAST_CHECKPOINT;
 use wdsr_train::{DataFolder, Error, Recipe, Trainer};
 
+use crate::progress::{self, print_line};
 use crate::training_view::TrainingView;
-use crate::{WrongUsage, on_threads, progress};
+use crate::{WrongUsage, on_threads};
 
 /// Train a network by a recipe
 ///
@@ -34,10 +34,10 @@ pub(crate) struct Arguments {
     /// network can start from an x2 one.
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     from: Option<PathBuf>,
-    /// Spread the blocks of --from over a deeper network
+    /// Spread the blocks of --from, or of start.from, over a deeper network
     ///
     /// Those between begin as the identity.
-    #[arg(long, requires = "from")]
+    #[arg(long, conflicts_with = "resume")]
     insert_blocks: bool,
     /// Train nothing, write the batches of so many updates
     ///
@@ -85,14 +85,10 @@ impl PictureArguments {
     pub(crate) fn apply(&self, recipe: &mut Recipe) -> anyhow::Result<()> {
         let data = &mut recipe.data;
         if !self.data.is_empty() {
-            let folder = |path: &PathBuf| DataFolder {
-                path: path.clone(),
-                weight: None,
-            };
-            data.folders = self.data.iter().map(folder).collect();
+            data.folders = folders(&self.data)?;
         }
-        if self.validation.is_some() {
-            data.validation.clone_from(&self.validation);
+        if let Some(validation) = &self.validation {
+            data.validation = Some(absolute(validation)?);
         }
         if data.folders.is_empty() {
             let message = "no pictures to train on: give --data FOLDER, or data.folders in the \
@@ -107,6 +103,22 @@ impl PictureArguments {
     }
 }
 
+/// Folders without weights; their paths hold wherever the recipe is read.
+pub(crate) fn folders(paths: &[PathBuf]) -> anyhow::Result<Vec<DataFolder>> {
+    let folder = |path: &PathBuf| {
+        Ok(DataFolder {
+            path: absolute(path)?,
+            weight: None,
+        })
+    };
+    paths.iter().map(folder).collect()
+}
+
+/// The path wherever the program runs.
+pub(crate) fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
+    std::path::absolute(path).with_context(|| format!("{}: cannot find", path.display()))
+}
+
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut recipe = if arguments.resume {
         Recipe::load_to_resume(&arguments.recipe, &arguments.out.join(LAST_CHECKPOINT))?
@@ -115,7 +127,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     arguments.pictures.apply(&mut recipe)?;
     recipe.start.insert_blocks |= arguments.insert_blocks;
-    println!("{}", recipe.to_toml().trim_end());
+    if recipe.start.insert_blocks && recipe.start.from.is_none() {
+        let message = "--insert-blocks spreads the blocks of a model: give --from MODEL, or \
+                       start.from in the recipe";
+        return Err(WrongUsage(message.to_owned()).into());
+    }
     on_threads(arguments.threads, || train(arguments, recipe))?
 }
 
@@ -132,6 +148,7 @@ fn train(arguments: &Arguments, recipe: Recipe) -> anyhow::Result<()> {
         },
     )?;
     reading.finish_and_clear();
+    print_line(recipe.to_toml().trim_end());
     let exported = match arguments.export_batches {
         Some(updates) => trainer.export_batches(updates)?,
         None if arguments.export_pictures => trainer.export_pictures()?,
@@ -139,7 +156,7 @@ fn train(arguments: &Arguments, recipe: Recipe) -> anyhow::Result<()> {
     };
     if !exported.is_empty() {
         for file in exported {
-            println!("written: {}", file.display());
+            print_line(&format!("written: {}", file.display()));
         }
         return Ok(());
     }
@@ -151,14 +168,21 @@ fn train(arguments: &Arguments, recipe: Recipe) -> anyhow::Result<()> {
         if matches!(error, Error::NonFiniteLoss { .. }) || !checkpoint.exists() {
             return Err(error.into());
         }
-        let checkpoint = checkpoint.display();
-        return Err(anyhow!(
-            "{error}; once that is put right, go on from {checkpoint} by --resume"
-        ));
+        return Err(Stopped {
+            source: error,
+            checkpoint,
+        }
+        .into());
     }
-    println!(
-        "model: {}",
-        arguments.out.join("model.safetensors").display()
-    );
+    let model = arguments.out.join("model.safetensors");
+    print_line(&format!("model: {}", model.display()));
     Ok(())
+}
+
+/// A training that can go on.
+#[derive(Debug, thiserror::Error)]
+#[error("{source}; once that is put right, go on from {} by --resume", checkpoint.display())]
+struct Stopped {
+    source: Error,
+    checkpoint: PathBuf,
 }

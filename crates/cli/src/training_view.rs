@@ -1,6 +1,5 @@
 //! What a person sees of a training: on a terminal a bar with the figures of the moment and a
 //! line for each validation; elsewhere plain lines, one a minute at least.
-#![allow(clippy::print_stdout, reason = "the log of a training is its output")]
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -8,7 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{HumanDuration, ProgressBar};
 use wdsr_train::{Event, Recipe, Summary, Trainer};
 
-use crate::progress;
+use crate::progress::{self, print_line};
 
 /// From one renewal of the bar's figures to the next.
 const RENEW: Duration = Duration::from_secs(2);
@@ -29,9 +28,9 @@ pub(crate) struct TrainingView {
 impl TrainingView {
     /// Prints what a training found, and begins its view.
     pub(crate) fn new(trainer: &Trainer, recipe: &Recipe) -> Self {
-        println!("{}", found(trainer.summary(), recipe));
+        print_line(&found(trainer.summary(), recipe));
         if trainer.updates() > 0 {
-            println!("going on after update {}", trainer.updates());
+            print_line(&format!("going on after update {}", trainer.updates()));
         }
         let updates = recipe.training.updates;
         let bar = progress::bar(
@@ -124,13 +123,16 @@ impl TrainingView {
         } else {
             let left = (self.updates - update) as f64 * self.batch / patches;
             let left = HumanDuration(Duration::from_secs_f64(left));
-            println!("update {update}/{}  {figures}  {left} left", self.updates);
+            print_line(&format!(
+                "update {update}/{}  {figures}  {left} left",
+                self.updates
+            ));
         }
         self.shown = (update, Instant::now(), 0.0);
     }
 
     fn print(&self, line: &str) {
-        self.bar.suspend(|| println!("{line}"));
+        self.bar.suspend(|| print_line(line));
     }
 }
 

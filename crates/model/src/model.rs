@@ -19,6 +19,8 @@ use crate::network::Network;
 
 const FORMAT: &str = "wdsr";
 const VERSION: &str = "1";
+/// What a checkpoint of `wdsr-train` says of itself.
+const CHECKPOINT_FORMAT: &str = "wdsr-checkpoint";
 /// Metadata keys that the program itself writes.
 const RESERVED: [&str; 3] = ["format", "version", "config"];
 
@@ -176,6 +178,13 @@ impl Model {
             })
         };
         let format = field("format")?;
+        if format == CHECKPOINT_FORMAT {
+            return Err(
+                "a checkpoint of a training, expected a model; it is model.safetensors or \
+                 best.safetensors beside it"
+                    .to_owned(),
+            );
+        }
         if format != FORMAT {
             return Err(format!("expected format `{FORMAT}`, found `{format}`"));
         }

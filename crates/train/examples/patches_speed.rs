@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use wdsr_train::patches::Patches;
-use wdsr_train::pictures::{Pictures, Storage};
+use wdsr_train::pictures::{Found, Storage};
 use wdsr_train::{DataFolder, Recipe};
 
 const BATCHES: u64 = 500;
@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         folder: &temporary,
     };
     let started = Instant::now();
-    let pictures = Pictures::load(&recipe, &storage, &|_, _| {})?;
+    let pictures = Found::find(&recipe)?.decode(&storage, &|_, _| {})?;
     println!(
         "{} pictures, {:.0} megapixels, in a file: {}, decoded in {:.1} s",
         pictures.training.len(),

@@ -17,6 +17,8 @@ use crate::recipe::{Initialization, Recipe};
 
 const FORMAT: &str = "wdsr-checkpoint";
 const VERSION: &str = "1";
+/// Key of the checksum in a checkpoint's metadata.
+const CHECKSUM: &str = "crc32c";
 
 /// The state of a training between two updates.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,8 +41,34 @@ pub struct State {
     pub rollbacks: u32,
     /// What the schedule's learning rate is multiplied with since.
     pub learning_rate_factor: f64,
-    /// Of the pictures it is trained on; none where a checkpoint does not say.
+    /// The update of the checkpoint that it fell back to last.
+    pub went_back_to: Option<u64>,
+    /// What it learns from.
+    pub inputs: Inputs,
+}
+
+/// Fingerprints of what a training learns from beside its recipe; none where a checkpoint does not
+/// say, or there is no such thing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inputs {
+    /// Of the pictures' names and sizes, [`crate::pictures::Pictures::fingerprint`].
     pub pictures: Option<String>,
+    /// Of the teacher's file.
+    pub teacher: Option<String>,
+}
+
+impl Inputs {
+    /// What is not the same in both, in words; where one does not say, nothing is known.
+    pub fn difference(&self, other: &Self) -> Option<&'static str> {
+        let differ = |a: &Option<String>, b: &Option<String>| a.is_some() && b.is_some() && a != b;
+        if differ(&self.pictures, &other.pictures) {
+            Some("pictures (names, sizes or weights differ)")
+        } else if differ(&self.teacher, &other.teacher) {
+            Some("teacher")
+        } else {
+            None
+        }
+    }
 }
 
 impl State {
@@ -63,7 +91,8 @@ impl State {
             seconds: 0.0,
             rollbacks: 0,
             learning_rate_factor: 1.0,
-            pictures: None,
+            went_back_to: None,
+            inputs: Inputs::default(),
         }
     }
 
@@ -126,6 +155,7 @@ impl State {
                 .unwrap_or_else(|e| unreachable!("shape {shape:?} of {name}: {e}"));
             (name.clone(), view)
         });
+        let optional = |value: &Option<String>| value.clone().unwrap_or_default();
         let metadata = HashMap::from([
             ("format".to_owned(), FORMAT.to_owned()),
             ("version".to_owned(), VERSION.to_owned()),
@@ -133,7 +163,7 @@ impl State {
             ("updates".to_owned(), self.updates.to_string()),
             (
                 "best_psnr_db".to_owned(),
-                self.best_psnr_db.map_or(String::new(), |v| v.to_string()),
+                optional(&self.best_psnr_db.map(|v| v.to_string())),
             ),
             ("seconds".to_owned(), self.seconds.to_string()),
             ("rollbacks".to_owned(), self.rollbacks.to_string()),
@@ -142,8 +172,18 @@ impl State {
                 self.learning_rate_factor.to_string(),
             ),
             (
-                "pictures".to_owned(),
-                self.pictures.clone().unwrap_or_default(),
+                "went_back_to".to_owned(),
+                optional(&self.went_back_to.map(|v| v.to_string())),
+            ),
+            ("pictures".to_owned(), optional(&self.inputs.pictures)),
+            ("teacher".to_owned(), optional(&self.inputs.teacher)),
+            (
+                CHECKSUM.to_owned(),
+                checksum(
+                    tensors
+                        .iter()
+                        .map(|(name, _, data)| (name.as_str(), &data[..])),
+                ),
             ),
         ]);
         let bytes = safetensors::serialize(views, Some(metadata))
@@ -193,8 +233,16 @@ impl State {
                  another training from its weights by --from"
             ));
         }
-        let tensors = SafeTensors::deserialize(bytes)
-            .map_err(|e| format!("not a complete checkpoint ({e})"))?;
+        let tensors = SafeTensors::deserialize(bytes).map_err(incomplete)?;
+        if let Some(written) = metadata.get(CHECKSUM) {
+            let tensors = tensors.iter();
+            let found = checksum(tensors.map(|(name, view)| (name, view.data())));
+            if found != *written {
+                return Err(format!(
+                    "damaged: its numbers have the checksum {found}, expected {written}; {REMEDY}"
+                ));
+            }
+        }
         let read = |name: &str, shape: &[usize]| -> Result<Vec<f32>, String> {
             let view = tensors
                 .tensor(name)
@@ -224,10 +272,11 @@ impl State {
                 .parse()
                 .map_err(|_| format!("`{key}` is `{}`, expected a number", field(key)))
         };
+        let optional = |key: &str| Some(field(key).to_owned()).filter(|text| !text.is_empty());
         let updates = field("updates")
             .parse()
-            .map_err(|_| format!("updates `{}`", field("updates")))?;
-        Ok(Self {
+            .map_err(|_| format!("`updates` is `{}`, expected a number", field("updates")))?;
+        let state = Self {
             updates,
             parameters: vector("parameters")?,
             average: vector("average")?,
@@ -246,10 +295,9 @@ impl State {
                     })
                 })
                 .collect::<Result<_, String>>()?,
-            best_psnr_db: if field("best_psnr_db").is_empty() {
-                None
-            } else {
-                Some(number("best_psnr_db")?)
+            best_psnr_db: match optional("best_psnr_db") {
+                Some(_) => Some(number("best_psnr_db")?),
+                None => None,
             },
             seconds: number("seconds")?,
             // Absent in the checkpoints of older versions.
@@ -260,15 +308,60 @@ impl State {
                 true => number("learning_rate_factor")?,
                 false => 1.0,
             },
-            pictures: Some(field("pictures").to_owned()).filter(|text| !text.is_empty()),
-        })
+            went_back_to: match optional("went_back_to") {
+                Some(text) => Some(text.parse().map_err(|_| {
+                    format!("`went_back_to` is `{text}`, expected a number of updates")
+                })?),
+                None => None,
+            },
+            inputs: inputs(&metadata),
+        };
+        if !state.is_finite() {
+            return Err(format!(
+                "damaged: it has numbers that are not finite; {REMEDY}"
+            ));
+        }
+        Ok(state)
     }
+}
+
+/// What to do about a damaged checkpoint.
+const REMEDY: &str = "if best.checkpoint beside it is whole, copy it over this one and go on from \
+                      there";
+
+fn incomplete(error: safetensors::SafeTensorError) -> String {
+    format!("not a complete checkpoint ({error}); {REMEDY}")
+}
+
+/// Of the names and bytes of all tensors.
+fn checksum<'t>(tensors: impl Iterator<Item = (&'t str, &'t [u8])>) -> String {
+    let mut tensors: Vec<(&str, &[u8])> = tensors.collect();
+    tensors.sort_by_key(|(name, _)| *name);
+    let crc = tensors.iter().fold(0, |crc, (name, data)| {
+        crc32c::crc32c_append(crc32c::crc32c_append(crc, name.as_bytes()), data)
+    });
+    format!("{crc:08x}")
+}
+
+fn inputs(metadata: &HashMap<String, String>) -> Inputs {
+    let optional = |key: &str| metadata.get(key).cloned().filter(|text| !text.is_empty());
+    Inputs {
+        pictures: optional("pictures"),
+        teacher: optional("teacher"),
+    }
+}
+
+/// Reads what a checkpoint's training learns from.
+///
+/// # Errors
+/// When the file cannot be read or is no checkpoint.
+pub fn load_inputs(path: &Path) -> Result<Inputs, Error> {
+    of_metadata(path, |metadata| Ok(inputs(metadata)))
 }
 
 /// What a checkpoint says of itself.
 fn metadata(bytes: &[u8]) -> Result<HashMap<String, String>, String> {
-    let (_, header) = SafeTensors::read_metadata(bytes)
-        .map_err(|e| format!("not a complete checkpoint ({e})"))?;
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(incomplete)?;
     let metadata = header.metadata().clone().unwrap_or_default();
     let field = |key: &str| metadata.get(key).map(String::as_str).unwrap_or_default();
     if (field("format"), field("version")) != (FORMAT, VERSION) {
@@ -292,9 +385,16 @@ fn written_recipe(metadata: &HashMap<String, String>) -> Result<Recipe, String> 
 /// # Errors
 /// When the file cannot be read or is no checkpoint.
 pub fn load_recipe(path: &Path) -> Result<Recipe, Error> {
+    of_metadata(path, written_recipe)
+}
+
+fn of_metadata<T>(
+    path: &Path,
+    read: impl FnOnce(&HashMap<String, String>) -> Result<T, String>,
+) -> Result<T, Error> {
     let bytes = std::fs::read(path).map_err(|source| Error::io(path, "read", source))?;
-    let recipe = metadata(&bytes).and_then(|metadata| written_recipe(&metadata));
-    recipe.map_err(|reason| Error::Checkpoint {
+    let found = metadata(&bytes).and_then(|metadata| read(&metadata));
+    found.map_err(|reason| Error::Checkpoint {
         path: path.to_owned(),
         reason,
     })
@@ -306,13 +406,18 @@ pub fn load_recipe(path: &Path) -> Result<Recipe, Error> {
 /// When the file cannot be read or is neither, or is damaged.
 pub fn load_model(path: &Path) -> Result<Model, Error> {
     let bytes = std::fs::read(path).map_err(|source| Error::io(path, "read", source))?;
-    let Ok(metadata) = metadata(&bytes) else {
-        return Ok(Model::from_bytes(&bytes, path)?);
+    model_of(&bytes, path)
+}
+
+/// [`load_model`] of a file's content.
+pub(crate) fn model_of(bytes: &[u8], path: &Path) -> Result<Model, Error> {
+    let Ok(metadata) = metadata(bytes) else {
+        return Ok(Model::from_bytes(bytes, path)?);
     };
     let model = written_recipe(&metadata).and_then(|recipe| {
         let network = Network::for_training(&recipe.network);
         let layout = Layout::new(&network, recipe.training.branches);
-        let state = State::parse(&bytes, &recipe, &network, &layout)?;
+        let state = State::parse(bytes, &recipe, &network, &layout)?;
         Ok(state.model(&recipe, &network, &layout))
     });
     model.map_err(|reason| Error::Checkpoint {

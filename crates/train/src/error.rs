@@ -38,6 +38,18 @@ pub enum Error {
         /// What was expected and what was found.
         reason: String,
     },
+    /// The decoded pictures need more than the memory they may take, and the disk does not serve.
+    #[error(
+        "{}: cannot keep the decoded pictures in a temporary file here: {source}; make room, or \
+         allow more memory for pictures",
+        folder.display()
+    )]
+    PictureFile {
+        /// Where the file is.
+        folder: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The loss is no number any more, and going back did not help.
     #[error(
         "the loss of update {update} is {loss} after going back to a checkpoint {rollbacks} times; \

@@ -270,13 +270,9 @@ impl PictureCache {
 }
 
 fn cannot_keep(folder: &Path, source: std::io::Error) -> Error {
-    let reason = format!(
-        "cannot keep the decoded pictures in a temporary file here: {source}; make room, or allow \
-         more memory for pictures"
-    );
-    Error::Data {
-        path: folder.to_owned(),
-        reason,
+    Error::PictureFile {
+        folder: folder.to_owned(),
+        source,
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rayon::prelude::*;
-use wdsr_eval::{Pair, PicturePair, Track, find_pairs};
+use wdsr_eval::{Pair, PicturePair, Protocol, Track, find_pairs};
 use wdsr_picture::dimensions;
 
 use crate::error::Error;
@@ -62,22 +62,27 @@ pub struct Storage<'s> {
     pub folder: &'s Path,
 }
 
-impl Pictures {
-    /// Finds and decodes the pictures of a recipe: of every folder of its data (pictures alone, or
-    /// any layout of pairs that [`find_pairs`] knows). Those to validate on come from their own
-    /// folder, or are kept from training, spread evenly. `progress` is told (pictures decoded,
-    /// pictures in all).
+/// The pictures of a training, not decoded yet.
+pub struct Found {
+    training: Vec<Source>,
+    validation: Vec<Source>,
+    shares: Vec<Share>,
+    too_small: Vec<String>,
+    fingerprint: String,
+}
+
+impl Found {
+    /// Finds the pictures of a recipe: of every folder of its data (pictures alone, or any layout
+    /// of pairs that [`find_pairs`] knows). Those to validate on come from their own folder, or are
+    /// kept from training, spread evenly.
     ///
     /// # Errors
-    /// When a folder has no pictures, one cannot be read, or too few are large enough for a patch.
+    /// When a folder has no pictures, the size of one cannot be read, too few are large enough for
+    /// a patch, or one to validate on is too small for the protocol.
     ///
     /// # Panics
     /// When the recipe names no folder.
-    pub fn load(
-        recipe: &Recipe,
-        storage: &Storage<'_>,
-        progress: &(dyn Fn(usize, usize) + Sync),
-    ) -> Result<Self, Error> {
+    pub fn find(recipe: &Recipe) -> Result<Self, Error> {
         let (data, scale) = (&recipe.data, recipe.network.scale);
         assert!(!data.folders.is_empty(), "no folder to train on");
         let patch_px = recipe.training.patch_px;
@@ -123,15 +128,46 @@ impl Pictures {
             let used = if count == 0 { found.len() } else { count };
             validation = found.into_iter().take(used).collect();
         }
+        for source in &validation {
+            large_enough_to_validate(source, recipe.validation.protocol)?;
+        }
         let shares = shares(&data.folders, training.iter().map(|(folder, _)| *folder))?;
         let training: Vec<Source> = training.into_iter().map(|(_, source)| source).collect();
         let fingerprint = fingerprint(&data.folders, &training, &validation);
-        let training =
-            PictureCache::load(&training, storage.memory_bytes, storage.folder, progress)?;
-        let validation = validation
-            .into_par_iter()
+        Ok(Self {
+            training,
+            validation,
+            shares,
+            too_small,
+            fingerprint,
+        })
+    }
+
+    /// What [`Pictures::fingerprint`] will be.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    /// Decodes them. `progress` is told (pictures decoded, pictures in all).
+    ///
+    /// # Errors
+    /// When a picture cannot be read, or the temporary file not be written.
+    pub fn decode(
+        &self,
+        storage: &Storage<'_>,
+        progress: &(dyn Fn(usize, usize) + Sync),
+    ) -> Result<Pictures, Error> {
+        let training = PictureCache::load(
+            &self.training,
+            storage.memory_bytes,
+            storage.folder,
+            progress,
+        )?;
+        let validation = self
+            .validation
+            .par_iter()
             .map(|source| {
-                let pair = source.pair;
+                let pair = source.pair.clone();
                 let name = pair.name.clone();
                 let decoded = pair.load()?;
                 let source = if training.is_in_file() {
@@ -142,14 +178,33 @@ impl Pictures {
                 Ok(ValidationPicture { name, source })
             })
             .collect::<Result<Vec<_>, Error>>()?;
-        Ok(Self {
+        Ok(Pictures {
             training: Arc::new(training),
-            shares,
+            shares: self.shares.clone(),
             validation: validation.into(),
-            too_small,
-            fingerprint,
+            too_small: self.too_small.clone(),
+            fingerprint: self.fingerprint.clone(),
         })
     }
+}
+
+/// Whether a protocol leaves something of a picture to compare.
+fn large_enough_to_validate(source: &Source, protocol: Protocol) -> Result<(), Error> {
+    let scale = source.pair.scale;
+    let [width_px, height_px] = [source.low_width_px, source.low_height_px].map(|px| px * scale);
+    let shave_px = protocol.shave_px(scale);
+    let least_px = 2 * shave_px + 1;
+    if width_px.min(height_px) >= least_px {
+        return Ok(());
+    }
+    Err(Error::Data {
+        path: source.pair.high.clone(),
+        reason: format!(
+            "{width_px} x {height_px} pixels to validate on, expected at least {least_px} on each \
+             side, as validation.protocol cuts {shave_px} off each; take it out, or raise \
+             training.patch_px, which leaves small pictures out"
+        ),
+    })
 }
 
 /// The pairs of a folder with their sizes, which are read from the files' headers.

@@ -226,6 +226,9 @@ impl Default for Validation {
     }
 }
 
+/// High-resolution pixels of an update, at most: more than a hundred times what is published, 0.8 GB.
+const MOST_PIXELS: usize = 1 << 26;
+
 impl Recipe {
     /// Reads and checks a recipe. `from` is the model or checkpoint to start from, in place of
     /// the recipe's own; without a `[network]` table that model's network is trained, with weight
@@ -278,14 +281,22 @@ impl Recipe {
         serde_json::to_string(self).unwrap_or_else(|e| unreachable!("a recipe is plain JSON: {e}"))
     }
 
-    /// The first key in which two recipes differ, with both values. Where the pictures lie and
-    /// where the first weights came from makes no difference to a training that goes on.
+    /// The first key in which two recipes differ, with both values. Where the pictures and the
+    /// teacher lie and where the first weights came from makes no difference to a training that
+    /// goes on.
     pub fn difference(&self, other: &Self) -> Option<String> {
         let of = |recipe: &Self| {
             serde_json::to_value(recipe).unwrap_or_else(|e| unreachable!("plain JSON: {e}"))
         };
         let (ours, theirs) = (of(self), of(other));
-        for table in ["network", "teacher", "training", "schedule", "validation"] {
+        for table in [
+            "network",
+            "teacher",
+            "data",
+            "training",
+            "schedule",
+            "validation",
+        ] {
             let keys = |of: &serde_json::Value| of[table].as_object().cloned().unwrap_or_default();
             let (ours, theirs) = (keys(&ours), keys(&theirs));
             for key in ours.keys().chain(theirs.keys()) {
@@ -293,8 +304,11 @@ impl Recipe {
                     keys.get(key).map_or("unset".to_owned(), |v| v.to_string())
                 };
                 let (here, there) = (show(&ours), show(&theirs));
-                // Where a teacher lies is a path as well.
-                if here != there && (table, key.as_str()) != ("teacher", "model") {
+                let is_path = matches!(
+                    (table, key.as_str()),
+                    ("teacher", "model") | ("data", "folders" | "validation")
+                );
+                if here != there && !is_path {
                     return Some(format!("{table}.{key} is {there} there, {here} here"));
                 }
             }
@@ -320,6 +334,11 @@ impl Recipe {
                 self.network.norm
             ));
         }
+        if self.start.insert_blocks && self.start.from.is_none() {
+            let reason = "start.insert_blocks does nothing without start.from, the model whose \
+                          blocks are spread; remove it, or give one";
+            return Err(reason.to_owned());
+        }
         let at_least_one = [
             ("training.updates", training.updates),
             ("training.batch", training.batch as u64),
@@ -330,6 +349,16 @@ impl Recipe {
             if value == 0 {
                 return Err(format!("{name} is 0, expected at least 1"));
             }
+        }
+        let side_px = training.patch_px.saturating_mul(self.network.scale);
+        let pixels = side_px
+            .saturating_mul(side_px)
+            .saturating_mul(training.batch);
+        if pixels > MOST_PIXELS {
+            return Err(format!(
+                "training.batch patches of training.patch_px x network.scale pixels on each side \
+                 are {pixels} pixels an update, expected at most {MOST_PIXELS}"
+            ));
         }
         if !(0.0..1.0).contains(&training.average_decay) {
             let found = training.average_decay;

@@ -193,6 +193,16 @@ impl Study {
         if study.options.seeds == 0 {
             return Err("0 seeds, expected 1 at least".to_owned());
         }
+        if !study.options.expansions.is_empty() && kind != StudyKind::Width {
+            return Err(format!(
+                "expansions are of study width, not of {kind}; leave them out"
+            ));
+        }
+        if study.options.teacher.is_some() && kind != StudyKind::Gains {
+            return Err(format!(
+                "a teacher is of study gains, not of {kind}; leave it out"
+            ));
+        }
         match kind {
             StudyKind::Depth => study.depth()?,
             StudyKind::Norm => study.norm()?,

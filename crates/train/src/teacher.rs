@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use wdsr_kernels::{Isa, Planes};
 use wdsr_model::Upscaler;
 
-use crate::checkpoint::load_model;
+use crate::checkpoint::model_of;
 use crate::error::Error;
 use crate::recipe::Recipe;
 
@@ -19,6 +19,7 @@ use crate::recipe::Recipe;
 pub(crate) struct Teacher {
     upscaler: Upscaler,
     path: PathBuf,
+    fingerprint: String,
 }
 
 impl Teacher {
@@ -30,20 +31,29 @@ impl Teacher {
         let Some(teacher) = &recipe.teacher else {
             return Ok(None);
         };
-        let model = load_model(&teacher.model)?;
+        let path = &teacher.model;
+        let bytes = std::fs::read(path).map_err(|source| Error::io(path, "read", source))?;
+        let model = model_of(&bytes, path)?;
         let (found, expected) = (model.config().scale, recipe.network.scale);
         if found != expected {
             return Err(Error::Start {
-                path: teacher.model.clone(),
+                path: path.clone(),
                 reason: format!(
                     "expected a teacher of scale {expected}, like the network, found one of scale \
                      {found}; name another by [teacher] model"
                 ),
             });
         }
-        let upscaler = Upscaler::with_isa(&model, isa);
-        let path = teacher.model.clone();
-        Ok(Some(Self { upscaler, path }))
+        Ok(Some(Self {
+            upscaler: Upscaler::with_isa(&model, isa),
+            path: path.clone(),
+            fingerprint: format!("{:08x}", crc32c::crc32c(&bytes)),
+        }))
+    }
+
+    /// Of its file.
+    pub(crate) fn fingerprint(&self) -> &str {
+        &self.fingerprint
     }
 
     /// What it makes of patches (3 planes each, R G B, 0..1): the same, not clamped.

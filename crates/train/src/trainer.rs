@@ -8,6 +8,7 @@
 //!   TensorBoard; `report.html`: the same as plots, with crops of the validation pictures
 //! - `recipe.toml`: the recipe with all defaults filled in
 
+use std::fs::{File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,18 +16,18 @@ use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use wdsr_eval::score_pair_with;
+use wdsr_eval::{bicubic, psnr_db};
 use wdsr_kernels::{Isa, Precision};
 use wdsr_model::{Model, Network, Upscaler};
 
-use crate::checkpoint::{State, load_model};
+use crate::checkpoint::{Inputs, State, load_model};
 use crate::error::Error;
 use crate::export::{write_batches, write_pictures};
 use crate::gradients::{Batch, GradientEngine};
 use crate::optimizer::{average, clip, length};
 use crate::parameters::Layout;
 use crate::patches::Patches;
-use crate::pictures::{Pictures, Storage, ValidationPicture};
+use crate::pictures::{Found, Pictures, Storage, ValidationPicture};
 use crate::recipe::Recipe;
 use crate::report::{Crop, training_report};
 use crate::schedule::learning_rate;
@@ -36,6 +37,8 @@ use crate::tensorboard::{EventFile, unix_seconds};
 
 /// Where a training stands, within its folder.
 pub const LAST_CHECKPOINT: &str = "last.checkpoint";
+/// Locked by the program that trains there.
+const LOCK: &str = ".wdsr-lock";
 /// Where it stood at its best validation.
 pub const BEST_CHECKPOINT: &str = "best.checkpoint";
 /// The log of its validations.
@@ -131,17 +134,18 @@ pub struct Trainer {
     validation: Arc<[ValidationPicture]>,
     state: State,
     summary: Summary,
-    /// The update of the checkpoint that the training went back to last.
-    went_back_to: Option<u64>,
+    /// Of bicubic interpolation on the validation pictures, once it is known.
+    bicubic_psnr_db: Option<f64>,
     /// All validations up to here.
     metrics: Vec<Metrics>,
     events: EventFile,
+    /// Keeps other trainings out of the folder while this one lives.
+    _lock: File,
 }
 
 /// What a validation gave.
 struct Validated {
     psnr_db: Option<f64>,
-    bicubic_psnr_db: Option<f64>,
     crops: Vec<Crop>,
 }
 
@@ -175,12 +179,12 @@ impl Trainer {
             memory_bytes: picture_memory_bytes,
             folder,
         };
-        let pictures = Pictures::load(&opened.recipe, &storage, progress)?;
+        let pictures = Found::find(&opened.recipe)?.decode(&storage, progress)?;
         Self::new(opened, folder, pictures)
     }
 
     /// [`Trainer::prepare`] with pictures that several trainings share: those that
-    /// [`Pictures::load`] has found for the same data, scale, patches and validation.
+    /// [`Found::find`] has found for the same data, scale, patches and validation.
     ///
     /// # Errors
     /// As for [`Trainer::prepare`].
@@ -211,17 +215,21 @@ impl Trainer {
             taken,
             teacher,
             isa,
+            lock,
         } = opened;
-        let fingerprint = Some(pictures.fingerprint);
-        if state.pictures.is_some() && state.pictures != fingerprint {
-            let reason = "these are not the pictures that the training began with (names, sizes \
-                          or weights differ); give the same, or start another training from its \
-                          weights by --from"
-                .to_owned();
-            let path = recipe.data.folders[0].path.clone();
-            return Err(Error::Data { path, reason });
+        let inputs = Inputs {
+            pictures: Some(pictures.fingerprint),
+            teacher: teacher.as_ref().map(|t| t.fingerprint().to_owned()),
+        };
+        if let Some(what) = state.inputs.difference(&inputs) {
+            let reason = format!(
+                "its training began with other {what}; give the same, or start another training \
+                 from its weights by --from"
+            );
+            let path = folder.join(LAST_CHECKPOINT);
+            return Err(Error::Checkpoint { path, reason });
         }
-        state.pictures = fingerprint;
+        state.inputs = inputs;
         let metrics = forget_after(&folder.join(METRICS), state.updates)?;
         let events = EventFile::create(folder, &metrics)?;
         wdsr_picture::write_atomically(&folder.join("recipe.toml"), recipe.to_toml().as_bytes())?;
@@ -253,9 +261,10 @@ impl Trainer {
             patches,
             state,
             summary,
-            went_back_to: None,
+            bicubic_psnr_db: None,
             metrics,
             events,
+            _lock: lock,
         })
     }
 
@@ -356,17 +365,13 @@ impl Trainer {
                 let seconds = started.elapsed().as_secs_f64();
                 let updates = (done - since) as f64;
                 self.state.seconds += seconds;
-                let Validated {
-                    psnr_db,
-                    bicubic_psnr_db,
-                    crops,
-                } = self.validate()?;
+                let Validated { psnr_db, crops } = self.validate()?;
                 let metrics = Metrics {
                     update: done,
                     loss: losses / updates,
                     learning_rate: rate,
                     psnr_db,
-                    bicubic_psnr_db,
+                    bicubic_psnr_db: self.bicubic_psnr_db,
                     patches_per_second: updates * self.recipe.training.batch as f64 / seconds,
                     seconds: self.state.seconds,
                     unix_seconds: unix_seconds(),
@@ -432,17 +437,17 @@ impl Trainer {
         let load = |path: &Path| State::load(path, &self.recipe, network, &self.layout);
         let mut state = if last.exists() {
             let state = load(&last)?;
-            if self.went_back_to == Some(state.updates) && best.exists() {
+            if state.went_back_to == Some(state.updates) && best.exists() {
                 load(&best)?
             } else {
                 state
             }
         } else {
             let (mut state, _) = initial(&self.recipe, network, &self.layout)?;
-            state.pictures.clone_from(&self.state.pictures);
+            state.inputs.clone_from(&self.state.inputs);
             state
         };
-        self.went_back_to = Some(state.updates);
+        state.went_back_to = Some(state.updates);
         state.rollbacks = rollbacks;
         state.learning_rate_factor =
             self.state.learning_rate_factor * self.recipe.training.rollback_factor;
@@ -461,11 +466,11 @@ impl Trainer {
     /// Scores the model on the validation pictures and writes it.
     fn validate(&mut self) -> Result<Validated, Error> {
         let model = self.model();
-        let mut psnr_db = None;
-        let mut bicubic_psnr_db = None;
+        let mut mean_psnr_db = None;
         let mut crops = Vec::new();
         if !self.validation.is_empty() {
             let upscaler = Upscaler::with_isa(&model, self.isa);
+            let protocol = self.recipe.validation.protocol;
             let (mut sum, mut bicubic_sum) = (0.0, 0.0);
             for picture in self.validation.iter() {
                 let pair = picture.load()?;
@@ -476,27 +481,31 @@ impl Trainer {
                         path: PathBuf::from(&picture.name),
                         source,
                     })?;
-                let protocol = self.recipe.validation.protocol;
-                let score = score_pair_with(&picture.name, &pair, &made, protocol);
-                sum += score.psnr_db;
-                bicubic_sum += score.bicubic_psnr_db;
+                let (w, h) = pair.high_size_px();
+                let (channel, shave_px) =
+                    (protocol.channel(pair.grey), protocol.shave_px(pair.scale));
+                let against_original =
+                    |pixels: &[u8]| psnr_db(pixels, &pair.high, w, h, channel, shave_px);
+                sum += against_original(&made);
+                if self.bicubic_psnr_db.is_none() {
+                    bicubic_sum += against_original(&bicubic(&pair));
+                }
                 if crops.len() < CROPS {
                     crops.push(Crop::new(&picture.name, &pair, &made));
                 }
             }
             let count = self.validation.len() as f64;
-            psnr_db = Some(sum / count);
-            bicubic_psnr_db = Some(bicubic_sum / count);
+            mean_psnr_db = Some(sum / count);
+            self.bicubic_psnr_db.get_or_insert(bicubic_sum / count);
         }
         model.save(&self.folder.join("model.safetensors"))?;
-        if self.state.best_psnr_db.is_none() || psnr_db > self.state.best_psnr_db {
-            self.state.best_psnr_db = psnr_db;
+        if self.state.best_psnr_db.is_none() || mean_psnr_db > self.state.best_psnr_db {
+            self.state.best_psnr_db = mean_psnr_db;
             model.save(&self.folder.join("best.safetensors"))?;
             self.save(BEST_CHECKPOINT)?;
         }
         Ok(Validated {
-            psnr_db,
-            bicubic_psnr_db,
+            psnr_db: mean_psnr_db,
             crops,
         })
     }
@@ -534,6 +543,7 @@ struct Opened {
     taken: Option<Taken>,
     teacher: Option<Teacher>,
     isa: Isa,
+    lock: File,
 }
 
 impl Opened {
@@ -541,6 +551,12 @@ impl Opened {
         let isa = Isa::detect()?;
         let network = Network::for_training(&recipe.network);
         let layout = Layout::new(&network, recipe.training.branches);
+        let teacher = Teacher::load(&recipe, isa)?;
+        if !resume {
+            std::fs::create_dir_all(folder)
+                .map_err(|source| Error::io(folder, "create", source))?;
+        }
+        let lock = lock(folder)?;
         let checkpoint = folder.join(LAST_CHECKPOINT);
         let (state, taken) = if resume {
             (State::load(&checkpoint, &recipe, &network, &layout)?, None)
@@ -555,8 +571,6 @@ impl Opened {
             }
             initial(&recipe, &network, &layout)?
         };
-        let teacher = Teacher::load(&recipe, isa)?;
-        std::fs::create_dir_all(folder).map_err(|source| Error::io(folder, "create", source))?;
         remove_unfinished(folder)?;
         Ok(Self {
             recipe,
@@ -566,7 +580,23 @@ impl Opened {
             taken,
             teacher,
             isa,
+            lock,
         })
+    }
+}
+
+/// Takes the folder for this program, until the file is closed.
+fn lock(folder: &Path) -> Result<File, Error> {
+    let path = folder.join(LOCK);
+    let file = File::create(&path).map_err(|source| Error::io(&path, "write", source))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::Checkpoint {
+            path: folder.to_owned(),
+            reason: "another program trains here; wait until it ends, or give --out another folder"
+                .to_owned(),
+        }),
+        Err(TryLockError::Error(source)) => Err(Error::io(&path, "lock", source)),
     }
 }
 

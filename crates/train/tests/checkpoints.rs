@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use wdsr_model::{Model, Network};
-use wdsr_train::checkpoint::{State, load_model};
+use wdsr_train::checkpoint::{Inputs, State, load_inputs, load_model};
 use wdsr_train::parameters::Layout;
 use wdsr_train::{Initialization, Recipe};
 
@@ -29,7 +29,11 @@ fn what_a_training_remembers_survives_its_checkpoint() {
     state.best_psnr_db = Some(31.25);
     state.rollbacks = 2;
     state.learning_rate_factor = 0.25;
-    state.pictures = Some("0123abcd".to_owned());
+    state.went_back_to = Some(60);
+    state.inputs = Inputs {
+        pictures: Some("0123abcd".to_owned()),
+        teacher: None,
+    };
     state.running[0].mean[1] = 0.5;
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("last.checkpoint");
@@ -38,6 +42,7 @@ fn what_a_training_remembers_survives_its_checkpoint() {
         .expect("saved");
     let loaded = State::load(&path, &recipe, &network, &layout).expect("loaded");
     assert_eq!(loaded, state);
+    assert_eq!(load_inputs(&path).expect("loaded"), state.inputs);
     // Cut short anywhere, it is refused by name.
     let bytes = std::fs::read(&path).expect("bytes");
     for length in [0, 7, 100, bytes.len() / 2, bytes.len() - 1] {
@@ -47,9 +52,25 @@ fn what_a_training_remembers_survives_its_checkpoint() {
         let error = load_model(&path).expect_err("cut short");
         assert!(error.to_string().contains("last.checkpoint"), "{error}");
     }
-    // A state that is not finite says so.
+    // One bit changed among its numbers.
+    let mut changed = bytes.clone();
+    let last = changed.len() - 3;
+    changed[last] ^= 1;
+    std::fs::write(&path, &changed).expect("written");
+    let error = State::load(&path, &recipe, &network, &layout).expect_err("damaged");
+    let text = error.to_string();
+    assert!(
+        text.contains("checksum") && text.contains("best.checkpoint"),
+        "{text}"
+    );
+    // A state that is not finite says so, and is not taken for one.
     state.adam.second_moment[0] = f32::NAN;
     assert!(!state.is_finite());
+    state
+        .save(&path, &recipe, &network, &layout)
+        .expect("saved");
+    let error = State::load(&path, &recipe, &network, &layout).expect_err("not finite");
+    assert!(error.to_string().contains("not finite"), "{error}");
 }
 
 #[test]

@@ -81,6 +81,43 @@ fn a_study_goes_on_where_it_stood_and_reports() {
     .assert()
     .code(1)
     .stderr(contains("other settings"));
+    // So are another table, and other pictures.
+    study(root, &["norm", "--blocks", "1", "--updates", "4"])
+        .assert()
+        .code(1)
+        .stderr(contains(
+            "the report of a study depth, expected one of norm",
+        ));
+    write(&root.join("data/c.png"), &picture(60, 50, Colour::Rgb));
+    study(root, &depth)
+        .assert()
+        .code(1)
+        .stderr(contains("holds a run with other pictures"));
+}
+
+#[test]
+fn a_teacher_is_looked_at_before_anything_is_trained_and_stays_the_same() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    prepare(root);
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models");
+    let teacher = root.join("teacher.safetensors");
+    let run = |seeds: &str| {
+        let teacher = teacher.display().to_string();
+        let points = ["gains", "--blocks", "1", "--updates", "2"];
+        let more = ["--seeds", seeds, "--teacher", &teacher];
+        study(root, &[&points[..], &more[..]].concat()).assert()
+    };
+    run("1").code(1).stderr(contains("teacher.safetensors"));
+    std::fs::copy(models.join("small-x3.safetensors"), &teacher).expect("copied");
+    run("1").code(1).stderr(contains("found one of scale 3"));
+    assert!(!root.join("out/runs").exists(), "something was trained");
+    std::fs::copy(models.join("small-x2.safetensors"), &teacher).expect("copied");
+    run("1").success();
+    std::fs::copy(models.join("base-x2.safetensors"), &teacher).expect("copied");
+    run("2")
+        .code(1)
+        .stderr(contains("holds a run with other teacher"));
 }
 
 #[test]
@@ -120,7 +157,14 @@ fn wrong_tables_are_refused() {
         (vec!["norm", "--blocks", "1,3"], "expected one"),
         (vec!["width", "--expansions", "12"], "expansion 12"),
         (vec!["depth", "--seeds", "0"], "0 seeds"),
-        (vec!["norm", "--teacher", "a.safetensors"], "--teacher"),
+        (
+            vec!["norm", "--teacher", "a.safetensors"],
+            "a teacher is of study gains",
+        ),
+        (
+            vec!["depth", "--expansions", "4"],
+            "expansions are of study width",
+        ),
     ] {
         study(folder.path(), &arguments)
             .assert()

@@ -253,6 +253,10 @@ fn a_disk_that_is_full_leaves_the_last_good_checkpoint() {
     let text = String::from_utf8_lossy(&run.stderr).into_owned();
     assert_eq!(run.status.code(), Some(4), "{text}");
     assert!(text.contains("out") && text.contains("write"), "{text}");
+    let run = limited(4, "--picture-memory 0");
+    let text = String::from_utf8_lossy(&run.stderr).into_owned();
+    assert_eq!(run.status.code(), Some(4), "{text}");
+    assert!(text.contains("cannot keep the decoded pictures"), "{text}");
     assert!(!out.join("last.checkpoint").exists());
     // A training stopped after 30 of its updates, then a full disk.
     std::fs::remove_dir_all(&out).expect("removed");
@@ -274,6 +278,7 @@ fn a_disk_that_is_full_leaves_the_last_good_checkpoint() {
         return;
     }
     let text = String::from_utf8_lossy(&run.stderr).into_owned();
+    assert_eq!(run.status.code(), Some(4), "{text}");
     assert!(
         text.contains("go on from") && text.contains("last.checkpoint by --resume"),
         "{text}"
@@ -397,7 +402,7 @@ fn a_model_is_trained_further_at_another_scale_and_deeper() {
         .arg("--resume")
         .assert()
         .code(1)
-        .stderr(contains("not the pictures that the training began with"));
+        .stderr(contains("its training began with other pictures"));
 }
 
 #[test]
@@ -526,6 +531,30 @@ fn what_cannot_be_trained_is_refused() {
         .code(1)
         .stderr(contains("recipe.toml: line 13: unknown key `bacth`"))
         .stderr(contains("did you mean `batch`?"));
+    for (from, to, expected) in [
+        ("batch = 4", "batch = 4000000000000", "pixels an update"),
+        (
+            "[training]",
+            "[start]\ninsert_blocks = true\n[training]",
+            "start.insert_blocks does nothing without start.from",
+        ),
+    ] {
+        std::fs::write(root.join("recipe.toml"), RECIPE.replace(from, to)).expect("written");
+        run(&["--data", &data]).code(1).stderr(contains(expected));
+    }
+    std::fs::write(root.join("recipe.toml"), RECIPE).expect("written");
+    run(&["--data", &data, "--insert-blocks"])
+        .code(2)
+        .stderr(contains("--from MODEL"));
+    // A picture too small to be validated on is found before anything is trained.
+    let tiny = root.join("tiny");
+    std::fs::create_dir(&tiny).expect("a folder");
+    write(&tiny.join("tiny.png"), &picture(4, 40, Colour::Rgb));
+    run(&["--data", &data, "--validation", &tiny.display().to_string()])
+        .code(1)
+        .stderr(contains(
+            "tiny.png: 4 x 40 pixels to validate on, expected at least 5",
+        ));
     let large_patch = RECIPE.replace("patch_px = 16", "patch_px = 60");
     std::fs::write(root.join("recipe.toml"), large_patch).expect("written");
     run(&["--data", &data])
@@ -559,6 +588,65 @@ fn what_cannot_be_trained_is_refused() {
     run(&["--data", &data, "--resume"])
         .code(1)
         .stderr(contains("training.updates"));
+    let other_track = format!("{RECIPE}\n[data]\ntrack = \"wild\"");
+    std::fs::write(root.join("recipe.toml"), other_track).expect("written");
+    run(&["--data", &data, "--resume"])
+        .code(1)
+        .stderr(contains("data.track"));
+}
+
+/// The folders of the command line are in it as the command meant them.
+#[test]
+fn the_recipe_that_is_written_can_be_trained_from_anywhere() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    prepare(root, RECIPE);
+    let first = ["train", "recipe.toml", "--data", "data", "--out", "out"];
+    wdsr().current_dir(root).args(first).assert().success();
+    let again = ["train", "../out/recipe.toml", "--out", "again"];
+    wdsr()
+        .current_dir(root.join("data"))
+        .args(again)
+        .assert()
+        .success();
+    assert_eq!(losses(&root.join("data/again")), losses(&root.join("out")));
+}
+
+#[test]
+fn a_training_outlives_the_reader_of_its_log() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    prepare(root, RECIPE);
+    let mut child = train(root, "out").spawn().expect("it runs");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it ends");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{text}");
+    assert_eq!(losses(&root.join("out")).len(), 6);
+}
+
+#[test]
+fn a_checkpoint_is_told_from_a_model() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    prepare(root, &RECIPE.replace("updates = 60", "updates = 10"));
+    assert!(
+        train(root, "out")
+            .output()
+            .expect("it runs")
+            .status
+            .success()
+    );
+    wdsr()
+        .arg("upscale")
+        .arg(root.join("data/a.png"))
+        .arg("-m")
+        .arg(root.join("out/last.checkpoint"))
+        .arg("-o")
+        .arg(root.join("a.png"))
+        .assert()
+        .code(1)
+        .stderr(contains("model.safetensors or best.safetensors beside it"));
 }
 
 /// The released models' recipes, two updates on small pictures, as the command at their head says.

@@ -12,8 +12,15 @@ const TOP: f64 = 34.0;
 const BOTTOM: f64 = 46.0;
 /// Ticks on an axis, about.
 const TICKS: f64 = 6.0;
-/// Colours that the style sheet has for series.
-const COLOURS: usize = 6;
+/// Colours that the style sheet has for series; the next ones have them again, dashed.
+const COLOURS: usize = 8;
+/// Height of a line of the legend.
+const LEGEND_LINE: f64 = 18.0;
+/// A dash before a name of the legend, and the room between two names.
+const DASH: f64 = 16.0;
+const GAP: f64 = 16.0;
+/// Letters of the legend are this wide at most.
+const LETTER: f64 = 6.8;
 /// Above this many points no marks are drawn, only the line.
 const MOST_MARKS: usize = 40;
 
@@ -70,22 +77,22 @@ impl Plot {
         // Updates, blocks, powers of ten: whole numbers all.
         x_axis.step = x_axis.step.max(1.0);
         let y_axis = Axis::over(ys.filter(|y| drawn(*y)).map(scale), true);
+        let (legend, lines) = self.legend();
+        // The legend makes the picture higher, not the plot smaller.
+        let top = TOP + LEGEND_LINE * lines as f64;
+        let bottom = top + HEIGHT - TOP - BOTTOM;
         let x_px = |x: f64| LEFT + x_axis.part(x) * (WIDTH - LEFT - RIGHT);
-        let y_px = |y: f64| HEIGHT - BOTTOM - y_axis.part(scale(y)) * (HEIGHT - TOP - BOTTOM);
+        let y_px = |y: f64| bottom - y_axis.part(scale(y)) * (bottom - top);
 
         let mut svg = format!(
-            "<svg class=\"plot\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" \
+            "<svg class=\"plot\" viewBox=\"0 0 {WIDTH} {}\" role=\"img\" \
              aria-label=\"{title}\">\n<text class=\"title\" x=\"{LEFT}\" y=\"18\">{title}</text>\n",
+            bottom + BOTTOM,
             title = escape(&self.title)
         );
-        self.draw_axes(&mut svg, &x_axis, &y_axis, x_px, y_px);
+        self.draw_axes(&mut svg, &x_axis, &y_axis, (top, bottom), x_px, y_px);
         for (at, series) in self.series.iter().enumerate() {
-            let class = format!(
-                "series c{}{}",
-                at % COLOURS,
-                if series.reference { " reference" } else { "" }
-            );
-            let _ = writeln!(svg, "<g class=\"{class}\">");
+            let _ = writeln!(svg, "<g class=\"{}\">", class(at, series));
             let shown: Vec<(f64, f64)> = series
                 .points
                 .iter()
@@ -124,7 +131,7 @@ impl Plot {
             }
             svg.push_str("</g>\n");
         }
-        svg + &self.legend() + "</svg>\n"
+        svg + &legend + "</svg>\n"
     }
 
     fn draw_axes(
@@ -132,10 +139,11 @@ impl Plot {
         svg: &mut String,
         x_axis: &Axis,
         y_axis: &Axis,
+        (top, bottom): (f64, f64),
         x_px: impl Fn(f64) -> f64,
         y_px: impl Fn(f64) -> f64,
     ) {
-        let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
+        let right = WIDTH - RIGHT;
         let y_ticks: Vec<(f64, String)> = if self.log_y {
             decades(y_axis)
         } else {
@@ -168,36 +176,50 @@ impl Plot {
              x=\"{:.1}\" y=\"{:.1}\">{}</text>\n<text class=\"label middle\" transform=\"translate(14 \
              {:.1}) rotate(-90)\">{}</text>",
             f64::midpoint(LEFT, right),
-            HEIGHT - 10.0,
+            bottom + 36.0,
             escape(&self.x_label),
-            f64::midpoint(TOP, bottom),
+            f64::midpoint(top, bottom),
             escape(&self.y_label)
         );
     }
 
-    /// Names of the lines, from the right; none for a single line.
-    fn legend(&self) -> String {
+    /// Names of the series in lines below the title, and how many lines these are; none for a
+    /// single series.
+    fn legend(&self) -> (String, usize) {
         if self.series.len() < 2 {
-            return String::new();
+            return (String::new(), 0);
         }
         let mut text = String::new();
-        let mut right = WIDTH - RIGHT;
-        for (at, series) in self.series.iter().enumerate().rev() {
-            // Letters of the legend are 6.8 pixels wide at most.
-            let left = right - 6.8 * series.name.chars().count() as f64;
+        let (mut left, mut lines) = (LEFT, 1);
+        for (at, series) in self.series.iter().enumerate() {
+            let wide = DASH + 4.0 + LETTER * series.name.chars().count() as f64;
+            if left > LEFT && left + wide > WIDTH - RIGHT {
+                (left, lines) = (LEFT, lines + 1);
+            }
+            let base = 18.0 + LEGEND_LINE * lines as f64;
             let _ = writeln!(
                 text,
-                "<g class=\"series c{}{}\"><path d=\"M{:.1} 14h16\"/></g><text class=\"tick\" \
-                 x=\"{left:.1}\" y=\"18\">{}</text>",
-                at % COLOURS,
-                if series.reference { " reference" } else { "" },
-                left - 20.0,
+                "<g class=\"{}\"><path d=\"M{left:.1} {:.1}h{DASH}\"/></g><text class=\"tick\" \
+                 x=\"{:.1}\" y=\"{base}\">{}</text>",
+                class(at, series),
+                base - 4.0,
+                left + DASH + 4.0,
                 escape(&series.name)
             );
-            right = left - 36.0;
+            left += wide + GAP;
         }
-        text
+        (text, lines)
     }
+}
+
+/// How a series is drawn.
+fn class(at: usize, series: &Series) -> String {
+    let drawn = match series.reference {
+        true => " reference",
+        false if at >= COLOURS => " again",
+        false => "",
+    };
+    format!("series c{}{drawn}", at % COLOURS)
 }
 
 /// A range of values with ticks at round ones.
@@ -344,6 +366,32 @@ mod tests {
             let svg = plot(points, false).to_svg();
             assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
         }
+    }
+
+    #[test]
+    fn legends_of_many_series_stay_in_the_picture() {
+        let mut many = plot(vec![(0.0, 1.0), (1.0, 2.0)], false);
+        let names = (0..10).map(|at| format!("configuration {at}"));
+        many.series = names
+            .map(|name| Series::new(&name, vec![(0.0, 1.0), (1.0, 2.0)]))
+            .collect();
+        let svg = many.to_svg();
+        let (legend, lines) = many.legend();
+        assert!(lines > 1, "{legend}");
+        let mut ends = Vec::new();
+        for part in legend.split("x=\"").skip(1) {
+            let (x, rest) = part.split_once('"').expect("a position");
+            let (_, rest) = rest.split_once("y=\"").expect("a position");
+            let (y, _) = rest.split_once('"').expect("a position");
+            let (x, y): (f64, f64) = (x.parse().expect("x"), y.parse().expect("y"));
+            ends.push((y, x));
+            assert!(x + 15.0 * LETTER <= WIDTH, "{x}");
+            // Below the title, above the plot.
+            assert!(y > 18.0 && y < TOP + LEGEND_LINE * lines as f64, "{y}");
+        }
+        assert_eq!(ends.len(), 10);
+        assert!(ends.windows(2).all(|pair| pair[0] < pair[1]), "{ends:?}");
+        assert!(svg.contains("series c7\"") && svg.contains("series c0 again"));
     }
 
     #[test]

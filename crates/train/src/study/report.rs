@@ -17,7 +17,7 @@ use crate::report::{Plot, Series, grouped};
 /// Reports in the folder of a study.
 const MARKDOWN: &str = "report.md";
 const HTML: &str = "report.html";
-const JSON: &str = "report.json";
+pub(super) const JSON: &str = "report.json";
 
 /// What the seeds of a configuration have come to.
 struct Row<'s> {
@@ -198,7 +198,7 @@ impl Study {
         for judged in &results.statements {
             let _ = writeln!(text, "- **{}**: {}", word(judged), sentence(judged));
         }
-        let _ = writeln!(text, "\n{}\n\n## Figures\n", COMPARISON);
+        let _ = writeln!(text, "\n{}\n\n## Figures\n", self.comparison());
         let line = |cells: Vec<&str>| format!("| {} |\n", cells.join(" | "));
         let rule = head.iter().map(|_| "---").collect();
         text += &line(head);
@@ -221,16 +221,30 @@ impl Study {
             .iter()
             .map(|judged| vec![word(judged).to_owned(), sentence(judged)])
             .collect();
-        body += &table(&[], &statements, usize::MAX);
-        let _ = writeln!(body, "<p class=\"lead\">{}</p>", escape(COMPARISON));
+        if !statements.is_empty() {
+            body += &table(&[], &statements, usize::MAX);
+        }
+        let _ = writeln!(body, "<p class=\"lead\">{}</p>", escape(self.comparison()));
         body += "<h2>Plots</h2>\n<div class=\"plots\">\n";
-        body += &self.plot_of_points(results).to_svg();
+        // What `gains` compares has no place on an axis.
+        if self.kind != StudyKind::Gains {
+            body += &self.plot_of_points(results).to_svg();
+        }
         for plot in self.plots_of_courses(results) {
             body += &plot.to_svg();
         }
         body += "</div>\n<h2>Figures</h2>\n";
         body += &table(&head, &rows, 1);
         page(self.title(), &body)
+    }
+
+    /// How the verdicts came about.
+    fn comparison(&self) -> &'static str {
+        if self.statements.is_empty() {
+            "Nothing was published about these points alone."
+        } else {
+            COMPARISON
+        }
     }
 
     /// PSNR over the study's variable, with the spread over seeds.

@@ -4,9 +4,12 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Run, Statement, Study};
+use super::report::JSON;
+use super::{Run, Statement, Study, StudyKind};
+use crate::checkpoint::{Inputs, load_inputs};
 use crate::error::Error;
 use crate::recipe::Recipe;
+use crate::teacher::Teacher;
 use crate::trainer::{LAST_CHECKPOINT, METRICS, Metrics, read_metrics};
 
 /// Marks a run whose loss was no longer finite; holds the update.
@@ -148,6 +151,53 @@ impl Study {
                     .to_owned(),
             }),
         }
+    }
+
+    /// Refuses a folder that this study cannot go on in, before anything is trained: one that holds
+    /// another study, or runs with other settings, other pictures (`fingerprint` is that of
+    /// [`Pictures`](crate::pictures::Pictures)) or another teacher.
+    ///
+    /// # Errors
+    /// When it is one of these, the teacher does not serve, or a file cannot be read.
+    pub fn check(&self, folder: &Path, fingerprint: &str) -> Result<(), Error> {
+        let refused = |path: &Path, reason: String| Error::Study {
+            path: path.to_owned(),
+            reason,
+        };
+        let report = folder.join(JSON);
+        if report.exists() {
+            let text = std::fs::read_to_string(&report)
+                .map_err(|source| Error::io(&report, "read", source))?;
+            let there: Option<StudyKind> = serde_json::from_str::<serde_json::Value>(&text)
+                .ok()
+                .and_then(|report| serde_json::from_value(report["study"].clone()).ok());
+            if let Some(there) = there.filter(|there| *there != self.kind) {
+                let reason = format!(
+                    "the report of a study {there}, expected one of {}; give the study another --out",
+                    self.kind
+                );
+                return Err(refused(&report, reason));
+            }
+        }
+        let isa = wdsr_kernels::Isa::detect()?;
+        for run in self.runs() {
+            self.outcome(folder, &run)?;
+            let inputs = Inputs {
+                pictures: Some(fingerprint.to_owned()),
+                teacher: Teacher::load(&run.recipe, isa)?.map(|t| t.fingerprint().to_owned()),
+            };
+            let checkpoint = self.run_folder(folder, &run).join(LAST_CHECKPOINT);
+            if !checkpoint.exists() {
+                continue;
+            }
+            if let Some(what) = load_inputs(&checkpoint)?.difference(&inputs) {
+                let reason = format!(
+                    "holds a run with other {what}; give the study another --out, or the same"
+                );
+                return Err(refused(&self.run_folder(folder, &run), reason));
+            }
+        }
+        Ok(())
     }
 
     /// Notes that a run's loss was no longer finite, so that it is not tried again.

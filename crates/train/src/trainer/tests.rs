@@ -94,7 +94,7 @@ fn before_the_first_checkpoint_it_goes_back_to_the_start() {
     trainer.state.parameters.fill(f32::NAN);
     trainer.roll_back(&FAILED).expect("back");
     assert_eq!(trainer.state.parameters, start.parameters);
-    assert_eq!(trainer.state.pictures, start.pictures);
+    assert_eq!(trainer.state.inputs, start.inputs);
     assert_eq!(trainer.state.learning_rate_factor, 0.5);
 }
 
@@ -123,6 +123,22 @@ fn what_a_killed_process_had_begun_is_removed() {
     trainer(folder.path(), 1);
     assert!(!out.join(".wdsr-x.part").exists());
     assert!(out.join("notes.part").exists());
+}
+
+#[test]
+fn one_training_at_a_time_in_a_folder() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let first = trainer(folder.path(), 1);
+    let recipe = first.recipe.clone();
+    let out = folder.path().join("out");
+    let again = || Trainer::prepare(recipe.clone(), &out, false, u64::MAX, &|_, _| {});
+    let error = again().err().expect("refused");
+    assert!(
+        error.to_string().contains("another program trains here"),
+        "{error}"
+    );
+    drop(first);
+    assert!(again().is_ok());
 }
 
 #[test]
