@@ -106,7 +106,7 @@ def enlarged(picture: Image.Image, folder: Path) -> dict[str, Image.Image]:
     return {
         "bicubic": low.resize(picture.size, Image.Resampling.BICUBIC),
         "Lanczos": low.resize(picture.size, Image.Resampling.LANCZOS),
-        "wdsr small x2": Image.open(large).convert("RGB"),
+        "wdsr base x2": Image.open(large).convert("RGB"),
         "original": picture,
     }
 
