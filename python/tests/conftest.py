@@ -13,18 +13,18 @@ from PIL import Image
 import wdsr
 
 ROOT = Path(__file__).parents[2]
-MODEL_FILE = ROOT / "models/small-x2.safetensors"
+MODEL_FILE = ROOT / "models/base-x2.safetensors"
 
 
 @pytest.fixture(scope="session")
 def model() -> wdsr.Model:
-    return wdsr.load("small", scale=2)
+    return wdsr.load("base", scale=2)
 
 
 @pytest.fixture(scope="session")
 def models() -> wdsr.Model:
     """Of all scales, as the program's default."""
-    return wdsr.load("small")
+    return wdsr.load("base")
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,8 @@ from conftest import MODEL_FILE
 import wdsr
 
 
-def test_a_model_tells_what_it_is(model: wdsr.Model) -> None:
+def test_a_model_tells_what_it_is() -> None:
+    model = wdsr.load("small", scale=2)
     assert model.name == "small x2"
     assert (model.scale, model.block, model.blocks, model.features) == (2, "wdsr-b", 8, 32)
     assert (model.expansion, model.low_rank) == (6, 25)
@@ -101,7 +102,7 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "kind", "words"),
     [
-        (("small", 8), ValueError, 'no model "small" of scale 8; the package has small x2'),
+        (("small", 8), ValueError, 'no model "small" of scale 8; the package has base x2, small'),
         ((MODEL_FILE, 4), ValueError, "enlarges 2 times"),
         (("small", -2), ValueError, "of scale -2"),
         (("small", "2"), TypeError, "scale"),

@@ -136,7 +136,7 @@ def test_sizes_are_those_of_the_program(
     image = Image.fromarray(photograph)
     image.save(tmp_path / "picture.png")
     with Image.open(program(tmp_path / "picture.png", *options)) as expected:
-        made = wdsr.load("small").upscale(image, **arguments)
+        made = wdsr.load("base").upscale(image, **arguments)
         assert made.size == expected.size == size
         np.testing.assert_array_equal(made, expected)
         as_array = model.upscale(photograph, **arguments)
