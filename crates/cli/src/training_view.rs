@@ -139,7 +139,7 @@ impl TrainingView {
 fn found(summary: &Summary, recipe: &Recipe) -> String {
     let label = recipe.network.label();
     let mut text = format!(
-        "{label}: {} pictures, {:.0} megapixels{}; {} for validation; {} too small",
+        "{label}: {} pictures, {:.1} megapixels{}; {} for validation; {} too small",
         summary.training,
         summary.high_pixels as f64 / 1e6,
         if summary.in_file {
