@@ -2,8 +2,8 @@
 
     python3 reference/pngsuite.py > crates/picture/tests/pngsuite/expected.txt
 
-Needs ImageMagick 6 (Debian: imagemagick), which decodes with libpng. A line is: file, width, height,
-channels (1 grey, 2 with alpha, 3 RGB, 4 with alpha), bits (8 or 16), CRC-32 of the samples,
+Needs ImageMagick 6 (Debian: imagemagick), which decodes with libpng. A line is: file, width,
+height, channels (1 grey, 2 with alpha, 3 RGB, 4 with alpha), bits (8 or 16), CRC-32 of the samples,
 interleaved, 16 bits in little-endian order. Files that begin with x are broken and not listed.
 """
 

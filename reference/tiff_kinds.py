@@ -16,7 +16,10 @@ from pathlib import Path
 
 OUT = Path(__file__).parent.parent / "crates/picture/tests/tiff"
 # A gradient in each direction with a soft disc of alpha.
-COLOUR = "-size 21x13 gradient:red-blue ( -size 13x21 gradient:black-lime -rotate 90 ) -compose plus -composite"
+COLOUR = (
+    "-size 21x13 gradient:red-blue ( -size 13x21 gradient:black-lime -rotate 90 )"
+    " -compose plus -composite"
+)
 ALPHA = "( -size 21x13 radial-gradient:white-gray20 ) -alpha off -compose copy_opacity -composite"
 GREY = f"{COLOUR} -colorspace gray"
 # Uncompressed floats make it end with an error though it writes them.
@@ -29,7 +32,10 @@ KINDS = {
     "grey4": (f"{GREY} -type grayscale -depth 4", "", 1, 8),
     "grey8": (f"{GREY} -type grayscale -depth 8", "", 1, 8),
     "grey8-white-is-zero": (
-        f"{GREY} -type grayscale -depth 8 -define quantum:polarity=min-is-white", "", 1, 8,
+        f"{GREY} -type grayscale -depth 8 -define quantum:polarity=min-is-white",
+        "",
+        1,
+        8,
     ),
     "grey16": (f"{GREY} -type grayscale -depth 16", "", 1, 16),
     "grey-float32": (f"{GREY} -type grayscale {FLOAT}", "", 1, 32),
@@ -51,7 +57,10 @@ KINDS = {
     "rgb-float32-predictor": (f"{COLOUR} -type truecolor {FLOAT}", "-c zip:3", 3, 32),
     "rgba8": (f"{COLOUR} {ALPHA} -type truecolormatte -depth 8", "", 4, 8),
     "rgba16-associated": (
-        f"{COLOUR} {ALPHA} -type truecolormatte -depth 16 -define tiff:alpha=associated", "", 4, 16,
+        f"{COLOUR} {ALPHA} -type truecolormatte -depth 16 -define tiff:alpha=associated",
+        "",
+        4,
+        16,
     ),
     "cmyk8": (f"{COLOUR} -colorspace cmyk -depth 8", "", 3, 8),
     "ycbcr8-jpeg": (f"{COLOUR} -type truecolor -depth 8", "-c jpeg:90", 3, 8),

@@ -35,8 +35,8 @@ KEYS = {
     "network": "block features blocks expansion low_rank norm scale residual_scale mean",
     "start": "from insert_blocks initialization",
     "data": "folders track validation",
-    "training": "updates batch patch_px least_detail branches precision seed loss charbonnier_epsilon"
-    " fft_weight gradient_clip_norm average_decay rollbacks rollback_factor",
+    "training": "updates batch patch_px least_detail branches precision seed loss"
+    " charbonnier_epsilon fft_weight gradient_clip_norm average_decay rollbacks rollback_factor",
     "schedule": "kind learning_rate final_learning_rate warm_up_updates milestones factor",
     "validation": "every_updates pictures protocol",
 }
@@ -396,7 +396,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after these")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="cuda where there is one")
     parser.add_argument(
-        "--precision", choices=("f32", "bf16"), help="of the blocks; bf16 on a GPU, else the recipe's"
+        "--precision",
+        choices=("f32", "bf16"),
+        help="of the blocks; bf16 on a GPU, else the recipe's",
     )
     parser.add_argument("--compile", action="store_true", help="torch.compile the network")
     parser.add_argument("--no-graph", action="store_true", help="on a GPU: no CUDA graph")
@@ -409,7 +411,8 @@ def main() -> None:
         # Beside bf16, TF32 is exact enough; f32 means what it says.
         torch.backends.cudnn.allow_tf32 = training.precision != "f32"
         print(
-            f"{device}, {training.precision}; without effect: {WITHOUT_EFFECT}; `wdsr eval` does", flush=True
+            f"{device}, {training.precision}; without effect: {WITHOUT_EFFECT}; `wdsr eval` does",
+            flush=True,
         )
         if device == "cuda" and not arguments.no_graph:
             training.capture()
