@@ -5,6 +5,36 @@ use wdsr_kernels::Planes;
 
 use crate::parameters::BATCH_NORM_EPSILON;
 
+/// Sums side by side: pixel i of a row goes to sum i modulo this, so that an addition need not wait
+/// for the one before it.
+const LANES: usize = 8;
+type Lanes = [f64; LANES];
+
+/// Adds the terms of each pixel of two rows of the same length to `sums`.
+#[inline(always)]
+fn add_terms<const TERMS: usize>(
+    a: &[f32],
+    b: &[f32],
+    sums: &mut [Lanes; TERMS],
+    terms: impl Fn(f32, f32) -> [f64; TERMS],
+) {
+    let mut add = |lane: usize, a: f32, b: f32| {
+        for (sum, term) in sums.iter_mut().zip(terms(a, b)) {
+            sum[lane] += term;
+        }
+    };
+    let (chunks_a, rest_a) = a.as_chunks::<LANES>();
+    let (chunks_b, rest_b) = b.as_chunks::<LANES>();
+    for (a, b) in chunks_a.iter().zip(chunks_b) {
+        for lane in 0..LANES {
+            add(lane, a[lane], b[lane]);
+        }
+    }
+    for (lane, (a, b)) in rest_a.iter().zip(rest_b).enumerate() {
+        add(lane, *a, *b);
+    }
+}
+
 /// Mean and biased variance of each channel over a batch.
 #[derive(Clone, Debug)]
 pub struct Statistics {
@@ -17,34 +47,32 @@ pub struct Statistics {
 }
 
 impl Statistics {
-    pub(super) fn of<'p>(pictures: impl Iterator<Item = &'p Planes> + Clone) -> Self {
-        let channels = pictures.clone().next().map_or(0, Planes::channels);
-        let count: usize = pictures.clone().map(|p| p.width_px() * p.height_px()).sum();
-        let per_channel = |term: &(dyn Fn(usize, f32) -> f64 + Sync)| -> Vec<f64> {
-            let pictures: Vec<&Planes> = pictures.clone().collect();
-            (0..channels)
-                .into_par_iter()
-                .map(|channel| {
-                    let rows = |p: &Planes| {
-                        (0..p.height_px())
-                            .map(|y| {
-                                p.row(channel, y)
-                                    .iter()
-                                    .map(|v| term(channel, *v))
-                                    .sum::<f64>()
-                            })
-                            .sum::<f64>()
-                    };
-                    pictures.iter().map(|p| rows(p)).sum::<f64>() / count as f64
-                })
-                .collect()
-        };
-        let mean = per_channel(&|_, v| f64::from(v));
-        let variance = per_channel(&|channel, v| (f64::from(v) - mean[channel]).powi(2));
-        let narrow = |values: Vec<f64>| values.into_iter().map(|v| v as f32).collect();
+    pub(super) fn of<'p>(pictures: impl Iterator<Item = &'p Planes>) -> Self {
+        let pictures: Vec<&Planes> = pictures.collect();
+        let channels = pictures.first().map_or(0, |p| p.channels());
+        let count: usize = pictures.iter().map(|p| p.width_px() * p.height_px()).sum();
+        let (mean, variance) = (0..channels)
+            .into_par_iter()
+            .map(|channel| {
+                let mean_of = |term: &dyn Fn(&[f32], &mut [Lanes; 1])| {
+                    let mut sums = [[0.0; LANES]];
+                    for picture in &pictures {
+                        for y in 0..picture.height_px() {
+                            term(picture.row(channel, y), &mut sums);
+                        }
+                    }
+                    sums[0].iter().sum::<f64>() / count as f64
+                };
+                let mean = mean_of(&|row, sums| add_terms(row, row, sums, |v, _| [f64::from(v)]));
+                let variance = mean_of(&|row, sums| {
+                    add_terms(row, row, sums, |v, _| [(f64::from(v) - mean).powi(2)]);
+                });
+                (mean as f32, variance as f32)
+            })
+            .unzip();
         Self {
-            mean: narrow(mean),
-            variance: narrow(variance),
+            mean,
+            variance,
             count,
         }
     }
@@ -119,16 +147,16 @@ impl Sums {
             .into_par_iter()
             .map(|channel| {
                 let (mean, gain) = statistics.normaliser(channel);
-                let (mut sum, mut product) = (0.0, 0.0);
+                let mut sums = [[0.0; LANES]; 2];
                 for (gradient, input) in pairs {
                     for y in 0..gradient.height_px() {
-                        let x = input.row(channel, y);
-                        for (dy, x) in gradient.row(channel, y).iter().zip(x) {
-                            sum += f64::from(*dy);
-                            product += f64::from(dy * (x - mean) * gain);
-                        }
+                        let rows = (gradient.row(channel, y), input.row(channel, y));
+                        add_terms(rows.0, rows.1, &mut sums, |dy, x| {
+                            [f64::from(dy), f64::from(dy * (x - mean) * gain)]
+                        });
                     }
                 }
+                let [sum, product] = sums.map(|lanes| lanes.iter().sum::<f64>());
                 (sum, product)
             })
             .unzip();
