@@ -7,8 +7,8 @@
 It goes on from OUT/last.checkpoint to the recipe's last update (or the last exported batch) and
 writes, as `wdsr train` does, last.checkpoint, model.safetensors and metrics.jsonl. `wdsr train
 --resume` may go on from there, and the other way round. It needs torch, numpy, pillow and
-safetensors, not wdsr. On a GPU the convolutions of the blocks run in bf16, and an update is one
-CUDA graph.
+safetensors, not wdsr. On a GPU the convolutions of the blocks run in bf16, those of WDSR-B in
+kernels of our own (twin_kernels.py), and an update is one CUDA graph.
 """
 
 import argparse
@@ -47,7 +47,9 @@ CHECKPOINT = "last.checkpoint"
 class Training:
     """The state of a training, on its device, and an update of it."""
 
-    def __init__(self, folder: Path, device: str, precision: str | None, compiled: bool) -> None:
+    def __init__(
+        self, folder: Path, device: str, precision: str | None, compiled: bool, kernels: bool
+    ) -> None:
         self.folder, self.device = folder, device
         tensors, self.metadata = open_file(folder / CHECKPOINT, "wdsr-checkpoint")
         self.recipe = json.loads(self.metadata["recipe"])
@@ -55,7 +57,13 @@ class Training:
         asked = "bf16" if device == "cuda" else self.recipe["training"].get("precision", "f32")
         self.precision = precision or asked
         body_type = {"f32": torch.float32, "bf16": torch.bfloat16}[self.precision]
-        self.network = TwinNetwork(self.recipe["network"], body_type)
+        network = self.recipe["network"]
+        if kernels := kernels and device == "cuda" and self.precision == "bf16" and not compiled:
+            # Not at the top: triton comes with PyTorch for GPUs alone.
+            from twin_kernels import fits
+
+            kernels = fits(network)
+        self.network = TwinNetwork(network, body_type, kernels)
         forward = torch.compile(self.network) if compiled else self.network
         self.forward: Callable[[Tensors, Tensors, Tensor], Tensor] = forward
         self.loss_of = loss_of(self.recipe["training"])
@@ -126,8 +134,10 @@ class Training:
         with torch.no_grad():
             if longest > 0:
                 torch._foreach_mul_(gradients, (longest / length).clamp(max=1))
-            for parameter, gradient in zip(parameters, gradients, strict=True):
-                parameter.grad = gradient
+            # Fused Adam wants the very strides of the parameter, which convolutions do not keep.
+            for parameter in parameters:
+                parameter.grad = torch.empty_like(parameter)
+            torch._foreach_copy_([parameter.grad for parameter in parameters], gradients)
             self.optimizer.step()
             averages = list(self.average.values())
             moves = torch._foreach_sub(parameters, averages)
@@ -188,6 +198,8 @@ class Training:
                 " training.gradient_clip_norm"
             )
         kept, self.metadata = open_file(self.folder / CHECKPOINT, "wdsr-checkpoint")
+        # Its updates may have been fitted since.
+        self.metadata["recipe"] = json.dumps(self.recipe)
         for key, tensor in self.tensors().items():
             tensor.copy_(kept[key])
         self.load_numbers()
@@ -297,11 +309,11 @@ def learning_rate(schedule: dict[str, Any], update: int, updates: int) -> float:
             raise ValueError(f"schedule.kind is {other}, which twin.py does not know")
 
 
-def find_data(training: Training) -> Batches | Pictures:
+def find_data(training: Training, elsewhere: Path | None) -> Batches | Pictures:
     folder, recipe = training.folder, training.recipe
     which = (recipe["training"], recipe["network"]["scale"], training.device)
     batches = folder / "batches.safetensors"
-    pictures = sorted(folder.glob("pictures-*.safetensors"))
+    pictures = sorted((elsewhere or folder).glob("pictures-*.safetensors"))
     if batches.exists() and pictures:
         raise ValueError(f"{folder}: both {batches.name} and {pictures[0].name}; keep one of them")
     if batches.exists():
@@ -314,14 +326,44 @@ def find_data(training: Training) -> Batches | Pictures:
             )
         return Pictures(pictures, *which)
     raise ValueError(
-        f"{folder}: neither {batches.name} nor pictures-1.safetensors; write them by `wdsr train"
-        " --export-batches N` or `--export-pictures`"
+        f"{elsewhere or folder}: neither {batches.name} nor pictures-1.safetensors; write them by"
+        " `wdsr train --export-batches N` or `--export-pictures`"
     )
 
 
-def train(training: Training, minutes: float) -> None:
-    recipe, started = training.recipe, time.monotonic()
-    data = find_data(training)
+class Fit:
+    """Counts updates from the fifth second to the twentieth, then says how many fit."""
+
+    FROM_SECONDS, TO_SECONDS = 5, 20
+    # What is left for a machine that becomes slower.
+    SHARE = 0.95
+
+    def __init__(self, end_seconds: float) -> None:
+        self.end_seconds = end_seconds
+        self.begun: tuple[float, int] | None = None
+        self.first = time.monotonic()
+
+    def updates(self, done: int) -> int | None:
+        """The update that the minutes allow, once it is known."""
+        if self.begun is None and time.monotonic() - self.first < self.FROM_SECONDS:
+            return None
+        if self.begun and time.monotonic() - self.begun[0] < self.TO_SECONDS - self.FROM_SECONDS:
+            return None
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        now = time.monotonic()
+        if self.begun is None:
+            self.begun = (now, done)
+            return None
+        since, done_then = self.begun
+        return done + int(
+            (self.end_seconds - now) * self.SHARE * (done - done_then) / (now - since)
+        )
+
+
+def train(training: Training, data: Batches | Pictures, end_seconds: float, fit: bool) -> None:
+    """`end_seconds`: when to stop, as `time.monotonic()` counts."""
+    recipe = training.recipe
     last = recipe["training"]["updates"]
     end = min(last, data.end)
     if not data.first <= training.updates <= data.end:
@@ -332,11 +374,17 @@ def train(training: Training, minutes: float) -> None:
     metrics = training.folder / "metrics.jsonl"
     since, since_updates = time.monotonic(), training.updates
     forget_after(metrics, training.updates)
+    fitting = Fit(end_seconds) if fit else None
     while training.updates < end:
         rate = training.rate()
         training.update(*data.batch(training.updates))
         done = training.updates
-        out_of_time = done % 100 == 0 and time.monotonic() - started > 60 * minutes
+        if fitting and done % 50 == 0 and (fits := fitting.updates(done)):
+            recipe["training"]["updates"] = last = end = min(max(fits, done), data.end)
+            training.metadata["recipe"] = json.dumps(recipe)
+            print(f"training.updates is {last}, which the minutes allow", flush=True)
+            fitting = None
+        out_of_time = done % 100 == 0 and time.monotonic() > end_seconds
         if done % recipe["validation"]["every_updates"] and done != end and not out_of_time:
             continue
         if not training.is_finite():
@@ -367,7 +415,7 @@ def train(training: Training, minutes: float) -> None:
         training.forget_losses()
         since, since_updates = time.monotonic(), done
         if out_of_time:
-            print(f"{minutes:g} minutes are over; run it again to go on")
+            print("the minutes are over; run it again to go on")
             return
     if end < last:
         print(f"the exported batches end at update {end} of {last}")
@@ -393,6 +441,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path, help="what `wdsr train --export-...` has written")
+    parser.add_argument(
+        "--pictures", type=Path, help="where pictures-N.safetensors are, if not in the folder"
+    )
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after these")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="cuda where there is one")
     parser.add_argument(
@@ -400,14 +451,29 @@ def main() -> None:
         choices=("f32", "bf16"),
         help="of the blocks; bf16 on a GPU, else the recipe's",
     )
+    parser.add_argument(
+        "--fit",
+        action="store_true",
+        help="set training.updates to what --minutes allow, by the first 20 seconds",
+    )
+    parser.add_argument("--no-kernels", action="store_true", help="on a GPU: PyTorch's operations")
     parser.add_argument("--compile", action="store_true", help="torch.compile the network")
     parser.add_argument("--no-graph", action="store_true", help="on a GPU: no CUDA graph")
     arguments = parser.parse_args()
 
+    started = time.monotonic()
+    if arguments.fit and not math.isfinite(arguments.minutes):
+        parser.error("--fit needs --minutes")
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cudnn.benchmark = True
     try:
-        training = Training(arguments.folder, device, arguments.precision, arguments.compile)
+        training = Training(
+            arguments.folder,
+            device,
+            arguments.precision,
+            arguments.compile,
+            not arguments.no_kernels,
+        )
         # Beside bf16, TF32 is exact enough; f32 means what it says.
         torch.backends.cudnn.allow_tf32 = training.precision != "f32"
         print(
@@ -416,7 +482,8 @@ def main() -> None:
         )
         if device == "cuda" and not arguments.no_graph:
             training.capture()
-        train(training, arguments.minutes)
+        data = find_data(training, arguments.pictures)
+        train(training, data, started + 60 * arguments.minutes, arguments.fit)
     except (OSError, ValueError, SafetensorError) as error:
         sys.exit(f"error: {error}")
 

@@ -21,9 +21,16 @@ Tensors = dict[str, Tensor]
 class TwinNetwork:
     """The network of a recipe's `[network]` table."""
 
-    def __init__(self, config: dict[str, Any], body_type: torch.dtype) -> None:
-        """`body_type`: what the convolutions of the blocks compute in. All else is float32."""
+    def __init__(
+        self, config: dict[str, Any], body_type: torch.dtype, kernels: bool = False
+    ) -> None:
+        """`body_type`: what the convolutions of the blocks compute in. All else is float32.
+
+        `kernels`: the blocks are those of twin_kernels.py.
+        """
         self.config = config
+        self.kernels = kernels
+        self.mean: Tensor | None = None
         self.body_type = body_type
         n, wide = config["features"], config["features"] * config["expansion"]
         # Channels written and whether a ReLU follows, for each convolution of a block.
@@ -43,11 +50,16 @@ class TwinNetwork:
         Batch normalisation goes by the batch and moves its running statistics.
         """
         scale = self.config["scale"]
-        mean = low.new_tensor(self.config["mean"]).view(1, 3, 1, 1)
+        if self.mean is None:
+            # Made once: a CUDA graph takes no values from the processor.
+            self.mean = low.new_tensor(self.config["mean"]).view(1, 3, 1, 1)
+        mean = self.mean
         u = low - mean
         head = conv(tensors, "head.0", u)
         x = head
-        for block in range(self.config["blocks"]):
+        if self.kernels:
+            x = self.fused_blocks(tensors, x)
+        for block in range(0 if self.kernels else self.config["blocks"]):
             # A cache of weights in bf16 would outlive the graph's capture.
             enabled = self.body_type != torch.float32
             with torch.autocast(low.device.type, self.body_type, enabled, cache_enabled=False):
@@ -61,6 +73,38 @@ class TwinNetwork:
             return conv(tensors, "tail.1", x) + mean
         colours = conv(tensors, "tail.0", x) + conv(tensors, "skip.0", u)
         return functional.pixel_shuffle(colours, scale) + mean
+
+    def fused_blocks(self, tensors: Tensors, x: Tensor) -> Tensor:
+        # Not at the top: triton comes with PyTorch for GPUs alone.
+        from twin_kernels import Blocks, padded
+
+        def stacked(position: int) -> tuple[Tensor, Tensor]:
+            """[blocks, out, in, k, k] and [blocks, out] of a convolution of all blocks."""
+            keys = [f"body.{b}.body.{position}" for b in range(self.config["blocks"])]
+
+            def all_of(name: str) -> Tensor:
+                return torch.stack([tensors[f"{key}.{name}"] for key in keys])
+
+            if f"{keys[0]}.weight" in tensors:
+                return all_of("weight"), all_of("bias")
+            direction, gain = all_of("weight_v"), all_of("weight_g")
+            length = torch.linalg.vector_norm(direction, dim=(2, 3, 4), keepdim=True)
+            return direction * (gain / length), all_of("bias")
+
+        (expand, expand_bias), (reduce, reduce_bias), (spread, spread_bias) = map(
+            stacked, (0, 2, 3)
+        )
+        zeros = padded(reduce.shape[1]) - reduce.shape[1]
+        made = Blocks.apply(
+            x.permute(0, 2, 3, 1),
+            expand.flatten(2),
+            expand_bias,
+            functional.pad(reduce.flatten(2), (0, 0, 0, zeros)),
+            functional.pad(reduce_bias, (0, zeros)),
+            functional.pad(spread.permute(0, 3, 4, 2, 1), (0, 0, 0, zeros)),
+            spread_bias,
+        )
+        return made.permute(0, 3, 1, 2)
 
     def branch(self, tensors: Tensors, running: Tensors, block: int, x: Tensor) -> Tensor:
         # Position in the published `nn.Sequential`, where norm and ReLU count too.
