@@ -9,6 +9,7 @@ mod jpeg;
 mod jxl;
 pub(crate) mod tiff;
 
+use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -251,7 +252,25 @@ pub(crate) fn png_reader<R: BufRead + Seek>(
     let mut decoder = png::Decoder::new_with_limits(stream, png::Limits { bytes });
     // Palettes become RGB, 1, 2 and 4 bits become 8, a transparent colour becomes alpha.
     decoder.set_transformations(png::Transformations::EXPAND);
-    decoder.read_info().map_err(failed)
+    let reader = decoder.read_info().map_err(failed)?;
+    check_palette(reader.info(), path)?;
+    Ok(reader)
+}
+
+/// A palette holds three bytes for each colour, its transparency at most one: on others the decoder
+/// panics.
+fn check_palette(info: &png::Info<'_>, path: &Path) -> Result<(), Error> {
+    let bytes = |chunk: &Option<Cow<'_, [u8]>>| chunk.as_ref().map_or(0, |chunk| chunk.len());
+    let (palette, alphas) = (bytes(&info.palette), bytes(&info.trns));
+    let whole = palette.is_multiple_of(3) && alphas <= palette / 3;
+    if whole || info.color_type != png::ColorType::Indexed {
+        return Ok(());
+    }
+    let reason = format!(
+        "its palette and the transparency of it have {palette} and {alphas} bytes, expected three and \
+         at most one for each colour"
+    );
+    Err(Error::damaged(reason, Format::Png, path))
 }
 
 /// Colour and depth of the samples that a decoder of PNG gives.

@@ -144,32 +144,49 @@ fn a_jpeg_without_the_scan_of_a_colour_is_damaged() {
     assert!(message.contains(expected), "{message}");
 }
 
+/// A PNG of 8 bit from its colour type and the chunks behind its header.
+fn png(width: u32, height: u32, colour_type: u8, chunks: &[(&[u8; 4], &[u8])]) -> Vec<u8> {
+    let mut header = [width.to_be_bytes(), height.to_be_bytes()].concat();
+    header.extend([8, colour_type, 0, 0, 0]);
+    let mut png = b"\x89PNG\r\n\x1a\n".to_vec();
+    for (name, data) in [(b"IHDR", &*header)].iter().chain(chunks) {
+        png.extend((data.len() as u32).to_be_bytes());
+        let start = png.len();
+        png.extend(*name);
+        png.extend(*data);
+        png.extend(crc32fast::hash(&png[start..]).to_be_bytes());
+    }
+    png
+}
+
 /// A PNG of a header that claims a size, and nothing more than the start of its data.
 fn png_header(width: u32, height: u32) -> Vec<u8> {
-    fn chunk(out: &mut Vec<u8>, name: &[u8; 4], data: &[u8]) {
-        out.extend((data.len() as u32).to_be_bytes());
-        let start = out.len();
-        out.extend(name);
-        out.extend(data);
-        let mut crc = !0u32;
-        for &byte in &out[start..] {
-            crc ^= u32::from(byte);
-            for _ in 0..8 {
-                crc = if crc & 1 == 1 {
-                    crc >> 1 ^ 0xedb8_8320
-                } else {
-                    crc >> 1
-                };
-            }
-        }
-        out.extend((!crc).to_be_bytes());
+    png(width, height, 2, &[(b"IDAT", &[0x78, 0x9c])])
+}
+
+/// The decoder panics on them.
+#[test]
+fn palettes_of_half_a_colour_are_damaged() {
+    // Two pixels of the first colour, deflated without compression.
+    let data = [0x78, 1, 1, 3, 0, 0xfc, 0xff, 0, 0, 0, 0, 3, 0, 1];
+    let palette = |colours: &[u8], alphas: &[u8]| {
+        let chunks: [(&[u8; 4], &[u8]); 4] = [
+            (b"PLTE", colours),
+            (b"tRNS", alphas),
+            (b"IDAT", &data),
+            (b"IEND", &[]),
+        ];
+        read(&png(2, 1, 3, &chunks))
+    };
+    let picture = palette(&[7; 6], &[9; 2]).expect("a picture");
+    assert_eq!(picture.samples, Samples::U8(vec![7, 7, 7, 9, 7, 7, 7, 9]));
+    for (colours, alphas) in [(17, 1), (16, 0), (6, 3), (3, 256)] {
+        let error = palette(&vec![7; colours], &vec![9; alphas]).expect_err("a panic");
+        assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
+        let message = message(&error);
+        let bytes = format!("{colours} and {alphas} bytes");
+        assert!(message.contains(&bytes), "{message}");
     }
-    let mut png = b"\x89PNG\r\n\x1a\n".to_vec();
-    let mut header = [width.to_be_bytes(), height.to_be_bytes()].concat();
-    header.extend([8, 2, 0, 0, 0]);
-    chunk(&mut png, b"IHDR", &header);
-    chunk(&mut png, b"IDAT", &[0x78, 0x9c]);
-    png
 }
 
 #[test]
