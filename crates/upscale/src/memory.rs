@@ -37,14 +37,13 @@ impl Enlarger<'_> {
         steps.into_iter().max().unwrap_or(0)
     }
 
-    /// Bytes of the networks' strips for the threads of rayon's current pool, which they keep for
-    /// the next picture.
+    /// Bytes of the networks' strips for the threads of rayon's current pool, most of which they keep
+    /// for the next picture.
     pub fn working_bytes(&self) -> u128 {
-        let widths = self.plan.sizes().into_iter().map(|size| size.width_px);
         let mut by_scale = BTreeMap::new();
-        for (network, width_px) in self.passes.iter().zip(widths) {
+        for (network, size) in self.passes.iter().zip(self.plan.sizes()) {
             let most: &mut u128 = by_scale.entry(network.scale()).or_default();
-            *most = u128::from(network.working_bytes(width_px)).max(*most);
+            *most = u128::from(network.working_bytes((size.width_px, size.height_px))).max(*most);
         }
         by_scale.values().sum()
     }

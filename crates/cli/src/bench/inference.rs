@@ -27,9 +27,11 @@ impl Inference {
         isa: Isa,
         precision: Precision,
         (width_px, height_px): (usize, usize),
+        tile_px: Option<usize>,
     ) -> Self {
+        let upscaler = Upscaler::with_isa(model, isa).precision(precision);
         Self {
-            upscaler: Upscaler::with_isa(model, isa).precision(precision),
+            upscaler: upscaler.tile_px(tile_px),
             picture: picture(width_px, height_px),
             width_px,
             height_px,

@@ -49,6 +49,9 @@ pub(crate) struct Arguments {
     /// Size of the input
     #[arg(long, value_name = "WxH", default_value = "256x256", value_parser = parse_size, conflicts_with = "train")]
     size: (usize, usize),
+    /// Width of the tiles in pixels of the input; 0: the full width
+    #[arg(short = 't', long, value_name = "PX", default_value_t = wdsr_model::DEFAULT_TILE_PX, conflicts_with = "train")]
+    tile: usize,
     /// Arithmetic of the network
     #[arg(long, value_enum, default_value_t = PrecisionArgument::F32)]
     precision: PrecisionArgument,
@@ -160,6 +163,7 @@ fn measure(arguments: &Arguments, model: &Model, isa: Isa) -> anyhow::Result<Rep
                 isa,
                 precision,
                 arguments.size,
+                (arguments.tile > 0).then_some(arguments.tile),
             )),
             error,
         )

@@ -123,19 +123,15 @@ impl StripPair {
     ///
     /// # Shapes
     /// - input: a strip of `in_channels`
-    /// - output: a strip of `out_channels`, of the same width and rows
+    /// - output: a strip of `out_channels`, of the same columns and rows
     ///
     /// # Panics
     /// When the shapes differ.
     pub fn run(&self, input: &Strip, output: &mut Strip, scratch: &mut Scratch) {
         let pair = &self.weights;
         pair.check_channels(input.channels(), output.channels());
-        let shape = |strip: &Strip| (strip.width_px(), strip.rows());
-        assert_eq!(
-            shape(output),
-            shape(input),
-            "output and input (width, rows)"
-        );
+        assert_eq!(output.columns(), input.columns(), "output and input");
+        output.offset_in(input, 0);
         use simd::pair_of_strip;
         dispatch_in!(pair.precision, self.isa, reference::pair_of_strip, pair_of_strip(
             pair: &PairWeights, input: &Strip, output: &mut Strip, scratch: &mut Scratch,

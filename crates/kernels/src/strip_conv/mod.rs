@@ -32,7 +32,23 @@ enum Form {
     Winograd,
 }
 
+/// Where the output's first pixel lies in the rows of what is read.
+#[derive(Clone, Copy)]
+struct Offsets {
+    input: isize,
+    /// Of the epilogue.
+    maps: isize,
+}
+
 impl StripConv {
+    /// Pixels that it reads on each side.
+    fn reach_px(&self) -> usize {
+        match self.form {
+            Form::Direct { kernel } => kernel / 2,
+            Form::Winograd => 1,
+        }
+    }
+
     /// Arranges the weights.
     ///
     /// # Shapes
@@ -82,10 +98,12 @@ impl StripConv {
     ///
     /// # Shapes
     /// - input: strips of `in_channels`
-    /// - output: a strip of `out_channels`, of the width and rows of the centre
+    /// - output: a strip of `out_channels` and of the rows of the centre. It may begin left of that by
+    ///   what the margin holds beside the kernel's reach, and end before it; where both end together,
+    ///   the maps do
     ///
     /// # Panics
-    /// When the shapes differ.
+    /// When the shapes differ, or the output's columns are not to be had from the input's.
     pub fn run(
         &self,
         input: Window<'_>,
@@ -94,28 +112,24 @@ impl StripConv {
         scratch: &mut Scratch,
     ) {
         input.check();
-        if let Some(maps) = epilogue.maps() {
-            assert_eq!(
-                (maps.channels(), maps.width_px(), maps.rows()),
-                (output.channels(), output.width_px(), output.rows()),
-                "maps of the epilogue and output (channels, width, rows)"
-            );
-        }
+        let of_maps = epilogue.maps().map_or(0, |maps| {
+            assert_eq!(maps.channels(), output.channels(), "maps of the epilogue");
+            output.offset_in(maps, 0)
+        });
         assert_eq!(input.centre.channels(), self.in_channels, "input channels");
         assert_eq!(output.channels(), self.out_channels, "output channels");
-        let shape = |strip: &Strip| (strip.width_px(), strip.rows());
-        assert_eq!(
-            shape(output),
-            shape(input.centre),
-            "output and input (width, rows)"
-        );
         let conv = self;
+        let offsets = Offsets {
+            input: output.offset_in(input.centre, self.reach_px()),
+            maps: of_maps,
+        };
         use simd::{direct, winograd};
         match self.form {
             Form::Winograd => dispatch_in!(self.precision, self.isa, reference::winograd, winograd(
                 conv: &StripConv,
                 input: Window<'_>,
                 epilogue: Epilogue<'_, Strip>,
+                offsets: Offsets,
                 output: &mut Strip,
                 scratch: &mut Scratch,
             )),
@@ -124,6 +138,7 @@ impl StripConv {
                 kernel: usize,
                 input: Window<'_>,
                 epilogue: Epilogue<'_, Strip>,
+                offsets: Offsets,
                 output: &mut Strip,
             )),
         }

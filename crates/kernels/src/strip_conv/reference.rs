@@ -1,6 +1,6 @@
 //! The definition of the convolution of a strip, in plain loops.
 
-use super::StripConv;
+use super::{Offsets, StripConv};
 use crate::Epilogue;
 use crate::strip::{Scratch, Strip, Window};
 
@@ -9,6 +9,7 @@ pub(super) fn direct(
     kernel: usize,
     input: Window<'_>,
     epilogue: Epilogue<'_, Strip>,
+    offsets: Offsets,
     output: &mut Strip,
 ) {
     let reach = (kernel / 2) as isize;
@@ -21,13 +22,15 @@ pub(super) fn direct(
                     for ky in 0..kernel as isize {
                         for kx in 0..kernel as isize {
                             let (strip, row) = input.row(y as isize + ky - reach);
-                            let pixel = strip.pixel(i, row, x as isize + kx - reach);
+                            let x = x as isize + offsets.input + kx - reach;
+                            let pixel = strip.pixel(i, row, x);
                             sum += weights.next().unwrap_or(&0.0) * conv.precision.round(pixel);
                         }
                     }
                 }
                 let before = output.row(o, y)[x];
-                output.row_mut(o, y)[x] = epilogue.apply(sum, before, |maps| maps.row(o, y)[x]);
+                let other = |maps: &Strip| maps.pixel(o, y, x as isize + offsets.maps);
+                output.row_mut(o, y)[x] = epilogue.apply(sum, before, other);
             }
         }
     }
@@ -38,6 +41,7 @@ pub(super) fn winograd(
     _: &StripConv,
     _: Window<'_>,
     _: Epilogue<'_, Strip>,
+    _: Offsets,
     _: &mut Strip,
     _: &mut Scratch,
 ) {

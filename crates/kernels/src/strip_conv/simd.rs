@@ -1,6 +1,6 @@
 //! The convolution of a strip on vectors.
 
-use super::StripConv;
+use super::{Offsets, StripConv};
 use crate::Epilogue;
 use crate::precision::{F32, Format};
 use crate::simd::Simd;
@@ -16,14 +16,15 @@ pub(super) unsafe fn direct<S: Simd>(
     kernel: usize,
     input: Window<'_>,
     epilogue: Epilogue<'_, Strip>,
+    offsets: Offsets,
     output: &mut Strip,
 ) {
     // SAFETY: passed on.
     unsafe {
         match kernel {
-            1 => direct_kernel::<S, 1>(conv, input, epilogue, output),
-            3 => direct_kernel::<S, 3>(conv, input, epilogue, output),
-            _ => direct_kernel::<S, 5>(conv, input, epilogue, output),
+            1 => direct_kernel::<S, 1>(conv, input, epilogue, offsets, output),
+            3 => direct_kernel::<S, 3>(conv, input, epilogue, offsets, output),
+            _ => direct_kernel::<S, 5>(conv, input, epilogue, offsets, output),
         }
     }
 }
@@ -35,6 +36,7 @@ unsafe fn direct_kernel<S: Simd, const K: usize>(
     conv: &StripConv,
     input: Window<'_>,
     epilogue: Epilogue<'_, Strip>,
+    offsets: Offsets,
     output: &mut Strip,
 ) {
     const {
@@ -43,13 +45,13 @@ unsafe fn direct_kernel<S: Simd, const K: usize>(
     let (plane_len, width_px, rows) = (output.plane_len(), output.width_px(), output.rows());
     let reach = (K / 2) as isize;
     let sources: [Source<K>; STRIP_ROWS] = std::array::from_fn(|y| Source {
-        rows: std::array::from_fn(|ky| input.at((y + ky) as isize - reach, -reach)),
+        rows: std::array::from_fn(|ky| input.at((y + ky) as isize - reach, offsets.input - reach)),
         plane_len,
         planes: conv.in_channels,
     });
     let targets = output.rows_mut();
     for (y, source) in sources.iter().enumerate().take(rows) {
-        let finish = epilogue.at(|maps| maps.at(y, 0));
+        let finish = epilogue.at(|maps| maps.at(y, offsets.maps));
         for pixel in (0..width_px).step_by(group_px::<S>()) {
             let largest = tile_channels::<S>(conv.in_channels * K * K);
             for (first, count) in tiles(conv.out_channels, largest, 1) {
@@ -77,6 +79,7 @@ pub(super) unsafe fn winograd<S: Simd, F: Format>(
     conv: &StripConv,
     input: Window<'_>,
     epilogue: Epilogue<'_, Strip>,
+    offsets: Offsets,
     output: &mut Strip,
     scratch: &mut Scratch,
 ) {
@@ -91,9 +94,9 @@ pub(super) unsafe fn winograd<S: Simd, F: Format>(
     // rows of a strip may be written.
     unsafe {
         winograd.four_rows::<S, F>(
-            std::array::from_fn(|row| input.at(row as isize - 1, -1)),
+            std::array::from_fn(|row| input.at(row as isize - 1, offsets.input - 1)),
             output.rows_mut(),
-            std::array::from_fn(|y| epilogue.at(|maps| maps.at(y, 0))),
+            std::array::from_fn(|y| epilogue.at(|maps| maps.at(y, offsets.maps))),
             plane_len,
             width_px,
             scratch.as_mut_ptr(),

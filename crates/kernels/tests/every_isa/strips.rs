@@ -29,7 +29,7 @@ fn used(channels: usize, width: usize, rows: usize) -> Strip {
             strip.row_mut(channel, y).fill(f32::NAN);
         }
     }
-    strip.set_rows(rows);
+    strip.place(0..width, rows);
     strip
 }
 

@@ -14,6 +14,17 @@ pub(super) struct Map {
     pub(super) readers: Vec<usize>,
     /// Strips that may be alive at a time.
     pub(super) capacity: usize,
+    /// Pixels of the picture by which it lags behind the picture's columns.
+    pub(super) lag_px: usize,
+    /// Its own pixels that are read left of a column.
+    pub(super) margin_px: usize,
+}
+
+impl Map {
+    /// Strips of it in a picture of so many rows.
+    pub(super) fn strips(&self, height_px: usize) -> usize {
+        (height_px * self.shape.scale).div_ceil(STRIP_ROWS)
+    }
 }
 
 /// A stage makes the strips of one map from those of others.
@@ -34,8 +45,8 @@ pub(super) enum Kernel {
     Conv {
         conv: StripConv,
         relu: bool,
-        /// Whether it reads the strips above and below.
-        neighbours: bool,
+        /// Pixels that it reads on each side; where there are some, the strips above and below too.
+        reach_px: usize,
     },
     Pair(StripPair),
     /// Pixel shuffle in the middle of a network.
@@ -45,12 +56,18 @@ pub(super) enum Kernel {
 }
 
 impl Stage {
+    /// Pixels that it reads on each side.
+    fn reach_px(&self) -> usize {
+        match self.kernel {
+            Kernel::Conv { reach_px, .. } => reach_px,
+            _ => 0,
+        }
+    }
+
     /// Strips of the input that strip `k` of the output needs, of a map of `count` strips.
     pub(super) fn reads(&self, k: usize, count: usize) -> std::ops::Range<usize> {
         match self.kernel {
-            Kernel::Conv {
-                neighbours: true, ..
-            } => k.saturating_sub(1)..count.min(k + 2),
+            Kernel::Conv { reach_px: 1.., .. } => k.saturating_sub(1)..count.min(k + 2),
             Kernel::Shuffle { scale } => k / scale..k / scale + 1,
             _ => k..k + 1,
         }
@@ -105,6 +122,7 @@ impl Plan {
         }
         plan.sort();
         plan.connect();
+        plan.lag();
         plan
     }
 
@@ -113,6 +131,8 @@ impl Plan {
             shape,
             readers: Vec::new(),
             capacity: 0,
+            lag_px: 0,
+            margin_px: 0,
         });
         self.maps.len() - 1
     }
@@ -253,7 +273,7 @@ impl Plan {
                     k,
                 ),
                 relu,
-                neighbours: k > 1,
+                reach_px: k / 2,
             },
             input: Some(input),
             term,
@@ -312,9 +332,7 @@ impl Plan {
             if let Some(input) = stage.input {
                 let len = strip_len(&self.maps[input]);
                 let (below, above) = match stage.kernel {
-                    Kernel::Conv {
-                        neighbours: true, ..
-                    } => (len, len),
+                    Kernel::Conv { reach_px: 1.., .. } => (len, len),
                     Kernel::Shuffle { .. } => (len, 0),
                     _ => (0, 0),
                 };
@@ -340,6 +358,27 @@ impl Plan {
                 .unwrap_or(0);
             // One strip for the newest, one so that a second thread can begin the next.
             self.maps[map].capacity = (lead[map] - slowest + lag[map]).div_ceil(len) + 2;
+        }
+    }
+
+    /// Notes by how much each map lags behind the picture's columns, and its margin.
+    fn lag(&mut self) {
+        for stage in &self.stages {
+            let lag_px = stage.input.map_or(0, |input| {
+                let input = &self.maps[input];
+                input.lag_px + stage.reach_px().div_ceil(input.shape.scale)
+            });
+            let of_term = stage.term.map_or(0, |term| self.maps[term].lag_px);
+            self.maps[stage.output].lag_px = lag_px.max(of_term);
+        }
+        for stage in &self.stages {
+            let lag_px = self.maps[stage.output].lag_px;
+            for (read, reach_px) in [(stage.input, stage.reach_px()), (stage.term, 0)] {
+                if let Some(map) = read.map(|map| &mut self.maps[map]) {
+                    let left_px = (lag_px - map.lag_px) * map.shape.scale + reach_px;
+                    map.margin_px = map.margin_px.max(left_px);
+                }
+            }
         }
     }
 }

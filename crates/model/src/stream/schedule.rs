@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use wdsr_kernels::{Epilogue, STRIP_ROWS, Scratch, Strip, Window};
 
+use super::columns::{Column, Margins};
 use super::plan::{Kernel, Plan, Stage};
 use super::{Spare, lock};
 use crate::network::ValueShape;
@@ -45,11 +46,17 @@ pub(super) struct Times {
     pub(super) write: Duration,
 }
 
+/// What is to be made: a column of a picture of so many rows.
+#[derive(Clone, Copy)]
+pub(super) struct Part<'a> {
+    pub(super) column: Column<'a>,
+    pub(super) height_px: usize,
+    pub(super) margins: &'a Margins,
+}
+
 struct Run<'a> {
     plan: &'a Plan,
-    width_px: usize,
-    /// Rows of each map.
-    heights_px: Vec<usize>,
+    part: Part<'a>,
     capacities: Vec<usize>,
     /// For each map what lies above and below the picture.
     zeros: Vec<Arc<Strip>>,
@@ -85,22 +92,17 @@ pub(super) fn capacities(plan: &Plan) -> Vec<usize> {
 
 pub(super) fn run(
     plan: &Plan,
-    width_px: usize,
-    height_px: usize,
+    part: Part<'_>,
     read: &(dyn Fn(usize, &mut Strip) -> Result<(), UpscaleError> + Sync),
     write: &(dyn Fn(usize, &Strip) -> Result<(), UpscaleError> + Sync),
     spare: Spare,
 ) -> Result<(Times, Spare), UpscaleError> {
     let threads = rayon::current_num_threads();
-    let scale_of = |map: usize| plan.maps[map].shape.scale;
     let run = Run {
         plan,
-        width_px,
-        heights_px: (0..plan.maps.len())
-            .map(|map| height_px * scale_of(map))
-            .collect(),
+        part,
         capacities: capacities(plan),
-        zeros: zeros(plan, width_px),
+        zeros: zeros(plan, &spare),
         read,
         write,
         state: Mutex::new(State {
@@ -141,13 +143,13 @@ pub(super) fn run(
 }
 
 /// The strip of zeros that lies above and below each map; maps of a shape share it.
-fn zeros(plan: &Plan, width_px: usize) -> Vec<Arc<Strip>> {
+fn zeros(plan: &Plan, spare: &Spare) -> Vec<Arc<Strip>> {
     let mut of_shape = HashMap::new();
     let zeros = plan.maps.iter().map(|map| {
         let ValueShape { channels, scale } = map.shape;
         let strip = of_shape
             .entry((channels, scale))
-            .or_insert_with(|| Arc::new(Strip::zeros(channels, width_px * scale, STRIP_ROWS)));
+            .or_insert_with(|| Arc::new(Strip::new(channels, spare.room(scale))));
         Arc::clone(strip)
     });
     zeros.collect()
@@ -217,7 +219,7 @@ impl Run<'_> {
 
     /// Strips of a map.
     fn count(&self, map: usize) -> usize {
-        self.heights_px[map].div_ceil(STRIP_ROWS)
+        self.plan.maps[map].strips(self.part.height_px)
     }
 
     /// Takes on the next strip of a stage, if its inputs are there and its map has room.
@@ -246,11 +248,7 @@ impl Run<'_> {
         for read in stage.input.iter().chain(&stage.term) {
             self.release(state, *read);
         }
-        let shape = self.plan.maps[map].shape;
-        let spare = state.spare.strips.get_mut(&(shape.channels, shape.scale));
-        let output = spare.and_then(Vec::pop).unwrap_or_else(|| {
-            Strip::zeros(shape.channels, self.width_px * shape.scale, STRIP_ROWS)
-        });
+        let output = state.spare.take(self.plan.maps[map].shape);
         Some(Task {
             stage: stage_index,
             index,
@@ -293,9 +291,14 @@ impl Run<'_> {
     fn make(&self, task: &mut Task, scratch: &mut Scratch) -> Result<(), UpscaleError> {
         let stage: &Stage = &self.plan.stages[task.stage];
         let map = stage.output;
-        let rows = self.heights_px[map] - task.index * STRIP_ROWS;
-        task.output.set_rows(rows.min(STRIP_ROWS));
+        let Part {
+            column,
+            height_px,
+            margins,
+        } = self.part;
+        let rows = height_px * self.plan.maps[map].shape.scale - task.index * STRIP_ROWS;
         let output = &mut task.output;
+        output.place(column.of(&self.plan.maps[map]), rows.min(STRIP_ROWS));
         match &stage.kernel {
             Kernel::Read => (self.read)(task.index, output)?,
             Kernel::Pair(pair) => pair.run(&task.inputs[0], output, scratch),
@@ -319,6 +322,7 @@ impl Run<'_> {
             }
             Kernel::Shuffle { scale } => shuffle(&task.inputs[0], *scale, task.index, output),
         }
+        margins.exchange(column, self.plan, map, task.index, output);
         Ok(())
     }
 
@@ -345,19 +349,11 @@ impl State {
     }
 }
 
-impl Spare {
-    /// Keeps a strip's memory when nobody else holds it.
-    fn give_back(&mut self, strip: Arc<Strip>) {
-        if let Some(strip) = Arc::into_inner(strip) {
-            let scale = strip.width_px() / self.width_px;
-            let key = (strip.channels(), scale);
-            self.strips.entry(key).or_default().push(strip);
-        }
-    }
-}
-
 /// Pixel shuffle of the rows of a strip that strip `index` of the larger map takes.
 fn shuffle(input: &Strip, scale: usize, index: usize, output: &mut Strip) {
+    if output.columns().is_empty() {
+        return;
+    }
     for channel in 0..output.channels() {
         for y in 0..output.rows() {
             let large_y = index % scale * STRIP_ROWS + y;

@@ -1,12 +1,10 @@
-//! Enlarging pictures with a model, tile by tile, exactly.
+//! Enlarging pictures with a model, part by part, exactly.
 //!
-//! Each tile is computed from its pixels and a halo as wide as the network's receptive radius,
-//! cut at the picture's edges. Beyond the halo the zero padding of the tile cannot reach the
-//! pixels that are kept, and every pixel is summed in the same order wherever it lies, so a
-//! tiled picture equals the untiled one bit for bit, for any tile size and count of threads.
-//!
-//! A tile is as wide as memory and cache allow and as high as its band of rows: the whole picture
-//! where that is in memory, else as many rows as fit ([`Upscaler::upscale_rows`]).
+//! A picture is computed in columns as wide as cache and memory allow (`stream/columns.rs`), and in
+//! bands of rows: the whole picture where that is in memory, else as many rows as fit
+//! ([`Upscaler::upscale_rows`]), with a halo of rows on which the band's bits depend. Every pixel is
+//! summed in the same order wherever it lies, so a picture in parts equals the whole one bit for bit,
+//! for any columns, bands and count of threads.
 
 mod check;
 mod sample;
@@ -19,17 +17,20 @@ use wdsr_kernels::{Isa, Precision, STRIP_ROWS, Strip};
 
 use crate::error::Error;
 use crate::model::Model;
-use crate::stream::{Arithmetic, StageTime, Stream, lock};
+use crate::stream::{Arithmetic, Columns, StageTime, Stream, lock};
 use check::Spread;
 pub use check::UpscaleError;
 pub use sample::Sample;
 
-/// Width of a tile in low-resolution pixels unless asked otherwise. Twice the receptive radius is
-/// computed in vain for each tile of a wider picture: 2% here.
-pub const DEFAULT_TILE_PX: usize = 2048;
+/// Width of a tile in low-resolution pixels unless asked otherwise: the rows alive at a time of
+/// `base` are 15 MB then (docs/log.md, "Sizes").
+pub const DEFAULT_TILE_PX: usize = 320;
 
 /// Width of the narrowest tile that [`Upscaler::cut`] chooses.
-const MIN_TILE_PX: usize = 128;
+const MIN_TILE_PX: usize = 64;
+
+/// Pixels that a row of a tile costs beside its own: vectors that are not full, strips handed on.
+const TILE_COST_PX: usize = 8;
 
 /// Enlarges pictures with one model.
 pub struct Upscaler {
@@ -63,8 +64,8 @@ impl Upscaler {
     }
 
     /// Width of the tiles in low-resolution pixels; `None` computes the picture in its full width.
-    /// The result is the same; narrower tiles take less memory and more time. Tiles are as high as
-    /// the picture: only a few of its rows are in memory at a time.
+    /// The result is the same; narrower tiles take less memory. Multiples of 64 are fastest. Tiles are
+    /// as high as the picture: only a few of its rows are in memory at a time.
     ///
     /// # Panics
     /// When the tile is 0.
@@ -177,9 +178,9 @@ impl Upscaler {
             read_rows: 0..height_px,
         };
         let mut large = vec![T::default(); pixels.len() * self.scale() * self.scale()];
-        let tiles = self.tiles(width_px, self.tile_px);
-        let counter = Counter::new(self.strips(&tiles, height_px), progress);
-        let times = self.enlarge_band(pixels, width_px, &tiles, &band, &mut large, &counter)?;
+        let columns = self.columns(width_px, self.tile_px);
+        let counter = Counter::new(self.strips(&columns, height_px), progress);
+        let times = self.enlarge_band(pixels, width_px, &columns, &band, &mut large, &counter)?;
         Ok((large, times))
     }
 
@@ -214,8 +215,8 @@ impl Upscaler {
             "picture of {width_px} x {height_px}, {cut:?}"
         );
         let band_px = band_px.next_multiple_of(STRIP_ROWS);
-        let tiles = self.tiles(width_px, Some(tile_px));
-        let counter = Counter::new(self.strips(&tiles, height_px), progress);
+        let columns = self.columns(width_px, Some(tile_px));
+        let counter = Counter::new(self.strips(&columns, height_px), progress);
         let row_len = width_px * 3;
         // The rows in memory, the first of them `kept`.
         let (mut low, mut kept): (Vec<T>, usize) = (Vec::new(), 0);
@@ -230,7 +231,7 @@ impl Upscaler {
             large.clear();
             let scale = self.scale();
             large.resize(band.rows.len() * row_len * scale * scale, T::default());
-            self.enlarge_band(&low, width_px, &tiles, &band, &mut large, &counter)?;
+            self.enlarge_band(&low, width_px, &columns, &band, &mut large, &counter)?;
             write(&large)?;
         }
         Ok(())
@@ -255,7 +256,7 @@ impl Upscaler {
             "empty picture: {width_px} x {height_px}"
         );
         let widest_px = self.tile_px.unwrap_or(width_px).min(width_px);
-        // Halves and halves of it, down to where the halo beside each tile costs too much.
+        // Halves and halves of it, down to where the ends of rows cost too much.
         let widths = std::iter::successors(Some(widest_px), |px| {
             Some(px / 2).filter(|&px| px >= MIN_TILE_PX)
         });
@@ -274,13 +275,13 @@ impl Upscaler {
         let cuts: Vec<(Cut, u64)> = cuts.collect();
         let halo_px = self.stream.plan().halo_rows;
         let work = |cut: &Cut| {
-            let tile = cut.tile_px + 2 * self.model.network().receptive_radius_px();
             let halo_px = if cut.band_px < height_px {
                 2 * halo_px
             } else {
                 0
             };
-            tile as f64 / cut.tile_px as f64 * (cut.band_px + halo_px) as f64 / cut.band_px as f64
+            let [tile_px, band_px] = [cut.tile_px, cut.band_px].map(|px| px as f64);
+            (tile_px + TILE_COST_PX as f64) / tile_px * (band_px + halo_px as f64) / band_px
         };
         let possible = cuts
             .iter()
@@ -294,22 +295,25 @@ impl Upscaler {
     /// Memory in bytes that [`Upscaler::upscale_rows`] takes: rows of both pictures, `sample_bytes`
     /// each sample, and the feature maps for the threads of rayon's current pool.
     pub fn memory_bytes(&self, width_px: usize, cut: Cut, sample_bytes: usize) -> u64 {
-        let maps = self.maps_bytes(width_px, Some(cut.tile_px));
+        let columns = self.columns(width_px, Some(cut.tile_px));
         let read_rows = cut.band_px + 2 * self.stream.plan().halo_rows;
         let rows = (read_rows + cut.band_px * self.scale() * self.scale()) as u64;
-        maps + rows * (width_px * 3 * sample_bytes) as u64
+        self.maps_bytes(&columns, read_rows) + rows * (width_px * 3 * sample_bytes) as u64
     }
 
-    /// Memory in bytes that enlarging a picture of that width takes beside the two pictures: feature
-    /// maps for the threads of rayon's current pool. It is kept for the next picture of that width.
-    pub fn working_bytes(&self, width_px: usize) -> u64 {
-        self.maps_bytes(width_px, self.tile_px)
+    /// Memory in bytes that enlarging a picture of that size takes beside the two pictures: feature
+    /// maps for the threads of rayon's current pool, most of which is kept for the next picture.
+    pub fn working_bytes(&self, (width_px, height_px): (usize, usize)) -> u64 {
+        self.maps_bytes(&self.columns(width_px, self.tile_px), height_px)
     }
 
-    fn maps_bytes(&self, width_px: usize, tile_px: Option<usize>) -> u64 {
-        let tiles = self.tiles(width_px, tile_px).into_iter();
-        let widest = tiles.map(|tile| tile.read_columns.len()).max();
-        self.stream.memory_bytes(widest.unwrap_or(0))
+    fn maps_bytes(&self, columns: &Columns, read_rows: usize) -> u64 {
+        let margins = self.stream.margins_bytes_per_row(columns) * read_rows as u64;
+        self.stream.strips_bytes(columns) + margins
+    }
+
+    fn columns(&self, width_px: usize, tile_px: Option<usize>) -> Columns {
+        Columns::new(width_px, tile_px.unwrap_or(width_px))
     }
 
     /// The rows that are read for those kept, which begin at a whole strip: so do they.
@@ -322,18 +326,18 @@ impl Upscaler {
     }
 
     /// Strips that a picture's result is written in.
-    fn strips(&self, tiles: &[Tile], height_px: usize) -> usize {
+    fn strips(&self, columns: &Columns, height_px: usize) -> usize {
         let out_rows = STRIP_ROWS * self.stream.plan().output_shuffle;
-        tiles.len() * (height_px * self.scale()).div_ceil(out_rows)
+        columns.count() * (height_px * self.scale()).div_ceil(out_rows)
     }
 
-    /// Enlarges a band, tile by tile: `pixels` are the rows that it reads, `output` takes those it
+    /// Enlarges a band, column by column: `pixels` are the rows that it reads, `output` takes those it
     /// keeps.
     fn enlarge_band<T: Sample>(
         &self,
         pixels: &[T],
         width_px: usize,
-        tiles: &[Tile],
+        columns: &Columns,
         band: &Band,
         output: &mut [T],
         counter: &Counter,
@@ -344,16 +348,15 @@ impl Upscaler {
         let skipped_rows = band.rows.start - band.read_rows.start;
         let skipped_strips = skipped_rows * scale / out_rows;
         let mut times: Vec<StageTime> = Vec::new();
-        for tile in tiles {
+        let margins = self.stream.margins(columns, band.read_rows.len());
+        for column in columns.iter() {
             let rows: Vec<Mutex<&mut [T]>> = output
                 .chunks_mut(out_rows * width_px * scale * 3)
                 .map(Mutex::new)
                 .collect();
-            let (seen, made) = (Mutex::new(Spread::new()), Mutex::new(Spread::new()));
+            let made = Mutex::new(Spread::new());
             let read = |index: usize, strip: &mut Strip| {
-                let spread = self.read(pixels, width_px, tile, band, index, strip)?;
-                lock(&seen).merge(&spread);
-                Ok(())
+                self.read(pixels, width_px, band.read_rows.start, index, strip)
             };
             let write = |index: usize, strip: &Strip| {
                 let kept = index.checked_sub(skipped_strips);
@@ -361,22 +364,25 @@ impl Upscaler {
                     return Ok(());
                 };
                 let top = band.rows.start * scale + index * out_rows;
-                let spread = self.write(strip, tile, width_px * scale, top, &mut lock(rows))?;
+                let spread = self.write(strip, width_px * scale, top, &mut lock(rows))?;
                 lock(&made).merge(&spread);
                 counter.count()
             };
-            let (width, height) = (tile.read_columns.len(), band.read_rows.len());
-            let tile_times = self
+            let height_px = band.read_rows.len();
+            let stream_times = self
                 .stream
-                .run(width, height, &read, &write)
+                .run(column, height_px, &margins, &read, &write)
                 .map_err(|error| first_of_input(error, pixels, width_px, band))?;
-            if lock(&made).is_flat() && !lock(&seen).is_flat() {
+            let made_columns = self.stream.made(column);
+            let rows_kept =
+                &pixels[skipped_rows * width_px * 3..][..band.rows.len() * width_px * 3];
+            if lock(&made).is_flat() && !is_flat(rows_kept, width_px, &made_columns) {
                 return Err(UpscaleError::Constant {
-                    columns: tile.columns.clone(),
+                    columns: made_columns,
                     rows: band.rows.clone(),
                 });
             }
-            for (at, stage) in tile_times.into_iter().enumerate() {
+            for (at, stage) in stream_times.into_iter().enumerate() {
                 match times.get_mut(at) {
                     Some(sum) => sum.time += stage.time,
                     None => times.push(stage),
@@ -386,96 +392,59 @@ impl Upscaler {
         Ok(times)
     }
 
-    /// Cuts a picture's columns into tiles.
-    fn tiles(&self, width_px: usize, tile_px: Option<usize>) -> Vec<Tile> {
-        let halo_px = self.model.network().receptive_radius_px();
-        let count = width_px.div_ceil(tile_px.unwrap_or(width_px));
-        (0..count)
-            .map(|tile| {
-                let columns = tile * width_px / count..(tile + 1) * width_px / count;
-                let start = columns.start.saturating_sub(halo_px);
-                let end = width_px.min(columns.end + halo_px);
-                Tile {
-                    columns,
-                    read_columns: start..end,
-                }
-            })
-            .collect()
-    }
-
-    /// Strip `index` of a tile with its halo, the mean subtracted. Returns the spread of what the
-    /// tile keeps.
+    /// Strip `index` of the band whose rows begin at `top` of the picture, the mean subtracted.
     fn read<T: Sample>(
         &self,
         pixels: &[T],
         width_px: usize,
-        tile: &Tile,
-        band: &Band,
+        top: usize,
         index: usize,
         strip: &mut Strip,
-    ) -> Result<Spread, UpscaleError> {
-        let mut spread = Spread::new();
-        let mut halo = Spread::new();
-        let kept = tile.columns.start - tile.read_columns.start;
+    ) -> Result<(), UpscaleError> {
+        let left = strip.columns().start;
         for y in 0..strip.rows() {
             let y_in_band = index * STRIP_ROWS + y;
-            let from = &pixels[(y_in_band * width_px + tile.read_columns.start) * 3..];
-            let y_in_picture = band.read_rows.start + y_in_band;
+            let from = &pixels[(y_in_band * width_px + left) * 3..];
             for (channel, mean) in self.model.config().mean.into_iter().enumerate() {
                 let row = strip.row_mut(channel, y);
                 for (to, from) in row.iter_mut().zip(from[channel..].iter().step_by(3)) {
                     *to = from.to_unit() - mean;
                 }
-                let (left, rest) = row.split_at(kept);
-                let (middle, right) = rest.split_at(tile.columns.len());
-                let of_rows = if band.rows.contains(&y_in_picture) {
-                    &mut spread
-                } else {
-                    &mut halo
-                };
-                let checked = of_rows
-                    .add(channel, middle)
-                    .map_err(|(x, value)| (kept + x, value))
-                    .and_then(|()| halo.add(channel, left))
-                    .and_then(|()| {
-                        let behind = kept + tile.columns.len();
-                        halo.add(channel, right)
-                            .map_err(|(x, value)| (behind + x, value))
+                if let Some(x) = row.iter().position(|value| !value.is_finite()) {
+                    return Err(UpscaleError::Input {
+                        value: row[x],
+                        x: left + x,
+                        y: top + y_in_band,
                     });
-                checked.map_err(|(x, value)| UpscaleError::Input {
-                    value,
-                    x: tile.read_columns.start + x,
-                    y: y_in_picture,
-                })?;
+                }
             }
         }
-        Ok(spread)
+        Ok(())
     }
 
-    /// Stores a strip of the result, without the tile's halo, into the rows it covers, from row
-    /// `top` of the picture on. Returns the spread of what is stored.
+    /// Stores a strip of the result into the rows it covers, from row `top` of the picture on. Returns the spread of what is stored.
     fn write<T: Sample>(
         &self,
         strip: &Strip,
-        tile: &Tile,
         out_width_px: usize,
         top: usize,
         out: &mut [T],
     ) -> Result<Spread, UpscaleError> {
         let plan = self.stream.plan();
         let (shuffle, factor) = (plan.output_shuffle, plan.output_factor);
-        // Strip pixels per pixel of the picture.
-        let map_scale = self.scale() / shuffle;
-        let skip = (tile.columns.start - tile.read_columns.start) * map_scale;
-        let first = tile.columns.start * self.scale();
-        let out_len = tile.columns.len() * self.scale();
+        let columns = strip.columns();
+        let (first, out_len) = (columns.start * shuffle, columns.len() * shuffle);
+        if columns.is_empty() {
+            // A column narrower than the result's lag.
+            return Ok(Spread::new());
+        }
         let mut spread = Spread::new();
         for (channel, mean) in self.model.config().mean.into_iter().enumerate() {
             for y in 0..strip.rows() * shuffle {
                 let row = &mut out[(y * out_width_px + first) * 3..][..out_len * 3];
                 for dx in 0..shuffle {
                     let map = (channel * shuffle + y % shuffle) * shuffle + dx;
-                    let from = &strip.row(map, y / shuffle)[skip..][..out_len / shuffle];
+                    let from = strip.row(map, y / shuffle);
                     spread
                         .add(channel, from)
                         .map_err(|(x, value)| UpscaleError::NotFinite {
@@ -531,16 +500,24 @@ impl<'a> Counter<'a> {
     }
 }
 
-/// The columns of the picture that a tile writes, and the more that it reads.
-struct Tile {
-    columns: Range<usize>,
-    read_columns: Range<usize>,
-}
-
-/// The same for rows.
+/// The rows of the picture that a band writes, and the more that it reads.
 struct Band {
     rows: Range<usize>,
     read_rows: Range<usize>,
+}
+
+/// Whether some columns of rows hold one colour.
+fn is_flat<T: Sample>(rows: &[T], width_px: usize, columns: &Range<usize>) -> bool {
+    let mut spread = Spread::new();
+    for row in rows.chunks_exact(width_px * 3) {
+        for pixel in row[columns.start * 3..columns.end * 3].chunks_exact(3) {
+            for (channel, sample) in pixel.iter().enumerate() {
+                // They are finite, or the network would not have been asked.
+                let _ = spread.add(channel, &[sample.to_unit()]);
+            }
+        }
+    }
+    spread.is_flat()
 }
 
 /// An error about the input, of the first sample that is not finite: which one a thread met first
