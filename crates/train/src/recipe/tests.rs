@@ -194,7 +194,8 @@ fn every_recipe_of_the_repository_is_sound() {
             .to_string_lossy()
             .into_owned();
         let model = folder.join("../models/small-x2.safetensors");
-        let from = (name == "fine-tune.toml").then_some(model);
+        let further = name == "fine-tune.toml" || name == "finish-l2.toml";
+        let from = further.then_some(model);
         let recipe = Recipe::load(&path, from.as_deref()).unwrap_or_else(|e| panic!("{e}"));
         labels.push((path.file_stem().expect("a name").to_owned(), recipe));
     }
@@ -208,7 +209,7 @@ fn every_recipe_of_the_repository_is_sound() {
         paper.difference(&parse("[network]\n[validation]\nprotocol = \"div2k\"")),
         None
     );
-    let grown = of("base-from-small-x2");
+    let grown = of("base-x2");
     assert!(grown.start.insert_blocks && grown.start.from.is_some());
     let reloaded = &of("reloaded-x2");
     assert_eq!(reloaded.training.updates, 1_500_000);
