@@ -59,12 +59,8 @@ class TwinNetwork:
         x = head
         if self.kernels:
             x = self.fused_blocks(tensors, x)
-        for block in range(0 if self.kernels else self.config["blocks"]):
-            # A cache of weights in bf16 would outlive the graph's capture.
-            enabled = self.body_type != torch.float32
-            with torch.autocast(low.device.type, self.body_type, enabled, cache_enabled=False):
-                branch = self.branch(tensors, running, block, x)
-            x = branch.float() * self.config["residual_scale"] + x
+        else:
+            x = self.plain_blocks(tensors, running, x)
         if self.config["block"] == "edsr":
             x = conv(tensors, f"body.{self.config['blocks']}", x) + head
             stages = {1: [], 4: [2, 2], 8: [2, 2, 2]}.get(scale, [scale])
@@ -73,6 +69,15 @@ class TwinNetwork:
             return conv(tensors, "tail.1", x) + mean
         colours = conv(tensors, "tail.0", x) + conv(tensors, "skip.0", u)
         return functional.pixel_shuffle(colours, scale) + mean
+
+    def plain_blocks(self, tensors: Tensors, running: Tensors, x: Tensor) -> Tensor:
+        for block in range(self.config["blocks"]):
+            # A cache of weights in bf16 would outlive the graph's capture.
+            enabled = self.body_type != torch.float32
+            with torch.autocast(x.device.type, self.body_type, enabled, cache_enabled=False):
+                branch = self.branch(tensors, running, block, x)
+            x = branch.float() * self.config["residual_scale"] + x
+        return x
 
     def fused_blocks(self, tensors: Tensors, x: Tensor) -> Tensor:
         # Not at the top: triton comes with PyTorch for GPUs alone.
@@ -87,9 +92,7 @@ class TwinNetwork:
 
             if f"{keys[0]}.weight" in tensors:
                 return all_of("weight"), all_of("bias")
-            direction, gain = all_of("weight_v"), all_of("weight_g")
-            length = torch.linalg.vector_norm(direction, dim=(2, 3, 4), keepdim=True)
-            return direction * (gain / length), all_of("bias")
+            return normalised(all_of("weight_v"), all_of("weight_g")), all_of("bias")
 
         (expand, expand_bias), (reduce, reduce_bias), (spread, spread_bias) = map(
             stacked, (0, 2, 3)
@@ -150,8 +153,12 @@ def conv(tensors: Tensors, key: str, x: Tensor) -> Tensor:
 
 
 def conv_weight(tensors: Tensors, key: str) -> Tensor:
-    """[out, in, k, k]; under weight normalisation g v / |v| for each output channel."""
+    """[out, in, k, k]."""
     if f"{key}.weight" in tensors:
         return tensors[f"{key}.weight"]
-    direction, gain = tensors[f"{key}.weight_v"], tensors[f"{key}.weight_g"]
-    return direction * (gain / torch.linalg.vector_norm(direction, dim=(1, 2, 3), keepdim=True))
+    return normalised(tensors[f"{key}.weight_v"], tensors[f"{key}.weight_g"])
+
+
+def normalised(direction: Tensor, gain: Tensor) -> Tensor:
+    """g v / |v| for each output channel; [..., out, in, k, k] and [..., out, 1, 1, 1]."""
+    return direction * (gain / torch.linalg.vector_norm(direction, dim=(-3, -2, -1), keepdim=True))

@@ -131,6 +131,11 @@ pub(crate) struct ModelArguments {
     pub(crate) precision: PrecisionArgument,
 }
 
+/// The width of tiles that `-t` asks for; 0 is the picture's.
+pub(crate) fn tile_px(tile: usize) -> Option<usize> {
+    (tile > 0).then_some(tile)
+}
+
 impl ModelArguments {
     /// A model ready to run as these arguments say, in the given precision.
     pub(crate) fn upscaler_of(
@@ -138,9 +143,8 @@ impl ModelArguments {
         model: &Model,
         precision: Precision,
     ) -> anyhow::Result<Upscaler> {
-        let tile_px = (self.tile > 0).then_some(self.tile);
         Ok(Upscaler::new(model)?
-            .tile_px(tile_px)
+            .tile_px(tile_px(self.tile))
             .self_ensemble(self.self_ensemble)
             .precision(precision))
     }

@@ -22,9 +22,23 @@ pub struct Room {
 }
 
 impl Room {
+    /// Pixels left of a row that may be read: zeros at least.
+    fn left_px(self) -> usize {
+        self.margin_px.max(BORDER_PX)
+    }
+
     /// Floats in front of the first pixel.
     fn origin(self) -> usize {
-        self.margin_px.max(BORDER_PX).next_multiple_of(LINE)
+        self.left_px().next_multiple_of(LINE)
+    }
+
+    /// # Panics
+    /// When fewer pixels than these can be left of a row.
+    fn check_margin(self, margin_px: usize) {
+        assert!(
+            margin_px <= self.left_px(),
+            "margin of {margin_px} pixels in {self:?}"
+        );
     }
 
     /// Floats from a row of a channel to the next: an odd number of cache lines, see
@@ -131,11 +145,7 @@ impl Strip {
     /// # Panics
     /// When the pixels are not as many, or the room's margin is smaller.
     pub fn set_margin(&mut self, margin_px: usize, pixels: Option<&[f32]>) {
-        assert!(
-            margin_px <= self.room.margin_px.max(BORDER_PX),
-            "margin of {margin_px} pixels in {:?}",
-            self.room
-        );
+        self.room.check_margin(margin_px);
         let (origin, plane_len) = (self.room.origin(), self.plane_len);
         let planes = self.rows * self.channels;
         let floats = as_floats_mut(&mut self.lines);
@@ -157,11 +167,7 @@ impl Strip {
     /// # Panics
     /// When the room's margin is smaller.
     pub fn end(&self, margin_px: usize, pixels: &mut Vec<f32>) {
-        assert!(
-            margin_px <= self.room.margin_px.max(BORDER_PX),
-            "margin of {margin_px} pixels in {:?}",
-            self.room
-        );
+        self.room.check_margin(margin_px);
         let end = self.room.origin() + self.width_px;
         pixels.clear();
         let planes = as_floats(&self.lines).chunks_exact(self.plane_len);
@@ -213,10 +219,9 @@ impl Strip {
         assert_eq!(self.rows, read.rows, "rows of output and input");
         assert_eq!(self.room, read.room, "room of output and input");
         let (columns, reads) = (self.columns(), read.columns());
-        let margin_px = self.room.margin_px.max(BORDER_PX);
         assert!(
             columns.start <= reads.start
-                && reads.start - columns.start + reach_px <= margin_px
+                && reads.start - columns.start + reach_px <= self.room.left_px()
                 && columns.end <= reads.end,
             "columns {columns:?}, {reach_px} on each side, of {reads:?} in {:?}",
             self.room

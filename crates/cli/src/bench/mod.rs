@@ -163,7 +163,7 @@ fn measure(arguments: &Arguments, model: &Model, isa: Isa) -> anyhow::Result<Rep
                 isa,
                 precision,
                 arguments.size,
-                (arguments.tile > 0).then_some(arguments.tile),
+                models::tile_px(arguments.tile),
             )),
             error,
         )

@@ -130,8 +130,12 @@ impl StripPair {
     pub fn run(&self, input: &Strip, output: &mut Strip, scratch: &mut Scratch) {
         let pair = &self.weights;
         pair.check_channels(input.channels(), output.channels());
-        assert_eq!(output.columns(), input.columns(), "output and input");
-        output.offset_in(input, 0);
+        let shape = |strip: &Strip| (strip.columns(), strip.rows(), strip.room());
+        assert_eq!(
+            shape(output),
+            shape(input),
+            "output and input (columns, rows, room)"
+        );
         use simd::pair_of_strip;
         dispatch_in!(pair.precision, self.isa, reference::pair_of_strip, pair_of_strip(
             pair: &PairWeights, input: &Strip, output: &mut Strip, scratch: &mut Scratch,

@@ -5,6 +5,7 @@
 //! of where the maps that it is made from end, and begins as many pixels earlier. What it reads
 //! left of its column is the margin, kept from the column before. So no pixel is computed twice.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Mutex;
 
@@ -47,22 +48,26 @@ impl Columns {
         })
     }
 
-    /// The room of strips of maps of a scale: that of the widest, and of those read furthest to the left.
-    pub(super) fn room(&self, plan: &Plan, scale: usize) -> Room {
-        let maps = plan.maps.iter().filter(|map| map.shape.scale == scale);
-        let widths = maps.clone().flat_map(|map| {
-            let columns = self.iter().map(|column| column.of(map).len());
-            columns.max()
-        });
-        let margins = maps.map(|map| map.margin_px);
-        Room {
-            width_px: widths.max().unwrap_or(0),
-            margin_px: if self.count() == 1 {
-                0
-            } else {
-                margins.max().unwrap_or(0)
-            },
+    /// The room of strips, by the scale of their maps: that of the widest, and of those read furthest to
+    /// the left.
+    pub(super) fn rooms(&self, plan: &Plan) -> HashMap<usize, Room> {
+        let last = Column {
+            columns: self,
+            index: self.count() - 1,
+        };
+        let mut rooms = HashMap::new();
+        for map in &plan.maps {
+            let scale = map.shape.scale;
+            let room: &mut Room = rooms.entry(scale).or_insert(Room {
+                width_px: self.column_px * scale,
+                margin_px: 0,
+            });
+            room.width_px = room.width_px.max(last.of(map).len());
+            if self.count() > 1 {
+                room.margin_px = room.margin_px.max(map.margin_px);
+            }
         }
+        rooms
     }
 }
 

@@ -49,16 +49,6 @@ struct Spare {
 }
 
 impl Spare {
-    fn new(plan: &Plan, columns: &Columns) -> Self {
-        let scales = plan.maps.iter().map(|map| map.shape.scale);
-        Self {
-            rooms: scales
-                .map(|scale| (scale, columns.room(plan, scale)))
-                .collect(),
-            strips: HashMap::new(),
-        }
-    }
-
     fn room(&self, scale: usize) -> Room {
         self.rooms[&scale]
     }
@@ -140,9 +130,12 @@ impl Stream {
         write: &(dyn Fn(usize, &Strip) -> Result<(), UpscaleError> + Sync),
     ) -> Result<Vec<StageTime>, UpscaleError> {
         let mut spare = std::mem::take(&mut *lock(&self.spare));
-        let fresh = Spare::new(&self.plan, column.all());
-        if spare.rooms != fresh.rooms {
-            spare = fresh;
+        let rooms = column.all().rooms(&self.plan);
+        if spare.rooms != rooms {
+            spare = Spare {
+                rooms,
+                strips: HashMap::new(),
+            };
         }
         let part = Part {
             column,
@@ -168,11 +161,11 @@ impl Stream {
     /// Memory in bytes of the strips that are alive at a time, on rayon's current thread pool.
     pub(crate) fn strips_bytes(&self, columns: &Columns) -> u64 {
         let capacities = schedule::capacities(&self.plan);
+        let rooms = columns.rooms(&self.plan);
         let maps = self.plan.maps.iter().zip(capacities);
         maps.map(|(map, capacity)| {
             let ValueShape { channels, scale } = map.shape;
-            let room = columns.room(&self.plan, scale);
-            (capacity * Strip::memory_bytes(channels, room)) as u64
+            (capacity * Strip::memory_bytes(channels, rooms[&scale])) as u64
         })
         .sum()
     }
