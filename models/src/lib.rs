@@ -8,6 +8,12 @@
 /// `base` x2: WDSR-B, 32 features, 16 blocks.
 pub const BASE_X2: &[u8] = include_bytes!("../base-x2.safetensors");
 
+/// `base` x3: WDSR-B, 32 features, 16 blocks.
+pub const BASE_X3: &[u8] = include_bytes!("../base-x3.safetensors");
+
+/// `base` x4: WDSR-B, 32 features, 16 blocks.
+pub const BASE_X4: &[u8] = include_bytes!("../base-x4.safetensors");
+
 /// `small` x2: WDSR-B, 32 features, 8 blocks.
 pub const SMALL_X2: &[u8] = include_bytes!("../small-x2.safetensors");
 

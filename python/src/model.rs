@@ -35,14 +35,7 @@ pub(crate) enum NameOrPath {
 ///     (safetensors, as `wdsr train` writes it). A name wins over a file: "./small" is the file.
 /// scale : int, optional
 ///     Output pixels per input pixel on each side; None: what the model has. A name without a scale
-///     is its model of scale 2, and brings those of 3 and 4 for other sizes. "base" is of scale 2;
-///     its 3 and 4 are those of "small", as `Model.name` tells and, where the scale is asked for, a
-///     warning.
-///
-/// Warns
-/// -----
-/// RuntimeWarning
-///     The name has no model of the scale, and another's is taken.
+///     is its model of scale 2, and brings those of 3 and 4 for other sizes.
 ///
 /// Raises
 /// ------
@@ -57,7 +50,7 @@ pub(crate) fn load(py: Python<'_>, model: NameOrPath, scale: Option<i64>) -> PyR
         NameOrPath::Text(text) => match &Released::of_kind(&text)[..] {
             [] => (text.clone(), vec![load_file(py, Path::new(&text))?]),
             all => {
-                let models = of_scale(py, &text, all, scale)?;
+                let models = of_scale(&text, all, scale)?;
                 let networks = models.iter().map(Released::load).collect();
                 (models[0].name(), networks)
             }
@@ -79,13 +72,8 @@ pub(crate) fn load(py: Python<'_>, model: NameOrPath, scale: Option<i64>) -> PyR
     Ok(model)
 }
 
-/// Of the models that a kind stands for, the one of the scale asked for, or all of them.
-fn of_scale(
-    py: Python<'_>,
-    kind: &str,
-    all: &[Released],
-    scale: Option<i64>,
-) -> PyResult<Vec<Released>> {
+/// Of the models of a kind, the one of the scale asked for, or all of them.
+fn of_scale(kind: &str, all: &[Released], scale: Option<i64>) -> PyResult<Vec<Released>> {
     let Some(scale) = scale else {
         return Ok(all.to_vec());
     };
@@ -96,10 +84,6 @@ fn of_scale(
             released_names()
         )));
     };
-    if model.kind != kind {
-        let warning = format!("no {kind} x{scale}: {} is taken", model.name());
-        warn(py, &warning)?;
-    }
     Ok(vec![*model])
 }
 

@@ -31,15 +31,14 @@ def test_a_model_tells_what_it_is() -> None:
         wdsr.Model()
 
 
-def test_base_takes_small_for_scales_it_lacks() -> None:
+def test_a_kind_brings_its_models_of_every_scale() -> None:
     base = wdsr.load("base")
     assert (base.name, base.blocks, base.scale) == ("base x2", 16, 2)
     assert base.parameters == 299_564
     assert wdsr.load("base", scale=2).name == "base x2"
-    with pytest.warns(RuntimeWarning, match="no base x3: small x3 is taken"):
-        assert wdsr.load("base", scale=3).name == "small x3"
+    assert wdsr.load("base", scale=3).name == "base x3"
     picture = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
-    expected = wdsr.load("small", scale=4).upscale(picture)
+    expected = wdsr.load("base", scale=4).upscale(picture)
     np.testing.assert_array_equal(base.upscale(picture, factor=4), expected)
 
 
@@ -102,7 +101,7 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "kind", "words"),
     [
-        (("small", 8), ValueError, 'no model "small" of scale 8; the package has base x2, small'),
+        (("small", 8), ValueError, 'no model "small" of scale 8; the package has base x2, base x3'),
         ((MODEL_FILE, 4), ValueError, "enlarges 2 times"),
         (("small", -2), ValueError, "of scale -2"),
         (("small", "2"), TypeError, "scale"),

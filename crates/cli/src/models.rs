@@ -10,13 +10,11 @@ use crate::{WrongUsage, progress};
 pub(crate) struct Choice {
     /// A file, or a built-in model, for people.
     pub(crate) name: String,
-    /// Of a built-in model, which need not be the kind asked for where that lacks a scale.
-    pub(crate) kind: Option<&'static str>,
     pub(crate) model: Model,
 }
 
-/// The models that `-m` means, each of another scale: those that a built-in kind stands for
-/// (without `-m`, the default model's), or the one in a file.
+/// The models that `-m` means, each of another scale: those of a built-in kind (without `-m`, of the
+/// default one), or the one in a file.
 pub(crate) fn choose(choice: Option<&Path>) -> anyhow::Result<Vec<Choice>> {
     let built_in = match choice {
         None => Released::of_kind(Released::DEFAULT.kind),
@@ -33,13 +31,11 @@ pub(crate) fn choose(choice: Option<&Path>) -> anyhow::Result<Vec<Choice>> {
         }
         return Ok(vec![Choice {
             name: path.display().to_string(),
-            kind: None,
             model: Model::load(path)?,
         }]);
     }
     let choice = |released: &Released| Choice {
         name: format!("{} (built in)", released.name()),
-        kind: Some(released.kind),
         model: released.load(),
     };
     Ok(built_in.iter().map(choice).collect())
@@ -107,7 +103,7 @@ impl PrecisionArgument {
 pub(crate) struct ModelArguments {
     /// Model file, or a built-in kind: base (the default) or small
     ///
-    /// base is of scale 2; for 3 and 4 it takes small. A file called so is ./small.
+    /// A file called so is ./small.
     #[arg(short = 'm', long, value_name = "FILE|KIND")]
     pub(crate) model: Option<PathBuf>,
     /// Width of the tiles in pixels of the input; 0: the full width

@@ -24,6 +24,16 @@ impl Released {
             file: wdsr_weights::BASE_X2,
         },
         Self {
+            kind: "base",
+            scale: 3,
+            file: wdsr_weights::BASE_X3,
+        },
+        Self {
+            kind: "base",
+            scale: 4,
+            file: wdsr_weights::BASE_X4,
+        },
+        Self {
             kind: "small",
             scale: 2,
             file: wdsr_weights::SMALL_X2,
@@ -51,21 +61,10 @@ impl Released {
             .map(|at| Self::ALL[at].kind)
     }
 
-    /// The models that a kind stands for, one of each scale: its own, then for scales that it lacks
-    /// those of another kind. The first is the one meant where no scale is named. Empty for a kind
-    /// that does not exist.
+    /// The models of a kind, by scale: 2, 3 and 4. Empty for a kind that does not exist.
     pub fn of_kind(kind: &str) -> Vec<Self> {
-        let (mut models, others): (Vec<Self>, Vec<Self>) =
-            Self::ALL.iter().partition(|model| model.kind == kind);
-        if models.is_empty() {
-            return models;
-        }
-        for other in others {
-            if models.iter().all(|model| model.scale != other.scale) {
-                models.push(other);
-            }
-        }
-        models
+        let of_kind = |model: &&Self| model.kind == kind;
+        Self::ALL.iter().filter(of_kind).copied().collect()
     }
 
     /// Name for people, such as `small x2`.
@@ -101,11 +100,12 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_stands_for_every_scale_once_its_own_models_first() {
-        let names = |kind| Vec::from_iter(Released::of_kind(kind).iter().map(Released::name));
-        assert_eq!(names("base"), ["base x2", "small x3", "small x4"]);
-        assert_eq!(names("small"), ["small x2", "small x3", "small x4"]);
-        assert!(names("huge").is_empty());
+    fn every_kind_has_every_scale() {
         assert_eq!(Vec::from_iter(Released::kinds()), ["base", "small"]);
+        for kind in Released::kinds() {
+            let scales = Vec::from_iter(Released::of_kind(kind).iter().map(|model| model.scale));
+            assert_eq!(scales, [2, 3, 4], "{kind}");
+        }
+        assert!(Released::of_kind("huge").is_empty());
     }
 }

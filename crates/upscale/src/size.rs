@@ -187,23 +187,19 @@ impl Plan {
 }
 
 /// How the size comes about, in words: `x2, x2, resized from 400 x 400`.
-impl Plan {
-    /// The steps for people, as `x2, x3, resized from 60 x 40`; `pass` says what stands for a
-    /// network's pass of a scale.
-    pub fn in_words(&self, pass: impl Fn(usize) -> String) -> String {
-        let mut steps: Vec<String> = self.passes.iter().map(|scale| pass(*scale)).collect();
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut steps: Vec<String> = self
+            .passes
+            .iter()
+            .map(|scale| format!("x{scale}"))
+            .collect();
         if self.is_resized() {
             steps.push(format!("resized from {}", self.enlarged()));
         } else if steps.is_empty() {
             steps.push("as large before".to_owned());
         }
-        steps.join(", ")
-    }
-}
-
-impl fmt::Display for Plan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.in_words(|scale| format!("x{scale}")))
+        f.write_str(&steps.join(", "))
     }
 }
 

@@ -188,10 +188,9 @@ fn code_of_one(result: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
 fn load_networks(arguments: &Arguments, precision: Precision) -> anyhow::Result<Vec<Network>> {
     let networks = models::choose(arguments.model.model.as_deref())?
         .into_iter()
-        .map(|Choice { name, kind, model }| {
+        .map(|Choice { name, model }| {
             Ok(Network {
                 name,
-                kind,
                 model_hash: manifest::hash_of_model(&model)?,
                 upscaler: arguments.model.upscaler_of(&model, precision)?,
             })
@@ -217,17 +216,6 @@ fn size_plan(
     let scales: Vec<usize> = networks.iter().map(|n| n.upscaler.scale()).collect();
     Plan::new(input, arguments.size.request(), &scales)
         .map_err(|error| Refused(format!("{}: {}", name.display(), size::in_words(&error))))
-}
-
-/// The steps of a plan for people, with the built-in model that each network is.
-fn steps(plan: &Plan, networks: &[Network]) -> String {
-    plan.in_words(|scale| {
-        let network = networks.iter().find(|n| n.upscaler.scale() == scale);
-        match network.and_then(|network| network.kind) {
-            Some(kind) => format!("x{scale} by {kind}"),
-            None => format!("x{scale}"),
-        }
-    })
 }
 
 /// What all pictures of a run share.
@@ -495,7 +483,7 @@ impl Batch<'_> {
             output: report::shown(&output),
             width_px: plan.target().width_px,
             height_px: plan.target().height_px,
-            steps: steps(&plan, &self.networks),
+            steps: plan.to_string(),
             seconds: started.elapsed().as_secs_f64(),
             left_out,
         })

@@ -14,8 +14,6 @@ use crate::exit::OutOfMemory;
 /// A network that a plan may name.
 pub(super) struct Network {
     pub(super) name: String,
-    /// Of a built-in model.
-    pub(super) kind: Option<&'static str>,
     pub(super) model_hash: String,
     pub(super) upscaler: Upscaler,
 }

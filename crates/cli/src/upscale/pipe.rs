@@ -17,7 +17,7 @@ use super::existing::{self, IfExists, Target};
 use super::metadata::Losses;
 use super::picture::{self, Asked, Method};
 use super::report::{Outcome, Report};
-use super::{Arguments, interrupt, load_networks, size_plan, steps};
+use super::{Arguments, interrupt, load_networks, size_plan};
 use crate::exit::OutOfMemory;
 use crate::{WrongUsage, progress};
 
@@ -266,7 +266,7 @@ fn enlarge_to(
         output: output.display().to_string(),
         width_px: target.width_px,
         height_px: target.height_px,
-        steps: steps(&plan, &networks),
+        steps: plan.to_string(),
         seconds: started.elapsed().as_secs_f64(),
         left_out,
     })
