@@ -33,5 +33,5 @@ pub use pixel_shuffle::{pixel_shuffle, pixel_unshuffle};
 pub use planes::{BORDER_PX, Geometry, Planes, add_scaled};
 pub use pointwise_pair::{Gradients as PairGradients, PointwisePair, StripPair};
 pub use precision::Precision;
-pub use strip::{Room, STRIP_ROWS, Scratch, Strip, Window};
+pub use strip::{Room, STRIP_ROWS, Scratch, Strip};
 pub use strip_conv::StripConv;

@@ -4,21 +4,25 @@ use std::ops::Range;
 
 use crate::planes::{BORDER_PX, LINE, Line, as_floats, as_floats_mut};
 
-/// Rows of a strip. Strips are cut at multiples of it from the top of the picture, so that the
-/// rows that one Winograd transform covers are the same ones however a picture is computed.
+/// Rows that one Winograd transform makes. Strips hold whole multiples of it and lie at fixed places of
+/// their maps, so that the rows that one transform covers are the same ones however a picture is computed.
 pub const STRIP_ROWS: usize = 4;
 
 /// Floats behind the last pixel of a row, of which the first [`BORDER_PX`] are zero; kernels
 /// write what their last group of pixels computes too much into the others.
 pub(crate) const STRIP_OVERSHOOT: usize = 48;
 
-/// The memory of a row of pixels. Strips that a kernel works on have the same.
+/// The memory of a strip. Strips that a kernel works on have the same, but for `rows_above`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Room {
     /// Pixels of a row at most.
     pub width_px: usize,
     /// Pixels to the left of a row that can be kept beside it.
     pub margin_px: usize,
+    /// Rows, a multiple of [`STRIP_ROWS`].
+    pub rows: usize,
+    /// Rows above them that are kept beside them.
+    pub rows_above: usize,
 }
 
 impl Room {
@@ -48,59 +52,62 @@ impl Room {
     }
 }
 
-/// [`STRIP_ROWS`] rows of some columns of `channels` feature maps.
+/// Some rows of some columns of `channels` feature maps, and the rows above them.
 ///
-/// Where the maps end at the right there are zeros. Left of the strip there are zeros or, once
-/// [`Strip::set_margin`] has written them, the pixels to its left. The last strip of a picture may
-/// hold fewer rows; the others are zero, as is what lies below.
+/// What lies outside the maps is zero: rows above the first or below the last, and columns to the right.
+/// Left of the strip there are zeros or, once [`Strip::set_left`] has written them, the pixels to its left;
+/// above it what [`Strip::set_above`] has written.
 #[derive(Clone)]
 pub struct Strip {
     channels: usize,
     /// The column of the maps that it begins at.
     first_px: usize,
     width_px: usize,
-    rows: usize,
+    /// The row of the maps that it begins at, which may lie above them.
+    first_row: isize,
+    /// Its rows that lie in the maps.
+    inside: Range<usize>,
     room: Room,
     plane_len: usize,
+    /// `[rows_above + rows][channels][plane_len]`
     lines: Vec<Line>,
 }
 
-impl Strip {
-    /// A strip of zeros of whole maps, that holds `rows` rows.
-    ///
-    /// # Panics
-    /// When there are no channels, no rows or more than [`STRIP_ROWS`].
-    pub fn zeros(channels: usize, width_px: usize, rows: usize) -> Self {
-        let room = Room {
-            width_px,
-            margin_px: 0,
-        };
-        let mut strip = Self::new(channels, room);
-        strip.place(0..width_px, rows);
-        strip
-    }
+/// Where the first pixel of a strip lies in another one, from that one's first pixel on.
+#[derive(Clone, Copy)]
+pub(crate) struct Offset {
+    pub(crate) rows: isize,
+    pub(crate) px: isize,
+}
 
-    /// A strip of zeros that can be placed where its room allows.
+impl Strip {
+    /// A strip of zeros, the first rows of maps of its width.
     ///
     /// # Panics
-    /// When there are no channels.
+    /// When there are no channels, or the rows are no multiple of [`STRIP_ROWS`].
     pub fn new(channels: usize, room: Room) -> Self {
         assert_ne!(channels, 0, "channels of a strip");
+        assert!(
+            room.rows > 0 && room.rows.is_multiple_of(STRIP_ROWS),
+            "strip of {} rows",
+            room.rows
+        );
         let plane_len = room.plane_len();
         Self {
             channels,
             first_px: 0,
             width_px: room.width_px,
-            rows: STRIP_ROWS,
+            first_row: 0,
+            inside: 0..room.rows,
             room,
             plane_len,
-            lines: vec![Line::ZERO; STRIP_ROWS * channels * plane_len / LINE],
+            lines: vec![Line::ZERO; Self::memory_bytes(channels, room) / size_of::<Line>()],
         }
     }
 
     /// Memory of a strip in bytes.
     pub fn memory_bytes(channels: usize, room: Room) -> usize {
-        STRIP_ROWS * channels * room.plane_len() * size_of::<f32>()
+        (room.rows_above + room.rows) * channels * room.plane_len() * size_of::<f32>()
     }
 
     /// Feature maps.
@@ -115,41 +122,45 @@ impl Strip {
     pub fn columns(&self) -> Range<usize> {
         self.first_px..self.first_px + self.width_px
     }
+    /// The rows of the maps that it holds.
+    pub fn rows(&self) -> Range<usize> {
+        let row = |y: usize| self.first_row.saturating_add_unsigned(y).max(0) as usize;
+        row(self.inside.start)..row(self.inside.end)
+    }
     /// Its memory.
     pub fn room(&self) -> Room {
         self.room
     }
-    /// Rows it holds.
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
 
-    /// Makes it hold `rows` rows of the given columns; what they contain is to be written next.
+    /// Puts it at the given columns and from row `first_row` on into maps of `height_px` rows; what it
+    /// contains is to be written next.
     ///
     /// # Panics
-    /// When there are no rows or more than [`STRIP_ROWS`], or the columns are more than fit.
-    pub fn place(&mut self, columns: Range<usize>, rows: usize) {
-        assert!((1..=STRIP_ROWS).contains(&rows), "strip of {rows} rows");
+    /// When the columns are more than fit.
+    pub fn place(&mut self, columns: Range<usize>, first_row: isize, height_px: usize) {
         assert!(
             columns.len() <= self.room.width_px,
             "columns {columns:?} in {:?}",
             self.room
         );
-        (self.first_px, self.width_px, self.rows) = (columns.start, columns.len(), rows);
+        (self.first_px, self.width_px) = (columns.start, columns.len());
+        let inside = |row: isize| (row - first_row).clamp(0, self.room.rows as isize) as usize;
+        self.inside = inside(0)..inside(height_px as isize);
+        self.first_row = first_row;
         self.clear_border();
     }
 
-    /// Writes what lies left of the strip: `margin_px` pixels of each row, as [`Strip::end`] gave
+    /// Writes what lies left of the strip: `margin_px` pixels of each row, as [`Strip::right_end`] gave
     /// them, or zeros.
     ///
     /// # Panics
     /// When the pixels are not as many, or the room's margin is smaller.
-    pub fn set_margin(&mut self, margin_px: usize, pixels: Option<&[f32]>) {
+    pub fn set_left(&mut self, margin_px: usize, pixels: Option<&[f32]>) {
         self.room.check_margin(margin_px);
         let (origin, plane_len) = (self.room.origin(), self.plane_len);
-        let planes = self.rows * self.channels;
-        let floats = as_floats_mut(&mut self.lines);
-        let margins = floats.chunks_exact_mut(plane_len).take(planes);
+        let (above, planes) = (self.above_len(), self.room.rows * self.channels);
+        let floats = &mut as_floats_mut(&mut self.lines)[above..];
+        let margins = floats.chunks_exact_mut(plane_len);
         match pixels {
             None => margins.for_each(|plane| plane[..origin].fill(0.0)),
             Some(pixels) => {
@@ -166,29 +177,60 @@ impl Strip {
     ///
     /// # Panics
     /// When the room's margin is smaller.
-    pub fn end(&self, margin_px: usize, pixels: &mut Vec<f32>) {
+    pub fn right_end(&self, margin_px: usize, pixels: &mut Vec<f32>) {
         self.room.check_margin(margin_px);
         let end = self.room.origin() + self.width_px;
         pixels.clear();
-        let planes = as_floats(&self.lines).chunks_exact(self.plane_len);
-        for plane in planes.take(self.rows * self.channels) {
+        pixels.reserve_exact(self.room.rows * self.channels * margin_px);
+        let floats = &as_floats(&self.lines)[self.above_len()..];
+        for plane in floats.chunks_exact(self.plane_len) {
             pixels.extend_from_slice(&plane[end - margin_px..end]);
         }
     }
 
-    /// One row of pixels.
+    /// Writes the rows above the strip, as [`Strip::lower_end`] of the strip above gave them, or zeros.
     ///
     /// # Panics
-    /// When channel or row is out of range.
+    /// When they are those of a strip of another shape.
+    pub fn set_above(&mut self, rows: Option<&[f32]>) {
+        let above_len = self.above_len();
+        let above = &mut as_floats_mut(&mut self.lines)[..above_len];
+        match rows {
+            None => above.fill(0.0),
+            Some(rows) => {
+                assert_eq!(rows.len(), above_len, "pixels of the rows above");
+                above.copy_from_slice(rows);
+            }
+        }
+    }
+
+    /// Puts the last rows, margins included, into `rows`: what will lie above the strip below.
+    pub fn lower_end(&self, rows: &mut Vec<f32>) {
+        let floats = as_floats(&self.lines);
+        let above_len = self.above_len();
+        rows.clear();
+        rows.reserve_exact(above_len);
+        rows.extend_from_slice(&floats[floats.len() - above_len..]);
+    }
+
+    /// Floats of the rows above.
+    fn above_len(&self) -> usize {
+        self.room.rows_above * self.channels * self.plane_len
+    }
+
+    /// Row `y` of the maps.
+    ///
+    /// # Panics
+    /// When the strip does not hold it, or the channel is out of range.
     pub fn row(&self, channel: usize, y: usize) -> &[f32] {
         let start = self.start(channel, y);
         &as_floats(&self.lines)[start..start + self.width_px]
     }
 
-    /// One row of pixels, to write.
+    /// Row `y` of the maps, to write.
     ///
     /// # Panics
-    /// When channel or row is out of range.
+    /// When the strip does not hold it, or the channel is out of range.
     pub fn row_mut(&mut self, channel: usize, y: usize) -> &mut [f32] {
         let start = self.start(channel, y);
         let width_px = self.width_px;
@@ -197,12 +239,19 @@ impl Strip {
 
     fn start(&self, channel: usize, y: usize) -> usize {
         assert!(
-            channel < self.channels && y < self.rows,
-            "row {y} of channel {channel} asked of {} channels of {} rows",
+            channel < self.channels && self.rows().contains(&y),
+            "row {y} of channel {channel} asked of {} channels of rows {:?}",
             self.channels,
-            self.rows
+            self.rows()
         );
-        (y * self.channels + channel) * self.plane_len + self.room.origin()
+        self.index(channel, y as isize - self.first_row, 0)
+    }
+
+    /// The float of the pixel at (`y`, `x`) of the strip.
+    fn index(&self, channel: usize, y: isize, x: isize) -> usize {
+        let row = self.room.rows_above.wrapping_add_signed(y);
+        ((row * self.channels + channel) * self.plane_len + self.room.origin())
+            .wrapping_add_signed(x)
     }
 
     /// Floats from a channel to the next.
@@ -210,14 +259,29 @@ impl Strip {
         self.plane_len
     }
 
-    /// Where the first pixel lies in the rows of another strip.
+    /// The rows of the strip that lie in the maps, counted from its first.
+    pub(crate) fn inside(&self) -> Range<usize> {
+        self.inside.clone()
+    }
+
+    /// The first of each [`STRIP_ROWS`] rows of which some lie in the maps.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = usize> + use<> {
+        let inside = self.inside.clone();
+        let first = inside.start / STRIP_ROWS * STRIP_ROWS;
+        (first..inside.end).step_by(STRIP_ROWS)
+    }
+
+    /// Where the first pixel lies in another strip.
     ///
     /// # Panics
     /// When a kernel that reads `reach_px` pixels on each side for a pixel of this strip would not find
     /// them in the other.
-    pub(crate) fn offset_in(&self, read: &Self, reach_px: usize) -> isize {
-        assert_eq!(self.rows, read.rows, "rows of output and input");
-        assert_eq!(self.room, read.room, "room of output and input");
+    pub(crate) fn offset_in(&self, read: &Self, reach_px: usize) -> Offset {
+        let rooms = [self.room, read.room].map(|room| Room {
+            rows_above: 0,
+            ..room
+        });
+        assert_eq!(rooms[0], rooms[1], "room of output and input");
         let (columns, reads) = (self.columns(), read.columns());
         assert!(
             columns.start <= reads.start
@@ -226,72 +290,53 @@ impl Strip {
             "columns {columns:?}, {reach_px} on each side, of {reads:?} in {:?}",
             self.room
         );
-        columns.start as isize - reads.start as isize
+        let (rows, reach) = (self.first_row - read.first_row, reach_px as isize);
+        assert!(
+            rows + reach <= 0 && reach - rows <= read.room.rows_above as isize,
+            "rows from {} on, {reach_px} on each side, of those from {} on in {:?}",
+            self.first_row,
+            read.first_row,
+            read.room
+        );
+        Offset {
+            rows,
+            px: columns.start as isize - reads.start as isize,
+        }
     }
 
-    /// The pixel at `x`, from the margin's first to `width_px + BORDER_PX - 1`, of a row below
-    /// [`STRIP_ROWS`].
-    pub(crate) fn pixel(&self, channel: usize, y: usize, x: isize) -> f32 {
-        let row = (y * self.channels + channel) * self.plane_len + self.room.origin();
-        as_floats(&self.lines)[row.wrapping_add_signed(x)]
+    /// The pixel at (`y`, `x`) of the strip: of the rows above, the margin and [`BORDER_PX`] pixels to the
+    /// right too.
+    pub(crate) fn pixel(&self, channel: usize, y: isize, x: isize) -> f32 {
+        as_floats(&self.lines)[self.index(channel, y, x)]
     }
 
-    /// Where the pixel at `x`, from the margin's first on, of the first channel of a row below [`STRIP_ROWS`]
-    /// lies, and everything behind it.
-    pub(crate) fn at(&self, y: usize, x: isize) -> *const f32 {
-        let row = y * self.channels * self.plane_len + self.room.origin();
-        as_floats(&self.lines)[row.wrapping_add_signed(x)..].as_ptr()
+    /// Where the pixel at (`y`, `x`) of the strip's first channel lies, of the rows above and the margin too,
+    /// and everything behind it.
+    pub(crate) fn at(&self, y: isize, x: isize) -> *const f32 {
+        as_floats(&self.lines)[self.index(0, y, x)..].as_ptr()
     }
 
-    /// The first pixel of the first channel of each row, to write.
-    pub(crate) fn rows_mut(&mut self) -> [*mut f32; STRIP_ROWS] {
+    /// The first pixel of the first channel of [`STRIP_ROWS`] rows from `first` on, to write.
+    pub(crate) fn rows_mut(&mut self, first: usize) -> [*mut f32; STRIP_ROWS] {
         let row_len = self.channels * self.plane_len;
-        let first = as_floats_mut(&mut self.lines)[self.room.origin()..].as_mut_ptr();
+        let start = self.index(0, first as isize, 0);
+        let first = as_floats_mut(&mut self.lines)[start..].as_mut_ptr();
         std::array::from_fn(|y| first.wrapping_add(y * row_len))
     }
 
-    /// Makes the border to the right and the rows that it does not hold zero again, after a kernel wrote all
+    /// Makes the border to the right and the rows outside the maps zero again, after a kernel wrote all
     /// pixels and up to [`STRIP_OVERSHOOT`] floats behind each row.
     pub(crate) fn clear_border(&mut self) {
-        let (rows, row_len) = (self.rows, self.channels * self.plane_len);
+        let (inside, row_len) = (self.inside.clone(), self.channels * self.plane_len);
         let (end, plane_len) = (self.room.origin() + self.width_px, self.plane_len);
-        let floats = as_floats_mut(&mut self.lines);
-        floats[rows * row_len..].fill(0.0);
-        for plane in floats[..rows * row_len].chunks_exact_mut(plane_len) {
+        let above_len = self.above_len();
+        let floats = &mut as_floats_mut(&mut self.lines)[above_len..];
+        floats[..inside.start * row_len].fill(0.0);
+        floats[inside.end * row_len..].fill(0.0);
+        let floats = &mut floats[inside.start * row_len..inside.end * row_len];
+        for plane in floats.chunks_exact_mut(plane_len) {
             plane[end..end + BORDER_PX].fill(0.0);
         }
-    }
-}
-
-/// A strip and its neighbours; outside the picture they are zero.
-#[derive(Clone, Copy)]
-#[allow(missing_docs, reason = "the names say it")]
-pub struct Window<'a> {
-    pub above: &'a Strip,
-    pub centre: &'a Strip,
-    pub below: &'a Strip,
-}
-
-impl Window<'_> {
-    /// # Panics
-    /// When the strips differ in channels or room.
-    pub(crate) fn check(&self) {
-        let shape = |strip: &Strip| (strip.channels, strip.room);
-        assert_eq!(shape(self.above), shape(self.centre), "strip above");
-        assert_eq!(shape(self.below), shape(self.centre), "strip below");
-    }
-
-    /// Strip and row in it of row `y` of the centre, from `-STRIP_ROWS` to `2 STRIP_ROWS - 1`.
-    pub(crate) fn row(&self, y: isize) -> (&Strip, usize) {
-        let y = y.wrapping_add_unsigned(STRIP_ROWS) as usize;
-        let strip = [self.above, self.centre, self.below][y / STRIP_ROWS];
-        (strip, y % STRIP_ROWS)
-    }
-
-    /// Where the pixel at (`y`, `x`) of the first channel lies.
-    pub(crate) fn at(&self, y: isize, x: isize) -> *const f32 {
-        let (strip, row) = self.row(y);
-        strip.at(row, x)
     }
 }
 

@@ -125,13 +125,15 @@ fn needed_bytes(picture: &Picture, enlarger: &Enlarger<'_>) -> u128 {
     let (colour, depth) = (picture.colour, picture.depth());
     let pixel = (colour.channels() * depth.bytes()) as u128;
     let decoding = enlarger.plan().input().pixels() * pixel * 2;
-    // The picture, its encoder's copy, and the file of noise, whose buffer doubles as it grows.
-    let encoding = enlarger.plan().target().pixels() * pixel * 4;
+    // The picture, its encoder's copy, the file of noise, and what that was before it grew.
+    let encoding = enlarger.plan().target().pixels() * pixel * 5;
     let most = enlarger
         .memory_bytes(colour, depth)
         .max(decoding)
         .max(encoding);
-    most + enlarger.working_bytes()
+    let blocks = most + enlarger.working_bytes();
+    // Blocks that are freed leave gaps that later ones do not fit.
+    blocks + blocks / 4
 }
 
 /// Refuses what needs more memory than is allowed or there; `remedy` says what helps beside a

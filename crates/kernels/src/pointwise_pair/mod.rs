@@ -8,7 +8,7 @@ mod reference;
 mod simd;
 
 use crate::simd::dispatch_in;
-use crate::strip::{Scratch, Strip};
+use crate::strip::{Offset, Scratch, Strip};
 use crate::tile::Packing;
 use crate::{Epilogue, Isa, Planes, Precision};
 
@@ -123,22 +123,22 @@ impl StripPair {
     ///
     /// # Shapes
     /// - input: a strip of `in_channels`
-    /// - output: a strip of `out_channels`, of the same columns and rows
+    /// - output: a strip of `out_channels`. It may begin left of the input and above it by what the input holds
+    ///   there, and end before it
     ///
     /// # Panics
-    /// When the shapes differ.
+    /// When the shapes differ, or the output's pixels are not to be had from the input's.
     pub fn run(&self, input: &Strip, output: &mut Strip, scratch: &mut Scratch) {
         let pair = &self.weights;
         pair.check_channels(input.channels(), output.channels());
-        let shape = |strip: &Strip| (strip.columns(), strip.rows(), strip.room());
-        assert_eq!(
-            shape(output),
-            shape(input),
-            "output and input (columns, rows, room)"
-        );
+        let offset = output.offset_in(input, 0);
         use simd::pair_of_strip;
         dispatch_in!(pair.precision, self.isa, reference::pair_of_strip, pair_of_strip(
-            pair: &PairWeights, input: &Strip, output: &mut Strip, scratch: &mut Scratch,
+            pair: &PairWeights,
+            input: &Strip,
+            offset: Offset,
+            output: &mut Strip,
+            scratch: &mut Scratch,
         ));
         output.clear_border();
     }

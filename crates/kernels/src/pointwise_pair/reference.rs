@@ -1,7 +1,7 @@
 //! The definition of the pair and its gradients, pixel by pixel.
 
 use super::{Gradients, PairWeights, TurnedWeights};
-use crate::strip::{Scratch, Strip};
+use crate::strip::{Offset, Scratch, Strip};
 use crate::{Epilogue, Planes};
 
 impl PairWeights {
@@ -37,14 +37,16 @@ impl PairWeights {
 pub(super) fn pair_of_strip(
     pair: &PairWeights,
     input: &Strip,
+    offset: Offset,
     output: &mut Strip,
     scratch: &mut Scratch,
 ) {
     let wide = &mut scratch.floats(pair.wide_channels)[..pair.wide_channels];
-    for y in 0..output.rows() {
+    for (row, y) in output.rows().zip(output.inside()) {
         for x in 0..output.width_px() {
-            let write = |o, value| output.row_mut(o, y)[x] = value;
-            pair.pixel(|i| input.row(i, y)[x], wide, write);
+            let (from_y, from_x) = (y as isize + offset.rows, x as isize + offset.px);
+            let write = |o, value| output.row_mut(o, row)[x] = value;
+            pair.pixel(|i| input.pixel(i, from_y, from_x), wide, write);
         }
     }
 }

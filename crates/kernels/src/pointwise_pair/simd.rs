@@ -5,7 +5,7 @@ use crate::epilogue::Finish;
 use crate::outer_product::{add_outer_products, add_sums, pack_pixels, padded, transpose};
 use crate::precision::Format;
 use crate::simd::Simd;
-use crate::strip::{STRIP_OVERSHOOT, Scratch, Strip};
+use crate::strip::{Offset, STRIP_OVERSHOOT, Scratch, Strip};
 use crate::tile::{
     self, Source, TILE_VECTORS, group_px, start, tile_channels, tiles, with_tile_size,
 };
@@ -198,6 +198,7 @@ unsafe fn pair_of_run<S: Simd, F: Format>(
 pub(super) unsafe fn pair_of_strip<S: Simd, F: Format>(
     pair: &PairWeights,
     input: &Strip,
+    offset: Offset,
     output: &mut Strip,
     scratch: &mut Scratch,
 ) {
@@ -205,11 +206,12 @@ pub(super) unsafe fn pair_of_strip<S: Simd, F: Format>(
         assert!(group_px::<S>() <= STRIP_OVERSHOOT, "pixels read");
     }
     let scratch = scratch.floats(scratch_len(pair)).as_mut_ptr();
-    let (plane_len, width_px, rows) = (output.plane_len(), output.width_px(), output.rows());
-    let targets = output.rows_mut();
-    for (y, to) in targets.into_iter().enumerate().take(rows) {
+    let (plane_len, width_px) = (output.plane_len(), output.width_px());
+    for y in output.inside() {
+        let from = input.at(y as isize + offset.rows, offset.px);
+        let [to, ..] = output.rows_mut(y);
         // SAFETY: a row goes on for its overshoot.
-        unsafe { pair_of_run::<S, F>(pair, input.at(y, 0), to, plane_len, width_px, scratch) }
+        unsafe { pair_of_run::<S, F>(pair, from, to, plane_len, width_px, scratch) }
     }
 }
 

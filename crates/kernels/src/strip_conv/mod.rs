@@ -8,7 +8,7 @@ mod reference;
 mod simd;
 
 use crate::simd::{dispatch, dispatch_in};
-use crate::strip::{Scratch, Strip, Window};
+use crate::strip::{Offset, Scratch, Strip};
 use crate::tile::Packing;
 use crate::{Epilogue, Isa, Precision, winograd};
 
@@ -32,12 +32,12 @@ enum Form {
     Winograd,
 }
 
-/// Where the output's first pixel lies in the rows of what is read.
+/// Where the output's first pixel lies in what is read.
 #[derive(Clone, Copy)]
 struct Offsets {
-    input: isize,
+    input: Offset,
     /// Of the epilogue.
-    maps: isize,
+    maps: Offset,
 }
 
 impl StripConv {
@@ -94,40 +94,40 @@ impl StripConv {
         }
     }
 
-    /// Convolves the centre of `input` into `output`.
+    /// Convolves `input` into `output`.
     ///
     /// # Shapes
-    /// - input: strips of `in_channels`
-    /// - output: a strip of `out_channels` and of the rows of the centre. It may begin left of that by
-    ///   what the margin holds beside the kernel's reach, and end before it; where both end together,
-    ///   the maps do
+    /// - input: a strip of `in_channels`
+    /// - output: a strip of `out_channels`. It may begin left of the input and above it by what the input
+    ///   holds there beside the kernel's reach, and end before it: by the kernel's reach at least below, and
+    ///   at the right unless the maps end there
+    /// - maps of the epilogue: likewise, without the reach
     ///
     /// # Panics
-    /// When the shapes differ, or the output's columns are not to be had from the input's.
+    /// When the shapes differ, or the output's pixels are not to be had from the input's.
     pub fn run(
         &self,
-        input: Window<'_>,
+        input: &Strip,
         epilogue: Epilogue<'_, Strip>,
         output: &mut Strip,
         scratch: &mut Scratch,
     ) {
-        input.check();
-        let of_maps = epilogue.maps().map_or(0, |maps| {
+        let of_maps = epilogue.maps().map_or(Offset { rows: 0, px: 0 }, |maps| {
             assert_eq!(maps.channels(), output.channels(), "maps of the epilogue");
             output.offset_in(maps, 0)
         });
-        assert_eq!(input.centre.channels(), self.in_channels, "input channels");
+        assert_eq!(input.channels(), self.in_channels, "input channels");
         assert_eq!(output.channels(), self.out_channels, "output channels");
         let conv = self;
         let offsets = Offsets {
-            input: output.offset_in(input.centre, self.reach_px()),
+            input: output.offset_in(input, self.reach_px()),
             maps: of_maps,
         };
         use simd::{direct, winograd};
         match self.form {
             Form::Winograd => dispatch_in!(self.precision, self.isa, reference::winograd, winograd(
                 conv: &StripConv,
-                input: Window<'_>,
+                input: &Strip,
                 epilogue: Epilogue<'_, Strip>,
                 offsets: Offsets,
                 output: &mut Strip,
@@ -136,7 +136,7 @@ impl StripConv {
             Form::Direct { kernel } => dispatch!(self.isa, reference::direct, direct(
                 conv: &StripConv,
                 kernel: usize,
-                input: Window<'_>,
+                input: &Strip,
                 epilogue: Epilogue<'_, Strip>,
                 offsets: Offsets,
                 output: &mut Strip,

@@ -2,35 +2,38 @@
 
 use super::{Offsets, StripConv};
 use crate::Epilogue;
-use crate::strip::{Scratch, Strip, Window};
+use crate::strip::{Scratch, Strip};
 
 pub(super) fn direct(
     conv: &StripConv,
     kernel: usize,
-    input: Window<'_>,
+    input: &Strip,
     epilogue: Epilogue<'_, Strip>,
     offsets: Offsets,
     output: &mut Strip,
 ) {
     let reach = (kernel / 2) as isize;
+    let first_row = output.rows().start;
     for o in 0..conv.out_channels {
-        for y in 0..output.rows() {
+        for (row, y) in output.inside().enumerate() {
             for x in 0..output.width_px() {
+                let (y, at_x) = (y as isize, x as isize);
                 let mut sum = conv.bias[o];
                 let mut weights = conv.weights[o * conv.in_channels * kernel * kernel..].iter();
                 for i in 0..conv.in_channels {
-                    for ky in 0..kernel as isize {
-                        for kx in 0..kernel as isize {
-                            let (strip, row) = input.row(y as isize + ky - reach);
-                            let x = x as isize + offsets.input + kx - reach;
-                            let pixel = strip.pixel(i, row, x);
+                    for ky in -reach..=reach {
+                        for kx in -reach..=reach {
+                            let (y, x) =
+                                (y + offsets.input.rows + ky, at_x + offsets.input.px + kx);
+                            let pixel = input.pixel(i, y, x);
                             sum += weights.next().unwrap_or(&0.0) * conv.precision.round(pixel);
                         }
                     }
                 }
-                let before = output.row(o, y)[x];
-                let other = |maps: &Strip| maps.pixel(o, y, x as isize + offsets.maps);
-                output.row_mut(o, y)[x] = epilogue.apply(sum, before, other);
+                let other =
+                    |maps: &Strip| maps.pixel(o, y + offsets.maps.rows, at_x + offsets.maps.px);
+                let to = &mut output.row_mut(o, first_row + row)[x];
+                *to = epilogue.apply(sum, *to, other);
             }
         }
     }
@@ -39,7 +42,7 @@ pub(super) fn direct(
 /// The plain loops sum directly: no weights are arranged for them in Winograd's form.
 pub(super) fn winograd(
     _: &StripConv,
-    _: Window<'_>,
+    _: &Strip,
     _: Epilogue<'_, Strip>,
     _: Offsets,
     _: &mut Strip,

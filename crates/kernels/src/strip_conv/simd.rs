@@ -4,7 +4,7 @@ use super::{Offsets, StripConv};
 use crate::Epilogue;
 use crate::precision::{F32, Format};
 use crate::simd::Simd;
-use crate::strip::{STRIP_OVERSHOOT, STRIP_ROWS, Scratch, Strip, Window};
+use crate::strip::{STRIP_OVERSHOOT, Scratch, Strip};
 use crate::tile::{Source, group_px, start, tile_channels, tiles, with_tile_size};
 use crate::winograd::{self, Winograd};
 
@@ -14,7 +14,7 @@ use crate::winograd::{self, Winograd};
 pub(super) unsafe fn direct<S: Simd>(
     conv: &StripConv,
     kernel: usize,
-    input: Window<'_>,
+    input: &Strip,
     epilogue: Epilogue<'_, Strip>,
     offsets: Offsets,
     output: &mut Strip,
@@ -34,7 +34,7 @@ pub(super) unsafe fn direct<S: Simd>(
 #[inline(always)]
 unsafe fn direct_kernel<S: Simd, const K: usize>(
     conv: &StripConv,
-    input: Window<'_>,
+    input: &Strip,
     epilogue: Epilogue<'_, Strip>,
     offsets: Offsets,
     output: &mut Strip,
@@ -42,16 +42,19 @@ unsafe fn direct_kernel<S: Simd, const K: usize>(
     const {
         assert!(group_px::<S>() + K <= STRIP_OVERSHOOT, "pixels read");
     }
-    let (plane_len, width_px, rows) = (output.plane_len(), output.width_px(), output.rows());
+    let (plane_len, width_px) = (output.plane_len(), output.width_px());
     let reach = (K / 2) as isize;
-    let sources: [Source<K>; STRIP_ROWS] = std::array::from_fn(|y| Source {
-        rows: std::array::from_fn(|ky| input.at((y + ky) as isize - reach, offsets.input - reach)),
-        plane_len,
-        planes: conv.in_channels,
-    });
-    let targets = output.rows_mut();
-    for (y, source) in sources.iter().enumerate().take(rows) {
-        let finish = epilogue.at(|maps| maps.at(y, offsets.maps));
+    for y in output.inside() {
+        let row = y as isize + offsets.input.rows;
+        let source = Source::<K> {
+            rows: std::array::from_fn(|ky| {
+                input.at(row + ky as isize - reach, offsets.input.px - reach)
+            }),
+            plane_len,
+            planes: conv.in_channels,
+        };
+        let [target, ..] = output.rows_mut(y);
+        let finish = epilogue.at(|maps| maps.at(y as isize + offsets.maps.rows, offsets.maps.px));
         for pixel in (0..width_px).step_by(group_px::<S>()) {
             let largest = tile_channels::<S>(conv.in_channels * K * K);
             for (first, count) in tiles(conv.out_channels, largest, 1) {
@@ -64,7 +67,7 @@ unsafe fn direct_kernel<S: Simd, const K: usize>(
                     with_tile_size!(S, count, N => {
                         let sums = start::<S, N>(bias);
                         let sums = source.accumulate::<S, F32, N, K>(pixel, weights, sums);
-                        finish.store::<S, N>(sums, targets[y], at, plane_len);
+                        finish.store::<S, N>(sums, target, at, plane_len);
                     });
                 }
             }
@@ -77,7 +80,7 @@ unsafe fn direct_kernel<S: Simd, const K: usize>(
 #[inline(always)]
 pub(super) unsafe fn winograd<S: Simd, F: Format>(
     conv: &StripConv,
-    input: Window<'_>,
+    input: &Strip,
     epilogue: Epilogue<'_, Strip>,
     offsets: Offsets,
     output: &mut Strip,
@@ -90,16 +93,21 @@ pub(super) unsafe fn winograd<S: Simd, F: Format>(
     };
     let (plane_len, width_px) = (output.plane_len(), output.width_px());
     let scratch = scratch.floats(winograd::scratch_len(conv.in_channels));
-    // SAFETY: rows have a border of two pixels and an overshoot of more than two vectors; all
-    // rows of a strip may be written.
-    unsafe {
-        winograd.four_rows::<S, F>(
-            std::array::from_fn(|row| input.at(row as isize - 1, offsets.input - 1)),
-            output.rows_mut(),
-            std::array::from_fn(|y| epilogue.at(|maps| maps.at(y, offsets.maps))),
-            plane_len,
-            width_px,
-            scratch.as_mut_ptr(),
-        );
+    for first in output.groups() {
+        let row = |y: usize| (first + y) as isize;
+        let from = |y| input.at(row(y) + offsets.input.rows - 1, offsets.input.px - 1);
+        let finish = |y| epilogue.at(|maps| maps.at(row(y) + offsets.maps.rows, offsets.maps.px));
+        // SAFETY: rows have a border of two pixels and an overshoot of more than two vectors; all
+        // rows of a strip may be written.
+        unsafe {
+            winograd.four_rows::<S, F>(
+                std::array::from_fn(from),
+                output.rows_mut(first),
+                std::array::from_fn(finish),
+                plane_len,
+                width_px,
+                scratch.as_mut_ptr(),
+            );
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Kernels of strips on every instruction set against loops in f64.
 
 use wdsr_kernels::{
-    Epilogue, Isa, Precision, STRIP_ROWS, Scratch, Strip, StripConv, StripPair, Window,
+    Epilogue, Isa, Precision, Room, STRIP_ROWS, Scratch, Strip, StripConv, StripPair,
 };
 
 use crate::{
@@ -9,39 +9,82 @@ use crate::{
     values, wanted,
 };
 
-/// A strip of random pixels whose borders would show if they were read: they stay zero.
-fn strip(channels: usize, width: usize, rows: usize, seed: u32) -> Strip {
-    let mut strip = Strip::zeros(channels, width, rows);
-    let values = values(channels * width * rows, seed);
-    for (index, row) in values.chunks_exact(width).enumerate() {
-        strip
-            .row_mut(index / rows, index % rows)
-            .copy_from_slice(row);
-    }
-    strip
+/// Feature maps `[channel][row][column]`.
+struct Maps {
+    channels: usize,
+    height: usize,
+    width: usize,
+    values: Vec<f32>,
 }
 
+impl Maps {
+    fn random([channels, height, width]: [usize; 3], seed: u32) -> Self {
+        let values = values(channels * height * width, seed);
+        Self {
+            channels,
+            height,
+            width,
+            values,
+        }
+    }
+
+    /// Zero outside.
+    fn at(&self, channel: usize, y: isize, x: isize) -> f32 {
+        let inside = |at: isize, len: usize| (0..len as isize).contains(&at);
+        if inside(y, self.height) && inside(x, self.width) {
+            let row = channel * self.height + y as usize;
+            self.values[row * self.width + x as usize]
+        } else {
+            0.0
+        }
+    }
+
+    /// The strip from row `first_row` on, with the rows above it.
+    fn strip(&self, first_row: isize) -> Strip {
+        let room = room(self.width);
+        let mut above = Vec::new();
+        let mut strip = Strip::new(self.channels, room);
+        for first_row in [first_row - room.rows as isize, first_row] {
+            strip.place(0..self.width, first_row, self.height);
+            for channel in 0..self.channels {
+                for y in strip.rows() {
+                    let row = strip.row_mut(channel, y);
+                    for (x, pixel) in row.iter_mut().enumerate() {
+                        *pixel = self.at(channel, y as isize, x as isize);
+                    }
+                }
+            }
+            strip.set_above((!above.is_empty()).then_some(&above));
+            strip.lower_end(&mut above);
+        }
+        strip
+    }
+}
+
+/// Of two groups of rows, and as many rows above as a 5x5 kernel reads with its lag.
+fn room(width_px: usize) -> Room {
+    Room {
+        width_px,
+        margin_px: 0,
+        rows: 2 * STRIP_ROWS,
+        rows_above: 4,
+    }
+}
+
+/// Where strips begin, and the rows of the maps: at the top, in the middle, at the bottom, with rows outside
+/// on both sides, and none inside.
+const PLACES: [(isize, usize); 6] = [(0, 20), (-3, 20), (6, 40), (14, 20), (-2, 3), (20, 20)];
+
 /// A strip as a kernel may find it: full of what an earlier picture left.
-fn used(channels: usize, width: usize, rows: usize) -> Strip {
-    let mut strip = Strip::zeros(channels, width, STRIP_ROWS);
+fn used([channels, height, width]: [usize; 3], first_row: isize) -> Strip {
+    let mut strip = Strip::new(channels, room(width));
     for channel in 0..channels {
-        for y in 0..STRIP_ROWS {
+        for y in strip.rows() {
             strip.row_mut(channel, y).fill(f32::NAN);
         }
     }
-    strip.place(0..width, rows);
+    strip.place(0..width, first_row, height);
     strip
-}
-
-fn pixel(strips: [&Strip; 3], channel: usize, y: isize, x: isize) -> f64 {
-    let y = (y + STRIP_ROWS as isize) as usize;
-    let strip = strips[y / STRIP_ROWS];
-    let inside = y % STRIP_ROWS < strip.rows() && (0..strip.width_px() as isize).contains(&x);
-    if inside {
-        f64::from(strip.row(channel, y % STRIP_ROWS)[x as usize])
-    } else {
-        0.0
-    }
 }
 
 pub(crate) fn convolutions(isa: Isa) {
@@ -55,24 +98,24 @@ pub(crate) fn convolutions_of_bf16(isa: Isa) {
 fn convolutions_in(isa: Isa, precision: Precision) {
     for kernel in [1_usize, 3, 5] {
         for (inputs, outputs) in [(1, 1), (3, 5), (5, 7), (8, 8), (12, 13), (13, 25), (25, 32)] {
-            for (width, rows) in [(1, 1), (7, 4), (16, 2), (33, 3), (64, 4), (65, 4), (130, 1)] {
-                if !wanted(inputs * outputs * kernel * kernel * width * rows) {
+            for (place, width) in [1, 7, 16, 33, 64, 65, 130].into_iter().enumerate() {
+                let (first_row, height) = PLACES[place % PLACES.len()];
+                if !wanted(inputs * outputs * kernel * kernel * width * room(width).rows) {
                     continue;
                 }
                 let taps = kernel * kernel;
+                let reach = (kernel / 2) as isize;
                 let weight = values(outputs * inputs * taps, 1);
                 let bias = values(outputs, 2);
                 let conv = StripConv::new(isa, precision, &weight, &bias, inputs, outputs, kernel);
-                let above = strip(inputs, width, STRIP_ROWS, 3);
-                let centre = strip(inputs, width, rows, 4);
-                // Below a strip that is not full the picture has ended.
-                let below = if rows == STRIP_ROWS {
-                    strip(inputs, width, 2, 5)
-                } else {
-                    Strip::zeros(inputs, width, STRIP_ROWS)
-                };
-                let term = strip(outputs, width, rows, 6);
-                let before = strip(outputs, width, rows, 7);
+                let maps = Maps::random([inputs, height, width], 4);
+                let input = maps.strip(first_row);
+                // The output lags by the reach of the kernel at least, its term may lie lower.
+                let shape = [outputs, height, width];
+                let output_row = first_row - reach;
+                let terms = Maps::random(shape, 6);
+                let term = terms.strip(output_row + 1);
+                let before = Maps::random(shape, 7);
                 let mut scratch = Scratch::default();
                 for (name, epilogue) in [
                     ("store", Epilogue::Store),
@@ -82,76 +125,70 @@ fn convolutions_in(isa: Isa, precision: Precision) {
                     ("where positive", Epilogue::WherePositive(&term)),
                 ] {
                     let mut output = match epilogue {
-                        Epilogue::Accumulate => before.clone(),
-                        _ => used(outputs, width, rows),
+                        Epilogue::Accumulate => before.strip(output_row),
+                        _ => used(shape, output_row),
                     };
-                    let window = Window {
-                        above: &above,
-                        centre: &centre,
-                        below: &below,
-                    };
-                    conv.run(window, epilogue, &mut output, &mut scratch);
-                    let reach = (kernel / 2) as isize;
-                    for o in 0..outputs {
-                        for y in 0..rows {
-                            for x in 0..width {
-                                let mut expected = f64::from(bias[o]);
-                                for i in 0..inputs {
-                                    for tap in 0..taps {
-                                        let ky = (tap / kernel) as isize - reach;
-                                        let kx = (tap % kernel) as isize - reach;
-                                        let strips = [&above, &centre, &below];
-                                        expected +=
-                                            f64::from(weight[(o * inputs + i) * taps + tap])
-                                                * pixel(
-                                                    strips,
-                                                    i,
-                                                    y as isize + ky,
-                                                    x as isize + kx,
-                                                );
-                                    }
-                                }
-                                match epilogue {
-                                    Epilogue::Store => {}
-                                    Epilogue::Relu => expected = expected.max(0.0),
-                                    Epilogue::Accumulate => {
-                                        expected += f64::from(before.row(o, y)[x]);
-                                    }
-                                    Epilogue::Add(_) => {
-                                        expected += f64::from(term.row(o, y)[x]);
-                                    }
-                                    Epilogue::WherePositive(_) if term.row(o, y)[x] > 0.0 => {}
-                                    Epilogue::WherePositive(_) => expected = 0.0,
-                                }
-                                let terms = inputs * taps + 2;
-                                let many = kernel == 3 && inputs.min(outputs) >= 8;
-                                let allowed = if many && precision == Precision::Bf16 {
-                                    bf16_tolerance(terms)
-                                } else if kernel == 3 {
-                                    tolerance(terms) * WINOGRAD_AMPLIFICATION
-                                } else {
-                                    tolerance(terms)
-                                };
-                                let found = f64::from(output.row(o, y)[x]);
-                                assert!(
-                                    (found - expected).abs() <= allowed,
-                                    "{name} {inputs} -> {outputs} {kernel}x{kernel} at ({y}, {x}) of \
-                                     {width} x {rows} on {isa}: {found}, expected {expected}"
-                                );
+                    conv.run(&input, epilogue, &mut output, &mut scratch);
+                    for (o, y, x) in pixels(&output) {
+                        let (row, column) = (y as isize, x as isize);
+                        let mut expected = f64::from(bias[o]);
+                        for i in 0..inputs {
+                            for tap in 0..taps {
+                                let ky = (tap / kernel) as isize - reach;
+                                let kx = (tap % kernel) as isize - reach;
+                                expected += f64::from(weight[(o * inputs + i) * taps + tap])
+                                    * f64::from(maps.at(i, row + ky, column + kx));
                             }
                         }
+                        let other = f64::from(terms.at(o, row, column));
+                        match epilogue {
+                            Epilogue::Store => {}
+                            Epilogue::Relu => expected = expected.max(0.0),
+                            Epilogue::Accumulate => {
+                                expected += f64::from(before.at(o, row, column));
+                            }
+                            Epilogue::Add(_) => expected += other,
+                            Epilogue::WherePositive(_) if other > 0.0 => {}
+                            Epilogue::WherePositive(_) => expected = 0.0,
+                        }
+                        let terms = inputs * taps + 2;
+                        let many = kernel == 3 && inputs.min(outputs) >= 8;
+                        let allowed = if many && precision == Precision::Bf16 {
+                            bf16_tolerance(terms)
+                        } else if kernel == 3 {
+                            tolerance(terms) * WINOGRAD_AMPLIFICATION
+                        } else {
+                            tolerance(terms)
+                        };
+                        let found = f64::from(output.row(o, y)[x]);
+                        assert!(
+                            (found - expected).abs() <= allowed,
+                            "{name} {inputs} -> {outputs} {kernel}x{kernel} at ({y}, {x}) of {width} x \
+                             {height}, strip at {output_row}, on {isa}: {found}, expected {expected}"
+                        );
                     }
-                    borders_are_zero(isa, &output, kernel);
+                    outside_is_zero(isa, &output, output_row, height);
                 }
             }
         }
     }
 }
 
+/// Channel, row and column of each pixel of a strip.
+fn pixels(strip: &Strip) -> Vec<(usize, usize, usize)> {
+    let mut all = Vec::new();
+    for channel in 0..strip.channels() {
+        for y in strip.rows() {
+            all.extend((0..strip.width_px()).map(|x| (channel, y, x)));
+        }
+    }
+    all
+}
+
 /// The next convolution reads two pixels beyond each edge: a 5x5 kernel of ones over the output
-/// sums what is there.
-fn borders_are_zero(isa: Isa, output: &Strip, kernel: usize) {
-    let (channels, width, rows) = (output.channels(), output.width_px(), output.rows());
+/// sums what is there. Its sums lie as far up as the rows above the output allow.
+fn outside_is_zero(isa: Isa, output: &Strip, first_row: isize, height: usize) {
+    let (channels, width) = (output.channels(), output.width_px());
     let sum_all = StripConv::new(
         Isa::REFERENCE,
         Precision::F32,
@@ -161,19 +198,17 @@ fn borders_are_zero(isa: Isa, output: &Strip, kernel: usize) {
         1,
         5,
     );
-    let zeros = Strip::zeros(channels, width, STRIP_ROWS);
-    let mut sums = Strip::zeros(1, width, rows);
-    let window = Window {
-        above: &zeros,
-        centre: output,
-        below: &zeros,
-    };
-    sum_all.run(window, Epilogue::Store, &mut sums, &mut Scratch::default());
-    for y in 0..rows {
+    let mut output = output.clone();
+    output.set_above(None);
+    let mut sums = Strip::new(1, room(width));
+    sums.place(0..width, first_row - 2, height);
+    sum_all.run(&output, Epilogue::Store, &mut sums, &mut Scratch::default());
+    let rows = output.rows();
+    for y in sums.rows() {
         for x in [0, width - 1] {
             let mut expected = 0.0;
             for channel in 0..channels {
-                for py in y.saturating_sub(2)..rows.min(y + 3) {
+                for py in rows.start.max(y.saturating_sub(2))..rows.end.min(y + 3) {
                     for px in x.saturating_sub(2)..width.min(x + 3) {
                         expected += f64::from(output.row(channel, py)[px]);
                     }
@@ -183,7 +218,7 @@ fn borders_are_zero(isa: Isa, output: &Strip, kernel: usize) {
             let size = 40.0 * tolerance(channels * 25);
             assert!(
                 (found - expected).abs() <= size,
-                "border after {kernel}x{kernel} of {width} x {rows} on {isa}: {found}, not {expected}"
+                "beside {width} x {height} on {isa}, at ({y}, {x}): {found}, not {expected}"
             );
         }
     }
@@ -199,9 +234,10 @@ pub(crate) fn pairs_of_bf16(isa: Isa) {
 
 fn pairs_in(isa: Isa, precision: Precision) {
     for (inputs, wide, outputs) in [(1, 1, 1), (3, 7, 2), (6, 24, 13), (32, 192, 25)] {
-        for (width, rows) in [(1, 1), (15, 4), (32, 2), (33, 3), (70, 4)] {
+        for (place, width) in [1, 15, 32, 33, 70].into_iter().enumerate() {
+            let (first_row, height) = PLACES[place];
             if is_misread_by_bochs(precision, outputs)
-                || !wanted((inputs + outputs) * wide * width * rows)
+                || !wanted((inputs + outputs) * wide * width * room(width).rows)
             {
                 continue;
             }
@@ -215,15 +251,18 @@ fn pairs_in(isa: Isa, precision: Precision) {
                 inputs,
             );
             let round = |value: f32| f64::from(rounded(precision, value));
-            let input = strip(inputs, width, rows, 5);
-            let mut output = used(outputs, width, rows);
+            let maps = Maps::random([inputs, height, width], 5);
+            // A row further up.
+            let mut output = used([outputs, height, width], first_row - 1);
+            let input = maps.strip(first_row);
             pair.run(&input, &mut output, &mut Scratch::default());
-            for y in 0..rows {
+            for y in output.rows() {
                 for x in 0..width {
                     let hidden: Vec<f64> = (0..wide)
                         .map(|h| {
                             let terms = (0..inputs).map(|i| {
-                                round(expand.0[h * inputs + i]) * round(input.row(i, y)[x])
+                                let pixel = maps.at(i, y as isize, x as isize);
+                                round(expand.0[h * inputs + i]) * round(pixel)
                             });
                             let sum = f64::from(expand.1[h]) + terms.sum::<f64>();
                             round(sum.max(0.0) as f32)
@@ -245,13 +284,13 @@ fn pairs_in(isa: Isa, precision: Precision) {
                         }
                         assert!(
                             (found - expected).abs() <= size * allowed,
-                            "pair {inputs} -> {wide} -> {outputs} at ({y}, {x}) of {width} x {rows} \
+                            "pair {inputs} -> {wide} -> {outputs} at ({y}, {x}) of {width} x {height} \
                              on {isa}: {found}, expected {expected}"
                         );
                     }
                 }
             }
-            borders_are_zero(isa, &output, 1);
+            outside_is_zero(isa, &output, first_row - 1, height);
         }
     }
 }

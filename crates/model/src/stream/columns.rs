@@ -5,11 +5,10 @@
 //! of where the maps that it is made from end, and begins as many pixels earlier. What it reads
 //! left of its column is the margin, kept from the column before. So no pixel is computed twice.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Mutex;
 
-use wdsr_kernels::{Room, Strip};
+use wdsr_kernels::{Room, STRIP_ROWS, Strip};
 
 use super::lock;
 use super::plan::{Map, Plan};
@@ -48,26 +47,29 @@ impl Columns {
         })
     }
 
-    /// The room of strips, by the scale of their maps: that of the widest, and of those read furthest to
-    /// the left.
-    pub(super) fn rooms(&self, plan: &Plan) -> HashMap<usize, Room> {
+    /// The room of the strips of each map. Those of a scale are as wide as the widest of them, with the
+    /// margin of those read furthest to the left.
+    pub(super) fn rooms(&self, plan: &Plan) -> Vec<Room> {
         let last = Column {
             columns: self,
             index: self.count() - 1,
         };
-        let mut rooms = HashMap::new();
-        for map in &plan.maps {
+        let room = |map: &Map| {
             let scale = map.shape.scale;
-            let room: &mut Room = rooms.entry(scale).or_insert(Room {
-                width_px: self.column_px * scale,
-                margin_px: 0,
-            });
-            room.width_px = room.width_px.max(last.of(map).len());
-            if self.count() > 1 {
-                room.margin_px = room.margin_px.max(map.margin_px);
+            let like = plan.maps.iter().filter(|other| other.shape.scale == scale);
+            let width_px = like.clone().map(|map| last.of(map).len()).max();
+            let margin_px = like.map(|map| map.margin_px).max();
+            Room {
+                width_px: width_px.unwrap_or(0).max(self.column_px * scale),
+                margin_px: match self.count() {
+                    1 => 0,
+                    _ => margin_px.unwrap_or(0),
+                },
+                rows: STRIP_ROWS * scale,
+                rows_above: map.margin_px,
             }
-        }
-        rooms
+        };
+        plan.maps.iter().map(room).collect()
     }
 }
 
@@ -108,7 +110,7 @@ impl<'a> Column<'a> {
 
 /// The margins of all strips of a picture's maps, kept from column to column.
 pub(crate) struct Margins {
-    /// By map and strip; of a picture of one column there are none.
+    /// By map and wave; of a picture of one column there are none.
     maps: Vec<Vec<Mutex<Vec<f32>>>>,
 }
 
@@ -118,7 +120,7 @@ impl Margins {
             let count = match columns.count() {
                 1 => 0,
                 _ if map.margin_px == 0 => 0,
-                _ => map.strips(height_px),
+                _ => plan.waves(height_px),
             };
             (0..count).map(|_| Mutex::default()).collect()
         });
@@ -127,15 +129,15 @@ impl Margins {
         }
     }
 
-    /// Memory in bytes for each row of the picture.
-    pub(super) fn bytes_per_row(plan: &Plan, columns: &Columns) -> u64 {
+    /// Memory in bytes for a picture of so many rows.
+    pub(super) fn bytes(plan: &Plan, columns: &Columns, height_px: usize) -> u64 {
         let floats = plan
             .maps
             .iter()
-            .map(|map| map.margin_px * map.shape.channels * map.shape.scale);
+            .map(|map| map.margin_px * map.shape.channels * map.shape.scale * STRIP_ROWS);
         match columns.count() {
             1 => 0,
-            _ => (floats.sum::<usize>() * size_of::<f32>()) as u64,
+            _ => (floats.sum::<usize>() * plan.waves(height_px) * size_of::<f32>()) as u64,
         }
     }
 
@@ -145,18 +147,18 @@ impl Margins {
         column: Column<'_>,
         plan: &Plan,
         map: usize,
-        k: usize,
+        wave: usize,
         strip: &mut Strip,
     ) {
         let margin_px = plan.maps[map].margin_px;
-        let Some(kept) = self.maps[map].get(k) else {
+        let Some(kept) = self.maps[map].get(wave) else {
             return;
         };
         let mut kept = lock(kept);
         let left = (!column.is_first()).then_some(&**kept);
-        strip.set_margin(margin_px, left);
+        strip.set_left(margin_px, left);
         if !column.is_last() {
-            strip.end(margin_px, &mut kept);
+            strip.right_end(margin_px, &mut kept);
         }
     }
 }

@@ -1,29 +1,28 @@
 //! Inference: strips of the picture stream through the network.
 //!
-//! A picture is never held as feature maps. Each convolution is a [`Stage`](plan::Stage) that
-//! makes strips of four rows as soon as the strips that it reads are there, and a strip is given
-//! back when its last reader has read it. So a network needs a few rows of each feature map,
-//! whatever the height of the picture, and no pixel is computed twice. A wide picture goes through
-//! in [`Columns`], one after another.
+//! A picture is never held as feature maps. It goes through the network in waves of four rows, each
+//! convolution a [`Stage`](plan::Stage) that makes a strip of its map. A convolution reads rows below
+//! those that it makes, which are not there yet; so each map lags behind those it is made from, and
+//! what is read further up is kept from wave to wave, a row or two of each map. So a network needs a
+//! few rows, whatever the height of the picture, and no pixel is computed twice. A wide picture goes
+//! through in [`Columns`], one after another, which lag likewise.
 
 mod columns;
 mod plan;
 mod schedule;
 mod symmetry;
 
-use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 
-use wdsr_kernels::{Isa, Precision, Room, Strip};
+use wdsr_kernels::{Isa, Precision, Strip};
 
 use crate::model::Model;
-use crate::network::ValueShape;
 use crate::upscale::UpscaleError;
 pub(crate) use columns::{Column, Columns, Margins};
 use plan::Plan;
-use schedule::Part;
+use schedule::{Part, Spare};
 use symmetry::Symmetry;
 
 /// How a network is computed.
@@ -37,37 +36,6 @@ pub(crate) struct Arithmetic {
 pub(crate) struct Stream {
     plan: Plan,
     spare: Mutex<Spare>,
-}
-
-/// Strips not in use, kept from picture to picture as long as they fit.
-#[derive(Default)]
-struct Spare {
-    /// By scale.
-    rooms: HashMap<usize, Room>,
-    /// By channels and room.
-    strips: HashMap<(usize, Room), Vec<Strip>>,
-}
-
-impl Spare {
-    fn room(&self, scale: usize) -> Room {
-        self.rooms[&scale]
-    }
-
-    /// A strip with any content.
-    fn take(&mut self, shape: ValueShape) -> Strip {
-        let ValueShape { channels, scale } = shape;
-        let room = self.room(scale);
-        let spare = self.strips.get_mut(&(channels, room)).and_then(Vec::pop);
-        spare.unwrap_or_else(|| Strip::new(channels, room))
-    }
-
-    /// Keeps a strip's memory when nobody else holds it.
-    fn give_back(&mut self, strip: Arc<Strip>) {
-        if let Some(strip) = Arc::into_inner(strip) {
-            let key = (strip.channels(), strip.room());
-            self.strips.entry(key).or_default().push(strip);
-        }
-    }
 }
 
 /// What a part of the network took of a picture's time.
@@ -115,9 +83,9 @@ impl Stream {
     /// Runs the network on a column of a picture, on rayon's current thread pool. Columns come from the
     /// left to the right, with the same margins.
     ///
-    /// - `read` fills strip `k` of the input (3 channels, mean subtracted) in the strip's columns.
-    /// - `write` takes strip `k` of the result, see [`Plan::output`]; strips come in any order, each
-    ///   once, and hold the columns that [`Stream::made`] says.
+    /// - `read` fills a strip of the input (3 channels, mean subtracted) in the strip's rows and columns.
+    /// - `write` takes a strip of the result, see [`Plan::output`]; strips come in any order, each row in one
+    ///   of them, and hold the columns that [`Stream::made`] says.
     ///
     /// # Errors
     /// The first of `read` and `write`; the others are not asked any more.
@@ -126,23 +94,16 @@ impl Stream {
         column: Column<'_>,
         height_px: usize,
         margins: &Margins,
-        read: &(dyn Fn(usize, &mut Strip) -> Result<(), UpscaleError> + Sync),
-        write: &(dyn Fn(usize, &Strip) -> Result<(), UpscaleError> + Sync),
+        read: &(dyn Fn(&mut Strip) -> Result<(), UpscaleError> + Sync),
+        write: &(dyn Fn(&Strip) -> Result<(), UpscaleError> + Sync),
     ) -> Result<Vec<StageTime>, UpscaleError> {
         let mut spare = std::mem::take(&mut *lock(&self.spare));
-        let rooms = column.all().rooms(&self.plan);
-        if spare.rooms != rooms {
-            spare = Spare {
-                rooms,
-                strips: HashMap::new(),
-            };
-        }
         let part = Part {
             column,
             height_px,
             margins,
         };
-        let (times, spare) = schedule::run(&self.plan, part, read, write, spare)?;
+        let times = schedule::run(&self.plan, part, read, write, &mut spare)?;
         *lock(&self.spare) = spare;
         let stages = self.plan.stages.iter().zip(times.stages);
         let stage_times = stages.map(|(stage, time)| StageTime {
@@ -158,21 +119,11 @@ impl Stream {
         Ok(stage_times.chain([picture_out]).collect())
     }
 
-    /// Memory in bytes of the strips that are alive at a time, on rayon's current thread pool.
-    pub(crate) fn strips_bytes(&self, columns: &Columns) -> u64 {
-        let capacities = schedule::capacities(&self.plan);
+    /// Memory in bytes of the feature maps of a picture of so many rows, on rayon's current thread pool.
+    pub(crate) fn bytes(&self, columns: &Columns, height_px: usize) -> u64 {
         let rooms = columns.rooms(&self.plan);
-        let maps = self.plan.maps.iter().zip(capacities);
-        maps.map(|(map, capacity)| {
-            let ValueShape { channels, scale } = map.shape;
-            (capacity * Strip::memory_bytes(channels, rooms[&scale])) as u64
-        })
-        .sum()
-    }
-
-    /// Memory in bytes of the margins, for each row of the picture.
-    pub(crate) fn margins_bytes_per_row(&self, columns: &Columns) -> u64 {
-        Margins::bytes_per_row(&self.plan, columns)
+        let strips = schedule::bytes(&self.plan, &rooms, rayon::current_num_threads());
+        strips + Margins::bytes(&self.plan, columns, height_px)
     }
 }
 

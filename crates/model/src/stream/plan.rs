@@ -10,20 +10,18 @@ use crate::network::{Network, Operation, Value, ValueShape};
 /// Feature maps between stages.
 pub(super) struct Map {
     pub(super) shape: ValueShape,
-    /// Stages that read it.
-    pub(super) readers: Vec<usize>,
-    /// Strips that may be alive at a time.
-    pub(super) capacity: usize,
-    /// Pixels of the picture by which it lags behind the picture's columns.
+    /// The last stage that reads it; none reads the result.
+    pub(super) last_reader: Option<usize>,
+    /// Pixels of the picture by which it lags behind the picture's columns and waves.
     pub(super) lag_px: usize,
-    /// Its own pixels that are read left of a column.
+    /// Its own pixels that are read left of a column and above a wave.
     pub(super) margin_px: usize,
 }
 
 impl Map {
-    /// Strips of it in a picture of so many rows.
-    pub(super) fn strips(&self, height_px: usize) -> usize {
-        (height_px * self.shape.scale).div_ceil(STRIP_ROWS)
+    /// Its row that a wave begins at.
+    pub(super) fn first_row(&self, wave: usize) -> isize {
+        ((wave * STRIP_ROWS) as isize - self.lag_px as isize) * self.shape.scale as isize
     }
 }
 
@@ -45,7 +43,7 @@ pub(super) enum Kernel {
     Conv {
         conv: StripConv,
         relu: bool,
-        /// Pixels that it reads on each side; where there are some, the strips above and below too.
+        /// Pixels that it reads on each side.
         reach_px: usize,
     },
     Pair(StripPair),
@@ -63,15 +61,6 @@ impl Stage {
             _ => 0,
         }
     }
-
-    /// Strips of the input that strip `k` of the output needs, of a map of `count` strips.
-    pub(super) fn reads(&self, k: usize, count: usize) -> std::ops::Range<usize> {
-        match self.kernel {
-            Kernel::Conv { reach_px: 1.., .. } => k.saturating_sub(1)..count.min(k + 2),
-            Kernel::Shuffle { scale } => k / scale..k / scale + 1,
-            _ => k..k + 1,
-        }
-    }
 }
 
 /// The stages, each after those whose maps it reads.
@@ -86,8 +75,8 @@ pub(crate) struct Plan {
     pub(crate) output_factor: f32,
     /// Rows of the picture above and below a strip's own on which its bits depend, whole strips.
     ///
-    /// More than the receptive radius: a strip of Winograd's convolution is made from all rows of
-    /// the strip and one beyond, and those that cancel still round.
+    /// More than the receptive radius: four rows of Winograd's convolution are made from all rows under
+    /// them and one beyond, and those that cancel still round.
     pub(crate) halo_rows: usize,
 }
 
@@ -121,16 +110,31 @@ impl Plan {
             sum = Some(plan.output);
         }
         plan.sort();
-        plan.connect();
         plan.lag();
+        plan.connect();
         plan
+    }
+
+    /// The maps that a stage is the last one to read.
+    pub(super) fn read_last_by(&self, stage: usize) -> impl Iterator<Item = usize> + use<> {
+        let Stage { input, term, .. } = self.stages[stage];
+        let term = term.filter(|term| Some(*term) != input);
+        let is_last = |map: &usize| self.maps[*map].last_reader == Some(stage);
+        input
+            .filter(is_last)
+            .into_iter()
+            .chain(term.filter(is_last))
+    }
+
+    /// Waves of a picture of so many rows: the result lags.
+    pub(super) fn waves(&self, height_px: usize) -> usize {
+        (height_px + self.maps[self.output].lag_px).div_ceil(STRIP_ROWS)
     }
 
     fn map(&mut self, shape: ValueShape) -> usize {
         self.maps.push(Map {
             shape,
-            readers: Vec::new(),
-            capacity: 0,
+            last_reader: None,
             lag_px: 0,
             margin_px: 0,
         });
@@ -318,50 +322,9 @@ impl Plan {
         self.stages = sorted;
     }
 
-    /// Notes each map's readers and how many strips of it must be alive at a time.
-    ///
-    /// Lengths are measured in rows of the result. `lead` is how far a map must be ahead of the
-    /// result: a stage that reads the strip below makes its input lead by a strip more.
-    fn connect(&mut self) {
-        let scale = self.maps[self.output].shape.scale;
-        let strip_len = |map: &Map| STRIP_ROWS * scale / map.shape.scale;
-        let mut lead = vec![0; self.maps.len()];
-        let mut lag = vec![0; self.maps.len()];
-        for (index, stage) in self.stages.iter().enumerate().rev() {
-            let ahead = lead[stage.output];
-            if let Some(input) = stage.input {
-                let len = strip_len(&self.maps[input]);
-                let (below, above) = match stage.kernel {
-                    Kernel::Conv { reach_px: 1.., .. } => (len, len),
-                    Kernel::Shuffle { .. } => (len, 0),
-                    _ => (0, 0),
-                };
-                lead[input] = lead[input].max(ahead + below);
-                // What the reader has not read yet lies behind by this much.
-                self.maps[input].readers.push(index);
-                lag[input] = lag[input].max(above);
-            }
-            if let Some(term) = stage.term {
-                lead[term] = lead[term].max(ahead);
-                self.maps[term].readers.push(index);
-            }
-        }
-        let input = self.stages[0].output;
-        self.halo_rows = lead[input].div_ceil(scale).next_multiple_of(STRIP_ROWS);
-        for map in 0..self.maps.len() {
-            let len = strip_len(&self.maps[map]);
-            let slowest = self.maps[map]
-                .readers
-                .iter()
-                .map(|&reader| lead[self.stages[reader].output])
-                .min()
-                .unwrap_or(0);
-            // One strip for the newest, one so that a second thread can begin the next.
-            self.maps[map].capacity = (lead[map] - slowest + lag[map]).div_ceil(len) + 2;
-        }
-    }
-
-    /// Notes by how much each map lags behind the picture's columns, and its margin.
+    /// Notes by how much each map lags. A stage reads beyond the end of what it makes, so its map lags
+    /// behind those that it is made from; and it does as much as its readers allow, since what they read
+    /// further back must be kept.
     fn lag(&mut self) {
         for stage in &self.stages {
             let lag_px = stage.input.map_or(0, |input| {
@@ -371,15 +334,43 @@ impl Plan {
             let of_term = stage.term.map_or(0, |term| self.maps[term].lag_px);
             self.maps[stage.output].lag_px = lag_px.max(of_term);
         }
-        for stage in &self.stages {
-            let lag_px = self.maps[stage.output].lag_px;
-            for (read, reach_px) in [(stage.input, stage.reach_px()), (stage.term, 0)] {
-                if let Some(map) = read.map(|map| &mut self.maps[map]) {
-                    let left_px = (lag_px - map.lag_px) * map.shape.scale + reach_px;
-                    map.margin_px = map.margin_px.max(left_px);
-                }
+        // The picture's map is filled as it comes.
+        for stage in self.stages[1..].iter().rev() {
+            let map = stage.output;
+            let allowed = self.stages.iter().flat_map(|reader| {
+                let lag_px = self.maps[reader.output].lag_px;
+                let reach_px = reader.reach_px().div_ceil(self.maps[map].shape.scale);
+                let of_input = (reader.input == Some(map)).then(|| lag_px - reach_px);
+                let of_term = (reader.term == Some(map)).then_some(lag_px);
+                of_input.into_iter().chain(of_term)
+            });
+            if let Some(lag_px) = allowed.min() {
+                self.maps[map].lag_px = lag_px;
             }
         }
+    }
+
+    /// Notes each map's margin and last reader, and the halo of a band.
+    fn connect(&mut self) {
+        let mut halo_rows = vec![0; self.maps.len()];
+        for (index, stage) in self.stages.iter().enumerate() {
+            let lag_px = self.maps[stage.output].lag_px;
+            for (read, reach_px) in [(stage.input, stage.reach_px()), (stage.term, 0)] {
+                let Some(read) = read else { continue };
+                let map = &mut self.maps[read];
+                let behind_px = (lag_px - map.lag_px) * map.shape.scale + reach_px;
+                map.margin_px = map.margin_px.max(behind_px);
+                map.last_reader = Some(index);
+                let more = match stage.kernel {
+                    Kernel::Conv { reach_px: 1.., .. } => STRIP_ROWS.div_ceil(map.shape.scale),
+                    Kernel::Shuffle { .. } => 1,
+                    _ => 0,
+                };
+                let more = if Some(read) == stage.input { more } else { 0 };
+                halo_rows[stage.output] = halo_rows[stage.output].max(halo_rows[read] + more);
+            }
+        }
+        self.halo_rows = halo_rows[self.output].next_multiple_of(STRIP_ROWS);
     }
 }
 

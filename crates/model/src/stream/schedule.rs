@@ -1,42 +1,53 @@
 //! Who makes which strip when.
 //!
-//! Every thread takes the strip deepest in the network whose inputs are there and whose map has
-//! room, makes it, and looks again. So a strip is used soon after it is made, while it is in the
-//! cache, and threads never wait at a barrier. A strip's content depends on its inputs alone, so
-//! the order changes no bit.
+//! A wave is four rows of the picture and what becomes of them: a strip of each map. A thread takes the
+//! next wave and runs it through the whole network, in strips that stay in its cache. What a stage
+//! reads above its wave, the wave before has left when it was through with the stage; so a wave follows
+//! the one before a stage behind, and as many threads as there are go one behind the other. A strip's
+//! content depends on its inputs alone: neither threads nor their pace change a bit.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Condvar, Mutex};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use wdsr_kernels::{Epilogue, STRIP_ROWS, Scratch, Strip, Window};
+use wdsr_kernels::{Epilogue, Room, Scratch, Strip};
 
 use super::columns::{Column, Margins};
+use super::lock;
 use super::plan::{Kernel, Plan, Stage};
-use super::{Spare, lock};
-use crate::network::ValueShape;
 use crate::upscale::UpscaleError;
 
-/// The strips of a map that some stage still needs.
-struct Alive {
-    /// Index of the first of them.
-    first: usize,
-    /// `None` while a strip is being made.
-    strips: VecDeque<Option<Arc<Strip>>>,
+/// Memory kept from picture to picture as long as it fits.
+#[derive(Default)]
+pub(super) struct Spare {
+    /// Of each map's strips.
+    rooms: Vec<Room>,
+    /// For each thread.
+    hands: Vec<Hand>,
+    /// Of each map the rows that the last wave has left.
+    above: Vec<Mutex<Vec<f32>>>,
 }
 
-struct State {
-    alive: Vec<Alive>,
-    /// The strip that each stage makes next.
-    next: Vec<usize>,
-    /// The strip of the result to be written next.
-    written: usize,
-    spare: Spare,
-    times: Times,
-    /// A thread has failed or panicked: the others stop.
-    failed: bool,
-    /// Why, if it did not panic.
-    error: Option<UpscaleError>,
+/// What a thread computes with.
+#[derive(Default)]
+struct Hand {
+    /// Strips not in use, by channels and room; the last one is the one used last.
+    strips: HashMap<(usize, Room), Vec<Strip>>,
+    scratch: Scratch,
+}
+
+impl Hand {
+    /// A strip with any content.
+    fn take(&mut self, channels: usize, room: Room) -> Strip {
+        let spare = self.strips.get_mut(&(channels, room)).and_then(Vec::pop);
+        spare.unwrap_or_else(|| Strip::new(channels, room))
+    }
+
+    fn give_back(&mut self, strip: Strip) {
+        let key = (strip.channels(), strip.room());
+        self.strips.entry(key).or_default().push(strip);
+    }
 }
 
 /// Over all threads.
@@ -57,77 +68,66 @@ pub(super) struct Part<'a> {
 struct Run<'a> {
     plan: &'a Plan,
     part: Part<'a>,
-    capacities: Vec<usize>,
-    /// For each map what lies above and below the picture.
-    zeros: Vec<Arc<Strip>>,
-    read: &'a (dyn Fn(usize, &mut Strip) -> Result<(), UpscaleError> + Sync),
-    write: &'a (dyn Fn(usize, &Strip) -> Result<(), UpscaleError> + Sync),
+    rooms: &'a [Room],
+    above: &'a [Mutex<Vec<f32>>],
+    read: &'a (dyn Fn(&mut Strip) -> Result<(), UpscaleError> + Sync),
+    write: &'a (dyn Fn(&Strip) -> Result<(), UpscaleError> + Sync),
+    waves: usize,
+    /// The wave that is taken next.
+    next: AtomicUsize,
     state: Mutex<State>,
     changed: Condvar,
 }
 
-/// A strip to make.
-struct Task {
-    stage: usize,
-    index: usize,
-    inputs: Vec<Arc<Strip>>,
-    /// What of `inputs` lies at `index`, for stages that read neighbours.
-    centre: usize,
-    term: Option<Arc<Strip>>,
-    output: Strip,
-}
-
-enum Next {
-    Make(Box<Task>),
-    Write(usize, Arc<Strip>),
-    Done,
-}
-
-/// How many strips of each map may be alive. Short networks get longer queues, so that all
-/// threads find work.
-pub(super) fn capacities(plan: &Plan) -> Vec<usize> {
-    let more = rayon::current_num_threads() / plan.stages.len();
-    plan.maps.iter().map(|map| map.capacity + more).collect()
+struct State {
+    /// Waves that each stage is through with.
+    done: Vec<usize>,
+    times: Times,
+    hands: Vec<Hand>,
+    /// A thread has failed or panicked: the others stop.
+    failed: bool,
+    /// Why, if it did not panic.
+    error: Option<UpscaleError>,
 }
 
 pub(super) fn run(
     plan: &Plan,
     part: Part<'_>,
-    read: &(dyn Fn(usize, &mut Strip) -> Result<(), UpscaleError> + Sync),
-    write: &(dyn Fn(usize, &Strip) -> Result<(), UpscaleError> + Sync),
-    spare: Spare,
-) -> Result<(Times, Spare), UpscaleError> {
-    let threads = rayon::current_num_threads();
+    read: &(dyn Fn(&mut Strip) -> Result<(), UpscaleError> + Sync),
+    write: &(dyn Fn(&Strip) -> Result<(), UpscaleError> + Sync),
+    spare: &mut Spare,
+) -> Result<Times, UpscaleError> {
+    let rooms = part.column.all().rooms(plan);
+    if spare.rooms != rooms {
+        *spare = Spare {
+            above: plan.maps.iter().map(|_| Mutex::default()).collect(),
+            hands: Vec::new(),
+            rooms,
+        };
+    }
     let run = Run {
         plan,
         part,
-        capacities: capacities(plan),
-        zeros: zeros(plan, &spare),
+        rooms: &spare.rooms,
+        above: &spare.above,
         read,
         write,
+        waves: plan.waves(part.height_px),
+        next: AtomicUsize::new(0),
         state: Mutex::new(State {
-            alive: plan
-                .maps
-                .iter()
-                .map(|_| Alive {
-                    first: 0,
-                    strips: VecDeque::new(),
-                })
-                .collect(),
-            next: vec![0; plan.stages.len()],
-            written: 0,
-            spare,
+            done: vec![0; plan.stages.len()],
             times: Times {
                 stages: vec![Duration::ZERO; plan.stages.len()],
                 write: Duration::ZERO,
             },
+            hands: std::mem::take(&mut spare.hands),
             failed: false,
             error: None,
         }),
         changed: Condvar::new(),
     };
     rayon::scope(|scope| {
-        for _ in 1..threads {
+        for _ in 1..rayon::current_num_threads() {
             scope.spawn(|_| run.work());
         }
         run.work();
@@ -135,52 +135,72 @@ pub(super) fn run(
     let state = run
         .state
         .into_inner()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
+        .unwrap_or_else(PoisonError::into_inner);
+    spare.hands = state.hands;
     match state.error {
-        None => Ok((state.times, state.spare)),
+        None => Ok(state.times),
         Some(error) => Err(error),
     }
 }
 
-/// The strip of zeros that lies above and below each map; maps of a shape share it.
-fn zeros(plan: &Plan, spare: &Spare) -> Vec<Arc<Strip>> {
-    let mut of_shape = HashMap::new();
-    let zeros = plan.maps.iter().map(|map| {
-        let ValueShape { channels, scale } = map.shape;
-        let strip = of_shape
-            .entry((channels, scale))
-            .or_insert_with(|| Arc::new(Strip::new(channels, spare.room(scale))));
-        Arc::clone(strip)
-    });
-    zeros.collect()
+/// Memory in bytes of the strips of so many threads, and of what waves leave to the next.
+pub(super) fn bytes(plan: &Plan, rooms: &[Room], threads: usize) -> u64 {
+    let mut alive: HashMap<(usize, Room), (usize, usize)> = HashMap::new();
+    let mut above_bytes = 0;
+    let key = |map: usize| (plan.maps[map].shape.channels, rooms[map]);
+    for (index, stage) in plan.stages.iter().enumerate() {
+        let (channels, room) = key(stage.output);
+        let rows = |rows| Strip::memory_bytes(channels, rows);
+        let without = Room {
+            rows_above: 0,
+            ..room
+        };
+        above_bytes += rows(room) - rows(without);
+        let (now, most) = alive.entry((channels, room)).or_default();
+        *now += 1;
+        *most = (*most).max(*now);
+        for map in plan.read_last_by(index) {
+            let (now, _) = alive.entry(key(map)).or_default();
+            *now -= 1;
+        }
+    }
+    let strips = alive
+        .iter()
+        .map(|((channels, room), (_, most))| most * Strip::memory_bytes(*channels, *room));
+    (threads * strips.sum::<usize>() + above_bytes) as u64
 }
 
 impl Run<'_> {
-    /// Makes strips until the last one of the result is written.
+    /// Takes waves until there are no more.
     fn work(&self) {
         let _stop_others = StopOthers(self);
-        let mut scratch = Scratch::default();
+        let mut hand = lock(&self.state).hands.pop().unwrap_or_default();
+        let mut times = vec![Duration::ZERO; self.plan.stages.len()];
+        let mut write_time = Duration::ZERO;
         loop {
-            match self.next() {
-                Next::Done => return,
-                Next::Write(index, strip) => {
+            let wave = self.next.fetch_add(1, Ordering::Relaxed);
+            if wave >= self.waves {
+                break;
+            }
+            match self.wave(wave, &mut hand, &mut times) {
+                Ok(Some(result)) => {
                     let started = Instant::now();
-                    if let Err(error) = (self.write)(index, &strip) {
+                    if let Err(error) = (self.write)(&result) {
                         return self.fail(error);
                     }
-                    let mut state = lock(&self.state);
-                    state.times.write += started.elapsed();
-                    state.spare.give_back(strip);
+                    write_time += started.elapsed();
+                    hand.give_back(result);
                 }
-                Next::Make(mut task) => {
-                    let started = Instant::now();
-                    if let Err(error) = self.make(&mut task, &mut scratch) {
-                        return self.fail(error);
-                    }
-                    self.finish(*task, started.elapsed());
-                }
+                Ok(None) => return,
+                Err(error) => return self.fail(error),
             }
         }
+        let mut state = lock(&self.state);
+        state.times.write += write_time;
+        for (sum, time) in state.times.stages.iter_mut().zip(times) {
+            *sum += time;
+        }
+        state.hands.push(hand);
     }
 
     /// Lets all threads stop; the first error stays.
@@ -188,178 +208,113 @@ impl Run<'_> {
         let mut state = lock(&self.state);
         state.failed = true;
         state.error.get_or_insert(error);
+        self.changed.notify_all();
     }
 
-    /// Waits for something to do.
-    fn next(&self) -> Next {
+    /// Runs a wave through the network. None when another thread has failed.
+    fn wave(
+        &self,
+        wave: usize,
+        hand: &mut Hand,
+        times: &mut [Duration],
+    ) -> Result<Option<Strip>, UpscaleError> {
+        let maps = &self.plan.maps;
+        let mut strips: Vec<Option<Strip>> = maps.iter().map(|_| None).collect();
+        for (index, stage) in self.plan.stages.iter().enumerate() {
+            if !self.is_turn(index, wave) {
+                return Ok(None);
+            }
+            let started = Instant::now();
+            let map = stage.output;
+            let mut output = hand.take(maps[map].shape.channels, self.rooms[map]);
+            self.make(stage, wave, &strips, &mut output, &mut hand.scratch)?;
+            self.leave_above(map, wave, &mut output);
+            strips[map] = Some(output);
+            for map in self.plan.read_last_by(index) {
+                if let Some(strip) = strips[map].take() {
+                    hand.give_back(strip);
+                }
+            }
+            times[index] += started.elapsed();
+            self.done(index);
+        }
+        Ok(strips[self.plan.output].take())
+    }
+
+    /// Waits until the wave before is through with a stage; false when another thread has failed.
+    fn is_turn(&self, stage: usize, wave: usize) -> bool {
         let mut state = lock(&self.state);
-        loop {
-            if state.failed || state.written == self.count(self.plan.output) {
-                return Next::Done;
-            }
-            let written = state.written;
-            if let Some(strip) = state.strip(self.plan.output, written) {
-                state.written += 1;
-                self.release(&mut state, self.plan.output);
-                return Next::Write(written, strip);
-            }
-            let stages = (0..self.plan.stages.len()).rev();
-            if let Some(task) = stages
-                .into_iter()
-                .find_map(|stage| self.begin(&mut state, stage))
-            {
-                return Next::Make(Box::new(task));
-            }
+        while !state.failed && state.done[stage] < wave {
             state = self
                 .changed
                 .wait(state)
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
+                .unwrap_or_else(PoisonError::into_inner);
         }
+        !state.failed
     }
 
-    /// Strips of a map.
-    fn count(&self, map: usize) -> usize {
-        self.plan.maps[map].strips(self.part.height_px)
+    fn done(&self, stage: usize) {
+        lock(&self.state).done[stage] += 1;
+        self.changed.notify_all();
     }
 
-    /// Takes on the next strip of a stage, if its inputs are there and its map has room.
-    fn begin(&self, state: &mut State, stage_index: usize) -> Option<Task> {
-        let stage = &self.plan.stages[stage_index];
-        let (index, map) = (state.next[stage_index], stage.output);
-        let alive = &state.alive[map];
-        if index == self.count(map) || index >= alive.first + self.capacities[map] {
-            return None;
-        }
-        let (inputs, centre) = match stage.input {
-            Some(input) => {
-                let reads = stage.reads(index, self.count(input));
-                let centre = index.saturating_sub(reads.start);
-                let inputs: Option<Vec<_>> = reads.map(|k| state.strip(input, k)).collect();
-                (inputs?, centre)
-            }
-            None => (Vec::new(), 0),
-        };
-        let term = match stage.term {
-            Some(term) => Some(state.strip(term, index)?),
-            None => None,
-        };
-        state.next[stage_index] += 1;
-        state.alive[map].strips.push_back(None);
-        for read in stage.input.iter().chain(&stage.term) {
-            self.release(state, *read);
-        }
-        let output = state.spare.take(self.plan.maps[map].shape);
-        Some(Task {
-            stage: stage_index,
-            index,
-            inputs,
-            centre,
-            term,
-            output,
-        })
-    }
-
-    /// Drops the strips of a map that all its readers are past.
-    fn release(&self, state: &mut State, map: usize) {
-        let mut needed = if map == self.plan.output {
-            state.written
-        } else {
-            usize::MAX
-        };
-        for &reader in &self.plan.maps[map].readers {
-            let (stage, next) = (&self.plan.stages[reader], state.next[reader]);
-            if stage.input == Some(map) {
-                needed = needed.min(stage.reads(next, self.count(map)).start);
-            }
-            if stage.term == Some(map) {
-                needed = needed.min(next);
-            }
-        }
-        let alive = &mut state.alive[map];
-        while alive.first < needed {
-            match alive.strips.pop_front() {
-                Some(Some(strip)) => {
-                    alive.first += 1;
-                    state.spare.give_back(strip);
-                }
-                Some(None) => unreachable!("strip {} is read before it is made", alive.first),
-                None => return,
-            }
-        }
-    }
-
-    fn make(&self, task: &mut Task, scratch: &mut Scratch) -> Result<(), UpscaleError> {
-        let stage: &Stage = &self.plan.stages[task.stage];
-        let map = stage.output;
+    fn make(
+        &self,
+        stage: &Stage,
+        wave: usize,
+        strips: &[Option<Strip>],
+        output: &mut Strip,
+        scratch: &mut Scratch,
+    ) -> Result<(), UpscaleError> {
         let Part {
             column,
             height_px,
             margins,
         } = self.part;
-        let rows = height_px * self.plan.maps[map].shape.scale - task.index * STRIP_ROWS;
-        let output = &mut task.output;
-        output.place(column.of(&self.plan.maps[map]), rows.min(STRIP_ROWS));
+        let map = &self.plan.maps[stage.output];
+        let height_px = height_px * map.shape.scale;
+        output.place(column.of(map), map.first_row(wave), height_px);
+        let made = |map: Option<usize>| {
+            let strip = map.and_then(|map| strips[map].as_ref());
+            strip.unwrap_or_else(|| unreachable!("map {map:?} is read before it is made"))
+        };
         match &stage.kernel {
-            Kernel::Read => (self.read)(task.index, output)?,
-            Kernel::Pair(pair) => pair.run(&task.inputs[0], output, scratch),
+            Kernel::Read => (self.read)(output)?,
+            Kernel::Pair(pair) => pair.run(made(stage.input), output, scratch),
             Kernel::Conv { conv, relu, .. } => {
-                let input = stage.input.unwrap_or(0);
-                let at = |place: Option<usize>| {
-                    let strip = place.and_then(|place| task.inputs.get(place));
-                    &**strip.unwrap_or(&self.zeros[input])
-                };
-                let window = Window {
-                    above: at(task.centre.checked_sub(1)),
-                    centre: at(Some(task.centre)),
-                    below: at(Some(task.centre + 1)),
-                };
-                let epilogue = match &task.term {
-                    Some(term) => Epilogue::Add(&**term),
+                let epilogue = match stage.term {
+                    Some(_) => Epilogue::Add(made(stage.term)),
                     None if *relu => Epilogue::Relu,
                     None => Epilogue::Store,
                 };
-                conv.run(window, epilogue, output, scratch);
+                conv.run(made(stage.input), epilogue, output, scratch);
             }
-            Kernel::Shuffle { scale } => shuffle(&task.inputs[0], *scale, task.index, output),
+            Kernel::Shuffle { scale } => shuffle(made(stage.input), *scale, output),
         }
-        margins.exchange(column, self.plan, map, task.index, output);
+        margins.exchange(column, self.plan, stage.output, wave, output);
         Ok(())
     }
 
-    fn finish(&self, task: Task, time: Duration) {
-        let map = self.plan.stages[task.stage].output;
-        let mut state = lock(&self.state);
-        state.times.stages[task.stage] += time;
-        let alive = &mut state.alive[map];
-        let place = task.index - alive.first;
-        alive.strips[place] = Some(Arc::new(task.output));
-        for strip in task.inputs.into_iter().chain(task.term) {
-            state.spare.give_back(strip);
+    /// Gives a strip that has just been made the rows above it, and leaves those of the next wave.
+    fn leave_above(&self, map: usize, wave: usize, strip: &mut Strip) {
+        if strip.room().rows_above == 0 {
+            return;
         }
-        drop(state);
-        self.changed.notify_all();
+        let mut kept = lock(&self.above[map]);
+        strip.set_above((wave > 0).then_some(&**kept));
+        strip.lower_end(&mut kept);
     }
 }
 
-impl State {
-    /// Strip `k` of a map, if it is there.
-    fn strip(&self, map: usize, k: usize) -> Option<Arc<Strip>> {
-        let alive = &self.alive[map];
-        alive.strips.get(k - alive.first)?.clone()
-    }
-}
-
-/// Pixel shuffle of the rows of a strip that strip `index` of the larger map takes.
-fn shuffle(input: &Strip, scale: usize, index: usize, output: &mut Strip) {
+/// Pixel shuffle.
+fn shuffle(input: &Strip, scale: usize, output: &mut Strip) {
     if output.columns().is_empty() {
         return;
     }
     for channel in 0..output.channels() {
-        for y in 0..output.rows() {
-            let large_y = index % scale * STRIP_ROWS + y;
-            let (from_y, dy) = (large_y / scale, large_y % scale);
+        for y in output.rows() {
             for dx in 0..scale {
-                let from = input.row((channel * scale + dy) * scale + dx, from_y);
+                let from = input.row((channel * scale + y % scale) * scale + dx, y / scale);
                 let to = output.row_mut(channel, y)[dx..].iter_mut().step_by(scale);
                 for (to, from) in to.zip(from) {
                     *to = *from;
@@ -369,14 +324,14 @@ fn shuffle(input: &Strip, scale: usize, index: usize, output: &mut Strip) {
     }
 }
 
-/// Lets the other threads stop when this one panics or fails.
+/// Lets the other threads stop when this one panics.
 struct StopOthers<'r, 'a>(&'r Run<'a>);
 
 impl Drop for StopOthers<'_, '_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             lock(&self.0.state).failed = true;
+            self.0.changed.notify_all();
         }
-        self.0.changed.notify_all();
     }
 }

@@ -131,7 +131,7 @@ impl Upscaler {
         self.upscale_with_progress(pixels, width_px, height_px, &progress)
     }
 
-    /// [`Upscaler::upscale`] that reports (strips done, strips in all) after each strip, from any
+    /// [`Upscaler::upscale`] that reports (rows done, rows in all) every few rows of a tile, from any
     /// thread, and stops when told to.
     ///
     /// # Errors
@@ -179,7 +179,7 @@ impl Upscaler {
         };
         let mut large = vec![T::default(); pixels.len() * self.scale() * self.scale()];
         let columns = self.columns(width_px, self.tile_px);
-        let counter = Counter::new(self.strips(&columns, height_px), progress);
+        let counter = Counter::new(columns.count() * height_px * self.map_scale(), progress);
         let times = self.enlarge_band(pixels, width_px, &columns, &band, &mut large, &counter)?;
         Ok((large, times))
     }
@@ -216,7 +216,7 @@ impl Upscaler {
         );
         let band_px = band_px.next_multiple_of(STRIP_ROWS);
         let columns = self.columns(width_px, Some(tile_px));
-        let counter = Counter::new(self.strips(&columns, height_px), progress);
+        let counter = Counter::new(columns.count() * height_px * self.map_scale(), progress);
         let row_len = width_px * 3;
         // The rows in memory, the first of them `kept`.
         let (mut low, mut kept): (Vec<T>, usize) = (Vec::new(), 0);
@@ -298,18 +298,14 @@ impl Upscaler {
         let columns = self.columns(width_px, Some(cut.tile_px));
         let read_rows = cut.band_px + 2 * self.stream.plan().halo_rows;
         let rows = (read_rows + cut.band_px * self.scale() * self.scale()) as u64;
-        self.maps_bytes(&columns, read_rows) + rows * (width_px * 3 * sample_bytes) as u64
+        self.stream.bytes(&columns, read_rows) + rows * (width_px * 3 * sample_bytes) as u64
     }
 
     /// Memory in bytes that enlarging a picture of that size takes beside the two pictures: feature
     /// maps for the threads of rayon's current pool, most of which is kept for the next picture.
     pub fn working_bytes(&self, (width_px, height_px): (usize, usize)) -> u64 {
-        self.maps_bytes(&self.columns(width_px, self.tile_px), height_px)
-    }
-
-    fn maps_bytes(&self, columns: &Columns, read_rows: usize) -> u64 {
-        let margins = self.stream.margins_bytes_per_row(columns) * read_rows as u64;
-        self.stream.strips_bytes(columns) + margins
+        self.stream
+            .bytes(&self.columns(width_px, self.tile_px), height_px)
     }
 
     fn columns(&self, width_px: usize, tile_px: Option<usize>) -> Columns {
@@ -325,10 +321,9 @@ impl Upscaler {
         }
     }
 
-    /// Strips that a picture's result is written in.
-    fn strips(&self, columns: &Columns, height_px: usize) -> usize {
-        let out_rows = STRIP_ROWS * self.stream.plan().output_shuffle;
-        columns.count() * (height_px * self.scale()).div_ceil(out_rows)
+    /// Rows of the map that the result is read off, before its last pixel shuffle, for a row of the picture.
+    fn map_scale(&self) -> usize {
+        self.scale() / self.stream.plan().output_shuffle
     }
 
     /// Enlarges a band, column by column: `pixels` are the rows that it reads, `output` takes those it
@@ -343,30 +338,33 @@ impl Upscaler {
         counter: &Counter,
     ) -> Result<Vec<StageTime>, UpscaleError> {
         let scale = self.scale();
-        // Rows of the result in a strip: it is read off a map before its last pixel shuffle.
-        let out_rows = STRIP_ROWS * self.stream.plan().output_shuffle;
         let skipped_rows = band.rows.start - band.read_rows.start;
-        let skipped_strips = skipped_rows * scale / out_rows;
+        let skipped_map_rows = skipped_rows * self.map_scale();
+        let out_rows = self.stream.plan().output_shuffle;
         let mut times: Vec<StageTime> = Vec::new();
         let margins = self.stream.margins(columns, band.read_rows.len());
         for column in columns.iter() {
+            // What a row of the map becomes.
             let rows: Vec<Mutex<&mut [T]>> = output
                 .chunks_mut(out_rows * width_px * scale * 3)
                 .map(Mutex::new)
                 .collect();
             let made = Mutex::new(Spread::new());
-            let read = |index: usize, strip: &mut Strip| {
-                self.read(pixels, width_px, band.read_rows.start, index, strip)
-            };
-            let write = |index: usize, strip: &Strip| {
-                let kept = index.checked_sub(skipped_strips);
-                let Some((index, rows)) = kept.and_then(|at| Some((at, rows.get(at)?))) else {
-                    return Ok(());
-                };
-                let top = band.rows.start * scale + index * out_rows;
-                let spread = self.write(strip, width_px * scale, top, &mut lock(rows))?;
+            let read = |strip: &mut Strip| self.read(pixels, width_px, band.read_rows.start, strip);
+            let write = |strip: &Strip| {
+                let (mut spread, mut count) = (Spread::new(), 0);
+                for y in strip.rows() {
+                    let kept = y.checked_sub(skipped_map_rows);
+                    let Some((kept, rows)) = kept.and_then(|at| Some((at, rows.get(at)?))) else {
+                        continue;
+                    };
+                    let top = band.rows.start * scale + kept * out_rows;
+                    let out = &mut lock(rows);
+                    spread.merge(&self.write(strip, y, width_px * scale, top, out)?);
+                    count += 1;
+                }
                 lock(&made).merge(&spread);
-                counter.count()
+                counter.count(count)
             };
             let height_px = band.read_rows.len();
             let stream_times = self
@@ -392,19 +390,17 @@ impl Upscaler {
         Ok(times)
     }
 
-    /// Strip `index` of the band whose rows begin at `top` of the picture, the mean subtracted.
+    /// A strip of the band whose rows begin at `top` of the picture, the mean subtracted.
     fn read<T: Sample>(
         &self,
         pixels: &[T],
         width_px: usize,
         top: usize,
-        index: usize,
         strip: &mut Strip,
     ) -> Result<(), UpscaleError> {
         let left = strip.columns().start;
-        for y in 0..strip.rows() {
-            let y_in_band = index * STRIP_ROWS + y;
-            let from = &pixels[(y_in_band * width_px + left) * 3..];
+        for y in strip.rows() {
+            let from = &pixels[(y * width_px + left) * 3..];
             for (channel, mean) in self.model.config().mean.into_iter().enumerate() {
                 let row = strip.row_mut(channel, y);
                 for (to, from) in row.iter_mut().zip(from[channel..].iter().step_by(3)) {
@@ -414,7 +410,7 @@ impl Upscaler {
                     return Err(UpscaleError::Input {
                         value: row[x],
                         x: left + x,
-                        y: top + y_in_band,
+                        y: top + y,
                     });
                 }
             }
@@ -422,10 +418,12 @@ impl Upscaler {
         Ok(())
     }
 
-    /// Stores a strip of the result into the rows it covers, from row `top` of the picture on. Returns the spread of what is stored.
+    /// Stores row `map_y` of the strip's map into the rows of the result that it becomes, from row `top` of
+    /// the result on. Returns the spread of what is stored.
     fn write<T: Sample>(
         &self,
         strip: &Strip,
+        map_y: usize,
         out_width_px: usize,
         top: usize,
         out: &mut [T],
@@ -440,11 +438,11 @@ impl Upscaler {
         }
         let mut spread = Spread::new();
         for (channel, mean) in self.model.config().mean.into_iter().enumerate() {
-            for y in 0..strip.rows() * shuffle {
+            for y in 0..shuffle {
                 let row = &mut out[(y * out_width_px + first) * 3..][..out_len * 3];
                 for dx in 0..shuffle {
-                    let map = (channel * shuffle + y % shuffle) * shuffle + dx;
-                    let from = strip.row(map, y / shuffle);
+                    let map = (channel * shuffle + y) * shuffle + dx;
+                    let from = strip.row(map, map_y);
                     spread
                         .add(channel, from)
                         .map_err(|(x, value)| UpscaleError::NotFinite {
@@ -472,10 +470,10 @@ pub struct Cut {
     pub band_px: usize,
 }
 
-/// Told (strips done, strips in all), from any thread; says whether to go on.
+/// Told (rows done, rows in all; those of every tile), from any thread; says whether to go on.
 pub type Progress<'a> = dyn Fn(usize, usize) -> ControlFlow<()> + Sync + 'a;
 
-/// Counts the strips of a picture.
+/// Counts the rows of a picture's tiles.
 struct Counter<'a> {
     done: AtomicUsize,
     total: usize,
@@ -491,8 +489,12 @@ impl<'a> Counter<'a> {
         }
     }
 
-    fn count(&self) -> Result<(), UpscaleError> {
-        let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
+    /// Counts `rows` more.
+    fn count(&self, rows: usize) -> Result<(), UpscaleError> {
+        if rows == 0 {
+            return Ok(());
+        }
+        let done = self.done.fetch_add(rows, Ordering::Relaxed) + rows;
         match (self.progress)(done, self.total) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(UpscaleError::Stopped),
