@@ -1,7 +1,7 @@
 //! What a convolution does with its sums.
 
 use crate::simd::Simd;
-use crate::tile::{LONGEST_GROUP_PX, Sums, TILE_VECTORS};
+use crate::tile::{LONGEST_GROUP_PX, Sums};
 
 /// What happens to a sum before it is stored. `Maps` are the feature maps that the convolution
 /// works on, [`Planes`](crate::Planes) or [`Strip`](crate::Strip)s; those given here have the
@@ -87,15 +87,15 @@ impl Finish {
     /// As for [`Simd`]; the tile can be written there, and read at the same place of the other
     /// maps.
     #[inline(always)]
-    pub(crate) unsafe fn store<S: Simd, const N: usize>(
+    pub(crate) unsafe fn store<S: Simd, const N: usize, const V: usize>(
         self,
-        sums: Sums<S, N>,
+        sums: Sums<S, N, V>,
         to: *mut f32,
         at: usize,
         plane_len: usize,
     ) {
         for o in 0..N {
-            for v in 0..TILE_VECTORS {
+            for v in 0..V {
                 let at = at + o * plane_len + v * S::LANES;
                 // SAFETY: the caller's promises.
                 unsafe { S::store(to.add(at), self.value::<S>(sums[o][v], to, at)) }
@@ -108,9 +108,9 @@ impl Finish {
     /// # Safety
     /// As for [`Finish::store`], but only `len` pixels need be writable.
     #[inline(always)]
-    pub(crate) unsafe fn store_first<S: Simd, const N: usize>(
+    pub(crate) unsafe fn store_first<S: Simd, const N: usize, const V: usize>(
         self,
-        sums: Sums<S, N>,
+        sums: Sums<S, N, V>,
         to: *mut f32,
         at: usize,
         plane_len: usize,
@@ -121,7 +121,7 @@ impl Finish {
             let at = at + o * plane_len;
             // SAFETY: the caller's promises; the group fits into `pixels`.
             unsafe {
-                for v in 0..TILE_VECTORS {
+                for v in 0..V {
                     let value = self.value::<S>(sums[o][v], to, at + v * S::LANES);
                     S::store(pixels.as_mut_ptr().add(v * S::LANES), value);
                 }

@@ -98,7 +98,7 @@ pub(crate) unsafe fn add_outer_products<S: Simd, F: Format>(
                     *at = row.add(lane);
                 }
                 for column in (0..columns).step_by(group_px::<S>()) {
-                    let mut tile: Sums<S, N> = [[S::splat(0.0); TILE_VECTORS]; N];
+                    let mut tile: Sums<S, N, TILE_VECTORS> = [[S::splat(0.0); TILE_VECTORS]; N];
                     let mut from = transposed.add(column);
                     for p in 0..len {
                         let mut channels = [S::splat(0.0); TILE_VECTORS];

@@ -15,8 +15,8 @@ use crate::{Isa, simd};
 /// arithmetic on processors that do two of each in a cycle.
 pub(crate) const TILE_VECTORS: usize = 2;
 
-/// Sums of a tile of `N` output channels.
-pub(crate) type Sums<S, const N: usize> = [[<S as Simd>::V; TILE_VECTORS]; N];
+/// Sums of a tile of `N` output channels and `V` vectors of pixels: [`TILE_VECTORS`], or one where a row ends.
+pub(crate) type Sums<S, const N: usize, const V: usize> = [[<S as Simd>::V; V]; N];
 
 /// Pixels of a register tile.
 pub(crate) const fn group_px<S: Simd>() -> usize {
@@ -178,15 +178,21 @@ impl<const ROWS: usize> Source<ROWS> {
     /// pixels from `pixel` on.
     ///
     /// # Safety
-    /// As for [`Simd`]. `weights` holds `[planes][ROWS][COLUMNS][N]`, and [`group_px`] pixels
+    /// As for [`Simd`]. `weights` holds `[planes][ROWS][COLUMNS][N]`, and `V` vectors of pixels
     /// and `COLUMNS - 1` more can be read from each row of each plane.
     #[inline(always)]
-    pub(crate) unsafe fn accumulate<S: Simd, F: Format, const N: usize, const COLUMNS: usize>(
+    pub(crate) unsafe fn accumulate<
+        S: Simd,
+        F: Format,
+        const N: usize,
+        const V: usize,
+        const COLUMNS: usize,
+    >(
         &self,
         pixel: usize,
         mut weights: *const f32,
-        mut sums: Sums<S, N>,
-    ) -> Sums<S, N> {
+        mut sums: Sums<S, N, V>,
+    ) -> Sums<S, N, V> {
         let mut offset = pixel;
         for _ in 0..self.planes {
             for row in self.rows {
@@ -194,13 +200,13 @@ impl<const ROWS: usize> Source<ROWS> {
                     // SAFETY: the caller's promises.
                     unsafe {
                         let from = row.add(offset + column);
-                        let mut pixels = [S::splat(0.0); TILE_VECTORS];
+                        let mut pixels = [S::splat(0.0); V];
                         for (v, pixels) in pixels.iter_mut().enumerate() {
                             *pixels = S::load(from.add(v * S::LANES));
                         }
                         for o in 0..N {
                             let weight = S::splat(*weights.add(o));
-                            for v in 0..TILE_VECTORS {
+                            for v in 0..V {
                                 sums[o][v] = F::multiply_add::<S>(weight, pixels[v], sums[o][v]);
                             }
                         }
@@ -239,12 +245,14 @@ pub(crate) unsafe fn prefetch<S: Simd>(
 /// # Safety
 /// As for [`Simd`]. `bias` holds `[N]`.
 #[inline(always)]
-pub(crate) unsafe fn start<S: Simd, const N: usize>(bias: *const f32) -> Sums<S, N> {
+pub(crate) unsafe fn start<S: Simd, const N: usize, const V: usize>(
+    bias: *const f32,
+) -> Sums<S, N, V> {
     // SAFETY: the caller's promises.
     unsafe {
-        let mut sums = [[S::splat(0.0); TILE_VECTORS]; N];
+        let mut sums = [[S::splat(0.0); V]; N];
         for (o, sums) in sums.iter_mut().enumerate() {
-            *sums = [S::splat(*bias.add(o)); TILE_VECTORS];
+            *sums = [S::splat(*bias.add(o)); V];
         }
         sums
     }

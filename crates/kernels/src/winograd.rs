@@ -34,7 +34,7 @@ pub(crate) const POINTS: usize = 6;
 const SEGMENT_PX: usize = 64;
 
 /// G: kernel rows to points.
-const KERNEL_TRANSFORM: [[f64; 3]; POINTS] = [
+pub(crate) const KERNEL_TRANSFORM: [[f64; 3]; POINTS] = [
     [1.0 / 4.0, 0.0, 0.0],
     [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
     [-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0],
@@ -122,20 +122,59 @@ impl Winograd<'_> {
                     let bias = self.bias.as_ptr().add(first);
                     with_tile_size!(S, count, N => {
                         for pixel in (0..len).step_by(group_px::<S>()) {
-                            let sums = points::<S, F, N>(&sources, pixel, weights, bias);
-                            let rows = transform_output::<S, N>(&sums);
-                            let at = first * plane_len + segment + pixel;
+                            let target = Target {
+                                rows: to,
+                                finish,
+                                plane_len,
+                                at: first * plane_len + segment + pixel,
+                            };
                             let left = len - pixel;
-                            for y in 0..STRIP_ROWS {
-                                if left >= group_px::<S>() {
-                                    finish[y].store::<S, N>(rows[y], to[y], at, plane_len);
-                                } else {
-                                    let (row, to) = (rows[y], to[y]);
-                                    finish[y].store_first::<S, N>(row, to, at, plane_len, left);
-                                }
+                            if left <= S::LANES {
+                                let sums = points::<S, F, N, 1>(&sources, pixel, weights, bias);
+                                target.store::<S, N, 1>(&sums, left);
+                            } else {
+                                const V: usize = TILE_VECTORS;
+                                let sums = points::<S, F, N, V>(&sources, pixel, weights, bias);
+                                target.store::<S, N, V>(&sums, left);
                             }
                         }
                     });
+                }
+            }
+        }
+    }
+}
+
+/// Where the four rows of a tile go.
+#[derive(Clone, Copy)]
+struct Target {
+    rows: [*mut f32; STRIP_ROWS],
+    finish: [Finish; STRIP_ROWS],
+    plane_len: usize,
+    /// Floats from the rows' starts to the tile.
+    at: usize,
+}
+
+impl Target {
+    /// Stores the first `len` pixels of a tile given by its points, or all where there are fewer.
+    ///
+    /// # Safety
+    /// As for [`Finish::store`] and [`Finish::store_first`], for each row.
+    #[inline(always)]
+    unsafe fn store<S: Simd, const N: usize, const V: usize>(
+        self,
+        sums: &[Sums<S, N, V>; POINTS],
+        len: usize,
+    ) {
+        // SAFETY: the caller's promises.
+        unsafe {
+            let rows = transform_output::<S, N, V>(sums);
+            for (y, row) in rows.into_iter().enumerate() {
+                let (finish, to) = (self.finish[y], self.rows[y]);
+                if len >= V * S::LANES {
+                    finish.store::<S, N, V>(row, to, self.at, self.plane_len);
+                } else {
+                    finish.store_first::<S, N, V>(row, to, self.at, self.plane_len, len);
                 }
             }
         }
@@ -148,7 +187,7 @@ impl Winograd<'_> {
 /// As for [`Simd`]; `len` floats rounded up to a vector can be read from each row and written
 /// to each plane of each point, which lie `segment_len` apart.
 #[inline(always)]
-unsafe fn transform_input<S: Simd, F: Format>(
+pub(crate) unsafe fn transform_input<S: Simd, F: Format>(
     rows: [*const f32; POINTS],
     plane_len: usize,
     channels: usize,
@@ -206,30 +245,75 @@ unsafe fn at_points<S: Simd>(rows: [*const f32; POINTS], at: usize) -> [S::V; PO
     }
 }
 
+/// A transposed: four rows of the gradient by the output to points, `len` pixels of each channel.
+///
+/// # Safety
+/// As for [`transform_input`].
+#[inline(always)]
+pub(crate) unsafe fn transform_output_gradient<S: Simd>(
+    rows: [*const f32; STRIP_ROWS],
+    plane_len: usize,
+    channels: usize,
+    len: usize,
+    to: *mut f32,
+    segment_len: usize,
+) {
+    // SAFETY: the caller's promise.
+    let (four, eight) = unsafe { (S::splat(4.0), S::splat(8.0)) };
+    for channel in 0..channels {
+        for pixel in (0..len).step_by(S::LANES) {
+            // SAFETY: the caller's promises.
+            unsafe {
+                let mut y = [S::splat(0.0); STRIP_ROWS];
+                for (y, row) in y.iter_mut().zip(rows) {
+                    *y = S::load(row.add(channel * plane_len + pixel));
+                }
+                let (even, odd) = (S::add(y[0], y[2]), S::add(y[1], y[3]));
+                let even_at_2 = S::mul_add(four, y[2], y[0]);
+                let odd_at_2 = S::mul_add(eight, y[3], S::add(y[1], y[1]));
+                let points = [
+                    y[0],
+                    S::add(even, odd),
+                    S::sub(even, odd),
+                    S::add(even_at_2, odd_at_2),
+                    S::sub(even_at_2, odd_at_2),
+                    y[3],
+                ];
+                for (point, value) in points.into_iter().enumerate() {
+                    S::store(
+                        to.add((point * channels + channel) * segment_len + pixel),
+                        value,
+                    );
+                }
+            }
+        }
+    }
+}
+
 /// The six 1x3 convolutions of a tile.
 ///
 /// # Safety
 /// As for [`Source::accumulate`].
 #[inline(always)]
-unsafe fn points<S: Simd, F: Format, const N: usize>(
+unsafe fn points<S: Simd, F: Format, const N: usize, const V: usize>(
     sources: &[Source<1>; POINTS],
     pixel: usize,
     weights: *const f32,
     bias: *const f32,
-) -> [Sums<S, N>; POINTS] {
+) -> [Sums<S, N, V>; POINTS] {
     // SAFETY: the caller's promises.
     unsafe {
-        let zero = [[S::splat(0.0); TILE_VECTORS]; N];
+        let zero = [[S::splat(0.0); V]; N];
         let mut sums = [zero; POINTS];
         for (point, source) in sources.iter().enumerate() {
             // The sum of point 1 goes into all four rows with factor 1: so does the bias.
             let first = if point == 1 {
-                start::<S, N>(bias)
+                start::<S, N, V>(bias)
             } else {
                 zero
             };
             let weights = weights.add(point * source.planes * 3 * N);
-            sums[point] = source.accumulate::<S, F, N, 3>(pixel, weights, first);
+            sums[point] = source.accumulate::<S, F, N, V, 3>(pixel, weights, first);
         }
         sums
     }
@@ -240,17 +324,17 @@ unsafe fn points<S: Simd, F: Format, const N: usize>(
 /// # Safety
 /// As for [`Simd`].
 #[inline(always)]
-unsafe fn transform_output<S: Simd, const N: usize>(
-    m: &[Sums<S, N>; POINTS],
-) -> [Sums<S, N>; STRIP_ROWS] {
+unsafe fn transform_output<S: Simd, const N: usize, const V: usize>(
+    m: &[Sums<S, N, V>; POINTS],
+) -> [Sums<S, N, V>; STRIP_ROWS] {
     // SAFETY: the caller's promises.
     unsafe {
-        let zero = [[S::splat(0.0); TILE_VECTORS]; N];
+        let zero = [[S::splat(0.0); V]; N];
         let (two, four, eight) = (S::splat(2.0), S::splat(4.0), S::splat(8.0));
         let mut rows = [zero; STRIP_ROWS];
         let [m0, m1, m2, m3, m4, m5] = m;
         for o in 0..N {
-            for v in 0..TILE_VECTORS {
+            for v in 0..V {
                 let (even, odd) = (S::add(m1[o][v], m2[o][v]), S::sub(m1[o][v], m2[o][v]));
                 let even_at_2 = S::add(m3[o][v], m4[o][v]);
                 let odd_at_2 = S::sub(m3[o][v], m4[o][v]);

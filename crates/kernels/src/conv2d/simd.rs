@@ -8,7 +8,7 @@ use crate::planes::OVERSHOOT;
 use crate::precision::{F32, Format};
 use crate::simd::Simd;
 use crate::strip::STRIP_ROWS;
-use crate::tile::{Source, group_px, start, tile_channels, tiles, with_tile_size};
+use crate::tile::{Source, TILE_VECTORS, group_px, start, tile_channels, tiles, with_tile_size};
 use crate::winograd::{self, Winograd};
 use crate::{Epilogue, Planes, Scratch};
 
@@ -120,8 +120,8 @@ unsafe fn conv2d_kernel<S: Simd, const K: usize>(
                 let weights = conv.weights.as_ptr().add(first * conv.in_channels * K * K);
                 let bias = conv.bias.as_ptr().add(first);
                 with_tile_size!(S, count, N => {
-                    let sums = source.accumulate::<S, F32, N, K>(pixel, weights, start::<S, N>(bias));
-                    finish.store::<S, N>(sums, target, at, g.plane_len);
+                    let sums = source.accumulate::<S, F32, N, TILE_VECTORS, K>(pixel, weights, start::<S, N, TILE_VECTORS>(bias));
+                    finish.store::<S, N, TILE_VECTORS>(sums, target, at, g.plane_len);
                 });
             }
         }

@@ -48,9 +48,9 @@ impl Pointwise<'_> {
                 let bias = self.bias.as_ptr().add(first);
                 with_tile_size!(S, count, N => {
                     for pixel in (0..len).step_by(group_px::<S>()) {
-                        let sums = start::<S, N>(bias);
-                        let sums = source.accumulate::<S, F, N, 1>(pixel, weights, sums);
-                        finish.store::<S, N>(sums, to, first * plane_len + pixel, plane_len);
+                        let sums = start::<S, N, TILE_VECTORS>(bias);
+                        let sums = source.accumulate::<S, F, N, TILE_VECTORS, 1>(pixel, weights, sums);
+                        finish.store::<S, N, TILE_VECTORS>(sums, to, first * plane_len + pixel, plane_len);
                     }
                 });
             }
@@ -73,8 +73,8 @@ impl Pointwise<'_> {
                 let to = to.add(first / F::CHANNELS * SEGMENT_PX);
                 with_tile_size!(S, count, N => {
                     for pixel in (0..len).step_by(group_px::<S>()) {
-                        let sums = start::<S, N>(bias);
-                        let sums = source.accumulate::<S, F, N, 1>(pixel, weights, sums);
+                        let sums = start::<S, N, TILE_VECTORS>(bias);
+                        let sums = source.accumulate::<S, F, N, TILE_VECTORS, 1>(pixel, weights, sums);
                         for o in (0..N).step_by(F::CHANNELS) {
                             // A tile is made of whole lanes: both are below `N`.
                             let last = usize::min(o + F::CHANNELS, N) - 1;
@@ -272,8 +272,8 @@ unsafe fn wide_and_gradient<S: Simd, F: Format>(
             let reduce = turned.reduce.as_ptr().add(first * output_gradient.planes);
             with_tile_size!(S, count, N => {
                 for pixel in (0..len).step_by(group_px::<S>()) {
-                    let sums = start::<S, N>(bias);
-                    let mut activation = input.accumulate::<S, F, N, 1>(pixel, expand, sums);
+                    let sums = start::<S, N, TILE_VECTORS>(bias);
+                    let mut activation = input.accumulate::<S, F, N, TILE_VECTORS, 1>(pixel, expand, sums);
                     for o in 0..N {
                         for v in 0..TILE_VECTORS {
                             activation[o][v] = S::relu(activation[o][v]);
@@ -282,7 +282,7 @@ unsafe fn wide_and_gradient<S: Simd, F: Format>(
                         F::store_pixels::<S>(to, activation[o]);
                     }
                     let sums = [[S::splat(0.0); TILE_VECTORS]; N];
-                    let mut gradient = output_gradient.accumulate::<S, F, N, 1>(pixel, reduce, sums);
+                    let mut gradient = output_gradient.accumulate::<S, F, N, TILE_VECTORS, 1>(pixel, reduce, sums);
                     // Loops as short as these are unrolled, and the tile stays in registers.
                     for o in 0..N {
                         for v in 0..TILE_VECTORS {

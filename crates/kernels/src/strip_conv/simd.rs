@@ -5,7 +5,7 @@ use crate::Epilogue;
 use crate::precision::{F32, Format};
 use crate::simd::Simd;
 use crate::strip::{STRIP_OVERSHOOT, Scratch, Strip};
-use crate::tile::{Source, group_px, start, tile_channels, tiles, with_tile_size};
+use crate::tile::{Source, TILE_VECTORS, group_px, start, tile_channels, tiles, with_tile_size};
 use crate::winograd::{self, Winograd};
 
 /// # Safety
@@ -65,9 +65,9 @@ unsafe fn direct_kernel<S: Simd, const K: usize>(
                     let weights = conv.weights.as_ptr().add(first * conv.in_channels * K * K);
                     let bias = conv.bias.as_ptr().add(first);
                     with_tile_size!(S, count, N => {
-                        let sums = start::<S, N>(bias);
-                        let sums = source.accumulate::<S, F32, N, K>(pixel, weights, sums);
-                        finish.store::<S, N>(sums, target, at, plane_len);
+                        let sums = start::<S, N, TILE_VECTORS>(bias);
+                        let sums = source.accumulate::<S, F32, N, TILE_VECTORS, K>(pixel, weights, sums);
+                        finish.store::<S, N, TILE_VECTORS>(sums, target, at, plane_len);
                     });
                 }
             }
