@@ -16,7 +16,7 @@ pub(crate) fn padded<S: Simd>(channels: usize) -> usize {
     channels.next_multiple_of(group_px::<S>())
 }
 
-/// Packs `len` pixels of a run into lanes of the format `F`.
+/// Packs `len` pixels of a run into lanes of the format `F`, which may take the place of the run.
 ///
 /// # Safety
 /// As for [`Simd`]. `len` pixels rounded up to a group can be read, and as many lanes written as

@@ -139,43 +139,22 @@ unsafe fn whole_strips<S: Simd, F: Format>(
     let rows_len = in_channels * COLUMNS;
     // Pixels under a row of the kernel and one more, since a lane may begin there; whole groups.
     let row_px = (g.width_px + COLUMNS).next_multiple_of(LONGEST_GROUP_PX);
-    let row_lanes = row_px / F::CHANNELS;
     let lanes = g.width_px.div_ceil(F::CHANNELS);
-    let (in_rows, out_rows) = (POINTS * in_channels, POINTS * out_channels);
-    let packed = |rows: usize| {
-        if F::CHANNELS == 1 {
-            0
-        } else {
-            rows * row_lanes
-        }
-    };
-    let [
-        inputs,
-        gradients,
-        inputs_packed,
-        gradients_packed,
-        transposed,
-        sums,
-    ] = scratch.parts([
-        in_rows * row_px,
-        out_rows * row_px,
-        packed(in_rows),
-        packed(out_rows),
+    let [inputs, gradients, transposed, sums] = scratch.parts([
+        POINTS * in_channels * row_px,
+        POINTS * out_channels * row_px,
         lanes.next_multiple_of(8) * columns,
         POINTS * rows_len * columns,
     ]);
     sums.fill(0.0);
-    let in_lanes = if F::CHANNELS == 1 {
-        inputs.as_ptr()
-    } else {
-        inputs_packed.as_ptr()
-    };
+    let (inputs, gradients) = (inputs.as_mut_ptr(), gradients.as_mut_ptr());
     let rows: Vec<*const f32> = (0..rows_len)
         .map(|row| {
             let (channel, column) = (row / COLUMNS, row % COLUMNS);
             // An odd pixel of lanes of two begins in the middle of one.
-            in_lanes
-                .wrapping_add(channel * row_lanes)
+            inputs
+                .cast_const()
+                .wrapping_add(channel * row_px)
                 .wrapping_byte_add(column * size_of::<f32>() / F::CHANNELS)
         })
         .collect();
@@ -194,7 +173,7 @@ unsafe fn whole_strips<S: Simd, F: Format>(
                 plane_len,
                 in_channels,
                 px + COLUMNS,
-                inputs.as_mut_ptr(),
+                inputs,
                 row_px,
             );
             transform_output_gradient::<S>(
@@ -202,33 +181,24 @@ unsafe fn whole_strips<S: Simd, F: Format>(
                 plane_len,
                 out_channels,
                 px + 1,
-                gradients.as_mut_ptr(),
+                gradients,
                 row_px,
             );
             if F::CHANNELS > 1 {
-                for (from, to) in inputs
-                    .chunks_exact(row_px)
-                    .zip(inputs_packed.chunks_exact_mut(row_lanes))
-                {
-                    pack_pixels::<S, F>(from.as_ptr(), px + COLUMNS, to.as_mut_ptr());
+                for row in 0..POINTS * in_channels {
+                    let row = inputs.add(row * row_px);
+                    pack_pixels::<S, F>(row, px + COLUMNS, row);
                 }
-                for (from, to) in gradients
-                    .chunks_exact(row_px)
-                    .zip(gradients_packed.chunks_exact_mut(row_lanes))
-                {
-                    pack_pixels::<S, F>(from.as_ptr(), px + 1, to.as_mut_ptr());
+                for row in 0..POINTS * out_channels {
+                    let row = gradients.add(row * row_px);
+                    pack_pixels::<S, F>(row, px + 1, row);
                 }
             }
-            let gradients = if F::CHANNELS == 1 {
-                &*gradients
-            } else {
-                &*gradients_packed
-            };
             for point in 0..POINTS {
-                let from = gradients[point * out_channels * row_lanes..].as_ptr();
+                let from = gradients.add(point * out_channels * row_px);
                 let to = transposed.as_mut_ptr();
-                transpose::<S>(from, row_lanes, out_channels, lanes, to);
-                let first = point * in_channels * row_lanes;
+                transpose::<S>(from, row_px, out_channels, lanes, to);
+                let first = point * in_channels * row_px;
                 let sums = sums[point * rows_len * columns..].as_mut_ptr();
                 add_outer_products::<S, F>(&rows, first, to, columns, lanes, sums);
             }

@@ -5,6 +5,7 @@
 //! of where the maps that it is made from end, and begins as many pixels earlier. What it reads
 //! left of its column is the margin, kept from the column before. So no pixel is computed twice.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Mutex;
 
@@ -54,18 +55,22 @@ impl Columns {
             columns: self,
             index: self.count() - 1,
         };
-        let room = |map: &Map| {
+        // Width and margin by scale.
+        let mut widest = HashMap::new();
+        for map in &plan.maps {
             let scale = map.shape.scale;
-            let like = plan.maps.iter().filter(|other| other.shape.scale == scale);
-            let width_px = like.clone().map(|map| last.of(map).len()).max();
-            let margin_px = like.map(|map| map.margin_px).max();
+            let (width_px, margin_px) = widest.entry(scale).or_insert((self.column_px * scale, 0));
+            *width_px = last.of(map).len().max(*width_px);
+            if self.count() > 1 {
+                *margin_px = map.margin_px.max(*margin_px);
+            }
+        }
+        let room = |map: &Map| {
+            let (width_px, margin_px) = widest[&map.shape.scale];
             Room {
-                width_px: width_px.unwrap_or(0).max(self.column_px * scale),
-                margin_px: match self.count() {
-                    1 => 0,
-                    _ => margin_px.unwrap_or(0),
-                },
-                rows: STRIP_ROWS * scale,
+                width_px,
+                margin_px,
+                rows: STRIP_ROWS * map.shape.scale,
                 rows_above: map.margin_px,
             }
         };

@@ -57,6 +57,22 @@ pub(super) struct Times {
     pub(super) write: Duration,
 }
 
+impl Times {
+    fn new(stages: usize) -> Self {
+        Self {
+            stages: vec![Duration::ZERO; stages],
+            write: Duration::ZERO,
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.write += other.write;
+        for (sum, time) in self.stages.iter_mut().zip(&other.stages) {
+            *sum += *time;
+        }
+    }
+}
+
 /// What is to be made: a column of a picture of so many rows.
 #[derive(Clone, Copy)]
 pub(super) struct Part<'a> {
@@ -116,10 +132,7 @@ pub(super) fn run(
         next: AtomicUsize::new(0),
         state: Mutex::new(State {
             done: vec![0; plan.stages.len()],
-            times: Times {
-                stages: vec![Duration::ZERO; plan.stages.len()],
-                write: Duration::ZERO,
-            },
+            times: Times::new(plan.stages.len()),
             hands: std::mem::take(&mut spare.hands),
             failed: false,
             error: None,
@@ -150,12 +163,7 @@ pub(super) fn bytes(plan: &Plan, rooms: &[Room], threads: usize) -> u64 {
     let key = |map: usize| (plan.maps[map].shape.channels, rooms[map]);
     for (index, stage) in plan.stages.iter().enumerate() {
         let (channels, room) = key(stage.output);
-        let rows = |rows| Strip::memory_bytes(channels, rows);
-        let without = Room {
-            rows_above: 0,
-            ..room
-        };
-        above_bytes += rows(room) - rows(without);
+        above_bytes += Strip::memory_bytes(channels, Room { rows: 0, ..room });
         let (now, most) = alive.entry((channels, room)).or_default();
         *now += 1;
         *most = (*most).max(*now);
@@ -175,8 +183,7 @@ impl Run<'_> {
     fn work(&self) {
         let _stop_others = StopOthers(self);
         let mut hand = lock(&self.state).hands.pop().unwrap_or_default();
-        let mut times = vec![Duration::ZERO; self.plan.stages.len()];
-        let mut write_time = Duration::ZERO;
+        let mut times = Times::new(self.plan.stages.len());
         loop {
             let wave = self.next.fetch_add(1, Ordering::Relaxed);
             if wave >= self.waves {
@@ -188,7 +195,7 @@ impl Run<'_> {
                     if let Err(error) = (self.write)(&result) {
                         return self.fail(error);
                     }
-                    write_time += started.elapsed();
+                    times.write += started.elapsed();
                     hand.give_back(result);
                 }
                 Ok(None) => return,
@@ -196,10 +203,7 @@ impl Run<'_> {
             }
         }
         let mut state = lock(&self.state);
-        state.times.write += write_time;
-        for (sum, time) in state.times.stages.iter_mut().zip(times) {
-            *sum += time;
-        }
+        state.times.add(&times);
         state.hands.push(hand);
     }
 
@@ -216,7 +220,7 @@ impl Run<'_> {
         &self,
         wave: usize,
         hand: &mut Hand,
-        times: &mut [Duration],
+        times: &mut Times,
     ) -> Result<Option<Strip>, UpscaleError> {
         let maps = &self.plan.maps;
         let mut strips: Vec<Option<Strip>> = maps.iter().map(|_| None).collect();
@@ -235,7 +239,7 @@ impl Run<'_> {
                     hand.give_back(strip);
                 }
             }
-            times[index] += started.elapsed();
+            times.stages[index] += started.elapsed();
             self.done(index);
         }
         Ok(strips[self.plan.output].take())

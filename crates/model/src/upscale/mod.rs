@@ -179,7 +179,7 @@ impl Upscaler {
         };
         let mut large = vec![T::default(); pixels.len() * self.scale() * self.scale()];
         let columns = self.columns(width_px, self.tile_px);
-        let counter = Counter::new(columns.count() * height_px * self.map_scale(), progress);
+        let counter = self.counter(&columns, height_px, progress);
         let times = self.enlarge_band(pixels, width_px, &columns, &band, &mut large, &counter)?;
         Ok((large, times))
     }
@@ -216,7 +216,7 @@ impl Upscaler {
         );
         let band_px = band_px.next_multiple_of(STRIP_ROWS);
         let columns = self.columns(width_px, Some(tile_px));
-        let counter = Counter::new(columns.count() * height_px * self.map_scale(), progress);
+        let counter = self.counter(&columns, height_px, progress);
         let row_len = width_px * 3;
         // The rows in memory, the first of them `kept`.
         let (mut low, mut kept): (Vec<T>, usize) = (Vec::new(), 0);
@@ -319,6 +319,15 @@ impl Upscaler {
             read_rows: rows.start.saturating_sub(halo_px)..height_px.min(rows.end + halo_px),
             rows,
         }
+    }
+
+    fn counter<'a>(
+        &self,
+        columns: &Columns,
+        height_px: usize,
+        progress: &'a Progress<'a>,
+    ) -> Counter<'a> {
+        Counter::new(columns.count() * height_px * self.map_scale(), progress)
     }
 
     /// Rows of the map that the result is read off, before its last pixel shuffle, for a row of the picture.
