@@ -36,7 +36,7 @@ class Model:
         size: tuple[int, int] | None = None,
         alpha: Literal["network", "lanczos"] = "network",
         threads: int = 0,
-        tile: int = 320,
+        tile: int = 640,
         precision: Literal["f32", "bf16"] = "f32",
         self_ensemble: bool = False,
         progress: Callable[[int, int], Any] | None = None,

@@ -161,7 +161,7 @@ impl Model {
     ///     work) or Lanczos interpolation.
     /// threads : int, default 0
     ///     Threads; 0: one for each processor. The result is the same.
-    /// tile : int, default 320
+    /// tile : int, default 640
     ///     Width in pixels of the columns computed at once; 0: the picture's width. The result is the
     ///     same; what is computed at once should fit the cache.
     /// precision : {"f32", "bf16"}, default "f32"
@@ -198,7 +198,7 @@ impl Model {
         size = None, alpha = "network", threads = 0, tile = DEFAULT_TILE_PX as i64,
         precision = "f32", self_ensemble = false, progress = None),
         text_signature = "($self, picture, *, factor=None, width=None, height=None, longest=None, \
-        size=None, alpha='network', threads=0, tile=320, precision='f32', \
+        size=None, alpha='network', threads=0, tile=640, precision='f32', \
         self_ensemble=False, progress=None)")]
     fn upscale<'py>(
         &self,

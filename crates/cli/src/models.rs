@@ -106,10 +106,10 @@ pub(crate) struct ModelArguments {
     /// A file called so is ./small.
     #[arg(short = 'm', long, value_name = "FILE|KIND")]
     pub(crate) model: Option<PathBuf>,
-    /// Width of the tiles in pixels of the input; 0: the full width
+    /// Width of the tiles in pixels of the input at most; 0: the full width
     ///
-    /// Each is as high as the picture. The result is the same; what is computed at a time should fit the
-    /// processor's cache.
+    /// Each is four rows high. The result is the same; what is computed at a time should fit the processor's
+    /// cache.
     #[arg(short = 't', long, value_name = "PX", default_value_t = wdsr_model::DEFAULT_TILE_PX)]
     pub(crate) tile: usize,
     /// Threads; 0: one for each processor

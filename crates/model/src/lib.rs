@@ -51,5 +51,5 @@ pub use ncnn::NcnnModel;
 pub use network::{BatchNorm, Conv, Network, Operation, Value, ValueShape};
 pub use released::Released;
 pub use stream::StageTime;
-pub use upscale::{Cut, DEFAULT_TILE_PX, Progress, Sample, UpscaleError, Upscaler};
+pub use upscale::{DEFAULT_TILE_PX, Progress, Sample, UpscaleError, Upscaler};
 pub use wdsr_kernels::{Isa, Precision};

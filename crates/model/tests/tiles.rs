@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 use proptest::prelude::*;
 use wdsr_model::{
-    ConvWeights, Cut, Isa, Model, Network, NetworkConfig, Precision, UpscaleError, Upscaler,
+    ConvWeights, Isa, Model, Network, NetworkConfig, Precision, UpscaleError, Upscaler,
 };
 
 /// A network with weights that let every pixel within the receptive radius count.
@@ -189,13 +189,13 @@ fn integers_are_the_rounded_floats() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
-    /// Bands of rows too, whatever their height, with tiles beside each other.
+    /// However many rows at a time, with tiles beside each other.
     #[test]
     fn a_picture_row_by_row_equals_the_whole(
         which in 0_usize..7,
         width in 1_usize..40,
         height in 1_usize..90,
-        band in 1_usize..100,
+        rows_px in 1_usize..100,
         tile in 1_usize..45,
         self_ensemble: bool,
         seed: u32,
@@ -203,15 +203,15 @@ proptest! {
         let model = model(&configs()[which]);
         let pixels = picture(width, height, seed);
         let upscaler = Upscaler::with_isa(&model, Isa::detect().expect("an instruction set"))
-            .self_ensemble(self_ensemble);
+            .self_ensemble(self_ensemble)
+            .tile_px(Some(tile));
         let whole = upscaler.upscale(&pixels, width, height).expect("a picture");
-        let cut = Cut { tile_px: tile, band_px: band };
         let (mut read, mut made, mut last) = (0, Vec::new(), (0, 0));
         let progress = Mutex::new(&mut last);
         upscaler
             .upscale_rows::<f32, UpscaleError>(
                 (width, height),
-                cut,
+                rows_px,
                 |rows| {
                     rows.copy_from_slice(&pixels[read..][..rows.len()]);
                     read += rows.len();
@@ -231,7 +231,7 @@ proptest! {
         prop_assert_eq!(read, pixels.len());
         let differs = bits(&made).iter().zip(bits(&whole)).position(|(a, b)| *a != b);
         prop_assert_eq!((differs, made.len()), (None, whole.len()), "{}", which);
-        prop_assert_eq!(last.0, last.1, "strips done and strips in all");
+        prop_assert_eq!(last.0, last.1, "rows done and rows in all");
     }
 }
 
@@ -253,10 +253,7 @@ fn errors_of_rows_reach_the_caller() {
         let (mut reads, mut writes) = (reads, writes);
         upscaler.upscale_rows::<f32, Failure>(
             (9, 40),
-            Cut {
-                tile_px: 9,
-                band_px: 8,
-            },
+            8,
             |rows| {
                 rows.copy_from_slice(&picture(9, rows.len() / 27, 3));
                 reads = reads.checked_sub(1).ok_or(Failure::Read)?;
@@ -295,29 +292,19 @@ fn what_cannot_be_a_picture_is_an_error() {
     let pixels = picture(w, h, 9);
     let bytes: Vec<u8> = pixels.iter().map(|v| (v * 255.0) as u8).collect();
     let flat = Upscaler::new(&flat_model(0.0)).expect("an upscaler");
-    let columns = 0..w;
-    assert_eq!(
-        flat.upscale(&bytes, w, h),
-        Err(UpscaleError::Constant {
-            columns,
-            rows: 0..h
-        })
-    );
+    let constant = |rows| Err(UpscaleError::Constant { rows });
+    assert_eq!(flat.upscale(&bytes, w, h), constant(0..h));
     assert!(
         flat.upscale(&vec![7_u8; w * h * 3], w, h).is_ok(),
         "one colour in, one out"
     );
 
-    // Flat but for one channel of one pixel, which the second of two columns makes.
+    // Flat but for one channel of one pixel.
     let mut nearly_flat = vec![7_u8; w * h * 3];
     nearly_flat[(20 * w + 8) * 3 + 2] = 8;
-    let columns = 3..11;
     assert_eq!(
         flat.tile_px(Some(6)).upscale(&nearly_flat, w, h),
-        Err(UpscaleError::Constant {
-            columns,
-            rows: 0..h
-        })
+        constant(0..h)
     );
 
     for value in [f32::NAN, f32::INFINITY] {
@@ -340,28 +327,52 @@ fn what_cannot_be_a_picture_is_an_error() {
 }
 
 #[test]
-fn a_cut_stays_within_its_memory() {
-    let upscaler = Upscaler::new(&Model::embedded()).expect("an upscaler");
-    let size = (30_000, 20_000);
-    let cut = |max_bytes| upscaler.cut(size, 1, max_bytes);
-    let of = |tile_px, band_px| Ok(Cut { tile_px, band_px });
-    // 5 rows of 90 000 bytes for each row of the picture.
-    assert_eq!(cut(1 << 40), of(320, 20_000));
-    let Ok(Cut {
-        tile_px: 320,
-        band_px,
-    }) = cut(1 << 30)
-    else {
-        panic!("{:?}", cut(1 << 30));
+fn flat_rows_of_a_picture_row_by_row_are_an_error() {
+    let (w, h) = (11, 70);
+    let flat = Upscaler::new(&flat_model(0.0)).expect("an upscaler");
+    // Flat but for one channel of one pixel in row 20, which is read before row 19 is made.
+    let mut nearly_flat = vec![7_u8; w * h * 3];
+    nearly_flat[(20 * w + 8) * 3 + 2] = 8;
+    let mut rows = nearly_flat.chunks_exact(w * 3);
+    let mut rows_written = 0;
+    let error = flat.upscale_rows::<u8, UpscaleError>(
+        (w, h),
+        4,
+        |low| {
+            for row in low.chunks_exact_mut(w * 3) {
+                row.copy_from_slice(rows.next().expect("a row"));
+            }
+            Ok(())
+        },
+        |large| {
+            rows_written += large.len() / (w * 2 * 3);
+            Ok(())
+        },
+        &|_, _| ControlFlow::Continue(()),
+    );
+    let Err(UpscaleError::Constant { rows }) = error else {
+        panic!("{error:?}");
     };
-    assert!((2_000..2_400).contains(&band_px), "{band_px}");
-    assert!(band_px.is_multiple_of(4), "{band_px}");
-    let Ok(narrow) = cut(50_000_000) else {
-        panic!("{:?}", cut(50_000_000));
-    };
-    assert!(narrow.tile_px < 320 && narrow.band_px < 150, "{narrow:?}");
-    let least = cut(1_000_000).expect_err("too little");
-    assert!(cut(least - 1).is_err() && cut(least).is_ok(), "{least}");
+    assert!(rows.contains(&20) && rows.len() <= 4, "{rows:?}");
+    assert_eq!(rows_written, 2 * rows.start);
+}
+
+#[test]
+fn rows_at_a_time_stay_within_their_memory() {
+    let threads = rayon::ThreadPoolBuilder::new().num_threads(2).build();
+    threads.expect("threads").install(|| {
+        let upscaler = Upscaler::new(&Model::embedded()).expect("an upscaler");
+        let rows = |max_bytes| upscaler.rows_within(30_000, 1, max_bytes);
+        let bytes = |rows| upscaler.memory_bytes(30_000, rows, 1);
+        let most = rows(1 << 40).expect("enough");
+        assert_eq!(most, 64, "8 waves for each of 2 threads");
+        assert_eq!(rows(bytes(most)), Ok(most));
+        assert_eq!(rows(bytes(most) - 1), Ok(most - 4));
+        let least = rows(1_000_000).expect_err("too little");
+        assert_eq!((rows(least - 1), rows(least)), (Err(least), Ok(4)));
+        // Mostly what waves leave to the next: docs/upscaling.md says 7 KB for each pixel of width.
+        assert!((6_000..7_000).contains(&(least / 30_000)), "{least}");
+    });
 }
 
 /// Whichever thread meets one of them first.

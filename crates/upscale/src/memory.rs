@@ -43,7 +43,7 @@ impl Enlarger<'_> {
         let mut by_scale = BTreeMap::new();
         for (network, size) in self.passes.iter().zip(self.plan.sizes()) {
             let most: &mut u128 = by_scale.entry(network.scale()).or_default();
-            *most = u128::from(network.working_bytes((size.width_px, size.height_px))).max(*most);
+            *most = u128::from(network.working_bytes(size.width_px)).max(*most);
         }
         by_scale.values().sum()
     }

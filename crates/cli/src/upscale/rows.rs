@@ -1,10 +1,10 @@
-//! A picture that flows through the network: rows are decoded, enlarged and encoded a band at a
-//! time, so that its size is no matter of memory.
+//! A picture that flows through the network: some rows at a time are decoded, enlarged and encoded, so that
+//! its height is no matter of memory.
 
 use std::path::Path;
 
 use anyhow::Context;
-use wdsr_model::{Cut, Progress, Sample, Upscaler};
+use wdsr_model::{Progress, Sample, Upscaler};
 use wdsr_picture::{
     Colour, Depth, Format, Metadata, NewFile, Outline, RowReader, RowSample, encode_rows,
     is_memory_free,
@@ -13,7 +13,7 @@ use wdsr_picture::{
 use super::picture::{Asked, Method};
 use crate::exit::OutOfMemory;
 
-/// Memory for a picture unless asked otherwise: enough for one band of any usual picture.
+/// Memory for a picture unless asked otherwise: enough for pictures of any usual width.
 const DEFAULT_MAX_BYTES: u64 = 2 << 30;
 
 /// What the program takes besides: code, weights, stacks, buffers of files.
@@ -47,12 +47,12 @@ pub(super) fn enlarge_file(
     if !flows {
         return Ok(None);
     }
-    let cut = cut(input, &reader, upscaler, method.max_bytes)?;
+    let rows_px = rows_at_a_time(input, &reader, upscaler, method.max_bytes)?;
     let mut metadata = reader.metadata().clone();
     let left_out = asked.metadata.apply(&mut metadata, low.colour, format);
     let run = Run {
         upscaler,
-        cut,
+        rows_px,
         asked,
         metadata: &metadata,
         progress,
@@ -66,39 +66,36 @@ pub(super) fn enlarge_file(
     Ok(Some((file, left_out)))
 }
 
-/// How the picture is cut so that all of the program stays within the memory allowed.
-fn cut(
+/// How many rows are read at a time so that all of the program stays within the memory allowed.
+fn rows_at_a_time(
     input: &Path,
     reader: &RowReader,
     upscaler: &Upscaler,
     max_bytes: Option<u64>,
-) -> anyhow::Result<Cut> {
+) -> anyhow::Result<usize> {
     let low = reader.outline();
-    let row_bytes = (low.width_px * 3 * low.depth.bytes()) as u64;
+    let (width_px, sample_bytes) = (low.width_px, low.depth.bytes());
+    let row_bytes = (width_px * 3 * sample_bytes) as u64;
     // A row of the result as it is encoded, some times over.
     let others = FIXED_BYTES + reader.memory_bytes() + 8 * row_bytes * upscaler.scale() as u64;
-    let size_px = (low.width_px, low.height_px);
-    let cut_within = |max_bytes: u64| {
-        let cut = upscaler.cut(size_px, low.depth.bytes(), max_bytes.saturating_sub(others))?;
-        Ok((
-            cut,
-            upscaler.memory_bytes(low.width_px, cut, low.depth.bytes()),
-        ))
-    };
     let mut max_bytes = max_bytes.unwrap_or(DEFAULT_MAX_BYTES);
-    let cut = loop {
-        match cut_within(max_bytes) {
-            // The system may give less than is allowed.
-            Ok((_, bytes)) if !is_memory_free(u128::from(bytes + others)) => max_bytes /= 2,
-            Ok((cut, _)) => break Ok(cut),
-            Err(least) => break Err(least),
+    let rows_px = loop {
+        let rows_px =
+            upscaler.rows_within(width_px, sample_bytes, max_bytes.saturating_sub(others));
+        let bytes = rows_px.map_or(0, |rows_px| {
+            others + upscaler.memory_bytes(width_px, rows_px, sample_bytes)
+        });
+        // The system may give less than is allowed.
+        if is_memory_free(u128::from(bytes)) {
+            break rows_px;
         }
+        max_bytes /= 2;
     };
-    cut.map_err(|least: u64| {
+    rows_px.map_err(|least: u64| {
         let megabytes = |bytes: u64| bytes.div_ceil(1 << 20);
         OutOfMemory(format!(
             "{}: {} x {} pixels need at least {} MB of memory, {} MB are allowed or free; raise \
-             --max-memory or free memory{}",
+             --max-memory or free memory, or use fewer --threads or narrower --tile{}",
             input.display(),
             low.width_px,
             low.height_px,
@@ -116,7 +113,7 @@ fn cut(
 
 struct Run<'a> {
     upscaler: &'a Upscaler,
-    cut: Cut,
+    rows_px: usize,
     asked: &'a Asked<'a>,
     metadata: &'a Metadata,
     progress: &'a Progress<'a>,
@@ -138,7 +135,7 @@ impl Run<'_> {
             let mut low_row = vec![T::default(); if grey { low.width_px } else { 0 }];
             self.upscaler.upscale_rows::<T, anyhow::Error>(
                 (low.width_px, low.height_px),
-                self.cut,
+                self.rows_px,
                 |rows| {
                     if !grey {
                         return Ok(reader.read(rows)?);

@@ -63,14 +63,19 @@ fn memory_stays_within_its_bound_and_the_picture_is_the_same() {
         command.arg("-m").arg(&model).args(extra);
         peak_bytes(&mut command)
     };
-    let (done, free) = run("whole.tif", &["-q"]);
-    assert!(done && free > 2 * BOUND, "{free} bytes without a bound");
-    for output in ["bound.tif", "bound.png"] {
-        let (done, peak) = run(output, &["-q", "--max-memory", "64M"]);
+    // BMP is read and written as a whole.
+    let (done, whole) = run("whole.bmp", &["-q"]);
+    assert!(done && whole > 2 * BOUND, "{whole} bytes for the whole");
+    for (output, extra) in [
+        ("free.tif", &[] as &[&str]),
+        ("bound.tif", &["--max-memory", "48M"]),
+        ("bound.png", &["--max-memory", "48M"]),
+    ] {
+        let (done, peak) = run(output, extra);
         assert!(done, "{output}");
         assert!(peak < BOUND, "{output} took {peak} bytes");
         assert!(
-            read(&at(output)).samples == read(&at("whole.tif")).samples,
+            read(&at(output)).samples == read(&at("whole.bmp")).samples,
             "{output}"
         );
     }
@@ -163,9 +168,7 @@ fn a_damaged_model_writes_no_picture() {
             .arg("-o")
             .arg(at("out.png"));
         command.arg("-m").arg(at("zeros.safetensors"));
-        let message = contains(name).and(contains(
-            "one flat colour for columns 0 to 30, rows 0 to 20",
-        ));
+        let message = contains(name).and(contains("one flat colour for rows 0 to 20"));
         command.assert().code(1).stderr(message);
         assert!(!at("out.png").exists(), "{name}");
     }

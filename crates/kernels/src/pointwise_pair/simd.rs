@@ -7,7 +7,7 @@ use crate::precision::Format;
 use crate::simd::Simd;
 use crate::strip::{Offset, STRIP_OVERSHOOT, Scratch, Strip};
 use crate::tile::{
-    self, Source, TILE_VECTORS, group_px, start, tile_channels, tiles, with_tile_size,
+    self, Source, Sums, TILE_VECTORS, group_px, start, tile_channels, tiles, with_tile_size,
 };
 use crate::{Epilogue, Planes};
 
@@ -48,9 +48,17 @@ impl Pointwise<'_> {
                 let bias = self.bias.as_ptr().add(first);
                 with_tile_size!(S, count, N => {
                     for pixel in (0..len).step_by(group_px::<S>()) {
-                        let sums = start::<S, N, TILE_VECTORS>(bias);
-                        let sums = source.accumulate::<S, F, N, TILE_VECTORS, 1>(pixel, weights, sums);
-                        finish.store::<S, N, TILE_VECTORS>(sums, to, first * plane_len + pixel, plane_len);
+                        let at = first * plane_len + pixel;
+                        if len - pixel <= S::LANES {
+                            let sums = start::<S, N, 1>(bias);
+                            let sums = source.accumulate::<S, F, N, 1, 1>(pixel, weights, sums);
+                            finish.store::<S, N, 1>(sums, to, at, plane_len);
+                        } else {
+                            const V: usize = TILE_VECTORS;
+                            let sums = start::<S, N, V>(bias);
+                            let sums = source.accumulate::<S, F, N, V, 1>(pixel, weights, sums);
+                            finish.store::<S, N, V>(sums, to, at, plane_len);
+                        }
                     }
                 });
             }
@@ -73,19 +81,42 @@ impl Pointwise<'_> {
                 let to = to.add(first / F::CHANNELS * SEGMENT_PX);
                 with_tile_size!(S, count, N => {
                     for pixel in (0..len).step_by(group_px::<S>()) {
-                        let sums = start::<S, N, TILE_VECTORS>(bias);
-                        let sums = source.accumulate::<S, F, N, TILE_VECTORS, 1>(pixel, weights, sums);
-                        for o in (0..N).step_by(F::CHANNELS) {
-                            // A tile is made of whole lanes: both are below `N`.
-                            let last = usize::min(o + F::CHANNELS, N) - 1;
-                            for v in 0..TILE_VECTORS {
-                                let (a, b) = (S::relu(sums[o][v]), S::relu(sums[last][v]));
-                                let at = o / F::CHANNELS * SEGMENT_PX + pixel + v * S::LANES;
-                                S::store(to.add(at), F::join::<S>(a, b));
-                            }
+                        let to = to.add(pixel);
+                        if len - pixel <= S::LANES {
+                            let sums = start::<S, N, 1>(bias);
+                            let sums = source.accumulate::<S, F, N, 1, 1>(pixel, weights, sums);
+                            store_wide::<S, F, N, 1>(sums, to);
+                        } else {
+                            const V: usize = TILE_VECTORS;
+                            let sums = start::<S, N, V>(bias);
+                            let sums = source.accumulate::<S, F, N, V, 1>(pixel, weights, sums);
+                            store_wide::<S, F, N, V>(sums, to);
                         }
                     }
                 });
+            }
+        }
+    }
+}
+
+/// Stores a tile of the wide activation: negative sums become 0.
+///
+/// # Safety
+/// As for [`Simd`]; planes of [`SEGMENT_PX`] can be written.
+#[inline(always)]
+unsafe fn store_wide<S: Simd, F: Format, const N: usize, const V: usize>(
+    sums: Sums<S, N, V>,
+    to: *mut f32,
+) {
+    for o in (0..N).step_by(F::CHANNELS) {
+        // A tile is made of whole lanes: both are below `N`.
+        let last = usize::min(o + F::CHANNELS, N) - 1;
+        for v in 0..V {
+            let at = o / F::CHANNELS * SEGMENT_PX + v * S::LANES;
+            // SAFETY: the caller's promises.
+            unsafe {
+                let (a, b) = (S::relu(sums[o][v]), S::relu(sums[last][v]));
+                S::store(to.add(at), F::join::<S>(a, b));
             }
         }
     }

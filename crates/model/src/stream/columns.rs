@@ -1,18 +1,19 @@
 //! A picture in columns, so that the rows alive at a time fit the cache.
 //!
-//! Columns are computed from the left to the right. A convolution reads pixels beyond the right
-//! end of what has been made, so each map lags: in every column it is made up to some pixels short
-//! of where the maps that it is made from end, and begins as many pixels earlier. What it reads
+//! A wave is computed column by column, from the left to the right. A convolution reads pixels beyond
+//! the right end of what has been made, so each map lags: in every column it is made up to some pixels
+//! short of where the maps that it is made from end, and begins as many pixels earlier. What it reads
 //! left of its column is the margin, kept from the column before. So no pixel is computed twice.
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::Mutex;
 
 use wdsr_kernels::{Room, STRIP_ROWS, Strip};
 
-use super::lock;
 use super::plan::{Map, Plan};
+
+/// Columns end at multiples of it where they may: the pixels of the widest tile.
+const COLUMN_PX: usize = 32;
 
 /// The columns of a picture.
 pub(crate) struct Columns {
@@ -28,9 +29,13 @@ pub(crate) struct Column<'a> {
 }
 
 impl Columns {
-    /// Cuts a picture into columns of `column_px`, the last of which may be narrower.
-    pub(crate) fn new(width_px: usize, column_px: usize) -> Self {
-        let column_px = column_px.min(width_px);
+    /// Cuts a picture into columns of `most_px` or fewer, as equal as vectors allow.
+    pub(crate) fn new(width_px: usize, most_px: usize) -> Self {
+        let equal_px = width_px.div_ceil(width_px.div_ceil(most_px));
+        let column_px = equal_px
+            .next_multiple_of(COLUMN_PX)
+            .min(most_px)
+            .min(width_px);
         Self {
             width_px,
             column_px,
@@ -84,24 +89,23 @@ impl<'a> Column<'a> {
         self.columns
     }
 
-    /// The columns of a map that are made now.
-    pub(super) fn of(self, map: &Map) -> Range<usize> {
-        let range = self.lagging(map.lag_px);
-        range.start * map.shape.scale..range.end * map.shape.scale
+    /// Its place from the left.
+    pub(super) fn index(self) -> usize {
+        self.index
     }
 
-    /// The same in the picture, for a map that lags by `lag_px` pixels of it.
-    pub(super) fn lagging(self, lag_px: usize) -> Range<usize> {
+    /// The columns of a map that are made now.
+    pub(super) fn of(self, map: &Map) -> Range<usize> {
         let Columns {
             width_px,
             column_px,
         } = *self.columns;
-        let start = (self.index * column_px).saturating_sub(lag_px);
+        let start = (self.index * column_px).saturating_sub(map.lag_px);
         let end = match (self.index + 1) * column_px {
-            end if end < width_px => end.saturating_sub(lag_px),
+            end if end < width_px => end.saturating_sub(map.lag_px),
             _ => width_px,
         };
-        start..end
+        start * map.shape.scale..end * map.shape.scale
     }
 
     pub(super) fn is_first(self) -> bool {
@@ -113,57 +117,42 @@ impl<'a> Column<'a> {
     }
 }
 
-/// The margins of all strips of a picture's maps, kept from column to column.
-pub(crate) struct Margins {
-    /// By map and wave; of a picture of one column there are none.
-    maps: Vec<Vec<Mutex<Vec<f32>>>>,
+/// The right ends of the strips of a wave's last column, by map: what lies left of the next column's.
+#[derive(Default)]
+pub(super) struct Margins {
+    maps: Vec<Vec<f32>>,
 }
 
 impl Margins {
-    pub(super) fn new(plan: &Plan, columns: &Columns, height_px: usize) -> Self {
-        let maps = plan.maps.iter().map(|map| {
-            let count = match columns.count() {
-                1 => 0,
-                _ if map.margin_px == 0 => 0,
-                _ => plan.waves(height_px),
-            };
-            (0..count).map(|_| Mutex::default()).collect()
-        });
-        Self {
-            maps: maps.collect(),
-        }
-    }
-
-    /// Memory in bytes for a picture of so many rows.
-    pub(super) fn bytes(plan: &Plan, columns: &Columns, height_px: usize) -> u64 {
+    /// Memory in bytes.
+    pub(super) fn bytes(plan: &Plan, columns: &Columns) -> usize {
         let floats = plan
             .maps
             .iter()
             .map(|map| map.margin_px * map.shape.channels * map.shape.scale * STRIP_ROWS);
         match columns.count() {
             1 => 0,
-            _ => (floats.sum::<usize>() * plan.waves(height_px) * size_of::<f32>()) as u64,
+            _ => floats.sum::<usize>() * size_of::<f32>(),
         }
     }
 
     /// Gives a strip that has just been made its margin, and keeps that of its right neighbour.
     pub(super) fn exchange(
-        &self,
+        &mut self,
         column: Column<'_>,
         plan: &Plan,
         map: usize,
-        wave: usize,
         strip: &mut Strip,
     ) {
         let margin_px = plan.maps[map].margin_px;
-        let Some(kept) = self.maps[map].get(wave) else {
+        if column.all().count() == 1 || margin_px == 0 {
             return;
-        };
-        let mut kept = lock(kept);
-        let left = (!column.is_first()).then_some(&**kept);
-        strip.set_left(margin_px, left);
+        }
+        self.maps.resize_with(plan.maps.len(), Vec::new);
+        let kept = &mut self.maps[map];
+        strip.set_left(margin_px, (!column.is_first()).then_some(kept));
         if !column.is_last() {
-            strip.right_end(margin_px, &mut kept);
+            strip.right_end(margin_px, kept);
         }
     }
 }

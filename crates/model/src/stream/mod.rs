@@ -4,8 +4,8 @@
 //! convolution a [`Stage`](plan::Stage) that makes a strip of its map. A convolution reads rows below
 //! those that it makes, which are not there yet; so each map lags behind those it is made from, and
 //! what is read further up is kept from wave to wave, a row or two of each map. So a network needs a
-//! few rows, whatever the height of the picture, and no pixel is computed twice. A wide picture goes
-//! through in [`Columns`], one after another, which lag likewise.
+//! few rows, whatever the height of the picture, and no pixel is computed twice. A wave of a wide picture
+//! goes through in [`Columns`], one after another, which lag likewise.
 
 mod columns;
 mod plan;
@@ -16,13 +16,13 @@ use std::ops::Range;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use wdsr_kernels::{Isa, Precision, Strip};
+use wdsr_kernels::{Isa, Precision, STRIP_ROWS, Strip};
 
 use crate::model::Model;
 use crate::upscale::UpscaleError;
-pub(crate) use columns::{Column, Columns, Margins};
+pub(crate) use columns::Columns;
 use plan::Plan;
-use schedule::{Part, Spare};
+use schedule::{Memory, Times};
 use symmetry::Symmetry;
 
 /// How a network is computed.
@@ -35,7 +35,17 @@ pub(crate) struct Arithmetic {
 /// A model arranged for one instruction set and precision.
 pub(crate) struct Stream {
     plan: Plan,
-    spare: Mutex<Spare>,
+    spare: Mutex<Memory>,
+}
+
+/// A picture on its way through a network, from the top down.
+pub(crate) struct Passage<'a> {
+    stream: &'a Stream,
+    columns: Columns,
+    height_px: usize,
+    waves_done: usize,
+    memory: Memory,
+    times: Times,
 }
 
 /// What a part of the network took of a picture's time.
@@ -70,42 +80,77 @@ impl Stream {
         &self.plan
     }
 
-    /// What the columns of a picture hand on from one to the next.
-    pub(crate) fn margins(&self, columns: &Columns, height_px: usize) -> Margins {
-        Margins::new(&self.plan, columns, height_px)
+    /// Begins a picture.
+    pub(crate) fn begin(&self, columns: Columns, height_px: usize) -> Passage<'_> {
+        let memory = std::mem::take(&mut *lock(&self.spare));
+        Passage {
+            memory: memory.for_picture(&self.plan, &columns),
+            times: Times::new(self.plan.stages.len()),
+            stream: self,
+            columns,
+            height_px,
+            waves_done: 0,
+        }
     }
 
-    /// The columns of the picture whose result is made with a column.
-    pub(crate) fn made(&self, column: Column<'_>) -> Range<usize> {
-        column.lagging(self.plan.maps[self.plan.output].lag_px)
+    /// Memory in bytes of a picture's feature maps, on rayon's current thread pool.
+    pub(crate) fn bytes(&self, columns: &Columns) -> u64 {
+        Memory::bytes(&self.plan, columns, rayon::current_num_threads())
+    }
+}
+
+impl Passage<'_> {
+    /// Waves that are still to come.
+    pub(crate) fn waves_left(&self) -> usize {
+        self.stream.plan.waves(self.height_px) - self.waves_done
     }
 
-    /// Runs the network on a column of a picture, on rayon's current thread pool. Columns come from the
-    /// left to the right, with the same margins.
+    /// Rows of the picture that the next `waves` read.
+    pub(crate) fn reads(&self, waves: usize) -> Range<usize> {
+        self.rows(waves, 0)
+    }
+
+    /// Rows of the picture whose result they make.
+    pub(crate) fn makes(&self, waves: usize) -> Range<usize> {
+        self.rows(waves, self.stream.plan.lag_rows())
+    }
+
+    /// Rows of the next `waves` in a map that lags by so many rows of the picture.
+    fn rows(&self, waves: usize, lag_px: usize) -> Range<usize> {
+        let row = |wave: usize| {
+            let row = (wave * STRIP_ROWS).saturating_sub(lag_px);
+            row.min(self.height_px)
+        };
+        row(self.waves_done)..row(self.waves_done + waves)
+    }
+
+    /// Runs the network on the next `waves` of the picture, on rayon's current thread pool.
     ///
     /// - `read` fills a strip of the input (3 channels, mean subtracted) in the strip's rows and columns.
-    /// - `write` takes a strip of the result, see [`Plan::output`]; strips come in any order, each row in one
-    ///   of them, and hold the columns that [`Stream::made`] says.
+    /// - `write` takes a strip of the result, see [`Plan::output`]; strips come in any order, each pixel in one
+    ///   of them.
     ///
     /// # Errors
     /// The first of `read` and `write`; the others are not asked any more.
     pub(crate) fn run(
-        &self,
-        column: Column<'_>,
-        height_px: usize,
-        margins: &Margins,
+        &mut self,
+        waves: usize,
         read: &(dyn Fn(&mut Strip) -> Result<(), UpscaleError> + Sync),
         write: &(dyn Fn(&Strip) -> Result<(), UpscaleError> + Sync),
-    ) -> Result<Vec<StageTime>, UpscaleError> {
-        let mut spare = std::mem::take(&mut *lock(&self.spare));
-        let part = Part {
-            column,
-            height_px,
-            margins,
-        };
-        let times = schedule::run(&self.plan, part, read, write, &mut spare)?;
-        *lock(&self.spare) = spare;
-        let stages = self.plan.stages.iter().zip(times.stages);
+    ) -> Result<(), UpscaleError> {
+        let plan = &self.stream.plan;
+        let picture = (&self.columns, self.height_px);
+        let waves = self.waves_done..self.waves_done + waves;
+        self.waves_done = waves.end;
+        let times = schedule::run(plan, picture, waves, read, write, &mut self.memory)?;
+        self.times.add(&times);
+        Ok(())
+    }
+
+    /// Ends it; tells what each part of the network took.
+    pub(crate) fn end(self) -> Vec<StageTime> {
+        *lock(&self.stream.spare) = self.memory;
+        let stages = self.stream.plan.stages.iter().zip(self.times.stages);
         let stage_times = stages.map(|(stage, time)| StageTime {
             name: stage.name.clone(),
             multiply_adds_per_pixel: stage.multiply_adds_per_pixel,
@@ -114,16 +159,9 @@ impl Stream {
         let picture_out = StageTime {
             name: "picture out".to_owned(),
             multiply_adds_per_pixel: 0,
-            time: times.write,
+            time: self.times.write,
         };
-        Ok(stage_times.chain([picture_out]).collect())
-    }
-
-    /// Memory in bytes of the feature maps of a picture of so many rows, on rayon's current thread pool.
-    pub(crate) fn bytes(&self, columns: &Columns, height_px: usize) -> u64 {
-        let rooms = columns.rooms(&self.plan);
-        let strips = schedule::bytes(&self.plan, &rooms, rayon::current_num_threads());
-        strips + Margins::bytes(&self.plan, columns, height_px)
+        stage_times.chain([picture_out]).collect()
     }
 }
 

@@ -73,11 +73,6 @@ pub(crate) struct Plan {
     pub(crate) output_shuffle: usize,
     /// Factor by which the result is to be multiplied: networks side by side are summed.
     pub(crate) output_factor: f32,
-    /// Rows of the picture above and below a strip's own on which its bits depend, whole strips.
-    ///
-    /// More than the receptive radius: four rows of Winograd's convolution are made from all rows under
-    /// them and one beyond, and those that cancel still round.
-    pub(crate) halo_rows: usize,
 }
 
 impl Plan {
@@ -89,7 +84,6 @@ impl Plan {
             output: 0,
             output_shuffle: 1,
             output_factor: 1.0 / symmetries.len() as f32,
-            halo_rows: 0,
         };
         let input = plan.map(network.shape(network.input));
         plan.stages.push(Stage {
@@ -126,9 +120,14 @@ impl Plan {
             .chain(term.filter(is_last))
     }
 
+    /// Rows of the picture that the result lags behind.
+    pub(crate) fn lag_rows(&self) -> usize {
+        self.maps[self.output].lag_px
+    }
+
     /// Waves of a picture of so many rows: the result lags.
     pub(super) fn waves(&self, height_px: usize) -> usize {
-        (height_px + self.maps[self.output].lag_px).div_ceil(STRIP_ROWS)
+        (height_px + self.lag_rows()).div_ceil(STRIP_ROWS)
     }
 
     fn map(&mut self, shape: ValueShape) -> usize {
@@ -350,9 +349,8 @@ impl Plan {
         }
     }
 
-    /// Notes each map's margin and last reader, and the halo of a band.
+    /// Notes each map's margin and last reader.
     fn connect(&mut self) {
-        let mut halo_rows = vec![0; self.maps.len()];
         for (index, stage) in self.stages.iter().enumerate() {
             let lag_px = self.maps[stage.output].lag_px;
             for (read, reach_px) in [(stage.input, stage.reach_px()), (stage.term, 0)] {
@@ -361,16 +359,8 @@ impl Plan {
                 let behind_px = (lag_px - map.lag_px) * map.shape.scale + reach_px;
                 map.margin_px = map.margin_px.max(behind_px);
                 map.last_reader = Some(index);
-                let more = match stage.kernel {
-                    Kernel::Conv { reach_px: 1.., .. } => STRIP_ROWS.div_ceil(map.shape.scale),
-                    Kernel::Shuffle { .. } => 1,
-                    _ => 0,
-                };
-                let more = if Some(read) == stage.input { more } else { 0 };
-                halo_rows[stage.output] = halo_rows[stage.output].max(halo_rows[read] + more);
             }
         }
-        self.halo_rows = halo_rows[self.output].next_multiple_of(STRIP_ROWS);
     }
 }
 

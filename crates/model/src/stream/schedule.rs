@@ -1,32 +1,73 @@
 //! Who makes which strip when.
 //!
 //! A wave is four rows of the picture and what becomes of them: a strip of each map. A thread takes the
-//! next wave and runs it through the whole network, in strips that stay in its cache. What a stage
-//! reads above its wave, the wave before has left when it was through with the stage; so a wave follows
-//! the one before a stage behind, and as many threads as there are go one behind the other. A strip's
-//! content depends on its inputs alone: neither threads nor their pace change a bit.
+//! next wave and runs it through the whole network, column by column, in strips that stay in its cache.
+//! What a stage reads above its wave, the wave before has left when it was through with that strip; so a
+//! wave follows the one before a strip behind, and as many threads as there are go one behind the other.
+//! A strip's content depends on its inputs alone: neither threads nor their pace change a bit.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use wdsr_kernels::{Epilogue, Room, Scratch, Strip};
 
-use super::columns::{Column, Margins};
+use super::columns::{Column, Columns, Margins};
 use super::lock;
 use super::plan::{Kernel, Plan, Stage};
 use crate::upscale::UpscaleError;
 
 /// Memory kept from picture to picture as long as it fits.
 #[derive(Default)]
-pub(super) struct Spare {
+pub(super) struct Memory {
     /// Of each map's strips.
     rooms: Vec<Room>,
     /// For each thread.
     hands: Vec<Hand>,
-    /// Of each map the rows that the last wave has left.
-    above: Vec<Mutex<Vec<f32>>>,
+    /// Of each column's maps the rows that the last wave has left.
+    above: Vec<Vec<Mutex<Vec<f32>>>>,
+}
+
+impl Memory {
+    /// This memory, or new one if a picture's strips do not fit.
+    pub(super) fn for_picture(mut self, plan: &Plan, columns: &Columns) -> Self {
+        let rooms = columns.rooms(plan);
+        if self.rooms != rooms {
+            self = Self {
+                rooms,
+                ..Self::default()
+            };
+        }
+        let maps = || plan.maps.iter().map(|_| Mutex::default()).collect();
+        self.above.resize_with(columns.count(), maps);
+        self
+    }
+
+    /// Its size in bytes for so many threads.
+    pub(super) fn bytes(plan: &Plan, columns: &Columns, threads: usize) -> u64 {
+        let rooms = columns.rooms(plan);
+        let mut alive: HashMap<(usize, Room), (usize, usize)> = HashMap::new();
+        let mut above_bytes = 0;
+        let key = |map: usize| (plan.maps[map].shape.channels, rooms[map]);
+        for (index, stage) in plan.stages.iter().enumerate() {
+            let (channels, room) = key(stage.output);
+            above_bytes += Strip::memory_bytes(channels, Room { rows: 0, ..room });
+            let (now, most) = alive.entry((channels, room)).or_default();
+            *now += 1;
+            *most = (*most).max(*now);
+            for map in plan.read_last_by(index) {
+                let (now, _) = alive.entry(key(map)).or_default();
+                *now -= 1;
+            }
+        }
+        let strips = alive
+            .iter()
+            .map(|((channels, room), (_, most))| most * Strip::memory_bytes(*channels, *room));
+        let hand_bytes = strips.sum::<usize>() + Margins::bytes(plan, columns);
+        (threads * hand_bytes + columns.count() * above_bytes) as u64
+    }
 }
 
 /// What a thread computes with.
@@ -35,6 +76,7 @@ struct Hand {
     /// Strips not in use, by channels and room; the last one is the one used last.
     strips: HashMap<(usize, Room), Vec<Strip>>,
     scratch: Scratch,
+    margins: Margins,
 }
 
 impl Hand {
@@ -58,14 +100,14 @@ pub(super) struct Times {
 }
 
 impl Times {
-    fn new(stages: usize) -> Self {
+    pub(super) fn new(stages: usize) -> Self {
         Self {
             stages: vec![Duration::ZERO; stages],
             write: Duration::ZERO,
         }
     }
 
-    fn add(&mut self, other: &Self) {
+    pub(super) fn add(&mut self, other: &Self) {
         self.write += other.write;
         for (sum, time) in self.stages.iter_mut().zip(&other.stages) {
             *sum += *time;
@@ -73,22 +115,16 @@ impl Times {
     }
 }
 
-/// What is to be made: a column of a picture of so many rows.
-#[derive(Clone, Copy)]
-pub(super) struct Part<'a> {
-    pub(super) column: Column<'a>,
-    pub(super) height_px: usize,
-    pub(super) margins: &'a Margins,
-}
-
+/// Some waves on their way.
 struct Run<'a> {
     plan: &'a Plan,
-    part: Part<'a>,
+    columns: &'a Columns,
+    height_px: usize,
     rooms: &'a [Room],
-    above: &'a [Mutex<Vec<f32>>],
+    above: &'a [Vec<Mutex<Vec<f32>>>],
     read: &'a (dyn Fn(&mut Strip) -> Result<(), UpscaleError> + Sync),
     write: &'a (dyn Fn(&Strip) -> Result<(), UpscaleError> + Sync),
-    waves: usize,
+    waves: Range<usize>,
     /// The wave that is taken next.
     next: AtomicUsize,
     state: Mutex<State>,
@@ -96,8 +132,8 @@ struct Run<'a> {
 }
 
 struct State {
-    /// Waves that each stage is through with.
-    done: Vec<usize>,
+    /// Strips that each of the waves has made.
+    made: Vec<usize>,
     times: Times,
     hands: Vec<Hand>,
     /// A thread has failed or panicked: the others stop.
@@ -106,37 +142,32 @@ struct State {
     error: Option<UpscaleError>,
 }
 
+/// Runs some waves of a picture of so many rows, those after the ones that the memory has seen last.
 pub(super) fn run(
     plan: &Plan,
-    part: Part<'_>,
+    (columns, height_px): (&Columns, usize),
+    waves: Range<usize>,
     read: &(dyn Fn(&mut Strip) -> Result<(), UpscaleError> + Sync),
     write: &(dyn Fn(&Strip) -> Result<(), UpscaleError> + Sync),
-    spare: &mut Spare,
+    memory: &mut Memory,
 ) -> Result<Times, UpscaleError> {
-    let rooms = part.column.all().rooms(plan);
-    if spare.rooms != rooms {
-        *spare = Spare {
-            above: plan.maps.iter().map(|_| Mutex::default()).collect(),
-            hands: Vec::new(),
-            rooms,
-        };
-    }
     let run = Run {
         plan,
-        part,
-        rooms: &spare.rooms,
-        above: &spare.above,
+        columns,
+        height_px,
+        rooms: &memory.rooms,
+        above: &memory.above,
         read,
         write,
-        waves: plan.waves(part.height_px),
-        next: AtomicUsize::new(0),
+        next: AtomicUsize::new(waves.start),
         state: Mutex::new(State {
-            done: vec![0; plan.stages.len()],
+            made: vec![0; waves.len()],
             times: Times::new(plan.stages.len()),
-            hands: std::mem::take(&mut spare.hands),
+            hands: std::mem::take(&mut memory.hands),
             failed: false,
             error: None,
         }),
+        waves,
         changed: Condvar::new(),
     };
     rayon::scope(|scope| {
@@ -149,33 +180,11 @@ pub(super) fn run(
         .state
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner);
-    spare.hands = state.hands;
+    memory.hands = state.hands;
     match state.error {
         None => Ok(state.times),
         Some(error) => Err(error),
     }
-}
-
-/// Memory in bytes of the strips of so many threads, and of what waves leave to the next.
-pub(super) fn bytes(plan: &Plan, rooms: &[Room], threads: usize) -> u64 {
-    let mut alive: HashMap<(usize, Room), (usize, usize)> = HashMap::new();
-    let mut above_bytes = 0;
-    let key = |map: usize| (plan.maps[map].shape.channels, rooms[map]);
-    for (index, stage) in plan.stages.iter().enumerate() {
-        let (channels, room) = key(stage.output);
-        above_bytes += Strip::memory_bytes(channels, Room { rows: 0, ..room });
-        let (now, most) = alive.entry((channels, room)).or_default();
-        *now += 1;
-        *most = (*most).max(*now);
-        for map in plan.read_last_by(index) {
-            let (now, _) = alive.entry(key(map)).or_default();
-            *now -= 1;
-        }
-    }
-    let strips = alive
-        .iter()
-        .map(|((channels, room), (_, most))| most * Strip::memory_bytes(*channels, *room));
-    (threads * strips.sum::<usize>() + above_bytes) as u64
 }
 
 impl Run<'_> {
@@ -186,20 +195,15 @@ impl Run<'_> {
         let mut times = Times::new(self.plan.stages.len());
         loop {
             let wave = self.next.fetch_add(1, Ordering::Relaxed);
-            if wave >= self.waves {
+            if wave >= self.waves.end {
                 break;
             }
-            match self.wave(wave, &mut hand, &mut times) {
-                Ok(Some(result)) => {
-                    let started = Instant::now();
-                    if let Err(error) = (self.write)(&result) {
-                        return self.fail(error);
-                    }
-                    times.write += started.elapsed();
-                    hand.give_back(result);
+            for column in self.columns.iter() {
+                match self.strips(wave, column, &mut hand, &mut times) {
+                    Ok(true) => {}
+                    Ok(false) => return,
+                    Err(error) => return self.fail(error),
                 }
-                Ok(None) => return,
-                Err(error) => return self.fail(error),
             }
         }
         let mut state = lock(&self.state);
@@ -215,24 +219,32 @@ impl Run<'_> {
         self.changed.notify_all();
     }
 
-    /// Runs a wave through the network. None when another thread has failed.
-    fn wave(
+    /// Makes a wave's strips of a column. False when another thread has failed.
+    fn strips(
         &self,
         wave: usize,
+        column: Column<'_>,
         hand: &mut Hand,
         times: &mut Times,
-    ) -> Result<Option<Strip>, UpscaleError> {
+    ) -> Result<bool, UpscaleError> {
         let maps = &self.plan.maps;
         let mut strips: Vec<Option<Strip>> = maps.iter().map(|_| None).collect();
         for (index, stage) in self.plan.stages.iter().enumerate() {
-            if !self.is_turn(index, wave) {
-                return Ok(None);
+            if !self.is_turn(wave) {
+                return Ok(false);
             }
             let started = Instant::now();
             let map = stage.output;
             let mut output = hand.take(maps[map].shape.channels, self.rooms[map]);
-            self.make(stage, wave, &strips, &mut output, &mut hand.scratch)?;
-            self.leave_above(map, wave, &mut output);
+            self.make(
+                stage,
+                (wave, column),
+                &strips,
+                &mut output,
+                &mut hand.scratch,
+            )?;
+            hand.margins.exchange(column, self.plan, map, &mut output);
+            self.leave_above(map, (wave, column), &mut output);
             strips[map] = Some(output);
             for map in self.plan.read_last_by(index) {
                 if let Some(strip) = strips[map].take() {
@@ -240,15 +252,25 @@ impl Run<'_> {
                 }
             }
             times.stages[index] += started.elapsed();
-            self.done(index);
+            self.made_one(wave);
         }
-        Ok(strips[self.plan.output].take())
+        if let Some(result) = strips[self.plan.output].take() {
+            let started = Instant::now();
+            (self.write)(&result)?;
+            times.write += started.elapsed();
+            hand.give_back(result);
+        }
+        Ok(true)
     }
 
-    /// Waits until the wave before is through with a stage; false when another thread has failed.
-    fn is_turn(&self, stage: usize, wave: usize) -> bool {
+    /// Waits until the wave before has made one strip more than this one; false when another thread has
+    /// failed.
+    fn is_turn(&self, wave: usize) -> bool {
+        let Some(before) = (wave - self.waves.start).checked_sub(1) else {
+            return true;
+        };
         let mut state = lock(&self.state);
-        while !state.failed && state.done[stage] < wave {
+        while !state.failed && state.made[before] == state.made[before + 1] {
             state = self
                 .changed
                 .wait(state)
@@ -257,26 +279,21 @@ impl Run<'_> {
         !state.failed
     }
 
-    fn done(&self, stage: usize) {
-        lock(&self.state).done[stage] += 1;
+    fn made_one(&self, wave: usize) {
+        lock(&self.state).made[wave - self.waves.start] += 1;
         self.changed.notify_all();
     }
 
     fn make(
         &self,
         stage: &Stage,
-        wave: usize,
+        (wave, column): (usize, Column<'_>),
         strips: &[Option<Strip>],
         output: &mut Strip,
         scratch: &mut Scratch,
     ) -> Result<(), UpscaleError> {
-        let Part {
-            column,
-            height_px,
-            margins,
-        } = self.part;
         let map = &self.plan.maps[stage.output];
-        let height_px = height_px * map.shape.scale;
+        let height_px = self.height_px * map.shape.scale;
         output.place(column.of(map), map.first_row(wave), height_px);
         let made = |map: Option<usize>| {
             let strip = map.and_then(|map| strips[map].as_ref());
@@ -295,16 +312,15 @@ impl Run<'_> {
             }
             Kernel::Shuffle { scale } => shuffle(made(stage.input), *scale, output),
         }
-        margins.exchange(column, self.plan, stage.output, wave, output);
         Ok(())
     }
 
     /// Gives a strip that has just been made the rows above it, and leaves those of the next wave.
-    fn leave_above(&self, map: usize, wave: usize, strip: &mut Strip) {
+    fn leave_above(&self, map: usize, (wave, column): (usize, Column<'_>), strip: &mut Strip) {
         if strip.room().rows_above == 0 {
             return;
         }
-        let mut kept = lock(&self.above[map]);
+        let mut kept = lock(&self.above[column.index()][map]);
         strip.set_above((wave > 0).then_some(&**kept));
         strip.lower_end(&mut kept);
     }

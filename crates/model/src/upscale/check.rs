@@ -1,8 +1,8 @@
 //! Whether what comes out of the network can be a picture.
 //!
 //! A damaged model, a faulty processor or wild samples show as NaN, infinity or one flat colour.
-//! Rounded to integers the first would become black pixels in a file that looks whole, so each
-//! tile is checked before rounding.
+//! Rounded to integers the first would become black pixels in a file that looks whole, so all
+//! is checked before rounding.
 
 use std::ops::Range;
 
@@ -36,15 +36,13 @@ pub enum UpscaleError {
         /// Row of the pixel, in the result.
         y: usize,
     },
-    /// The network gave a single colour for a part of the picture that has more of them.
+    /// The network gave a single colour for rows of the picture that have more of them.
     #[error(
-        "the network gave one flat colour for columns {} to {}, rows {} to {} of the picture, which \
-         hold several; the model is damaged, use another one",
-        columns.start, columns.end, rows.start, rows.end
+        "the network gave one flat colour for rows {} to {} of the picture, which hold several; the \
+         model is damaged, use another one",
+        rows.start, rows.end
     )]
     Constant {
-        /// Columns of the picture.
-        columns: Range<usize>,
         /// Rows of the picture.
         rows: Range<usize>,
     },

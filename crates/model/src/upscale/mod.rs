@@ -1,10 +1,8 @@
 //! Enlarging pictures with a model, part by part, exactly.
 //!
-//! A picture is computed in columns as wide as cache and memory allow (`stream/columns.rs`), and in
-//! bands of rows: the whole picture where that is in memory, else as many rows as fit
-//! ([`Upscaler::upscale_rows`]), with a halo of rows on which the band's bits depend. Every pixel is
-//! summed in the same order wherever it lies, so a picture in parts equals the whole one bit for bit,
-//! for any columns, bands and count of threads.
+//! A picture streams through the network in waves of four rows (`stream`), from memory or as it is
+//! decoded ([`Upscaler::upscale_rows`]). Every pixel is summed in the same order wherever it lies, so a
+//! picture in parts equals the whole one bit for bit, for any tiles and count of threads.
 
 mod check;
 mod sample;
@@ -17,20 +15,18 @@ use wdsr_kernels::{Isa, Precision, STRIP_ROWS, Strip};
 
 use crate::error::Error;
 use crate::model::Model;
-use crate::stream::{Arithmetic, Columns, StageTime, Stream, lock};
+use crate::stream::{Arithmetic, Columns, Passage, StageTime, Stream, lock};
 use check::Spread;
 pub use check::UpscaleError;
 pub use sample::Sample;
 
-/// Width of a tile in low-resolution pixels unless asked otherwise: the rows alive at a time of
-/// `base` are 15 MB then (docs/log.md, "Sizes").
-pub const DEFAULT_TILE_PX: usize = 320;
+/// Width of a tile in low-resolution pixels unless asked otherwise: the strips alive at a time of `base` are 2 MB
+/// for each thread then (docs/log.md, "Sizes").
+pub const DEFAULT_TILE_PX: usize = 640;
 
-/// Width of the narrowest tile that [`Upscaler::cut`] chooses.
-const MIN_TILE_PX: usize = 64;
-
-/// Pixels that a row of a tile costs beside its own: vectors that are not full, strips handed on.
-const TILE_COST_PX: usize = 8;
+/// Waves for each thread that [`Upscaler::upscale_rows`] runs at a time, where memory allows: threads wait
+/// for each other and for the rows only once in as many.
+const WAVES_AT_A_TIME: usize = 8;
 
 /// Enlarges pictures with one model.
 pub struct Upscaler {
@@ -63,9 +59,8 @@ impl Upscaler {
         }
     }
 
-    /// Width of the tiles in low-resolution pixels; `None` computes the picture in its full width.
-    /// The result is the same; narrower tiles take less memory. Multiples of 64 are fastest. Tiles are
-    /// as high as the picture: only a few of its rows are in memory at a time.
+    /// Width of the tiles in low-resolution pixels at most; `None` computes the picture in its full width.
+    /// The result is the same. Tiles are four rows high.
     ///
     /// # Panics
     /// When the tile is 0.
@@ -131,7 +126,7 @@ impl Upscaler {
         self.upscale_with_progress(pixels, width_px, height_px, &progress)
     }
 
-    /// [`Upscaler::upscale`] that reports (rows done, rows in all) every few rows of a tile, from any
+    /// [`Upscaler::upscale`] that reports (rows done, rows in all) every few rows, from any
     /// thread, and stops when told to.
     ///
     /// # Errors
@@ -173,161 +168,126 @@ impl Upscaler {
             width_px * height_px * 3,
             "samples of {width_px} x {height_px} RGB"
         );
-        let band = Band {
-            rows: 0..height_px,
-            read_rows: 0..height_px,
-        };
         let mut large = vec![T::default(); pixels.len() * self.scale() * self.scale()];
-        let columns = self.columns(width_px, self.tile_px);
-        let counter = self.counter(&columns, height_px, progress);
-        let times = self.enlarge_band(pixels, width_px, &columns, &band, &mut large, &counter)?;
-        Ok((large, times))
+        let mut passage = self.begin(width_px, height_px);
+        let waves = passage.waves_left();
+        let counter = self.counter(height_px, progress);
+        let (low, result) = (Rows::whole(pixels, width_px), &mut large[..]);
+        self.run(&mut passage, waves, low, result, &counter)?;
+        Ok((large, passage.end()))
     }
 
     /// Enlarges a picture that need not be in memory: rows are asked of `read` and given to
-    /// `write`, both from the top down, on the thread of the caller. The bands of `cut` are enlarged
-    /// one after another on rayon's current thread pool. The result is that of
-    /// [`Upscaler::upscale`], bit for bit; for each band some rows above and below it, up to four
-    /// for each layer of the network, are computed once more.
+    /// `write`, both from the top down, on the thread of the caller; in between, some waves are run on
+    /// rayon's current thread pool. The result is that of [`Upscaler::upscale`], bit for bit.
     ///
     /// # Shapes
-    /// - `read` is to fill whole rows, `n * width_px * 3` samples, R G B interleaved; `n` differs
-    ///   from call to call
-    /// - `write` gets whole rows of `width_px * scale * 3` samples
+    /// - `rows_px`: rows to read at a time, rounded up to a multiple of four, as
+    ///   [`Upscaler::rows_within`] finds them
+    /// - `read` is to fill whole rows, `n * width_px * 3` samples, R G B interleaved; `n` is `rows_px` but
+    ///   for the last rows
+    /// - `write` gets whole rows of `width_px * scale * 3` samples, as many as are ready
     ///
     /// # Errors
     /// Those of `read` and `write`, and of [`Upscaler::upscale_with_progress`]. What `write` got
     /// before is then no whole picture.
     ///
     /// # Panics
-    /// When a side of the picture or of the cut is 0.
+    /// When a side of the picture or `rows_px` is 0.
     pub fn upscale_rows<T: Sample, E: From<UpscaleError>>(
         &self,
         (width_px, height_px): (usize, usize),
-        cut: Cut,
+        rows_px: usize,
         mut read: impl FnMut(&mut [T]) -> Result<(), E>,
         mut write: impl FnMut(&[T]) -> Result<(), E>,
         progress: &Progress,
     ) -> Result<(), E> {
-        let Cut { tile_px, band_px } = cut;
         assert!(
-            width_px > 0 && height_px > 0 && tile_px > 0 && band_px > 0,
-            "picture of {width_px} x {height_px}, {cut:?}"
+            width_px > 0 && height_px > 0 && rows_px > 0,
+            "picture of {width_px} x {height_px}, {rows_px} rows at a time"
         );
-        let band_px = band_px.next_multiple_of(STRIP_ROWS);
-        let columns = self.columns(width_px, Some(tile_px));
-        let counter = self.counter(&columns, height_px, progress);
+        let counter = self.counter(height_px, progress);
+        let mut passage = self.begin(width_px, height_px);
         let row_len = width_px * 3;
-        // The rows in memory, the first of them `kept`.
-        let (mut low, mut kept): (Vec<T>, usize) = (Vec::new(), 0);
+        // Rows that are read and whose result is still to come, too: `run` compares the two.
+        let (mut low, mut first_row) = (Vec::new(), 0);
         let mut large = Vec::new();
-        for start in (0..height_px).step_by(band_px) {
-            let band = self.band(start..height_px.min(start + band_px), height_px);
-            low.drain(..(band.read_rows.start - kept) * row_len);
-            kept = band.read_rows.start;
-            let held = low.len();
-            low.resize(band.read_rows.len() * row_len, T::default());
-            read(&mut low[held..])?;
-            large.clear();
-            let scale = self.scale();
-            large.resize(band.rows.len() * row_len * scale * scale, T::default());
-            self.enlarge_band(&low, width_px, &columns, &band, &mut large, &counter)?;
-            write(&large)?;
+        while passage.waves_left() > 0 {
+            let waves = rows_px.div_ceil(STRIP_ROWS).min(passage.waves_left());
+            let (reads, makes) = (passage.reads(waves), passage.makes(waves));
+            low.drain(..(makes.start - first_row) * row_len);
+            first_row = makes.start;
+            if !reads.is_empty() {
+                let held = low.len();
+                low.resize(held + reads.len() * row_len, T::default());
+                read(&mut low[held..])?;
+            }
+            large.resize(
+                makes.len() * row_len * self.scale() * self.scale(),
+                T::default(),
+            );
+            let rows = Rows {
+                samples: &low,
+                width_px,
+                first_row,
+            };
+            self.run(&mut passage, waves, rows, &mut large, &counter)?;
+            if !large.is_empty() {
+                write(&large)?;
+            }
         }
+        passage.end();
         Ok(())
     }
 
-    /// The cut with the least work for which [`Upscaler::memory_bytes`] stays within `max_bytes`.
-    /// Tiles are no wider than [`Upscaler::tile_px`] says.
+    /// Rows to read at a time for which [`Upscaler::memory_bytes`] stays within `max_bytes`; no more than
+    /// make it faster.
     ///
     /// # Errors
-    /// The bytes that the smallest cut takes, when those are more.
+    /// The bytes that the fewest rows take, when those are more.
     ///
     /// # Panics
-    /// When a side is 0.
-    pub fn cut(
+    /// When the width is 0.
+    pub fn rows_within(
         &self,
-        (width_px, height_px): (usize, usize),
+        width_px: usize,
         sample_bytes: usize,
         max_bytes: u64,
-    ) -> Result<Cut, u64> {
-        assert!(
-            width_px > 0 && height_px > 0,
-            "empty picture: {width_px} x {height_px}"
-        );
-        let widest_px = self.tile_px.unwrap_or(width_px).min(width_px);
-        // Halves and halves of it, down to where the ends of rows cost too much.
-        let widths = std::iter::successors(Some(widest_px), |px| {
-            Some(px / 2).filter(|&px| px >= MIN_TILE_PX)
-        });
-        let cuts = widths.map(|tile_px| {
-            let bytes =
-                |band_px| self.memory_bytes(width_px, Cut { tile_px, band_px }, sample_bytes);
-            let least_bytes = bytes(STRIP_ROWS);
-            let strip_bytes = bytes(2 * STRIP_ROWS) - least_bytes;
-            let strips = match max_bytes.checked_sub(least_bytes) {
-                Some(more) => 1 + (more / strip_bytes) as usize,
-                None => 0,
-            };
-            let band_px = strips.saturating_mul(STRIP_ROWS).min(height_px);
-            (Cut { tile_px, band_px }, least_bytes)
-        });
-        let cuts: Vec<(Cut, u64)> = cuts.collect();
-        let halo_px = self.stream.plan().halo_rows;
-        let work = |cut: &Cut| {
-            let halo_px = if cut.band_px < height_px {
-                2 * halo_px
-            } else {
-                0
-            };
-            let [tile_px, band_px] = [cut.tile_px, cut.band_px].map(|px| px as f64);
-            (tile_px + TILE_COST_PX as f64) / tile_px * (band_px + halo_px as f64) / band_px
-        };
-        let possible = cuts
-            .iter()
-            .map(|(cut, _)| *cut)
-            .filter(|cut| cut.band_px > 0);
-        possible
-            .min_by(|a, b| work(a).total_cmp(&work(b)))
-            .ok_or_else(|| cuts.iter().map(|(_, least)| *least).min().unwrap_or(0))
+    ) -> Result<usize, u64> {
+        assert_ne!(width_px, 0, "empty picture");
+        let bytes = |waves: usize| self.memory_bytes(width_px, waves * STRIP_ROWS, sample_bytes);
+        let most = WAVES_AT_A_TIME * rayon::current_num_threads();
+        let mut waves = (1..=most).rev().filter(|&waves| bytes(waves) <= max_bytes);
+        waves
+            .next()
+            .map(|waves| waves * STRIP_ROWS)
+            .ok_or_else(|| bytes(1))
     }
 
     /// Memory in bytes that [`Upscaler::upscale_rows`] takes: rows of both pictures, `sample_bytes`
     /// each sample, and the feature maps for the threads of rayon's current pool.
-    pub fn memory_bytes(&self, width_px: usize, cut: Cut, sample_bytes: usize) -> u64 {
-        let columns = self.columns(width_px, Some(cut.tile_px));
-        let read_rows = cut.band_px + 2 * self.stream.plan().halo_rows;
-        let rows = (read_rows + cut.band_px * self.scale() * self.scale()) as u64;
-        self.stream.bytes(&columns, read_rows) + rows * (width_px * 3 * sample_bytes) as u64
+    pub fn memory_bytes(&self, width_px: usize, rows_px: usize, sample_bytes: usize) -> u64 {
+        let low_rows = rows_px + self.stream.plan().lag_rows();
+        let rows = (low_rows + rows_px * self.scale() * self.scale()) as u64;
+        self.working_bytes(width_px) + rows * (width_px * 3 * sample_bytes) as u64
     }
 
-    /// Memory in bytes that enlarging a picture of that size takes beside the two pictures: feature
+    /// Memory in bytes that enlarging a picture of that width takes beside the two pictures: feature
     /// maps for the threads of rayon's current pool, most of which is kept for the next picture.
-    pub fn working_bytes(&self, (width_px, height_px): (usize, usize)) -> u64 {
-        self.stream
-            .bytes(&self.columns(width_px, self.tile_px), height_px)
+    pub fn working_bytes(&self, width_px: usize) -> u64 {
+        self.stream.bytes(&self.columns(width_px))
     }
 
-    fn columns(&self, width_px: usize, tile_px: Option<usize>) -> Columns {
-        Columns::new(width_px, tile_px.unwrap_or(width_px))
+    fn columns(&self, width_px: usize) -> Columns {
+        Columns::new(width_px, self.tile_px.unwrap_or(width_px))
     }
 
-    /// The rows that are read for those kept, which begin at a whole strip: so do they.
-    fn band(&self, rows: Range<usize>, height_px: usize) -> Band {
-        let halo_px = self.stream.plan().halo_rows;
-        Band {
-            read_rows: rows.start.saturating_sub(halo_px)..height_px.min(rows.end + halo_px),
-            rows,
-        }
+    fn begin(&self, width_px: usize, height_px: usize) -> Passage<'_> {
+        self.stream.begin(self.columns(width_px), height_px)
     }
 
-    fn counter<'a>(
-        &self,
-        columns: &Columns,
-        height_px: usize,
-        progress: &'a Progress<'a>,
-    ) -> Counter<'a> {
-        Counter::new(columns.count() * height_px * self.map_scale(), progress)
+    fn counter<'a>(&self, height_px: usize, progress: &'a Progress<'a>) -> Counter<'a> {
+        Counter::new(height_px * self.map_scale(), progress)
     }
 
     /// Rows of the map that the result is read off, before its last pixel shuffle, for a row of the picture.
@@ -335,81 +295,51 @@ impl Upscaler {
         self.scale() / self.stream.plan().output_shuffle
     }
 
-    /// Enlarges a band, column by column: `pixels` are the rows that it reads, `output` takes those it
-    /// keeps.
-    fn enlarge_band<T: Sample>(
+    /// Runs the next waves of a picture: `low` holds the rows that they read and those whose result they
+    /// make, `output` takes that.
+    fn run<T: Sample>(
         &self,
-        pixels: &[T],
-        width_px: usize,
-        columns: &Columns,
-        band: &Band,
+        passage: &mut Passage<'_>,
+        waves: usize,
+        low: Rows<'_, T>,
         output: &mut [T],
         counter: &Counter,
-    ) -> Result<Vec<StageTime>, UpscaleError> {
-        let scale = self.scale();
-        let skipped_rows = band.rows.start - band.read_rows.start;
-        let skipped_map_rows = skipped_rows * self.map_scale();
+    ) -> Result<(), UpscaleError> {
+        let (width_px, scale) = (low.width_px, self.scale());
+        let makes = passage.makes(waves);
+        let first_map_row = makes.start * self.map_scale();
         let out_rows = self.stream.plan().output_shuffle;
-        let mut times: Vec<StageTime> = Vec::new();
-        let margins = self.stream.margins(columns, band.read_rows.len());
-        for column in columns.iter() {
-            // What a row of the map becomes.
-            let rows: Vec<Mutex<&mut [T]>> = output
-                .chunks_mut(out_rows * width_px * scale * 3)
-                .map(Mutex::new)
-                .collect();
-            let made = Mutex::new(Spread::new());
-            let read = |strip: &mut Strip| self.read(pixels, width_px, band.read_rows.start, strip);
-            let write = |strip: &Strip| {
-                let (mut spread, mut count) = (Spread::new(), 0);
-                for y in strip.rows() {
-                    let kept = y.checked_sub(skipped_map_rows);
-                    let Some((kept, rows)) = kept.and_then(|at| Some((at, rows.get(at)?))) else {
-                        continue;
-                    };
-                    let top = band.rows.start * scale + kept * out_rows;
-                    let out = &mut lock(rows);
-                    spread.merge(&self.write(strip, y, width_px * scale, top, out)?);
-                    count += 1;
-                }
-                lock(&made).merge(&spread);
-                counter.count(count)
-            };
-            let height_px = band.read_rows.len();
-            let stream_times = self
-                .stream
-                .run(column, height_px, &margins, &read, &write)
-                .map_err(|error| first_of_input(error, pixels, width_px, band))?;
-            let made_columns = self.stream.made(column);
-            let rows_kept =
-                &pixels[skipped_rows * width_px * 3..][..band.rows.len() * width_px * 3];
-            if lock(&made).is_flat() && !is_flat(rows_kept, width_px, &made_columns) {
-                return Err(UpscaleError::Constant {
-                    columns: made_columns,
-                    rows: band.rows.clone(),
-                });
+        // What a row of the map becomes.
+        let rows: Vec<Mutex<&mut [T]>> = output
+            .chunks_mut(out_rows * width_px * scale * 3)
+            .map(Mutex::new)
+            .collect();
+        let made = Mutex::new(Spread::new());
+        let read = |strip: &mut Strip| self.read(low, strip);
+        let write = |strip: &Strip| {
+            let mut spread = Spread::new();
+            for y in strip.rows() {
+                let out = &mut lock(&rows[y - first_map_row]);
+                spread.merge(&self.write(strip, y, width_px * scale, out)?);
             }
-            for (at, stage) in stream_times.into_iter().enumerate() {
-                match times.get_mut(at) {
-                    Some(sum) => sum.time += stage.time,
-                    None => times.push(stage),
-                }
-            }
+            lock(&made).merge(&spread);
+            let is_last = strip.columns().end == width_px * self.map_scale();
+            counter.count(if is_last { strip.rows().len() } else { 0 })
+        };
+        passage
+            .run(waves, &read, &write)
+            .map_err(|error| low.first_error(error))?;
+        if lock(&made).is_flat() && !low.are_flat(&makes) {
+            return Err(UpscaleError::Constant { rows: makes });
         }
-        Ok(times)
+        Ok(())
     }
 
-    /// A strip of the band whose rows begin at `top` of the picture, the mean subtracted.
-    fn read<T: Sample>(
-        &self,
-        pixels: &[T],
-        width_px: usize,
-        top: usize,
-        strip: &mut Strip,
-    ) -> Result<(), UpscaleError> {
+    /// A strip of the picture, the mean subtracted.
+    fn read<T: Sample>(&self, low: Rows<'_, T>, strip: &mut Strip) -> Result<(), UpscaleError> {
         let left = strip.columns().start;
         for y in strip.rows() {
-            let from = &pixels[(y * width_px + left) * 3..];
+            let from = &low.row(y)[left * 3..];
             for (channel, mean) in self.model.config().mean.into_iter().enumerate() {
                 let row = strip.row_mut(channel, y);
                 for (to, from) in row.iter_mut().zip(from[channel..].iter().step_by(3)) {
@@ -419,7 +349,7 @@ impl Upscaler {
                     return Err(UpscaleError::Input {
                         value: row[x],
                         x: left + x,
-                        y: top + y,
+                        y,
                     });
                 }
             }
@@ -427,14 +357,13 @@ impl Upscaler {
         Ok(())
     }
 
-    /// Stores row `map_y` of the strip's map into the rows of the result that it becomes, from row `top` of
-    /// the result on. Returns the spread of what is stored.
+    /// Stores row `map_y` of the strip's map into the rows of the result that it becomes. Returns the spread
+    /// of what is stored.
     fn write<T: Sample>(
         &self,
         strip: &Strip,
         map_y: usize,
         out_width_px: usize,
-        top: usize,
         out: &mut [T],
     ) -> Result<Spread, UpscaleError> {
         let plan = self.stream.plan();
@@ -457,7 +386,7 @@ impl Upscaler {
                         .map_err(|(x, value)| UpscaleError::NotFinite {
                             value,
                             x: first + x * shuffle + dx,
-                            y: top + y,
+                            y: map_y * shuffle + y,
                         })?;
                     let to = row[dx * 3 + channel..].iter_mut().step_by(3 * shuffle);
                     for (to, from) in to.zip(from) {
@@ -470,19 +399,10 @@ impl Upscaler {
     }
 }
 
-/// How a picture is cut for [`Upscaler::upscale_rows`]; the result is the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cut {
-    /// Width of the tiles in pixels.
-    pub tile_px: usize,
-    /// Rows that are enlarged at a time, rounded up to a multiple of four.
-    pub band_px: usize,
-}
-
-/// Told (rows done, rows in all; those of every tile), from any thread; says whether to go on.
+/// Told (rows done, rows in all), from any thread; says whether to go on.
 pub type Progress<'a> = dyn Fn(usize, usize) -> ControlFlow<()> + Sync + 'a;
 
-/// Counts the rows of a picture's tiles.
+/// Counts the rows of a picture.
 struct Counter<'a> {
     done: AtomicUsize,
     total: usize,
@@ -511,42 +431,54 @@ impl<'a> Counter<'a> {
     }
 }
 
-/// The rows of the picture that a band writes, and the more that it reads.
-struct Band {
-    rows: Range<usize>,
-    read_rows: Range<usize>,
+/// Some rows of a picture, from `first_row` on.
+#[derive(Clone, Copy)]
+struct Rows<'a, T> {
+    samples: &'a [T],
+    width_px: usize,
+    first_row: usize,
 }
 
-/// Whether some columns of rows hold one colour.
-fn is_flat<T: Sample>(rows: &[T], width_px: usize, columns: &Range<usize>) -> bool {
-    let mut spread = Spread::new();
-    for row in rows.chunks_exact(width_px * 3) {
-        for pixel in row[columns.start * 3..columns.end * 3].chunks_exact(3) {
-            for (channel, sample) in pixel.iter().enumerate() {
-                // They are finite, or the network would not have been asked.
-                let _ = spread.add(channel, &[sample.to_unit()]);
-            }
+impl<'a, T: Sample> Rows<'a, T> {
+    fn whole(samples: &'a [T], width_px: usize) -> Self {
+        Self {
+            samples,
+            width_px,
+            first_row: 0,
         }
     }
-    spread.is_flat()
-}
 
-/// An error about the input, of the first sample that is not finite: which one a thread met first
-/// is chance. Others as they are.
-fn first_of_input<T: Sample>(
-    error: UpscaleError,
-    pixels: &[T],
-    width_px: usize,
-    band: &Band,
-) -> UpscaleError {
-    let UpscaleError::Input { .. } = error else {
-        return error;
-    };
-    let samples = pixels.iter().map(|sample| sample.to_unit());
-    let first = samples.enumerate().find(|(_, value)| !value.is_finite());
-    first.map_or(error, |(at, value)| UpscaleError::Input {
-        value,
-        x: at / 3 % width_px,
-        y: band.read_rows.start + at / 3 / width_px,
-    })
+    fn row(&self, y: usize) -> &'a [T] {
+        let row_len = self.width_px * 3;
+        &self.samples[(y - self.first_row) * row_len..][..row_len]
+    }
+
+    /// Whether these rows hold one colour.
+    fn are_flat(&self, rows: &Range<usize>) -> bool {
+        let mut spread = Spread::new();
+        for y in rows.clone() {
+            for pixel in self.row(y).as_chunks::<3>().0 {
+                for (channel, sample) in pixel.iter().enumerate() {
+                    // They are finite, or the network would not have been asked.
+                    let _ = spread.add(channel, &[sample.to_unit()]);
+                }
+            }
+        }
+        spread.is_flat()
+    }
+
+    /// An error about the input, of the first sample that is not finite: which one a thread met first
+    /// is chance. Others as they are.
+    fn first_error(&self, error: UpscaleError) -> UpscaleError {
+        let UpscaleError::Input { .. } = error else {
+            return error;
+        };
+        let samples = self.samples.iter().map(|sample| sample.to_unit());
+        let first = samples.enumerate().find(|(_, value)| !value.is_finite());
+        first.map_or(error, |(at, value)| UpscaleError::Input {
+            value,
+            x: at / 3 % self.width_px,
+            y: self.first_row + at / 3 / self.width_px,
+        })
+    }
 }
