@@ -367,7 +367,8 @@ fn rows_at_a_time_stay_within_their_memory() {
         let most = rows(1 << 40).expect("enough");
         assert_eq!(most, 64, "8 waves for each of 2 threads");
         assert_eq!(rows(bytes(most)), Ok(most));
-        assert_eq!(rows(bytes(most) - 1), Ok(most - 4));
+        assert_eq!(rows(bytes(most) - 1), Ok(most - 8));
+        assert_eq!(rows(bytes(8) - 1), Ok(4), "a wave for one of them");
         let least = rows(1_000_000).expect_err("too little");
         assert_eq!((rows(least - 1), rows(least)), (Err(least), Ok(4)));
         // Mostly what waves leave to the next: docs/upscaling.md says 7 KB for each pixel of width.

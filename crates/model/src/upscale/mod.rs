@@ -240,8 +240,8 @@ impl Upscaler {
         Ok(())
     }
 
-    /// Rows to read at a time for which [`Upscaler::memory_bytes`] stays within `max_bytes`; no more than
-    /// make it faster.
+    /// Rows to read at a time for which [`Upscaler::memory_bytes`] stays within `max_bytes`: as many for each
+    /// thread, and no more than make it faster.
     ///
     /// # Errors
     /// The bytes that the fewest rows take, when those are more.
@@ -256,10 +256,11 @@ impl Upscaler {
     ) -> Result<usize, u64> {
         assert_ne!(width_px, 0, "empty picture");
         let bytes = |waves: usize| self.memory_bytes(width_px, waves * STRIP_ROWS, sample_bytes);
-        let most = WAVES_AT_A_TIME * rayon::current_num_threads();
-        let mut waves = (1..=most).rev().filter(|&waves| bytes(waves) <= max_bytes);
+        let threads = rayon::current_num_threads();
+        let for_each = (1..=WAVES_AT_A_TIME).rev().map(|waves| waves * threads);
+        let mut waves = for_each.chain((1..threads).rev());
         waves
-            .next()
+            .find(|&waves| bytes(waves) <= max_bytes)
             .map(|waves| waves * STRIP_ROWS)
             .ok_or_else(|| bytes(1))
     }
