@@ -163,6 +163,21 @@ macro_rules! with_tile_size {
 }
 pub(crate) use with_tile_size;
 
+/// Runs `$body` with the constant `$V` equal to the vectors of a tile where `$left` pixels of a row are left:
+/// one if they fill no more, so that a row does not end in a half-empty tile.
+macro_rules! with_tile_vectors {
+    ($S:ident, $left:expr, $V:ident => $body:expr) => {
+        if $left <= $S::LANES {
+            const $V: usize = 1;
+            $body
+        } else {
+            const $V: usize = $crate::tile::TILE_VECTORS;
+            $body
+        }
+    };
+}
+pub(crate) use with_tile_vectors;
+
 /// What a tile reads: the rows under a kernel of `ROWS` rows, each pointing to the pixel under
 /// the kernel's left column, in the first plane.
 pub(crate) struct Source<const ROWS: usize> {

@@ -14,8 +14,8 @@ use crate::precision::Format;
 use crate::simd::Simd;
 use crate::strip::STRIP_ROWS;
 use crate::tile::{
-    LONGEST_GROUP_PX, Packing, Source, Sums, TILE_VECTORS, group_px, start, tile_channels, tiles,
-    with_tile_size,
+    LONGEST_GROUP_PX, Packing, Source, Sums, group_px, start, tile_channels, tiles, with_tile_size,
+    with_tile_vectors,
 };
 use crate::{Isa, Precision};
 
@@ -129,14 +129,10 @@ impl Winograd<'_> {
                                 at: first * plane_len + segment + pixel,
                             };
                             let left = len - pixel;
-                            if left <= S::LANES {
-                                let sums = points::<S, F, N, 1>(&sources, pixel, weights, bias);
-                                target.store::<S, N, 1>(&sums, left);
-                            } else {
-                                const V: usize = TILE_VECTORS;
+                            with_tile_vectors!(S, left, V => {
                                 let sums = points::<S, F, N, V>(&sources, pixel, weights, bias);
                                 target.store::<S, N, V>(&sums, left);
-                            }
+                            });
                         }
                     });
                 }

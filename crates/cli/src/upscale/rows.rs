@@ -80,16 +80,12 @@ fn rows_at_a_time(
     let others = FIXED_BYTES + reader.memory_bytes() + 8 * row_bytes * upscaler.scale() as u64;
     let mut max_bytes = max_bytes.unwrap_or(DEFAULT_MAX_BYTES);
     let rows_px = loop {
-        let rows_px =
-            upscaler.rows_within(width_px, sample_bytes, max_bytes.saturating_sub(others));
-        let bytes = rows_px.map_or(0, |rows_px| {
-            others + upscaler.memory_bytes(width_px, rows_px, sample_bytes)
-        });
-        // The system may give less than is allowed.
-        if is_memory_free(u128::from(bytes)) {
-            break rows_px;
+        let bytes = |rows_px| others + upscaler.memory_bytes(width_px, rows_px, sample_bytes);
+        match upscaler.rows_within(width_px, sample_bytes, max_bytes.saturating_sub(others)) {
+            // The system may give less than is allowed.
+            Ok(rows_px) if !is_memory_free(u128::from(bytes(rows_px))) => max_bytes /= 2,
+            found => break found,
         }
-        max_bytes /= 2;
     };
     rows_px.map_err(|least: u64| {
         let megabytes = |bytes: u64| bytes.div_ceil(1 << 20);

@@ -8,6 +8,7 @@ use crate::simd::Simd;
 use crate::strip::{Offset, STRIP_OVERSHOOT, Scratch, Strip};
 use crate::tile::{
     self, Source, Sums, TILE_VECTORS, group_px, start, tile_channels, tiles, with_tile_size,
+    with_tile_vectors,
 };
 use crate::{Epilogue, Planes};
 
@@ -49,16 +50,11 @@ impl Pointwise<'_> {
                 with_tile_size!(S, count, N => {
                     for pixel in (0..len).step_by(group_px::<S>()) {
                         let at = first * plane_len + pixel;
-                        if len - pixel <= S::LANES {
-                            let sums = start::<S, N, 1>(bias);
-                            let sums = source.accumulate::<S, F, N, 1, 1>(pixel, weights, sums);
-                            finish.store::<S, N, 1>(sums, to, at, plane_len);
-                        } else {
-                            const V: usize = TILE_VECTORS;
+                        with_tile_vectors!(S, len - pixel, V => {
                             let sums = start::<S, N, V>(bias);
                             let sums = source.accumulate::<S, F, N, V, 1>(pixel, weights, sums);
                             finish.store::<S, N, V>(sums, to, at, plane_len);
-                        }
+                        });
                     }
                 });
             }
@@ -82,16 +78,11 @@ impl Pointwise<'_> {
                 with_tile_size!(S, count, N => {
                     for pixel in (0..len).step_by(group_px::<S>()) {
                         let to = to.add(pixel);
-                        if len - pixel <= S::LANES {
-                            let sums = start::<S, N, 1>(bias);
-                            let sums = source.accumulate::<S, F, N, 1, 1>(pixel, weights, sums);
-                            store_wide::<S, F, N, 1>(sums, to);
-                        } else {
-                            const V: usize = TILE_VECTORS;
+                        with_tile_vectors!(S, len - pixel, V => {
                             let sums = start::<S, N, V>(bias);
                             let sums = source.accumulate::<S, F, N, V, 1>(pixel, weights, sums);
                             store_wide::<S, F, N, V>(sums, to);
-                        }
+                        });
                     }
                 });
             }
