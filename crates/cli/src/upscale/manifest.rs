@@ -43,7 +43,7 @@ pub(super) struct Manifest {
 
 impl Manifest {
     /// Reads the manifests of a folder and opens that of this shard. Lines that are no entries (a
-    /// run may have been killed amid one) are passed over: their pictures are done again.
+    /// run may have been killed amid one) are passed over: their images are done again.
     pub(super) fn open(folder: &Path, shard: Option<Shard>) -> anyhow::Result<Self> {
         let name = match shard {
             Some(Shard { index, count }) => format!("{PREFIX}-{index}-of-{count}.jsonl"),
