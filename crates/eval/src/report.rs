@@ -184,7 +184,7 @@ mod tests {
 Set2, x2, small
 div2k: RGB, 8 bit, 8 px cut off each side
 
-image     PSNR dB   bicubic     gain     SSIM  bicubic SSIM
+image       PSNR dB   bicubic     gain     SSIM  bicubic SSIM
 butterfly    30.000    28.500   +1.500   0.7500        0.5000
 b             9.500     9.750   -0.250   0.7500        0.5000
 same            inf       inf        -   0.7500        0.5000
