@@ -32,6 +32,7 @@ mod atomic_file;
 mod config;
 mod error;
 mod export;
+mod fused;
 #[cfg(test)]
 mod interpreter;
 mod model;
@@ -46,6 +47,7 @@ mod upscale;
 pub use config::{BlockKind, DIV2K_MEAN, NetworkConfig, Norm};
 pub use error::Error;
 pub use export::ExportPrecision;
+pub use fused::FusedOperation;
 pub use model::{ConvWeights, Model};
 pub use ncnn::NcnnModel;
 pub use network::{BatchNorm, Conv, Network, Operation, Value, ValueShape};

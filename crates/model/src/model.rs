@@ -15,7 +15,7 @@ use crate::atomic_file;
 use crate::config::{NetworkConfig, Norm};
 use crate::error::Error;
 use crate::export::{ExportPrecision, float16};
-use crate::network::Network;
+use crate::network::{Network, Operation};
 
 const FORMAT: &str = "wdsr";
 const VERSION: &str = "1";
@@ -122,6 +122,34 @@ impl Model {
     /// Remarks kept in the file, such as how the model was trained.
     pub fn notes(&self) -> &BTreeMap<String, String> {
         &self.notes
+    }
+
+    /// The same function with a residual scale of 1: each block's scale is in the weights and biases
+    /// of its last convolution.
+    #[must_use]
+    pub fn with_residual_scale_in_weights(&self) -> Self {
+        let mut convs = self.convs.clone();
+        for operation in &self.network.operations {
+            let Operation::Add { branch, scale, .. } = *operation else {
+                continue;
+            };
+            for operation in &self.network.operations {
+                if let Operation::Conv { conv, output, .. } = *operation
+                    && output == branch
+                {
+                    let ConvWeights { weight, bias } = &mut convs[conv];
+                    weight
+                        .iter_mut()
+                        .chain(bias)
+                        .for_each(|value| *value *= scale);
+                }
+            }
+        }
+        let config = NetworkConfig {
+            residual_scale: 1.0,
+            ..self.config().clone()
+        };
+        Self::new(&config, convs, self.notes.clone())
     }
 
     /// Reads a model file.

@@ -6,7 +6,6 @@
 //! normalisation needs all patches at once, so it cuts the operations into segments.
 
 mod batch_norm;
-mod steps;
 
 use std::ops::Range;
 use std::sync::Mutex;
@@ -16,14 +15,13 @@ use wdsr_kernels::{
     Epilogue, Isa, PackedConv2d, PairGradients, Planes, PointwisePair, Precision, Scratch,
     add_scaled, conv2d, conv2d_backward_weight, pixel_shuffle, pixel_unshuffle,
 };
-use wdsr_model::{ConvWeights, Network, Operation, Value};
+use wdsr_model::{ConvWeights, FusedOperation, Network, Operation, Value};
 
 use crate::loss::LossOverPatches;
 use crate::parameters::Gradients;
 use crate::recipe::Loss;
 pub use batch_norm::Statistics;
 use batch_norm::Sums;
-use steps::Step;
 
 /// Patches to train on: images of 3 planes (R G B, 0..1), low and high resolution.
 pub struct Batch {
@@ -68,7 +66,7 @@ pub struct GradientEngine {
     precision: Precision,
     /// Values that a ReLU made: the gradient is zero where they are.
     rectified: Vec<bool>,
-    steps: Vec<Step>,
+    steps: Vec<FusedOperation>,
     /// Values that a step makes; the others are never stored.
     stored: Vec<bool>,
     /// Runs of steps between the points where all patches must meet: each begins with the first
@@ -140,11 +138,14 @@ impl GradientEngine {
                 rectified[output.0] = relu;
             }
         }
-        let steps = steps::steps(&network);
-        let stored = steps::stored(&network, &steps);
-        let is_norm = |step: &Step| match *step {
-            Step::Alone(at) => matches!(network.operations[at], Operation::BatchNorm { .. }),
-            _ => false,
+        let steps = network.fused_operations();
+        let mut stored = vec![false; network.values.len()];
+        stored[network.input.0] = true;
+        for step in &steps {
+            stored[step.output().0] = true;
+        }
+        let is_norm = |step: &FusedOperation| {
+            matches!(step, FusedOperation::Single(Operation::BatchNorm { .. }))
         };
         let norms = steps.iter().enumerate().filter(|(_, step)| is_norm(step));
         let starts: Vec<usize> = std::iter::once(0).chain(norms.map(|(at, _)| at)).collect();
@@ -323,9 +324,9 @@ impl GradientEngine {
         let mut second_of = vec![None; convs.len()];
         let mut in_pair = vec![false; convs.len()];
         for step in &self.steps {
-            if let Step::Pair { first, second, .. } = *step {
-                second_of[first] = Some(second);
-                in_pair[second] = true;
+            if let FusedOperation::PointwisePair { expand, reduce, .. } = *step {
+                second_of[expand] = Some(reduce);
+                in_pair[reduce] = true;
             }
         }
         let (isa, precision) = (self.isa, self.precision);
@@ -358,15 +359,12 @@ impl GradientEngine {
     /// The batch normalisation that a step is: itself, what it reads and what it makes.
     fn norm(&self, step: usize) -> Option<(usize, Value, Value)> {
         match self.steps[step] {
-            Step::Alone(at) => match self.network.operations[at] {
-                Operation::BatchNorm {
-                    norm,
-                    input,
-                    output,
-                    ..
-                } => Some((norm, input, output)),
-                _ => None,
-            },
+            FusedOperation::Single(Operation::BatchNorm {
+                norm,
+                input,
+                output,
+                ..
+            }) => Some((norm, input, output)),
             _ => None,
         }
     }
@@ -433,25 +431,27 @@ impl GradientEngine {
 
     fn forward(
         &self,
-        step: Step,
+        step: FusedOperation,
         patch: &mut Patch,
         weights: &Weights<'_>,
         statistics: &[Statistics],
     ) {
         // What a step makes comes after what it reads in the list of values.
         match step {
-            Step::Alone(at) => self.forward_alone(at, patch, weights, statistics),
-            Step::Pair {
-                first,
+            FusedOperation::Single(operation) => {
+                self.forward_alone(operation, patch, weights, statistics);
+            }
+            FusedOperation::PointwisePair {
+                expand,
                 input,
                 output,
                 ..
             } => {
                 let (made, rest) = patch.values.split_at_mut(output.0);
-                let pair = weights.convs[first].pair();
+                let pair = weights.convs[expand].pair();
                 pair.forward(&made[input.0], &mut rest[0], &mut patch.scratch);
             }
-            Step::Residual {
+            FusedOperation::ConvAdd {
                 conv,
                 input,
                 identity,
@@ -468,12 +468,11 @@ impl GradientEngine {
 
     fn forward_alone(
         &self,
-        at: usize,
+        operation: Operation,
         patch: &mut Patch,
         weights: &Weights<'_>,
         statistics: &[Statistics],
     ) {
-        let operation = self.network.operations[at];
         let (made, rest) = patch.values.split_at_mut(operation.output().0);
         let target = &mut rest[0];
         match operation {
@@ -518,21 +517,30 @@ impl GradientEngine {
     }
 
     /// Hands the gradient by what a step made on to what it read and to its weights.
-    fn backward(&self, step: Step, patch: &mut Patch, weights: &Weights<'_>, sums: &mut Gradients) {
+    fn backward(
+        &self,
+        step: FusedOperation,
+        patch: &mut Patch,
+        weights: &Weights<'_>,
+        sums: &mut Gradients,
+    ) {
         match step {
-            Step::Alone(at) => self.backward_alone(at, patch, weights, sums),
-            Step::Pair {
-                first,
-                second,
+            FusedOperation::Single(operation) => {
+                self.backward_alone(operation, patch, weights, sums);
+            }
+            FusedOperation::PointwisePair {
+                expand,
+                reduce,
                 input,
                 output,
             } => {
                 let gradient = patch.take_gradient(output);
                 let (mut target, adds) = patch.target(input);
                 let epilogue = self.epilogue(input, adds, &patch.values);
-                let (before, from_second) = sums.convs.split_at_mut(second);
-                let (expand, reduce) = (&mut before[first], &mut from_second[0]);
-                weights.convs[first].pair().backward(
+                let pair = weights.convs[expand].pair();
+                let (before, after) = sums.convs.split_at_mut(reduce);
+                let (expand, reduce) = (&mut before[expand], &mut after[0]);
+                pair.backward(
                     &patch.values[input.0],
                     &gradient,
                     &mut target,
@@ -548,7 +556,7 @@ impl GradientEngine {
                 patch.by_value[input.0] = Some(target);
                 patch.spare.push(gradient);
             }
-            Step::Residual {
+            FusedOperation::ConvAdd {
                 conv,
                 input,
                 identity,
@@ -606,12 +614,11 @@ impl GradientEngine {
 
     fn backward_alone(
         &self,
-        at: usize,
+        operation: Operation,
         patch: &mut Patch,
         weights: &Weights<'_>,
         sums: &mut Gradients,
     ) {
-        let operation = self.network.operations[at];
         let gradient = patch.take_gradient(operation.output());
         match operation {
             Operation::Conv { conv, input, .. } => {

@@ -4,6 +4,7 @@ use wdsr_kernels::{STRIP_ROWS, StripConv, StripPair};
 
 use super::Arithmetic;
 use super::symmetry::Symmetry;
+use crate::fused::FusedOperation;
 use crate::model::{ConvWeights, Model};
 use crate::network::{Network, Operation, Value, ValueShape};
 
@@ -77,6 +78,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(super) fn new(model: &Model, arithmetic: Arithmetic, symmetries: &[Symmetry]) -> Self {
+        let model = &model.with_residual_scale_in_weights();
         let network = model.network();
         let mut plan = Plan {
             maps: Vec::new(),
@@ -144,109 +146,95 @@ impl Plan {
     fn append(&mut self, model: &Model, arithmetic: Arithmetic, symmetry: Symmetry, input: usize) {
         let network = model.network();
         let shuffles = shuffles(network);
-        let weights = |conv: usize, output: Value, factor: f32| {
+        let weights = |conv: usize, output: Value| {
             let (w, shape) = (&model.convs()[conv], &network.convs[conv]);
             let shuffle = shuffles[output.0];
             let (o, k) = (shape.out_channels, shape.kernel);
-            let mut turned = ConvWeights {
+            ConvWeights {
                 weight: symmetry.turn_weight(&w.weight, o, k, shuffle),
                 bias: symmetry.turn_bias(&w.bias, shuffle),
-            };
-            let all = turned.weight.iter_mut().chain(&mut turned.bias);
-            all.for_each(|value| *value *= factor);
-            turned
+            }
         };
-        // The map of each value made so far, and convolutions that a later stage takes in.
+        // The map of each value computed so far.
         let mut map_of = vec![None; network.values.len()];
-        let mut waiting = vec![None; network.values.len()];
         map_of[network.input.0] = Some(input);
-        let made = |map_of: &[Option<usize>], value: Value| {
-            map_of[value.0].unwrap_or_else(|| unreachable!("value {} is read first", value.0))
-        };
-        for operation in &network.operations {
-            match *operation {
-                Operation::Conv {
+        for operation in network.fused_operations() {
+            let map = |value: Value| {
+                map_of[value.0].unwrap_or_else(|| unreachable!("value {} is read first", value.0))
+            };
+            let stage = match operation {
+                FusedOperation::Single(Operation::Conv {
                     conv,
                     input,
                     output,
                     relu,
-                } => {
-                    if taken_in(network, conv, output, relu) {
-                        waiting[output.0] = Some((conv, input));
-                        continue;
-                    }
-                    let stage = match waiting[input.0] {
-                        Some((first, narrow)) => {
-                            let [a, b] = [first, conv].map(|conv| &network.convs[conv]);
-                            let expand = weights(first, input, 1.0);
-                            let reduce = weights(conv, output, 1.0);
-                            Stage {
-                                name: format!("{}+{}", a.name, b.name),
-                                kernel: Kernel::Pair(StripPair::new(
-                                    arithmetic.isa,
-                                    arithmetic.precision,
-                                    (&expand.weight, &expand.bias),
-                                    (&reduce.weight, &reduce.bias),
-                                    a.in_channels,
-                                )),
-                                input: Some(made(&map_of, narrow)),
-                                term: None,
-                                output: self.map(network.shape(output)),
-                                multiply_adds_per_pixel: a.weights() + b.weights(),
-                            }
-                        }
-                        None => {
-                            let w = weights(conv, output, 1.0);
-                            let input = made(&map_of, input);
-                            self.conv_stage(network, arithmetic, conv, &w, relu, input, None)
-                        }
-                    };
-                    map_of[output.0] = Some(stage.output);
-                    self.stages.push(stage);
+                }) => {
+                    let (w, input) = (weights(conv, output), map(input));
+                    self.conv_stage(network, arithmetic, conv, &w, relu, input, None)
                 }
-                Operation::BatchNorm { .. } => {
-                    unreachable!("a network in use has its batch normalisations folded")
-                }
-                Operation::Add {
-                    branch,
+                FusedOperation::ConvAdd {
+                    conv,
+                    input,
                     identity,
                     output,
-                    scale,
                 } => {
-                    let (conv, input) = waiting[branch.0]
-                        .unwrap_or_else(|| unreachable!("a branch ends in a convolution"));
-                    let w = weights(conv, branch, scale);
-                    let (input, term) = (made(&map_of, input), made(&map_of, identity));
-                    let stage =
-                        self.conv_stage(network, arithmetic, conv, &w, false, input, Some(term));
-                    map_of[output.0] = Some(stage.output);
-                    self.stages.push(stage);
+                    let (w, input, term) = (weights(conv, output), map(input), map(identity));
+                    self.conv_stage(network, arithmetic, conv, &w, false, input, Some(term))
                 }
-                Operation::PixelShuffle {
+                FusedOperation::PointwisePair {
+                    expand,
+                    reduce,
+                    input,
+                    output,
+                } => {
+                    let [first, second] = [expand, reduce].map(|conv| &network.convs[conv]);
+                    // No pixel shuffle follows the wide activation.
+                    let (expand, reduce) = (weights(expand, input), weights(reduce, output));
+                    Stage {
+                        name: format!("{}+{}", first.name, second.name),
+                        kernel: Kernel::Pair(StripPair::new(
+                            arithmetic.isa,
+                            arithmetic.precision,
+                            (&expand.weight, &expand.bias),
+                            (&reduce.weight, &reduce.bias),
+                            first.in_channels,
+                        )),
+                        input: Some(map(input)),
+                        term: None,
+                        output: self.map(network.shape(output)),
+                        multiply_adds_per_pixel: first.weights() + second.weights(),
+                    }
+                }
+                FusedOperation::Single(Operation::PixelShuffle {
                     input,
                     output,
                     scale,
-                } => {
-                    let from = made(&map_of, input);
-                    if output == network.output {
-                        self.output_shuffle = scale;
-                        map_of[output.0] = Some(from);
-                        continue;
-                    }
-                    let map = self.map(network.shape(output));
-                    self.stages.push(Stage {
-                        name: "pixel shuffle".to_owned(),
-                        kernel: Kernel::Shuffle { scale },
-                        input: Some(from),
-                        term: None,
-                        output: map,
-                        multiply_adds_per_pixel: 0,
-                    });
-                    map_of[output.0] = Some(map);
+                }) if output == network.output => {
+                    self.output_shuffle = scale;
+                    map_of[output.0] = Some(map(input));
+                    continue;
                 }
-            }
+                FusedOperation::Single(Operation::PixelShuffle {
+                    input,
+                    output,
+                    scale,
+                }) => Stage {
+                    name: "pixel shuffle".to_owned(),
+                    kernel: Kernel::Shuffle { scale },
+                    input: Some(map(input)),
+                    term: None,
+                    output: self.map(network.shape(output)),
+                    multiply_adds_per_pixel: 0,
+                },
+                FusedOperation::Single(Operation::Add { .. } | Operation::BatchNorm { .. }) => {
+                    unreachable!("{operation:?} in a network in use: scales and norms are folded")
+                }
+            };
+            map_of[operation.output().0] = Some(stage.output);
+            self.stages.push(stage);
         }
-        self.output = made(&map_of, network.output);
+        self.output = map_of[network.output.0]
+            .unwrap_or_else(|| unreachable!("the network computes its output"));
     }
 
     /// The stage of a convolution, and the map it makes.
@@ -361,27 +349,6 @@ impl Plan {
                 map.last_reader = Some(index);
             }
         }
-    }
-}
-
-/// Whether a convolution is made part of a later stage: the wide half of a pair of 1x1
-/// convolutions, or the branch of a sum.
-fn taken_in(network: &Network, conv: usize, output: Value, relu: bool) -> bool {
-    let mut readers = network
-        .operations
-        .iter()
-        .filter(|operation| operation.inputs().any(|value| value == output));
-    match (readers.next(), readers.next()) {
-        (
-            Some(Operation::Conv {
-                conv: next,
-                relu: false,
-                ..
-            }),
-            None,
-        ) => relu && network.convs[conv].kernel == 1 && network.convs[*next].kernel == 1,
-        (Some(Operation::Add { branch, .. }), None) => !relu && *branch == output,
-        _ => false,
     }
 }
 
