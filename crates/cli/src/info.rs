@@ -57,7 +57,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let info = match &arguments.file {
         None => {
             let name = format!("{} (built in)", Released::DEFAULT.name());
-            Info::of_model(name, &Model::embedded())
+            Info::of_model(name, &Model::builtin())
         }
         Some(path) => {
             let name = path.display().to_string();

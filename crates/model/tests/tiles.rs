@@ -314,7 +314,7 @@ fn what_cannot_be_an_image_is_an_error() {
 
         let mut wild = pixels.clone();
         wild[(31 * w + 4) * 3 + 1] = value;
-        let error = Upscaler::new(&Model::embedded())
+        let error = Upscaler::new(&Model::builtin())
             .expect("an upscaler")
             .tile_px(Some(3))
             .upscale(&wild, w, h)
@@ -361,7 +361,7 @@ fn flat_rows_of_an_image_row_by_row_are_an_error() {
 fn rows_at_a_time_stay_within_their_memory() {
     let threads = rayon::ThreadPoolBuilder::new().num_threads(2).build();
     threads.expect("threads").install(|| {
-        let upscaler = Upscaler::new(&Model::embedded()).expect("an upscaler");
+        let upscaler = Upscaler::new(&Model::builtin()).expect("an upscaler");
         let rows = |max_bytes| upscaler.rows_within(30_000, 1, max_bytes);
         let bytes = |rows| upscaler.memory_bytes(30_000, rows, 1);
         let most = rows(1 << 40).expect("enough");

@@ -9,7 +9,7 @@ use super::{image, wdsr, write};
 
 fn saved_model(folder: &Path) -> std::path::PathBuf {
     let path = folder.join("small.safetensors");
-    Model::embedded().save(&path).expect("written");
+    Model::builtin().save(&path).expect("written");
     path
 }
 
@@ -29,7 +29,7 @@ fn onnx_is_written_in_either_precision() {
             .assert()
             .success()
             .stderr(contains("small.onnx (wdsr-b 32/16 x2)"));
-        let expected = Model::embedded().to_onnx(precision).expect("in range");
+        let expected = Model::builtin().to_onnx(precision).expect("in range");
         assert!(std::fs::read(&output).expect("written") == expected);
     }
     // The model and its conversion, no temporary file.
@@ -54,7 +54,7 @@ fn ncnn_is_written_as_two_files_in_either_precision() {
             .success()
             .stderr(contains("small-x2.param (wdsr-b 32/16 x2)"))
             .stderr(contains("Upscayl").not());
-        let expected = Model::embedded().to_ncnn(precision).expect("in range");
+        let expected = Model::builtin().to_ncnn(precision).expect("in range");
         let param = std::fs::read_to_string(&output).expect("written");
         assert_eq!(param, expected.param);
         let bin = std::fs::read(folder.path().join("small-x2.bin")).expect("written");
@@ -101,7 +101,7 @@ fn the_official_layout_is_written() {
             "options: --model wdsr_b --scale 2 --n_resblocks 16",
         ))
         .stderr(contains("wdsr_b.py").not());
-    assert!(std::fs::read(&output).expect("written") == Model::embedded().to_official());
+    assert!(std::fs::read(&output).expect("written") == Model::builtin().to_official());
     // And read again, as what it is.
     let back = folder.path().join("back.safetensors");
     wdsr()
@@ -110,7 +110,7 @@ fn the_official_layout_is_written() {
         .assert()
         .success()
         .stderr(contains("layout official"));
-    let (back, embedded) = (Model::load(&back).expect("read"), Model::embedded());
+    let (back, embedded) = (Model::load(&back).expect("read"), Model::builtin());
     for (found, expected) in back.convs().iter().zip(embedded.convs()) {
         let pairs = found.weight.iter().zip(&expected.weight);
         for (found, expected) in pairs.chain(found.bias.iter().zip(&expected.bias)) {
