@@ -223,7 +223,7 @@ fn note_fixed_widths(config: &NetworkConfig) {
     }
 }
 
-/// Says so where Upscayl would enlarge by another factor than the model does.
+/// Says so where Upscayl would upscale by another factor than the model does.
 fn note_upscayl_scale(path: &Path, scale: usize) {
     let name = path.file_stem().unwrap_or_default().to_string_lossy();
     let read = upscayl_scale(&name);

@@ -14,7 +14,7 @@ pub(crate) const HELP: &str = "Exit codes: 0 all done, 1 some inputs failed or a
 pub(crate) const FAILED: u8 = 1;
 /// Wrong usage.
 pub(crate) const USAGE: u8 = 2;
-/// Every input was refused: unreadable, damaged, no picture, too large.
+/// Every input was refused: unreadable, damaged, no image, too large.
 pub(crate) const REFUSED: u8 = 3;
 /// Memory or disk ran out.
 pub(crate) const RAN_OUT: u8 = 4;
@@ -37,7 +37,7 @@ pub(crate) fn code_of(error: &anyhow::Error) -> ExitCode {
 #[error("{0}")]
 pub(crate) struct OutOfMemory(pub(crate) String);
 
-/// Whether memory or disk ran out, so that other pictures would fail likewise.
+/// Whether memory or disk ran out, so that other images would fail likewise.
 pub(crate) fn ran_out(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause.is::<OutOfMemory>()

@@ -52,7 +52,7 @@ pub(crate) fn load(choice: Option<&Path>, scale: Option<usize>) -> anyhow::Resul
         .iter()
         .map(|choice| {
             format!(
-                "{} enlarges {} times",
+                "{} upscales {} times",
                 choice.name,
                 choice.model.config().scale
             )
@@ -131,7 +131,7 @@ pub(crate) struct ModelArguments {
     pub(crate) precision: PrecisionArgument,
 }
 
-/// The width of tiles that `-t` asks for; 0 is the picture's.
+/// The width of tiles that `-t` asks for; 0 is the image's.
 pub(crate) fn tile_px(tile: usize) -> Option<usize> {
     (tile > 0).then_some(tile)
 }

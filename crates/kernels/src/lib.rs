@@ -4,7 +4,7 @@
 //! Everything works on [`Planes`]: one zero-bordered plane per channel, pixels in the vector
 //! lanes. Each operation exists as a plain `reference` and as one SIMD algorithm compiled for
 //! every instruction set; [`Isa`] chooses at run time. Nothing here starts a thread: callers
-//! give each thread its own picture or tile, so no count of threads changes a result.
+//! give each thread its own image or tile, so no count of threads changes a result.
 //!
 //! This is the only crate of the project with `unsafe` code: vector loads and stores through
 //! pointers, and calls into functions compiled for an instruction set that [`Isa`] has

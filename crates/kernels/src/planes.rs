@@ -80,7 +80,7 @@ pub(crate) fn as_floats_mut(lines: &mut [Line]) -> &mut [f32] {
 
 /// Feature maps: `channels` planes of `f32`, each with a border of zeros.
 ///
-/// Reading beyond a picture's edge by up to [`BORDER_PX`] yields zeros: the zero padding of the
+/// Reading beyond an image's edge by up to [`BORDER_PX`] yields zeros: the zero padding of the
 /// convolutions. All safe methods and kernels keep the border zero.
 #[derive(Clone)]
 pub struct Planes {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::planes::{BORDER_PX, LINE, Line, as_floats, as_floats_mut};
 
 /// Rows that one Winograd transform makes. Strips hold whole multiples of it and lie at fixed places of
-/// their maps, so that the rows that one transform covers are the same ones however a picture is computed.
+/// their maps, so that the rows that one transform covers are the same ones however an image is computed.
 pub const STRIP_ROWS: usize = 4;
 
 /// Floats behind the last pixel of a row, of which the first [`BORDER_PX`] are zero; kernels

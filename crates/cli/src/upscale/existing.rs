@@ -9,11 +9,11 @@ use super::manifest::Manifest;
 /// For a file that this program did not make from the same input.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum IfExists {
-    /// Leave the file, do not enlarge the picture
+    /// Leave the file, do not upscale the image
     Skip,
     /// Replace the file
     Overwrite,
-    /// Report the picture as failed
+    /// Report the image as failed
     Error,
     /// Write NAME-1, NAME-2, ... instead
     Rename,

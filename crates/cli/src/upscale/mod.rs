@@ -1,12 +1,12 @@
-//! `wdsr upscale`: enlarges pictures.
+//! `wdsr upscale`: upscales images.
 
 mod existing;
+mod image;
 mod inputs;
 mod interrupt;
 mod limits;
 mod manifest;
 mod metadata;
-mod picture;
 mod pipe;
 mod rawvideo;
 mod report;
@@ -21,44 +21,44 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use indicatif::ProgressBar;
+use wdsr_image::{Format, Limits, NewFile, decode, dimensions, format_of_file};
 use wdsr_model::{Isa, Precision, UpscaleError};
-use wdsr_picture::{Format, Limits, NewFile, decode, dimensions, format_of_file};
 use wdsr_upscale::{AlphaMethod, Plan, Size, SizeRequest};
 
 use crate::file_claims::{Conflict, FileClaims, is_same_file};
 use crate::models::{self, Choice, ModelArguments};
 use crate::{WrongUsage, exit, on_threads, progress};
 use existing::{IfExists, Target};
+use image::{Asked, Method, Network, Refused};
 use inputs::{Input, Shard};
 use limits::LimitArguments;
 use manifest::{Entry, Manifest, portable};
 use metadata::{Losses, MetadataChoice};
-use picture::{Asked, Method, Network, Refused};
 use rawvideo::RawVideoArguments;
 use report::{Outcome, Report};
 use size::SizeArguments;
 
-/// Enlarge pictures
+/// Upscale images
 ///
-/// Depth, transparency, colour profile and metadata are kept. A picture that fails is reported and the
+/// Depth, transparency, colour profile and metadata are kept. An image that fails is reported and the
 /// others are done. Into a folder, a batch that was stopped goes on where it was, and another
 /// model, option or input does its results again (`.wdsr-manifest.jsonl` there remembers).
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Pictures, folders of pictures, and patterns (`*`, `?`, `[...]`, `**`); `-` is standard input
+    /// Images, folders of images, and patterns (`*`, `?`, `[...]`, `**`); `-` is standard input
     #[arg(required_unless_present = "input")]
     inputs: Vec<PathBuf>,
     /// The same as INPUTS, as other upscalers want it
     #[arg(short = 'i', long, value_name = "INPUT", conflicts_with = "inputs")]
     input: Vec<PathBuf>,
-    /// A file for one picture; a folder for several; `-` for standard output
+    /// A file for one image; a folder for several; `-` for standard output
     #[arg(short = 'o', long, value_name = "OUT")]
     output: PathBuf,
     #[command(flatten)]
     size: SizeArguments,
     #[command(flatten)]
     model: ModelArguments,
-    /// What enlarges transparency
+    /// What upscales transparency
     ///
     /// Where it is not the same everywhere; where it is, it stays exact.
     #[arg(long, value_enum, value_name = "HOW", default_value = "network")]
@@ -68,7 +68,7 @@ pub(crate) struct Arguments {
     recursive: bool,
     /// When a file of the result's name exists
     ///
-    /// That was not made from the same picture: an own result is kept, or made again when input,
+    /// That was not made from the same image: an own result is kept, or made again when input,
     /// model or options changed.
     #[arg(long, value_enum, value_name = "WHAT", default_value = "overwrite")]
     if_exists: IfExists,
@@ -79,8 +79,8 @@ pub(crate) struct Arguments {
     shard: Option<Shard>,
     /// Memory to stay within, as 500M or 4G
     ///
-    /// PNG and TIFF without transparency, enlarged by one pass of a network, flow through it
-    /// whatever their size; another picture that needs more is refused.
+    /// PNG and TIFF without transparency, upscaled by one pass of a network, flow through it
+    /// whatever their size; another image that needs more is refused.
     #[arg(long, value_name = "SIZE", value_parser = rows::parse_bytes)]
     max_memory: Option<u64>,
     /// Write to FILE what became of each input
@@ -110,7 +110,7 @@ pub(crate) struct Arguments {
 /// [`AlphaMethod`] as an argument.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum AlphaArgument {
-    /// The network, as it enlarges grey: sharp edges, twice the work
+    /// The network, as it upscales grey: sharp edges, twice the work
     Network,
     /// Lanczos interpolation: softer edges, no work
     Lanczos,
@@ -145,11 +145,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     interrupt::listen()?;
     on_threads(arguments.model.threads, || {
         if let Some(video) = arguments.rawvideo.video() {
-            code_of_one(rawvideo::enlarge(arguments, &video))
+            code_of_one(rawvideo::upscale(arguments, &video))
         } else if pipe::is_used(arguments) {
-            code_of_one(pipe::enlarge(arguments))
+            code_of_one(pipe::upscale(arguments))
         } else {
-            enlarge_all(arguments)
+            upscale_all(arguments)
         }
     })?
 }
@@ -176,7 +176,7 @@ fn code_of_one(result: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
     match result {
         Ok(()) => tally.done = 1,
         Err(error) if error.downcast_ref() == Some(&UpscaleError::Stopped) => {}
-        Err(error) if picture::is_refusal(&error) && !exit::ran_out(&error) => {
+        Err(error) if image::is_refusal(&error) && !exit::ran_out(&error) => {
             progress::print_error(&error);
             (tally.failures, tally.refusals) = (1, 1);
         }
@@ -201,13 +201,13 @@ fn load_networks(arguments: &Arguments, precision: Precision) -> anyhow::Result<
         && networks.iter().all(|network| network.upscaler.scale() == 1)
     {
         let name = &networks[0].name;
-        let message = format!("model {name} enlarges 1 time; leave the size out");
+        let message = format!("model {name} upscales 1 time; leave the size out");
         return Err(WrongUsage(message).into());
     }
     Ok(networks)
 }
 
-/// Which size a picture gets, and how; `name` stands for it in messages.
+/// Which size an image gets, and how; `name` stands for it in messages.
 fn size_plan(
     arguments: &Arguments,
     networks: &[Network],
@@ -219,7 +219,7 @@ fn size_plan(
         .map_err(|error| Refused(format!("{}: {}", name.display(), size::in_words(&error))))
 }
 
-/// What all pictures of a run share.
+/// What all images of a run share.
 struct Batch<'a> {
     arguments: &'a Arguments,
     into_folder: bool,
@@ -232,7 +232,7 @@ struct Batch<'a> {
     bar: ProgressBar,
 }
 
-fn enlarge_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+fn upscale_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let precision = arguments.model.precision.or_f32(Isa::detect()?);
     let networks = load_networks(arguments, precision)?;
     let named = arguments.inputs();
@@ -297,7 +297,7 @@ fn enlarge_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     for error in errors {
         // Such an error names what could not be read.
         tally.failures += 1;
-        tally.refusals += usize::from(picture::is_refusal(&error));
+        tally.refusals += usize::from(image::is_refusal(&error));
         progress::print_error(&error);
         let error = progress::one_line(&error);
         report.add(&arguments_of(named), &Outcome::Failed { error })?;
@@ -327,7 +327,7 @@ fn enlarge_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             Err(error) if error.downcast_ref() == Some(&UpscaleError::Stopped) => break,
             Err(error) => {
                 tally.failures += 1;
-                tally.refusals += usize::from(picture::is_refusal(&error));
+                tally.refusals += usize::from(image::is_refusal(&error));
                 batch.bar.suspend(|| progress::print_error(&error));
                 let text = progress::one_line(&error);
                 let stop = exit::ran_out(&error).then_some(exit::RAN_OUT);
@@ -362,7 +362,7 @@ fn arguments_of(inputs: &[PathBuf]) -> String {
 /// How the inputs of a batch ended.
 #[derive(Default)]
 struct Tally {
-    /// Enlarged, up to date or skipped.
+    /// Upscaled, up to date or skipped.
     done: usize,
     failures: usize,
     /// Failures for which the input is to blame.
@@ -384,7 +384,7 @@ impl Tally {
 }
 
 impl Batch<'_> {
-    /// Enlarges one picture, unless its result is there.
+    /// Upscales one image, unless its result is there.
     fn one(
         &mut self,
         input: &Input,
@@ -393,7 +393,7 @@ impl Batch<'_> {
     ) -> anyhow::Result<Outcome> {
         let started = Instant::now();
         let start = self.bar.position();
-        let outcome = plan.and_then(|plan| self.enlarge(input, plan, bytes, started));
+        let outcome = plan.and_then(|plan| self.upscale(input, plan, bytes, started));
         if matches!(outcome, Ok(Outcome::Done { .. })) {
             self.bar.set_position(start + bytes);
         } else {
@@ -405,7 +405,7 @@ impl Batch<'_> {
         outcome
     }
 
-    fn enlarge(
+    fn upscale(
         &mut self,
         input: &Input,
         result: ResultPlan,
@@ -494,13 +494,13 @@ impl Batch<'_> {
                 .with_context(|| format!("{}: cannot create the folder", folder.display()))?;
         }
         let path = &input.path;
-        let flowed = rows::enlarge_file(path, &asked, &method, &progress)?;
+        let flowed = rows::upscale_file(path, &asked, &method, &progress)?;
         let (file, left_out) = match flowed {
             Some(done) => done,
             None => {
                 let read = |limits: &Limits| decode(path, limits);
                 let (bytes, left_out) =
-                    picture::enlarge_file(path, read, &asked, &method, &progress)?;
+                    image::upscale_file(path, read, &asked, &method, &progress)?;
                 (NewFile::with(&output, &bytes)?, left_out)
             }
         };

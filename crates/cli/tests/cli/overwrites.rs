@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use wdsr_image::Colour;
 use wdsr_model::Model;
-use wdsr_picture::Colour;
 
 use super::data::PACKAGES;
-use super::{picture, write};
+use super::{image, write};
 
 /// A folder of originals: images under names that meet, models and links.
 struct Originals {
@@ -31,7 +31,7 @@ impl Originals {
         for (at, name) in images.into_iter().enumerate() {
             let path = root.join(name);
             fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
-            write(&path, &picture(8 + at, 6, Colour::Rgb));
+            write(&path, &image(8 + at, 6, Colour::Rgb));
         }
         fs::create_dir(root.join("model")).expect("a folder");
         for name in ["model/p.png", "model/model.bin", "model/model.safetensors"] {
@@ -226,8 +226,8 @@ fn a_file_that_appears_during_the_run_follows_if_exists() {
         let folder = tempfile::tempdir().expect("a folder");
         let root = folder.path();
         fs::create_dir(root.join("in")).expect("a folder");
-        write(&root.join("in/a.png"), &picture(96, 64, Colour::Rgb));
-        write(&root.join("in/b.png"), &picture(8, 6, Colour::Rgb));
+        write(&root.join("in/a.png"), &image(96, 64, Colour::Rgb));
+        write(&root.join("in/b.png"), &image(8, 6, Colour::Rgb));
         let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("wdsr"))
             .current_dir(root)
             .env("WDSR_ISA", "reference")
@@ -448,7 +448,7 @@ fn a_benchmark_does_not_replace_its_model() {
 #[test]
 fn a_training_replaces_neither_recipe_nor_model() {
     const RECIPE: &str = "[network]\nblock = \"wdsr-b\"\nfeatures = 4\nblocks = 1\nscale = 2\n\
-        [training]\nupdates = 1\nbatch = 1\npatch_px = 3\n[validation]\npictures = 1\n";
+        [training]\nupdates = 1\nbatch = 1\npatch_px = 3\n[validation]\nimages = 1\n";
     let mut originals = Originals::new();
     let root = originals.root().to_owned();
     fs::create_dir(root.join("run")).expect("a folder");

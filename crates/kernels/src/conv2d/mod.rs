@@ -5,8 +5,8 @@
 //! The gradient by the input is the same operation with the kernel turned by 180 degrees and
 //! its channels exchanged ([`PackedConv2d::backward`]), so there are two kernels: [`conv2d`] and
 //! [`conv2d_backward_weight`]. Every output pixel is a sum in one fixed order (channels, then
-//! taps row by row), whatever its place in the picture: a tile computes the same bits as the
-//! whole picture.
+//! taps row by row), whatever its place in the image: a tile computes the same bits as the
+//! whole image.
 
 mod gradient;
 mod reference;

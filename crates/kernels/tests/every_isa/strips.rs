@@ -75,7 +75,7 @@ fn room(width_px: usize) -> Room {
 /// on both sides, and none inside.
 const PLACES: [(isize, usize); 6] = [(0, 20), (-3, 20), (6, 40), (14, 20), (-2, 3), (20, 20)];
 
-/// A strip as a kernel may find it: full of what an earlier picture left.
+/// A strip as a kernel may find it: full of what an earlier image left.
 fn used([channels, height, width]: [usize; 3], first_row: isize) -> Strip {
     let mut strip = Strip::new(channels, room(width));
     for channel in 0..channels {
