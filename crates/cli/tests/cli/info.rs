@@ -22,8 +22,7 @@ fn json(file: Option<&Path>) -> serde_json::Value {
 }
 
 #[test]
-fn counts_are_the_published_ones_and_the_layers_add_up() {
-    // facts.md 1.8
+fn counts_are_as_published_and_the_layers_add_up() {
     for (name, parameters, with_gains, multiply_adds, radius) in [
         (
             "paper-wdsr-a-x2.toml",
@@ -49,7 +48,7 @@ fn counts_are_the_published_ones_and_the_layers_add_up() {
 }
 
 #[test]
-fn models_and_the_built_in_model_are_described() {
+fn describes_model_files_and_the_builtin_model() {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models");
     let built_in = json(None);
     let info = json(Some(&models.join("base-x2.safetensors")));

@@ -15,6 +15,8 @@ mod overwrites;
 mod pipes;
 mod rows;
 mod sizes;
+#[cfg(target_os = "linux")]
+mod stdout;
 mod study;
 mod train;
 mod upscale;
