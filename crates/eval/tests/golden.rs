@@ -1,5 +1,4 @@
-//! Metrics against the golden figures, baselines and low-resolution images against the published
-//! ones.
+//! Metrics against golden figures, and baselines and low-resolution images against published ones.
 
 use std::path::{Path, PathBuf};
 
@@ -51,7 +50,7 @@ fn metrics_equal_the_golden_figures() {
     }
 }
 
-/// Bicubic interpolation scored as if it were a model: the gain over the baseline is nothing.
+/// Bicubic interpolation, scored as a model: its gain is zero.
 fn bicubic_report(set: &str, scale: usize) -> Report {
     let folder = shared().join("data/test").join(set);
     let pairs = find_pairs(&folder, scale, Track::Bicubic).expect("pairs");
@@ -73,7 +72,7 @@ fn bicubic_report(set: &str, scale: usize) -> Report {
 }
 
 #[test]
-fn bicubic_baselines_are_the_published_ones() {
+fn bicubic_baselines_are_as_published() {
     for (set, images, scale, expected_db) in [
         ("Set5", 5, 2, 33.68),
         ("Set5", 5, 3, 30.40),
@@ -100,7 +99,7 @@ fn bicubic_baselines_are_the_published_ones() {
 }
 
 #[test]
-fn low_images_made_are_the_published_files() {
+fn computed_low_images_equal_the_published_files() {
     let folder = shared().join("data/test/Set5");
     for scale in [2, 3, 4] {
         for pair in find_pairs(&folder, scale, Track::Bicubic).expect("pairs") {

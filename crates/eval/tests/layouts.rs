@@ -317,5 +317,5 @@ fn names_of_tracks_are_parsed_back() {
         assert_eq!(track.to_string().parse(), Ok(track));
     }
     let track = "x8".parse::<Track>().expect_err("no such track");
-    assert!(track.contains("found `x8`"), "{track}");
+    assert!(track.to_string().contains("found `x8`"), "{track}");
 }

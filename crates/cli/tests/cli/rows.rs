@@ -169,7 +169,7 @@ fn a_damaged_model_writes_no_image() {
             .arg("-o")
             .arg(at("out.png"));
         command.arg("-m").arg(at("zeros.safetensors"));
-        let message = contains(name).and(contains("one flat colour for rows 0 to 20"));
+        let message = contains(name).and(contains("a single colour for rows 0 to 20"));
         command.assert().code(1).stderr(message);
         assert!(!at("out.png").exists(), "{name}");
     }
@@ -189,7 +189,7 @@ fn a_float_that_is_no_number_is_the_images_fault() {
         .arg(at("in.tif"))
         .arg("-o")
         .arg(at("out.tif"));
-    let message = contains("in.tif: the image holds NaN at pixel (2, 5)");
+    let message = contains("in.tif: the image contains NaN at pixel (2, 5)");
     command.assert().code(3).stderr(message);
     assert_eq!(names(folder.path()), ["in.tif"]);
 }
