@@ -13,7 +13,10 @@
 //! Source: Yu et al. 2018, figures 2 and 3; JiahuiYu/wdsr_ntire2018 (one shuffle of the sum
 //! there equals the sum of two shuffles); EDSR-PyTorch for EDSR.
 
+use wdsr_kernels::ConvLayer;
+
 use crate::config::{BlockKind, NetworkConfig, Norm};
+use crate::model::ConvWeights;
 
 /// Feature maps at one point of the network: an index into [`Network::values`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,6 +59,17 @@ impl Conv {
     /// Number of weights, without biases.
     pub fn weights(&self) -> usize {
         self.weight_shape().iter().product()
+    }
+
+    /// The convolution with weights, as kernels take it.
+    pub fn layer<'w>(&self, weights: &'w ConvWeights) -> ConvLayer<'w> {
+        ConvLayer {
+            in_channels: self.in_channels,
+            out_channels: self.out_channels,
+            kernel: self.kernel,
+            weight: &weights.weight,
+            bias: &weights.bias,
+        }
     }
 }
 

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use wdsr_kernels::{Room, STRIP_ROWS, Strip};
+use wdsr_kernels::{STRIP_ROWS, Strip, StripLayout};
 
 use super::plan::{Map, Plan};
 
@@ -53,9 +53,9 @@ impl Columns {
         })
     }
 
-    /// The room of the strips of each map. Those of a scale are as wide as the widest of them, with the
+    /// The layout of the strips of each map. Those of a scale are as wide as the widest of them, with the
     /// margin of those read furthest to the left.
-    pub(super) fn rooms(&self, plan: &Plan) -> Vec<Room> {
+    pub(super) fn layouts(&self, plan: &Plan) -> Vec<StripLayout> {
         let last = Column {
             columns: self,
             index: self.count() - 1,
@@ -70,16 +70,16 @@ impl Columns {
                 *margin_px = map.margin_px.max(*margin_px);
             }
         }
-        let room = |map: &Map| {
+        let layout = |map: &Map| {
             let (width_px, margin_px) = widest[&map.shape.scale];
-            Room {
+            StripLayout {
                 width_px,
                 margin_px,
                 rows: STRIP_ROWS * map.shape.scale,
                 rows_above: map.margin_px,
             }
         };
-        plan.maps.iter().map(room).collect()
+        plan.maps.iter().map(layout).collect()
     }
 }
 
@@ -150,9 +150,9 @@ impl Margins {
         }
         self.maps.resize_with(plan.maps.len(), Vec::new);
         let kept = &mut self.maps[map];
-        strip.set_left(margin_px, (!column.is_first()).then_some(kept));
+        strip.set_left_margin(margin_px, (!column.is_first()).then_some(kept));
         if !column.is_last() {
-            strip.right_end(margin_px, kept);
+            strip.copy_right_margin(margin_px, kept);
         }
     }
 }

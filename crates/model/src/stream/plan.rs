@@ -185,9 +185,8 @@ impl Plan {
                                 kernel: Kernel::Pair(StripPair::new(
                                     arithmetic.isa,
                                     arithmetic.precision,
-                                    (&expand.weight, &expand.bias),
-                                    (&reduce.weight, &reduce.bias),
-                                    a.in_channels,
+                                    a.layer(&expand),
+                                    b.layer(&reduce),
                                 )),
                                 input: Some(made(&map_of, narrow)),
                                 term: None,
@@ -261,26 +260,18 @@ impl Plan {
         term: Option<usize>,
     ) -> Stage {
         let shape = &network.convs[conv];
-        let (i, o, k) = (shape.in_channels, shape.out_channels, shape.kernel);
+        let channels = shape.out_channels;
         let scale = self.maps[input].shape.scale;
         Stage {
             name: shape.name.clone(),
             kernel: Kernel::Conv {
-                conv: StripConv::new(
-                    arithmetic.isa,
-                    arithmetic.precision,
-                    &w.weight,
-                    &w.bias,
-                    i,
-                    o,
-                    k,
-                ),
+                conv: StripConv::new(arithmetic.isa, arithmetic.precision, shape.layer(w)),
                 relu,
-                reach_px: k / 2,
+                reach_px: shape.kernel / 2,
             },
             input: Some(input),
             term,
-            output: self.map(ValueShape { channels: o, scale }),
+            output: self.map(ValueShape { channels, scale }),
             multiply_adds_per_pixel: shape.weights() * scale * scale,
         }
     }

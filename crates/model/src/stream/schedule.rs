@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use wdsr_kernels::{Epilogue, Room, Scratch, Strip};
+use wdsr_kernels::{Epilogue, Scratch, Strip, StripLayout};
 
 use super::columns::{Column, Columns, Margins};
 use super::lock;
@@ -23,7 +23,7 @@ use crate::upscale::UpscaleError;
 #[derive(Default)]
 pub(super) struct Memory {
     /// Of each map's strips.
-    rooms: Vec<Room>,
+    layouts: Vec<StripLayout>,
     /// For each thread.
     hands: Vec<Hand>,
     /// Of each column's maps the rows that the last wave has left.
@@ -33,10 +33,10 @@ pub(super) struct Memory {
 impl Memory {
     /// This memory, or new one if a picture's strips do not fit.
     pub(super) fn for_picture(mut self, plan: &Plan, columns: &Columns) -> Self {
-        let rooms = columns.rooms(plan);
-        if self.rooms != rooms {
+        let layouts = columns.layouts(plan);
+        if self.layouts != layouts {
             self = Self {
-                rooms,
+                layouts,
                 ..Self::default()
             };
         }
@@ -47,14 +47,14 @@ impl Memory {
 
     /// Its size in bytes for so many threads.
     pub(super) fn bytes(plan: &Plan, columns: &Columns, threads: usize) -> u64 {
-        let rooms = columns.rooms(plan);
-        let mut alive: HashMap<(usize, Room), (usize, usize)> = HashMap::new();
+        let layouts = columns.layouts(plan);
+        let mut alive: HashMap<(usize, StripLayout), (usize, usize)> = HashMap::new();
         let mut above_bytes = 0;
-        let key = |map: usize| (plan.maps[map].shape.channels, rooms[map]);
+        let key = |map: usize| (plan.maps[map].shape.channels, layouts[map]);
         for (index, stage) in plan.stages.iter().enumerate() {
-            let (channels, room) = key(stage.output);
-            above_bytes += Strip::memory_bytes(channels, Room { rows: 0, ..room });
-            let (now, most) = alive.entry((channels, room)).or_default();
+            let (channels, layout) = key(stage.output);
+            above_bytes += Strip::memory_bytes(channels, StripLayout { rows: 0, ..layout });
+            let (now, most) = alive.entry((channels, layout)).or_default();
             *now += 1;
             *most = (*most).max(*now);
             for map in plan.read_last_by(index) {
@@ -64,7 +64,7 @@ impl Memory {
         }
         let strips = alive
             .iter()
-            .map(|((channels, room), (_, most))| most * Strip::memory_bytes(*channels, *room));
+            .map(|((channels, layout), (_, most))| most * Strip::memory_bytes(*channels, *layout));
         let hand_bytes = strips.sum::<usize>() + Margins::bytes(plan, columns);
         (threads * hand_bytes + columns.count() * above_bytes) as u64
     }
@@ -73,21 +73,21 @@ impl Memory {
 /// What a thread computes with.
 #[derive(Default)]
 struct Hand {
-    /// Strips not in use, by channels and room; the last one is the one used last.
-    strips: HashMap<(usize, Room), Vec<Strip>>,
+    /// Strips not in use, by channels and layout; the last one is the one used last.
+    strips: HashMap<(usize, StripLayout), Vec<Strip>>,
     scratch: Scratch,
     margins: Margins,
 }
 
 impl Hand {
     /// A strip with any content.
-    fn take(&mut self, channels: usize, room: Room) -> Strip {
-        let spare = self.strips.get_mut(&(channels, room)).and_then(Vec::pop);
-        spare.unwrap_or_else(|| Strip::new(channels, room))
+    fn take(&mut self, channels: usize, layout: StripLayout) -> Strip {
+        let spare = self.strips.get_mut(&(channels, layout)).and_then(Vec::pop);
+        spare.unwrap_or_else(|| Strip::new(channels, layout))
     }
 
     fn give_back(&mut self, strip: Strip) {
-        let key = (strip.channels(), strip.room());
+        let key = (strip.channels(), strip.layout());
         self.strips.entry(key).or_default().push(strip);
     }
 }
@@ -120,7 +120,7 @@ struct Run<'a> {
     plan: &'a Plan,
     columns: &'a Columns,
     height_px: usize,
-    rooms: &'a [Room],
+    layouts: &'a [StripLayout],
     above: &'a [Vec<Mutex<Vec<f32>>>],
     read: &'a (dyn Fn(&mut Strip) -> Result<(), UpscaleError> + Sync),
     write: &'a (dyn Fn(&Strip) -> Result<(), UpscaleError> + Sync),
@@ -155,7 +155,7 @@ pub(super) fn run(
         plan,
         columns,
         height_px,
-        rooms: &memory.rooms,
+        layouts: &memory.layouts,
         above: &memory.above,
         read,
         write,
@@ -235,7 +235,7 @@ impl Run<'_> {
             }
             let started = Instant::now();
             let map = stage.output;
-            let mut output = hand.take(maps[map].shape.channels, self.rooms[map]);
+            let mut output = hand.take(maps[map].shape.channels, self.layouts[map]);
             self.make(
                 stage,
                 (wave, column),
@@ -308,7 +308,7 @@ impl Run<'_> {
                     None if *relu => Epilogue::Relu,
                     None => Epilogue::Store,
                 };
-                conv.run(made(stage.input), epilogue, output, scratch);
+                conv.run(made(stage.input), output, epilogue, scratch);
             }
             Kernel::Shuffle { scale } => shuffle(made(stage.input), *scale, output),
         }
@@ -317,12 +317,12 @@ impl Run<'_> {
 
     /// Gives a strip that has just been made the rows above it, and leaves those of the next wave.
     fn leave_above(&self, map: usize, (wave, column): (usize, Column<'_>), strip: &mut Strip) {
-        if strip.room().rows_above == 0 {
+        if strip.layout().rows_above == 0 {
             return;
         }
         let mut kept = lock(&self.above[column.index()][map]);
-        strip.set_above((wave > 0).then_some(&**kept));
-        strip.lower_end(&mut kept);
+        strip.set_rows_above((wave > 0).then_some(&**kept));
+        strip.copy_last_rows(&mut kept);
     }
 }
 
