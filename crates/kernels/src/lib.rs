@@ -12,7 +12,7 @@
 //! This is the only crate of the project with `unsafe`: vector loads and stores through pointers,
 //! and calls of functions compiled for an instruction set. Two rules keep it sound:
 //!
-//! - A token of an instruction set (`arch`) exists only where the processor was seen to support it.
+//! - A token of an instruction set (`arch`) exists only where detection found its instructions.
 //! - Public functions assert shapes before they build a kernel (`dispatch.rs`), outside the inner
 //!   loops; the kernel's type states what its loops rely on. Sizes that overflow panic.
 

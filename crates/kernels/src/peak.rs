@@ -7,7 +7,7 @@ use crate::precision::Format;
 use crate::simd::Simd;
 use crate::{Isa, Precision};
 
-/// Vectors that are multiplied and added in turn: more than the latency of a multiply-add times
+/// Independent chains of multiply-adds: more than the latency of a multiply-add times
 /// those that a processor begins in a cycle (8 to 10), few enough for 16 registers.
 const CHAINS: usize = 12;
 
