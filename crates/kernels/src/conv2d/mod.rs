@@ -89,6 +89,29 @@ struct PackedConv {
     winograd: Option<WinogradWeights>,
 }
 
+impl PackedConv {
+    /// Arranges the weights `[out][in][tap]`, in Winograd's form too if that has a precision.
+    fn new(
+        isa: Isa,
+        [in_channels, kernel]: [usize; 2],
+        bias: Vec<f32>,
+        winograd: Option<Precision>,
+        weight: impl Fn(usize, usize, usize) -> f32,
+    ) -> Self {
+        let (out_channels, taps) = (bias.len(), kernel * kernel);
+        let packing = Packing::new(isa, Precision::F32, in_channels, out_channels, taps);
+        Self {
+            in_channels,
+            out_channels,
+            kernel,
+            weights: packing.pack(&weight),
+            winograd: winograd
+                .map(|precision| WinogradWeights::new(isa, precision, in_channels, &bias, weight)),
+            bias,
+        }
+    }
+}
+
 /// Where the gradients by weight and bias are added, in the shapes of [`ConvLayer`].
 pub struct ConvGradients<'a> {
     /// `[out_channels, in_channels, kernel, kernel]`
@@ -117,31 +140,20 @@ impl PlanesConv {
         let taps = kernel * kernel;
         let is_winograd =
             isa != Isa::REFERENCE && winograd::is_faster(kernel, in_channels, out_channels);
-        let pack =
-            |(inputs, outputs), bias: &[f32], weight: &dyn Fn(usize, usize, usize) -> f32| {
-                PackedConv {
-                    in_channels: inputs,
-                    out_channels: outputs,
-                    kernel,
-                    weights: Packing::new(isa, Precision::F32, inputs, outputs, taps).pack(weight),
-                    bias: bias.to_vec(),
-                    winograd: None,
-                }
-            };
-        let winograd = |inputs, bias: &[f32], weight: &dyn Fn(usize, usize, usize) -> f32| {
-            WinogradWeights::new(isa, precision, inputs, bias, weight)
-        };
-        let weight = |o, i, tap| layer.weight(o, i, tap);
-        let rotated = |i, o, tap| layer.weight(o, i, taps - 1 - tap);
-        let zeros = vec![0.0; in_channels];
-        let mut forward = pack((in_channels, out_channels), bias, &weight);
-        let mut backward = pack((out_channels, in_channels), &zeros, &rotated);
-        if is_winograd {
-            backward.winograd = Some(winograd(out_channels, &zeros, &rotated));
-            if precision == Precision::Bf16 {
-                forward.winograd = Some(winograd(in_channels, bias, &weight));
-            }
-        }
+        let forward = PackedConv::new(
+            isa,
+            [in_channels, kernel],
+            bias.to_vec(),
+            (is_winograd && precision == Precision::Bf16).then_some(precision),
+            |o, i, tap| layer.weight(o, i, tap),
+        );
+        let backward = PackedConv::new(
+            isa,
+            [out_channels, kernel],
+            vec![0.0; in_channels],
+            is_winograd.then_some(precision),
+            |i, o, tap| layer.weight(o, i, taps - 1 - tap),
+        );
         Self {
             isa,
             precision: precision.of_conv(kernel, in_channels, out_channels),

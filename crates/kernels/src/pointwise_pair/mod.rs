@@ -129,8 +129,7 @@ impl StripPair {
     /// # Shapes
     /// - input: a strip of the first convolution's input channels
     /// - output: a strip of the second one's output channels and the same layout except for
-    ///   `rows_above`. It may begin left of the input and above it by what the input holds there,
-    ///   and end before it
+    ///   `rows_above`, whose rows and columns the input holds
     ///
     /// # Panics
     /// If the shapes differ, or the input does not cover the output.

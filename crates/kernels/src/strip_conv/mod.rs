@@ -83,11 +83,11 @@ impl StripConv {
     ///
     /// # Shapes
     /// - input: a strip of `in_channels`
-    /// - output: a strip of `out_channels` and the same layout except for `rows_above`. It may begin
-    ///   left of the input and above it by what the input holds there, less the kernel's reach. It
-    ///   must end above it by the kernel's reach at least, and not to the right of it; unless the
-    ///   maps end there, to the left by the kernel's reach
-    /// - maps of the epilogue: `out_channels`, likewise, without the reach
+    /// - output: a strip of `out_channels` and the same layout except for `rows_above`, `kernel / 2`
+    ///   or more rows above the input, for which the input holds the rows and columns under the
+    ///   kernel. Its last column may be the input's only where the maps end there; elsewhere it ends
+    ///   `kernel / 2` pixels or more before it
+    /// - maps of the epilogue: a strip of `out_channels` that holds the output's rows and columns
     ///
     /// # Panics
     /// If the shapes differ, or the input does not cover the output plus the kernel's reach.

@@ -14,6 +14,8 @@ pub(super) fn convolution<S: Simd, F: Format>(simd: S, mut arguments: Convolutio
     let conv = arguments.conv;
     match &conv.weights {
         Weights::Winograd(weights) => winograd::<S, F>(simd, weights, &mut arguments),
+        // `Precision::of_conv` gives f32: no code is compiled for another format.
+        Weights::Direct { .. } if F::PER_LANE > 1 => unreachable!("a direct sum in bf16"),
         Weights::Direct { weights, bias } => match conv.kernel {
             1 => direct::<S, 1>(simd, (weights, bias), &mut arguments),
             3 => direct::<S, 3>(simd, (weights, bias), &mut arguments),
