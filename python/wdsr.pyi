@@ -11,14 +11,14 @@ from PIL import Image
 __version__: str
 __all__ = ["Model", "__version__", "imresize", "load", "psnr", "ssim"]
 
-_Picture = TypeVar(
-    "_Picture",
+_Image = TypeVar(
+    "_Image",
     npt.NDArray[np.uint8],
     npt.NDArray[np.uint16],
     npt.NDArray[np.float32],
     Image.Image,
 )
-_Picture8Bit = npt.NDArray[np.uint8] | Image.Image
+_Image8Bit = npt.NDArray[np.uint8] | Image.Image
 _Protocol = Literal["benchmark", "div2k", "ntire"]
 
 def load(model: str | os.PathLike[str], scale: int | None = None) -> Model: ...
@@ -27,7 +27,7 @@ def load(model: str | os.PathLike[str], scale: int | None = None) -> Model: ...
 class Model:
     def upscale(
         self,
-        picture: _Picture,
+        image: _Image,
         *,
         factor: float | None = None,
         width: int | None = None,
@@ -40,7 +40,7 @@ class Model:
         precision: Literal["f32", "bf16"] = "f32",
         self_ensemble: bool = False,
         progress: Callable[[int, int], Any] | None = None,
-    ) -> _Picture: ...
+    ) -> _Image: ...
     @property
     def name(self) -> str: ...
     @property
@@ -65,21 +65,21 @@ class Model:
     def notes(self) -> dict[str, str]: ...
 
 def imresize(
-    picture: _Picture,
+    image: _Image,
     scale: float,
     *,
     rounding: Literal["8bit", "float"] = "8bit",
     threads: int = 0,
-) -> _Picture: ...
+) -> _Image: ...
 def psnr(
-    a: _Picture8Bit,
-    b: _Picture8Bit,
+    a: _Image8Bit,
+    b: _Image8Bit,
     scale: int,
     protocol: _Protocol = "benchmark",
 ) -> float: ...
 def ssim(
-    a: _Picture8Bit,
-    b: _Picture8Bit,
+    a: _Image8Bit,
+    b: _Image8Bit,
     scale: int,
     protocol: _Protocol = "benchmark",
     *,

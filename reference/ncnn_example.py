@@ -1,4 +1,4 @@
-"""Enlarges a picture with ncnn and a model that `wdsr convert` wrote.
+"""Upscales an image with ncnn and a model that `wdsr convert` wrote.
 
     wdsr convert models/small-x2.safetensors small-x2.param
     reference/run ncnn_example.py small-x2.param samples/chelsea.png chelsea-x2.png
@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 
-def upscale(param: Path, picture: np.ndarray) -> np.ndarray:
+def upscale(param: Path, image: np.ndarray) -> np.ndarray:
     """RGB float32 [height, width, 3] in 0..1 -> the same, `scale` times as large, not clamped."""
     net = ncnn.Net()
     # Processors that have it would compute in float16.
@@ -22,7 +22,7 @@ def upscale(param: Path, picture: np.ndarray) -> np.ndarray:
     # ncnn says nothing but -1 where it cannot read a file.
     if net.load_param(str(param)) != 0 or net.load_model(str(param.with_suffix(".bin"))) != 0:
         raise ValueError(f"{param}: cannot be read together with the .bin file beside it")
-    planes = np.ascontiguousarray(picture.transpose(2, 0, 1))
+    planes = np.ascontiguousarray(image.transpose(2, 0, 1))
     extractor = net.create_extractor()
     # The Mat lends the array's memory, which has to last until the output is there.
     extractor.input("data", ncnn.Mat(planes))
@@ -31,8 +31,8 @@ def upscale(param: Path, picture: np.ndarray) -> np.ndarray:
 
 
 def main(param: Path, source: Path, target: Path) -> None:
-    picture = np.asarray(Image.open(source).convert("RGB"), np.float32) / 255
-    large = upscale(param, picture).clip(0, 1)
+    image = np.asarray(Image.open(source).convert("RGB"), np.float32) / 255
+    large = upscale(param, image).clip(0, 1)
     Image.fromarray((255 * large + 0.5).astype(np.uint8)).save(target)
 
 

@@ -39,10 +39,10 @@ def check(model: Path, label: str, folder: Path) -> bool:
         network = official_networks.build(file.metadata()["options"])
         tensors = {key: file.get_tensor(key) for key in file.keys()}
     network.load_state_dict(tensors, strict=True)
-    picture = np.random.default_rng(0).random((29, 37, 3), np.float32)
-    ours = upscale(model, picture, folder)
+    image = np.random.default_rng(0).random((29, 37, 3), np.float32)
+    ours = upscale(model, image, folder)
     with torch.inference_mode():
-        planes = torch.from_numpy(picture).permute(2, 0, 1)[None]
+        planes = torch.from_numpy(image).permute(2, 0, 1)[None]
         theirs = (network(255 * planes) / 255)[0].permute(1, 2, 0).numpy()
     assert theirs.shape == ours.shape, (theirs.shape, ours.shape)
     difference = float(np.abs(ours - theirs).max())

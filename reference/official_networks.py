@@ -1,7 +1,7 @@
 """The published networks in PyTorch, module for module, so that their state dicts have its keys.
 
 WDSR after JiahuiYu/wdsr_ntire2018 (wdsr_a.py, wdsr_b.py), EDSR after EDSR-PyTorch (model/edsr.py),
-both on pictures in 0..255. `build` takes the options of EDSR-PyTorch as `wdsr convert` prints them.
+both on images in 0..255. `build` takes the options of EDSR-PyTorch as `wdsr convert` prints them.
 """
 
 import argparse

@@ -3,7 +3,7 @@
     reference/run onnx_check.py
 
 Random weights of published networks at scales 2, 3 and 4, and the built-in model; any difference
-above the bounds below is an error. The picture is 32-bit float on both sides.
+above the bounds below is an error. The image is 32-bit float on both sides.
 """
 
 import json
@@ -40,10 +40,10 @@ def check_file(path: Path, scale: int) -> None:
     assert given.shape == ["batch", 3, "height", "width"], given.shape
 
 
-def check_batch(path: Path, picture: np.ndarray) -> None:
-    """Any batch and size: two pictures at once are two single ones."""
+def check_batch(path: Path, image: np.ndarray) -> None:
+    """Any batch and size: two images at once are two single ones."""
     session = onnxruntime.InferenceSession(path)
-    parts = np.stack([picture, picture[::-1]]).transpose(0, 3, 1, 2)[:, :, :9, :14]
+    parts = np.stack([image, image[::-1]]).transpose(0, 3, 1, 2)[:, :, :9, :14]
     both = session.run(None, {"input": parts})[0]
     for part, result in zip(parts, both, strict=True):
         alone = session.run(None, {"input": part[None]})[0][0]
@@ -51,33 +51,33 @@ def check_batch(path: Path, picture: np.ndarray) -> None:
 
 
 def check(model: Path, label: str, scale: int, folder: Path) -> bool:
-    picture = np.random.default_rng(0).random((29, 37, 3), np.float32)
-    ours = upscale(model, picture, folder)
+    image = np.random.default_rng(0).random((29, 37, 3), np.float32)
+    ours = upscale(model, image, folder)
     good = True
     for precision, bound in BOUNDS.items():
         path = folder / f"{precision}.onnx"
         wdsr("convert", "--quiet", model, path, *(["--f16"] if precision == "f16" else []))
         check_file(path, scale)
-        theirs = onnx_example.upscale(path, picture)
+        theirs = onnx_example.upscale(path, image)
         assert theirs.shape == ours.shape == (29 * scale, 37 * scale, 3), theirs.shape
         difference = float(np.abs(ours - theirs).max())
         within = difference <= bound
         good &= within
         verdict = "within" if within else "ABOVE"
         print(f"{label} x{scale} {precision}: {difference:.1e}, {verdict} {bound:.0e}", flush=True)
-    check_batch(folder / "f32.onnx", picture)
+    check_batch(folder / "f32.onnx", image)
     return good
 
 
 def check_example(model: Path, folder: Path) -> bool:
-    """The example's 8-bit picture is ours, give or take a rounding."""
+    """The example's 8-bit image is ours, give or take a rounding."""
     photograph = ROOT / "samples/chelsea.png"
     ours, theirs, onnx_file = folder / "ours.png", folder / "theirs.png", folder / "model.onnx"
     wdsr("upscale", "--quiet", "-m", model, "-o", ours, photograph)
     wdsr("convert", "--quiet", model, onnx_file)
     onnx_example.main(onnx_file, photograph, theirs)
-    pictures = [np.asarray(Image.open(path), np.int16) for path in (ours, theirs)]
-    levels = int(np.abs(pictures[0] - pictures[1]).max())
+    images = [np.asarray(Image.open(path), np.int16) for path in (ours, theirs)]
+    levels = int(np.abs(images[0] - images[1]).max())
     print(f"example on {photograph.name}: {levels} levels of 255, at most 1 allowed")
     return levels <= 1
 

@@ -1,4 +1,4 @@
-"""Enlarges a picture with ONNX Runtime and a model that `wdsr convert` wrote.
+"""Upscales an image with ONNX Runtime and a model that `wdsr convert` wrote.
 
     wdsr convert models/small-x2.safetensors small-x2.onnx
     reference/run onnx_example.py small-x2.onnx samples/chelsea.png chelsea-x2.png
@@ -14,17 +14,17 @@ import onnxruntime
 from PIL import Image
 
 
-def upscale(model: Path, picture: np.ndarray) -> np.ndarray:
+def upscale(model: Path, image: np.ndarray) -> np.ndarray:
     """RGB float32 [height, width, 3] in 0..1 -> the same, `scale` times as large, not clamped."""
     session = onnxruntime.InferenceSession(model)
-    planes = picture.transpose(2, 0, 1)[None]
+    planes = image.transpose(2, 0, 1)[None]
     (output,) = session.run(["output"], {"input": planes})
     return output[0].transpose(1, 2, 0)
 
 
 def main(model: Path, source: Path, target: Path) -> None:
-    picture = np.asarray(Image.open(source).convert("RGB"), np.float32) / 255
-    large = upscale(model, picture).clip(0, 1)
+    image = np.asarray(Image.open(source).convert("RGB"), np.float32) / 255
+    large = upscale(model, image).clip(0, 1)
     Image.fromarray((255 * large + 0.5).astype(np.uint8)).save(target)
 
 

@@ -1,6 +1,6 @@
-"""What ImageMagick decodes from PngSuite, as a list for crates/picture/tests/pngsuite.rs.
+"""What ImageMagick decodes from PngSuite, as a list for crates/image/tests/pngsuite.rs.
 
-    python3 reference/pngsuite.py > crates/picture/tests/pngsuite/expected.txt
+    python3 reference/pngsuite.py > crates/image/tests/pngsuite/expected.txt
 
 Needs ImageMagick 6 (Debian: imagemagick), which decodes with libpng. A line is: file, width,
 height, channels (1 grey, 2 with alpha, 3 RGB, 4 with alpha), bits (8 or 16), CRC-32 of the samples,
@@ -12,7 +12,7 @@ import subprocess
 import zlib
 from pathlib import Path
 
-SUITE = Path(__file__).parent.parent / "crates/picture/tests/pngsuite"
+SUITE = Path(__file__).parent.parent / "crates/image/tests/pngsuite"
 CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 
 

@@ -23,9 +23,9 @@ def write_random_model(network: str, scale: int, path: Path) -> None:
     cargo_run(*example, network, str(scale), path)
 
 
-def upscale(model: Path, picture: np.ndarray, folder: Path) -> np.ndarray:
+def upscale(model: Path, image: np.ndarray, folder: Path) -> np.ndarray:
     """RGB float32 [height, width, 3] in 0..1 -> the same, `scale` times as large, not clamped."""
     small, large = folder / "small.tif", folder / "large.tif"
-    tifffile.imwrite(small, picture, photometric="rgb")
+    tifffile.imwrite(small, image, photometric="rgb")
     wdsr("upscale", "--quiet", "-m", model, "-o", large, small)
     return tifffile.imread(large)

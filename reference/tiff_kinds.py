@@ -1,5 +1,5 @@
 """Small TIFF files of every kind that is read, and what ImageMagick decodes from them, for
-crates/picture/tests/tiff_kinds.rs.
+crates/image/tests/tiff_kinds.rs.
 
     python3 reference/tiff_kinds.py
 
@@ -14,7 +14,7 @@ import subprocess
 import zlib
 from pathlib import Path
 
-OUT = Path(__file__).parent.parent / "crates/picture/tests/tiff"
+OUT = Path(__file__).parent.parent / "crates/image/tests/tiff"
 # A gradient in each direction with a soft disc of alpha.
 COLOUR = (
     "-size 21x13 gradient:red-blue ( -size 13x21 gradient:black-lime -rotate 90 )"

@@ -35,9 +35,9 @@ class TorchNetwork(nn.Module):
         for name, value in constants.items():
             self.register_buffer(name, torch.from_numpy(value))
 
-    def forward(self, picture: Tensor) -> Tensor:
+    def forward(self, image: Tensor) -> Tensor:
         """[batch, 3, height, width] in 0..1 -> [batch, 3, scale height, scale width]."""
-        values = {"input": picture} | {name: getattr(self, name) for name in self.constants}
+        values = {"input": image} | {name: getattr(self, name) for name in self.constants}
         for step, (operator, inputs, output, block) in enumerate(self.steps):
             first, second = values[inputs[0]], values.get(inputs[-1])
             match operator:

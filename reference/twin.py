@@ -1,7 +1,7 @@
 """Trains in PyTorch what `wdsr train` trains: same recipe, same first weights, same batches.
 
     wdsr train RECIPE --data FOLDER --out OUT --export-batches 300     # the trainer's own batches
-    wdsr train RECIPE --data FOLDER --out OUT --export-pictures        # or the pictures
+    wdsr train RECIPE --data FOLDER --out OUT --export-images        # or the images
     reference/run --peers twin.py OUT
 
 It goes on from OUT/last.checkpoint to the recipe's last update (or the last exported batch) and
@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor
 
-from twin_data import Batches, Pictures, open_file
+from twin_data import Batches, Images, open_file
 from twin_network import Tensors, TwinNetwork
 
 # The recipe's keys, every one of which reaches the weights here or in what `wdsr` has exported.
@@ -38,9 +38,9 @@ KEYS = {
     "training": "updates batch patch_px least_detail branches precision seed loss"
     " charbonnier_epsilon fft_weight gradient_clip_norm average_decay rollbacks rollback_factor",
     "schedule": "kind learning_rate final_learning_rate warm_up_updates milestones factor",
-    "validation": "every_updates pictures protocol",
+    "validation": "every_updates images protocol",
 }
-WITHOUT_EFFECT = "validation.pictures and validation.protocol: twin.py does not validate"
+WITHOUT_EFFECT = "validation.images and validation.protocol: twin.py does not validate"
 CHECKPOINT = "last.checkpoint"
 
 
@@ -309,25 +309,25 @@ def learning_rate(schedule: dict[str, Any], update: int, updates: int) -> float:
             raise ValueError(f"schedule.kind is {other}, which twin.py does not know")
 
 
-def find_data(training: Training, elsewhere: Path | None) -> Batches | Pictures:
+def find_data(training: Training, elsewhere: Path | None) -> Batches | Images:
     folder, recipe = training.folder, training.recipe
     which = (recipe["training"], recipe["network"]["scale"], training.device)
     batches = folder / "batches.safetensors"
-    pictures = sorted((elsewhere or folder).glob("pictures-*.safetensors"))
-    if batches.exists() and pictures:
-        raise ValueError(f"{folder}: both {batches.name} and {pictures[0].name}; keep one of them")
+    images = sorted((elsewhere or folder).glob("images-*.safetensors"))
+    if batches.exists() and images:
+        raise ValueError(f"{folder}: both {batches.name} and {images[0].name}; keep one of them")
     if batches.exists():
         return Batches(batches, *which)
-    if pictures:
+    if images:
         if recipe["training"]["least_detail"] > 0:
             raise ValueError(
-                "training.least_detail: twin.py takes every patch of exported pictures; set it to 0"
+                "training.least_detail: twin.py takes every patch of exported images; set it to 0"
                 " or export batches"
             )
-        return Pictures(pictures, *which)
+        return Images(images, *which)
     raise ValueError(
-        f"{elsewhere or folder}: neither {batches.name} nor pictures-1.safetensors; write them by"
-        " `wdsr train --export-batches N` or `--export-pictures`"
+        f"{elsewhere or folder}: neither {batches.name} nor images-1.safetensors; write them by"
+        " `wdsr train --export-batches N` or `--export-images`"
     )
 
 
@@ -361,7 +361,7 @@ class Fit:
         )
 
 
-def train(training: Training, data: Batches | Pictures, end_seconds: float, fit: bool) -> None:
+def train(training: Training, data: Batches | Images, end_seconds: float, fit: bool) -> None:
     """`end_seconds`: when to stop, as `time.monotonic()` counts."""
     recipe = training.recipe
     last = recipe["training"]["updates"]
@@ -442,7 +442,7 @@ def main() -> None:
     )
     parser.add_argument("folder", type=Path, help="what `wdsr train --export-...` has written")
     parser.add_argument(
-        "--pictures", type=Path, help="where pictures-N.safetensors are, if not in the folder"
+        "--images", type=Path, help="where images-N.safetensors are, if not in the folder"
     )
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after these")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="cuda where there is one")
@@ -482,7 +482,7 @@ def main() -> None:
         )
         if device == "cuda" and not arguments.no_graph:
             training.capture()
-        data = find_data(training, arguments.pictures)
+        data = find_data(training, arguments.images)
         train(training, data, started + 60 * arguments.minutes, arguments.fit)
     except (OSError, ValueError, SafetensorError) as error:
         sys.exit(f"error: {error}")

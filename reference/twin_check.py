@@ -5,7 +5,7 @@
 Small networks of every kind, norm, loss and schedule, on parts of samples/chelsea.png. The losses
 of both must agree to float noise (BOUNDS). Then the way back: `wdsr` reads the twin's model and
 goes on from its checkpoint.
-Last, the low-resolution pictures of twin.py's own patches must be `wdsr`'s to the bit.
+Last, the low-resolution images of twin.py's own patches must be `wdsr`'s to the bit.
 """
 
 import json
@@ -18,12 +18,12 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from twin_data import Batches, Pictures, open_file
+from twin_data import Batches, Images, open_file
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 UPDATES = 300
-VALIDATION = "[validation]\nevery_updates = 1\npictures = 0\n"
+VALIDATION = "[validation]\nevery_updates = 1\nimages = 0\n"
 B_8X2 = 'block = "wdsr-b"\nfeatures = 8\nblocks = 2\n'
 # Largest relative difference allowed of an update's losses. The slope of an absolute value jumps
 # at 0, so an error that rounds to the other side there changes the weights by far more than float
@@ -76,12 +76,12 @@ def twin(folder: Path, *arguments: str) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-def write_pictures(folder: Path) -> None:
+def write_images(folder: Path) -> None:
     folder.mkdir()
-    picture = Image.open(ROOT / "samples" / "chelsea.png").convert("RGB")
+    image = Image.open(ROOT / "samples" / "chelsea.png").convert("RGB")
     for at in range(6):
         left, top = 70 * (at % 3) + 60, 100 * (at // 3) + 20
-        picture.crop((left, top, left + 97, top + 97)).save(folder / f"{at}.png")
+        image.crop((left, top, left + 97, top + 97)).save(folder / f"{at}.png")
 
 
 def write_recipe(path: Path, network: str, training: str, schedule: str, updates: int) -> None:
@@ -120,7 +120,7 @@ def check_losses(root: Path, case: tuple[str, str, str, str, int]) -> None:
         model = folder / "model.safetensors"
         wdsr("upscale", "-m", model, "-o", folder / "made.png", root / "data" / "0.png")
     made = [torch.tensor(list(Image.open(f / "made.png").tobytes())) for f in (ours, twins)]
-    assert (made[0] - made[1]).abs().max() <= 1, "enlarged pictures differ"
+    assert (made[0] - made[1]).abs().max() <= 1, "upscaled images differ"
     shutil.rmtree(ours)
     shutil.rmtree(twins)
 
@@ -139,9 +139,9 @@ def check_going_on(root: Path) -> None:
     assert all(abs(a - b) / a <= JUMPS for a, b in pairs), pairs
 
 
-def check_pictures(root: Path) -> None:
-    """Patches as large as the pictures: each is one of them, turned."""
-    recipe, folder = root / "recipe.toml", root / "pictures"
+def check_images(root: Path) -> None:
+    """Patches as large as the images: each is one of them, turned."""
+    recipe, folder = root / "recipe.toml", root / "images"
     for scale in (2, 3):
         patch_px = 97 // scale
         recipe.write_text(
@@ -153,19 +153,19 @@ def check_pictures(root: Path) -> None:
         training = {"batch": 8, "patch_px": patch_px, "seed": 1}
         batches = Batches(folder / "batches.safetensors", training, scale, "cpu")
         shutil.rmtree(folder)
-        wdsr(*arguments, "--export-pictures")
-        files = sorted(folder.glob("pictures-*.safetensors"))
-        pictures = Pictures(files, training, scale, "cpu")
+        wdsr(*arguments, "--export-images")
+        files = sorted(folder.glob("images-*.safetensors"))
+        images = Images(files, training, scale, "cpu")
 
-        def pairs(data: Batches | Pictures) -> set[bytes]:
+        def pairs(data: Batches | Images) -> set[bytes]:
             found = set()
             for update in range(20):
                 for low, high in zip(*data.batch(update), strict=True):
                     found.add(low.numpy().tobytes() + high.numpy().tobytes())
             return found
 
-        expected, found = pairs(batches), pairs(pictures)
-        # 6 pictures in 8 orientations; 160 patches leave hardly one out.
+        expected, found = pairs(batches), pairs(images)
+        # 6 images in 8 orientations; 160 patches leave hardly one out.
         assert len(expected) > 40 and len(found) > 40, (len(expected), len(found))
         assert len(expected | found) <= 48, len(expected | found)
         twin(folder, "--compile", "--precision", "bf16")
@@ -176,11 +176,11 @@ def check_pictures(root: Path) -> None:
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        write_pictures(root / "data")
+        write_images(root / "data")
         for case in RECIPES:
             check_losses(root, case)
         check_going_on(root)
-        check_pictures(root)
+        check_images(root)
     print("twin.py agrees with wdsr train")
 
 

@@ -1,4 +1,4 @@
-"""What `wdsr train` exports for twin.py (`crates/train/src/export.rs`): batches, or pictures."""
+"""What `wdsr train` exports for twin.py (`crates/train/src/export.rs`): batches, or images."""
 
 import io
 import json
@@ -49,10 +49,10 @@ class Batches:
         return low.float() / 255, high.float() / 255
 
 
-class Pictures:
+class Images:
     """Random patches, as `wdsr train` draws them but by PyTorch's generator.
 
-    All pictures lie on the device, 8-bit, one after the other. A batch follows from (seed, update).
+    All images lie on the device, 8-bit, one after the other. A batch follows from (seed, update).
     """
 
     def __init__(
@@ -62,13 +62,13 @@ class Pictures:
         files: dict[str, Tensor] = {}
         probabilities: dict[str, float] = {}
         for path in paths:
-            tensors, metadata = open_file(path, "wdsr-pictures")
+            tensors, metadata = open_file(path, "wdsr-images")
             files |= tensors
             probabilities |= json.loads(metadata["probabilities"])
         names = sorted(probabilities, key=int)
         total = math.fsum(probabilities.values())
         if abs(total - 1) > 1e-6 or [int(name) for name in names] != list(range(len(names))):
-            raise ValueError(f"{paths[0].parent}: pictures-N.safetensors are not all there")
+            raise ValueError(f"{paths[0].parent}: images-N.safetensors are not all there")
         self.probabilities = torch.tensor([probabilities[n] for n in names], device=device)
         self.generator = torch.Generator(device)
         self.first, self.end = 0, math.inf
@@ -105,8 +105,8 @@ class Pictures:
         self.generator.manual_seed(hash((self.training["seed"], group)))
         count, side_px = self.training["batch"] * UPDATES_AT_ONCE, self.training["patch_px"]
         random = {"generator": self.generator, "device": self.device}
-        picture = torch.multinomial(self.probabilities, count, True, generator=self.generator)
-        height, width = self.size_px[picture].unbind(1)
+        image = torch.multinomial(self.probabilities, count, True, generator=self.generator)
+        height, width = self.size_px[image].unbind(1)
         # float64: a place is as likely as any other to far below one in a million.
         place = torch.rand(2, count, dtype=torch.float64, **random)
         y = (place[0] * (height - side_px + 1)).long()
@@ -123,7 +123,7 @@ class Pictures:
                 torch.where(transpose, rows.transpose(1, 2), rows),
                 torch.where(transpose, columns.transpose(1, 2), columns),
             )
-            first = self.start[picture] * factor**2 + y * factor * width * factor + x * factor
+            first = self.start[image] * factor**2 + y * factor * width * factor + x * factor
             index = first[:, None, None] + rows * (width * factor)[:, None, None] + columns
             patches = pixels[index].permute(0, 3, 1, 2).float() / 255
             return patches.split(self.training["batch"])
@@ -132,15 +132,15 @@ class Pictures:
 
 
 def decode(file: Tensor) -> Tensor:
-    """[height, width, 3] R G B of the bytes of a picture's file."""
-    picture = Image.open(io.BytesIO(file.numpy().tobytes())).convert("RGB")
-    return torch.from_numpy(np.array(picture))
+    """[height, width, 3] R G B of the bytes of an image's file."""
+    image = Image.open(io.BytesIO(file.numpy().tobytes())).convert("RGB")
+    return torch.from_numpy(np.array(image))
 
 
 def imresize_8bit(high: Tensor, scale: int) -> Tensor:
     """MATLAB's `imresize` of [height, width, 3] 8-bit samples by 1/scale, rounded after each pass.
 
-    As `crates/picture/src/imresize.rs`: heights first, halves up.
+    As `crates/image/src/imresize.rs`: heights first, halves up.
     """
     for dimension in (0, 1):
         weights = imresize_weights(high.shape[dimension], scale).to(high.device)

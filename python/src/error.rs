@@ -34,14 +34,14 @@ pub(crate) enum Failure {
 }
 
 impl From<Failure> for PyErr {
-    /// `ValueError` where the picture is what is wrong, `RuntimeError` where the model is.
+    /// `ValueError` where the image is what is wrong, `RuntimeError` where the model is.
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Upscale(error @ UpscaleError::Input { .. }) => {
                 PyValueError::new_err(error.to_string())
             }
             Failure::Upscale(error) => PyRuntimeError::new_err(error.to_string()),
-            Failure::Memory(bytes) => out_of_memory(bytes, "enlarging the picture"),
+            Failure::Memory(bytes) => out_of_memory(bytes, "upscaling the image"),
         }
     }
 }
@@ -56,7 +56,7 @@ fn out_of_memory(bytes: u128, what: &str) -> PyErr {
 /// Checks that so much memory can be had now: a failed allocation in the midst of the work would
 /// end the interpreter.
 pub(crate) fn check_memory(bytes: u128, what: &str) -> Result<(), PyErr> {
-    if wdsr_picture::is_memory_free(bytes) {
+    if wdsr_image::is_memory_free(bytes) {
         return Ok(());
     }
     Err(out_of_memory(bytes, what))

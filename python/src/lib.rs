@@ -14,7 +14,7 @@ mod work;
 ///
 ///     >>> import wdsr
 ///     >>> model = wdsr.load("small", scale=2)
-///     >>> large = model.upscale(picture)
+///     >>> large = model.upscale(image)
 #[pyo3::pymodule]
 mod wdsr {
     use pyo3::prelude::*;

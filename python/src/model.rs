@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use pyo3::exceptions::{PyFileNotFoundError, PyRuntimeWarning, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use wdsr_image::is_memory_free;
 use wdsr_model::{DEFAULT_TILE_PX, Error, Isa, Precision, Released, Upscaler};
-use wdsr_picture::is_memory_free;
-use wdsr_upscale::{AlphaMethod, Enlarger, Plan, Size};
+use wdsr_upscale::{AlphaMethod, ImageUpscaler, Plan, Size};
 
 use crate::error::{Failure, of_model};
 use crate::pixels::Pixels;
@@ -65,7 +65,7 @@ pub(crate) fn load(py: Python<'_>, model: NameOrPath, scale: Option<i64>) -> PyR
     let found = model.scale();
     if let Some(asked) = scale.filter(|asked| usize::try_from(*asked) != Ok(found)) {
         return Err(PyValueError::new_err(format!(
-            "scale is {asked}, but model {} enlarges {found} times; load a model of that scale",
+            "scale is {asked}, but model {} upscales {found} times; load a model of that scale",
             model.name
         )));
     }
@@ -128,10 +128,10 @@ struct Prepared {
     upscalers: Vec<Option<Arc<Upscaler>>>,
 }
 
-/// How a picture is to be computed.
+/// How an image is to be computed.
 #[derive(Clone, Copy, PartialEq)]
 struct Options {
-    /// 0: the picture's width.
+    /// 0: the image's width.
     tile_px: usize,
     precision: Precision,
     self_ensemble: bool,
@@ -139,30 +139,30 @@ struct Options {
 
 #[pymethods]
 impl Model {
-    /// Enlarges a picture, bit for bit as the program `wdsr upscale` does: `scale` times, or to the
+    /// Upscales an image, bit for bit as the program `wdsr upscale` does: `scale` times, or to the
     /// size that one of `factor`, `width`, `height`, `longest` and `size` asks for.
     ///
     /// Parameters
     /// ----------
-    /// picture : numpy.ndarray or PIL.Image.Image
+    /// image : numpy.ndarray or PIL.Image.Image
     ///     Array of uint8 (0..255), uint16 (0..65535) or float32 (0..1), [height, width] or
     ///     [height, width, channels] with 1 (grey), 2 (grey, alpha), 3 (R G B) or 4 (R G B, alpha)
     ///     channels; or a Pillow image of mode L, LA, RGB, RGBA or I;16. Alpha is straight (not
-    ///     premultiplied), 0 is transparent. A contiguous RGB array enlarged `scale` times is read
+    ///     premultiplied), 0 is transparent. A contiguous RGB array upscaled `scale` times is read
     ///     where it lies; do not write to it before the call returns.
     /// factor : float, optional
     ///     So many times as large on each side, any number above 0.
     /// width, height, longest : int, optional
     ///     This width, height or longer side in pixels, the other side in proportion.
     /// size : (int, int), optional
-    ///     This width and height in pixels. What would stretch the picture by more than a pixel is refused.
+    ///     This width and height in pixels. What would stretch the image by more than a pixel is refused.
     /// alpha : {"network", "lanczos"}, default "network"
-    ///     What enlarges alpha that is not the same everywhere: the network (sharp edges, twice the
+    ///     What upscales alpha that is not the same everywhere: the network (sharp edges, twice the
     ///     work) or Lanczos interpolation.
     /// threads : int, default 0
     ///     Threads; 0: one for each processor. The result is the same.
     /// tile : int, default 640
-    ///     Width in pixels of the columns computed at once; 0: the picture's width. The result is the
+    ///     Width in pixels of the columns computed at once; 0: the image's width. The result is the
     ///     same; what is computed at once should fit the cache.
     /// precision : {"f32", "bf16"}, default "f32"
     ///     Arithmetic of the network. bf16 is faster on processors with AVX512-BF16 and differs in
@@ -184,25 +184,25 @@ impl Model {
     /// Raises
     /// ------
     /// TypeError
-    ///     The picture is neither, or of another dtype.
+    ///     The image is neither, or of another dtype.
     /// ValueError
     ///     Another shape or mode, a sample that is NaN or infinite, an argument out of range, more than
-    ///     one size, or a size that would stretch the picture.
+    ///     one size, or a size that would stretch the image.
     /// MemoryError
     ///     The work does not fit the memory.
     /// RuntimeError
-    ///     The network gives what cannot be a picture: the model is damaged.
+    ///     The network gives what cannot be an image: the model is damaged.
     ///
     /// What `progress` raises, and KeyboardInterrupt, stops the work and comes out of the call.
-    #[pyo3(signature = (picture, *, factor = None, width = None, height = None, longest = None,
+    #[pyo3(signature = (image, *, factor = None, width = None, height = None, longest = None,
         size = None, alpha = "network", threads = 0, tile = DEFAULT_TILE_PX as i64,
         precision = "f32", self_ensemble = false, progress = None),
-        text_signature = "($self, picture, *, factor=None, width=None, height=None, longest=None, \
+        text_signature = "($self, image, *, factor=None, width=None, height=None, longest=None, \
         size=None, alpha='network', threads=0, tile=640, precision='f32', \
         self_ensemble=False, progress=None)")]
     fn upscale<'py>(
         &self,
-        picture: &Bound<'py, PyAny>,
+        image: &Bound<'py, PyAny>,
         factor: Option<f64>,
         width: Option<i64>,
         height: Option<i64>,
@@ -215,8 +215,8 @@ impl Model {
         self_ensemble: bool,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let py = picture.py();
-        let pixels = Pixels::read(picture, "picture")?;
+        let py = image.py();
+        let pixels = Pixels::read(image, "image")?;
         let input = Size {
             width_px: pixels.width_px,
             height_px: pixels.height_px,
@@ -224,7 +224,7 @@ impl Model {
         let request = size::request(factor, width, height, longest, size)?;
         let scales: Vec<usize> = self.networks.iter().map(|n| n.config().scale).collect();
         let plan = Plan::new(input, request, &scales)
-            .map_err(|error| PyValueError::new_err(format!("picture: {error}")))?;
+            .map_err(|error| PyValueError::new_err(format!("image: {error}")))?;
         let alpha = parse_alpha(alpha)?;
         let options = Options {
             tile_px: count("tile", tile)?,
@@ -235,14 +235,15 @@ impl Model {
         let (samples, colour) = (pixels.samples()?, pixels.colour);
         let large = work::run(py, threads, progress.as_ref(), |tell| {
             let networks: Vec<&Upscaler> = upscalers.iter().map(Arc::as_ref).collect();
-            let enlarger = Enlarger::new(&plan, &networks).alpha(alpha);
-            let bytes = enlarger.memory_bytes(colour, samples.depth()) + enlarger.working_bytes();
+            let image_upscaler = ImageUpscaler::new(&plan, &networks).alpha(alpha);
+            let bytes = image_upscaler.memory_bytes(colour, samples.depth())
+                + image_upscaler.working_bytes();
             // A failed allocation in the midst of the work would end the interpreter.
             if !is_memory_free(bytes) {
                 return Err(Failure::Memory(bytes));
             }
-            enlarger
-                .enlarge_samples(samples, colour, tell)
+            image_upscaler
+                .upscale_samples(samples, colour, tell)
                 .map_err(Failure::Upscale)
         })??;
         pixels.give_back(large)

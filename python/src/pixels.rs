@@ -1,4 +1,4 @@
-//! Pictures from Python and back: NumPy arrays and Pillow's images.
+//! Images from Python and back: NumPy arrays and Pillow's images.
 
 use numpy::ndarray::ArrayD;
 use numpy::{
@@ -8,9 +8,9 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use wdsr_picture::{Colour, Picture, Samples, SamplesRef};
+use wdsr_image::{Colour, Image, Samples, SamplesRef};
 
-/// A picture that a caller gave, and how to give one back in kind.
+/// An image that a caller gave, and how to give one back in kind.
 pub(crate) struct Pixels<'py> {
     /// Row-major, interleaved, without gaps.
     array: Array<'py>,
@@ -75,7 +75,7 @@ impl<'py> Pixels<'py> {
         let (height_px, width_px, channels) = match *shape {
             [height, width] => (height, width, 1),
             [height, width, channels] => (height, width, channels),
-            [1, _, _, _] => return Err(refused("; give one picture of the batch: array[0]")),
+            [1, _, _, _] => return Err(refused("; give one image of the batch: array[0]")),
             _ => return Err(refused("")),
         };
         let colour = match channels {
@@ -134,20 +134,20 @@ impl<'py> Pixels<'py> {
         format!("{} x {} x {channels}", self.height_px, self.width_px)
     }
 
-    /// A picture of another size in the form of this one: an array of as many axes, or a Pillow
+    /// An image of another size in the form of this one: an array of as many axes, or a Pillow
     /// image of the same mode with the same `info` (colour profile, EXIF).
-    pub(crate) fn give_back(&self, picture: Picture) -> PyResult<Bound<'py, PyAny>> {
+    pub(crate) fn give_back(&self, image: Image) -> PyResult<Bound<'py, PyAny>> {
         let py = match &self.array {
             Array::U8(array) => array.py(),
             Array::U16(array) => array.py(),
             Array::F32(array) => array.py(),
         };
-        let mut shape = vec![picture.height_px, picture.width_px];
-        let channels = picture.colour.channels();
+        let mut shape = vec![image.height_px, image.width_px];
+        let channels = image.colour.channels();
         if matches!(self.form, Form::Channels) || channels > 1 {
             shape.push(channels);
         }
-        let array = match picture.samples {
+        let array = match image.samples {
             Samples::U8(samples) => owned(py, samples, shape)?,
             Samples::U16(samples) => owned(py, samples, shape)?,
             Samples::F32(samples) => owned(py, samples, shape)?,
@@ -178,7 +178,7 @@ fn owned<T: Element>(
     shape: Vec<usize>,
 ) -> PyResult<Bound<'_, PyAny>> {
     let array = ArrayD::from_shape_vec(shape, samples)
-        .map_err(|e| PyRuntimeError::new_err(format!("samples of a picture: {e}")))?;
+        .map_err(|e| PyRuntimeError::new_err(format!("samples of an image: {e}")))?;
     Ok(array.into_pyarray(py).into_any())
 }
 

@@ -2,8 +2,8 @@
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use wdsr_picture::imresize::{Resized, Rounding, imresize_f32, imresize_u8_rounded, imresize_u16};
-use wdsr_picture::{Picture, Samples, SamplesRef};
+use wdsr_image::imresize::{Resized, Rounding, imresize_f32, imresize_u8_rounded, imresize_u16};
+use wdsr_image::{Image, Samples, SamplesRef};
 
 use crate::error::check_memory;
 use crate::pixels::Pixels;
@@ -12,19 +12,19 @@ use crate::work;
 /// The largest factor, and one over the smallest: the taps of each pixel must fit the memory.
 const MAX_SCALE: f64 = 1024.0;
 
-/// Resizes a picture as MATLAB's `imresize(picture, scale)` does (bicubic, antialiased): with scale 1/2, 1/3,
-/// 1/4 byte for byte the low-resolution pictures of DIV2K.
+/// Resizes an image as MATLAB's `imresize(image, scale)` does (bicubic, antialiased): with scale 1/2, 1/3,
+/// 1/4 byte for byte the low-resolution images of DIV2K.
 ///
 /// Parameters
 /// ----------
-/// picture : numpy.ndarray or PIL.Image.Image
+/// image : numpy.ndarray or PIL.Image.Image
 ///     Array of uint8, uint16 or float32, [height, width] or [height, width, 1 to 4], or an image of
 ///     mode L, LA, RGB, RGBA or I;16. Each channel is resized by itself, alpha too.
 /// scale : float
 ///     1/1024 to 1024.
 /// rounding : {"8bit", "float"}, default "8bit"
-///     Of uint8 pictures. "8bit": after each dimension, as MATLAB does with uint8 and DIV2K was
-///     made. "float": once at the end, as `im2uint8(imresize(im2double(picture), scale))` does and many copies
+///     Of uint8 images. "8bit": after each dimension, as MATLAB does with uint8 and DIV2K was
+///     made. "float": once at the end, as `im2uint8(imresize(im2double(image), scale))` does and many copies
 ///     of Set5 and Set14 were made. uint16 is rounded once at the end; float32 is neither rounded
 ///     nor clipped.
 /// threads : int, default 0
@@ -39,15 +39,15 @@ const MAX_SCALE: f64 = 1024.0;
 /// Raises
 /// ------
 /// TypeError
-///     The picture is neither, or of another dtype.
+///     The image is neither, or of another dtype.
 /// ValueError
 ///     Another shape or mode, or an argument out of range.
 /// MemoryError
 ///     The result does not fit the memory.
 #[pyfunction]
-#[pyo3(signature = (picture, scale, *, rounding = "8bit", threads = 0))]
+#[pyo3(signature = (image, scale, *, rounding = "8bit", threads = 0))]
 pub(crate) fn imresize<'py>(
-    picture: &Bound<'py, PyAny>,
+    image: &Bound<'py, PyAny>,
     scale: f64,
     rounding: &str,
     threads: i64,
@@ -62,15 +62,15 @@ pub(crate) fn imresize<'py>(
             "scale is {scale}, expected 1/{MAX_SCALE} to {MAX_SCALE}"
         )));
     }
-    let pixels = Pixels::read(picture, "picture")?;
+    let pixels = Pixels::read(image, "image")?;
     let samples = pixels.samples()?;
     let (w, h, colour) = (pixels.width_px, pixels.height_px, pixels.colour);
     let channels = colour.channels();
     check_memory(
         memory(w, h, channels * samples.depth().bytes(), scale),
-        "the resized picture",
+        "the resized image",
     )?;
-    let resized = work::run(picture.py(), threads, None, |_| {
+    let resized = work::run(image.py(), threads, None, |_| {
         let (width_px, height_px, samples) = match samples {
             SamplesRef::U8(v) => parts(
                 imresize_u8_rounded(v, w, h, channels, scale, rounding),
@@ -79,7 +79,7 @@ pub(crate) fn imresize<'py>(
             SamplesRef::U16(v) => parts(imresize_u16(v, w, h, channels, scale), Samples::U16),
             SamplesRef::F32(v) => parts(imresize_f32(v, w, h, channels, scale), Samples::F32),
         };
-        Picture::new(width_px, height_px, colour, samples)
+        Image::new(width_px, height_px, colour, samples)
     })?;
     pixels.give_back(resized)
 }

@@ -3,12 +3,12 @@
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use wdsr_eval::{Channel, Protocol};
-use wdsr_picture::{Colour, Picture, SamplesRef};
+use wdsr_image::{Colour, Image, SamplesRef};
 
 use crate::pixels::Pixels;
 use crate::work::{self, count};
 
-/// Peak signal-to-noise ratio of two pictures in dB, by the protocol of published figures.
+/// Peak signal-to-noise ratio of two images in dB, by the protocol of published figures.
 ///
 /// Parameters
 /// ----------
@@ -16,16 +16,16 @@ use crate::work::{self, count};
 ///     uint8, 0..255, [height, width, 3] R G B, or grey as [height, width] or [height, width, 1];
 ///     or images of mode RGB or L. Which one is the original makes no difference.
 /// scale : int
-///     How many times the picture was enlarged; the border cut off follows from it.
+///     How many times the image was upscaled; the border cut off follows from it.
 /// protocol : {"benchmark", "div2k", "ntire"}, default "benchmark"
-///     "benchmark": luma (grey pictures as they are), `scale` pixels cut off each side: Set5, Set14, B100,
+///     "benchmark": luma (grey images as they are), `scale` pixels cut off each side: Set5, Set14, B100,
 ///     Urban100. "div2k": RGB, `scale + 6` pixels: DIV2K figures of EDSR and WDSR. "ntire": RGB,
 ///     `scale` pixels: NTIRE challenges, BasicSR.
 ///
 /// Returns
 /// -------
 /// float
-///     dB, with a peak of 255; inf for equal pictures.
+///     dB, with a peak of 255; inf for equal images.
 ///
 /// Raises
 /// ------
@@ -54,7 +54,7 @@ pub(crate) fn psnr(
     }))
 }
 
-/// Mean structural similarity of two pictures (Wang et al. 2004: Gaussian window of 11 x 11, sigma 1.5),
+/// Mean structural similarity of two images (Wang et al. 2004: Gaussian window of 11 x 11, sigma 1.5),
 /// by the protocol of published figures.
 ///
 /// Parameters
@@ -67,7 +67,7 @@ pub(crate) fn psnr(
 /// Returns
 /// -------
 /// float
-///     -1..1, 1 for equal pictures; of RGB the mean of the channels.
+///     -1..1, 1 for equal images; of RGB the mean of the channels.
 ///
 /// Raises
 /// ------
@@ -99,7 +99,7 @@ pub(crate) fn ssim(
     })
 }
 
-/// Two pictures that can be compared, as 8-bit RGB.
+/// Two images that can be compared, as 8-bit RGB.
 struct Pair {
     a: Vec<u8>,
     b: Vec<u8>,
@@ -161,17 +161,17 @@ impl Pair {
     }
 }
 
-/// The largest scale that a picture can have been enlarged by; keeps the border in range.
+/// The largest scale that an image can have been upscaled by; keeps the border in range.
 const MAX_SCALE: usize = 1024;
 
 fn rgb8(pixels: &Pixels<'_>, name: &str) -> PyResult<Vec<u8>> {
     let samples = pixels.samples()?;
     if !matches!(samples, SamplesRef::U8(_)) {
         return Err(PyTypeError::new_err(format!(
-            "{name} has samples of {} bytes, expected uint8: the protocols compare pictures of 8 bit",
+            "{name} has samples of {} bytes, expected uint8: the protocols compare images of 8 bit",
             samples.depth().bytes()
         )));
     }
     let (width_px, height_px) = (pixels.width_px, pixels.height_px);
-    Ok(Picture::new(width_px, height_px, pixels.colour, samples.to_samples()).to_rgb8())
+    Ok(Image::new(width_px, height_px, pixels.colour, samples.to_samples()).to_rgb8())
 }

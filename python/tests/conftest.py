@@ -42,7 +42,7 @@ def program(tmp_path: Path) -> Program:
     """Runs `wdsr upscale` on a file; gives the file that it wrote."""
 
     def run(file: Path, *options: str) -> Path:
-        out = tmp_path / f"enlarged{file.suffix}"
+        out = tmp_path / f"upscaled{file.suffix}"
         command = [os.environ["WDSR_PROGRAM"], "upscale", str(file), "-o", str(out), *options]
         subprocess.run(command, check=True, capture_output=True)
         return out

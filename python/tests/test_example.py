@@ -9,7 +9,7 @@ from PIL import Image
 
 
 def test_the_example_runs(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "python/examples/enlarge.py")]
+    command = [sys.executable, str(ROOT / "python/examples/upscale.py")]
     files = [str(ROOT / "samples/chelsea.png"), str(tmp_path / "large.png")]
     result = subprocess.run(command + files, check=True, capture_output=True, text=True)
     with Image.open(files[1]) as large:

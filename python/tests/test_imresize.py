@@ -15,18 +15,18 @@ import wdsr
 Photograph = npt.NDArray[np.uint8]
 
 
-def test_golden_pictures(golden: Path) -> None:
+def test_golden_images(golden: Path) -> None:
     tensors = load_file(golden / "imresize.safetensors")
     seen = 0
     for name, expected in tensors.items():
-        picture, _, rest = name.partition("/")
+        image, _, rest = name.partition("/")
         kind, _, scale = rest.partition("/")
         if kind != "uint8_passes":
             continue
         factor = float(Fraction(scale))
-        made = wdsr.imresize(tensors[picture], factor)
+        made = wdsr.imresize(tensors[image], factor)
         np.testing.assert_array_equal(made, expected, err_msg=name)
-        alone = wdsr.imresize(tensors[picture][..., 1], factor, threads=1)
+        alone = wdsr.imresize(tensors[image][..., 1], factor, threads=1)
         np.testing.assert_array_equal(alone, expected[..., 1], err_msg=name)
         seen += 1
     assert seen >= 24
@@ -81,5 +81,5 @@ def test_arguments_out_of_range_are_refused(
 
 
 def test_a_result_larger_than_the_memory_is_a_memory_error() -> None:
-    with pytest.raises(MemoryError, match="the resized picture needs about"):
+    with pytest.raises(MemoryError, match="the resized image needs about"):
         wdsr.imresize(np.zeros((8192, 8192), np.uint8), 1024)

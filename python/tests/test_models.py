@@ -37,31 +37,31 @@ def test_a_kind_brings_its_models_of_every_scale() -> None:
     assert base.parameters == 299_564
     assert wdsr.load("base", scale=2).name == "base x2"
     assert wdsr.load("base", scale=3).name == "base x3"
-    picture = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
-    expected = wdsr.load("base", scale=4).upscale(picture)
-    np.testing.assert_array_equal(base.upscale(picture, factor=4), expected)
+    image = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
+    expected = wdsr.load("base", scale=4).upscale(image)
+    np.testing.assert_array_equal(base.upscale(image, factor=4), expected)
 
 
 def test_models_are_pickled_with_their_weights(tmp_path: Path) -> None:
     place = tmp_path / "model.safetensors"
     shutil.copy(MODEL_FILE, place)
-    picture = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
+    image = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
     for model in (wdsr.load("small"), wdsr.load(place)):
         pickled = pickle.dumps(model)
         place.unlink(missing_ok=True)
         for again in (pickle.loads(pickled), copy.copy(model)):
             assert (repr(again), again.notes) == (repr(model), model.notes)
             for size in ({}, {"factor": 4}):
-                made = again.upscale(picture, **size)
-                np.testing.assert_array_equal(made, model.upscale(picture, **size))
+                made = again.upscale(image, **size)
+                np.testing.assert_array_equal(made, model.upscale(image, **size))
 
 
 def test_files_are_loaded_by_text_and_path(model: wdsr.Model) -> None:
-    picture = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
+    image = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
     for place in (MODEL_FILE, str(MODEL_FILE)):
         loaded = wdsr.load(place, scale=2)
         assert loaded.name == str(MODEL_FILE)
-        np.testing.assert_array_equal(loaded.upscale(picture), model.upscale(picture))
+        np.testing.assert_array_equal(loaded.upscale(image), model.upscale(image))
 
 
 def test_a_name_is_no_file_and_a_path_no_name(
@@ -102,7 +102,7 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     ("arguments", "kind", "words"),
     [
         (("small", 8), ValueError, 'no model "small" of scale 8; the package has base x2, base x3'),
-        ((MODEL_FILE, 4), ValueError, "enlarges 2 times"),
+        ((MODEL_FILE, 4), ValueError, "upscales 2 times"),
         (("small", -2), ValueError, "of scale -2"),
         (("small", "2"), TypeError, "scale"),
         ((5,), TypeError, "str.*os.PathLike|PathLike"),

@@ -110,8 +110,8 @@ def test_threads_share_a_model(model: wdsr.Model, photograph: Photograph) -> Non
         np.testing.assert_array_equal(result, expected)
 
 
-def enlarge_and_shrink(picture: Photograph) -> Photograph:
-    return wdsr.imresize(wdsr.load("small").upscale(picture), 0.5)
+def upscale_and_shrink(image: Photograph) -> Photograph:
+    return wdsr.imresize(wdsr.load("small").upscale(image), 0.5)
 
 
 def test_a_model_goes_to_another_process(model: wdsr.Model, photograph: Photograph) -> None:
@@ -123,7 +123,7 @@ def test_a_model_goes_to_another_process(model: wdsr.Model, photograph: Photogra
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_forked_process_works_too(photograph: Photograph) -> None:
     # The parent has used threads, which do not live on in the child.
-    expected = enlarge_and_shrink(photograph)
+    expected = upscale_and_shrink(photograph)
     with multiprocessing.get_context("fork").Pool(1) as pool:
-        made = pool.apply_async(enlarge_and_shrink, [photograph]).get(timeout=60)
+        made = pool.apply_async(upscale_and_shrink, [photograph]).get(timeout=60)
     np.testing.assert_array_equal(made, expected)

@@ -18,9 +18,9 @@ Photograph = npt.NDArray[np.uint8]
 
 
 def test_golden_figures(golden: Path) -> None:
-    pictures = load_file(golden / "metrics.safetensors")
+    images = load_file(golden / "metrics.safetensors")
     figures = json.loads((golden / "metrics.json").read_text())
-    a, b = pictures["a"], pictures["b"]
+    a, b = images["a"], images["b"]
     cases: list[tuple[str, Callable[..., float], int, str]] = [
         ("psnr_rgb_shave2", wdsr.psnr, 2, "ntire"),
         ("psnr_rgb_shave8", wdsr.psnr, 2, "div2k"),
@@ -35,12 +35,12 @@ def test_golden_figures(golden: Path) -> None:
     assert wdsr.ssim(a, b, 2, threads=1) == wdsr.ssim(a, b, 2, threads=3)
 
 
-def test_equal_pictures(photograph: Photograph) -> None:
+def test_equal_images(photograph: Photograph) -> None:
     assert wdsr.psnr(photograph, photograph, 2) == math.inf
     assert wdsr.ssim(photograph, photograph, 2) == pytest.approx(1, abs=1e-12)
 
 
-def test_grey_pictures_are_compared_as_they_are(photograph: Photograph) -> None:
+def test_grey_images_are_compared_as_they_are(photograph: Photograph) -> None:
     a, b = photograph[..., 0], photograph[..., 1]
     inner = (slice(2, -2), slice(2, -2))
     error = np.mean((a[inner].astype(float) - b[inner]) ** 2)
@@ -51,22 +51,22 @@ def test_grey_pictures_are_compared_as_they_are(photograph: Photograph) -> None:
     assert as_images == pytest.approx(expected, abs=1e-9)
 
 
-PICTURE = np.zeros((32, 24, 3), np.uint8)
+IMAGE = np.zeros((32, 24, 3), np.uint8)
 
 
 @pytest.mark.parametrize("score", [wdsr.psnr, wdsr.ssim])
 @pytest.mark.parametrize(
     ("arguments", "kind", "words"),
     [
-        ((PICTURE, PICTURE[:30], 2), ValueError, "a is 32 x 24 x 3, b is 30 x 24 x 3"),
-        ((PICTURE, PICTURE[..., 0], 2), ValueError, "b is 32 x 24 x 1"),
-        ((PICTURE, PICTURE.astype(np.float32), 2), TypeError, "b has samples of 4 bytes"),
-        ((PICTURE, PICTURE, 0), ValueError, "scale is 0"),
-        ((PICTURE, PICTURE, -1), ValueError, "scale is -1"),
-        ((PICTURE, PICTURE, 2, "set5"), ValueError, "expected div2k, ntire or benchmark"),
-        ((PICTURE, PICTURE, 12), ValueError, "cuts 12 off each side"),
+        ((IMAGE, IMAGE[:30], 2), ValueError, "a is 32 x 24 x 3, b is 30 x 24 x 3"),
+        ((IMAGE, IMAGE[..., 0], 2), ValueError, "b is 32 x 24 x 1"),
+        ((IMAGE, IMAGE.astype(np.float32), 2), TypeError, "b has samples of 4 bytes"),
+        ((IMAGE, IMAGE, 0), ValueError, "scale is 0"),
+        ((IMAGE, IMAGE, -1), ValueError, "scale is -1"),
+        ((IMAGE, IMAGE, 2, "set5"), ValueError, "expected div2k, ntire or benchmark"),
+        ((IMAGE, IMAGE, 12), ValueError, "cuts 12 off each side"),
         ((np.zeros((32, 32, 4), np.uint8),) * 2 + (2,), ValueError, r"a\[\.\.\., :3\]"),
-        ((PICTURE, PICTURE), TypeError, "scale"),
+        ((IMAGE, IMAGE), TypeError, "scale"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(
@@ -77,9 +77,9 @@ def test_what_cannot_be_compared_is_refused(
 
 
 def test_the_window_of_ssim_must_fit() -> None:
-    wdsr.ssim(PICTURE[:15, :15], PICTURE[:15, :15], 2)
+    wdsr.ssim(IMAGE[:15, :15], IMAGE[:15, :15], 2)
     with pytest.raises(ValueError, match="at least 15 pixels"):
-        wdsr.ssim(PICTURE[:14, :15], PICTURE[:14, :15], 2)
-    wdsr.psnr(PICTURE[:5, :5], PICTURE[:5, :5], 2)
+        wdsr.ssim(IMAGE[:14, :15], IMAGE[:14, :15], 2)
+    wdsr.psnr(IMAGE[:5, :5], IMAGE[:5, :5], 2)
     with pytest.raises(ValueError, match="at least 5 pixels"):
-        wdsr.psnr(PICTURE[:5, :4], PICTURE[:5, :4], 2)
+        wdsr.psnr(IMAGE[:5, :4], IMAGE[:5, :4], 2)

@@ -1,4 +1,4 @@
-"""Pictures in and out of `Model.upscale`."""
+"""Images in and out of `Model.upscale`."""
 
 import re
 import subprocess
@@ -36,12 +36,12 @@ def disc(photograph: Photograph) -> npt.NDArray[np.float64]:
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "I;16"])
-def test_images_are_enlarged_as_by_the_program(
+def test_images_are_upscaled_as_by_the_program(
     model: wdsr.Model, photograph: Photograph, program: Program, tmp_path: Path, mode: str
 ) -> None:
     image = of_mode(photograph, mode)
-    image.save(tmp_path / "picture.png")
-    with Image.open(program(tmp_path / "picture.png")) as expected:
+    image.save(tmp_path / "image.png")
+    with Image.open(program(tmp_path / "image.png")) as expected:
         assert expected.mode == mode
         made = model.upscale(image)
         assert isinstance(made, Image.Image)
@@ -51,24 +51,24 @@ def test_images_are_enlarged_as_by_the_program(
         np.testing.assert_array_equal(as_array, np.asarray(expected))
 
 
-def test_floats_are_enlarged_as_by_the_program(
+def test_floats_are_upscaled_as_by_the_program(
     model: wdsr.Model, photograph: Photograph, program: Program, tmp_path: Path
 ) -> None:
-    # Beyond 0..1 too, as in a picture of high dynamic range.
-    picture = photograph.astype(np.float32) / 200 - np.float32(0.1)
-    tifffile.imwrite(tmp_path / "picture.tif", picture, photometric="rgb")
-    expected = tifffile.imread(program(tmp_path / "picture.tif"))
+    # Beyond 0..1 too, as in an image of high dynamic range.
+    image = photograph.astype(np.float32) / 200 - np.float32(0.1)
+    tifffile.imwrite(tmp_path / "image.tif", image, photometric="rgb")
+    expected = tifffile.imread(program(tmp_path / "image.tif"))
     assert expected.dtype == np.float32
     assert expected.max() > 1
     assert expected.min() < 0
-    np.testing.assert_array_equal(model.upscale(picture), expected)
+    np.testing.assert_array_equal(model.upscale(image), expected)
 
 
 @pytest.mark.parametrize("channels", [2, 4])
 @pytest.mark.parametrize("alpha", ["network", "lanczos"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 @pytest.mark.parametrize("size", [{}, {"factor": 2.7}, {"longest": 60}], ids=str)
-def test_alpha_is_enlarged_as_by_the_program(
+def test_alpha_is_upscaled_as_by_the_program(
     models: wdsr.Model,
     photograph: Photograph,
     program: Program,
@@ -79,25 +79,25 @@ def test_alpha_is_enlarged_as_by_the_program(
     size: dict[str, Any],
 ) -> None:
     small = photograph[20:50, 30:70]
-    picture = np.dstack([small[..., : channels - 1] / 255, disc(photograph)[20:50, 30:70]])
+    image = np.dstack([small[..., : channels - 1] / 255, disc(photograph)[20:50, 30:70]])
     white = 1 if dtype == np.float32 else np.iinfo(dtype).max
-    picture = (picture * white).astype(dtype)
-    assert 0 < np.count_nonzero(picture[..., -1]) < picture[..., -1].size
+    image = (image * white).astype(dtype)
+    assert 0 < np.count_nonzero(image[..., -1]) < image[..., -1].size
     tifffile.imwrite(
-        tmp_path / "picture.tif",
-        picture,
+        tmp_path / "image.tif",
+        image,
         photometric="rgb" if channels == 4 else "minisblack",
         planarconfig="contig",
         extrasamples=["unassalpha"],
     )
     options = [word for name, value in size.items() for word in (f"--{name}", str(value))]
-    expected = tifffile.imread(program(tmp_path / "picture.tif", "--alpha", alpha, *options))
-    made = models.upscale(picture, alpha=alpha, **size)
+    expected = tifffile.imread(program(tmp_path / "image.tif", "--alpha", alpha, *options))
+    made = models.upscale(image, alpha=alpha, **size)
     assert made.dtype == dtype
     np.testing.assert_array_equal(made, expected)
 
 
-def test_the_ways_to_enlarge_alpha_differ(model: wdsr.Model, photograph: Photograph) -> None:
+def test_the_ways_to_upscale_alpha_differ(model: wdsr.Model, photograph: Photograph) -> None:
     image = of_mode(photograph, "RGBA")
     made, soft = (np.asarray(model.upscale(image, alpha=way)) for way in ("network", "lanczos"))
     assert not np.array_equal(made[..., 3], soft[..., 3])
@@ -134,8 +134,8 @@ def test_sizes_are_those_of_the_program(
     size: tuple[int, int],
 ) -> None:
     image = Image.fromarray(photograph)
-    image.save(tmp_path / "picture.png")
-    with Image.open(program(tmp_path / "picture.png", *options)) as expected:
+    image.save(tmp_path / "image.png")
+    with Image.open(program(tmp_path / "image.png", *options)) as expected:
         made = wdsr.load("base").upscale(image, **arguments)
         assert made.size == expected.size == size
         np.testing.assert_array_equal(made, expected)
@@ -160,8 +160,8 @@ def test_options_are_those_of_the_program(
     options: list[str],
     arguments: dict[str, Any],
 ) -> None:
-    Image.fromarray(photograph).save(tmp_path / "picture.png")
-    with Image.open(program(tmp_path / "picture.png", *options)) as expected:
+    Image.fromarray(photograph).save(tmp_path / "image.png")
+    with Image.open(program(tmp_path / "image.png", *options)) as expected:
         made = model.upscale(photograph, **arguments)
         np.testing.assert_array_equal(made, np.asarray(expected))
 
@@ -262,24 +262,24 @@ def test_info_of_an_image_stays(model: wdsr.Model, photograph: Photograph, tmp_p
     assert made.info is not image.info
 
 
-PICTURE = np.zeros((8, 8, 3), np.uint8)
+IMAGE = np.zeros((8, 8, 3), np.uint8)
 
 
 @pytest.mark.parametrize(
-    ("picture", "kind", "words"),
+    ("image", "kind", "words"),
     [
         (np.zeros((8, 8, 3)), TypeError, "dtype float64, expected uint8"),
         (np.zeros((8, 8, 3), np.int64), TypeError, "dtype int64"),
         (np.zeros((8, 8, 3), ">u2"), TypeError, "byte order"),
         (np.zeros((8, 8), bool), TypeError, "dtype bool"),
-        ([[1, 2], [3, 4]], TypeError, r"picture is list, expected a numpy\.ndarray"),
-        (None, TypeError, "picture is NoneType"),
-        (PICTURE[0, 0], ValueError, r"shape \[3\]"),
-        (PICTURE[:0], ValueError, "at least one pixel"),
+        ([[1, 2], [3, 4]], TypeError, r"image is list, expected a numpy\.ndarray"),
+        (None, TypeError, "image is NoneType"),
+        (IMAGE[0, 0], ValueError, r"shape \[3\]"),
+        (IMAGE[:0], ValueError, "at least one pixel"),
         (np.zeros((8, 8, 0), np.uint8), ValueError, "1 to 4 channels"),
         (np.zeros((8, 8, 5), np.uint8), ValueError, "1 to 4 channels"),
         (np.zeros((3, 8, 8), np.uint8), ValueError, r"transpose\(1, 2, 0\)"),
-        (PICTURE[None], ValueError, r"array\[0\]"),
+        (IMAGE[None], ValueError, r"array\[0\]"),
         (np.full((8, 8), np.nan, np.float32), ValueError, r"NaN at pixel \(0, 0\)"),
         (np.full((8, 8, 2), np.inf, np.float32), ValueError, r"inf at pixel \(0, 0\)"),
         (Image.new("RGBa", (8, 8)), ValueError, r'mode RGBa, .*convert\("RGBA"\)'),
@@ -290,11 +290,11 @@ PICTURE = np.zeros((8, 8, 3), np.uint8)
         (Image.new("I", (8, 8)), ValueError, "uint16"),
     ],
 )
-def test_what_is_no_picture_is_refused(
-    model: wdsr.Model, picture: object, kind: type[Exception], words: str
+def test_what_is_no_image_is_refused(
+    model: wdsr.Model, image: object, kind: type[Exception], words: str
 ) -> None:
     with pytest.raises(kind, match=words):
-        model.upscale(picture)
+        model.upscale(image)
 
 
 def test_a_transparent_colour_is_not_dropped_in_silence(model: wdsr.Model) -> None:
@@ -314,7 +314,7 @@ def test_a_transparent_colour_is_not_dropped_in_silence(model: wdsr.Model) -> No
         ({"alpha": "bicubic"}, ValueError, "'bicubic', expected 'network' or 'lanczos'"),
         ({"factor": 0}, ValueError, "factor is 0, expected a number above 0"),
         ({"factor": float("nan")}, ValueError, "factor is NaN"),
-        ({"factor": 1e30}, ValueError, "picture: a side of the result would have more than"),
+        ({"factor": 1e30}, ValueError, "image: a side of the result would have more than"),
         ({"width": 0}, ValueError, "width is 0, expected 1 to 4294967295 pixels"),
         ({"height": -1}, ValueError, "height is -1"),
         ({"longest": 1 << 40}, ValueError, "longest is 1099511627776"),
@@ -330,7 +330,7 @@ def test_arguments_out_of_range_are_refused(
     model: wdsr.Model, arguments: dict[str, Any], kind: type[Exception], words: str
 ) -> None:
     with pytest.raises(kind, match=words):
-        model.upscale(PICTURE, **arguments)
+        model.upscale(IMAGE, **arguments)
 
 
 LARGER_THAN_THE_MEMORY = """
@@ -346,5 +346,5 @@ except MemoryError as error:
 def test_a_result_larger_than_the_memory_is_a_memory_error() -> None:
     command = [sys.executable, "-c", LARGER_THAN_THE_MEMORY]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
-    # Picture and result, and what the threads work on.
-    assert re.search(r"enlarging the picture needs about 7[2-9]\d\d MB of memory", result.stdout)
+    # Image and result, and what the threads work on.
+    assert re.search(r"upscaling the image needs about 7[2-9]\d\d MB of memory", result.stdout)

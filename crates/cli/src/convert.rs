@@ -6,6 +6,7 @@ use anyhow::Context;
 use wdsr_import::{Imported, Options, Range};
 use wdsr_model::{BlockKind, ExportPrecision, NetworkConfig};
 
+use crate::file_claims::FileClaims;
 use crate::{WrongUsage, progress};
 
 /// Read another trainer's model, write a model for this program or other engines
@@ -166,6 +167,11 @@ impl Target {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let target = Target::of(arguments)?;
+    let mut claims = FileClaims::of_inputs([("input", &*arguments.input)]);
+    claims.write("model", "OUT", &arguments.output)?;
+    if let Target::Ncnn = target {
+        claims.write("weights", "OUT", &arguments.output.with_extension("bin"))?;
+    }
     let Imported { model, recognised } =
         wdsr_import::import(&arguments.input, &arguments.checkpoint.options())?;
     let precision = if arguments.f16 {
@@ -217,7 +223,7 @@ fn note_fixed_widths(config: &NetworkConfig) {
     }
 }
 
-/// Says so where Upscayl would enlarge by another factor than the model does.
+/// Says so where Upscayl would upscale by another factor than the model does.
 fn note_upscayl_scale(path: &Path, scale: usize) {
     let name = path.file_stem().unwrap_or_default().to_string_lossy();
     let read = upscayl_scale(&name);

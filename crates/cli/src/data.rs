@@ -1,4 +1,4 @@
-//! `wdsr data`: pictures to train on.
+//! `wdsr data`: images to train on.
 #![allow(clippy::print_stdout, reason = "the findings are the command's output")]
 
 mod fetch;
@@ -11,7 +11,7 @@ use wdsr_train::data_check::{DataReport, Kind, check_data};
 
 use crate::{on_threads, progress};
 
-/// Gather and check pictures to train on
+/// Gather and check images to train on
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -24,14 +24,14 @@ enum Command {
     Check(CheckArguments),
 }
 
-/// Name every broken, too small, grey, wrongly paired or duplicate picture
+/// Name every broken, too small, grey, wrongly paired or duplicate image
 ///
 /// Folders are read as `wdsr train --data` reads them. Duplicates are found across folders, so
-/// training and validation pictures can be checked against each other. Exits with 1 when it has
+/// training and validation images can be checked against each other. Exits with 1 when it has
 /// found something.
 #[derive(clap::Args)]
 struct CheckArguments {
-    /// Folders of pictures
+    /// Folders of images
     #[arg(required = true, value_name = "FOLDER")]
     folders: Vec<PathBuf>,
     /// Scale of the training
@@ -42,7 +42,7 @@ struct CheckArguments {
     patch: usize,
     /// DIV2K's track: bicubic, mild, difficult or wild
     ///
-    /// Which of its low-resolution pictures are read.
+    /// Which of its low-resolution images are read.
     #[arg(long, default_value_t)]
     track: Track,
     /// Print one JSON object instead of lines
@@ -110,8 +110,8 @@ fn to_lines(report: &DataReport) -> String {
         counts.join(", ")
     };
     text += &format!(
-        "{} pictures, {} usable at x{} with patches of {} ({:.1} megapixels); {found}\n",
-        report.pictures, report.usable, report.scale, report.patch_px, report.megapixels
+        "{} images, {} usable at x{} with patches of {} ({:.1} megapixels); {found}\n",
+        report.images, report.usable, report.scale, report.patch_px, report.megapixels
     );
     text
 }

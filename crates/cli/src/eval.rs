@@ -1,4 +1,4 @@
-//! `wdsr eval`: scores a model on a set of pictures.
+//! `wdsr eval`: scores a model on a set of images.
 #![allow(clippy::print_stdout, reason = "the report is the command's output")]
 
 use std::path::PathBuf;
@@ -12,14 +12,14 @@ use crate::{on_threads, progress};
 
 /// Score a model: PSNR and SSIM beside bicubic interpolation
 ///
-/// FOLDER of `--set` holds high-resolution pictures (the low-resolution ones are made by
+/// FOLDER of `--set` holds high-resolution images (the low-resolution ones are made by
 /// MATLAB's imresize), or HR/ beside LR_bicubic/X2/, or DIV2K's folders.
 ///
 /// With `--precision bf16` the scores are those of bf16, on any processor, and the loss against f32
 /// is told.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Pictures to score on
+    /// Images to score on
     #[arg(long = "set", value_name = "FOLDER")]
     set: PathBuf,
     #[command(flatten)]
@@ -35,7 +35,7 @@ pub(crate) struct Arguments {
     protocol: Protocol,
     /// DIV2K's track: bicubic, mild, difficult or wild
     ///
-    /// Which of its low-resolution pictures are read.
+    /// Which of its low-resolution images are read.
     #[arg(long, default_value_t)]
     track: Track,
     /// Print one JSON object instead of a table

@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind};
 use std::process::ExitCode;
 
 use crate::WrongUsage;
+use crate::file_claims::Conflict;
 
 /// What `--help` says about the exit codes.
 pub(crate) const HELP: &str = "Exit codes: 0 all done, 1 some inputs failed or another error, \
@@ -13,7 +14,7 @@ pub(crate) const HELP: &str = "Exit codes: 0 all done, 1 some inputs failed or a
 pub(crate) const FAILED: u8 = 1;
 /// Wrong usage.
 pub(crate) const USAGE: u8 = 2;
-/// Every input was refused: unreadable, damaged, no picture, too large.
+/// Every input was refused: unreadable, damaged, no image, too large.
 pub(crate) const REFUSED: u8 = 3;
 /// Memory or disk ran out.
 pub(crate) const RAN_OUT: u8 = 4;
@@ -22,7 +23,7 @@ pub(crate) const INTERRUPTED: u8 = 130;
 
 /// The exit code of an error that ends the program.
 pub(crate) fn code_of(error: &anyhow::Error) -> ExitCode {
-    ExitCode::from(if error.is::<WrongUsage>() {
+    ExitCode::from(if error.is::<WrongUsage>() || error.is::<Conflict>() {
         USAGE
     } else if ran_out(error) {
         RAN_OUT
@@ -36,7 +37,7 @@ pub(crate) fn code_of(error: &anyhow::Error) -> ExitCode {
 #[error("{0}")]
 pub(crate) struct OutOfMemory(pub(crate) String);
 
-/// Whether memory or disk ran out, so that other pictures would fail likewise.
+/// Whether memory or disk ran out, so that other images would fail likewise.
 pub(crate) fn ran_out(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause.is::<OutOfMemory>()

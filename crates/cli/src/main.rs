@@ -1,4 +1,4 @@
-//! The `wdsr` command: enlarge pictures, score models, train them, convert them.
+//! The `wdsr` command: upscale images, score models, train them, convert them.
 #![forbid(unsafe_code)]
 
 mod bench;
@@ -7,6 +7,7 @@ mod data;
 mod docs;
 mod eval;
 mod exit;
+mod file_claims;
 mod info;
 mod models;
 mod progress;
@@ -19,7 +20,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Image super-resolution with WDSR networks: enlarge pictures, score models, train them.
+/// Image super-resolution with WDSR networks: upscale images, score models, train them.
 #[derive(Parser)]
 #[command(
     name = "wdsr",

@@ -37,7 +37,7 @@ pub(crate) fn print_line(text: &str) {
     let _gone = writeln!(std::io::stdout(), "{text}");
 }
 
-/// A bar over bytes of pictures' files, the best guess of the work that needs no decoding.
+/// A bar over bytes of images' files, the best guess of the work that needs no decoding.
 pub(crate) fn bar_of_files(bytes: u64, quiet: bool) -> ProgressBar {
     bar(bytes, "{msg} [{bar:30}] {percent}%, {eta} left", quiet)
 }
@@ -73,7 +73,7 @@ mod tests {
     fn a_cause_is_told_once() {
         let source = io::Error::other("the disk is gone");
         let path = PathBuf::from("a.png");
-        let error: anyhow::Error = wdsr_picture::Error::Read { path, source }.into();
+        let error: anyhow::Error = wdsr_image::Error::Read { path, source }.into();
         let error = Err::<(), _>(error).context("in\na folder").unwrap_err();
         assert_eq!(
             one_line(&error),

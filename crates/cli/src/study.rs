@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use wdsr_eval::Protocol;
-use wdsr_train::pictures::{Found, Pictures, Storage};
+use wdsr_train::images::{Found, Images, Storage};
 use wdsr_train::study::{
     Outcome, PUBLISHED_UPDATES, Results, Run, Study, StudyKind, StudyOptions, Verdict,
 };
-use wdsr_train::{Data, Error, Trainer, Validation};
+use wdsr_train::{Data, Error, Trainer, Validation, trainer};
 
+use crate::file_claims::FileClaims;
 use crate::models::PrecisionArgument;
 use crate::progress::{self, print_line};
 use crate::train::{absolute, folders};
@@ -30,17 +31,17 @@ pub(crate) struct Arguments {
     /// Which table
     #[arg(value_enum)]
     name: Name,
-    /// Pictures to train on; may be given several times
+    /// Images to train on; may be given several times
     #[arg(long, value_name = "FOLDER", required = true)]
     data: Vec<PathBuf>,
-    /// Pictures to validate on
+    /// Images to validate on
     ///
-    /// Without it, --validation-pictures of those to train on are kept.
+    /// Without it, --validation-images of those to train on are kept.
     #[arg(long, value_name = "FOLDER")]
     validation: Option<PathBuf>,
-    /// How many pictures to validate on; 0, with --validation only: all
+    /// How many images to validate on; 0, with --validation only: all
     #[arg(long, value_name = "N", default_value_t = 10)]
-    validation_pictures: usize,
+    validation_images: usize,
     /// Where runs and reports go
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
@@ -82,9 +83,9 @@ pub(crate) struct Arguments {
     /// As in `wdsr eval`; the published figures are div2k's.
     #[arg(long, default_value_t = Protocol::Div2k)]
     protocol: Protocol,
-    /// Memory for decoded pictures in MiB, as for `wdsr train`
+    /// Memory for decoded images in MiB, as for `wdsr train`
     #[arg(long, value_name = "MIB", default_value_t = 2048)]
-    picture_memory: u64,
+    image_memory: u64,
     /// Threads; 0: one for each processor
     ///
     /// The result is the same.
@@ -117,8 +118,8 @@ impl Arguments {
             Name::Width => StudyKind::Width,
             Name::Gains => StudyKind::Gains,
         };
-        if self.validation.is_none() && self.validation_pictures == 0 {
-            let message = "--validation-pictures 0 keeps no picture to compare by; give more, or \
+        if self.validation.is_none() && self.validation_images == 0 {
+            let message = "--validation-images 0 keeps no image to compare by; give more, or \
                            --validation FOLDER";
             return Err(WrongUsage(message.to_owned()).into());
         }
@@ -143,7 +144,7 @@ impl Arguments {
             },
             validation: Validation {
                 every_updates: every,
-                pictures: self.validation_pictures,
+                images: self.validation_images,
                 protocol: self.protocol,
             },
         };
@@ -154,11 +155,21 @@ impl Arguments {
 fn carry_out(arguments: &Arguments, study: &Study) -> anyhow::Result<()> {
     let out = &arguments.out;
     let runs = study.runs();
+    let teacher = arguments.teacher.as_deref();
+    let mut claims = FileClaims::of_inputs(teacher.map(|file| ("teacher", file)));
+    for name in ["report.md", "report.html", "report.json"] {
+        claims.write("report", "--out", &out.join(name))?;
+    }
+    for folder in runs.iter().map(|run| study.run_folder(out, run)) {
+        for name in trainer::FILES {
+            claims.write("run's file", "--out", &folder.join(name))?;
+        }
+    }
     std::fs::create_dir_all(out).with_context(|| format!("{}: cannot create", out.display()))?;
-    // All trainings see the same pictures: they are decoded once.
+    // All trainings see the same images: they are decoded once.
     let found = Found::find(&runs[0].recipe)?;
     study.check(out, found.fingerprint())?;
-    let mut pictures = None;
+    let mut images = None;
     for (at, run) in runs.iter().enumerate() {
         let name = &study.configurations[run.configuration].name;
         let outcome = study.outcome(out, run)?;
@@ -170,12 +181,12 @@ fn carry_out(arguments: &Arguments, study: &Study) -> anyhow::Result<()> {
             describe(outcome)
         ));
         if matches!(outcome, Outcome::Open { .. }) {
-            let decoded = match pictures.take() {
+            let decoded = match images.take() {
                 Some(decoded) => decoded,
                 None => decode(arguments, &found)?,
             };
             train(arguments, study, run, decoded.clone())?;
-            pictures = Some(decoded);
+            images = Some(decoded);
             study.write_report(out)?;
         }
     }
@@ -185,29 +196,24 @@ fn carry_out(arguments: &Arguments, study: &Study) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn decode(arguments: &Arguments, found: &Found) -> anyhow::Result<Pictures> {
-    let reading = progress::bar(0, "reading pictures [{bar:30}] {pos}/{len}", false);
+fn decode(arguments: &Arguments, found: &Found) -> anyhow::Result<Images> {
+    let reading = progress::bar(0, "reading images [{bar:30}] {pos}/{len}", false);
     let storage = Storage {
-        memory_bytes: arguments.picture_memory.saturating_mul(1 << 20),
+        memory_bytes: arguments.image_memory.saturating_mul(1 << 20),
         folder: &arguments.out,
     };
-    let pictures = found.decode(&storage, &|done, total| {
+    let images = found.decode(&storage, &|done, total| {
         reading.set_length(total as u64);
         reading.set_position(done as u64);
     })?;
     reading.finish_and_clear();
-    Ok(pictures)
+    Ok(images)
 }
 
-fn train(
-    arguments: &Arguments,
-    study: &Study,
-    run: &Run,
-    pictures: Pictures,
-) -> anyhow::Result<()> {
+fn train(arguments: &Arguments, study: &Study, run: &Run, images: Images) -> anyhow::Result<()> {
     let folder = study.run_folder(&arguments.out, run);
-    let resume = folder.join(wdsr_train::trainer::LAST_CHECKPOINT).exists();
-    let mut trainer = Trainer::prepare_with(run.recipe.clone(), &folder, resume, pictures)?;
+    let resume = folder.join(trainer::LAST_CHECKPOINT).exists();
+    let mut trainer = Trainer::prepare_with(run.recipe.clone(), &folder, resume, images)?;
     let mut view = TrainingView::new(&trainer, &run.recipe);
     let result = trainer.run(|event| view.show(&event));
     view.finish();

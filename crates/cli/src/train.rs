@@ -1,18 +1,20 @@
-//! `wdsr train`: trains a network by a recipe on folders of pictures.
+//! `wdsr train`: trains a network by a recipe on folders of images.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use wdsr_train::trainer::LAST_CHECKPOINT;
+use wdsr_train::export::BATCHES;
+use wdsr_train::trainer::{self, LAST_CHECKPOINT};
 use wdsr_train::{DataFolder, Error, Recipe, Trainer};
 
+use crate::file_claims::{Conflict, FileClaims};
 use crate::progress::{self, print_line};
 use crate::training_view::TrainingView;
 use crate::{WrongUsage, on_threads};
 
 /// Train a network by a recipe
 ///
-/// A folder of `--data` holds pictures (all subfolders are read; the low-resolution ones are made
+/// A folder of `--data` holds images (all subfolders are read; the low-resolution ones are made
 /// by imresize) or pairs in DIV2K's layout. The folder of `--out` receives checkpoints, models,
 /// and a log of metrics as JSON lines. A training that was stopped at any moment goes on from its
 /// last checkpoint with `--resume`, to the same result.
@@ -21,7 +23,7 @@ pub(crate) struct Arguments {
     /// What to train and how (TOML; see recipes/)
     recipe: PathBuf,
     #[command(flatten)]
-    pictures: PictureArguments,
+    images: ImageArguments,
     /// Where checkpoints, models and metrics go
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
@@ -45,12 +47,12 @@ pub(crate) struct Arguments {
     /// trains on them.
     #[arg(long, value_name = "UPDATES", value_parser = clap::value_parser!(u64).range(1..))]
     export_batches: Option<u64>,
-    /// Train nothing, write the pictures to train on
+    /// Train nothing, write the images to train on
     ///
     /// They, in files of about 24 MiB, and the checkpoint to begin with go into the folder of
     /// --out, where reference/twin.py trains on them.
     #[arg(long, conflicts_with = "export_batches")]
-    export_pictures: bool,
+    export_images: bool,
     /// Threads; 0: one for each processor
     ///
     /// The result is the same.
@@ -58,29 +60,29 @@ pub(crate) struct Arguments {
     threads: usize,
 }
 
-/// Arguments that say which pictures to train on.
+/// Arguments that say which images to train on.
 #[derive(clap::Args)]
-pub(crate) struct PictureArguments {
-    /// Pictures to train on; may be given several times
+pub(crate) struct ImageArguments {
+    /// Images to train on; may be given several times
     ///
     /// In place of the recipe's data.folders.
     #[arg(long, value_name = "FOLDER")]
     data: Vec<PathBuf>,
-    /// Pictures to validate on
+    /// Images to validate on
     ///
-    /// In place of the recipe's data.validation; without either, validation.pictures of those to
+    /// In place of the recipe's data.validation; without either, validation.images of those to
     /// train on are kept for it.
     #[arg(long, value_name = "FOLDER")]
     validation: Option<PathBuf>,
-    /// Memory for decoded pictures in MiB
+    /// Memory for decoded images in MiB
     ///
     /// If they need more, they are kept in a temporary file in the folder of --out. The result is
     /// the same.
     #[arg(long, value_name = "MIB", default_value_t = 2048)]
-    picture_memory: u64,
+    image_memory: u64,
 }
 
-impl PictureArguments {
+impl ImageArguments {
     /// Puts the folders into a recipe.
     pub(crate) fn apply(&self, recipe: &mut Recipe) -> anyhow::Result<()> {
         let data = &mut recipe.data;
@@ -91,7 +93,7 @@ impl PictureArguments {
             data.validation = Some(absolute(validation)?);
         }
         if data.folders.is_empty() {
-            let message = "no pictures to train on: give --data FOLDER, or data.folders in the \
+            let message = "no images to train on: give --data FOLDER, or data.folders in the \
                            recipe";
             return Err(WrongUsage(message.to_owned()).into());
         }
@@ -99,7 +101,7 @@ impl PictureArguments {
     }
 
     pub(crate) fn memory_bytes(&self) -> u64 {
-        self.picture_memory.saturating_mul(1 << 20)
+        self.image_memory.saturating_mul(1 << 20)
     }
 }
 
@@ -125,23 +127,43 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     } else {
         Recipe::load(&arguments.recipe, arguments.from.as_deref())?
     };
-    arguments.pictures.apply(&mut recipe)?;
+    arguments.images.apply(&mut recipe)?;
     recipe.start.insert_blocks |= arguments.insert_blocks;
     if recipe.start.insert_blocks && recipe.start.from.is_none() {
         let message = "--insert-blocks spreads the blocks of a model: give --from MODEL, or \
                        start.from in the recipe";
         return Err(WrongUsage(message.to_owned()).into());
     }
+    claim_files(arguments, &recipe)?;
     on_threads(arguments.threads, || train(arguments, recipe))?
 }
 
+/// Claims the files of the run. A resumed run may be given the recipe in its own folder, which it
+/// writes as it was, and does not read the model that it started from.
+fn claim_files(arguments: &Arguments, recipe: &Recipe) -> Result<(), Conflict> {
+    let start = [
+        Some(("recipe", &*arguments.recipe)),
+        recipe.start.from.as_deref().map(|from| ("model", from)),
+    ];
+    let start = start.into_iter().flatten().filter(|_| !arguments.resume);
+    let teacher = recipe.teacher.iter().map(|t| ("teacher", &*t.model));
+    let mut claims = FileClaims::of_inputs(start.chain(teacher));
+    for name in trainer::FILES {
+        claims.write("run's file", "--out", &arguments.out.join(name))?;
+    }
+    if arguments.export_batches.is_some() {
+        claims.write("export", "--out", &arguments.out.join(BATCHES))?;
+    }
+    Ok(())
+}
+
 fn train(arguments: &Arguments, recipe: Recipe) -> anyhow::Result<()> {
-    let reading = progress::bar(0, "reading pictures [{bar:30}] {pos}/{len}", false);
+    let reading = progress::bar(0, "reading images [{bar:30}] {pos}/{len}", false);
     let mut trainer = Trainer::prepare(
         recipe.clone(),
         &arguments.out,
         arguments.resume,
-        arguments.pictures.memory_bytes(),
+        arguments.images.memory_bytes(),
         &|done, total| {
             reading.set_length(total as u64);
             reading.set_position(done as u64);
@@ -151,7 +173,7 @@ fn train(arguments: &Arguments, recipe: Recipe) -> anyhow::Result<()> {
     print_line(recipe.to_toml().trim_end());
     let exported = match arguments.export_batches {
         Some(updates) => trainer.export_batches(updates)?,
-        None if arguments.export_pictures => trainer.export_pictures()?,
+        None if arguments.export_images => trainer.export_images()?,
         None => Vec::new(),
     };
     if !exported.is_empty() {

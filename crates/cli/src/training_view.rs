@@ -73,7 +73,7 @@ impl TrainingView {
                     (Some(psnr), Some(bicubic), Some(best)) => {
                         format!("validation {psnr:.3} dB (best {best:.3}, bicubic {bicubic:.3})")
                     }
-                    _ => "no validation pictures".to_owned(),
+                    _ => "no validation images".to_owned(),
                 };
                 let left = (self.updates - m.update) as f64 * self.batch / m.patches_per_second;
                 let figures = format!(
@@ -139,7 +139,7 @@ impl TrainingView {
 fn found(summary: &Summary, recipe: &Recipe) -> String {
     let label = recipe.network.label();
     let mut text = format!(
-        "{label}: {} pictures, {:.1} megapixels{}; {} for validation; {} too small",
+        "{label}: {} images, {:.1} megapixels{}; {} for validation; {} too small",
         summary.training,
         summary.high_pixels as f64 / 1e6,
         if summary.in_file {

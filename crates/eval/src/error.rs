@@ -4,16 +4,16 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A picture could not be read.
+    /// An image could not be read.
     #[error(transparent)]
-    Picture(#[from] wdsr_picture::Error),
-    /// The model gives what cannot be a picture.
+    Image(#[from] wdsr_image::Error),
+    /// The model gives what cannot be an image.
     #[error(transparent)]
     Upscale(#[from] wdsr_model::UpscaleError),
-    /// Low- and high-resolution pictures do not belong together.
+    /// Low- and high-resolution images do not belong together.
     #[error(
         "{}: {low_width_px} x {low_height_px} pixels, expected {expected_width_px} x \
-         {expected_height_px} (1/{scale} of {}, {high_width_px} x {high_height_px}); pair pictures \
+         {expected_height_px} (1/{scale} of {}, {high_width_px} x {high_height_px}); pair images \
          of this scale, or remove the low-resolution ones to have them made",
         low.display(),
         high.display()
@@ -23,29 +23,29 @@ pub enum Error {
         low: PathBuf,
         /// High-resolution file.
         high: PathBuf,
-        /// Found width of the low-resolution picture.
+        /// Found width of the low-resolution image.
         low_width_px: usize,
-        /// Found height of the low-resolution picture.
+        /// Found height of the low-resolution image.
         low_height_px: usize,
-        /// Width that the low-resolution picture should have.
+        /// Width that the low-resolution image should have.
         expected_width_px: usize,
-        /// Height that the low-resolution picture should have.
+        /// Height that the low-resolution image should have.
         expected_height_px: usize,
-        /// Width of the high-resolution picture as its file has it.
+        /// Width of the high-resolution image as its file has it.
         high_width_px: usize,
-        /// Height of the high-resolution picture as its file has it.
+        /// Height of the high-resolution image as its file has it.
         high_height_px: usize,
         /// Scale of the pair.
         scale: usize,
     },
-    /// A high-resolution picture has no whole low-resolution pixel.
+    /// A high-resolution image has no whole low-resolution pixel.
     #[error(
         "{}: {width_px} x {height_px} pixels, expected at least {scale} x {scale} at x{scale}; \
-         leave the picture out of the set",
+         leave the image out of the set",
         path.display()
     )]
     SmallerThanScale {
-        /// The high-resolution picture.
+        /// The high-resolution image.
         path: PathBuf,
         /// Its width.
         width_px: usize,
@@ -54,15 +54,15 @@ pub enum Error {
         /// Scale of the pair.
         scale: usize,
     },
-    /// A picture is too small to be scored.
+    /// An image is too small to be scored.
     #[error(
         "{}: {width_px} x {height_px} pixels at a multiple of the scale, expected at least \
          {least_px} x {least_px}: the protocol cuts {shave_px} off each side and SSIM's window is \
-         11 x 11; leave the picture out of the set",
+         11 x 11; leave the image out of the set",
         path.display()
     )]
     TooSmall {
-        /// The high-resolution picture.
+        /// The high-resolution image.
         path: PathBuf,
         /// Its width, cut to a multiple of the scale.
         width_px: usize,
@@ -76,7 +76,7 @@ pub enum Error {
     /// The folder's layout is not understood.
     #[error("{}: {reason}", path.display())]
     Layout {
-        /// The folder, or the picture in it that does not fit.
+        /// The folder, or the image in it that does not fit.
         path: PathBuf,
         /// What was expected, what was found and what to do.
         reason: String,

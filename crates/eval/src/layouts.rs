@@ -1,4 +1,4 @@
-//! Which low-resolution picture of a folder belongs to which high-resolution one.
+//! Which low-resolution image of a folder belongs to which high-resolution one.
 //!
 //! Layouts understood, for x2:
 //! - `HR/` beside `LR_bicubic/X2/`: as Set5 and its siblings are packed (`baby.png`, and
@@ -8,10 +8,10 @@
 //!   tracks of NTIRE 2018 in `NAME_LR_mild/` (`0801x4m.png`), `NAME_LR_difficult/` (`0801x4d.png`)
 //!   and `NAME_LR_wild/` (`0801x4w1.png` to `w4`, or `0801x4w.png`). The folder named is the one
 //!   that holds them, or `NAME_HR` itself where several lie side by side
-//! - any other folder of pictures, and those below it: all high resolution
+//! - any other folder of images, and those below it: all high resolution
 //!
-//! Where there is no low-resolution folder, `imresize` makes the pictures. Low-resolution
-//! pictures are never guessed to fit: one without its original, or the other way round, is an
+//! Where there is no low-resolution folder, `imresize` makes the images. Low-resolution
+//! images are never guessed to fit: one without its original, or the other way round, is an
 //! error.
 
 use std::collections::btree_map::Entry;
@@ -21,14 +21,14 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use wdsr_picture::imresize::Rounding;
-use wdsr_picture::pictures_in;
+use wdsr_image::images_in;
+use wdsr_image::imresize::Rounding;
 
 use crate::error::Error;
 use crate::pairs::Pair;
 
-/// How the low-resolution pictures came about. The realistic tracks of NTIRE 2018 are x4
-/// only, and their pictures are shifted against the originals, which nothing here corrects.
+/// How the low-resolution images came about. The realistic tracks of NTIRE 2018 are x4
+/// only, and their images are shifted against the originals, which nothing here corrects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Track {
@@ -39,14 +39,14 @@ pub enum Track {
     Mild,
     /// NTIRE 2018, realistic difficult (x4).
     Difficult,
-    /// NTIRE 2018, realistic wild (x4); four low-resolution pictures for each of training.
+    /// NTIRE 2018, realistic wild (x4); four low-resolution images for each of training.
     Wild,
 }
 
 impl Track {
     const ALL: [Self; 4] = [Self::Bicubic, Self::Mild, Self::Difficult, Self::Wild];
 
-    /// What follows `x4` in the names of its pictures.
+    /// What follows `x4` in the names of its images.
     fn name_ends(self) -> &'static [&'static str] {
         match self {
             Self::Bicubic => &[""],
@@ -80,11 +80,11 @@ impl FromStr for Track {
 }
 
 /// Finds the pairs of a folder, sorted by name. A pair of the wild track is named after its
-/// low-resolution picture, as several share an original.
+/// low-resolution image, as several share an original.
 ///
 /// # Errors
-/// When the folder cannot be read, has no pictures, holds several sets, has pictures without
-/// their counterpart, or lacks the low-resolution pictures of the track (bicubic ones can be
+/// When the folder cannot be read, has no images, holds several sets, has images without
+/// their counterpart, or lacks the low-resolution images of the track (bicubic ones can be
 /// made).
 ///
 /// # Panics
@@ -97,12 +97,12 @@ pub fn find_pairs(folder: &Path, scale: usize, track: Track) -> Result<Vec<Pair>
     }
 }
 
-/// [`find_pairs`], going on after pictures that do not fit: the pairs without them, and what is
+/// [`find_pairs`], going on after images that do not fit: the pairs without them, and what is
 /// wrong with each.
 ///
 /// # Errors
-/// When the folder cannot be read, has no pictures, holds several sets or lacks the low-resolution
-/// pictures of the track.
+/// When the folder cannot be read, has no images, holds several sets or lacks the low-resolution
+/// images of the track.
 ///
 /// # Panics
 /// When the scale is 0.
@@ -114,7 +114,7 @@ pub fn find_pairs_and_problems(
     assert!(scale > 0, "scale {scale}");
     if track != Track::Bicubic && scale != 4 {
         let reason = format!(
-            "the {track} track has x4 pictures only, x{scale} was asked for; use a model of x4"
+            "the {track} track has x4 images only, x{scale} was asked for; use a model of x4"
         );
         return Err(layout(folder, reason));
     }
@@ -126,7 +126,7 @@ pub fn find_pairs_and_problems(
     if !low_folder.is_dir() {
         if track != Track::Bicubic {
             let reason = format!(
-                "no such folder, expected the low-resolution pictures of the {track} track; put \
+                "no such folder, expected the low-resolution images of the {track} track; put \
                  them there"
             );
             return Err(layout(&low_folder, reason));
@@ -146,7 +146,7 @@ pub fn find_pairs_and_problems(
             .find_map(|name| high.get_key_value(name));
         let Some((stem, found)) = original else {
             let reason = format!(
-                "no high-resolution picture of it in {}; add it, or remove this one",
+                "no high-resolution image of it in {}; add it, or remove this one",
                 high_folder.display()
             );
             problems.push(layout(&low, reason));
@@ -161,7 +161,7 @@ pub fn find_pairs_and_problems(
         if let Some(other) = pairs.insert(name, new) {
             let other = other.low.unwrap_or_default();
             let reason = format!(
-                "{} is a low-resolution picture of {} too; remove one of them",
+                "{} is a low-resolution image of {} too; remove one of them",
                 other.display(),
                 found.display()
             );
@@ -170,7 +170,7 @@ pub fn find_pairs_and_problems(
     }
     for (_, alone) in high.iter().filter(|(stem, _)| !paired.contains(*stem)) {
         let reason = format!(
-            "no low-resolution picture of it in {}; add it, or remove this one",
+            "no low-resolution image of it in {}; add it, or remove this one",
             low_folder.display()
         );
         problems.push(layout(alone, reason));
@@ -195,16 +195,16 @@ fn layout(path: &Path, reason: String) -> Error {
     }
 }
 
-/// All pictures of a folder and of those below as high resolution.
+/// All images of a folder and of those below as high resolution.
 fn all_high(folder: &Path, scale: usize, track: Track) -> Result<Vec<Pair>, Error> {
     if track != Track::Bicubic {
         let reason = format!("expected NAME_HR/ beside NAME_LR_{track}/, as DIV2K has; none found");
         return Err(layout(folder, reason));
     }
     let mut pairs = Vec::new();
-    for high in pictures_in(folder, true)? {
+    for high in images_in(folder, true)? {
         let below = high.strip_prefix(folder).unwrap_or(&high);
-        // Low-resolution pictures of a set further down must not pass for originals.
+        // Low-resolution images of a set further down must not pass for originals.
         let is_low = |part: &str| part.starts_with("LR_") || part.contains("_LR_");
         let low = below.ancestors().skip(1).find(|ancestor| {
             ancestor
@@ -213,7 +213,7 @@ fn all_high(folder: &Path, scale: usize, track: Track) -> Result<Vec<Pair>, Erro
         });
         if let Some(low) = low {
             let reason = format!(
-                "holds low-resolution pictures in {}, expected one set; name the folder of the set",
+                "holds low-resolution images in {}, expected one set; name the folder of the set",
                 low.display()
             );
             return Err(layout(folder, reason));
@@ -234,7 +234,7 @@ fn paired_folders(
     if plain.is_dir() {
         if track != Track::Bicubic {
             let reason = format!(
-                "found HR/, which has bicubic pictures only; expected NAME_HR/ beside \
+                "found HR/, which has bicubic images only; expected NAME_HR/ beside \
                  NAME_LR_{track}/, as DIV2K has"
             );
             return Err(layout(folder, reason));
@@ -291,13 +291,13 @@ fn low_folder(parent: &Path, name: &str, scale: usize, track: Track) -> PathBuf 
         .join(format!("X{scale}"))
 }
 
-/// The pictures of a folder by their name without suffix; the first where several share it.
+/// The images of a folder by their name without suffix; the first where several share it.
 fn by_stem(folder: &Path, problems: &mut Vec<Error>) -> Result<BTreeMap<String, PathBuf>, Error> {
-    let mut pictures = BTreeMap::new();
-    for path in pictures_in(folder, false)? {
+    let mut images = BTreeMap::new();
+    for path in images_in(folder, false)? {
         let stem = path.file_stem().unwrap_or_default();
         let stem = stem.to_string_lossy().into_owned();
-        match pictures.entry(stem) {
+        match images.entry(stem) {
             Entry::Vacant(place) => {
                 place.insert(path);
             }
@@ -310,7 +310,7 @@ fn by_stem(folder: &Path, problems: &mut Vec<Error>) -> Result<BTreeMap<String, 
             }
         }
     }
-    Ok(pictures)
+    Ok(images)
 }
 
 /// `0801` of `0801x4m`, `baby` of `babyx2`; none where the name has no such end.

@@ -1,6 +1,6 @@
-//! Peak signal-to-noise ratio and structural similarity of 8-bit RGB pictures.
+//! Peak signal-to-noise ratio and structural similarity of 8-bit RGB images.
 //!
-//! `PSNR = 10 log10(255^2 / MSE)` over all samples inside the border. No registration: a picture
+//! `PSNR = 10 log10(255^2 / MSE)` over all samples inside the border. No registration: an image
 //! shifted against its original scores low.
 
 use rayon::prelude::*;
@@ -13,13 +13,13 @@ pub enum Channel {
     /// Luma, Y = (65.481 R + 128.553 G + 24.966 B) / 255 + 16, not rounded (ITU-R BT.601, as
     /// MATLAB's `rgb2ycbcr`).
     Y,
-    /// The mean of the channels, rounded half up, as a grey picture is written: for pictures
+    /// The mean of the channels, rounded half up, as a grey image is written: for images
     /// stored as grey, whose samples are luminance already (MATLAB's evaluation scripts convert
-    /// only pictures of three channels).
+    /// only images of three channels).
     Grey,
 }
 
-/// A picture without its border as planes of `f64`, 0..255, row-major, and their width and height.
+/// An image without its border as planes of `f64`, 0..255, row-major, and their width and height.
 fn planes(
     rgb: &[u8],
     width_px: usize,
@@ -62,7 +62,7 @@ fn planes(
     (planes, width_px - 2 * shave_px, height_px - 2 * shave_px)
 }
 
-/// Peak signal-to-noise ratio in dB with a peak of 255; `f64::INFINITY` for equal pictures.
+/// Peak signal-to-noise ratio in dB with a peak of 255; `f64::INFINITY` for equal images.
 ///
 /// # Shapes
 /// - a, b: `[height_px, width_px, 3]` R G B row-major, 0..255
@@ -107,8 +107,8 @@ pub(crate) const WINDOW_PX: usize = 11;
 /// Its standard deviation in pixels.
 const SIGMA_PX: f64 = 1.5;
 
-/// Mean structural similarity, -1..1, over all windows that lie within the picture; 1 for equal
-/// pictures. For RGB the mean of the three channels. Rows are shared out on rayon's current pool;
+/// Mean structural similarity, -1..1, over all windows that lie within the image; 1 for equal
+/// images. For RGB the mean of the three channels. Rows are shared out on rayon's current pool;
 /// the sum does not depend on the number of threads.
 ///
 /// # Shapes

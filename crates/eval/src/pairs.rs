@@ -1,16 +1,16 @@
-//! A low- and a high-resolution picture that belong together.
+//! A low- and a high-resolution image that belong together.
 
 use std::path::PathBuf;
 
-use wdsr_picture::imresize::{Rounding, imresize_u8_rounded};
-use wdsr_picture::{Limits, decode};
+use wdsr_image::imresize::{Rounding, imresize_u8_rounded};
+use wdsr_image::{Limits, decode};
 
 use crate::error::Error;
 
 /// Files that belong together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pair {
-    /// Of the picture, without suffix.
+    /// Of the image, without suffix.
     pub name: String,
     /// High resolution.
     pub high: PathBuf,
@@ -18,30 +18,30 @@ pub struct Pair {
     pub low: Option<PathBuf>,
     /// Scale of the pair.
     pub scale: usize,
-    /// How a low-resolution picture without a file is rounded to 8 bit when it is made.
+    /// How a low-resolution image without a file is rounded to 8 bit when it is made.
     pub low_rounding: Rounding,
 }
 
-/// A low- and a high-resolution picture, `[height, width, 3]` R G B row-major, 0..255; the high
-/// one is exactly `scale` times as wide and high. Pictures stored as grey are replicated.
+/// A low- and a high-resolution image, `[height, width, 3]` R G B row-major, 0..255; the high
+/// one is exactly `scale` times as wide and high. Images stored as grey are replicated.
 #[derive(Clone, Debug)]
-pub struct PicturePair {
+pub struct ImagePair {
     /// Low resolution, `low_width_px * low_height_px * 3` samples.
     pub low: Vec<u8>,
     /// High resolution, `scale * scale` times as many.
     pub high: Vec<u8>,
-    /// Width of the low-resolution picture.
+    /// Width of the low-resolution image.
     pub low_width_px: usize,
-    /// Height of the low-resolution picture.
+    /// Height of the low-resolution image.
     pub low_height_px: usize,
     /// Between them.
     pub scale: usize,
-    /// Whether the high-resolution picture is stored as grey.
+    /// Whether the high-resolution image is stored as grey.
     pub grey: bool,
 }
 
-impl PicturePair {
-    /// Width and height of the high-resolution picture.
+impl ImagePair {
+    /// Width and height of the high-resolution image.
     pub fn high_size_px(&self) -> (usize, usize) {
         (
             self.low_width_px * self.scale,
@@ -51,18 +51,18 @@ impl PicturePair {
 }
 
 impl Pair {
-    /// Reads the pictures: the high-resolution one cut at the right and bottom to a multiple of
+    /// Reads the images: the high-resolution one cut at the right and bottom to a multiple of
     /// the scale, the low-resolution one made from what is left by MATLAB's bicubic `imresize`
     /// where there is no file.
     ///
     /// # Errors
-    /// When a picture cannot be read, the high-resolution one is smaller than the scale, or the
+    /// When an image cannot be read, the high-resolution one is smaller than the scale, or the
     /// low-resolution one is not 1/scale of it.
-    pub fn load(&self) -> Result<PicturePair, Error> {
+    pub fn load(&self) -> Result<ImagePair, Error> {
         let scale = self.scale;
         let limits = Limits::default();
-        let picture = decode(&self.high, &limits)?;
-        let (high_width_px, high_height_px) = (picture.width_px, picture.height_px);
+        let image = decode(&self.high, &limits)?;
+        let (high_width_px, high_height_px) = (image.width_px, image.height_px);
         let (low_width_px, low_height_px) = (high_width_px / scale, high_height_px / scale);
         if low_width_px == 0 || low_height_px == 0 {
             return Err(Error::SmallerThanScale {
@@ -72,9 +72,9 @@ impl Pair {
                 scale,
             });
         }
-        let grey = picture.colour.is_grey();
+        let grey = image.colour.is_grey();
         let (width_px, height_px) = (low_width_px * scale, low_height_px * scale);
-        let high = cut_top_left(picture.to_rgb8(), high_width_px, width_px, height_px);
+        let high = cut_top_left(image.to_rgb8(), high_width_px, width_px, height_px);
         let low = match &self.low {
             None => {
                 let down = 1.0 / scale as f64;
@@ -99,7 +99,7 @@ impl Pair {
                 low.to_rgb8()
             }
         };
-        Ok(PicturePair {
+        Ok(ImagePair {
             low,
             high,
             low_width_px,
@@ -110,7 +110,7 @@ impl Pair {
     }
 }
 
-/// The first `to_width_px` x `to_height_px` pixels of an RGB picture `width_px` wide.
+/// The first `to_width_px` x `to_height_px` pixels of an RGB image `width_px` wide.
 fn cut_top_left(
     mut rgb: Vec<u8>,
     width_px: usize,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::metrics::Channel;
 
 /// What a published figure compares: figures of different protocols must not be compared.
-/// Results are rounded to 8 bit in all of them, and a set's figure is the mean of its pictures'.
+/// Results are rounded to 8 bit in all of them, and a set's figure is the mean of its images'.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
@@ -17,14 +17,14 @@ pub enum Protocol {
     Div2k,
     /// RGB, scale pixels cut: the NTIRE challenges, BasicSR's and mmagic's figures on DIV2K.
     Ntire,
-    /// Y, scale pixels cut: Set5, Set14, B100, Urban100. Pictures stored as grey are compared as
+    /// Y, scale pixels cut: Set5, Set14, B100, Urban100. Images stored as grey are compared as
     /// they are ([`Channel::Grey`]).
     #[default]
     Benchmark,
 }
 
 impl Protocol {
-    /// What it compares of a picture, which may be stored as grey.
+    /// What it compares of an image, which may be stored as grey.
     pub fn channel(self, grey: bool) -> Channel {
         match self {
             Self::Div2k | Self::Ntire => Channel::Rgb,

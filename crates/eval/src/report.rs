@@ -6,11 +6,11 @@ use serde::Serialize;
 
 use crate::protocol::Protocol;
 
-/// Scores of one picture. PSNR is in dB; equal pictures have an infinite one, which JSON cannot
+/// Scores of one image. PSNR is in dB; equal images have an infinite one, which JSON cannot
 /// hold: it is written as `null`. SSIM is -1..1.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct PictureScore {
-    /// Of the picture.
+pub struct ImageScore {
+    /// Of the image.
     pub name: String,
     /// Of the model.
     pub psnr_db: f64,
@@ -22,15 +22,15 @@ pub struct PictureScore {
     pub bicubic_ssim: f64,
 }
 
-/// Means over the pictures, each counting the same whatever its size. A mean over an infinite
+/// Means over the images, each counting the same whatever its size. A mean over an infinite
 /// figure is infinite, `null` in JSON.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MeanScore {
-    /// Mean of the pictures' dB.
+    /// Mean of the images' dB.
     pub psnr_db: f64,
     /// Mean.
     pub ssim: f64,
-    /// Mean of the pictures' dB.
+    /// Mean of the images' dB.
     pub bicubic_psnr_db: f64,
     /// Mean.
     pub bicubic_ssim: f64,
@@ -48,13 +48,13 @@ pub struct Report {
     /// The model.
     pub model: String,
     /// In the order of their names.
-    pub pictures: Vec<PictureScore>,
-    /// Over all pictures.
+    pub images: Vec<ImageScore>,
+    /// Over all images.
     pub mean: MeanScore,
 }
 
 impl Report {
-    /// A report of scored pictures.
+    /// A report of scored images.
     ///
     /// # Panics
     /// When there are none.
@@ -63,12 +63,11 @@ impl Report {
         protocol: Protocol,
         set: String,
         model: String,
-        pictures: Vec<PictureScore>,
+        images: Vec<ImageScore>,
     ) -> Self {
-        assert!(!pictures.is_empty(), "no pictures of {set} were scored");
-        let mean = |of: fn(&PictureScore) -> f64| {
-            pictures.iter().map(of).sum::<f64>() / pictures.len() as f64
-        };
+        assert!(!images.is_empty(), "no images of {set} were scored");
+        let mean =
+            |of: fn(&ImageScore) -> f64| images.iter().map(of).sum::<f64>() / images.len() as f64;
         let mean = MeanScore {
             psnr_db: mean(|p| p.psnr_db),
             ssim: mean(|p| p.ssim),
@@ -80,7 +79,7 @@ impl Report {
             protocol,
             set,
             model,
-            pictures,
+            images,
             mean,
         }
     }
@@ -89,7 +88,7 @@ impl Report {
     /// over it in dB (`-` where both are infinite), the mean last.
     pub fn to_table(&self) -> String {
         let name_width = self
-            .pictures
+            .images
             .iter()
             .map(|p| p.name.chars().count())
             .max()
@@ -101,7 +100,7 @@ impl Report {
             self.scale,
             self.model,
             self.protocol.describe(self.scale),
-            "picture",
+            "image",
             "PSNR dB",
             "bicubic",
             "gain",
@@ -119,7 +118,7 @@ impl Report {
                  {bicubic_ssim:12.4}"
             );
         };
-        for p in &self.pictures {
+        for p in &self.images {
             line(
                 &p.name,
                 p.psnr_db,
@@ -138,8 +137,8 @@ impl Report {
 mod tests {
     use super::*;
 
-    fn score(name: &str, psnr_db: f64, bicubic_psnr_db: f64) -> PictureScore {
-        PictureScore {
+    fn score(name: &str, psnr_db: f64, bicubic_psnr_db: f64) -> ImageScore {
+        ImageScore {
             name: name.to_owned(),
             psnr_db,
             ssim: 0.75,
@@ -148,9 +147,9 @@ mod tests {
         }
     }
 
-    fn report(pictures: Vec<PictureScore>) -> Report {
+    fn report(images: Vec<ImageScore>) -> Report {
         let (set, model) = ("Set2".to_owned(), "small".to_owned());
-        Report::new(2, Protocol::Div2k, set, model, pictures)
+        Report::new(2, Protocol::Div2k, set, model, images)
     }
 
     #[test]
@@ -163,7 +162,7 @@ mod tests {
         assert_eq!(
             json,
             "{\"scale\":2,\"protocol\":\"div2k\",\"set\":\"Set2\",\"model\":\"small\",\
-             \"pictures\":[\
+             \"images\":[\
              {\"name\":\"a\",\"psnr_db\":30.0,\"ssim\":0.75,\"bicubic_psnr_db\":28.0,\
              \"bicubic_ssim\":0.5},\
              {\"name\":\"b\",\"psnr_db\":34.0,\"ssim\":0.75,\"bicubic_psnr_db\":null,\
@@ -185,7 +184,7 @@ mod tests {
 Set2, x2, small
 div2k: RGB, 8 bit, 8 px cut off each side
 
-picture     PSNR dB   bicubic     gain     SSIM  bicubic SSIM
+image       PSNR dB   bicubic     gain     SSIM  bicubic SSIM
 butterfly    30.000    28.500   +1.500   0.7500        0.5000
 b             9.500     9.750   -0.250   0.7500        0.5000
 same            inf       inf        -   0.7500        0.5000
@@ -195,7 +194,7 @@ mean            inf       inf        -   0.7500        0.5000
     }
 
     #[test]
-    #[should_panic(expected = "no pictures of Set2 were scored")]
+    #[should_panic(expected = "no images of Set2 were scored")]
     fn a_report_of_nothing_is_refused() {
         report(Vec::new());
     }

@@ -1,4 +1,4 @@
-//! Metrics against the golden figures, baselines and low-resolution pictures against the published
+//! Metrics against the golden figures, baselines and low-resolution images against the published
 //! ones.
 
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use safetensors::SafeTensors;
 use wdsr_eval::{
     Channel, Error, Protocol, Report, Track, find_pairs, psnr_db, score_set_with, ssim,
 };
-use wdsr_picture::imresize::{Rounding, imresize_u8_rounded};
+use wdsr_image::imresize::{Rounding, imresize_u8_rounded};
 
 fn shared() -> PathBuf {
     let folder = std::env::var_os("WDSR_SHARED").map_or_else(
@@ -74,7 +74,7 @@ fn bicubic_report(set: &str, scale: usize) -> Report {
 
 #[test]
 fn bicubic_baselines_are_the_published_ones() {
-    for (set, pictures, scale, expected_db) in [
+    for (set, images, scale, expected_db) in [
         ("Set5", 5, 2, 33.68),
         ("Set5", 5, 3, 30.40),
         ("Set5", 5, 4, 28.43),
@@ -83,13 +83,13 @@ fn bicubic_baselines_are_the_published_ones() {
         ("Set14", 14, 4, 26.00),
     ] {
         let report = bicubic_report(set, scale);
-        assert_eq!(report.pictures.len(), pictures, "{set} x{scale}");
+        assert_eq!(report.images.len(), images, "{set} x{scale}");
         let found_db = report.mean.bicubic_psnr_db;
         assert!(
             (found_db - expected_db).abs() < 0.01,
             "{set} x{scale}: {found_db} dB, expected {expected_db}"
         );
-        for score in &report.pictures {
+        for score in &report.images {
             let (figures, baseline) = (
                 (score.psnr_db, score.ssim),
                 (score.bicubic_psnr_db, score.bicubic_ssim),
@@ -100,7 +100,7 @@ fn bicubic_baselines_are_the_published_ones() {
 }
 
 #[test]
-fn low_pictures_made_are_the_published_files() {
+fn low_images_made_are_the_published_files() {
     let folder = shared().join("data/test/Set5");
     for scale in [2, 3, 4] {
         for pair in find_pairs(&folder, scale, Track::Bicubic).expect("pairs") {

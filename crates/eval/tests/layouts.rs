@@ -1,29 +1,26 @@
-//! Folder layouts and pairing, on small generated pictures.
+//! Folder layouts and pairing, on small generated images.
 
 use std::path::Path;
 
 use wdsr_eval::{Pair, Track, find_pairs};
-use wdsr_picture::{Colour, Format, Picture, Samples, encode};
+use wdsr_image::{Colour, Format, Image, Samples, encode};
 
-fn save(path: &Path, picture: &Picture) {
+fn save(path: &Path, image: &Image) {
     std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
-    encode(picture, path, Format::Png).expect("a picture");
+    encode(image, path, Format::Png).expect("an image");
 }
 
 /// Pixel (x, y) is R = x, G = y, B = 9, so that a wrong cut shows.
-fn picture(path: &Path, width_px: usize, height_px: usize) {
+fn image(path: &Path, width_px: usize, height_px: usize) {
     let pixels =
         (0..height_px).flat_map(|y| (0..width_px).flat_map(move |x| [x as u8, y as u8, 9]));
     let samples = Samples::U8(pixels.collect());
-    save(
-        path,
-        &Picture::new(width_px, height_px, Colour::Rgb, samples),
-    );
+    save(path, &Image::new(width_px, height_px, Colour::Rgb, samples));
 }
 
-fn pictures(root: &Path, files: &[&str]) {
+fn images(root: &Path, files: &[&str]) {
     for file in files {
-        picture(&root.join(file), 16, 16);
+        image(&root.join(file), 16, 16);
     }
 }
 
@@ -50,9 +47,9 @@ fn refusal(folder: &Path, scale: usize, track: Track) -> String {
 }
 
 #[test]
-fn a_folder_of_pictures_is_high_resolution() {
+fn a_folder_of_images_is_high_resolution() {
     let root = tempfile::tempdir().expect("a folder");
-    pictures(root.path(), &["b.png", "sub/c.png", "a.png"]);
+    images(root.path(), &["b.png", "sub/c.png", "a.png"]);
     let pairs = find_pairs(root.path(), 2, Track::Bicubic).expect("pairs");
     assert_eq!(
         found(root.path(), &pairs),
@@ -68,8 +65,8 @@ fn a_folder_of_pictures_is_high_resolution() {
 fn set5_layout_with_and_without_markers() {
     let root = tempfile::tempdir().expect("a folder");
     let root = root.path();
-    pictures(root, &["HR/baby.png", "HR/bird.png", "HR/linux2.png"]);
-    pictures(
+    images(root, &["HR/baby.png", "HR/bird.png", "HR/linux2.png"]);
+    images(
         root,
         &[
             "LR_bicubic/X2/babyx2.png",
@@ -99,14 +96,14 @@ fn set5_layout_with_and_without_markers() {
         ]
     );
     let message = refusal(root, 4, Track::Mild);
-    assert!(message.contains("bicubic pictures only"), "{message}");
+    assert!(message.contains("bicubic images only"), "{message}");
 }
 
 #[test]
 fn div2k_layout_and_its_tracks() {
     let root = tempfile::tempdir().expect("a folder");
     let root = root.path();
-    pictures(
+    images(
         root,
         &[
             "DIV2K_train_HR/0001.png",
@@ -146,7 +143,7 @@ fn div2k_layout_and_its_tracks() {
     );
     let message = refusal(root, 2, Track::Mild);
     assert!(
-        message.contains("x4 pictures only, x2 was asked for"),
+        message.contains("x4 images only, x2 was asked for"),
         "{message}"
     );
 }
@@ -155,11 +152,11 @@ fn div2k_layout_and_its_tracks() {
 fn a_set_is_never_chosen_silently() {
     let root = tempfile::tempdir().expect("a folder");
     let root = root.path();
-    pictures(
+    images(
         root,
         &["DIV2K_train_HR/0001.png", "DIV2K_valid_HR/0801.png"],
     );
-    pictures(root, &["DIV2K_valid_LR_wild/0801x4w.png"]);
+    images(root, &["DIV2K_valid_LR_wild/0801x4w.png"]);
     let message = refusal(root, 2, Track::Bicubic);
     assert!(
         message.contains("holds several sets, such as")
@@ -176,54 +173,54 @@ fn a_set_is_never_chosen_silently() {
             "DIV2K_valid_LR_wild/0801x4w.png"
         ]]
     );
-    // Low-resolution pictures further down do not pass for originals.
+    // Low-resolution images further down do not pass for originals.
     let above = tempfile::tempdir().expect("a folder");
-    pictures(
+    images(
         above.path(),
         &["Set5/HR/a.png", "Set5/LR_bicubic/X2/ax2.png"],
     );
     let message = refusal(above.path(), 2, Track::Bicubic);
     assert!(
-        message.contains("holds low-resolution pictures in Set5/LR_bicubic"),
+        message.contains("holds low-resolution images in Set5/LR_bicubic"),
         "{message}"
     );
 }
 
 #[test]
-fn pictures_without_their_counterpart_are_named() {
+fn images_without_their_counterpart_are_named() {
     let cases: [(&[&str], Track, &[&str]); 6] = [
         (
             &["HR/a.png", "HR/b.png", "LR_bicubic/X4/ax4.png"],
             Track::Bicubic,
             &[
-                "HR/b.png: no low-resolution picture of it in",
+                "HR/b.png: no low-resolution image of it in",
                 "LR_bicubic/X4",
             ],
         ),
         (
             &["HR/a.png", "LR_bicubic/X4/ax4.png", "LR_bicubic/X4/cx4.png"],
             Track::Bicubic,
-            &["X4/cx4.png: no high-resolution picture of it in"],
+            &["X4/cx4.png: no high-resolution image of it in"],
         ),
         (
             // The marker of another scale is none.
             &["HR/a.png", "LR_bicubic/X4/ax2.png"],
             Track::Bicubic,
-            &["X4/ax2.png: no high-resolution picture of it in"],
+            &["X4/ax2.png: no high-resolution image of it in"],
         ),
         (
             &["HR/a.png", "LR_bicubic/X4/ax4.png", "LR_bicubic/X4/a.png"],
             Track::Bicubic,
             &[
                 "ax4.png",
-                "a.png is a low-resolution picture of",
+                "a.png is a low-resolution image of",
                 "remove one",
             ],
         ),
         (
             &["D_HR/0001.png", "D_LR_wild/0001x4m.png"],
             Track::Wild,
-            &["D_LR_wild/0001x4m.png: no high-resolution picture of it in"],
+            &["D_LR_wild/0001x4m.png: no high-resolution image of it in"],
         ),
         (
             &["D_HR/0001.png"],
@@ -233,7 +230,7 @@ fn pictures_without_their_counterpart_are_named() {
     ];
     for (files, track, expected) in cases {
         let root = tempfile::tempdir().expect("a folder");
-        pictures(root.path(), files);
+        images(root.path(), files);
         let message = refusal(root.path(), 4, track);
         for part in expected {
             assert!(message.contains(part), "{files:?}: {message}");
@@ -245,7 +242,7 @@ fn pictures_without_their_counterpart_are_named() {
 fn two_originals_of_one_name_are_refused() {
     let root = tempfile::tempdir().expect("a folder");
     let root = root.path();
-    pictures(root, &["HR/a.png"]);
+    images(root, &["HR/a.png"]);
     std::fs::copy(root.join("HR/a.png"), root.join("HR/a.jpg")).expect("a copy");
     let message = refusal(root, 2, Track::Bicubic);
     assert!(
@@ -257,7 +254,7 @@ fn two_originals_of_one_name_are_refused() {
 #[test]
 fn originals_are_cut_to_a_multiple_of_the_scale_at_the_right_and_bottom() {
     let root = tempfile::tempdir().expect("a folder");
-    picture(&root.path().join("a.png"), 14, 11);
+    image(&root.path().join("a.png"), 14, 11);
     for (scale, low_size) in [(2, (7, 5)), (3, (4, 3)), (4, (3, 2)), (7, (2, 1))] {
         let pairs = find_pairs(root.path(), scale, Track::Bicubic).expect("pairs");
         let pair = pairs[0].load().expect("a pair");
@@ -280,7 +277,7 @@ fn grey_is_replicated_and_remembered() {
     let root = tempfile::tempdir().expect("a folder");
     let grey = Samples::U8(vec![10, 20, 30, 40]);
     let path = root.path().join("a.png");
-    save(&path, &Picture::new(2, 2, Colour::Grey, grey));
+    save(&path, &Image::new(2, 2, Colour::Grey, grey));
     let pairs = find_pairs(root.path(), 1, Track::Bicubic).expect("pairs");
     let pair = pairs[0].load().expect("a pair");
     assert!(pair.grey, "stored as grey");
@@ -290,8 +287,8 @@ fn grey_is_replicated_and_remembered() {
 #[test]
 fn sizes_that_do_not_fit_name_both_files() {
     let root = tempfile::tempdir().expect("a folder");
-    picture(&root.path().join("HR/a.png"), 17, 16);
-    picture(&root.path().join("LR_bicubic/X2/ax2.png"), 8, 7);
+    image(&root.path().join("HR/a.png"), 17, 16);
+    image(&root.path().join("LR_bicubic/X2/ax2.png"), 8, 7);
     let pairs = find_pairs(root.path(), 2, Track::Bicubic).expect("pairs");
     let error = pairs[0].load().expect_err("sizes differ").to_string();
     for part in [
@@ -303,9 +300,9 @@ fn sizes_that_do_not_fit_name_both_files() {
 }
 
 #[test]
-fn a_picture_smaller_than_the_scale_is_named() {
+fn an_image_smaller_than_the_scale_is_named() {
     let root = tempfile::tempdir().expect("a folder");
-    picture(&root.path().join("thin.png"), 3, 40);
+    image(&root.path().join("thin.png"), 3, 40);
     let pairs = find_pairs(root.path(), 4, Track::Bicubic).expect("pairs");
     let error = pairs[0].load().expect_err("too small").to_string();
     assert!(

@@ -6,16 +6,16 @@ use std::path::Path;
 use wdsr_eval::{
     Channel, Error, Pair, Protocol, Track, find_pairs, psnr_db, score_set, score_set_with, ssim,
 };
+use wdsr_image::{Colour, Format, Image, Samples, encode};
 use wdsr_model::{ConvWeights, Model, Network, NetworkConfig, Upscaler};
-use wdsr_picture::{Colour, Format, Picture, Samples, encode};
 
 fn set(sizes_px: &[(usize, usize)], colour: Colour) -> tempfile::TempDir {
     let root = tempfile::tempdir().expect("a folder");
     for (i, &(w, h)) in sizes_px.iter().enumerate() {
         let samples = (0..w * h * colour.channels()).map(|i| (i * 37 % 256) as u8);
-        let picture = Picture::new(w, h, colour, Samples::U8(samples.collect()));
+        let image = Image::new(w, h, colour, Samples::U8(samples.collect()));
         let path = root.path().join(format!("{i}.png"));
-        encode(&picture, &path, Format::Png).expect("a picture");
+        encode(&image, &path, Format::Png).expect("an image");
     }
     root
 }
@@ -90,7 +90,7 @@ fn grey_is_scored_by_the_mean_of_the_channels() {
     let root = set(&[(30, 30)], Colour::Grey);
     let pairs = pairs(root.path(), 2);
     let high = pairs[0].load().expect("a pair").high;
-    // The channels err in opposite directions: as grey the picture is the original.
+    // The channels err in opposite directions: as grey the image is the original.
     let tinted = |low: &[u8], w: usize, h: usize| -> Result<Vec<u8>, Error> {
         assert_eq!((low.len(), w, h), (15 * 15 * 3, 15, 15));
         let pixels = high.chunks_exact(3).flat_map(|p| {
@@ -108,11 +108,11 @@ fn grey_is_scored_by_the_mean_of_the_channels() {
 }
 
 #[test]
-fn a_picture_too_small_is_named_before_it_is_enlarged() {
+fn an_image_too_small_is_named_before_it_is_upscaled() {
     // 14 px cut to 2 * 2 leave 10, one less than SSIM's window; 16 leave 12.
     let root = set(&[(40, 15), (40, 16)], Colour::Rgb);
     let pairs = pairs(root.path(), 2);
-    let untouched = |_: &[u8], _, _| -> Result<Vec<u8>, Error> { panic!("enlarged") };
+    let untouched = |_: &[u8], _, _| -> Result<Vec<u8>, Error> { panic!("upscaled") };
     let error = score_set_with(&pairs, Protocol::Benchmark, untouched, |_| ())
         .expect_err("too small")
         .to_string();
@@ -150,7 +150,7 @@ fn a_failing_upscaler_ends_the_scoring() {
     );
     assert!(matches!(result, Err(Failure::Upscaling)), "{result:?}");
     assert_eq!(calls, 1);
-    std::fs::write(root.path().join("0.png"), "no picture").expect("a file");
+    std::fs::write(root.path().join("0.png"), "no image").expect("a file");
     let result = score_set_with(
         &pairs(root.path(), 2),
         Protocol::Benchmark,

@@ -186,7 +186,7 @@ pub(crate) fn in_order(
     network: &Network,
     mut convs: Convolutions,
 ) -> Result<Vec<ConvWeights>, String> {
-    // ychfan/wdsr adds the picture itself where input and output have the same size.
+    // ychfan/wdsr adds the image itself where input and output have the same size.
     if network.config.scale == 1 && network.config.block != BlockKind::Edsr {
         convs
             .entry("skip.0".to_owned())

@@ -80,7 +80,7 @@ pub struct Options {
 /// A model, and how it was recognised.
 #[derive(Clone, Debug)]
 pub struct Imported {
-    /// The network with its weights, for pictures in 0..1.
+    /// The network with its weights, for images in 0..1.
     pub model: Model,
     /// Layout and form of the weights, input convention, residual scale: a line each.
     pub recognised: Vec<String>,

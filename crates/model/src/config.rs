@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Mean colour of DIV2K's training pictures, R G B in 0..1.
+/// Mean colour of DIV2K's training images, R G B in 0..1.
 ///
 /// Source: JiahuiYu/wdsr_ntire2018, defaults of `--r_mean` and its siblings.
 pub const DIV2K_MEAN: [f32; 3] = [0.4488, 0.4371, 0.4040];

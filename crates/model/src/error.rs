@@ -30,7 +30,7 @@ pub enum Error {
         /// The weight.
         value: f32,
     },
-    /// A picture was not enlarged.
+    /// An image was not upscaled.
     #[error(transparent)]
     Upscale(#[from] crate::upscale::UpscaleError),
     /// `WDSR_ISA` names no instruction set.

@@ -15,7 +15,7 @@ pub(crate) struct Tensor {
 }
 
 impl Tensor {
-    /// The sample, zero outside the picture.
+    /// The sample, zero outside the image.
     pub(crate) fn at(&self, c: usize, y: isize, x: isize) -> f32 {
         let [_, h, w] = self.shape.map(|side| side as isize);
         if (0..h).contains(&y) && (0..w).contains(&x) {
@@ -140,7 +140,7 @@ pub(crate) fn difference(model: &Model, run: impl FnOnce(Tensor) -> Tensor) -> f
     let expected = Upscaler::new(model)
         .expect("an instruction set")
         .upscale(&pixels, width, height)
-        .expect("a picture");
+        .expect("an image");
     let mut largest = 0.0_f32;
     for (at, expected) in expected.into_iter().enumerate() {
         let (pixel, c) = (at / 3, at % 3);

@@ -4,10 +4,10 @@
 //! - [`NetworkConfig`] describes a network, [`Network`] writes its equations down.
 //! - [`Model`] is a network with weights, read from and written to a file, or written for other
 //!   engines: ONNX, ncnn, PyTorch.
-//! - [`Upscaler`] enlarges pictures with a model.
+//! - [`Upscaler`] upscales images with a model.
 //!
 //! # Examples
-//! A picture twice as large, by the model built in:
+//! An image twice as large, by the model built in:
 //! ```
 //! use wdsr_model::{Model, Upscaler};
 //!

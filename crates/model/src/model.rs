@@ -2,7 +2,7 @@
 //!
 //! A model file is a safetensors file of plain convolutions: `KEY.weight` (`[out, in, k, k]`) and
 //! `KEY.bias` (`[out]`), float32, float16 or bfloat16, under the keys of the official implementation
-//! (JiahuiYu/wdsr_ntire2018), for pictures in 0..1. Its metadata holds `format` = `wdsr`,
+//! (JiahuiYu/wdsr_ntire2018), for images in 0..1. Its metadata holds `format` = `wdsr`,
 //! `version`, `config` (the [`NetworkConfig`] as JSON) and notes on the training.
 
 use std::collections::{BTreeMap, HashMap};
@@ -79,7 +79,7 @@ impl Model {
     }
 
     /// A model with weights that follow from the seed, of a size that keeps values in the range of
-    /// pictures: for measurements and tests.
+    /// images: for measurements and tests.
     ///
     /// # Panics
     /// When the description is not valid.

@@ -166,7 +166,7 @@ pub struct Network {
     pub operations: Vec<Operation>,
     /// Shapes of all values.
     pub values: Vec<ValueShape>,
-    /// 3 channels, the picture minus the mean.
+    /// 3 channels, the image minus the mean.
     pub input: Value,
     /// 3 channels at the network's scale; the mean is still to be added.
     pub output: Value,
@@ -405,8 +405,8 @@ impl Network {
         per_pixel * output_width_px * output_height_px / (scale * scale)
     }
 
-    /// How many pixels of the low-resolution picture around a pixel its output depends on: the
-    /// halo that makes a tile's output equal the whole picture's. WDSR-A: 2 N + 2, WDSR-B: N + 2.
+    /// How many pixels of the low-resolution image around a pixel its output depends on: the
+    /// halo that makes a tile's output equal the whole image's. WDSR-A: 2 N + 2, WDSR-B: N + 2.
     pub fn receptive_radius_px(&self) -> usize {
         // Radius of each value in input pixels; a convolution at scale s reaches 1/s as far, and
         // a pixel's offset within its input pixel is covered by rounding up.

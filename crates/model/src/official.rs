@@ -3,7 +3,7 @@
 //!
 //! - WDSR-A, WDSR-B: JiahuiYu/wdsr_ntire2018, `wdsr_a.py` and `wdsr_b.py`. Every convolution has
 //!   `bias`, `weight_g` (`[out, 1, 1, 1]`) and `weight_v` (`[out, in, k, k]`). Those networks work
-//!   on x = (255 picture - 255 mean) / 127.5, twice ours, and their output likewise.
+//!   on x = (255 image - 255 mean) / 127.5, twice ours, and their output likewise.
 //! - EDSR: EDSR-PyTorch, `src/model/edsr.py`, with its default range of 255: plain convolutions and
 //!   `sub_mean`, `add_mean`.
 //!
@@ -111,7 +111,7 @@ impl Model {
 }
 
 /// A convolution's weights for the ranges of the official code: the convolutions that read the
-/// picture get a larger one, those that write it have to make a larger one.
+/// image get a larger one, those that write it have to make a larger one.
 fn rescaled(block: BlockKind, conv: &Conv, weights: &ConvWeights) -> ConvWeights {
     let range = match block {
         BlockKind::WdsrA | BlockKind::WdsrB => WDSR_RANGE,

@@ -119,15 +119,15 @@ fn graph(model: &Model, precision: ExportPrecision) -> Result<GraphProto, Error>
     }
     writer.node("Add", "add_mean", &[&after, "mean"], "output", vec![]);
 
-    // The sides of both pictures have the same names where they have the same lengths.
+    // The sides of both images have the same names where they have the same lengths.
     let prefix = if config.scale == 1 { "" } else { "output_" };
     let side = |name: &str| format!("{prefix}{name}");
     Ok(GraphProto {
         node: writer.nodes,
         name: config.label(),
         initializer: writer.initializers,
-        input: vec![picture("input", "height", "width")],
-        output: vec![picture("output", &side("height"), &side("width"))],
+        input: vec![image("input", "height", "width")],
+        output: vec![image("output", &side("height"), &side("width"))],
     })
 }
 
@@ -257,7 +257,7 @@ impl GraphWriter {
 }
 
 /// A float32 tensor of 3 channels and any size.
-fn picture(name: &str, height: &str, width: &str) -> ValueInfoProto {
+fn image(name: &str, height: &str, width: &str) -> ValueInfoProto {
     let any = |name: &str| DimensionValue::DimParam(name.to_owned());
     let dims = [
         any("batch"),

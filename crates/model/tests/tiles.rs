@@ -1,5 +1,5 @@
-//! The tiled picture equals the untiled one, whatever the tile, the threads and the symmetry, and
-//! what cannot be a picture is an error.
+//! The tiled image equals the untiled one, whatever the tile, the threads and the symmetry, and
+//! what cannot be an image is an error.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -15,7 +15,7 @@ fn model(config: &NetworkConfig) -> Model {
     Model::random(config, 1)
 }
 
-fn picture(width: usize, height: usize, seed: u32) -> Vec<f32> {
+fn image(width: usize, height: usize, seed: u32) -> Vec<f32> {
     let mut state = seed | 1;
     (0..width * height * 3)
         .map(|_| {
@@ -59,7 +59,7 @@ proptest! {
         seed: u32,
     ) {
         let model = model(&configs()[which]);
-        let pixels = picture(width, height, seed);
+        let pixels = image(width, height, seed);
         let precision = if bf16 { Precision::Bf16 } else { Precision::F32 };
         for isa in Isa::available() {
             let run = |tile: Option<usize>, threads: usize| {
@@ -69,7 +69,7 @@ proptest! {
                     .precision(precision);
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
                 let pool = pool.expect("threads");
-                pool.install(|| upscaler.upscale(&pixels, width, height)).expect("a picture")
+                pool.install(|| upscaler.upscale(&pixels, width, height)).expect("an image")
             };
             let whole = run(None, 1);
             prop_assert_eq!(bits(&run(Some(tile), threads)), bits(&whole), "{} on {}", which, isa);
@@ -86,9 +86,9 @@ fn the_receptive_radius_is_reached() {
         let side = 2 * radius + 3;
         let mut pixels = vec![0.5; side * side * 3];
         let upscaler = Upscaler::with_isa(&model, Isa::REFERENCE);
-        let before: Vec<f32> = upscaler.upscale(&pixels, side, side).expect("a picture");
+        let before: Vec<f32> = upscaler.upscale(&pixels, side, side).expect("an image");
         pixels[0] = 1.0;
-        let after: Vec<f32> = upscaler.upscale(&pixels, side, side).expect("a picture");
+        let after: Vec<f32> = upscaler.upscale(&pixels, side, side).expect("an image");
         let scale = config.scale;
         let reached = before
             .iter()
@@ -101,25 +101,25 @@ fn the_receptive_radius_is_reached() {
     }
 }
 
-/// Largest difference of two pictures.
+/// Largest difference of two images.
 fn difference(a: &[f32], b: &[f32]) -> f32 {
     let pairs = a.iter().zip(b);
     pairs.fold(0.0, |max, (a, b)| max.max((a - b).abs()))
 }
 
 #[test]
-fn every_instruction_set_computes_the_same_picture() {
+fn every_instruction_set_computes_the_same_image() {
     for config in configs() {
         let model = model(&config);
-        let pixels = picture(37, 22, 5);
+        let pixels = image(37, 22, 5);
         let expected: Vec<f32> = Upscaler::with_isa(&model, Isa::REFERENCE)
             .upscale(&pixels, 37, 22)
-            .expect("a picture");
+            .expect("an image");
         for isa in Isa::available() {
             // bf16 rounds to 8 bits, which random weights do not make better.
             for (precision, allowed) in [(Precision::F32, 1e-5), (Precision::Bf16, 2e-2)] {
                 let upscaler = Upscaler::with_isa(&model, isa).precision(precision);
-                let found = upscaler.upscale(&pixels, 37, 22).expect("a picture");
+                let found = upscaler.upscale(&pixels, 37, 22).expect("an image");
                 let difference = difference(&found, &expected);
                 assert!(
                     difference < allowed,
@@ -131,11 +131,11 @@ fn every_instruction_set_computes_the_same_picture() {
     }
 }
 
-/// Turned kernels on the picture are the kernels on the turned picture.
+/// Turned kernels on the image are the kernels on the turned image.
 #[test]
-fn the_self_ensemble_is_the_mean_over_turned_pictures() {
+fn the_self_ensemble_is_the_mean_over_turned_images() {
     let (w, h) = (14, 9);
-    // Where each symmetry takes the pixel (x, y) of a picture of `w` x `h`.
+    // Where each symmetry takes the pixel (x, y) of an image of `w` x `h`.
     let place = |symmetry: usize, x: usize, y: usize, w: usize, h: usize| {
         let x = if symmetry & 1 == 0 { x } else { w - 1 - x };
         let y = if symmetry & 2 == 0 { y } else { h - 1 - y };
@@ -143,7 +143,7 @@ fn the_self_ensemble_is_the_mean_over_turned_pictures() {
     };
     for config in configs() {
         let model = model(&config);
-        let pixels = picture(w, h, 6);
+        let pixels = image(w, h, 6);
         let upscaler = Upscaler::with_isa(&model, Isa::REFERENCE);
         let (large_w, large_h) = (w * config.scale, h * config.scale);
         let mut mean = vec![0.0; large_w * large_h * 3];
@@ -156,7 +156,7 @@ fn the_self_ensemble_is_the_mean_over_turned_pictures() {
             }
             let large = upscaler
                 .upscale(&turned, turned_w, w * h / turned_w)
-                .expect("a picture");
+                .expect("an image");
             for (at, sum) in mean.iter_mut().enumerate() {
                 let (x, y) = (at / 3 % large_w, at / 3 / large_w);
                 let (x, y) = place(symmetry, x, y, large_w, large_h);
@@ -166,7 +166,7 @@ fn the_self_ensemble_is_the_mean_over_turned_pictures() {
         let found = upscaler
             .self_ensemble(true)
             .upscale(&pixels, w, h)
-            .expect("a picture");
+            .expect("an image");
         let difference = difference(&found, &mean);
         assert!(difference < 1e-5, "{}: {difference}", config.label());
     }
@@ -176,9 +176,9 @@ fn the_self_ensemble_is_the_mean_over_turned_pictures() {
 fn integers_are_the_rounded_floats() {
     let model = model(&NetworkConfig::wdsr_b(8, 2, 2));
     let upscaler = Upscaler::with_isa(&model, Isa::REFERENCE);
-    let bytes: Vec<u8> = picture(9, 7, 3).iter().map(|v| (v * 255.0) as u8).collect();
+    let bytes: Vec<u8> = image(9, 7, 3).iter().map(|v| (v * 255.0) as u8).collect();
     let floats: Vec<f32> = bytes.iter().map(|v| f32::from(*v) / 255.0).collect();
-    let large: Vec<f32> = upscaler.upscale(&floats, 9, 7).expect("a picture");
+    let large: Vec<f32> = upscaler.upscale(&floats, 9, 7).expect("an image");
     let expected: Vec<u8> = large
         .iter()
         .map(|v| (v * 255.0).clamp(0.0, 255.0).round() as u8)
@@ -191,7 +191,7 @@ proptest! {
 
     /// However many rows at a time, with tiles beside each other.
     #[test]
-    fn a_picture_row_by_row_equals_the_whole(
+    fn an_image_row_by_row_equals_the_whole(
         which in 0_usize..7,
         width in 1_usize..40,
         height in 1_usize..90,
@@ -201,11 +201,11 @@ proptest! {
         seed: u32,
     ) {
         let model = model(&configs()[which]);
-        let pixels = picture(width, height, seed);
+        let pixels = image(width, height, seed);
         let upscaler = Upscaler::with_isa(&model, Isa::detect().expect("an instruction set"))
             .self_ensemble(self_ensemble)
             .tile_px(Some(tile));
-        let whole = upscaler.upscale(&pixels, width, height).expect("a picture");
+        let whole = upscaler.upscale(&pixels, width, height).expect("an image");
         let (mut read, mut made, mut last) = (0, Vec::new(), (0, 0));
         let progress = Mutex::new(&mut last);
         upscaler
@@ -227,7 +227,7 @@ proptest! {
                     ControlFlow::Continue(())
                 },
             )
-            .expect("a picture");
+            .expect("an image");
         prop_assert_eq!(read, pixels.len());
         let differs = bits(&made).iter().zip(bits(&whole)).position(|(a, b)| *a != b);
         prop_assert_eq!((differs, made.len()), (None, whole.len()), "{}", which);
@@ -255,7 +255,7 @@ fn errors_of_rows_reach_the_caller() {
             (9, 40),
             8,
             |rows| {
-                rows.copy_from_slice(&picture(9, rows.len() / 27, 3));
+                rows.copy_from_slice(&image(9, rows.len() / 27, 3));
                 reads = reads.checked_sub(1).ok_or(Failure::Read)?;
                 Ok(())
             },
@@ -275,7 +275,7 @@ fn errors_of_rows_reach_the_caller() {
     assert_eq!(run(9, 9, 99), Ok(()));
 }
 
-/// A network that gives `mean`, whatever the picture, with the bias of its last convolution.
+/// A network that gives `mean`, whatever the image, with the bias of its last convolution.
 fn flat_model(bias: f32) -> Model {
     let config = NetworkConfig::wdsr_b(4, 1, 2);
     let convs = Network::new(&config).convs;
@@ -287,9 +287,9 @@ fn flat_model(bias: f32) -> Model {
 }
 
 #[test]
-fn what_cannot_be_a_picture_is_an_error() {
+fn what_cannot_be_an_image_is_an_error() {
     let (w, h) = (11, 70);
-    let pixels = picture(w, h, 9);
+    let pixels = image(w, h, 9);
     let bytes: Vec<u8> = pixels.iter().map(|v| (v * 255.0) as u8).collect();
     let flat = Upscaler::new(&flat_model(0.0)).expect("an upscaler");
     let constant = |rows| Err(UpscaleError::Constant { rows });
@@ -309,7 +309,7 @@ fn what_cannot_be_a_picture_is_an_error() {
 
     for value in [f32::NAN, f32::INFINITY] {
         let broken = Upscaler::new(&flat_model(value)).expect("an upscaler");
-        let error = broken.upscale(&bytes, w, h).expect_err("no picture");
+        let error = broken.upscale(&bytes, w, h).expect_err("no image");
         assert!(matches!(error, UpscaleError::NotFinite { .. }), "{error}");
 
         let mut wild = pixels.clone();
@@ -318,7 +318,7 @@ fn what_cannot_be_a_picture_is_an_error() {
             .expect("an upscaler")
             .tile_px(Some(3))
             .upscale(&wild, w, h)
-            .expect_err("no picture");
+            .expect_err("no image");
         assert!(
             matches!(error, UpscaleError::Input { x: 4, y: 31, .. }),
             "{error}"
@@ -327,7 +327,7 @@ fn what_cannot_be_a_picture_is_an_error() {
 }
 
 #[test]
-fn flat_rows_of_a_picture_row_by_row_are_an_error() {
+fn flat_rows_of_an_image_row_by_row_are_an_error() {
     let (w, h) = (11, 70);
     let flat = Upscaler::new(&flat_model(0.0)).expect("an upscaler");
     // Flat but for one channel of one pixel in row 20, which is read before row 19 is made.

@@ -1,15 +1,15 @@
-//! Writes the list of pictures that no training may see:
+//! Writes the list of images that no training may see:
 //!
 //!     cargo run --release -p wdsr-train --example kept_out -- NAME=FOLDER... > LIST
 //!
-//! A folder's pictures are listed as NAME/file. `--against NAME=FOLDER...` after them prints instead
+//! A folder's images are listed as NAME/file. `--against NAME=FOLDER...` after them prints instead
 //! what is recognised in those folders.
 #![allow(clippy::print_stdout, reason = "the list is the output")]
 
 use std::path::Path;
 
 use rayon::prelude::*;
-use wdsr_picture::{Limits, decode, pictures_in};
+use wdsr_image::{Limits, decode, images_in};
 use wdsr_train::kept_out::{KeptOut, line_of};
 
 fn main() {
@@ -17,7 +17,7 @@ fn main() {
     let end = arguments.iter().position(|a| a == "--against");
     let (listed, against) = arguments.split_at(end.unwrap_or(arguments.len()));
     let mut list = String::new();
-    for (name, rgb, (w, h)) in listed.iter().flat_map(|a| pictures(a)).map(read) {
+    for (name, rgb, (w, h)) in listed.iter().flat_map(|a| images(a)).map(read) {
         list += &line_of(&name, &rgb, w, h).unwrap_or(format!("# {name} is flat"));
         list.push('\n');
     }
@@ -26,27 +26,23 @@ fn main() {
         return;
     }
     let kept = KeptOut::parse(&list, Path::new("list")).expect("a list");
-    let all: Vec<_> = against[1..].iter().flat_map(|a| pictures(a)).collect();
-    all.into_par_iter().for_each(|picture| {
-        let (name, rgb, (w, h)) = read(picture);
+    let all: Vec<_> = against[1..].iter().flat_map(|a| images(a)).collect();
+    all.into_par_iter().for_each(|image| {
+        let (name, rgb, (w, h)) = read(image);
         if let Some(found) = kept.find(&rgb, w, h) {
             println!("{:3} {} {name}", found.bits, found.name);
         }
     });
 }
 
-fn pictures(argument: &str) -> Vec<(String, std::path::PathBuf)> {
+fn images(argument: &str) -> Vec<(String, std::path::PathBuf)> {
     let (set, folder) = argument.split_once('=').expect("NAME=FOLDER");
-    let files = pictures_in(Path::new(folder), true).expect("a folder of pictures");
+    let files = images_in(Path::new(folder), true).expect("a folder of images");
     let name = |file: &Path| format!("{set}/{}", file.file_name().unwrap().to_string_lossy());
     files.into_iter().map(|file| (name(&file), file)).collect()
 }
 
 fn read((name, file): (String, std::path::PathBuf)) -> (String, Vec<u8>, (usize, usize)) {
-    let picture = decode(&file, &Limits::default()).expect("a picture");
-    (
-        name,
-        picture.to_rgb8(),
-        (picture.width_px, picture.height_px),
-    )
+    let image = decode(&file, &Limits::default()).expect("an image");
+    (name, image.to_rgb8(), (image.width_px, image.height_px))
 }

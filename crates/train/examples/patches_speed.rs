@@ -1,13 +1,13 @@
-//! How many patches a second the pictures of a folder give, and how much memory that takes.
+//! How many patches a second the images of a folder give, and how much memory that takes.
 //!
-//!     cargo run --release -p wdsr-train --example patches_speed -- FOLDER PICTURE_MEMORY_MIB
+//!     cargo run --release -p wdsr-train --example patches_speed -- FOLDER IMAGE_MEMORY_MIB
 #![allow(clippy::print_stdout, reason = "the figures are its output")]
 
 use std::path::PathBuf;
 use std::time::Instant;
 
+use wdsr_train::images::{Found, Storage};
 use wdsr_train::patches::Patches;
-use wdsr_train::pictures::{Found, Storage};
 use wdsr_train::{DataFolder, Recipe};
 
 const BATCHES: u64 = 500;
@@ -15,7 +15,7 @@ const BATCHES: u64 = 500;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().collect();
     let [_, folder, memory_mib] = &arguments[..] else {
-        return Err("expected FOLDER PICTURE_MEMORY_MIB".into());
+        return Err("expected FOLDER IMAGE_MEMORY_MIB".into());
     };
     let mut recipe = Recipe::parse("[network]", None)?;
     recipe.data.folders.push(DataFolder {
@@ -28,16 +28,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         folder: &temporary,
     };
     let started = Instant::now();
-    let pictures = Found::find(&recipe)?.decode(&storage, &|_, _| {})?;
+    let images = Found::find(&recipe)?.decode(&storage, &|_, _| {})?;
     println!(
-        "{} pictures, {:.0} megapixels, in a file: {}, decoded in {:.1} s",
-        pictures.training.len(),
-        pictures.training.high_pixels() as f64 / 1e6,
-        pictures.training.is_in_file(),
+        "{} images, {:.0} megapixels, in a file: {}, decoded in {:.1} s",
+        images.training.len(),
+        images.training.high_pixels() as f64 / 1e6,
+        images.training.is_in_file(),
         started.elapsed().as_secs_f64()
     );
     let t = &recipe.training;
-    let patches = Patches::new(pictures.training, pictures.shares, t.patch_px, t.batch, 1);
+    let patches = Patches::new(images.training, images.shares, t.patch_px, t.batch, 1);
     let started = Instant::now();
     for update in 0..BATCHES {
         patches.batch(update)?;

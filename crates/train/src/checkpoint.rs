@@ -51,8 +51,8 @@ pub struct State {
 /// say, or there is no such thing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inputs {
-    /// Of the pictures' names and sizes, [`crate::pictures::Pictures::fingerprint`].
-    pub pictures: Option<String>,
+    /// Of the images' names and sizes, [`crate::images::Images::fingerprint`].
+    pub images: Option<String>,
     /// Of the teacher's file.
     pub teacher: Option<String>,
 }
@@ -61,8 +61,8 @@ impl Inputs {
     /// What is not the same in both, in words; where one does not say, nothing is known.
     pub fn difference(&self, other: &Self) -> Option<&'static str> {
         let differ = |a: &Option<String>, b: &Option<String>| a.is_some() && b.is_some() && a != b;
-        if differ(&self.pictures, &other.pictures) {
-            Some("pictures (names, sizes or weights differ)")
+        if differ(&self.images, &other.images) {
+            Some("images (names, sizes or weights differ)")
         } else if differ(&self.teacher, &other.teacher) {
             Some("teacher")
         } else {
@@ -175,7 +175,7 @@ impl State {
                 "went_back_to".to_owned(),
                 optional(&self.went_back_to.map(|v| v.to_string())),
             ),
-            ("pictures".to_owned(), optional(&self.inputs.pictures)),
+            ("images".to_owned(), optional(&self.inputs.images)),
             ("teacher".to_owned(), optional(&self.inputs.teacher)),
             (
                 CHECKSUM.to_owned(),
@@ -188,7 +188,7 @@ impl State {
         ]);
         let bytes = safetensors::serialize(views, Some(metadata))
             .unwrap_or_else(|e| unreachable!("valid tensors serialise: {e}"));
-        wdsr_picture::write_atomically(path, &bytes)?;
+        wdsr_image::write_atomically(path, &bytes)?;
         Ok(())
     }
 
@@ -346,7 +346,7 @@ fn checksum<'t>(tensors: impl Iterator<Item = (&'t str, &'t [u8])>) -> String {
 fn inputs(metadata: &HashMap<String, String>) -> Inputs {
     let optional = |key: &str| metadata.get(key).cloned().filter(|text| !text.is_empty());
     Inputs {
-        pictures: optional("pictures"),
+        images: optional("images"),
         teacher: optional("teacher"),
     }
 }

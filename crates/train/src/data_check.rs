@@ -1,4 +1,4 @@
-//! What is wrong with the pictures of a folder, before a training finds out.
+//! What is wrong with the images of a folder, before a training finds out.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 use serde::Serialize;
-use wdsr_eval::{Pair, PicturePair, Track, find_pairs_and_problems};
+use wdsr_eval::{ImagePair, Pair, Track, find_pairs_and_problems};
 
 use crate::error::Error;
 use crate::perceptual_hash::PerceptualHash;
@@ -15,26 +15,26 @@ use crate::perceptual_hash::PerceptualHash;
 /// Bits of 128 in which near-duplicates differ at most. Over 796 photographs, halving and saving as
 /// JPEG moved 9 at most; no two of them differed in fewer than 16.
 const NEAR_BITS: u32 = 9;
-/// Bits in which a picture and its reduced one differ at most, shifted and degraded ones included.
+/// Bits in which an image and its reduced one differ at most, shifted and degraded ones included.
 const PAIR_BITS: u32 = 40;
 /// Aspect ratios of near-duplicates differ by this factor at most.
 const NEAR_ASPECT: f64 = 1.05;
 
-/// What is wrong with a picture.
+/// What is wrong with an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// Cannot be read.
     Broken,
-    /// A low-resolution picture without its original, with another's, or of another size.
+    /// A low-resolution image without its original, with another's, or of another size.
     WronglyPaired,
     /// Smaller than a patch.
     TooSmall,
     /// Has no colour.
     Grey,
-    /// The same pixels as another picture.
+    /// The same pixels as another image.
     Duplicate,
-    /// Looks like another picture.
+    /// Looks like another image.
     NearDuplicate,
 }
 
@@ -63,12 +63,12 @@ impl fmt::Display for Kind {
     }
 }
 
-/// One thing wrong with one picture.
+/// One thing wrong with one image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
     /// What.
     pub kind: Kind,
-    /// The picture.
+    /// The image.
     pub path: PathBuf,
     /// What was found and what to do.
     pub detail: String,
@@ -83,9 +83,9 @@ pub struct DataReport {
     pub scale: usize,
     /// Side of a patch in low-resolution pixels.
     pub patch_px: usize,
-    /// Pictures found, each pair once.
-    pub pictures: usize,
-    /// Pictures that a training can use: neither broken, wrongly paired nor too small.
+    /// Images found, each pair once.
+    pub images: usize,
+    /// Images that a training can use: neither broken, wrongly paired nor too small.
     pub usable: usize,
     /// High-resolution pixels of those, in millions.
     pub megapixels: f64,
@@ -100,7 +100,7 @@ impl DataReport {
     }
 }
 
-/// What is remembered of a picture to compare it with the others.
+/// What is remembered of an image to compare it with the others.
 struct Seen {
     path: PathBuf,
     size_px: (usize, usize),
@@ -108,12 +108,12 @@ struct Seen {
     hash: Option<PerceptualHash>,
 }
 
-/// Checks all pictures of the folders, each in any layout that
+/// Checks all images of the folders, each in any layout that
 /// [`find_pairs`](wdsr_eval::find_pairs) knows; duplicates are found across folders too.
-/// `progress` is told (pictures read, pictures in all).
+/// `progress` is told (images read, images in all).
 ///
 /// # Errors
-/// When a folder cannot be read or holds no pictures. A picture that is wrong is no error.
+/// When a folder cannot be read or holds no images. An image that is wrong is no error.
 pub fn check_data(
     folders: &[PathBuf],
     scale: usize,
@@ -128,7 +128,7 @@ pub fn check_data(
         pairs.extend(found);
         problems.extend(misfits.into_iter().map(|error| of_error(folder, error)));
     }
-    let pictures = pairs.len() + problems.len();
+    let images = pairs.len() + problems.len();
     let done = AtomicUsize::new(0);
     let checked: Vec<(Option<Seen>, Vec<Problem>)> = pairs
         .par_iter()
@@ -139,8 +139,8 @@ pub fn check_data(
         })
         .collect();
     let mut seen = Vec::new();
-    for (picture, wrong) in checked {
-        seen.extend(picture);
+    for (image, wrong) in checked {
+        seen.extend(image);
         problems.extend(wrong);
     }
     problems.extend(duplicates(&seen));
@@ -157,18 +157,18 @@ pub fn check_data(
         folders: folders.to_owned(),
         scale,
         patch_px,
-        pictures,
+        images,
         usable,
         megapixels: pixels as f64 / 1e6,
         problems,
     })
 }
 
-/// An error of the pairing or of a file as a problem of the picture it names.
+/// An error of the pairing or of a file as a problem of the image it names.
 fn of_error(folder: &Path, error: wdsr_eval::Error) -> Problem {
     let detail = error.to_string();
     let (kind, path) = match error {
-        wdsr_eval::Error::Picture(error) => (Kind::Broken, error.path().to_owned()),
+        wdsr_eval::Error::Image(error) => (Kind::Broken, error.path().to_owned()),
         wdsr_eval::Error::SizeMismatch { low, .. } => (Kind::WronglyPaired, low),
         wdsr_eval::Error::Layout { path, .. } => (Kind::WronglyPaired, path),
         wdsr_eval::Error::SmallerThanScale { path, .. }
@@ -182,8 +182,8 @@ fn of_error(folder: &Path, error: wdsr_eval::Error) -> Problem {
 }
 
 fn check_pair(pair: &Pair, patch_px: usize) -> (Option<Seen>, Vec<Problem>) {
-    let pictures = match pair.load() {
-        Ok(pictures) => pictures,
+    let images = match pair.load() {
+        Ok(images) => images,
         Err(error) => return (None, vec![of_error(&pair.high, error)]),
     };
     let mut problems = Vec::new();
@@ -191,7 +191,7 @@ fn check_pair(pair: &Pair, patch_px: usize) -> (Option<Seen>, Vec<Problem>) {
         let path = pair.high.clone();
         problems.push(Problem { kind, path, detail });
     };
-    let (low_width, low_height) = (pictures.low_width_px, pictures.low_height_px);
+    let (low_width, low_height) = (images.low_width_px, images.low_height_px);
     if low_width.min(low_height) < patch_px {
         add(
             Kind::TooSmall,
@@ -201,25 +201,25 @@ fn check_pair(pair: &Pair, patch_px: usize) -> (Option<Seen>, Vec<Problem>) {
             ),
         );
     }
-    if pictures.grey {
+    if images.grey {
         add(Kind::Grey, "stored as grey".to_owned());
-    } else if pictures
+    } else if images
         .high
         .chunks_exact(3)
         .all(|p| p[0] == p[1] && p[1] == p[2])
     {
         add(Kind::Grey, "no pixel has a colour".to_owned());
     }
-    let (width, height) = pictures.high_size_px();
-    let hash = PerceptualHash::of(&pictures.high, width, height);
+    let (width, height) = images.high_size_px();
+    let hash = PerceptualHash::of(&images.high, width, height);
     if let (Some(low), Some(high)) = (&pair.low, hash) {
-        let bits = distance_to_low(&pictures, high);
+        let bits = distance_to_low(&images, high);
         if bits.is_some_and(|bits| bits > PAIR_BITS) {
             problems.push(Problem {
                 kind: Kind::WronglyPaired,
                 path: low.clone(),
                 detail: format!(
-                    "does not look like {}; check which picture it was made from",
+                    "does not look like {}; check which image it was made from",
                     pair.high.display()
                 ),
             });
@@ -228,19 +228,19 @@ fn check_pair(pair: &Pair, patch_px: usize) -> (Option<Seen>, Vec<Problem>) {
     let seen = Seen {
         path: pair.high.clone(),
         size_px: (width, height),
-        checksum: crc32c::crc32c(&pictures.high),
+        checksum: crc32c::crc32c(&images.high),
         hash,
     };
     (Some(seen), problems)
 }
 
-fn distance_to_low(pictures: &PicturePair, high: PerceptualHash) -> Option<u32> {
-    let (width, height) = (pictures.low_width_px, pictures.low_height_px);
-    let low = PerceptualHash::of(&pictures.low, width, height)?;
+fn distance_to_low(images: &ImagePair, high: PerceptualHash) -> Option<u32> {
+    let (width, height) = (images.low_width_px, images.low_height_px);
+    let low = PerceptualHash::of(&images.low, width, height)?;
     Some(low.distance(high))
 }
 
-/// Every picture that an earlier one equals or resembles.
+/// Every image that an earlier one equals or resembles.
 fn duplicates(seen: &[Seen]) -> Vec<Problem> {
     let aspect = |s: &Seen| s.size_px.0 as f64 / s.size_px.1 as f64;
     let near = |a: &Seen, b: &Seen| {
@@ -252,25 +252,25 @@ fn duplicates(seen: &[Seen]) -> Vec<Problem> {
     };
     let mut first_of: HashMap<(u32, (usize, usize)), usize> = HashMap::new();
     let mut problems = Vec::new();
-    for (at, picture) in seen.iter().enumerate() {
+    for (at, image) in seen.iter().enumerate() {
         let first = *first_of
-            .entry((picture.checksum, picture.size_px))
+            .entry((image.checksum, image.size_px))
             .or_insert(at);
         let equal = Some(first).filter(|first| *first != at);
         let found = match equal {
             Some(first) => Some((Kind::Duplicate, first)),
             None => {
-                let alike = (0..at).find(|before| near(&seen[*before], picture));
+                let alike = (0..at).find(|before| near(&seen[*before], image));
                 alike.map(|before| (Kind::NearDuplicate, before))
             }
         };
-        // The wild track has several low-resolution pictures of one original.
-        let found = found.filter(|(_, before)| seen[*before].path != picture.path);
+        // The wild track has several low-resolution images of one original.
+        let found = found.filter(|(_, before)| seen[*before].path != image.path);
         if let Some((kind, before)) = found {
             let other = seen[before].path.display();
             problems.push(Problem {
                 kind,
-                path: picture.path.clone(),
+                path: image.path.clone(),
                 detail: match kind {
                     Kind::Duplicate => format!("the same pixels as {other}"),
                     _ => format!("looks like {other}"),

@@ -1,11 +1,11 @@
-//! Builds a folder of pictures to train on, from Debian packages and folders of public sets.
+//! Builds a folder of images to train on, from Debian packages and folders of public sets.
 //!
-//! Each picture is checked against the SHA-256 it is known by, left out where it has no detail or is
+//! Each image is checked against the SHA-256 it is known by, left out where it has no detail or is
 //! recognised as one that no training may see, reduced where it is soft, and written to a folder
 //! for each source. `manifest.jsonl` there says of each where it comes from, under which licence,
 //! and what was done; `contact-sheet.html` shows them all.
 //!
-//! A picture appears under its name when it is complete, then its line in the manifest: a run that
+//! An image appears under its name when it is complete, then its line in the manifest: a run that
 //! was killed goes on, and a second one finds nothing to do.
 
 mod contact_sheet;
@@ -25,8 +25,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use wdsr_picture::{
-    Format, Limits, Metadata, decode_bytes, encode_bytes, pictures_by_content, pictures_in,
+use wdsr_image::{
+    Format, Limits, Metadata, decode_bytes, encode_bytes, images_by_content, images_in,
     write_atomically,
 };
 
@@ -59,13 +59,13 @@ pub struct Request<'a> {
 pub enum Step<'a> {
     /// A package is downloaded and unpacked.
     Fetching(&'a str),
-    /// Pictures of a source are prepared.
+    /// Images of a source are prepared.
     Preparing {
         /// The source.
         source: &'a str,
-        /// Pictures done.
+        /// Images done.
         done: usize,
-        /// Pictures to do.
+        /// Images to do.
         total: usize,
     },
 }
@@ -73,13 +73,13 @@ pub enum Step<'a> {
 /// What was built.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// Each source that has pictures in the folder.
+    /// Each source that has images in the folder.
     pub sources: Vec<SourceReport>,
-    /// Pictures looked at in this run; the others were there.
+    /// Images looked at in this run; the others were there.
     pub prepared: usize,
     /// Known sources that are no package and were not given.
     pub not_given: Vec<String>,
-    /// Pictures in the folder that the manifest does not know; a training would use them.
+    /// Images in the folder that the manifest does not know; a training would use them.
     pub unknown: Vec<PathBuf>,
 }
 
@@ -88,21 +88,21 @@ pub struct Report {
 pub struct SourceReport {
     /// Its name.
     pub name: String,
-    /// Pictures to train on.
-    pub pictures: usize,
+    /// Images to train on.
+    pub images: usize,
     /// Their pixels, in millions.
     pub megapixels: f64,
     /// Those whose licence is not recorded.
     pub without_licence: usize,
-    /// Pictures left out, and why.
+    /// Images left out, and why.
     pub left_out: Vec<(String, String)>,
 }
 
-/// A line of the manifest: a picture, and what became of it.
+/// A line of the manifest: an image, and what became of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Entry {
     source: String,
-    /// The picture's place below the source's folder.
+    /// The image's place below the source's folder.
     original: String,
     original_sha256: String,
     licence: Option<String>,
@@ -116,11 +116,11 @@ struct Entry {
     width_px: usize,
     height_px: usize,
     left_out: Option<String>,
-    /// Of the list of kept-out pictures that it was compared with.
+    /// Of the list of kept-out images that it was compared with.
     kept_out_list: String,
 }
 
-/// A picture to prepare.
+/// An image to prepare.
 struct Wanted {
     path: PathBuf,
     original: String,
@@ -133,8 +133,8 @@ struct Wanted {
 /// Builds or completes the folder.
 ///
 /// # Errors
-/// When a source's folder or package cannot be had, a listed picture is missing or has another
-/// content, a picture cannot be read, or nothing can be written. What was done until then stays.
+/// When a source's folder or package cannot be had, a listed image is missing or has another
+/// content, an image cannot be read, or nothing can be written. What was done until then stays.
 pub fn fetch(
     known: &Sources,
     request: &Request<'_>,
@@ -150,18 +150,18 @@ pub fn fetch(
             entry.is_some_and(|entry| is_done(entry, sha256, reduce, known, out))
         };
         let open: Vec<_> = source
-            .pictures
+            .images
             .iter()
             .filter(|listed| !done(&listed.file, &listed.sha256, listed.reduce))
             .collect();
-        if !source.pictures.is_empty() && open.is_empty() {
+        if !source.images.is_empty() && open.is_empty() {
             continue;
         }
         let Some(folder) = folder_of(&source, request, progress)? else {
             report.not_given.push(source.name.clone());
             continue;
         };
-        let wanted = if source.pictures.is_empty() {
+        let wanted = if source.images.is_empty() {
             let mut all = unlisted(&source, &folder)?;
             all.retain(|wanted| !done(&wanted.original, &wanted.sha256, wanted.reduce));
             all
@@ -222,7 +222,7 @@ fn wanted_sources(known: &Sources, request: &Request<'_>) -> Result<Vec<Source>,
     Ok(sources)
 }
 
-/// Where a source's pictures are; none where it was not given.
+/// Where a source's images are; none where it was not given.
 fn folder_of(
     source: &Source,
     request: &Request<'_>,
@@ -251,13 +251,13 @@ fn folder_of(
     ))
 }
 
-/// The listed pictures that are not done yet, each with the content that is known of it.
+/// The listed images that are not done yet, each with the content that is known of it.
 fn listed(source: &Source, open: &[&sources::Listed], folder: &Path) -> Result<Vec<Wanted>, Error> {
     // Packages have dangling links too; what is listed and not there is named below.
-    let (files, errors) = pictures_by_content(folder, true);
+    let (files, errors) = images_by_content(folder, true);
     if files.is_empty() {
         return Err(errors.into_iter().next().map_or_else(
-            || unreachable!("neither a picture nor an error"),
+            || unreachable!("neither an image nor an error"),
             Error::from,
         ));
     }
@@ -299,7 +299,7 @@ fn listed(source: &Source, open: &[&sources::Listed], folder: &Path) -> Result<V
         return Err(Error::Data {
             path: folder.to_owned(),
             reason: format!(
-                "{} of {} pictures of {name} are not those that are known: {first}; get the set \
+                "{} of {} images of {name} are not those that are known: {first}; get the set \
                  again, leave it out by --without {name}, or, to use what is there unchecked, \
                  give it another name by --without {name} --from my-{name}=FOLDER",
                 wrong.len(),
@@ -310,9 +310,9 @@ fn listed(source: &Source, open: &[&sources::Listed], folder: &Path) -> Result<V
     Ok(found.into_iter().flatten().collect())
 }
 
-/// All pictures of a folder.
+/// All images of a folder.
 fn unlisted(source: &Source, folder: &Path) -> Result<Vec<Wanted>, Error> {
-    let files = pictures_in(folder, true)?;
+    let files = images_in(folder, true)?;
     let wanted = files.into_par_iter().map(|path| {
         let below = path.strip_prefix(folder).unwrap_or(&path);
         let Some(original) = below.to_str().map(str::to_owned) else {
@@ -331,7 +331,7 @@ fn unlisted(source: &Source, folder: &Path) -> Result<Vec<Wanted>, Error> {
     wanted.collect()
 }
 
-/// Whether a picture is there as this run would make it, unharmed.
+/// Whether an image is there as this run would make it, unharmed.
 fn is_done(entry: &Entry, sha256: &str, reduce: u32, known: &Sources, out: &Path) -> bool {
     let same = entry.original_sha256 == sha256
         && entry.done == done_text(reduce)
@@ -362,11 +362,11 @@ fn prepare_all(
     progress: &(dyn Fn(Step<'_>) + Sync),
 ) -> Result<Vec<Entry>, Error> {
     let mut names = BTreeSet::new();
-    for picture in &wanted {
-        let name = file_name(source, picture);
+    for image in &wanted {
+        let name = file_name(source, image);
         if !names.insert(name.to_lowercase()) {
-            let reason = format!("a second picture of this source would be {name}; rename it");
-            let path = picture.path.clone();
+            let reason = format!("a second image of this source would be {name}; rename it");
+            let path = image.path.clone();
             return Err(Error::Data { path, reason });
         }
     }
@@ -377,8 +377,8 @@ fn prepare_all(
     let file = fs::OpenOptions::new().create(true).append(true).open(&path);
     let manifest = Mutex::new(file.map_err(|e| Error::io(&path, "write", e))?);
     let (done, total) = (AtomicUsize::new(0), wanted.len());
-    let prepared = wanted.par_iter().map(|picture| {
-        let entry = prepare(known, source, picture, out)?;
+    let prepared = wanted.par_iter().map(|image| {
+        let entry = prepare(known, source, image, out)?;
         let key = entry.key();
         // What an earlier run took and this one leaves out must not stay.
         if let Some(old) = before.get(&key).and_then(|old| old.file.as_ref())
@@ -406,10 +406,10 @@ fn prepare_all(
     prepared.collect()
 }
 
-/// A picture's place in the folder.
-fn file_name(source: &Source, picture: &Wanted) -> String {
-    let flat = flat_name(&picture.original);
-    let name = if picture.reduce == 1 {
+/// An image's place in the folder.
+fn file_name(source: &Source, image: &Wanted) -> String {
+    let flat = flat_name(&image.original);
+    let name = if image.reduce == 1 {
         flat
     } else {
         format!("{}.png", Path::new(&flat).with_extension("").display())
@@ -417,12 +417,12 @@ fn file_name(source: &Source, picture: &Wanted) -> String {
     format!("{}/{name}", source.name)
 }
 
-/// A picture's place below its source's folder as one name.
+/// An image's place below its source's folder as one name.
 fn flat_name(original: &str) -> String {
     original.replace(['/', '\\'], "_")
 }
 
-/// Where the small picture for the contact sheet is.
+/// Where the small image for the contact sheet is.
 fn small_path(out: &Path, source: &str, original: &str) -> PathBuf {
     let name = format!("{}.jpg", flat_name(original));
     out.join(SMALL).join(source).join(name)
@@ -430,16 +430,16 @@ fn small_path(out: &Path, source: &str, original: &str) -> PathBuf {
 
 fn prepare(known: &Sources, source: &Source, wanted: &Wanted, out: &Path) -> Result<Entry, Error> {
     let bytes = read(&wanted.path)?;
-    let mut picture = decode_bytes(&bytes, &wanted.path, &Limits::default())?;
+    let mut image = decode_bytes(&bytes, &wanted.path, &Limits::default())?;
     if wanted.reduce > 1 {
-        picture = picture
+        image = image
             .split_alpha()
             .0
             .imresize(1.0 / f64::from(wanted.reduce));
-        picture.metadata = Metadata::default();
+        image.metadata = Metadata::default();
     }
-    let (width_px, height_px) = (picture.width_px, picture.height_px);
-    let rgb = picture.to_rgb8();
+    let (width_px, height_px) = (image.width_px, image.height_px);
+    let rgb = image.to_rgb8();
     let left_out = if width_px.min(height_px) < 2 {
         Some(format!("too small: {width_px} x {height_px}"))
     } else if let Some(found) = known.kept_out.find(&rgb, width_px, height_px) {
@@ -456,7 +456,7 @@ fn prepare(known: &Sources, source: &Source, wanted: &Wanted, out: &Path) -> Res
     let mut sha256 = None;
     if left_out.is_none() {
         let bytes = if wanted.reduce > 1 {
-            encode_bytes(&picture, Format::Png)?
+            encode_bytes(&image, Format::Png)?
         } else {
             bytes
         };
@@ -495,7 +495,7 @@ fn finish(entries: Vec<Entry>, out: &Path, report: &mut Report) -> Result<(), Er
         let pixels: usize = kept().map(|entry| entry.width_px * entry.height_px).sum();
         report.sources.push(SourceReport {
             name: of_source[0].source.clone(),
-            pictures: kept().count(),
+            images: kept().count(),
             megapixels: pixels as f64 / 1e6,
             without_licence: kept().filter(|entry| entry.licence.is_none()).count(),
             left_out: of_source
@@ -504,8 +504,8 @@ fn finish(entries: Vec<Entry>, out: &Path, report: &mut Report) -> Result<(), Er
                 .collect(),
         });
     }
-    if report.sources.iter().all(|source| source.pictures == 0) {
-        let reason = "no picture to train on; give --shared or --from".to_owned();
+    if report.sources.iter().all(|source| source.images == 0) {
+        let reason = "no image to train on; give --shared or --from".to_owned();
         let path = out.to_owned();
         return Err(Error::Data { path, reason });
     }
@@ -513,7 +513,7 @@ fn finish(entries: Vec<Entry>, out: &Path, report: &mut Report) -> Result<(), Er
         .iter()
         .filter_map(|entry| Some(out.join(entry.file.as_ref()?)))
         .collect();
-    report.unknown = pictures_in(out, true)?;
+    report.unknown = images_in(out, true)?;
     report.unknown.retain(|path| !files.contains(path));
     Ok(())
 }
@@ -529,7 +529,7 @@ fn to_line(entry: &Entry) -> String {
     json.unwrap_or_else(|e| unreachable!("an entry is text and numbers: {e}")) + "\n"
 }
 
-/// Entries by source and place; a later one of the same picture counts. A last line without its
+/// Entries by source and place; a later one of the same image counts. A last line without its
 /// end is what a kill leaves.
 fn read_manifest(path: &Path) -> Result<BTreeMap<(String, String), Entry>, Error> {
     let text = match fs::read_to_string(path) {
@@ -547,7 +547,7 @@ fn read_manifest(path: &Path) -> Result<BTreeMap<(String, String), Entry>, Error
         let entry: Entry = serde_json::from_str(line).map_err(|error| Error::Data {
             path: path.to_owned(),
             reason: format!(
-                "line {}: {error}; remove this file to have all pictures prepared again",
+                "line {}: {error}; remove this file to have all images prepared again",
                 at + 1
             ),
         })?;

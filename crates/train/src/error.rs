@@ -30,7 +30,7 @@ pub enum Error {
         /// What was expected and what was found.
         reason: String,
     },
-    /// The pictures do not serve.
+    /// The images do not serve.
     #[error("{}: {reason}", path.display())]
     Data {
         /// The folder or file.
@@ -38,13 +38,13 @@ pub enum Error {
         /// What was expected and what was found.
         reason: String,
     },
-    /// The decoded pictures need more than the memory they may take, and the disk does not serve.
+    /// The decoded images need more than the memory they may take, and the disk does not serve.
     #[error(
-        "{}: cannot keep the decoded pictures in a temporary file here: {source}; make room, or \
-         allow more memory for pictures",
+        "{}: cannot keep the decoded images in a temporary file here: {source}; make room, or \
+         allow more memory for images",
         folder.display()
     )]
-    PictureFile {
+    ImageFile {
         /// Where the file is.
         folder: PathBuf,
         /// What the system said.
@@ -87,17 +87,17 @@ pub enum Error {
     /// A model could not be written or prepared.
     #[error(transparent)]
     Model(#[from] wdsr_model::Error),
-    /// The network or its teacher gives what cannot be a picture.
+    /// The network or its teacher gives what cannot be an image.
     #[error("{}: {source}", path.display())]
     Upscale {
-        /// The validation picture, or the teacher's file.
+        /// The validation image, or the teacher's file.
         path: PathBuf,
         /// What it gives.
         source: wdsr_model::UpscaleError,
     },
-    /// A picture could not be read.
+    /// An image could not be read.
     #[error(transparent)]
-    Picture(#[from] wdsr_picture::Error),
+    Image(#[from] wdsr_image::Error),
     /// Validation failed.
     #[error(transparent)]
     Eval(#[from] wdsr_eval::Error),

@@ -5,10 +5,10 @@
 //! `high` `[updates, batch, 3, scale side, scale side]`, R G B; its metadata `first_update` counts
 //! the updates done before the first batch.
 //!
-//! `pictures-1.safetensors` and so on hold the pictures' files as they are: `INDEX.high`, and
-//! `INDEX.low` where a picture has one (elsewhere it is made by `imresize`, 8-bit after each
+//! `images-1.safetensors` and so on hold the images' files as they are: `INDEX.high`, and
+//! `INDEX.low` where an image has one (elsewhere it is made by `imresize`, 8-bit after each
 //! dimension). Their metadata `probabilities` is a JSON object: for each index of the file, how
-//! probable the picture is to be the next patch's.
+//! probable the image is to be the next patch's.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -23,7 +23,7 @@ use crate::patches::Patches;
 pub const BATCHES: &str = "batches.safetensors";
 
 const VERSION: &str = "1";
-/// A file of pictures is ended before it would pass this.
+/// A file of images is ended before it would pass this.
 const PART_BYTES: usize = 24 << 20;
 
 /// A named tensor of bytes.
@@ -44,7 +44,7 @@ pub(crate) fn write_batches(
         }
     }
     let count = (updates.end - updates.start) as usize;
-    let (low_px, scale) = (patches.patch_px(), patches.pictures().scale());
+    let (low_px, scale) = (patches.patch_px(), patches.images().scale());
     let tensor = |name: &str, side_px: usize, bytes: Vec<u8>| {
         let shape = vec![count, patches.batch_size(), 3, side_px, side_px];
         (name.to_owned(), shape, bytes)
@@ -59,35 +59,35 @@ pub(crate) fn write_batches(
     Ok(path)
 }
 
-/// Writes the pictures into files of a folder and returns these.
-pub(crate) fn write_pictures(patches: &Patches, folder: &Path) -> Result<Vec<PathBuf>, Error> {
+/// Writes the images into files of a folder and returns these.
+pub(crate) fn write_images(patches: &Patches, folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut parts = Vec::new();
     let mut tensors: Vec<Bytes> = Vec::new();
     let mut probabilities = BTreeMap::new();
     let mut end_part = |tensors: &mut Vec<Bytes>, probabilities: &mut BTreeMap<usize, f64>| {
-        let path = folder.join(format!("pictures-{}.safetensors", parts.len() + 1));
+        let path = folder.join(format!("images-{}.safetensors", parts.len() + 1));
         let json = serde_json::to_string(probabilities)
             .unwrap_or_else(|e| unreachable!("numbers are plain JSON: {e}"));
-        write(&path, "wdsr-pictures", ("probabilities", json), tensors)?;
+        write(&path, "wdsr-images", ("probabilities", json), tensors)?;
         parts.push(path);
         tensors.clear();
         probabilities.clear();
         Ok::<_, Error>(())
     };
-    for (picture, probability) in patches.probabilities().into_iter().enumerate() {
-        let files = patches.pictures().files(picture);
+    for (image, probability) in patches.probabilities().into_iter().enumerate() {
+        let files = patches.images().files(image);
         let mut own: Vec<Bytes> = Vec::new();
         for (role, path) in [("high", Some(&files.high)), ("low", files.low.as_ref())] {
             let Some(path) = path else { continue };
             let bytes = std::fs::read(path).map_err(|e| Error::io(path, "read", e))?;
-            own.push((format!("{picture}.{role}"), vec![bytes.len()], bytes));
+            own.push((format!("{image}.{role}"), vec![bytes.len()], bytes));
         }
         let size = |tensors: &[Bytes]| tensors.iter().map(|(.., b)| b.len()).sum::<usize>();
         if !tensors.is_empty() && size(&tensors) + size(&own) > PART_BYTES {
             end_part(&mut tensors, &mut probabilities)?;
         }
         tensors.append(&mut own);
-        probabilities.insert(picture, probability);
+        probabilities.insert(image, probability);
     }
     end_part(&mut tensors, &mut probabilities)?;
     Ok(parts)
@@ -111,6 +111,6 @@ fn write(
     ]);
     let bytes = safetensors::serialize(views, Some(metadata))
         .unwrap_or_else(|e| unreachable!("valid tensors serialise: {e}"));
-    wdsr_picture::write_atomically(path, &bytes)?;
+    wdsr_image::write_atomically(path, &bytes)?;
     Ok(())
 }

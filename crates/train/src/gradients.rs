@@ -25,7 +25,7 @@ pub use batch_norm::Statistics;
 use batch_norm::Sums;
 use steps::Step;
 
-/// Patches to train on: pictures of 3 planes (R G B, 0..1), low and high resolution.
+/// Patches to train on: images of 3 planes (R G B, 0..1), low and high resolution.
 pub struct Batch {
     /// Low resolution.
     pub low: Vec<Planes>,
@@ -192,7 +192,7 @@ impl GradientEngine {
     /// (factor, offset).
     ///
     /// # Panics
-    /// When the batch is empty, or its pictures do not fit each other or the network.
+    /// When the batch is empty, or its images do not fit each other or the network.
     pub fn run(&self, convs: &[ConvWeights], norms: &[[&[f32]; 2]], batch: &Batch) -> BatchResult {
         assert_eq!(
             batch.low.len(),

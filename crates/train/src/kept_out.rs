@@ -1,13 +1,13 @@
-//! Pictures that no training may see, recognised by hashes alone: those of the test sets and of
+//! Images that no training may see, recognised by hashes alone: those of the test sets and of
 //! the gallery.
 //!
-//! A list holds perceptual hashes of each picture: of all of it, and of nine windows of half its sides.
-//! [`KeptOut::find`] looks for each of them everywhere in a picture, at sizes from all of it down to
-//! a quarter of its sides. So it recognises a kept-out picture rescaled, recompressed, brightened,
-//! as a part of a larger picture (down to a quarter of its sides), or cropped as long as three
+//! A list holds perceptual hashes of each image: of all of it, and of nine windows of half its sides.
+//! [`KeptOut::find`] looks for each of them everywhere in an image, at sizes from all of it down to
+//! a quarter of its sides. So it recognises a kept-out image rescaled, recompressed, brightened,
+//! as a part of a larger image (down to a quarter of its sides), or cropped as long as three
 //! quarters of each side are left.
 //!
-//! What it cannot tell: pictures that were turned, mirrored or stretched, smaller crops, other
+//! What it cannot tell: images that were turned, mirrored or stretched, smaller crops, other
 //! photographs of the same thing, and windows so flat that they look like any sky, which are not
 //! in the list.
 
@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::perceptual_hash::{Brightness, PerceptualHash, Window};
 
 /// Bits of 128 in which a window and a kept-out one differ at most. Of 945 training photographs one, of
-/// fog, comes as near as 11 to a test picture (fog too), the others 13. 36 test pictures reduced to
+/// fog, comes as near as 11 to a test image (fog too), the others 13. 36 test images reduced to
 /// 0.71 and saved as JPEG of quality 70 came within 5, the same as a part of a larger JPEG within 5,
 /// without a fifth of their width within 7, and 31 of 36 without 10 to 22% of both sides within 7.
 const NEAR_BITS: u32 = 9;
@@ -34,7 +34,7 @@ const STEP: f64 = 1.0 / 16.0;
 /// Aspect ratios that are looked at together differ by this factor at most.
 const SAME_ASPECT: f64 = 1.03;
 
-/// Hashes of pictures that may not be trained on.
+/// Hashes of images that may not be trained on.
 pub struct KeptOut {
     shapes: Vec<Shape>,
 }
@@ -46,10 +46,10 @@ struct Shape {
     entries: Vec<(String, PerceptualHash)>,
 }
 
-/// A picture that was recognised.
+/// An image that was recognised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recognised {
-    /// The kept-out picture's name.
+    /// The kept-out image's name.
     pub name: String,
     /// Bits of 128 in which they differ.
     pub bits: u32,
@@ -101,7 +101,7 @@ impl KeptOut {
         Ok(Self { shapes })
     }
 
-    /// The kept-out picture that an R G B picture (0..255, row-major) shows most clearly, if any.
+    /// The kept-out image that an R G B image (0..255, row-major) shows most clearly, if any.
     pub fn find(&self, rgb: &[u8], width_px: usize, height_px: usize) -> Option<Recognised> {
         let brightness = Brightness::of(rgb, width_px, height_px);
         let aspect = width_px as f64 / height_px as f64;
@@ -173,10 +173,10 @@ fn aligned(brightness: &Brightness, hash: PerceptualHash, bits: u32, window: Win
     bits
 }
 
-/// Windows of a shape's aspect ratio in a picture of another, from the largest down.
-fn for_each_window(picture_aspect: f64, window_aspect: f64, mut visit: impl FnMut(Window)) {
-    let ratio = window_aspect / picture_aspect;
-    // A ratio that is only about the picture's own is taken for it.
+/// Windows of a shape's aspect ratio in an image of another, from the largest down.
+fn for_each_window(image_aspect: f64, window_aspect: f64, mut visit: impl FnMut(Window)) {
+    let ratio = window_aspect / image_aspect;
+    // A ratio that is only about the image's own is taken for it.
     let ratio = if (1.0 / SAME_ASPECT..=SAME_ASPECT).contains(&ratio) {
         1.0
     } else {
@@ -211,8 +211,8 @@ fn for_each_window(picture_aspect: f64, window_aspect: f64, mut visit: impl FnMu
     }
 }
 
-/// The line of a list for an R G B picture (0..255, row-major): its name, its size, the hashes of
-/// the whole and of its windows that are distinct enough. None for a picture that is flat.
+/// The line of a list for an R G B image (0..255, row-major): its name, its size, the hashes of
+/// the whole and of its windows that are distinct enough. None for an image that is flat.
 ///
 /// # Panics
 /// When the name has white space or begins with `#`.
@@ -246,7 +246,7 @@ pub fn line_of(name: &str, rgb: &[u8], width_px: usize, height_px: usize) -> Opt
     Some(line)
 }
 
-/// A picture like no other of another seed: blobs and stripes at random places, and noise.
+/// An image like no other of another seed: blobs and stripes at random places, and noise.
 #[cfg(test)]
 pub(crate) fn scene(seed: u64, (width_px, height_px): (usize, usize)) -> Vec<u8> {
     use rand::{Rng, SeedableRng};
@@ -274,7 +274,7 @@ pub(crate) fn scene(seed: u64, (width_px, height_px): (usize, usize)) -> Vec<u8>
 
 #[cfg(test)]
 mod tests {
-    use wdsr_picture::{Colour, Limits, Picture, Samples, decode, pictures_in};
+    use wdsr_image::{Colour, Image, Limits, Samples, decode, images_in};
 
     use super::*;
 
@@ -285,7 +285,7 @@ mod tests {
         (at.1..at.1 + size.1).flat_map(row).copied().collect()
     }
 
-    /// Crops and rescaled pictures of the test sets are recognised, and only as what they are.
+    /// Crops and rescaled images of the test sets are recognised, and only as what they are.
     #[test]
     fn the_test_sets_are_in_the_list_and_recognised() {
         let kept = KeptOut::parse(LIST, Path::new("kept_out.txt")).expect("a list");
@@ -294,14 +294,13 @@ mod tests {
         let (mut at, mut cropped) = (0, 0);
         for (set, count) in [("Set5", 5), ("Set14", 14), ("B100", 100), ("Kodak24", 24)] {
             let folder = Path::new(&shared).join(format!("data/test/{set}/HR"));
-            let files = pictures_in(&folder, false).unwrap_or_else(|e| panic!("{e}"));
+            let files = images_in(&folder, false).unwrap_or_else(|e| panic!("{e}"));
             assert_eq!(files.len(), count, "{set}");
             for file in files {
                 let name = file.file_name().expect("a name").to_string_lossy();
                 let name = format!("{set}/{name}");
-                let picture = decode(&file, &Limits::default()).expect("a picture");
-                let (rgb, (width, height)) =
-                    (picture.to_rgb8(), (picture.width_px, picture.height_px));
+                let image = decode(&file, &Limits::default()).expect("an image");
+                let (rgb, (width, height)) = (image.to_rgb8(), (image.width_px, image.height_px));
                 let line = line_of(&name, &rgb, width, height).expect("not flat");
                 assert!(
                     LIST.lines().any(|listed| listed == line),
@@ -312,8 +311,8 @@ mod tests {
                 if at % 12 != 0 {
                     continue;
                 }
-                let small = Picture::new(width, height, Colour::Rgb, Samples::U8(rgb.clone()))
-                    .imresize(0.6);
+                let small =
+                    Image::new(width, height, Colour::Rgb, Samples::U8(rgb.clone())).imresize(0.6);
                 let found = kept.find(&small.to_rgb8(), small.width_px, small.height_px);
                 assert_eq!(found.expect("recognised").name, name, "rescaled");
                 let size = (width * 9 / 10, height);
@@ -323,11 +322,11 @@ mod tests {
             }
         }
         // Windows without much to be recognised by are not in the list.
-        assert!(cropped >= 9, "{cropped} of 11 cropped pictures recognised");
+        assert!(cropped >= 9, "{cropped} of 11 cropped images recognised");
     }
 
     #[test]
-    fn other_pictures_are_not_recognised() {
+    fn other_images_are_not_recognised() {
         let kept = KeptOut::parse(LIST, Path::new("kept_out.txt")).expect("a list");
         for seed in 0..6 {
             let size = (300, 200);

@@ -1,10 +1,10 @@
 //! Training of super-resolution networks on the processor.
 //!
-//! A [`Recipe`] says what to train and how; [`Trainer`] carries it out on a folder of pictures,
+//! A [`Recipe`] says what to train and how; [`Trainer`] carries it out on a folder of images,
 //! writing checkpoints from which it continues bit for bit.
 //!
 //! Reading order: [`trainer`] (the loop), [`gradients`] (forward beside backward),
-//! [`parameters`] (weight normalisation), [`optimizer`], [`patches`] over [`picture_cache`].
+//! [`parameters`] (weight normalisation), [`optimizer`], [`patches`] over [`image_cache`].
 #![forbid(unsafe_code)]
 
 mod branches;
@@ -14,14 +14,14 @@ pub mod data_fetch;
 mod error;
 pub mod export;
 pub mod gradients;
+pub mod image_cache;
+pub mod images;
 pub mod kept_out;
 mod loss;
 pub mod optimizer;
 pub mod parameters;
 pub mod patches;
 mod perceptual_hash;
-pub mod picture_cache;
-pub mod pictures;
 mod recipe;
 pub mod report;
 pub mod schedule;

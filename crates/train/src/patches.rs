@@ -1,7 +1,7 @@
-//! Random patches of pictures.
+//! Random patches of images.
 //!
 //! Which patches an update sees follows from the seed and the update's number alone: not from the
-//! threads, nor from where the decoded pictures are kept. So a training can go on anywhere.
+//! threads, nor from where the decoded images are kept. So a training can go on anywhere.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,24 +13,24 @@ use wdsr_kernels::Planes;
 
 use crate::error::Error;
 use crate::gradients::Batch;
-use crate::picture_cache::{PictureCache, Square};
+use crate::image_cache::{ImageCache, Square};
 
 /// Batches made ahead of the update that uses them.
 const BATCHES_AHEAD: usize = 4;
 
-/// Pictures that share a weight.
+/// Images that share a weight.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Share {
-    /// Which pictures of the cache.
-    pub pictures: Range<usize>,
+    /// Which images of the cache.
+    pub images: Range<usize>,
     /// Patches drawn from them, in proportion to the other shares' weights.
     pub weight: f64,
 }
 
 /// Cuts patches for any update.
 pub struct Patches {
-    pictures: Arc<PictureCache>,
-    /// Running sum of the pictures' low-resolution pixels: a picture is chosen by its size.
+    images: Arc<ImageCache>,
+    /// Running sum of the images' low-resolution pixels: an image is chosen by its size.
     pixels_up_to: Vec<u64>,
     shares: Vec<Share>,
     patch_px: usize,
@@ -44,26 +44,26 @@ const MOST_DRAWS: usize = 10;
 
 impl Patches {
     /// Patches of `patch_px` x `patch_px` low-resolution pixels. Without shares every pixel of
-    /// every picture is drawn equally often, within a share likewise.
+    /// every image is drawn equally often, within a share likewise.
     ///
     /// # Panics
-    /// When there is no picture, or one smaller than a patch, or a share is empty.
+    /// When there is no image, or one smaller than a patch, or a share is empty.
     pub fn new(
-        pictures: Arc<PictureCache>,
+        images: Arc<ImageCache>,
         shares: Vec<Share>,
         patch_px: usize,
         batch: usize,
         seed: u64,
     ) -> Self {
-        assert!(!pictures.is_empty(), "no pictures to cut patches from");
+        assert!(!images.is_empty(), "no images to cut patches from");
         assert!(
-            shares.iter().all(|share| !share.pictures.is_empty()),
+            shares.iter().all(|share| !share.images.is_empty()),
             "empty share in {shares:?}"
         );
         let mut sum = 0;
-        let pixels_up_to = (0..pictures.len())
-            .map(|picture| {
-                let (width_px, height_px) = pictures.low_size_px(picture);
+        let pixels_up_to = (0..images.len())
+            .map(|image| {
+                let (width_px, height_px) = images.low_size_px(image);
                 let side = width_px.min(height_px);
                 assert!(
                     side >= patch_px,
@@ -74,7 +74,7 @@ impl Patches {
             })
             .collect();
         Self {
-            pictures,
+            images,
             pixels_up_to,
             shares,
             patch_px,
@@ -92,9 +92,9 @@ impl Patches {
         self
     }
 
-    /// The pictures that patches are cut from.
-    pub fn pictures(&self) -> &PictureCache {
-        &self.pictures
+    /// The images that patches are cut from.
+    pub fn images(&self) -> &ImageCache {
+        &self.images
     }
 
     /// Patches of a batch.
@@ -107,14 +107,14 @@ impl Patches {
         self.patch_px
     }
 
-    /// How probable each picture is to be the next patch's.
+    /// How probable each image is to be the next patch's.
     pub fn probabilities(&self) -> Vec<f64> {
-        let pixels = |picture: usize| {
-            let (width_px, height_px) = self.pictures.low_size_px(picture);
+        let pixels = |image: usize| {
+            let (width_px, height_px) = self.images.low_size_px(image);
             (width_px * height_px) as f64
         };
         let all = [Share {
-            pictures: 0..self.pictures.len(),
+            images: 0..self.images.len(),
             weight: 1.0,
         }];
         let shares = match self.shares.as_slice() {
@@ -122,20 +122,20 @@ impl Patches {
             shares => shares,
         };
         let total: f64 = shares.iter().map(|share| share.weight).sum();
-        let mut probabilities = vec![0.0; self.pictures.len()];
+        let mut probabilities = vec![0.0; self.images.len()];
         for share in shares {
-            let of_share: f64 = share.pictures.clone().map(pixels).sum();
-            for picture in share.pictures.clone() {
-                probabilities[picture] = share.weight / total * pixels(picture) / of_share;
+            let of_share: f64 = share.images.clone().map(pixels).sum();
+            for image in share.images.clone() {
+                probabilities[image] = share.weight / total * pixels(image) / of_share;
             }
         }
         probabilities
     }
 
-    /// The batch of an update: random pictures, places, flips and transposes.
+    /// The batch of an update: random images, places, flips and transposes.
     ///
     /// # Errors
-    /// When the temporary file of the pictures cannot be read.
+    /// When the temporary file of the images cannot be read.
     pub fn batch(&self, update: u64) -> Result<Batch, Error> {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         rng.set_stream(update);
@@ -146,7 +146,7 @@ impl Patches {
         };
         for _ in 0..self.batch {
             let mut square = self.square(&mut rng)?;
-            let high_px = self.patch_px * self.pictures.scale();
+            let high_px = self.patch_px * self.images.scale();
             for _ in 1..MOST_DRAWS {
                 if self.least_detail == 0.0 || detail(&square.high, high_px) >= self.least_detail {
                     break;
@@ -154,7 +154,7 @@ impl Patches {
                 square = self.square(&mut rng)?;
             }
             let orientation = Orientation(rng.random_range(0..8));
-            let (side, scale) = (self.patch_px, self.pictures.scale());
+            let (side, scale) = (self.patch_px, self.images.scale());
             batch.low.push(turned(&square.low, side, orientation));
             let side = side * scale;
             batch.high.push(turned(&square.high, side, orientation));
@@ -162,19 +162,19 @@ impl Patches {
         Ok(batch)
     }
 
-    /// A random place of a random picture.
+    /// A random place of a random image.
     fn square(&self, rng: &mut ChaCha8Rng) -> Result<Square, Error> {
-        let picture = self.picture(rng);
-        let (width_px, height_px) = self.pictures.low_size_px(picture);
+        let image = self.image(rng);
+        let (width_px, height_px) = self.images.low_size_px(image);
         let x = rng.random_range(0..=width_px - self.patch_px);
         let y = rng.random_range(0..=height_px - self.patch_px);
-        self.pictures.square(picture, x, y, self.patch_px)
+        self.images.square(image, x, y, self.patch_px)
     }
 
-    /// A random picture.
-    fn picture(&self, rng: &mut ChaCha8Rng) -> usize {
-        let of_all = 0..self.pictures.len();
-        let pictures = if self.shares.is_empty() {
+    /// A random image.
+    fn image(&self, rng: &mut ChaCha8Rng) -> usize {
+        let of_all = 0..self.images.len();
+        let images = if self.shares.is_empty() {
             of_all
         } else {
             let total: f64 = self.shares.iter().map(|share| share.weight).sum();
@@ -185,15 +185,13 @@ impl Patches {
             });
             // The sum above may round up past the last share's end.
             let last = self.shares.last();
-            chosen
-                .or(last)
-                .map_or(of_all, |share| share.pictures.clone())
+            chosen.or(last).map_or(of_all, |share| share.images.clone())
         };
-        let before = |picture: usize| match picture {
+        let before = |image: usize| match image {
             0 => 0,
-            _ => self.pixels_up_to[picture - 1],
+            _ => self.pixels_up_to[image - 1],
         };
-        let at = rng.random_range(before(pictures.start)..before(pictures.end));
+        let at = rng.random_range(before(images.start)..before(images.end));
         self.pixels_up_to.partition_point(|sum| *sum <= at)
     }
 
@@ -231,7 +229,7 @@ fn detail(pixels: &[u8], side_px: usize) -> f64 {
 #[derive(Clone, Copy)]
 struct Orientation(u8);
 
-/// A square R G B picture, 0..255, as planes in 0..1, turned.
+/// A square R G B image, 0..255, as planes in 0..1, turned.
 fn turned(pixels: &[u8], side_px: usize, orientation: Orientation) -> Planes {
     let mut planes = Planes::zeros(3, side_px, side_px);
     let last = side_px - 1;

@@ -1,19 +1,19 @@
-//! A short description of what a picture looks like, which survives resizing, blur and
+//! A short description of what an image looks like, which survives resizing, blur and
 //! compression: which of neighbouring cells of a coarse grid is brighter (difference hash, Krawetz
 //! 2013), along rows and columns.
 
 /// Cells on a side: 8 differences in each direction.
 const CELLS: usize = 9;
-/// Least range of the cells' mean brightness, 0..255. A picture flatter than this looks like every
-/// other such picture.
+/// Least range of the cells' mean brightness, 0..255. An image flatter than this looks like every
+/// other such image.
 const LEAST_RANGE: f64 = 4.0;
 
-/// 128 bits; pictures that look alike differ in few of them.
+/// 128 bits; images that look alike differ in few of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PerceptualHash(u128);
 
 impl PerceptualHash {
-    /// Of an R G B picture, 0..255, row-major; none for a picture too flat or small to tell.
+    /// Of an R G B image, 0..255, row-major; none for an image too flat or small to tell.
     pub(crate) fn of(rgb: &[u8], width_px: usize, height_px: usize) -> Option<Self> {
         assert_eq!(
             rgb.len(),
@@ -59,7 +59,7 @@ impl PerceptualHash {
         Some(Self(bits))
     }
 
-    /// Bits in which two differ: 0 for the same picture, around 64 for unrelated ones.
+    /// Bits in which two differ: 0 for the same image, around 64 for unrelated ones.
     pub(crate) fn distance(self, other: Self) -> u32 {
         (self.0 ^ other.0).count_ones()
     }
@@ -76,7 +76,7 @@ impl PerceptualHash {
     }
 }
 
-/// A part of a picture; sides and place as shares of the picture's width and height.
+/// A part of an image; sides and place as shares of the image's width and height.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Window {
     pub(crate) x: f64,
@@ -85,7 +85,7 @@ pub(crate) struct Window {
     pub(crate) height: f64,
 }
 
-/// The brightness of a picture, summed up so that the hash of each window of it takes the same few
+/// The brightness of an image, summed up so that the hash of each window of it takes the same few
 /// steps. Reduced to at most [`LONGEST_PX`] first.
 pub(crate) struct Brightness {
     width_px: usize,
@@ -102,7 +102,7 @@ const CLEAR: f64 = 2.0;
 const DISTINCT_SHARE: f64 = 0.75;
 
 impl Brightness {
-    /// Of an R G B picture, 0..255, row-major.
+    /// Of an R G B image, 0..255, row-major.
     pub(crate) fn of(rgb: &[u8], width_px: usize, height_px: usize) -> Self {
         assert_eq!(
             rgb.len(),

@@ -15,7 +15,7 @@ use crate::checkpoint::{load_model, load_recipe};
 use crate::error::Error;
 use file::{RecipeKeys, ScheduleKeys, TrainingKeys};
 
-/// A training, described completely: together with the pictures (and the model it starts from, if
+/// A training, described completely: together with the images (and the model it starts from, if
 /// any) it decides every bit of the result.
 ///
 /// Keys left out are the paper's (Yu et al. 2018; JiahuiYu/wdsr_ntire2018): WDSR-A with 32
@@ -31,7 +31,7 @@ pub struct Recipe {
     pub start: Start,
     /// A model that teaches it.
     pub teacher: Option<Teacher>,
-    /// Where the pictures are.
+    /// Where the images are.
     pub data: Data,
     /// Updates and batches.
     pub training: Training,
@@ -69,13 +69,13 @@ pub enum Initialization {
     Reloaded,
 }
 
-/// A model that teaches the network besides the pictures.
+/// A model that teaches the network besides the images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Teacher {
     /// Model file or checkpoint, of the network's scale; relative to the recipe's own folder.
     pub model: PathBuf,
-    /// Part of the loss, 0..1, that is taken against the teacher's pictures; the rest is against
+    /// Part of the loss, 0..1, that is taken against the teacher's images; the rest is against
     /// the originals.
     #[serde(default = "half")]
     pub weight: f64,
@@ -85,15 +85,15 @@ fn half() -> f64 {
     0.5
 }
 
-/// Where the pictures are. The command line may name other folders.
+/// Where the images are. The command line may name other folders.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Data {
     /// Folders to train on.
     pub folders: Vec<DataFolder>,
-    /// Which low-resolution pictures of DIV2K.
+    /// Which low-resolution images of DIV2K.
     pub track: Track,
-    /// Folder to validate on; without it, pictures are kept from those to train on.
+    /// Folder to validate on; without it, images are kept from those to train on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation: Option<PathBuf>,
 }
@@ -209,9 +209,9 @@ pub enum Course {
 pub struct Validation {
     /// Updates from one validation, with its checkpoint, to the next.
     pub every_updates: u64,
-    /// Pictures kept from training, spread evenly over the folders; of a folder for validation,
-    /// how many of its pictures are used, 0 being all.
-    pub pictures: usize,
+    /// Images kept from training, spread evenly over the folders; of a folder for validation,
+    /// how many of its images are used, 0 being all.
+    pub images: usize,
     /// What the PSNR compares.
     pub protocol: Protocol,
 }
@@ -220,7 +220,7 @@ impl Default for Validation {
     fn default() -> Self {
         Self {
             every_updates: 1000,
-            pictures: 10,
+            images: 10,
             protocol: Protocol::Benchmark,
         }
     }
@@ -281,7 +281,7 @@ impl Recipe {
         serde_json::to_string(self).unwrap_or_else(|e| unreachable!("a recipe is plain JSON: {e}"))
     }
 
-    /// The first key in which two recipes differ, with both values. Where the pictures and the
+    /// The first key in which two recipes differ, with both values. Where the images and the
     /// teacher lie and where the first weights came from makes no difference to a training that
     /// goes on.
     pub fn difference(&self, other: &Self) -> Option<String> {

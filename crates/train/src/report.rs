@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use wdsr_eval::{Channel, PicturePair, bicubic, psnr_db};
+use wdsr_eval::{Channel, ImagePair, bicubic, psnr_db};
+use wdsr_image::{Colour, Format, Image, Samples, encode_bytes};
 use wdsr_model::Network;
-use wdsr_picture::{Colour, Format, Picture, Samples, encode_bytes};
 
 use crate::recipe::Recipe;
 use crate::trainer::Metrics;
@@ -25,19 +25,19 @@ const CROP_STEP_PX: usize = 24;
 /// How far below bicubic interpolation the plot of a training begins that has passed it.
 const BELOW_BICUBIC_DB: f64 = 1.0;
 
-/// A square of a validation picture, enlarged in several ways.
+/// A square of a validation image, upscaled in several ways.
 pub struct Crop {
     name: String,
     /// Caption, PSNR against the original (RGB), PNG.
-    pictures: [(&'static str, Option<f64>, Vec<u8>); 4],
+    images: [(&'static str, Option<f64>, Vec<u8>); 4],
 }
 
 impl Crop {
-    /// Where bicubic interpolation errs most. `made` is the picture as the model enlarged it.
+    /// Where bicubic interpolation errs most. `made` is the image as the model upscaled it.
     ///
     /// # Panics
     /// When `made` has another number of samples than the original.
-    pub fn new(name: &str, pair: &PicturePair, made: &[u8]) -> Self {
+    pub fn new(name: &str, pair: &ImagePair, made: &[u8]) -> Self {
         assert_eq!(made.len(), pair.high.len(), "samples of {name}");
         let scale = pair.scale;
         let bicubic = bicubic(pair);
@@ -60,16 +60,16 @@ impl Crop {
             .copied()
             .collect();
         let original = of_high(&pair.high);
-        let enlarged = |caption, pixels: Vec<u8>| {
+        let upscaled = |caption, pixels: Vec<u8>| {
             let psnr = psnr_db(&pixels, &original, high_side, high_side, Channel::Rgb, 0);
             (caption, Some(psnr), png(high_side, pixels))
         };
         Self {
             name: name.to_owned(),
-            pictures: [
+            images: [
                 ("low resolution", None, png(side, low)),
-                enlarged("bicubic", of_high(&bicubic)),
-                enlarged("this model", of_high(made)),
+                upscaled("bicubic", of_high(&bicubic)),
+                upscaled("this model", of_high(made)),
                 ("original", None, png(high_side, original.clone())),
             ],
         }
@@ -87,14 +87,14 @@ impl Crop {
                 BASE64.encode(png)
             )
         };
-        let figures: String = self.pictures.iter().map(figure).collect();
+        let figures: String = self.images.iter().map(figure).collect();
         let name = escape(&self.name);
         format!("<h3>{name}</h3>\n<div class=\"strip\">\n{figures}</div>\n")
     }
 }
 
 /// The low-resolution corner of the square with the largest absolute error.
-fn worst_square(pair: &PicturePair, made: &[u8], side: usize) -> (usize, usize) {
+fn worst_square(pair: &ImagePair, made: &[u8], side: usize) -> (usize, usize) {
     let (width, height, scale) = (pair.low_width_px, pair.low_height_px, pair.scale);
     let error = |&(x, y): &(usize, usize)| {
         let rows = y * scale..(y + side) * scale;
@@ -116,8 +116,8 @@ fn worst_square(pair: &PicturePair, made: &[u8], side: usize) -> (usize, usize) 
 }
 
 fn png(side: usize, rgb: Vec<u8>) -> Vec<u8> {
-    let picture = Picture::new(side, side, Colour::Rgb, Samples::U8(rgb));
-    encode_bytes(&picture, Format::Png)
+    let image = Image::new(side, side, Colour::Rgb, Samples::U8(rgb));
+    encode_bytes(&image, Format::Png)
         .unwrap_or_else(|e| unreachable!("PNG holds {side} x {side} RGB: {e}"))
 }
 
@@ -153,7 +153,7 @@ pub fn training_report(recipe: &Recipe, metrics: &[Metrics], crops: &[Crop]) -> 
         .and_then(|m| m.psnr_db.zip(m.bicubic_psnr_db))
     {
         // The first validations lie so low that they would flatten the rest.
-        let mut title = "PSNR on the validation pictures".to_owned();
+        let mut title = "PSNR on the validation images".to_owned();
         if psnr_db > bicubic_db {
             let low = bicubic_db - BELOW_BICUBIC_DB;
             let shown = psnr.len();
@@ -178,7 +178,7 @@ pub fn training_report(recipe: &Recipe, metrics: &[Metrics], crops: &[Crop]) -> 
     body += &plot("Speed", "patches/s", speeds, false);
     body += "</div>\n";
     if !crops.is_empty() {
-        body += "<h2>Validation pictures</h2>\n<p class=\"lead\">Where bicubic interpolation errs \
+        body += "<h2>Validation images</h2>\n<p class=\"lead\">Where bicubic interpolation errs \
                  most; PSNR of the crop, RGB.</p>\n";
         crops.iter().for_each(|crop| body += &crop.to_html());
     }
@@ -263,7 +263,7 @@ mod tests {
         let high: Vec<u8> = (0..3 * width * height * scale * scale)
             .map(sample)
             .collect();
-        let pair = PicturePair {
+        let pair = ImagePair {
             low: vec![100; 3 * width * height],
             high,
             low_width_px: width,
@@ -271,8 +271,8 @@ mod tests {
             scale,
             grey: false,
         };
-        let enlarged = bicubic(&pair);
-        let (x, y) = worst_square(&pair, &enlarged, CROP_PX);
+        let upscaled = bicubic(&pair);
+        let (x, y) = worst_square(&pair, &upscaled, CROP_PX);
         assert_eq!((x, y), (72, 48));
         let crop = Crop::new("<a>", &pair, &pair.high);
         let html = crop.to_html();

@@ -66,7 +66,7 @@ pub struct StudyOptions {
     pub patch_px: usize,
     /// Arithmetic of all trainings.
     pub precision: Precision,
-    /// The pictures.
+    /// The images.
     pub data: Data,
     /// Validation.
     pub validation: Validation,

@@ -1,9 +1,9 @@
 //! Distillation: a larger model shows what it makes of each patch.
 //!
 //! With the weight w the loss is (1 - w) times that against the original plus w times that against
-//! the teacher's picture (Hinton et al. 2015, "Distilling the
-//! Knowledge in a Neural Network", for pictures instead of classes). The
-//! teacher's picture has no detail that a network could not make, so less of the gradient is
+//! the teacher's image (Hinton et al. 2015, "Distilling the
+//! Knowledge in a Neural Network", for images instead of classes). The
+//! teacher's image has no detail that a network could not make, so less of the gradient is
 //! spent on what cannot be learnt.
 
 use std::path::PathBuf;
@@ -59,12 +59,12 @@ impl Teacher {
     /// What it makes of patches (3 planes each, R G B, 0..1): the same, not clamped.
     ///
     /// # Errors
-    /// When that cannot be a picture.
-    pub(crate) fn enlarge(&self, low: &[Planes]) -> Result<Vec<Planes>, Error> {
-        low.iter().map(|patch| self.enlarge_patch(patch)).collect()
+    /// When that cannot be an image.
+    pub(crate) fn upscale(&self, low: &[Planes]) -> Result<Vec<Planes>, Error> {
+        low.iter().map(|patch| self.upscale_patch(patch)).collect()
     }
 
-    fn enlarge_patch(&self, low: &Planes) -> Result<Planes, Error> {
+    fn upscale_patch(&self, low: &Planes) -> Result<Planes, Error> {
         let (width_px, height_px) = (low.width_px(), low.height_px());
         let planes = low.to_chw();
         let pixels = width_px * height_px;

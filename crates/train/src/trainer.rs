@@ -5,7 +5,7 @@
 //!   stood at the best validation
 //! - `model.safetensors`: the model at the last validation, `best.safetensors`: at the best one
 //! - `metrics.jsonl`: one line for each validation; `events.out.tfevents.*`: the same for
-//!   TensorBoard; `report.html`: the same as plots, with crops of the validation pictures
+//!   TensorBoard; `report.html`: the same as plots, with crops of the validation images
 //! - `recipe.toml`: the recipe with all defaults filled in
 
 use std::fs::{File, TryLockError};
@@ -22,12 +22,12 @@ use wdsr_model::{Model, Network, Upscaler};
 
 use crate::checkpoint::{Inputs, State, load_model};
 use crate::error::Error;
-use crate::export::{write_batches, write_pictures};
+use crate::export::{write_batches, write_images};
 use crate::gradients::{Batch, GradientEngine};
+use crate::images::{Found, Images, Storage, ValidationImage};
 use crate::optimizer::{average, clip, length};
 use crate::parameters::Layout;
 use crate::patches::Patches;
-use crate::pictures::{Found, Pictures, Storage, ValidationPicture};
 use crate::recipe::Recipe;
 use crate::report::{Crop, training_report};
 use crate::schedule::learning_rate;
@@ -47,7 +47,26 @@ pub const METRICS: &str = "metrics.jsonl";
 /// Its plots.
 pub const REPORT: &str = "report.html";
 
-/// Validation pictures that the report shows.
+/// The recipe of a training, complete.
+const RECIPE: &str = "recipe.toml";
+/// Its model at the last validation.
+const MODEL: &str = "model.safetensors";
+/// Its model at the best validation.
+const BEST_MODEL: &str = "best.safetensors";
+
+/// Every file that a training replaces in its folder.
+pub const FILES: [&str; 8] = [
+    LOCK,
+    RECIPE,
+    LAST_CHECKPOINT,
+    BEST_CHECKPOINT,
+    METRICS,
+    REPORT,
+    MODEL,
+    BEST_MODEL,
+];
+
+/// Validation images that the report shows.
 const CROPS: usize = 4;
 
 /// One line of the metrics log.
@@ -59,7 +78,7 @@ pub struct Metrics {
     pub loss: f64,
     /// Of the last update.
     pub learning_rate: f64,
-    /// Of the validation pictures by the recipe's protocol; none without such pictures.
+    /// Of the validation images by the recipe's protocol; none without such images.
     pub psnr_db: Option<f64>,
     /// Of bicubic interpolation on the same.
     pub bicubic_psnr_db: Option<f64>,
@@ -103,18 +122,18 @@ pub enum Event<'e> {
     },
 }
 
-/// What a training finds, and how many pictures of what size.
+/// What a training finds, and how many images of what size.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Summary {
-    /// Pictures to train on.
+    /// Images to train on.
     pub training: usize,
     /// Their high-resolution pixels.
     pub high_pixels: u64,
     /// Whether they are kept in a temporary file, not in memory.
     pub in_file: bool,
-    /// Pictures to validate on.
+    /// Images to validate on.
     pub validation: usize,
-    /// Pictures too small for a patch.
+    /// Images too small for a patch.
     pub too_small: usize,
     /// What it computes in: the recipe's precision where the processor has its arithmetic.
     pub precision: Precision,
@@ -131,10 +150,10 @@ pub struct Trainer {
     teacher: Option<Teacher>,
     isa: Isa,
     patches: Arc<Patches>,
-    validation: Arc<[ValidationPicture]>,
+    validation: Arc<[ValidationImage]>,
     state: State,
     summary: Summary,
-    /// Of bicubic interpolation on the validation pictures, once it is known.
+    /// Of bicubic interpolation on the validation images, once it is known.
     bicubic_psnr_db: Option<f64>,
     /// All validations up to here.
     metrics: Vec<Metrics>,
@@ -157,56 +176,56 @@ struct NotFinite {
 
 impl Trainer {
     /// Prepares a training in `folder`: a new one, or with `resume` the one that stands there.
-    /// Decoded pictures may take `picture_memory_bytes`. `progress` is told (pictures decoded,
-    /// pictures in all).
+    /// Decoded images may take `image_memory_bytes`. `progress` is told (images decoded,
+    /// images in all).
     ///
     /// # Errors
     /// When a training stands there and `resume` is not set, there is none to resume, its
-    /// checkpoint is damaged, of another recipe or of other pictures, the pictures do not serve,
+    /// checkpoint is damaged, of another recipe or of other images, the images do not serve,
     /// or the folder cannot be written.
     ///
     /// # Panics
-    /// When the recipe names no folder of pictures.
+    /// When the recipe names no folder of images.
     pub fn prepare(
         recipe: Recipe,
         folder: &Path,
         resume: bool,
-        picture_memory_bytes: u64,
+        image_memory_bytes: u64,
         progress: &(dyn Fn(usize, usize) + Sync),
     ) -> Result<Self, Error> {
         let opened = Opened::new(recipe, folder, resume)?;
         let storage = Storage {
-            memory_bytes: picture_memory_bytes,
+            memory_bytes: image_memory_bytes,
             folder,
         };
-        let pictures = Found::find(&opened.recipe)?.decode(&storage, progress)?;
-        Self::new(opened, folder, pictures)
+        let images = Found::find(&opened.recipe)?.decode(&storage, progress)?;
+        Self::new(opened, folder, images)
     }
 
-    /// [`Trainer::prepare`] with pictures that several trainings share: those that
+    /// [`Trainer::prepare`] with images that several trainings share: those that
     /// [`Found::find`] has found for the same data, scale, patches and validation.
     ///
     /// # Errors
     /// As for [`Trainer::prepare`].
     ///
     /// # Panics
-    /// When the pictures have another scale or are smaller than a patch.
+    /// When the images have another scale or are smaller than a patch.
     pub fn prepare_with(
         recipe: Recipe,
         folder: &Path,
         resume: bool,
-        pictures: Pictures,
+        images: Images,
     ) -> Result<Self, Error> {
         let opened = Opened::new(recipe, folder, resume)?;
         assert_eq!(
-            pictures.training.scale(),
+            images.training.scale(),
             opened.recipe.network.scale,
-            "scale of the pictures and of the network"
+            "scale of the images and of the network"
         );
-        Self::new(opened, folder, pictures)
+        Self::new(opened, folder, images)
     }
 
-    fn new(opened: Opened, folder: &Path, pictures: Pictures) -> Result<Self, Error> {
+    fn new(opened: Opened, folder: &Path, images: Images) -> Result<Self, Error> {
         let Opened {
             recipe,
             network,
@@ -218,7 +237,7 @@ impl Trainer {
             lock,
         } = opened;
         let inputs = Inputs {
-            pictures: Some(pictures.fingerprint),
+            images: Some(images.fingerprint),
             teacher: teacher.as_ref().map(|t| t.fingerprint().to_owned()),
         };
         if let Some(what) = state.inputs.difference(&inputs) {
@@ -232,19 +251,19 @@ impl Trainer {
         state.inputs = inputs;
         let metrics = forget_after(&folder.join(METRICS), state.updates)?;
         let events = EventFile::create(folder, &metrics)?;
-        wdsr_picture::write_atomically(&folder.join("recipe.toml"), recipe.to_toml().as_bytes())?;
+        wdsr_image::write_atomically(&folder.join(RECIPE), recipe.to_toml().as_bytes())?;
         let t = &recipe.training;
         let precision = isa.precision_for(t.precision);
         let summary = Summary {
-            training: pictures.training.len(),
-            high_pixels: pictures.training.high_pixels(),
-            in_file: pictures.training.is_in_file(),
-            validation: pictures.validation.len(),
-            too_small: pictures.too_small.len(),
+            training: images.training.len(),
+            high_pixels: images.training.high_pixels(),
+            in_file: images.training.is_in_file(),
+            validation: images.validation.len(),
+            too_small: images.too_small.len(),
             precision,
             taken,
         };
-        let (training, shares) = (pictures.training, pictures.shares);
+        let (training, shares) = (images.training, images.shares);
         let patches = Patches::new(training, shares, t.patch_px, t.batch, t.seed);
         let patches = Arc::new(patches.least_detail(t.least_detail));
         Ok(Self {
@@ -254,7 +273,7 @@ impl Trainer {
                 .with_loss(t.loss)
                 .with_teacher_weight(recipe.teacher.as_ref().map_or(0.0, |t| t.weight)),
             teacher,
-            validation: pictures.validation,
+            validation: images.validation,
             recipe,
             layout,
             isa,
@@ -283,7 +302,7 @@ impl Trainer {
     /// ([`crate::export`]). Returns the files.
     ///
     /// # Errors
-    /// When a file cannot be written, or the temporary file of the pictures cannot be read.
+    /// When a file cannot be written, or the temporary file of the images cannot be read.
     pub fn export_batches(&self, updates: u64) -> Result<Vec<PathBuf>, Error> {
         self.save(LAST_CHECKPOINT)?;
         let first = self.state.updates;
@@ -293,15 +312,15 @@ impl Trainer {
         Ok(vec![self.folder.join(LAST_CHECKPOINT), batches])
     }
 
-    /// Writes [`LAST_CHECKPOINT`] as the training stands now, and beside it the pictures to train
+    /// Writes [`LAST_CHECKPOINT`] as the training stands now, and beside it the images to train
     /// on, for a trainer in another program ([`crate::export`]). Returns the files.
     ///
     /// # Errors
-    /// When a file cannot be written, or a picture cannot be read.
-    pub fn export_pictures(&self) -> Result<Vec<PathBuf>, Error> {
+    /// When a file cannot be written, or an image cannot be read.
+    pub fn export_images(&self) -> Result<Vec<PathBuf>, Error> {
         self.save(LAST_CHECKPOINT)?;
         let mut files = vec![self.folder.join(LAST_CHECKPOINT)];
-        files.extend(write_pictures(&self.patches, &self.folder)?);
+        files.extend(write_images(&self.patches, &self.folder)?);
         Ok(files)
     }
 
@@ -345,7 +364,7 @@ impl Trainer {
                 learning_rate(&self.recipe.schedule, update, end) * self.state.learning_rate_factor;
             let mut batch = batch?;
             if let Some(teacher) = &self.teacher {
-                batch.taught = teacher.enlarge(&batch.low)?;
+                batch.taught = teacher.upscale(&batch.low)?;
             }
             let loss = match self.update(&batch, rate) {
                 Ok(loss) => loss,
@@ -463,7 +482,7 @@ impl Trainer {
         self.state.model(&self.recipe, network, &self.layout)
     }
 
-    /// Scores the model on the validation pictures and writes it.
+    /// Scores the model on the validation images and writes it.
     fn validate(&mut self) -> Result<Validated, Error> {
         let model = self.model();
         let mut mean_psnr_db = None;
@@ -472,13 +491,13 @@ impl Trainer {
             let upscaler = Upscaler::with_isa(&model, self.isa);
             let protocol = self.recipe.validation.protocol;
             let (mut sum, mut bicubic_sum) = (0.0, 0.0);
-            for picture in self.validation.iter() {
-                let pair = picture.load()?;
+            for image in self.validation.iter() {
+                let pair = image.load()?;
                 let (width_px, height_px) = (pair.low_width_px, pair.low_height_px);
                 let made = upscaler
                     .upscale(&pair.low, width_px, height_px)
                     .map_err(|source| Error::Upscale {
-                        path: PathBuf::from(&picture.name),
+                        path: PathBuf::from(&image.name),
                         source,
                     })?;
                 let (w, h) = pair.high_size_px();
@@ -491,17 +510,17 @@ impl Trainer {
                     bicubic_sum += against_original(&bicubic(&pair));
                 }
                 if crops.len() < CROPS {
-                    crops.push(Crop::new(&picture.name, &pair, &made));
+                    crops.push(Crop::new(&image.name, &pair, &made));
                 }
             }
             let count = self.validation.len() as f64;
             mean_psnr_db = Some(sum / count);
             self.bicubic_psnr_db.get_or_insert(bicubic_sum / count);
         }
-        model.save(&self.folder.join("model.safetensors"))?;
+        model.save(&self.folder.join(MODEL))?;
         if self.state.best_psnr_db.is_none() || mean_psnr_db > self.state.best_psnr_db {
             self.state.best_psnr_db = mean_psnr_db;
-            model.save(&self.folder.join("best.safetensors"))?;
+            model.save(&self.folder.join(BEST_MODEL))?;
             self.save(BEST_CHECKPOINT)?;
         }
         Ok(Validated {
@@ -523,7 +542,7 @@ impl Trainer {
         self.events.append(metrics)?;
         self.metrics.push(metrics.clone());
         let report = training_report(&self.recipe, &self.metrics, crops);
-        wdsr_picture::write_atomically(&self.folder.join(REPORT), report.as_bytes())?;
+        wdsr_image::write_atomically(&self.folder.join(REPORT), report.as_bytes())?;
         Ok(())
     }
 
@@ -534,7 +553,7 @@ impl Trainer {
     }
 }
 
-/// A training before its pictures: what stands in its folder, or a fresh start.
+/// A training before its images: what stands in its folder, or a fresh start.
 struct Opened {
     recipe: Recipe,
     network: Network,
@@ -671,7 +690,7 @@ fn forget_after(path: &Path, updates: u64) -> Result<Vec<Metrics>, Error> {
     metrics.retain(|metrics| metrics.update <= updates);
     if path.exists() {
         let kept: String = metrics.iter().map(line).collect();
-        wdsr_picture::write_atomically(path, kept.as_bytes())?;
+        wdsr_image::write_atomically(path, kept.as_bytes())?;
     }
     Ok(metrics)
 }

@@ -31,7 +31,7 @@ fn what_a_training_remembers_survives_its_checkpoint() {
     state.learning_rate_factor = 0.25;
     state.went_back_to = Some(60);
     state.inputs = Inputs {
-        pictures: Some("0123abcd".to_owned()),
+        images: Some("0123abcd".to_owned()),
         teacher: None,
     };
     state.running[0].mean[1] = 0.5;

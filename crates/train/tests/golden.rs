@@ -72,16 +72,16 @@ impl Golden {
             .1
     }
 
-    fn pictures(&self, key: &str) -> Vec<Planes> {
+    fn images(&self, key: &str) -> Vec<Planes> {
         let (shape, values) = &self.tensors[key];
         let [_, channels, height, width] = shape[..] else {
             panic!("{key}: shape {shape:?}")
         };
         values
             .chunks_exact(channels * height * width)
-            .map(|picture| {
+            .map(|image| {
                 let mut planes = Planes::zeros(channels, width, height);
-                planes.copy_from_chw(picture);
+                planes.copy_from_chw(image);
                 planes
             })
             .collect()
@@ -118,13 +118,13 @@ impl Golden {
 fn upscale(golden: &Golden, model: &Model, isa: Isa) -> Vec<f32> {
     let upscaler = Upscaler::with_isa(model, isa);
     let mut all = Vec::new();
-    for low in golden.pictures("input") {
+    for low in golden.images("input") {
         let (w, h) = (low.width_px(), low.height_px());
         let planes = low.to_chw();
         let pixels: Vec<f32> = (0..w * h * 3)
             .map(|at| planes[at % 3 * w * h + at / 3])
             .collect();
-        let large = upscaler.upscale(&pixels, w, h).expect("a picture");
+        let large = upscaler.upscale(&pixels, w, h).expect("an image");
         for channel in 0..3 {
             all.extend(large.iter().skip(channel).step_by(3));
         }
@@ -145,8 +145,8 @@ fn parameters_of(golden: &Golden, layout: &Layout) -> Vec<f32> {
 
 fn batch_of(golden: &Golden) -> Batch {
     Batch {
-        low: golden.pictures("input"),
-        high: golden.pictures("target"),
+        low: golden.images("input"),
+        high: golden.images("target"),
         taught: Vec::new(),
     }
 }

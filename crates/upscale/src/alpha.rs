@@ -1,4 +1,4 @@
-//! Transparency: what colour lies under it, and how it is enlarged without a halo.
+//! Transparency: what colour lies under it, and how it is upscaled without a halo.
 //!
 //! Alpha is straight throughout. The network takes colours as they are, so those of transparent
 //! pixels, which may be anything, are first replaced by what is visible beside them
@@ -6,13 +6,13 @@
 //! (premultiplied filtering) would change next to nothing.
 
 use rayon::prelude::*;
+use wdsr_image::{Image, Samples};
 use wdsr_model::Sample;
-use wdsr_picture::{Picture, Samples};
 
-/// What enlarges alpha that is not the same everywhere.
+/// What upscales alpha that is not the same everywhere.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AlphaMethod {
-    /// The networks, as they enlarge grey: sharp edges, twice the work.
+    /// The networks, as they upscale grey: sharp edges, twice the work.
     #[default]
     Network,
     /// Lanczos interpolation: softer edges, no work.
@@ -59,7 +59,7 @@ pub(crate) fn repeat_first(samples: &Samples, len: usize) -> Samples {
 ///
 /// # Panics
 /// When the sizes differ, or `alpha` has more than one channel.
-pub(crate) fn spread_colour(colour: &mut Picture, alpha: &Picture) {
+pub(crate) fn spread_colour(colour: &mut Image, alpha: &Image) {
     assert_eq!(
         (colour.width_px, colour.height_px),
         (alpha.width_px, alpha.height_px),
@@ -140,18 +140,18 @@ fn spread<T: Sample>(samples: &mut [T], channels: usize, width: usize, visible: 
     }
 }
 
-/// Gives enlarged alpha the value of `small` wherever that is the same within a pixel of its place
+/// Gives upscaled alpha the value of `small` wherever that is the same within a pixel of its place
 /// (or, of reduced alpha, within what a pixel covers): what is opaque or transparent stays exactly
 /// so, and no ring stands beside an edge. Between, where lines may be thinner than a pixel of
 /// `small`, it is left as it is.
 ///
 /// # Panics
 /// When the depths differ, or either has more than one channel.
-pub(crate) fn keep_flat(large: &mut Picture, small: &Picture) {
+pub(crate) fn keep_flat(large: &mut Image, small: &Image) {
     assert_eq!(
         (large.colour.channels(), small.colour.channels()),
         (1, 1),
-        "channels of enlarged alpha and alpha"
+        "channels of upscaled alpha and alpha"
     );
     let (from, to) = (
         (small.width_px, small.height_px),
@@ -162,7 +162,7 @@ pub(crate) fn keep_flat(large: &mut Picture, small: &Picture) {
         (Samples::U16(large), Samples::U16(small)) => keep(large, small, to, from),
         (Samples::F32(large), Samples::F32(small)) => keep(large, small, to, from),
         (large, small) => panic!(
-            "depth {:?} of enlarged alpha, {:?} of alpha",
+            "depth {:?} of upscaled alpha, {:?} of alpha",
             large.depth(),
             small.depth()
         ),
@@ -209,12 +209,12 @@ fn keep<T: Copy + PartialOrd + Send + Sync>(
 
 #[cfg(test)]
 mod tests {
-    use wdsr_picture::Colour;
+    use wdsr_image::Colour;
 
     use super::*;
 
-    fn grey(width: usize, height: usize, samples: Vec<u8>) -> Picture {
-        Picture::new(width, height, Colour::Grey, Samples::U8(samples))
+    fn grey(width: usize, height: usize, samples: Vec<u8>) -> Image {
+        Image::new(width, height, Colour::Grey, Samples::U8(samples))
     }
 
     #[test]
@@ -223,11 +223,11 @@ mod tests {
         let mut colours = [[9, 200, 9]; 8];
         (colours[1], colours[7]) = ([255, 0, 0], [0, 0, 255]);
         let alpha = grey(8, 1, vec![0, 255, 0, 0, 0, 0, 0, 1]);
-        let mut picture = Picture::new(8, 1, Colour::Rgb, Samples::U8(colours.concat()));
-        spread_colour(&mut picture, &alpha);
+        let mut image = Image::new(8, 1, Colour::Rgb, Samples::U8(colours.concat()));
+        spread_colour(&mut image, &alpha);
         let (red, blue, mixed) = ([255, 0, 0], [0, 0, 255], [128, 0, 128]);
         let expected = [red, red, red, red, mixed, blue, blue, blue].concat();
-        assert_eq!(picture.samples, Samples::U8(expected));
+        assert_eq!(image.samples, Samples::U8(expected));
     }
 
     #[test]
@@ -253,8 +253,8 @@ mod tests {
                     _ => noise(i) % 1000,
                 })
                 .collect();
-            let before = Picture::new(width, height, colour, Samples::U16(samples.clone()));
-            let alpha = Picture::new(width, height, Colour::Grey, Samples::U16(alpha.clone()));
+            let before = Image::new(width, height, colour, Samples::U16(samples.clone()));
+            let alpha = Image::new(width, height, Colour::Grey, Samples::U16(alpha.clone()));
             let mut after = before.clone();
             spread_colour(&mut after, &alpha);
             let (Samples::U16(spread), Samples::U16(alpha)) = (&after.samples, &alpha.samples)
@@ -272,18 +272,18 @@ mod tests {
 
     #[test]
     fn where_nothing_is_visible_nothing_changes() {
-        let mut picture = grey(3, 2, vec![1, 2, 3, 4, 5, 6]);
-        let before = picture.clone();
-        spread_colour(&mut picture, &grey(3, 2, vec![0; 6]));
-        assert_eq!(picture, before);
+        let mut image = grey(3, 2, vec![1, 2, 3, 4, 5, 6]);
+        let before = image.clone();
+        spread_colour(&mut image, &grey(3, 2, vec![0; 6]));
+        assert_eq!(image, before);
     }
 
     #[test]
     fn flat_alpha_stays_flat() {
         // An opaque half, a soft column, a transparent half.
         let small = grey(7, 1, vec![255, 255, 255, 100, 0, 0, 0]);
-        let enlarged = vec![250, 3, 254, 200, 90, 120, 90, 255, 120, 7, 9, 1, 2, 3];
-        let mut large = grey(14, 1, enlarged);
+        let upscaled = vec![250, 3, 254, 200, 90, 120, 90, 255, 120, 7, 9, 1, 2, 3];
+        let mut large = grey(14, 1, upscaled);
         keep_flat(&mut large, &small);
         let expected = vec![255, 255, 255, 255, 90, 120, 90, 255, 120, 7, 0, 0, 0, 0];
         assert_eq!(large.samples, Samples::U8(expected));

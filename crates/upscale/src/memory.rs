@@ -1,15 +1,15 @@
-//! The memory that enlarging a picture takes, estimated before the work.
+//! The memory that upscaling an image takes, estimated before the work.
 
 use std::collections::BTreeMap;
 
-use wdsr_picture::{Colour, Depth};
+use wdsr_image::{Colour, Depth};
 
-use crate::{AlphaMethod, Enlarger};
+use crate::{AlphaMethod, ImageUpscaler};
 
-impl Enlarger<'_> {
-    /// Bytes that enlarging a picture takes at most, with the picture, the result and what lies
-    /// between them, but without [`Enlarger::working_bytes`]. An allocation that fails amid the work ends
-    /// the program, so compare it with what is free ([`wdsr_picture::is_memory_free`]).
+impl ImageUpscaler<'_> {
+    /// Bytes that upscaling an image takes at most, with the image, the result and what lies
+    /// between them, but without [`ImageUpscaler::working_bytes`]. An allocation that fails amid the work ends
+    /// the program, so compare it with what is free ([`wdsr_image::is_memory_free`]).
     pub fn memory_bytes(&self, colour: Colour, depth: Depth) -> u128 {
         let sample = depth.bytes() as u128;
         let (input, target) = (self.plan.input().pixels(), self.plan.target().pixels());
@@ -20,7 +20,7 @@ impl Enlarger<'_> {
             return opaque;
         }
         let colours = input * opaque_channels * sample;
-        let enlarged_alpha = match self.alpha {
+        let upscaled_alpha = match self.alpha {
             AlphaMethod::Network => self.opaque_bytes(1, depth),
             AlphaMethod::Lanczos => (input + target) * (4 + sample),
         };
@@ -30,15 +30,15 @@ impl Enlarger<'_> {
             target * channels * sample * 2,
             // States of pixels, and two rings of places.
             input * (channels * sample + 1 + 2 * size_of::<usize>() as u128),
-            colours + input * sample + enlarged_alpha,
-            // Input and enlarged alpha stand beside the colours.
+            colours + input * sample + upscaled_alpha,
+            // Input and upscaled alpha stand beside the colours.
             opaque + input * sample + target * sample,
         ];
         steps.into_iter().max().unwrap_or(0)
     }
 
     /// Bytes of the networks' strips for the threads of rayon's current pool, most of which they keep
-    /// for the next picture.
+    /// for the next image.
     pub fn working_bytes(&self) -> u128 {
         let mut by_scale = BTreeMap::new();
         for (network, size) in self.passes.iter().zip(self.plan.sizes()) {
@@ -48,7 +48,7 @@ impl Enlarger<'_> {
         by_scale.values().sum()
     }
 
-    /// Bytes for the passes and the resizing of a picture of so many channels without alpha.
+    /// Bytes for the passes and the resizing of an image of so many channels without alpha.
     fn opaque_bytes(&self, channels: u128, depth: Depth) -> u128 {
         let plan = self.plan;
         let sample = match plan.only_pass() {
@@ -62,11 +62,11 @@ impl Enlarger<'_> {
             ((from + to) * 3 * sample).max(to * 4 * sample)
         });
         let target = plan.target().pixels();
-        // One pass makes samples of the picture's depth, of its size.
+        // One pass makes samples of the image's depth, of its size.
         let after = match plan.only_pass() {
             Some(_) => 0,
             None => {
-                let resizing = (plan.enlarged().pixels() + target) * channels * 4;
+                let resizing = (plan.upscaled().pixels() + target) * channels * 4;
                 let rounding = target * channels * (4 + depth.bytes() as u128);
                 resizing.max(rounding)
             }

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use wdsr_picture::Picture;
+use wdsr_image::Image;
 
-/// Longest side of a result in pixels: no format of pictures holds more.
+/// Longest side of a result in pixels: no format of images holds more.
 pub const MAX_SIDE_PX: usize = u32::MAX as usize;
 
 /// A size asked for. Sides are of 1 to [`MAX_SIDE_PX`] pixels.
@@ -20,11 +20,11 @@ pub enum SizeRequest {
     Height(usize),
     /// The longer side so long, the other in proportion.
     Longest(usize),
-    /// This size, which may stretch the picture by less than a pixel.
+    /// This size, which may stretch the image by less than a pixel.
     Exactly(Size),
 }
 
-/// Width and height of a picture.
+/// Width and height of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
     /// Pixels in a row.
@@ -34,11 +34,11 @@ pub struct Size {
 }
 
 impl Size {
-    /// Of a picture.
-    pub fn of(picture: &Picture) -> Self {
+    /// Of an image.
+    pub fn of(image: &Image) -> Self {
         Self {
-            width_px: picture.width_px,
-            height_px: picture.height_px,
+            width_px: image.width_px,
+            height_px: image.height_px,
         }
     }
 
@@ -69,20 +69,20 @@ impl fmt::Display for Size {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SizeError {
-    /// It has other proportions than the picture.
+    /// It has other proportions than the image.
     #[error(
         "{asked} would stretch its {input}; a width of {} gives {by_width}, a height of {} gives \
          {by_height}",
         asked.width_px, asked.height_px
     )]
     Stretches {
-        /// The picture's size.
+        /// The image's size.
         input: Size,
         /// The size asked for.
         asked: Size,
-        /// The size of that width in the picture's proportions.
+        /// The size of that width in the image's proportions.
         by_width: Size,
-        /// The size of that height in the picture's proportions.
+        /// The size of that height in the image's proportions.
         by_height: Size,
     },
     /// No format could hold it.
@@ -90,17 +90,17 @@ pub enum SizeError {
         "a side of the result would have more than {MAX_SIDE_PX} pixels, which no format holds"
     )]
     TooLarge,
-    /// No network enlarges.
-    #[error("{asked} is more than its {input}, and the network enlarges 1 time; use another one")]
-    NotEnlarging {
-        /// The picture's size.
+    /// No network upscales.
+    #[error("{asked} is more than its {input}, and the network upscales 1 time; use another one")]
+    NotUpscaling {
+        /// The image's size.
         input: Size,
         /// The size asked for.
         asked: Size,
     },
 }
 
-/// How a picture of a certain size gets another: passes of networks, then a resize down where they
+/// How an image of a certain size gets another: passes of networks, then a resize down where they
 /// make more than was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -112,21 +112,21 @@ pub struct Plan {
 impl Plan {
     /// Chooses the fewest passes of networks of the scales given, then those that make least more
     /// than is asked for. Smaller scales come first: that is better and less work (`docs/log.md`).
-    /// A picture as large as asked for, or larger, goes through no network.
+    /// An image as large as asked for, or larger, goes through no network.
     ///
     /// # Errors
-    /// When the size would stretch the picture, no format could hold it, or it is larger than the
-    /// picture and no scale is above 1.
+    /// When the size would stretch the image, no format could hold it, or it is larger than the
+    /// image and no scale is above 1.
     ///
     /// # Panics
-    /// When no scale is given or one is 0, a side of the picture is 0, or the request is out of its
+    /// When no scale is given or one is 0, a side of the image is 0, or the request is out of its
     /// range.
     pub fn new(input: Size, request: SizeRequest, scales: &[usize]) -> Result<Self, SizeError> {
         assert!(
             !scales.is_empty() && !scales.contains(&0),
             "networks of scales {scales:?}"
         );
-        assert!(input.pixels() > 0, "empty picture: {input}");
+        assert!(input.pixels() > 0, "empty image: {input}");
         if request == SizeRequest::OnePass {
             let target = input.times(scales[0]);
             return Ok(Self {
@@ -143,7 +143,7 @@ impl Plan {
         })
     }
 
-    /// The size of the picture.
+    /// The size of the image.
     pub fn input(&self) -> Size {
         self.input
     }
@@ -176,13 +176,13 @@ impl Plan {
     }
 
     /// The size after the passes.
-    pub(crate) fn enlarged(&self) -> Size {
+    pub(crate) fn upscaled(&self) -> Size {
         self.input.times(self.passes.iter().product())
     }
 
     /// Whether the passes end in another size than the result's.
     pub(crate) fn is_resized(&self) -> bool {
-        self.enlarged() != self.target
+        self.upscaled() != self.target
     }
 }
 
@@ -195,7 +195,7 @@ impl fmt::Display for Plan {
             .map(|scale| format!("x{scale}"))
             .collect();
         if self.is_resized() {
-            steps.push(format!("resized from {}", self.enlarged()));
+            steps.push(format!("resized from {}", self.upscaled()));
         } else if steps.is_empty() {
             steps.push("as large before".to_owned());
         }
@@ -293,7 +293,7 @@ fn passes(input: Size, target: Size, scales: &[usize]) -> Result<Vec<usize>, Siz
         });
         choices = more.collect();
         if choices.is_empty() {
-            return Err(SizeError::NotEnlarging {
+            return Err(SizeError::NotUpscaling {
                 input,
                 asked: target,
             });
@@ -385,7 +385,7 @@ mod tests {
                 for longest in [1, 2, 640, 641, 1279, 1281, 5000] {
                     let plan = Plan::new(size(width, 640), SizeRequest::Longest(longest), scales)
                         .expect("a plan");
-                    assert!(plan.enlarged().covers(plan.target), "{plan:?}");
+                    assert!(plan.upscaled().covers(plan.target), "{plan:?}");
                     let without_last: usize = plan.passes.iter().rev().skip(1).product();
                     let needed = !plan.input.times(without_last).covers(plan.target);
                     assert!(plan.passes.is_empty() || needed, "{plan:?}");
@@ -419,10 +419,10 @@ mod tests {
     }
 
     #[test]
-    fn a_network_that_does_not_enlarge_makes_nothing_larger() {
+    fn a_network_that_does_not_upscale_makes_nothing_larger() {
         let (input, asked) = (size(30, 20), size(60, 40));
         let error = Plan::new(input, SizeRequest::Width(60), &[1]).expect_err("larger");
-        assert_eq!(error, SizeError::NotEnlarging { input, asked });
+        assert_eq!(error, SizeError::NotUpscaling { input, asked });
         let plan = Plan::new(input, SizeRequest::Width(15), &[1]).expect("smaller");
         assert_eq!(plan.to_string(), "resized from 30 x 20");
     }

@@ -47,7 +47,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The picture all engines get: `(2654435761 i mod 2^32) / 2^32` at index `i`.
+/// The image all engines get: `(2654435761 i mod 2^32) / 2^32` at index `i`.
 fn input(shape: [usize; 4]) -> Vec<f32> {
     (0..shape.iter().product::<usize>() as u32)
         .map(|i| i.wrapping_mul(2_654_435_761) as f32 / 4_294_967_296.0)

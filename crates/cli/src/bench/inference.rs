@@ -1,4 +1,4 @@
-//! Enlarging as work to be measured.
+//! Upscaling as work to be measured.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -7,13 +7,13 @@ use wdsr_model::{Isa, Model, Precision, StageTime, UpscaleError, Upscaler};
 
 use super::Work;
 
-/// Sides of the picture that kernels are checked on: not a multiple of any register tile or strip.
+/// Sides of the image that kernels are checked on: not a multiple of any register tile or strip.
 const CHECKED_PX: (usize, usize) = (75, 22);
 
-/// Enlarges one picture again and again.
+/// Upscales one image again and again.
 pub(super) struct Inference {
     upscaler: Upscaler,
-    picture: Vec<f32>,
+    image: Vec<f32>,
     width_px: usize,
     height_px: usize,
     runs: usize,
@@ -32,7 +32,7 @@ impl Inference {
         let upscaler = Upscaler::with_isa(model, isa).precision(precision);
         Self {
             upscaler: upscaler.tile_px(tile_px),
-            picture: picture(width_px, height_px),
+            image: image(width_px, height_px),
             width_px,
             height_px,
             runs: 0,
@@ -52,7 +52,7 @@ impl Work for Inference {
         let goes_on = |_: usize, _: usize| ControlFlow::Continue(());
         let (_, times) = self
             .upscaler
-            .upscale_timed(&self.picture, width_px, height_px, &goes_on)
+            .upscale_timed(&self.image, width_px, height_px, &goes_on)
             .unwrap_or_else(|error| panic!("this model was checked before: {error}"));
         if self.stages.is_empty() {
             self.stages = times;
@@ -107,13 +107,13 @@ fn of_any_block(name: &str) -> String {
 /// Largest difference between an instruction set and the plain loops, both in the same precision.
 ///
 /// # Errors
-/// When the model gives what cannot be a picture.
+/// When the model gives what cannot be an image.
 pub(super) fn error(model: &Model, isa: Isa, precision: Precision) -> Result<f64, UpscaleError> {
     let (w, h) = CHECKED_PX;
-    let picture = picture(w, h);
+    let image = image(w, h);
     let on = |isa| {
         let upscaler = Upscaler::with_isa(model, isa).precision(precision);
-        upscaler.upscale(&picture, w, h)
+        upscaler.upscale(&image, w, h)
     };
     let (found, expected) = (on(isa)?, on(Isa::REFERENCE)?);
     let pairs = found.iter().zip(&expected);
@@ -125,7 +125,7 @@ pub(super) fn error(model: &Model, isa: Isa, precision: Precision) -> Result<f64
 }
 
 /// Smooth waves, as bright as a photograph.
-fn picture(width_px: usize, height_px: usize) -> Vec<f32> {
+fn image(width_px: usize, height_px: usize) -> Vec<f32> {
     (0..width_px * height_px * 3)
         .map(|at| {
             let (x, y, channel) = (at / 3 % width_px, at / 3 / width_px, at % 3);

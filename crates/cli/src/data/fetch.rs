@@ -5,14 +5,15 @@ use std::path::PathBuf;
 
 use wdsr_train::data_fetch::{Report, Request, Sources, Step, fetch};
 
+use crate::file_claims::FileClaims;
 use crate::{WrongUsage, on_threads, progress};
 
-/// Build a folder of pictures to train on
+/// Build a folder of images to train on
 ///
 /// From Debian packages of free photographs, which are downloaded and unpacked, not installed
 /// (apt-get and dpkg), and from folders of public sets: cid (CID22), bsds (BSDS500), wall, div2k,
-/// flickr2k, or any other name. Known pictures are checked by SHA-256. Those without detail, and
-/// those recognised as pictures of Set5, Set14, B100, Kodak24 or the gallery, are left out; soft
+/// flickr2k, or any other name. Known images are checked by SHA-256. Those without detail, and
+/// those recognised as images of Set5, Set14, B100, Kodak24 or the gallery, are left out; soft
 /// ones are reduced. manifest.jsonl has source, licence and treatment of each, contact-sheet.html shows
 /// them. A run that was stopped goes on, a complete folder is left as it is.
 #[derive(clap::Args)]
@@ -55,6 +56,13 @@ pub(super) fn run(arguments: &FetchArguments) -> anyhow::Result<()> {
             return Err(WrongUsage(message).into());
         }
     }
+    let inputs = arguments.shared.iter();
+    let inputs = inputs.chain(arguments.from.iter().map(|(_, folder)| folder));
+    FileClaims::of_inputs(inputs.map(|folder| ("source folder", &**folder))).write_folder(
+        "dataset",
+        "FOLDER",
+        &arguments.out,
+    )?;
     let request = Request {
         out: &arguments.out,
         shared: arguments.shared.as_deref(),
@@ -80,7 +88,7 @@ pub(super) fn run(arguments: &FetchArguments) -> anyhow::Result<()> {
     print!("{}", to_lines(&report));
     if let Some(first) = report.unknown.first() {
         progress::note(&format!(
-            "{} pictures in the folder are not from here, as {}; a training would use them",
+            "{} images in the folder are not from here, as {}; a training would use them",
             report.unknown.len(),
             first.display()
         ));
@@ -98,8 +106,8 @@ fn to_lines(report: &Report) -> String {
     let mut text = String::new();
     for source in &report.sources {
         text += &format!(
-            "{:<28}{:>5} pictures {:>8.1} megapixels",
-            source.name, source.pictures, source.megapixels
+            "{:<28}{:>5} images {:>8.1} megapixels",
+            source.name, source.images, source.megapixels
         );
         if source.without_licence > 0 {
             text += &format!(", {} of unknown licence", source.without_licence);
@@ -120,10 +128,10 @@ fn to_lines(report: &Report) -> String {
         }
         text.push('\n');
     }
-    let pictures: usize = report.sources.iter().map(|source| source.pictures).sum();
+    let images: usize = report.sources.iter().map(|source| source.images).sum();
     let megapixels: f64 = report.sources.iter().map(|source| source.megapixels).sum();
     text + &format!(
-        "{:<28}{pictures:>5} pictures {megapixels:>8.1} megapixels, {} looked at now\n",
+        "{:<28}{images:>5} images {megapixels:>8.1} megapixels, {} looked at now\n",
         "in all", report.prepared
     )
 }

@@ -1,15 +1,15 @@
-//! Which pictures a command line means, and where their results go.
+//! Which images a command line means, and where their results go.
 
 use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
-use wdsr_picture::pictures_by_content;
+use wdsr_image::images_by_content;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::picture::Refused;
+use super::image::Refused;
 
-/// One picture to enlarge.
+/// One image to upscale.
 pub(super) struct Input {
     pub(super) path: PathBuf,
     /// Its place below the folder it was found in, which is the place of its result below the
@@ -17,7 +17,7 @@ pub(super) struct Input {
     pub(super) relative: PathBuf,
 }
 
-/// The pictures that the arguments mean (files, folders, patterns), each once and in order, and
+/// The images that the arguments mean (files, folders, patterns), each once and in order, and
 /// what could not be read. Results of earlier runs in `output`, below a folder of inputs, are not
 /// among them.
 pub(super) fn collect(
@@ -45,24 +45,24 @@ pub(super) fn collect(
                 }
                 continue;
             }
-            let (pictures, folder_errors) = pictures_by_content(&path, recursive);
+            let (images, folder_errors) = images_by_content(&path, recursive);
             errors.extend(folder_errors.into_iter().map(anyhow::Error::from));
             let own_results = output.as_deref().filter(|output| {
                 path.canonicalize()
                     .is_ok_and(|folder| output.starts_with(&folder) && *output != folder)
             });
-            for picture in pictures {
+            for image in images {
                 if own_results.is_some_and(|output| {
-                    picture
+                    image
                         .canonicalize()
-                        .is_ok_and(|picture| picture.starts_with(output))
+                        .is_ok_and(|image| image.starts_with(output))
                 }) {
                     continue;
                 }
-                let relative = picture.strip_prefix(&path).unwrap_or(&picture).to_owned();
-                if seen.insert(picture.clone()) {
+                let relative = image.strip_prefix(&path).unwrap_or(&image).to_owned();
+                if seen.insert(image.clone()) {
                     inputs.push(Input {
-                        path: picture,
+                        path: image,
                         relative,
                     });
                 }
@@ -113,9 +113,9 @@ pub(super) struct Shard {
 }
 
 impl Shard {
-    /// Whether a picture belongs to this part. That follows from its place alone, so machines
+    /// Whether an image belongs to this part. That follows from its place alone, so machines
     /// that see the folder at different times still share it without gap or overlap. The suffix
-    /// does not count: pictures whose results have one name meet in one part, and are reported.
+    /// does not count: images whose results have one name meet in one part, and are reported.
     pub(super) fn contains(self, relative: &Path) -> bool {
         let without_suffix = relative.with_extension("");
         let place: Vec<&[u8]> = without_suffix
@@ -149,10 +149,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_picture_is_in_exactly_one_shard() {
+    fn every_image_is_in_exactly_one_shard() {
         let mut sizes = [0; 3];
-        for picture in 0..300 {
-            let place = PathBuf::from(format!("album/{picture}.png"));
+        for image in 0..300 {
+            let place = PathBuf::from(format!("album/{image}.png"));
             let holders: Vec<u64> = (1..=3)
                 .filter(|&index| Shard { index, count: 3 }.contains(&place))
                 .collect();

@@ -1,5 +1,5 @@
-//! Ctrl-C: the picture at work is finished, a second time drops it, a third time ends the program
-//! at once. No half file stays under a picture's name either way.
+//! Ctrl-C: the image at work is finished, a second time drops it, a third time ends the program
+//! at once. No half file stays under an image's name either way.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,7 +28,7 @@ pub(super) fn listen() -> anyhow::Result<()> {
             )]
             std::process::exit(exit::INTERRUPTED.into());
         }
-        progress::note("interrupted: finishing this picture; interrupt again to drop it");
+        progress::note("interrupted: finishing this image; interrupt again to drop it");
     })
     .context("cannot listen for interrupts")
 }
@@ -38,7 +38,7 @@ pub(super) fn requested() -> bool {
     REQUESTED.load(Ordering::SeqCst)
 }
 
-/// Whether the picture at work is to go on or be dropped, as a network's progress function says it.
+/// Whether the image at work is to go on or be dropped, as a network's progress function says it.
 pub(super) fn flow() -> ControlFlow<()> {
     match DROPPING.load(Ordering::SeqCst) {
         true => ControlFlow::Break(()),

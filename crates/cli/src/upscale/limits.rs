@@ -3,18 +3,18 @@
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use wdsr_picture::Limits;
+use wdsr_image::Limits;
 
-use super::picture::Refused;
+use super::image::Refused;
 
 #[derive(clap::Args)]
 pub(super) struct LimitArguments {
-    /// Refuse pictures of more pixels
+    /// Refuse images of more pixels
     ///
     /// k, M, G: thousands, millions, billions.
     #[arg(long, value_name = "PIXELS", value_parser = pixels, default_value = "1G")]
     max_pixels: u64,
-    /// Refuse pictures whose result would have more pixels
+    /// Refuse images whose result would have more pixels
     #[arg(long, value_name = "PIXELS", value_parser = pixels, default_value = "8G")]
     max_output_pixels: u64,
 }
@@ -44,7 +44,7 @@ impl LimitArguments {
         }
     }
 
-    /// Refuses a picture or a result above its limit; sizes are width and height in pixels.
+    /// Refuses an image or a result above its limit; sizes are width and height in pixels.
     pub(super) fn check(
         &self,
         input: &Path,

@@ -1,8 +1,8 @@
-//! What of a picture's metadata goes into the result, and what is said about the rest.
+//! What of an image's metadata goes into the result, and what is said about the rest.
 
 use std::collections::HashSet;
 
-use wdsr_picture::{Colour, Format, Metadata, MetadataPolicy};
+use wdsr_image::{Colour, Format, Metadata, MetadataPolicy};
 
 /// What of the metadata goes into the result.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -25,7 +25,7 @@ impl MetadataChoice {
         }
     }
 
-    /// Takes out what is not to be kept of a picture of that colour. Returns what is lost against
+    /// Takes out what is not to be kept of an image of that colour. Returns what is lost against
     /// that choice when it is written as `format`, in words.
     pub(super) fn apply(
         self,
@@ -48,17 +48,17 @@ impl MetadataChoice {
     }
 }
 
-/// Says each loss once in a batch: thousands of pictures of one camera lose the same.
+/// Says each loss once in a batch: thousands of images of one camera lose the same.
 #[derive(Default)]
 pub(super) struct Losses {
     said: HashSet<String>,
 }
 
 impl Losses {
-    /// The remarks on a picture of that name that are still to be made.
+    /// The remarks on an image of that name that are still to be made.
     pub(super) fn remarks(&mut self, name: &str, lost: &[String], is_batch: bool) -> Vec<String> {
         let once = if is_batch {
-            " (said once; --report tells it of each picture)"
+            " (said once; --report tells it of each image)"
         } else {
             ""
         };

@@ -1,12 +1,12 @@
-//! `wdsr upscale`: enlarges pictures.
+//! `wdsr upscale`: upscales images.
 
 mod existing;
+mod image;
 mod inputs;
 mod interrupt;
 mod limits;
 mod manifest;
 mod metadata;
-mod picture;
 mod pipe;
 mod rawvideo;
 mod report;
@@ -21,43 +21,44 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use indicatif::ProgressBar;
+use wdsr_image::{Format, Limits, NewFile, decode, dimensions, format_of_file};
 use wdsr_model::{Isa, Precision, UpscaleError};
-use wdsr_picture::{Format, Limits, NewFile, decode, dimensions, format_of_file};
 use wdsr_upscale::{AlphaMethod, Plan, Size, SizeRequest};
 
+use crate::file_claims::{Conflict, FileClaims, is_same_file};
 use crate::models::{self, Choice, ModelArguments};
 use crate::{WrongUsage, exit, on_threads, progress};
 use existing::{IfExists, Target};
+use image::{Asked, Method, Network, Refused};
 use inputs::{Input, Shard};
 use limits::LimitArguments;
 use manifest::{Entry, Manifest, portable};
 use metadata::{Losses, MetadataChoice};
-use picture::{Asked, Method, Network, Refused};
 use rawvideo::RawVideoArguments;
 use report::{Outcome, Report};
 use size::SizeArguments;
 
-/// Enlarge pictures
+/// Upscale images
 ///
-/// Depth, transparency, colour profile and metadata are kept. A picture that fails is reported and the
+/// Depth, transparency, colour profile and metadata are kept. An image that fails is reported and the
 /// others are done. Into a folder, a batch that was stopped goes on where it was, and another
 /// model, option or input does its results again (`.wdsr-manifest.jsonl` there remembers).
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Pictures, folders of pictures, and patterns (`*`, `?`, `[...]`, `**`); `-` is standard input
+    /// Images, folders of images, and patterns (`*`, `?`, `[...]`, `**`); `-` is standard input
     #[arg(required_unless_present = "input")]
     inputs: Vec<PathBuf>,
     /// The same as INPUTS, as other upscalers want it
     #[arg(short = 'i', long, value_name = "INPUT", conflicts_with = "inputs")]
     input: Vec<PathBuf>,
-    /// A file for one picture; a folder for several; `-` for standard output
+    /// A file for one image; a folder for several; `-` for standard output
     #[arg(short = 'o', long, value_name = "OUT")]
     output: PathBuf,
     #[command(flatten)]
     size: SizeArguments,
     #[command(flatten)]
     model: ModelArguments,
-    /// What enlarges transparency
+    /// What upscales transparency
     ///
     /// Where it is not the same everywhere; where it is, it stays exact.
     #[arg(long, value_enum, value_name = "HOW", default_value = "network")]
@@ -67,7 +68,7 @@ pub(crate) struct Arguments {
     recursive: bool,
     /// When a file of the result's name exists
     ///
-    /// That was not made from the same picture: an own result is kept, or made again when input,
+    /// That was not made from the same image: an own result is kept, or made again when input,
     /// model or options changed.
     #[arg(long, value_enum, value_name = "WHAT", default_value = "overwrite")]
     if_exists: IfExists,
@@ -78,8 +79,8 @@ pub(crate) struct Arguments {
     shard: Option<Shard>,
     /// Memory to stay within, as 500M or 4G
     ///
-    /// PNG and TIFF without transparency, enlarged by one pass of a network, flow through it
-    /// whatever their size; another picture that needs more is refused.
+    /// PNG and TIFF without transparency, upscaled by one pass of a network, flow through it
+    /// whatever their size; another image that needs more is refused.
     #[arg(long, value_name = "SIZE", value_parser = rows::parse_bytes)]
     max_memory: Option<u64>,
     /// Write to FILE what became of each input
@@ -109,7 +110,7 @@ pub(crate) struct Arguments {
 /// [`AlphaMethod`] as an argument.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum AlphaArgument {
-    /// The network, as it enlarges grey: sharp edges, twice the work
+    /// The network, as it upscales grey: sharp edges, twice the work
     Network,
     /// Lanczos interpolation: softer edges, no work
     Lanczos,
@@ -144,11 +145,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     interrupt::listen()?;
     on_threads(arguments.model.threads, || {
         if let Some(video) = arguments.rawvideo.video() {
-            code_of_one(rawvideo::enlarge(arguments, &video))
+            code_of_one(rawvideo::upscale(arguments, &video))
         } else if pipe::is_used(arguments) {
-            code_of_one(pipe::enlarge(arguments))
+            code_of_one(pipe::upscale(arguments))
         } else {
-            enlarge_all(arguments)
+            upscale_all(arguments)
         }
     })?
 }
@@ -175,7 +176,7 @@ fn code_of_one(result: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
     match result {
         Ok(()) => tally.done = 1,
         Err(error) if error.downcast_ref() == Some(&UpscaleError::Stopped) => {}
-        Err(error) if picture::is_refusal(&error) && !exit::ran_out(&error) => {
+        Err(error) if image::is_refusal(&error) && !exit::ran_out(&error) => {
             progress::print_error(&error);
             (tally.failures, tally.refusals) = (1, 1);
         }
@@ -200,13 +201,13 @@ fn load_networks(arguments: &Arguments, precision: Precision) -> anyhow::Result<
         && networks.iter().all(|network| network.upscaler.scale() == 1)
     {
         let name = &networks[0].name;
-        let message = format!("model {name} enlarges 1 time; leave the size out");
+        let message = format!("model {name} upscales 1 time; leave the size out");
         return Err(WrongUsage(message).into());
     }
     Ok(networks)
 }
 
-/// Which size a picture gets, and how; `name` stands for it in messages.
+/// Which size an image gets, and how; `name` stands for it in messages.
 fn size_plan(
     arguments: &Arguments,
     networks: &[Network],
@@ -218,7 +219,7 @@ fn size_plan(
         .map_err(|error| Refused(format!("{}: {}", name.display(), size::in_words(&error))))
 }
 
-/// What all pictures of a run share.
+/// What all images of a run share.
 struct Batch<'a> {
     arguments: &'a Arguments,
     into_folder: bool,
@@ -227,13 +228,11 @@ struct Batch<'a> {
     settings: String,
     /// Of an output folder.
     manifest: Option<Manifest>,
-    /// Results, and the inputs they are of.
-    taken: HashMap<PathBuf, PathBuf>,
     losses: Losses,
     bar: ProgressBar,
 }
 
-fn enlarge_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+fn upscale_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let precision = arguments.model.precision.or_f32(Isa::detect()?);
     let networks = load_networks(arguments, precision)?;
     let named = arguments.inputs();
@@ -243,18 +242,36 @@ fn enlarge_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         || inputs::is_pattern(first)
         || arguments.output.is_dir()
         || Format::from_extension(&arguments.output).is_none() && arguments.format.is_none();
-    let mut report = Report::create(arguments.report.as_deref())?;
     let (mut inputs, errors) = inputs::collect(named, arguments.recursive, &arguments.output);
+    let mut manifest = into_folder
+        .then(|| Manifest::read(&arguments.output, arguments.shard))
+        .transpose()?;
+    // Inputs of all shards, as results of one could replace inputs of another.
+    let images = inputs.iter().map(|input| ("input", &*input.path));
+    let read = manifest.iter().flat_map(Manifest::other_paths);
+    let read = images.chain(read.map(|path| ("manifest of another shard", path)));
+    let mut claims = FileClaims::of_inputs(arguments.model.file_claim().chain(read));
     if let Some(shard) = arguments.shard {
         inputs.retain(|input| shard.contains(&input.relative));
     }
-    let manifest = if into_folder {
-        std::fs::create_dir_all(&arguments.output)
-            .with_context(|| format!("{}: cannot create the folder", arguments.output.display()))?;
-        Some(Manifest::open(&arguments.output, arguments.shard)?)
-    } else {
-        None
-    };
+    let plans = plan_results(
+        arguments,
+        into_folder,
+        &inputs,
+        manifest.as_ref(),
+        &mut claims,
+    );
+    if let Some(manifest) = &manifest {
+        claims.write("manifest", "-o", manifest.path())?;
+    }
+    if let Some(report) = &arguments.report {
+        claims.write("report", "--report", report)?;
+    }
+    drop(claims);
+    let mut report = Report::create(arguments.report.as_deref())?;
+    if let Some(manifest) = &mut manifest {
+        manifest.open()?;
+    }
     let bytes: Vec<u64> = inputs
         .iter()
         .map(|input| std::fs::metadata(&input.path).map_or(0, |file| file.len()))
@@ -272,7 +289,6 @@ fn enlarge_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             arguments.metadata.name()
         ),
         manifest,
-        taken: HashMap::new(),
         losses: Losses::default(),
         bar: progress::bar_of_files(bytes.iter().sum(), arguments.quiet),
     };
@@ -281,13 +297,13 @@ fn enlarge_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     for error in errors {
         // Such an error names what could not be read.
         tally.failures += 1;
-        tally.refusals += usize::from(picture::is_refusal(&error));
+        tally.refusals += usize::from(image::is_refusal(&error));
         progress::print_error(&error);
         let error = progress::one_line(&error);
         report.add(&arguments_of(named), &Outcome::Failed { error })?;
     }
     let count = inputs.len();
-    for (at, (input, bytes)) in inputs.iter().zip(bytes).enumerate() {
+    for (at, ((input, plan), bytes)) in inputs.iter().zip(plans).zip(bytes).enumerate() {
         if interrupt::requested() {
             break;
         }
@@ -300,7 +316,7 @@ fn enlarge_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         batch
             .bar
             .set_message(format!("{place}{}", name.to_string_lossy()));
-        let result = batch.one(input, bytes);
+        let result = batch.one(input, plan, bytes);
         let shown = report::shown(&input.path);
         let (outcome, stop) = match result {
             Ok(outcome) => {
@@ -311,7 +327,7 @@ fn enlarge_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             Err(error) if error.downcast_ref() == Some(&UpscaleError::Stopped) => break,
             Err(error) => {
                 tally.failures += 1;
-                tally.refusals += usize::from(picture::is_refusal(&error));
+                tally.refusals += usize::from(image::is_refusal(&error));
                 batch.bar.suspend(|| progress::print_error(&error));
                 let text = progress::one_line(&error);
                 let stop = exit::ran_out(&error).then_some(exit::RAN_OUT);
@@ -346,7 +362,7 @@ fn arguments_of(inputs: &[PathBuf]) -> String {
 /// How the inputs of a batch ended.
 #[derive(Default)]
 struct Tally {
-    /// Enlarged, up to date or skipped.
+    /// Upscaled, up to date or skipped.
     done: usize,
     failures: usize,
     /// Failures for which the input is to blame.
@@ -368,11 +384,16 @@ impl Tally {
 }
 
 impl Batch<'_> {
-    /// Enlarges one picture, unless its result is there.
-    fn one(&mut self, input: &Input, bytes: u64) -> anyhow::Result<Outcome> {
+    /// Upscales one image, unless its result is there.
+    fn one(
+        &mut self,
+        input: &Input,
+        plan: anyhow::Result<ResultPlan>,
+        bytes: u64,
+    ) -> anyhow::Result<Outcome> {
         let started = Instant::now();
         let start = self.bar.position();
-        let outcome = self.enlarge(input, bytes, started);
+        let outcome = plan.and_then(|plan| self.upscale(input, plan, bytes, started));
         if matches!(outcome, Ok(Outcome::Done { .. })) {
             self.bar.set_position(start + bytes);
         } else {
@@ -384,16 +405,14 @@ impl Batch<'_> {
         outcome
     }
 
-    fn enlarge(&mut self, input: &Input, bytes: u64, started: Instant) -> anyhow::Result<Outcome> {
-        let (output, format) = self.plan(input)?;
-        if let Some(other) = self.taken.insert(output.clone(), input.path.clone()) {
-            bail!(
-                "{}: its result {} is already that of {}; enlarge them into different folders",
-                input.path.display(),
-                output.display(),
-                other.display()
-            );
-        }
+    fn upscale(
+        &mut self,
+        input: &Input,
+        result: ResultPlan,
+        bytes: u64,
+        started: Instant,
+    ) -> anyhow::Result<Outcome> {
+        let format = result.format;
         let input_hash = match self.manifest {
             Some(_) => manifest::hash_of_file(&input.path)
                 .with_context(|| format!("{}: cannot read it", input.path.display()))?,
@@ -417,27 +436,44 @@ impl Batch<'_> {
             models.join(" "),
             plan.target()
         );
-        let manifest = self
-            .manifest
-            .as_ref()
-            .map(|manifest| (manifest, input_hash.as_str(), settings.as_str()));
-        let taken = |path: &Path| self.taken.contains_key(path);
         let place = &input.relative;
-        let output =
-            match existing::target(&output, place, self.arguments.if_exists, manifest, &taken)
-                .with_context(|| input.path.display().to_string())?
+        let manifest = self.manifest.as_ref();
+        let is_current = |output: &Path| {
+            let own = manifest.and_then(|manifest| manifest.own_result(output, place));
+            own.is_some_and(|own| own.input_hash == input_hash && own.settings == settings)
+        };
+        let output = match result
+            .target
+            .with_context(|| input.path.display().to_string())?
+        {
+            Target::Own(output) if is_current(&output) => {
+                let output = report::shown(&output);
+                return Ok(Outcome::UpToDate { output });
+            }
+            Target::Skip(output) => {
+                let output = report::shown(&output);
+                return Ok(Outcome::Skipped { output });
+            }
+            // Another program may have created it since the results were planned.
+            Target::Write(output)
+                if self.arguments.if_exists != IfExists::Overwrite
+                    && output.symlink_metadata().is_ok() =>
             {
-                Target::Write(output) => output,
-                Target::UpToDate(output) => {
-                    let output = report::shown(&output);
-                    return Ok(Outcome::UpToDate { output });
-                }
-                Target::Skip(output) => {
+                if self.arguments.if_exists == IfExists::Skip {
                     let output = report::shown(&output);
                     return Ok(Outcome::Skipped { output });
                 }
-            };
-        self.taken.insert(output.clone(), input.path.clone());
+                bail!(
+                    "{}: {} was created by another program during this run; run it again",
+                    input.path.display(),
+                    output.display()
+                );
+            }
+            Target::Write(output) | Target::Own(output) => output,
+        };
+        result
+            .claim
+            .with_context(|| input.path.display().to_string())?;
 
         let (bar, start) = (&self.bar, self.bar.position());
         let progress = |done: usize, total: usize| {
@@ -458,13 +494,13 @@ impl Batch<'_> {
                 .with_context(|| format!("{}: cannot create the folder", folder.display()))?;
         }
         let path = &input.path;
-        let flowed = rows::enlarge_file(path, &asked, &method, &progress)?;
+        let flowed = rows::upscale_file(path, &asked, &method, &progress)?;
         let (file, left_out) = match flowed {
             Some(done) => done,
             None => {
                 let read = |limits: &Limits| decode(path, limits);
                 let (bytes, left_out) =
-                    picture::enlarge_file(path, read, &asked, &method, &progress)?;
+                    image::upscale_file(path, read, &asked, &method, &progress)?;
                 (NewFile::with(&output, &bytes)?, left_out)
             }
         };
@@ -488,29 +524,74 @@ impl Batch<'_> {
             left_out,
         })
     }
+}
 
-    /// Where the result of an input goes, and in which format.
-    fn plan(&self, input: &Input) -> anyhow::Result<(PathBuf, Format)> {
-        let out = &self.arguments.output;
-        let format = match self.arguments.asked_format(self.into_folder) {
-            Some(format) => format,
-            None => format_of_file(&input.path)?.of_result(),
-        };
-        let output = if self.into_folder {
-            let mut name = input.relative.file_stem().unwrap_or_default().to_owned();
-            name.push(".");
-            name.push(format.extension());
-            out.join(&input.relative).with_file_name(name)
-        } else {
-            out.clone()
-        };
-        let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
-        if same(&input.path, &output) {
+/// Where the result of an input goes.
+struct ResultPlan {
+    format: Format,
+    target: anyhow::Result<Target>,
+    /// A conflict fails only the image whose result would be written.
+    claim: Result<(), Conflict>,
+}
+
+/// Chooses and claims the files of all results before the first is written. What is wrong with one
+/// image's result is an error of that image alone.
+fn plan_results(
+    arguments: &Arguments,
+    into_folder: bool,
+    inputs: &[Input],
+    manifest: Option<&Manifest>,
+    claims: &mut FileClaims,
+) -> Vec<anyhow::Result<ResultPlan>> {
+    let mut first_of_name = HashMap::new();
+    let mut plan = |input| {
+        let (output, format) = result_name(arguments, into_folder, input)?;
+        if let Some(other) = first_of_name.insert(output.clone(), &input.path) {
             bail!(
-                "{}: the result would replace the input; give -o another folder",
-                input.path.display()
+                "{}: its result {} is already that of {}; upscale them into different folders",
+                input.path.display(),
+                output.display(),
+                other.display()
             );
         }
-        Ok((output, format))
+        let taken = |path: &Path| claims.contains(path);
+        let (place, policy) = (&input.relative, arguments.if_exists);
+        let target = existing::target(&output, place, policy, manifest, &taken);
+        let path = target.as_ref().map_or(&*output, Target::path);
+        let claim = claims.write("result", "-o", path);
+        Ok(ResultPlan {
+            format,
+            target,
+            claim,
+        })
+    };
+    inputs.iter().map(|input: &Input| plan(input)).collect()
+}
+
+/// The name of an input's result, unless it exists and another has to be found, and its format.
+fn result_name(
+    arguments: &Arguments,
+    into_folder: bool,
+    input: &Input,
+) -> anyhow::Result<(PathBuf, Format)> {
+    let out = &arguments.output;
+    let format = match arguments.asked_format(into_folder) {
+        Some(format) => format,
+        None => format_of_file(&input.path)?.of_result(),
+    };
+    let output = if into_folder {
+        let mut name = input.relative.file_stem().unwrap_or_default().to_owned();
+        name.push(".");
+        name.push(format.extension());
+        out.join(&input.relative).with_file_name(name)
+    } else {
+        out.clone()
+    };
+    if is_same_file(&input.path, &output) {
+        bail!(
+            "{}: the result would replace the input; give -o another folder",
+            input.path.display()
+        );
     }
+    Ok((output, format))
 }

@@ -1,4 +1,4 @@
-//! One picture by standard input or to standard output: `-` for an input or for OUT.
+//! One image by standard input or to standard output: `-` for an input or for OUT.
 //!
 //! It is in memory as a whole, both as a file and decoded: a pipe cannot be read twice, and what goes
 //! out is complete before its first byte does.
@@ -9,16 +9,17 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
+use wdsr_image::{Error, Limits, NewFile, decode_bytes, dimensions_of_bytes, format_of_bytes};
 use wdsr_model::Isa;
-use wdsr_picture::{Error, Limits, NewFile, decode_bytes, dimensions_of_bytes, format_of_bytes};
 use wdsr_upscale::Size;
 
 use super::existing::{self, IfExists, Target};
+use super::image::{self, Asked, Method};
 use super::metadata::Losses;
-use super::picture::{self, Asked, Method};
 use super::report::{Outcome, Report};
 use super::{Arguments, interrupt, load_networks, size_plan};
 use crate::exit::OutOfMemory;
+use crate::file_claims::{Conflict, FileClaims};
 use crate::{WrongUsage, progress};
 
 /// The path that means standard input or output.
@@ -90,7 +91,7 @@ impl Source {
             let fits = max_bytes.is_none_or(|most| bytes.len() as u64 <= most);
             if !fits || bytes.try_reserve(STEP).is_err() {
                 return Err(OutOfMemory(format!(
-                    "{}: more than {} bytes, and a pipe's picture is in memory as a whole; raise \
+                    "{}: more than {} bytes, and a pipe's image is in memory as a whole; raise \
                      --max-memory, free memory, or give files instead of -",
                     path.display(),
                     bytes.len()
@@ -143,7 +144,7 @@ impl Sink {
         Ok(
             match existing::target(output, place, arguments.if_exists, None, &never)? {
                 Target::Write(path) => Some(Self::File(path)),
-                Target::UpToDate(path) | Target::Skip(path) => {
+                Target::Own(path) | Target::Skip(path) => {
                     if !arguments.quiet {
                         progress::note(&format!("skipped, {} exists", path.display()));
                     }
@@ -177,22 +178,41 @@ pub(super) fn write_standard(bytes: &[u8], what: &str) -> anyhow::Result<()> {
     }
 }
 
+/// Claims the files of a run with pipes, for which a shell may have put files.
+pub(super) fn claim_files(arguments: &Arguments, source: &Source) -> Result<(), Conflict> {
+    let input = match source {
+        Source::Standard => ("standard input", Path::new("/dev/stdin")),
+        Source::File(path) => ("input", &**path),
+    };
+    let (role, output) = match &*arguments.output {
+        path if path == Path::new(PIPE) => ("standard output", Path::new("/dev/stdout")),
+        path => ("result", path),
+    };
+    let mut claims = FileClaims::of_inputs(arguments.model.file_claim().chain([input]));
+    claims.write(role, "-o", output)?;
+    match &arguments.report {
+        Some(report) => claims.write("report", "--report", report),
+        None => Ok(()),
+    }
+}
+
 fn wrong_usage<T>(message: String) -> anyhow::Result<T> {
     Err(WrongUsage(message).into())
 }
 
-/// Enlarges the picture.
-pub(super) fn enlarge(arguments: &Arguments) -> anyhow::Result<()> {
+/// Upscales the image.
+pub(super) fn upscale(arguments: &Arguments) -> anyhow::Result<()> {
     let started = Instant::now();
     let source = Source::of(arguments)?;
     let sink = Sink::of(arguments)?;
+    claim_files(arguments, &source)?;
     let mut report = Report::create(arguments.report.as_deref())?;
     let input = source.name();
     let Some(sink) = sink else {
         let output = arguments.output.display().to_string();
         return report.add(&input.to_string_lossy(), &Outcome::Skipped { output });
     };
-    let result = enlarge_to(arguments, &source, &sink, started);
+    let result = upscale_to(arguments, &source, &sink, started);
     let outcome = match &result {
         Ok(outcome) => outcome,
         Err(error) => &Outcome::Failed {
@@ -212,7 +232,7 @@ pub(super) fn enlarge(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn enlarge_to(
+fn upscale_to(
     arguments: &Arguments,
     source: &Source,
     sink: &Sink,
@@ -239,7 +259,7 @@ fn enlarge_to(
         (target.width_px, target.height_px),
     )?;
     let mut method = Method::new(arguments, &plan, &networks);
-    // The file stays beside the picture until that is decoded.
+    // The file stays beside the image until that is decoded.
     method.max_bytes = method
         .max_bytes
         .map(|most| most.saturating_sub(file.len() as u64));
@@ -255,11 +275,11 @@ fn enlarge_to(
         interrupt::flow()
     };
     let decode = |limits: &Limits| decode_bytes(&file, &input, limits);
-    let (bytes, left_out) = picture::enlarge_file(&input, decode, &asked, &method, &progress)?;
+    let (bytes, left_out) = image::upscale_file(&input, decode, &asked, &method, &progress)?;
     bar.finish_and_clear();
     let _writing = interrupt::writing();
     match sink {
-        Sink::Standard => write_standard(&bytes, "the picture")?,
+        Sink::Standard => write_standard(&bytes, "the image")?,
         Sink::File(path) => NewFile::with(path, &bytes)?.publish()?,
     }
     Ok(Outcome::Done {

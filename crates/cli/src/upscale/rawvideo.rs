@@ -1,4 +1,4 @@
-//! Frames without headers, as `ffmpeg -f rawvideo` writes and reads them, enlarged one by one.
+//! Frames without headers, as `ffmpeg -f rawvideo` writes and reads them, upscaled one by one.
 //!
 //! A thread reads ahead, another writes behind, so that both overlap with the network. Between them
 //! and it one frame each may wait, which bounds memory.
@@ -13,11 +13,11 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use wdsr_image::{Colour, Depth, Image, NewFile, Samples};
 use wdsr_model::{Isa, UpscaleError};
-use wdsr_picture::{Colour, Depth, NewFile, Picture, Samples};
 use wdsr_upscale::Size;
 
-use super::picture::{self, Method, Refused};
+use super::image::{self, Method, Refused};
 use super::pipe::{self, Sink, Source};
 use super::size::parse_size;
 use super::yuv::{self, Coding, Matrix, Range};
@@ -74,7 +74,7 @@ impl PixelFormat {
         }
     }
 
-    /// Of pictures on their way through the network.
+    /// Of images on their way through the network.
     fn depth(self) -> Depth {
         match self {
             Self::Rgb24 => Depth::U8,
@@ -128,18 +128,18 @@ pub(super) struct Video {
 }
 
 impl Video {
-    fn picture_of(&self, frame: Vec<u8>) -> Picture {
+    fn image_of(&self, frame: Vec<u8>) -> Image {
         let Layout { size, format } = self.layout;
         let samples = match format {
             PixelFormat::Rgb24 => Samples::U8(frame),
             PixelFormat::Yuv420p => Samples::F32(yuv::to_rgb(&frame, size, self.coding)),
         };
-        Picture::new(size.width_px, size.height_px, Colour::Rgb, samples)
+        Image::new(size.width_px, size.height_px, Colour::Rgb, samples)
     }
 
-    fn frame_of(&self, picture: Picture) -> Vec<u8> {
-        let size = Size::of(&picture);
-        match picture.samples {
+    fn frame_of(&self, image: Image) -> Vec<u8> {
+        let size = Size::of(&image);
+        match image.samples {
             Samples::U8(samples) => samples,
             Samples::F32(samples) => yuv::from_rgb(&samples, size, self.coding),
             Samples::U16(_) => unreachable!("frames have 8 bits or floats"),
@@ -147,13 +147,14 @@ impl Video {
     }
 }
 
-/// Enlarges all frames.
-pub(super) fn enlarge(arguments: &Arguments, video: &Video) -> anyhow::Result<()> {
+/// Upscales all frames.
+pub(super) fn upscale(arguments: &Arguments, video: &Video) -> anyhow::Result<()> {
     let started = Instant::now();
     let source = Source::of(arguments)?;
     let Some(sink) = Sink::of(arguments)? else {
         return Ok(());
     };
+    pipe::claim_files(arguments, &source)?;
     let (input, output) = (source.name(), sink.name());
     let Layout { size, format } = video.layout;
     let precision = arguments.model.precision.or_f32(Isa::detect()?);
@@ -165,10 +166,11 @@ pub(super) fn enlarge(arguments: &Arguments, video: &Video) -> anyhow::Result<()
     let frame_bytes = format.frame_bytes(size);
     // Read, waiting, at work; and the same on the way out.
     let waiting = 3 * (frame_bytes + format.frame_bytes(plan.target()));
-    let enlarger = &method.enlarger;
-    let bytes =
-        enlarger.memory_bytes(Colour::Rgb, format.depth()) + enlarger.working_bytes() + waiting;
-    picture::check_memory(&input, bytes, &method, "or use smaller frames")?;
+    let image_upscaler = &method.image_upscaler;
+    let bytes = image_upscaler.memory_bytes(Colour::Rgb, format.depth())
+        + image_upscaler.working_bytes()
+        + waiting;
+    image::check_memory(&input, bytes, &method, "or use smaller frames")?;
 
     let frames = read_ahead(&source, frame_bytes as usize)?;
     let writer = Writer::start(sink)?;
@@ -186,7 +188,7 @@ pub(super) fn enlarge(arguments: &Arguments, video: &Video) -> anyhow::Result<()
             Err(RecvTimeoutError::Timeout) => continue,
             Err(RecvTimeoutError::Disconnected) => panic!("the reader ended without a word"),
         };
-        let large = match enlarger.enlarge_with_progress(video.picture_of(frame), &report) {
+        let large = match image_upscaler.upscale_with_progress(video.image_of(frame), &report) {
             Ok(large) => large,
             Err(error) => {
                 let frame = format!("{}: frame {}", input.display(), count + 1);

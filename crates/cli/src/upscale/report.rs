@@ -11,7 +11,7 @@ use serde::Serialize;
 #[derive(Serialize)]
 #[serde(tag = "status", rename_all = "snake_case")]
 pub(super) enum Outcome {
-    /// Enlarged.
+    /// Upscaled.
     Done {
         output: String,
         width_px: usize,
@@ -27,7 +27,7 @@ pub(super) enum Outcome {
     UpToDate { output: String },
     /// A file of the result's name exists (`--if-exists skip`).
     Skipped { output: String },
-    /// Not enlarged.
+    /// Not upscaled.
     Failed { error: String },
 }
 

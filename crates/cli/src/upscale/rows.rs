@@ -1,34 +1,34 @@
-//! A picture that flows through the network: some rows at a time are decoded, enlarged and encoded, so that
+//! An image that flows through the network: some rows at a time are decoded, upscaled and encoded, so that
 //! its height is no matter of memory.
 
 use std::path::Path;
 
 use anyhow::Context;
-use wdsr_model::{Progress, Sample, Upscaler};
-use wdsr_picture::{
+use wdsr_image::{
     Colour, Depth, Format, Metadata, NewFile, Outline, RowReader, RowSample, encode_rows,
     is_memory_free,
 };
+use wdsr_model::{Progress, Sample, Upscaler};
 
-use super::picture::{Asked, Method};
+use super::image::{Asked, Method};
 use crate::exit::OutOfMemory;
 
-/// Memory for a picture unless asked otherwise: enough for pictures of any usual width.
+/// Memory for an image unless asked otherwise: enough for images of any usual width.
 const DEFAULT_MAX_BYTES: u64 = 2 << 30;
 
 /// What the program takes besides: code, weights, stacks, buffers of files.
 const FIXED_BYTES: u64 = 24 << 20;
 
-/// Enlarges a picture by one pass of a network into a new file, and tells what of the metadata is
-/// left out; `None` if the plan wants more, or picture or result cannot be read or written row by
+/// Upscales an image by one pass of a network into a new file, and tells what of the metadata is
+/// left out; `None` if the plan wants more, or image or result cannot be read or written row by
 /// row.
-pub(super) fn enlarge_file(
+pub(super) fn upscale_file(
     input: &Path,
     asked: &Asked<'_>,
     method: &Method<'_>,
     progress: &Progress,
 ) -> anyhow::Result<Option<(NewFile, Vec<String>)>> {
-    let Some(upscaler) = method.enlarger.only_pass() else {
+    let Some(upscaler) = method.image_upscaler.only_pass() else {
         return Ok(None);
     };
     let format = asked.format;
@@ -58,9 +58,9 @@ pub(super) fn enlarge_file(
         progress,
     };
     let file = match low.depth {
-        Depth::U8 => run.enlarge::<u8>(&mut reader),
-        Depth::U16 => run.enlarge::<u16>(&mut reader),
-        Depth::F32 => run.enlarge::<f32>(&mut reader),
+        Depth::U8 => run.upscale::<u8>(&mut reader),
+        Depth::U16 => run.upscale::<u16>(&mut reader),
+        Depth::F32 => run.upscale::<f32>(&mut reader),
     };
     let file = file.with_context(|| input.display().to_string())?;
     Ok(Some((file, left_out)))
@@ -98,7 +98,7 @@ fn rows_at_a_time(
             megabytes(others + least),
             megabytes(max_bytes),
             if reader.memory_bytes() > least {
-                ", or save the picture with smaller strips or tiles"
+                ", or save the image with smaller strips or tiles"
             } else {
                 ""
             }
@@ -116,7 +116,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn enlarge<T: Sample + RowSample>(&self, reader: &mut RowReader) -> anyhow::Result<NewFile> {
+    fn upscale<T: Sample + RowSample>(&self, reader: &mut RowReader) -> anyhow::Result<NewFile> {
         let low = reader.outline();
         let scale = self.upscaler.scale();
         let high = Outline {

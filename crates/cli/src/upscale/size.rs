@@ -9,10 +9,10 @@ const HEADING: &str = "Size of the result (one of these; without any, the model'
 #[derive(clap::Args)]
 #[group(multiple = false)]
 pub(super) struct SizeArguments {
-    /// Enlarge 2, 3, 4 or 8 times
+    /// Upscale 2, 3, 4 or 8 times
     #[arg(help_heading = HEADING, short = 's', long, value_name = "N", value_parser = parse_scale)]
     scale: Option<f64>,
-    /// Enlarge so many times; 2.7 is as good as 2
+    /// Upscale so many times; 2.7 is as good as 2
     #[arg(help_heading = HEADING, long, value_name = "N", value_parser = parse_factor)]
     factor: Option<f64>,
     /// To this width, the height in proportion
@@ -26,7 +26,7 @@ pub(super) struct SizeArguments {
     longest: Option<usize>,
     /// To exactly this size
     ///
-    /// A picture that it would stretch by more than a pixel is refused.
+    /// An image that it would stretch by more than a pixel is refused.
     #[arg(help_heading = HEADING, long, value_name = "WxH", value_parser = parse_size)]
     size: Option<Size>,
 }

@@ -1,6 +1,6 @@
-//! `wdsr upscale` of pictures with transparency.
+//! `wdsr upscale` of images with transparency.
 
-use wdsr_picture::{Colour, Picture, Samples};
+use wdsr_image::{Colour, Image, Samples};
 
 use super::sizes::result;
 use super::write;
@@ -8,7 +8,7 @@ use super::write;
 const WIDTH: usize = 48;
 const HEIGHT: usize = 40;
 
-/// A bright, softly changing surface: what the object is made of, all over the picture.
+/// A bright, softly changing surface: what the object is made of, all over the image.
 fn surface(channels: usize) -> Vec<u16> {
     let sample = |i: usize| {
         let (pixel, channel) = (i / channels, i % channels);
@@ -49,8 +49,8 @@ fn cut_out(channels: usize, alpha: &[u16], garbage: impl Fn(usize) -> u16) -> Ve
         .collect()
 }
 
-/// A picture of these samples in 16 or in 8 bits.
-fn picture(colour: Colour, samples: Vec<u16>, deep: bool) -> Picture {
+/// An image of these samples in 16 or in 8 bits.
+fn image(colour: Colour, samples: Vec<u16>, deep: bool) -> Image {
     let samples = if deep {
         Samples::U16(samples)
     } else {
@@ -61,12 +61,12 @@ fn picture(colour: Colour, samples: Vec<u16>, deep: bool) -> Picture {
                 .collect(),
         )
     };
-    Picture::new(WIDTH, HEIGHT, colour, samples)
+    Image::new(WIDTH, HEIGHT, colour, samples)
 }
 
 /// Samples in 0..1.
-fn unit(picture: &Picture) -> Vec<f64> {
-    match &picture.samples {
+fn unit(image: &Image) -> Vec<f64> {
+    match &image.samples {
         Samples::U8(samples) => samples.iter().map(|v| f64::from(*v) / 255.0).collect(),
         Samples::U16(samples) => samples.iter().map(|v| f64::from(*v) / 65_535.0).collect(),
         Samples::F32(samples) => samples.iter().map(|v| f64::from(*v)).collect(),
@@ -74,7 +74,7 @@ fn unit(picture: &Picture) -> Vec<f64> {
 }
 
 /// A bright disc, cut out with black, white or noise under the transparent pixels, looks over any
-/// background as the enlarged surface cut out by the enlarged alpha: nothing of what lay under it
+/// background as the upscaled surface cut out by the upscaled alpha: nothing of what lay under it
 /// shows in its edge.
 #[test]
 fn what_lies_under_transparent_pixels_does_not_show() {
@@ -89,10 +89,7 @@ fn what_lies_under_transparent_pixels_does_not_show() {
     ] {
         let opaque = colour.without_alpha();
         let channels = opaque.channels();
-        write(
-            &path("whole.png"),
-            &picture(opaque, surface(channels), deep),
-        );
+        write(&path("whole.png"), &image(opaque, surface(channels), deep));
         let whole = unit(&result(&path("whole.png"), &path("out.png"), request));
         let garbages: [(&str, Garbage); 3] = [
             ("black", |_| 0),
@@ -102,11 +99,11 @@ fn what_lies_under_transparent_pixels_does_not_show() {
         for (name, garbage) in garbages {
             for method in ["network", "lanczos"] {
                 let samples = cut_out(channels, &disc(), garbage);
-                write(&path("in.png"), &picture(colour, samples, deep));
+                write(&path("in.png"), &image(colour, samples, deep));
                 let extra = [&request[..], &["--alpha", method]].concat();
                 let large = result(&path("in.png"), &path("out.png"), &extra);
                 assert_eq!(large.colour, colour);
-                assert_eq!(large.depth() == wdsr_picture::Depth::U16, deep);
+                assert_eq!(large.depth() == wdsr_image::Depth::U16, deep);
                 let large = unit(&large);
                 let pixels = large
                     .chunks_exact(channels + 1)
@@ -144,7 +141,7 @@ fn alpha_has_no_rings() {
         let alpha_of = |alpha: &[u16]| -> Vec<f64> {
             write(
                 &path("in.png"),
-                &picture(Colour::GreyAlpha, cut_out(1, alpha, |_| 0), false),
+                &image(Colour::GreyAlpha, cut_out(1, alpha, |_| 0), false),
             );
             let large = unit(&result(&path("in.png"), &path("out.png"), &extra));
             large.chunks_exact(2).map(|pixel| pixel[1]).collect()
@@ -179,7 +176,7 @@ fn constant_alpha_is_exact() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);
     for request in [["-s", "2"], ["--factor", "2.7"], ["--width", "20"]] {
-        write(&path("whole.png"), &picture(Colour::Rgb, surface(3), true));
+        write(&path("whole.png"), &image(Colour::Rgb, surface(3), true));
         let whole = result(&path("whole.png"), &path("out.png"), &request);
         for alpha in [65_535, 1, 0] {
             let samples = surface(3);
@@ -188,7 +185,7 @@ fn constant_alpha_is_exact() {
                 .flat_map(|p| [p[0], p[1], p[2], alpha]);
             write(
                 &path("in.png"),
-                &picture(Colour::RgbAlpha, samples.collect(), true),
+                &image(Colour::RgbAlpha, samples.collect(), true),
             );
             let (colour, found) = result(&path("in.png"), &path("out.png"), &request).split_alpha();
             assert!(

@@ -1,12 +1,12 @@
-//! `wdsr upscale` over many pictures: which, where to, restarts, exit codes.
+//! `wdsr upscale` over many images: which, where to, restarts, exit codes.
 
 use std::path::Path;
 
 use predicates::str::contains;
-use wdsr_picture::{Colour, Picture, Samples};
+use wdsr_image::{Colour, Image, Samples};
 
 use super::upscale::{names, read};
-use super::{picture, wdsr, write};
+use super::{image, wdsr, write};
 
 /// Runs `wdsr upscale IN -o OUT EXTRA` and returns the exit code and the status of each input in
 /// the report.
@@ -33,7 +33,7 @@ fn folder_of(root: &Path, files: &[&str]) {
     for file in files {
         let path = root.join(file);
         std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
-        write(&path, &picture(8, 6, Colour::Rgb));
+        write(&path, &image(8, 6, Colour::Rgb));
     }
 }
 
@@ -47,7 +47,7 @@ fn a_tree_is_mirrored_and_content_counts() {
     assert_eq!(run(&input, &output, &["-r"]), (0, vec!["done".into(); 3]));
     assert_eq!(names(&output.join("sub")), ["b.png", "deep"]);
     assert_eq!(read(&output.join("sub/deep/c.tif")).width_px, 16);
-    // Its own results, which lie below the input, are not enlarged again.
+    // Its own results, which lie below the input, are not upscaled again.
     let again = run(&input, &output, &["-r"]);
     assert_eq!(again, (0, vec!["up_to_date".into(); 3]));
     let pattern = input.join("sub/**/*.tif");
@@ -64,7 +64,7 @@ fn a_restart_does_what_is_left_or_has_changed() {
     folder_of(&input, &["a.png", "b.png", "c.png"]);
     assert_eq!(run(&input, &output, &[]), (0, vec!["done".into(); 3]));
     std::fs::remove_file(output.join("b.png")).expect("removed");
-    write(&input.join("c.png"), &picture(9, 6, Colour::Rgb));
+    write(&input.join("c.png"), &image(9, 6, Colour::Rgb));
     for policy in ["skip", "error", "rename", "overwrite"] {
         // What the program made itself is not in the way, whatever the policy.
         let (code, status) = run(&input, &output, &["--if-exists", policy]);
@@ -122,7 +122,7 @@ fn shards_share_a_folder() {
 fn memory_that_runs_out_ends_with_code_4() {
     let folder = tempfile::tempdir().expect("a folder");
     let input = folder.path().join("in.png");
-    write(&input, &picture(6000, 6000, Colour::Rgb));
+    write(&input, &image(6000, 6000, Colour::Rgb));
     // 864 MB are needed for the result. WebP is not written row by row.
     let output = folder.path().join("out.webp");
     let arguments = ["upscale", "-j", "1", "-o"].map(Path::new);
@@ -135,8 +135,8 @@ fn memory_that_runs_out_ends_with_code_4() {
     assert_eq!(names(folder.path()), ["in.png"]);
 }
 
-/// A picture whose file is as large as its samples.
-fn noise(width: usize, height: usize, colour: Colour) -> Picture {
+/// An image whose file is as large as its samples.
+fn noise(width: usize, height: usize, colour: Colour) -> Image {
     let mut state: u32 = 1;
     let samples = (0..width * height * colour.channels()).map(|_| {
         state ^= state << 13;
@@ -144,7 +144,7 @@ fn noise(width: usize, height: usize, colour: Colour) -> Picture {
         state ^= state << 5;
         (state >> 24) as u8
     });
-    Picture::new(width, height, colour, Samples::U8(samples.collect()))
+    Image::new(width, height, colour, Samples::U8(samples.collect()))
 }
 
 /// With less memory than it asks for the program says so; with as much it comes to the end, through
@@ -168,7 +168,7 @@ fn memory_is_asked_for_before_the_work() {
         (Colour::Grey, &["--factor", "2.7"]),
     ] {
         write(&input, &noise(500, 360, colour));
-        // What lets the program start and decode the picture, which is not what is tested here.
+        // What lets the program start and decode the image, which is not what is tested here.
         let (start_kb, text) = (30_000..60_000)
             .step_by(1_000)
             .map(|limit_kb| (limit_kb, run(extra, limit_kb)))
@@ -201,14 +201,14 @@ fn memory_is_asked_for_before_the_work() {
 
 #[test]
 #[cfg(unix)]
-fn an_interrupt_finishes_a_picture_and_a_second_drops_it() {
+fn an_interrupt_finishes_an_image_and_a_second_drops_it() {
     let folder = tempfile::tempdir().expect("a folder");
     let (input, output) = (folder.path().join("in"), folder.path().join("out"));
     std::fs::create_dir(&input).expect("a folder");
     for i in 0..4 {
         write(
             &input.join(format!("{i}.png")),
-            &picture(200, 200, Colour::Rgb),
+            &image(200, 200, Colour::Rgb),
         );
     }
     for interrupts in [1, 2] {
@@ -222,7 +222,7 @@ fn an_interrupt_finishes_a_picture_and_a_second_drops_it() {
         while !manifest.exists() {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
-        // The first picture begins right after that, and takes some seconds on plain loops.
+        // The first image begins right after that, and takes some seconds on plain loops.
         std::thread::sleep(std::time::Duration::from_secs(1));
         for _ in 0..interrupts {
             let pid = child.id().to_string();

@@ -2,10 +2,10 @@ use std::path::Path;
 
 use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
+use wdsr_image::{Colour, Limits, Samples, decode};
 use wdsr_model::{ExportPrecision, Model, NetworkConfig};
-use wdsr_picture::{Colour, Limits, Samples, decode};
 
-use super::{picture, wdsr, write};
+use super::{image, wdsr, write};
 
 fn saved_model(folder: &Path) -> std::path::PathBuf {
     let path = folder.join("small.safetensors");
@@ -153,12 +153,12 @@ fn a_model_in_float16_is_half_as_large_and_upscales_alike() {
     let size = |path| std::fs::metadata(path).expect("a file").len();
     assert!(size(&half) * 2 < size(&model) + 10_000, "{}", size(&half));
     let input = folder.path().join("input.png");
-    write(&input, &picture(40, 30, Colour::Rgb));
+    write(&input, &image(40, 30, Colour::Rgb));
     let [full, half] = [&model, &half].map(|model| {
         let output = model.with_extension("png");
         let arguments = [Path::new("-m"), model, &input, Path::new("-o"), &output];
         wdsr().arg("upscale").args(arguments).assert().success();
-        let large = decode(&output, &Limits::default()).expect("a picture");
+        let large = decode(&output, &Limits::default()).expect("an image");
         match large.samples {
             Samples::U8(samples) => samples,
             other => panic!("{other:?}"),

@@ -3,12 +3,12 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use predicates::str::contains;
-use wdsr_picture::{Colour, Picture, Samples};
+use wdsr_image::{Colour, Image, Samples};
 
-use super::{picture, wdsr, write};
+use super::{image, wdsr, write};
 
 /// A few soft blobs, different for every seed; `level` is added to all samples.
-fn photograph(side_px: usize, seed: usize, level: u8) -> Picture {
+fn photograph(side_px: usize, seed: usize, level: u8) -> Image {
     let blob = |k: usize| {
         let mixed = (seed * 7 + k + 1).wrapping_mul(0x9e37_79b9) as u32;
         let at = |m: u32| f64::from(mixed.rotate_left(m * 9) % 1009) / 1009.0;
@@ -28,7 +28,7 @@ fn photograph(side_px: usize, seed: usize, level: u8) -> Picture {
         (value.min(200.0) as u8 + channel as u8 * 5).saturating_add(level)
     };
     let samples = (0..side_px * side_px * 3).map(sample).collect();
-    Picture::new(side_px, side_px, Colour::Rgb, Samples::U8(samples))
+    Image::new(side_px, side_px, Colour::Rgb, Samples::U8(samples))
 }
 
 fn check(folder: &Path, extra: &[&str]) -> (i32, serde_json::Value) {
@@ -62,7 +62,7 @@ fn expected(problems: &[(&str, &str)]) -> BTreeSet<(String, String)> {
 }
 
 #[test]
-fn every_wrong_picture_is_named() {
+fn every_wrong_image_is_named() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);
     for seed in 0..6 {
@@ -72,13 +72,13 @@ fn every_wrong_picture_is_named() {
     assert_eq!(found(&report), expected(&[]));
     assert_eq!((code, report["usable"].as_u64()), (0, Some(6)));
     write(&path("small.png"), &photograph(90, 11, 0));
-    write(&path("grey.png"), &picture(128, 120, Colour::Grey));
+    write(&path("grey.png"), &image(128, 120, Colour::Grey));
     std::fs::copy(path("good1.png"), path("twin.png")).expect("copied");
     write(&path("brighter.png"), &photograph(128, 2, 9));
     write(&path("compressed.jpg"), &photograph(200, 3, 0));
     let bytes = std::fs::read(path("good0.png")).expect("bytes");
     std::fs::write(path("half.png"), &bytes[..bytes.len() / 2]).expect("written");
-    std::fs::write(path("text.png"), "not a picture").expect("written");
+    std::fs::write(path("text.png"), "not an image").expect("written");
     let (code, report) = check(folder.path(), &[]);
     let wrong = expected(&[
         ("broken", "half.png"),
@@ -92,7 +92,7 @@ fn every_wrong_picture_is_named() {
     ]);
     assert_eq!(found(&report), wrong);
     assert_eq!(code, 1);
-    assert_eq!(report["pictures"], 13);
+    assert_eq!(report["images"], 13);
     assert_eq!(report["usable"], 10);
     // Smaller patches, and the lines a person reads.
     let (_, report) = check(folder.path(), &["--patch", "40"]);
@@ -142,14 +142,14 @@ fn pairs_that_do_not_belong_together_are_named() {
 }
 
 #[test]
-fn a_folder_without_pictures_is_named() {
+fn a_folder_without_images_is_named() {
     let folder = tempfile::tempdir().expect("a folder");
     wdsr()
         .args(["data", "check"])
         .arg(folder.path())
         .assert()
         .code(1)
-        .stderr(contains("no pictures"));
+        .stderr(contains("no images"));
     wdsr()
         .args(["data", "check", "-s", "5"])
         .arg(folder.path())
@@ -158,7 +158,7 @@ fn a_folder_without_pictures_is_named() {
 }
 
 /// The sources that are downloaded.
-const PACKAGES: [&str; 6] = [
+pub(super) const PACKAGES: [&str; 6] = [
     "endless-sky-high-dpi",
     "lomiri-wallpapers-16.04",
     "lomiri-wallpapers-20.04",
@@ -182,15 +182,15 @@ fn fetch(root: &Path, out: &str, with: &[&str]) -> Command {
 }
 
 /// [`photograph`] with noise, for it not to be flat.
-fn noisy(seed: usize) -> Picture {
-    let mut picture = photograph(200, seed, 30);
-    if let Samples::U8(samples) = &mut picture.samples {
+fn noisy(seed: usize) -> Image {
+    let mut image = photograph(200, seed, 30);
+    if let Samples::U8(samples) = &mut image.samples {
         for (i, sample) in samples.iter_mut().enumerate() {
             let noise = (i + seed * 77).wrapping_mul(0x9e37_79b9) as u32;
             *sample += (noise.rotate_left(13) % 24) as u8;
         }
     }
-    picture
+    image
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn a_killed_fetch_goes_on_to_the_same_folder() {
     // A training takes the folder as it is.
     let (_, report) = check(&root.join("whole"), &[]);
     assert_eq!(
-        (&report["pictures"], &report["usable"]),
+        (&report["images"], &report["usable"]),
         (&8.into(), &8.into())
     );
 }
@@ -300,7 +300,7 @@ fn packages_are_taken_by_apt_and_their_content_is_checked() {
         ),
     );
     failed(&[
-        "1 of 1 pictures of lomiri-wallpapers-20.04",
+        "1 of 1 images of lomiri-wallpapers-20.04",
         "Kleiber_by_Lukas_Baubkus.jpg has SHA-256",
         "--without lomiri-wallpapers-20.04",
     ]);

@@ -1,13 +1,13 @@
 use predicates::str::contains;
-use wdsr_picture::Colour;
+use wdsr_image::Colour;
 
-use super::{picture, wdsr, write};
+use super::{image, wdsr, write};
 
 #[test]
 fn json_has_the_documented_fields() {
     let folder = tempfile::tempdir().expect("a folder");
-    write(&folder.path().join("a.png"), &picture(40, 36, Colour::Rgb));
-    write(&folder.path().join("b.png"), &picture(41, 37, Colour::Grey));
+    write(&folder.path().join("a.png"), &image(40, 36, Colour::Rgb));
+    write(&folder.path().join("b.png"), &image(41, 37, Colour::Grey));
     let output = wdsr()
         .args(["eval", "--json", "--set"])
         .arg(folder.path())
@@ -21,12 +21,12 @@ fn json_has_the_documented_fields() {
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(report["scale"], 2);
     assert_eq!(report["protocol"], "benchmark");
-    assert_eq!(report["pictures"].as_array().map(Vec::len), Some(2));
+    assert_eq!(report["images"].as_array().map(Vec::len), Some(2));
     let figures = ["psnr_db", "ssim", "bicubic_psnr_db", "bicubic_ssim"];
     for figure in figures {
         let of = |v: &serde_json::Value| v[figure].as_f64().expect("a number");
-        let pictures = report["pictures"].as_array().expect("a list");
-        let mean = pictures.iter().map(of).sum::<f64>() / 2.0;
+        let images = report["images"].as_array().expect("a list");
+        let mean = images.iter().map(of).sum::<f64>() / 2.0;
         assert!((of(&report["mean"]) - mean).abs() < 1e-12, "{figure}");
     }
 }
@@ -34,7 +34,7 @@ fn json_has_the_documented_fields() {
 #[test]
 fn the_protocol_is_printed_with_the_figures() {
     let folder = tempfile::tempdir().expect("a folder");
-    write(&folder.path().join("a.png"), &picture(60, 50, Colour::Rgb));
+    write(&folder.path().join("a.png"), &image(60, 50, Colour::Rgb));
     wdsr()
         .args(["eval", "--protocol", "div2k", "--set"])
         .arg(folder.path())
@@ -46,7 +46,7 @@ fn the_protocol_is_printed_with_the_figures() {
 #[test]
 fn the_loss_by_bf16_is_told() {
     let folder = tempfile::tempdir().expect("a folder");
-    write(&folder.path().join("a.png"), &picture(60, 50, Colour::Rgb));
+    write(&folder.path().join("a.png"), &image(60, 50, Colour::Rgb));
     let run = |more: &[&str]| {
         let output = wdsr()
             .args(["eval", "--precision", "bf16", "--set"])
@@ -70,12 +70,9 @@ fn the_loss_by_bf16_is_told() {
 }
 
 #[test]
-fn a_picture_too_small_to_score_is_named() {
+fn an_image_too_small_to_score_is_named() {
     let folder = tempfile::tempdir().expect("a folder");
-    write(
-        &folder.path().join("tiny.png"),
-        &picture(12, 12, Colour::Rgb),
-    );
+    write(&folder.path().join("tiny.png"), &image(12, 12, Colour::Rgb));
     wdsr()
         .args(["eval", "--set"])
         .arg(folder.path())

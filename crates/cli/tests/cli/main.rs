@@ -11,6 +11,7 @@ mod info;
 mod metadata;
 #[cfg(target_os = "linux")]
 mod names;
+mod overwrites;
 mod pipes;
 mod rows;
 mod sizes;
@@ -21,7 +22,7 @@ mod upscale;
 use std::path::Path;
 
 use assert_cmd::Command;
-use wdsr_picture::{Colour, Format, Picture, Samples, encode};
+use wdsr_image::{Colour, Format, Image, Samples, encode};
 
 fn wdsr() -> Command {
     Command::cargo_bin("wdsr").expect("the program is built")
@@ -44,8 +45,8 @@ fn limited<A: AsRef<std::ffi::OsStr>>(
     (run.status.code(), text)
 }
 
-/// A smooth picture with some texture.
-fn picture(width: usize, height: usize, colour: Colour) -> Picture {
+/// A smooth image with some texture.
+fn image(width: usize, height: usize, colour: Colour) -> Image {
     let channels = colour.channels();
     let sample = |i: usize| {
         let (pixel, channel) = (i / channels, i % channels);
@@ -53,14 +54,9 @@ fn picture(width: usize, height: usize, colour: Colour) -> Picture {
         (((x * 5 + y * 3 + channel * 40) % 200) + (x * y) % 17) as u8
     };
     let samples = (0..width * height * channels).map(sample).collect();
-    Picture::new(width, height, colour, Samples::U8(samples))
+    Image::new(width, height, colour, Samples::U8(samples))
 }
 
-fn write(path: &Path, picture: &Picture) {
-    encode(
-        picture,
-        path,
-        Format::from_extension(path).expect("a suffix"),
-    )
-    .expect("written");
+fn write(path: &Path, image: &Image) {
+    encode(image, path, Format::from_extension(path).expect("a suffix")).expect("written");
 }

@@ -1,4 +1,4 @@
-//! What a picture's file says beside its pixels, through the program; and its limits.
+//! What an image's file says beside its pixels, through the program; and its limits.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -6,10 +6,10 @@ use std::path::Path;
 use exif::experimental::Writer;
 use exif::{Field, In, Reader, Tag, Value};
 use predicates::str::contains;
-use wdsr_picture::{Colour, Picture, Resolution, Samples};
+use wdsr_image::{Colour, Image, Resolution, Samples};
 
 use super::upscale::read;
-use super::{picture, wdsr, write};
+use super::{image, wdsr, write};
 
 /// An orientation, a maker, a size, and a place.
 fn exif_block(orientation: u16) -> Vec<u8> {
@@ -65,11 +65,11 @@ fn quarter(right: bool, bottom: bool) -> [u8; 3] {
 }
 
 #[test]
-fn a_size_asked_for_is_that_of_the_upright_picture() {
+fn a_size_asked_for_is_that_of_the_upright_image() {
     let folder = tempfile::tempdir().expect("a folder");
     let [input, output] = ["in.jpg", "out.png"].map(|name| folder.path().join(name));
     let samples = vec![90; 24 * 16 * 3];
-    let mut stored = Picture::new(24, 16, Colour::Rgb, Samples::U8(samples));
+    let mut stored = Image::new(24, 16, Colour::Rgb, Samples::U8(samples));
     stored.metadata.exif = Some(exif_block(6));
     write(&input, &stored);
     // Upright it is 16 x 24.
@@ -96,7 +96,7 @@ fn all_eight_orientations_come_out_upright_with_the_tag_reset() {
     let folder = tempfile::tempdir().expect("a folder");
     let (input, output) = (folder.path().join("in"), folder.path().join("out"));
     std::fs::create_dir(&input).expect("a folder");
-    // Whether the upright picture's quarter (right, bottom) is a stored quarter mirrored in x or y,
+    // Whether the upright image's quarter (right, bottom) is a stored quarter mirrored in x or y,
     // and whether x and y change places: Exif 2.32, tag 0x0112.
     let cases = [
         (1, false, false, false),
@@ -110,7 +110,7 @@ fn all_eight_orientations_come_out_upright_with_the_tag_reset() {
     ];
     let suffixes = ["jpg", "png", "webp"];
     for (orientation, mirror_x, mirror_y, swap) in cases {
-        // The stored picture that is upright after the turn.
+        // The stored image that is upright after the turn.
         let samples = (0..24 * 16).flat_map(|i| {
             let (right, bottom) = (i % 24 >= 12, i / 24 >= 8);
             let (x, y) = if swap {
@@ -120,7 +120,7 @@ fn all_eight_orientations_come_out_upright_with_the_tag_reset() {
             };
             quarter(x ^ mirror_x, y ^ mirror_y)
         });
-        let mut stored = Picture::new(24, 16, Colour::Rgb, Samples::U8(samples.collect()));
+        let mut stored = Image::new(24, 16, Colour::Rgb, Samples::U8(samples.collect()));
         stored.metadata.exif = Some(exif_block(orientation));
         for suffix in suffixes {
             write(
@@ -174,7 +174,7 @@ fn all_eight_orientations_come_out_upright_with_the_tag_reset() {
 fn metadata_is_kept_stripped_or_freed_of_the_place() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);
-    let mut photo = picture(24, 16, Colour::Rgb);
+    let mut photo = image(24, 16, Colour::Rgb);
     photo.metadata.exif = Some(exif_block(1));
     photo.metadata.xmp = Some(XMP.as_bytes().to_vec());
     photo.metadata.icc_profile = Some(rgb_profile());
@@ -226,7 +226,7 @@ fn metadata_is_kept_stripped_or_freed_of_the_place() {
 fn what_a_format_cannot_hold_is_said_once() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);
-    let mut photo = picture(8, 8, Colour::Rgb);
+    let mut photo = image(8, 8, Colour::Rgb);
     photo.metadata.exif = Some(exif_block(1));
     std::fs::create_dir(path("in")).expect("a folder");
     for name in ["a.png", "b.png", "c.png"] {
@@ -272,7 +272,7 @@ fn what_a_format_cannot_hold_is_said_once() {
 fn another_choice_of_metadata_makes_the_results_again() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);
-    write(&path("a.png"), &picture(8, 8, Colour::Rgb));
+    write(&path("a.png"), &image(8, 8, Colour::Rgb));
     let run = |choice: &str| {
         wdsr()
             .args(["upscale", "--metadata", choice, "-o"])
@@ -289,7 +289,7 @@ fn another_choice_of_metadata_makes_the_results_again() {
 fn limits_are_raised_by_the_flags_that_their_messages_name() {
     let folder = tempfile::tempdir().expect("a folder");
     let (input, output) = (folder.path().join("in.png"), folder.path().join("out.png"));
-    write(&input, &picture(30, 20, Colour::Rgb));
+    write(&input, &image(30, 20, Colour::Rgb));
     let run = |arguments: &[&str]| {
         wdsr()
             .args(["upscale", "-o"])

@@ -7,13 +7,13 @@ use std::path::Path;
 
 use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
-use wdsr_picture::{Colour, Format, encode};
+use wdsr_image::{Colour, Format, encode};
 
-use super::{picture, wdsr, write};
+use super::{image, wdsr, write};
 
 fn write_png(path: &Path, width_px: usize) {
-    let picture = picture(width_px, 6, Colour::Rgb);
-    encode(&picture, path, Format::Png).expect("written");
+    let image = image(width_px, 6, Colour::Rgb);
+    encode(&image, path, Format::Png).expect("written");
 }
 
 fn names_in(folder: &Path) -> BTreeSet<OsString> {
@@ -76,7 +76,7 @@ fn names_of_any_bytes_are_kept_and_told_apart() {
 #[test]
 fn names_that_begin_with_a_dash_follow_two() {
     let folder = tempfile::tempdir().expect("a folder");
-    write(&folder.path().join("-s.png"), &picture(8, 6, Colour::Rgb));
+    write(&folder.path().join("-s.png"), &image(8, 6, Colour::Rgb));
     wdsr()
         .current_dir(folder.path())
         .args(["upscale", "-o", "large.png", "--", "-s.png"])
@@ -89,7 +89,7 @@ fn names_that_begin_with_a_dash_follow_two() {
 fn names_that_are_too_long_are_named() {
     let folder = tempfile::tempdir().expect("a folder");
     let low = folder.path().join("low.png");
-    write(&low, &picture(8, 6, Colour::Rgb));
+    write(&low, &image(8, 6, Colour::Rgb));
     let before = names_in(folder.path());
     let name = format!("{}.png", "n".repeat(252));
     let path = "p/".repeat(2100) + "high.png";

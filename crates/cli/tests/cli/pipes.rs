@@ -1,17 +1,17 @@
-//! `wdsr upscale` by standard input and output: pictures and raw video.
+//! `wdsr upscale` by standard input and output: images and raw video.
 
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, Output, Stdio};
 
-use wdsr_picture::{
-    Colour, Format, Limits, Picture, Samples, decode_bytes, encode_bytes, format_of_bytes,
+use wdsr_image::{
+    Colour, Format, Image, Limits, Samples, decode_bytes, encode_bytes, format_of_bytes,
 };
 
 use super::sizes::result;
 use super::upscale::{names, read};
-use super::{picture, wdsr, write};
+use super::{image, wdsr, write};
 
 /// Runs `wdsr upscale ARGUMENTS` with that on standard input.
 fn run(arguments: &[&str], input: impl Into<Vec<u8>>) -> Output {
@@ -52,20 +52,20 @@ fn start(arguments: &[&str], stdout: Stdio) -> Child {
         .expect("it starts")
 }
 
-fn pixels(bytes: &[u8]) -> Picture {
-    decode_bytes(bytes, Path::new("output"), &Limits::default()).expect("a picture")
+fn pixels(bytes: &[u8]) -> Image {
+    decode_bytes(bytes, Path::new("output"), &Limits::default()).expect("an image")
 }
 
 #[test]
-fn a_picture_by_pipes_is_the_picture_by_files() {
+fn an_image_by_pipes_is_the_image_by_files() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);
     let deep = (0..30 * 20 * 4).map(|i| (i * 211 % 65521) as u16).collect();
-    let deep = Picture::new(30, 20, Colour::RgbAlpha, Samples::U16(deep));
+    let deep = Image::new(30, 20, Colour::RgbAlpha, Samples::U16(deep));
     for (name, low) in [
         ("a.png", deep),
-        ("b.jpg", picture(30, 20, Colour::Rgb)),
-        ("c.tif", picture(30, 20, Colour::Grey)),
+        ("b.jpg", image(30, 20, Colour::Rgb)),
+        ("c.tif", image(30, 20, Colour::Grey)),
     ] {
         let input = path(name);
         let (input, large) = (
@@ -97,7 +97,7 @@ fn a_picture_by_pipes_is_the_picture_by_files() {
 fn formats_reports_and_existing_files_are_as_asked() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name).to_str().expect("text").to_owned();
-    let low = picture(9, 8, Colour::Rgb);
+    let low = image(9, 8, Colour::Rgb);
     let bytes = encode_bytes(&low, Format::Bmp).expect("encoded");
     let (report, large) = (path("report.jsonl"), path("large.png"));
     let webp = output(
@@ -132,7 +132,7 @@ fn formats_reports_and_existing_files_are_as_asked() {
 fn a_jpeg_xl_that_its_decoder_panics_on_is_one_error() {
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().join("out.png");
-    let file = "../picture/tests/jxl/decoder-gives-up.jxl";
+    let file = "../image/tests/jxl/decoder-gives-up.jxl";
     let run = wdsr()
         .args(["upscale", file, "-o"])
         .arg(&out)
@@ -148,12 +148,12 @@ fn a_jpeg_xl_that_its_decoder_panics_on_is_one_error() {
 /// JPEG XL is read and not written: without a format the result is a PNG, of as many bits.
 #[test]
 fn jpeg_xl_becomes_png() {
-    let file = "../picture/tests/jxl/greya16.jxl";
-    let bytes = std::fs::read(file).expect("a file of the crate picture");
+    let file = "../image/tests/jxl/greya16.jxl";
+    let bytes = std::fs::read(file).expect("a file of the crate image");
     let png = output(&["-i", "-", "-o", "-"], bytes);
     let name = Path::new("output");
     assert_eq!(format_of_bytes(&png, name).expect("a format"), Format::Png);
-    let large = decode_bytes(&png, name, &Limits::default()).expect("a picture");
+    let large = decode_bytes(&png, name, &Limits::default()).expect("an image");
     assert_eq!((large.width_px, large.height_px), (166, 122));
     assert_eq!(large.colour, Colour::GreyAlpha);
     assert!(matches!(large.samples, Samples::U16(_)), "16 bits stay");
@@ -163,21 +163,21 @@ fn jpeg_xl_becomes_png() {
     let from_file = wdsr().args(["upscale", file, "-o"]).arg(&out).output();
     assert_eq!(from_file.expect("it runs").status.code(), Some(0));
     let made = std::fs::read(out.join("greya16.png")).expect("a result");
-    assert!(made == png, "the same picture from a file");
+    assert!(made == png, "the same image from a file");
 }
 
 #[test]
 fn broken_input_is_refused_and_nothing_goes_out() {
-    let png = encode_bytes(&picture(40, 30, Colour::Rgb), Format::Png).expect("encoded");
+    let png = encode_bytes(&image(40, 30, Colour::Rgb), Format::Png).expect("encoded");
     // Its file is small.
-    let flat = Picture::new(40, 30, Colour::Rgb, Samples::U8(vec![9; 40 * 30 * 3]));
+    let flat = Image::new(40, 30, Colour::Rgb, Samples::U8(vec![9; 40 * 30 * 3]));
     let flat = encode_bytes(&flat, Format::Png).expect("encoded");
-    let mut jpeg = encode_bytes(&picture(40, 30, Colour::Rgb), Format::Jpeg).expect("encoded");
+    let mut jpeg = encode_bytes(&image(40, 30, Colour::Rgb), Format::Jpeg).expect("encoded");
     let middle = jpeg.len() - 200;
     jpeg[middle..middle + 100].fill(0x55);
     for (bytes, extra, code, word) in [
         (&b""[..], &[][..], 3, "standard input is empty"),
-        (b"no picture", &[], 3, "standard input is not a picture"),
+        (b"no image", &[], 3, "standard input is not an image"),
         (&png[..png.len() / 2], &[], 3, "standard input is"),
         (&jpeg, &[], 3, "standard input is damaged: scan 1"),
         (&png, &["--max-pixels", "1000"], 3, "--max-pixels 1200"),
@@ -265,23 +265,23 @@ fn terminals_are_refused() {
     }
 }
 
-/// The result of a picture's network, frame by frame.
-fn frames(count: usize, width: usize, height: usize) -> (Vec<u8>, Vec<Picture>) {
-    let bytes = |picture: &Picture| match &picture.samples {
+/// The result of an image's network, frame by frame.
+fn frames(count: usize, width: usize, height: usize) -> (Vec<u8>, Vec<Image>) {
+    let bytes = |image: &Image| match &image.samples {
         Samples::U8(samples) => samples.clone(),
         samples => panic!("8 bit, not {:?}", samples.depth()),
     };
-    let whole = picture(width, height * count, Colour::Rgb);
+    let whole = image(width, height * count, Colour::Rgb);
     let whole = bytes(&whole);
     let parts = whole.chunks(width * height * 3);
-    let pictures =
-        parts.map(|part| Picture::new(width, height, Colour::Rgb, Samples::U8(part.to_vec())));
-    let pictures = pictures.collect();
-    (whole, pictures)
+    let images =
+        parts.map(|part| Image::new(width, height, Colour::Rgb, Samples::U8(part.to_vec())));
+    let images = images.collect();
+    (whole, images)
 }
 
 #[test]
-fn every_rgb24_frame_is_enlarged_as_a_picture_is() {
+fn every_rgb24_frame_is_upscaled_as_an_image_is() {
     let folder = tempfile::tempdir().expect("a folder");
     let (input, _) = frames(3, 21, 13);
     let raw = folder.path().join("in.rgb");
@@ -293,9 +293,9 @@ fn every_rgb24_frame_is_enlarged_as_a_picture_is() {
         &["-s", "3"],
     ] {
         let mut expected = Vec::new();
-        for picture in frames(3, 21, 13).1 {
+        for image in frames(3, 21, 13).1 {
             let [low, high] = ["low.png", "high.png"].map(|name| folder.path().join(name));
-            write(&low, &picture);
+            write(&low, &image);
             let Samples::U8(samples) = result(&low, &high, size).samples else {
                 panic!("8 bit");
             };
@@ -386,7 +386,7 @@ fn yuv420p_keeps_its_colours_and_odd_sizes() {
         "worst difference"
     );
 
-    // 43 x 27 comes of 42 x 26 only by enlarging further and resizing.
+    // 43 x 27 comes of 42 x 26 only by upscaling further and resizing.
     for (size, bytes) in [
         (&[][..], 42 * 26 + 2 * 21 * 13),
         (&["--size", "43x27"], 43 * 27 + 2 * 22 * 14),
@@ -402,10 +402,10 @@ fn yuv420p_keeps_its_colours_and_odd_sizes() {
 }
 
 #[test]
-fn luma_of_grey_frames_is_what_grey_pictures_become() {
+fn luma_of_grey_frames_is_what_grey_images_become() {
     let folder = tempfile::tempdir().expect("a folder");
     let [low, high] = ["low.png", "high.png"].map(|name| folder.path().join(name));
-    let grey = picture(20, 12, Colour::Grey);
+    let grey = image(20, 12, Colour::Grey);
     write(&low, &grey);
     let (Samples::U8(grey), Samples::U8(large)) = (grey.samples, result(&low, &high, &[]).samples)
     else {
@@ -465,9 +465,9 @@ fn frames_flow_and_an_interrupt_ends_them() {
 #[test]
 fn a_closed_pipe_and_a_full_disk_are_errors_without_a_panic() {
     let (video, _) = frames(3, 21, 13);
-    let png = encode_bytes(&picture(40, 30, Colour::Rgb), Format::Png).expect("encoded");
+    let png = encode_bytes(&image(40, 30, Colour::Rgb), Format::Png).expect("encoded");
     let cases: [(&[&str], &[u8], &str); 2] = [
-        (&["-", "-o", "-"], &png, "all of the picture"),
+        (&["-", "-o", "-"], &png, "all of the image"),
         (
             &["-", "-o", "-", "--rawvideo", "21x13:rgb24"],
             &video,

@@ -1,4 +1,4 @@
-//! Pictures that flow through the network, and what cannot be a picture.
+//! Images that flow through the network, and what cannot be an image.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,17 +6,17 @@ use std::process::{Command, Stdio};
 
 use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
+use wdsr_image::{Colour, Format, Image, Samples, encode};
 use wdsr_model::{ConvWeights, Model, Network, NetworkConfig, Upscaler};
-use wdsr_picture::{Colour, Format, Picture, Samples, encode};
 
 use super::upscale::{names, read};
 use super::{wdsr, write};
 
-/// A picture with every value of a sample.
-fn large_picture(width_px: usize, height_px: usize, colour: Colour) -> Picture {
+/// An image with every value of a sample.
+fn large_image(width_px: usize, height_px: usize, colour: Colour) -> Image {
     let count = width_px * height_px * colour.channels();
     let samples = (0..count).map(|i| ((i as u32).wrapping_mul(2_654_435_761) >> 24) as u8);
-    Picture::new(width_px, height_px, colour, Samples::U8(samples.collect()))
+    Image::new(width_px, height_px, colour, Samples::U8(samples.collect()))
 }
 
 /// A network of next to no work.
@@ -46,14 +46,14 @@ fn peak_bytes(command: &mut Command) -> (bool, u64) {
 }
 
 #[test]
-fn memory_stays_within_its_bound_and_the_picture_is_the_same() {
+fn memory_stays_within_its_bound_and_the_image_is_the_same() {
     const FREE: u64 = 64 << 20;
     const BOUND: u64 = 32 << 20;
     let folder = tempfile::tempdir().expect("a folder");
     let at = |name: &str| folder.path().join(name);
     let model = small_network(folder.path());
     // 36 MB, of which x2 makes 144.
-    write(&at("in.png"), &large_picture(6000, 2000, Colour::Rgb));
+    write(&at("in.png"), &large_image(6000, 2000, Colour::Rgb));
     let run = |output: &str, extra: &[&str]| {
         let mut command = Command::new(assert_cmd::cargo::cargo_bin!("wdsr"));
         command
@@ -83,27 +83,27 @@ fn memory_stays_within_its_bound_and_the_picture_is_the_same() {
 }
 
 #[test]
-fn grey_and_16_bit_pictures_flow_too() {
+fn grey_and_16_bit_images_flow_too() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = |name: &str| folder.path().join(name);
     let model = small_network(folder.path());
-    let sixteen = |picture: Picture| {
-        let Samples::U8(samples) = &picture.samples else {
+    let sixteen = |image: Image| {
+        let Samples::U8(samples) = &image.samples else {
             panic!("8 bit");
         };
         let samples = samples.iter().map(|&v| u16::from(v) * 250 + 3).collect();
-        Picture {
+        Image {
             samples: Samples::U16(samples),
-            ..picture
+            ..image
         }
     };
-    for (name, picture) in [
-        ("grey", large_picture(300, 400, Colour::Grey)),
-        ("grey16", sixteen(large_picture(300, 400, Colour::Grey))),
-        ("rgb16", sixteen(large_picture(300, 400, Colour::Rgb))),
+    for (name, image) in [
+        ("grey", large_image(300, 400, Colour::Grey)),
+        ("grey16", sixteen(large_image(300, 400, Colour::Grey))),
+        ("rgb16", sixteen(large_image(300, 400, Colour::Rgb))),
     ] {
         let (input, output) = (at(&format!("{name}.tif")), at("out.tif"));
-        encode(&picture, &input, Format::Tiff).expect("a file");
+        encode(&image, &input, Format::Tiff).expect("a file");
         let mut command = wdsr();
         command.arg("upscale").arg(&input).arg("-o").arg(&output);
         command
@@ -114,13 +114,13 @@ fn grey_and_16_bit_pictures_flow_too() {
 
         let model = Model::load(&model).expect("a model");
         let upscaler = Upscaler::new(&model).expect("an upscaler");
-        let (colour, rgb) = (picture.colour, picture.grey_to_rgb());
+        let (colour, rgb) = (image.colour, image.grey_to_rgb());
         let samples = match &rgb.samples {
-            Samples::U8(v) => Samples::U8(upscaler.upscale(v, 300, 400).expect("a picture")),
-            Samples::U16(v) => Samples::U16(upscaler.upscale(v, 300, 400).expect("a picture")),
+            Samples::U8(v) => Samples::U8(upscaler.upscale(v, 300, 400).expect("an image")),
+            Samples::U16(v) => Samples::U16(upscaler.upscale(v, 300, 400).expect("an image")),
             Samples::F32(_) => panic!("no floats here"),
         };
-        let whole = Picture::new(600, 800, Colour::Rgb, samples);
+        let whole = Image::new(600, 800, Colour::Rgb, samples);
         let whole = if colour == Colour::Grey {
             whole.rgb_to_grey()
         } else {
@@ -134,7 +134,7 @@ fn grey_and_16_bit_pictures_flow_too() {
 fn too_little_memory_is_said_before_any_work() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = |name: &str| folder.path().join(name);
-    write(&at("in.png"), &large_picture(4000, 30, Colour::Rgb));
+    write(&at("in.png"), &large_image(4000, 30, Colour::Rgb));
     let mut command = wdsr();
     command
         .arg("upscale")
@@ -149,7 +149,7 @@ fn too_little_memory_is_said_before_any_work() {
 }
 
 #[test]
-fn a_damaged_model_writes_no_picture() {
+fn a_damaged_model_writes_no_image() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = |name: &str| folder.path().join(name);
     let config = NetworkConfig::wdsr_b(2, 1, 2);
@@ -161,7 +161,7 @@ fn a_damaged_model_writes_no_picture() {
     let model = Model::new(&config, zeros.collect(), BTreeMap::new());
     model.save(&at("zeros.safetensors")).expect("a model");
     for (name, colour) in [("flows.png", Colour::Rgb), ("whole.png", Colour::RgbAlpha)] {
-        write(&at(name), &large_picture(30, 20, colour));
+        write(&at(name), &large_image(30, 20, colour));
         let mut command = wdsr();
         command
             .arg("upscale")
@@ -176,20 +176,20 @@ fn a_damaged_model_writes_no_picture() {
 }
 
 #[test]
-fn a_float_that_is_no_number_is_the_pictures_fault() {
+fn a_float_that_is_no_number_is_the_images_fault() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = |name: &str| folder.path().join(name);
     let mut samples = vec![0.25_f32; 9 * 8 * 3];
     samples[(5 * 9 + 2) * 3] = f32::NAN;
-    let picture = Picture::new(9, 8, Colour::Rgb, Samples::F32(samples));
-    encode(&picture, &at("in.tif"), Format::Tiff).expect("a file");
+    let image = Image::new(9, 8, Colour::Rgb, Samples::F32(samples));
+    encode(&image, &at("in.tif"), Format::Tiff).expect("a file");
     let mut command = wdsr();
     command
         .arg("upscale")
         .arg(at("in.tif"))
         .arg("-o")
         .arg(at("out.tif"));
-    let message = contains("in.tif: the picture holds NaN at pixel (2, 5)");
+    let message = contains("in.tif: the image holds NaN at pixel (2, 5)");
     command.assert().code(3).stderr(message);
     assert_eq!(names(folder.path()), ["in.tif"]);
 }

@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use predicates::str::contains;
+use wdsr_image::imresize::{Kernel, imresize_to_f32};
+use wdsr_image::{Colour, Image, Samples};
 use wdsr_model::{Model, NetworkConfig, Sample, Upscaler};
-use wdsr_picture::imresize::{Kernel, imresize_to_f32};
-use wdsr_picture::{Colour, Picture, Samples};
 
 use super::upscale::read;
-use super::{picture, wdsr, write};
+use super::{image, wdsr, write};
 
 /// Runs `wdsr upscale INPUT -o OUTPUT EXTRA`, returns the exit code and stderr.
 pub(crate) fn run(input: &Path, output: &Path, extra: &[&str]) -> (i32, String) {
@@ -23,7 +23,7 @@ pub(crate) fn run(input: &Path, output: &Path, extra: &[&str]) -> (i32, String) 
 }
 
 /// The result of a run that succeeds.
-pub(crate) fn result(input: &Path, output: &Path, extra: &[&str]) -> Picture {
+pub(crate) fn result(input: &Path, output: &Path, extra: &[&str]) -> Image {
     let (code, text) = run(input, output, extra);
     assert_eq!(code, 0, "{extra:?}: {text}");
     read(output)
@@ -33,7 +33,7 @@ pub(crate) fn result(input: &Path, output: &Path, extra: &[&str]) -> Picture {
 fn results_have_the_size_that_was_asked_for() {
     let folder = tempfile::tempdir().expect("a folder");
     let (input, output) = (folder.path().join("in.png"), folder.path().join("out.png"));
-    write(&input, &picture(30, 20, Colour::Grey));
+    write(&input, &image(30, 20, Colour::Grey));
     let cases: [(&[&str], (usize, usize), &str); 11] = [
         (&[], (60, 40), "60 x 40: x2;"),
         (&["-s", "2"], (60, 40), "60 x 40: x2;"),
@@ -68,10 +68,10 @@ fn results_have_the_size_that_was_asked_for() {
         assert_eq!(large.colour, Colour::Grey, "{extra:?}");
     }
     let same = result(&input, &output, &["--longest", "30"]);
-    assert_eq!(same, picture(30, 20, Colour::Grey));
+    assert_eq!(same, image(30, 20, Colour::Grey));
 }
 
-/// The samples of `-s 2` are those of the library in the picture's own type, and other ways to ask
+/// The samples of `-s 2` are those of the library in the image's own type, and other ways to ask
 /// for that size make the same file.
 #[test]
 fn one_pass_is_the_network_alone() {
@@ -84,20 +84,20 @@ fn one_pass_is_the_network_alone() {
     let floats: Vec<f32> = values().map(|v| v as f32 / 50_000.0 - 0.1).collect();
     let cases = [
         (
-            Samples::U8(upscaler.upscale(&bytes, 30, 20).expect("a picture")),
+            Samples::U8(upscaler.upscale(&bytes, 30, 20).expect("an image")),
             Samples::U8(bytes),
         ),
         (
-            Samples::U16(upscaler.upscale(&words, 30, 20).expect("a picture")),
+            Samples::U16(upscaler.upscale(&words, 30, 20).expect("an image")),
             Samples::U16(words),
         ),
         (
-            Samples::F32(upscaler.upscale(&floats, 30, 20).expect("a picture")),
+            Samples::F32(upscaler.upscale(&floats, 30, 20).expect("an image")),
             Samples::F32(floats),
         ),
     ];
     for (expected, samples) in cases {
-        write(&path("in.tif"), &Picture::new(30, 20, Colour::Rgb, samples));
+        write(&path("in.tif"), &Image::new(30, 20, Colour::Rgb, samples));
         for extra in [
             &["-s", "2"][..],
             &[],
@@ -116,11 +116,11 @@ fn one_pass_is_the_network_alone() {
 fn passes_and_resizing_round_once() {
     let folder = tempfile::tempdir().expect("a folder");
     let (input, output) = (folder.path().join("in.png"), folder.path().join("out.png"));
-    let small = picture(30, 20, Colour::Rgb);
+    let small = image(30, 20, Colour::Rgb);
     write(&input, &small);
     let upscaler = Upscaler::new(&Model::embedded()).expect("an upscaler");
     let pass = |floats: &[f32], width, height| -> Vec<f32> {
-        let large = upscaler.upscale(floats, width, height).expect("a picture");
+        let large = upscaler.upscale(floats, width, height).expect("an image");
         large
             .into_iter()
             .map(|value| value.clamp(0.0, 1.0))
@@ -142,7 +142,7 @@ fn passes_and_resizing_round_once() {
         large.to_rgb8() == rounded(&resized.pixels),
         "--factor 2.7 differs"
     );
-    // With 8 bits between the passes it would be another picture.
+    // With 8 bits between the passes it would be another image.
     let between: Vec<f32> = rounded(&first).iter().map(|v| v.to_unit()).collect();
     assert!(
         rounded(&pass(&between, 60, 40)) != rounded(&second),
@@ -154,7 +154,7 @@ fn passes_and_resizing_round_once() {
 fn a_model_of_any_scale_is_used_as_often_as_needed() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);
-    write(&path("in.png"), &picture(10, 8, Colour::Rgb));
+    write(&path("in.png"), &image(10, 8, Colour::Rgb));
     let mut models = Vec::new();
     for scale in [1, 3] {
         let model = path(&format!("x{scale}.safetensors"));
@@ -182,7 +182,7 @@ fn a_model_of_any_scale_is_used_as_often_as_needed() {
         text.contains("40 x 32: x3, x3, resized from 90 x 72;"),
         "{text}"
     );
-    // A network that cleans, and does not enlarge.
+    // A network that cleans, and does not upscale.
     let (code, text) = run(&path("in.png"), &path("a.png"), &["-m", &models[0]]);
     assert_eq!(code, 0, "{text}");
     assert!(text.contains("10 x 8: x1;"), "{text}");
@@ -199,7 +199,7 @@ fn a_model_of_any_scale_is_used_as_often_as_needed() {
 fn sizes_that_cannot_be_are_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let (input, output) = (folder.path().join("in.png"), folder.path().join("out.png"));
-    write(&input, &picture(30, 20, Colour::Rgb));
+    write(&input, &image(30, 20, Colour::Rgb));
     let cases: [(&[&str], i32, &str); 8] = [
         (&["--size", "60x60"], 3, "--width 60 gives 60 x 40"),
         (&["--width", "4000000000", "-f", "jpg"], 3, "4000000000"),
@@ -231,7 +231,7 @@ fn a_batch_is_done_again_for_another_size_only() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);
     std::fs::create_dir(path("in")).expect("a folder");
-    write(&path("in/a.png"), &picture(8, 6, Colour::GreyAlpha));
+    write(&path("in/a.png"), &image(8, 6, Colour::GreyAlpha));
     let status = |extra: &[&str]| {
         let report = path("report");
         let report_arguments = ["--report", report.to_str().expect("text")];
@@ -266,5 +266,5 @@ fn eval_wants_a_model_of_its_scale() {
         .args(["eval", "-s", "8", "--set", "none"])
         .assert()
         .code(2)
-        .stderr(contains("enlarges 2 times"));
+        .stderr(contains("upscales 2 times"));
 }

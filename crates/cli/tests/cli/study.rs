@@ -1,9 +1,9 @@
 use std::path::Path;
 
 use predicates::str::contains;
-use wdsr_picture::Colour;
+use wdsr_image::Colour;
 
-use super::{picture, wdsr, write};
+use super::{image, wdsr, write};
 
 fn study(root: &Path, extra: &[&str]) -> assert_cmd::Command {
     let mut command = wdsr();
@@ -15,14 +15,7 @@ fn study(root: &Path, extra: &[&str]) -> assert_cmd::Command {
         .arg(root.join("data"))
         .arg("--out")
         .arg(&out)
-        .args([
-            "--batch",
-            "2",
-            "--patch",
-            "12",
-            "--validation-pictures",
-            "1",
-        ]);
+        .args(["--batch", "2", "--patch", "12", "--validation-images", "1"]);
     command
 }
 
@@ -30,7 +23,7 @@ fn prepare(root: &Path) {
     std::fs::create_dir(root.join("data")).expect("a folder");
     for (name, size) in [("a", 48), ("b", 56)] {
         let path = root.join(format!("data/{name}.png"));
-        write(&path, &picture(size, size - 6, Colour::Rgb));
+        write(&path, &image(size, size - 6, Colour::Rgb));
     }
 }
 
@@ -81,18 +74,18 @@ fn a_study_goes_on_where_it_stood_and_reports() {
     .assert()
     .code(1)
     .stderr(contains("other settings"));
-    // So are another table, and other pictures.
+    // So are another table, and other images.
     study(root, &["norm", "--blocks", "1", "--updates", "4"])
         .assert()
         .code(1)
         .stderr(contains(
             "the report of a study depth, expected one of norm",
         ));
-    write(&root.join("data/c.png"), &picture(60, 50, Colour::Rgb));
+    write(&root.join("data/c.png"), &image(60, 50, Colour::Rgb));
     study(root, &depth)
         .assert()
         .code(1)
-        .stderr(contains("holds a run with other pictures"));
+        .stderr(contains("holds a run with other images"));
 }
 
 #[test]

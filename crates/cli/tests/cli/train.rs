@@ -3,10 +3,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use predicates::str::contains;
+use wdsr_image::Colour;
 use wdsr_model::Model;
-use wdsr_picture::Colour;
 
-use super::{picture, wdsr, write};
+use super::{image, wdsr, write};
 
 const RECIPE: &str = r#"
 [network]
@@ -31,7 +31,7 @@ warm_up_updates = 5
 
 [validation]
 every_updates = 10
-pictures = 1
+images = 1
 "#;
 
 fn prepare(folder: &Path, recipe: &str) {
@@ -40,7 +40,7 @@ fn prepare(folder: &Path, recipe: &str) {
     for (name, size) in [("a", 64), ("b", 80), ("c", 72), ("d", 90)] {
         write(
             &folder.join(format!("data/{name}.png")),
-            &picture(size, size - 6, Colour::Rgb),
+            &image(size, size - 6, Colour::Rgb),
         );
     }
 }
@@ -253,10 +253,10 @@ fn a_disk_that_is_full_leaves_the_last_good_checkpoint() {
     let text = String::from_utf8_lossy(&run.stderr).into_owned();
     assert_eq!(run.status.code(), Some(4), "{text}");
     assert!(text.contains("out") && text.contains("write"), "{text}");
-    let run = limited(4, "--picture-memory 0");
+    let run = limited(4, "--image-memory 0");
     let text = String::from_utf8_lossy(&run.stderr).into_owned();
     assert_eq!(run.status.code(), Some(4), "{text}");
-    assert!(text.contains("cannot keep the decoded pictures"), "{text}");
+    assert!(text.contains("cannot keep the decoded images"), "{text}");
     assert!(!out.join("last.checkpoint").exists());
     // A training stopped after 30 of its updates, then a full disk.
     std::fs::remove_dir_all(&out).expect("removed");
@@ -302,13 +302,13 @@ fn a_disk_that_is_full_leaves_the_last_good_checkpoint() {
 }
 
 #[test]
-fn pictures_in_a_file_train_to_the_same_bits() {
+fn images_in_a_file_train_to_the_same_bits() {
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path();
     prepare(root, RECIPE);
     let run = |out: &str, memory: &str| {
         let mut command = train(root, out);
-        let run = command.args(["--picture-memory", memory]).output();
+        let run = command.args(["--image-memory", memory]).output();
         let run = run.expect("it runs");
         let text = String::from_utf8_lossy(&run.stdout).into_owned();
         assert!(run.status.success(), "{text}");
@@ -358,7 +358,7 @@ fn a_model_is_trained_further_at_another_scale_and_deeper() {
     );
     // Without a [network] table it is the model's; a tiny rate keeps what it has learnt.
     let fine_tune = "[training]\nupdates = 10\nbatch = 4\npatch_px = 16\n[schedule]\n\
-                     kind = \"constant\"\nlearning_rate = 1e-9\n[validation]\npictures = 1";
+                     kind = \"constant\"\nlearning_rate = 1e-9\n[validation]\nimages = 1";
     further(fine_tune, "further", &[]);
     // It goes on without being told the model again.
     let again = train(root, "further").arg("--resume").output();
@@ -381,7 +381,7 @@ fn a_model_is_trained_further_at_another_scale_and_deeper() {
     for (sub, name) in [("more", "e"), ("valid", "f")] {
         std::fs::create_dir(root.join(sub)).expect("a folder");
         let path = root.join(format!("{sub}/{name}.png"));
-        write(&path, &picture(60, 70, Colour::Rgb));
+        write(&path, &image(60, 70, Colour::Rgb));
     }
     wdsr()
         .arg("train")
@@ -390,9 +390,9 @@ fn a_model_is_trained_further_at_another_scale_and_deeper() {
         .arg(root.join("mixed"))
         .assert()
         .success()
-        .stdout(contains("5 pictures"))
+        .stdout(contains("5 images"))
         .stdout(contains("1 for validation"));
-    // Its pictures are part of what a checkpoint stands for.
+    // Its images are part of what a checkpoint stands for.
     std::fs::remove_file(root.join("data/b.png")).expect("removed");
     wdsr()
         .arg("train")
@@ -402,7 +402,7 @@ fn a_model_is_trained_further_at_another_scale_and_deeper() {
         .arg("--resume")
         .assert()
         .code(1)
-        .stderr(contains("its training began with other pictures"));
+        .stderr(contains("its training began with other images"));
 }
 
 #[test]
@@ -417,7 +417,7 @@ fn a_teacher_teaches() {
             .status
             .success()
     );
-    // Its own pictures from the first update on: no error but the order of sums.
+    // Its own images from the first update on: no error but the order of sums.
     let taught = |weight: f64, scale: usize| {
         format!(
             "{}\n[start]\nfrom = \"first/model.safetensors\"\n[teacher]\n\
@@ -441,7 +441,7 @@ fn a_teacher_teaches() {
     let [none, half, all] = [0.0, 0.5, 1.0].map(&mut first_loss);
     assert!(
         all < 1e-5 && none > 1e-3,
-        "loss {all} by the teacher, {none} by the pictures"
+        "loss {all} by the teacher, {none} by the images"
     );
     assert!(
         (half - none / 2.0).abs() < 1e-5,
@@ -546,10 +546,10 @@ fn what_cannot_be_trained_is_refused() {
     run(&["--data", &data, "--insert-blocks"])
         .code(2)
         .stderr(contains("--from MODEL"));
-    // A picture too small to be validated on is found before anything is trained.
+    // An image too small to be validated on is found before anything is trained.
     let tiny = root.join("tiny");
     std::fs::create_dir(&tiny).expect("a folder");
-    write(&tiny.join("tiny.png"), &picture(4, 40, Colour::Rgb));
+    write(&tiny.join("tiny.png"), &image(4, 40, Colour::Rgb));
     run(&["--data", &data, "--validation", &tiny.display().to_string()])
         .code(1)
         .stderr(contains(
@@ -574,9 +574,9 @@ fn what_cannot_be_trained_is_refused() {
     for (sub, size) in [("HR", 64), ("LR_bicubic/X2", 31)] {
         std::fs::create_dir_all(pairs.join(sub)).expect("a folder");
         let path = pairs.join(sub).join("a.png");
-        write(&path, &picture(size, size, Colour::Rgb));
+        write(&path, &image(size, size, Colour::Rgb));
     }
-    let no_validation = RECIPE.replace("pictures = 1", "pictures = 0");
+    let no_validation = RECIPE.replace("images = 1", "images = 0");
     std::fs::write(root.join("recipe.toml"), no_validation).expect("written");
     run(&["--data", &pairs.display().to_string()])
         .code(1)
@@ -610,6 +610,14 @@ fn the_recipe_that_is_written_can_be_trained_from_anywhere() {
         .assert()
         .success();
     assert_eq!(losses(&root.join("data/again")), losses(&root.join("out")));
+    // A run that is resumed may read the recipe that it writes; a new one may not.
+    let resumed = ["train", "out/recipe.toml", "--out", "out", "--resume"];
+    wdsr().current_dir(root).args(resumed).assert().success();
+    wdsr()
+        .current_dir(root)
+        .args(&resumed[..4])
+        .assert()
+        .code(2);
 }
 
 #[test]
@@ -649,7 +657,7 @@ fn a_checkpoint_is_told_from_a_model() {
         .stderr(contains("model.safetensors or best.safetensors beside it"));
 }
 
-/// The released models' recipes, two updates on small pictures, as the command at their head says.
+/// The released models' recipes, two updates on small images, as the command at their head says.
 #[test]
 fn the_recipes_of_released_models_run() {
     let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes");
@@ -659,7 +667,7 @@ fn the_recipes_of_released_models_run() {
         ("patch_px = ", "patch_px = 16"),
         ("warm_up_updates = ", "warm_up_updates = 1"),
         ("every_updates = ", "every_updates = 1"),
-        ("pictures = ", "pictures = 1"),
+        ("images = ", "images = 1"),
     ];
     let mut run = 0;
     for entry in std::fs::read_dir(&recipes).expect("recipes/") {

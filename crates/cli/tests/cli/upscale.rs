@@ -1,12 +1,12 @@
 use std::path::Path;
 
 use predicates::str::contains;
-use wdsr_picture::{Colour, Limits, Picture, Samples, decode};
+use wdsr_image::{Colour, Image, Limits, Samples, decode};
 
-use super::{picture, wdsr, write};
+use super::{image, wdsr, write};
 
-pub(crate) fn read(path: &Path) -> Picture {
-    decode(path, &Limits::default()).expect("a picture")
+pub(crate) fn read(path: &Path) -> Image {
+    decode(path, &Limits::default()).expect("an image")
 }
 
 /// Names in a folder, hidden ones too: no temporary file may be left.
@@ -47,7 +47,7 @@ fn error_line(arguments: &[&Path], code: i32) -> String {
 fn tiles_and_threads_change_no_byte_of_the_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let input = folder.path().join("in.png");
-    write(&input, &picture(70, 45, Colour::Rgb));
+    write(&input, &image(70, 45, Colour::Rgb));
     let mut results = Vec::new();
     for (tile, threads) in [("0", "1"), ("16", "2"), ("33", "1"), ("256", "2")] {
         let output = folder.path().join(format!("out-{tile}-{threads}.png"));
@@ -70,15 +70,15 @@ fn tiles_and_threads_change_no_byte_of_the_file() {
 fn depth_grey_and_alpha_are_kept_and_formats_are_chosen() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);
-    let deep = Picture::new(
+    let deep = Image::new(
         9,
         8,
         Colour::Rgb,
         Samples::U16((0..216).map(|i| i * 300).collect()),
     );
     write(&path("deep.png"), &deep);
-    write(&path("grey.png"), &picture(9, 8, Colour::Grey));
-    write(&path("alpha.png"), &picture(9, 8, Colour::RgbAlpha));
+    write(&path("grey.png"), &image(9, 8, Colour::Grey));
+    write(&path("alpha.png"), &image(9, 8, Colour::RgbAlpha));
     for name in ["deep", "grey", "alpha"] {
         let (input, output) = (path(&format!("{name}.png")), path(&format!("{name}-2.png")));
         wdsr()
@@ -138,7 +138,7 @@ impl<P: predicates::Predicate<str> + Send + Sync + 'static> Both for P {
 fn the_environment_chooses_a_slower_instruction_set_only() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);
-    write(&path("in.png"), &picture(20, 16, Colour::Rgb));
+    write(&path("in.png"), &image(20, 16, Colour::Rgb));
     let run = |isa: &str, output: &Path| {
         let mut command = wdsr();
         command
@@ -168,7 +168,7 @@ fn the_environment_chooses_a_slower_instruction_set_only() {
 fn bf16_is_f32_where_the_processor_lacks_it() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);
-    write(&path("in.png"), &picture(20, 16, Colour::Rgb));
+    write(&path("in.png"), &image(20, 16, Colour::Rgb));
     let run = |precision: &str, output: &Path| {
         let mut command = wdsr();
         command
@@ -191,7 +191,7 @@ fn bf16_is_f32_where_the_processor_lacks_it() {
 fn self_ensemble_differs_a_little() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);
-    write(&path("in.png"), &picture(20, 16, Colour::Rgb));
+    write(&path("in.png"), &image(20, 16, Colour::Rgb));
     wdsr()
         .arg("upscale")
         .arg(path("in.png"))
@@ -220,15 +220,15 @@ fn self_ensemble_differs_a_little() {
 }
 
 #[test]
-fn a_folder_with_a_broken_picture_is_done_but_for_that_one() {
+fn a_folder_with_a_broken_image_is_done_but_for_that_one() {
     let folder = tempfile::tempdir().expect("a folder");
     let (input, output) = (folder.path().join("in"), folder.path().join("out"));
     std::fs::create_dir(&input).expect("a folder");
-    write(&input.join("a.png"), &picture(8, 8, Colour::Rgb));
-    std::fs::write(input.join("b.png"), "no picture at all").expect("written");
+    write(&input.join("a.png"), &image(8, 8, Colour::Rgb));
+    std::fs::write(input.join("b.png"), "no image at all").expect("written");
     let whole = std::fs::read(input.join("a.png")).expect("read");
     std::fs::write(input.join("c.png"), &whole[..whole.len() / 2]).expect("written");
-    write(&input.join("d.jpg"), &picture(8, 8, Colour::Rgb));
+    write(&input.join("d.jpg"), &image(8, 8, Colour::Rgb));
     std::fs::write(input.join("notes.txt"), "left alone").expect("written");
     wdsr()
         .arg("upscale")
@@ -255,7 +255,7 @@ fn bad_inputs_end_in_one_line() {
     assert!(line(&path("empty.png")).contains("empty.png"));
     assert!(line(&path("missing.png")).contains("missing.png"));
 
-    write(&path("one.png"), &picture(1, 1, Colour::Rgb));
+    write(&path("one.png"), &image(1, 1, Colour::Rgb));
     let one = path("one.png");
     wdsr()
         .arg("upscale")
@@ -297,7 +297,7 @@ fn bad_inputs_end_in_one_line() {
 fn a_full_disk_leaves_no_half_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let input = folder.path().join("in.png");
-    write(&input, &picture(300, 300, Colour::Rgb));
+    write(&input, &image(300, 300, Colour::Rgb));
     let output = folder.path().join("out.bmp");
     // A limit on the size of files stands in for the full disk: the same error path, no mount.
     let arguments = ["upscale", "-o"].map(Path::new);

@@ -14,7 +14,7 @@ fn noise(seed: u32, samples: usize) -> Vec<u8> {
 const CHANNELS: [Channel; 3] = [Channel::Rgb, Channel::Y, Channel::Grey];
 
 #[test]
-fn equal_pictures_are_infinitely_good() {
+fn equal_images_are_infinitely_good() {
     let a = noise(1, 17 * 13 * 3);
     for channel in CHANNELS {
         assert_eq!(psnr_db(&a, &a, 17, 13, channel, 1), f64::INFINITY);
@@ -117,7 +117,7 @@ fn ssim_follows_the_definition() {
 
 #[test]
 #[should_panic(expected = "samples of 12 x 12 RGB")]
-fn pictures_of_other_sizes_are_refused() {
+fn images_of_other_sizes_are_refused() {
     psnr_db(&[0; 432], &[0; 429], 12, 12, Channel::Y, 0);
 }
 
@@ -129,6 +129,6 @@ fn a_border_that_leaves_nothing_is_refused() {
 
 #[test]
 #[should_panic(expected = "10 x 12 pixels, a window has 11 x 11")]
-fn a_picture_smaller_than_the_window_is_refused() {
+fn an_image_smaller_than_the_window_is_refused() {
     ssim(&[0; 12 * 14 * 3], &[0; 12 * 14 * 3], 12, 14, Channel::Y, 1);
 }

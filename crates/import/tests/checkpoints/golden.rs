@@ -46,7 +46,7 @@ fn tensors(path: &Path) -> Tensors {
     tensors.iter().map(read).collect()
 }
 
-/// Asserts that the model makes `expected` of `input`, both [picture, channel, y, x].
+/// Asserts that the model makes `expected` of `input`, both [image, channel, y, x].
 fn check(model: &Model, tensors: &Tensors, expected: &str, name: &str) {
     let (shape, input) = &tensors["input"];
     let [_, 3, height, width] = shape[..] else {
@@ -59,7 +59,7 @@ fn check(model: &Model, tensors: &Tensors, expected: &str, name: &str) {
         let pixels: Vec<f32> = (0..width * height * 3)
             .map(|at| planes[at % 3 * width * height + at / 3])
             .collect();
-        let large = upscaler.upscale(&pixels, width, height).expect("a picture");
+        let large = upscaler.upscale(&pixels, width, height).expect("an image");
         for channel in 0..3 {
             found.extend(large.iter().skip(channel).step_by(3));
         }

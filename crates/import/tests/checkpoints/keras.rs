@@ -42,7 +42,7 @@ fn keras_weights_give_the_output_of_their_network() {
         let (width, height) = (7, 6);
         let input = numbers("input.f32");
         let upscaler = Upscaler::with_isa(&imported.model, isa);
-        let found = upscaler.upscale(&input, width, height).expect("a picture");
+        let found = upscaler.upscale(&input, width, height).expect("an image");
         let expected = numbers(&format!("{name}.f32"));
         assert_eq!(found.len(), expected.len(), "{name}");
         let error = found

@@ -264,7 +264,7 @@ fn the_mean_of_edsr_is_read_from_its_file() {
 }
 
 #[test]
-fn without_a_skip_the_picture_itself_is_added_at_scale_1() {
+fn without_a_skip_the_image_itself_is_added_at_scale_1() {
     let config = NetworkConfig::wdsr_a(4, 1, 1);
     let model = Model::random(&config, 3);
     let mut checkpoint = Checkpoint::default();

@@ -1,4 +1,4 @@
-//! A picture in columns, so that the rows alive at a time fit the cache.
+//! An image in columns, so that the rows alive at a time fit the cache.
 //!
 //! A wave is computed column by column, from the left to the right. A convolution reads pixels beyond
 //! the right end of what has been made, so each map lags: in every column it is made up to some pixels
@@ -15,7 +15,7 @@ use super::plan::{Map, Plan};
 /// Columns end at multiples of it where they may: the pixels of the widest tile.
 const COLUMN_PX: usize = 32;
 
-/// The columns of a picture.
+/// The columns of an image.
 pub(crate) struct Columns {
     width_px: usize,
     column_px: usize,
@@ -29,7 +29,7 @@ pub(crate) struct Column<'a> {
 }
 
 impl Columns {
-    /// Cuts a picture into columns of `most_px` or fewer, as equal as vectors allow.
+    /// Cuts an image into columns of `most_px` or fewer, as equal as vectors allow.
     pub(crate) fn new(width_px: usize, most_px: usize) -> Self {
         let equal_px = width_px.div_ceil(width_px.div_ceil(most_px));
         let column_px = equal_px

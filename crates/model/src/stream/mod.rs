@@ -1,10 +1,10 @@
-//! Inference: strips of the picture stream through the network.
+//! Inference: strips of the image stream through the network.
 //!
-//! A picture is never held as feature maps. It goes through the network in waves of four rows, each
+//! An image is never held as feature maps. It goes through the network in waves of four rows, each
 //! convolution a [`Stage`](plan::Stage) that makes a strip of its map. A convolution reads rows below
 //! those that it makes, which are not there yet; so each map lags behind those it is made from, and
 //! what is read further up is kept from wave to wave, a row or two of each map. So a network needs a
-//! few rows, whatever the height of the picture, and no pixel is computed twice. A wave of a wide picture
+//! few rows, whatever the height of the image, and no pixel is computed twice. A wave of a wide image
 //! goes through in [`Columns`], one after another, which lag likewise.
 
 mod columns;
@@ -38,7 +38,7 @@ pub(crate) struct Stream {
     spare: Mutex<Memory>,
 }
 
-/// A picture on its way through a network, from the top down.
+/// An image on its way through a network, from the top down.
 pub(crate) struct Passage<'a> {
     stream: &'a Stream,
     columns: Columns,
@@ -48,13 +48,13 @@ pub(crate) struct Passage<'a> {
     times: Times,
 }
 
-/// What a part of the network took of a picture's time.
+/// What a part of the network took of an image's time.
 #[derive(Clone, Debug)]
 pub struct StageTime {
-    /// Keys of its convolutions in the model's file, joined by `+`; `picture in`, `picture out` and
+    /// Keys of its convolutions in the model's file, joined by `+`; `image in`, `image out` and
     /// `pixel shuffle` are none.
     pub name: String,
-    /// Multiply-adds of its convolutions for each pixel of the low-resolution picture.
+    /// Multiply-adds of its convolutions for each pixel of the low-resolution image.
     pub multiply_adds_per_pixel: usize,
     /// Over all threads.
     pub time: Duration,
@@ -80,11 +80,11 @@ impl Stream {
         &self.plan
     }
 
-    /// Begins a picture.
+    /// Begins an image.
     pub(crate) fn begin(&self, columns: Columns, height_px: usize) -> Passage<'_> {
         let memory = std::mem::take(&mut *lock(&self.spare));
         Passage {
-            memory: memory.for_picture(&self.plan, &columns),
+            memory: memory.for_image(&self.plan, &columns),
             times: Times::new(self.plan.stages.len()),
             stream: self,
             columns,
@@ -93,7 +93,7 @@ impl Stream {
         }
     }
 
-    /// Memory in bytes of a picture's feature maps, on rayon's current thread pool.
+    /// Memory in bytes of an image's feature maps, on rayon's current thread pool.
     pub(crate) fn bytes(&self, columns: &Columns) -> u64 {
         Memory::bytes(&self.plan, columns, rayon::current_num_threads())
     }
@@ -105,17 +105,17 @@ impl Passage<'_> {
         self.stream.plan.waves(self.height_px) - self.waves_done
     }
 
-    /// Rows of the picture that the next `waves` read.
+    /// Rows of the image that the next `waves` read.
     pub(crate) fn reads(&self, waves: usize) -> Range<usize> {
         self.rows(waves, 0)
     }
 
-    /// Rows of the picture whose result they make.
+    /// Rows of the image whose result they make.
     pub(crate) fn makes(&self, waves: usize) -> Range<usize> {
         self.rows(waves, self.stream.plan.lag_rows())
     }
 
-    /// Rows of the next `waves` in a map that lags by so many rows of the picture.
+    /// Rows of the next `waves` in a map that lags by so many rows of the image.
     fn rows(&self, waves: usize, lag_px: usize) -> Range<usize> {
         let row = |wave: usize| {
             let row = (wave * STRIP_ROWS).saturating_sub(lag_px);
@@ -124,7 +124,7 @@ impl Passage<'_> {
         row(self.waves_done)..row(self.waves_done + waves)
     }
 
-    /// Runs the network on the next `waves` of the picture, on rayon's current thread pool.
+    /// Runs the network on the next `waves` of the image, on rayon's current thread pool.
     ///
     /// - `read` fills a strip of the input (3 channels, mean subtracted) in the strip's rows and columns.
     /// - `write` takes a strip of the result, see [`Plan::output`]; strips come in any order, each pixel in one
@@ -139,10 +139,10 @@ impl Passage<'_> {
         write: &(dyn Fn(&Strip) -> Result<(), UpscaleError> + Sync),
     ) -> Result<(), UpscaleError> {
         let plan = &self.stream.plan;
-        let picture = (&self.columns, self.height_px);
+        let image = (&self.columns, self.height_px);
         let waves = self.waves_done..self.waves_done + waves;
         self.waves_done = waves.end;
-        let times = schedule::run(plan, picture, waves, read, write, &mut self.memory)?;
+        let times = schedule::run(plan, image, waves, read, write, &mut self.memory)?;
         self.times.add(&times);
         Ok(())
     }
@@ -156,12 +156,12 @@ impl Passage<'_> {
             multiply_adds_per_pixel: stage.multiply_adds_per_pixel,
             time,
         });
-        let picture_out = StageTime {
-            name: "picture out".to_owned(),
+        let image_out = StageTime {
+            name: "image out".to_owned(),
             multiply_adds_per_pixel: 0,
             time: self.times.write,
         };
-        stage_times.chain([picture_out]).collect()
+        stage_times.chain([image_out]).collect()
     }
 }
 

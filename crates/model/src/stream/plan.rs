@@ -12,7 +12,7 @@ pub(super) struct Map {
     pub(super) shape: ValueShape,
     /// The last stage that reads it; none reads the result.
     pub(super) last_reader: Option<usize>,
-    /// Pixels of the picture by which it lags behind the picture's columns and waves.
+    /// Pixels of the image by which it lags behind the image's columns and waves.
     pub(super) lag_px: usize,
     /// Its own pixels that are read left of a column and above a wave.
     pub(super) margin_px: usize,
@@ -29,7 +29,7 @@ impl Map {
 pub(super) struct Stage {
     pub(super) name: String,
     pub(super) kernel: Kernel,
-    /// The map it reads; that of the first stage is filled from the picture.
+    /// The map it reads; that of the first stage is filled from the image.
     pub(super) input: Option<usize>,
     /// A map of the output's shape that is added to the result.
     pub(super) term: Option<usize>,
@@ -38,7 +38,7 @@ pub(super) struct Stage {
 }
 
 pub(super) enum Kernel {
-    /// From the picture.
+    /// From the image.
     Read,
     Conv {
         conv: StripConv,
@@ -87,7 +87,7 @@ impl Plan {
         };
         let input = plan.map(network.shape(network.input));
         plan.stages.push(Stage {
-            name: "picture in".to_owned(),
+            name: "image in".to_owned(),
             kernel: Kernel::Read,
             input: None,
             term: None,
@@ -120,12 +120,12 @@ impl Plan {
             .chain(term.filter(is_last))
     }
 
-    /// Rows of the picture that the result lags behind.
+    /// Rows of the image that the result lags behind.
     pub(crate) fn lag_rows(&self) -> usize {
         self.maps[self.output].lag_px
     }
 
-    /// Waves of a picture of so many rows: the result lags.
+    /// Waves of an image of so many rows: the result lags.
     pub(super) fn waves(&self, height_px: usize) -> usize {
         (height_px + self.lag_rows()).div_ceil(STRIP_ROWS)
     }
@@ -324,7 +324,7 @@ impl Plan {
             let of_term = stage.term.map_or(0, |term| self.maps[term].lag_px);
             self.maps[stage.output].lag_px = lag_px.max(of_term);
         }
-        // The picture's map is filled as it comes.
+        // The image's map is filled as it comes.
         for stage in self.stages[1..].iter().rev() {
             let map = stage.output;
             let allowed = self.stages.iter().flat_map(|reader| {

@@ -1,6 +1,6 @@
 //! Who makes which strip when.
 //!
-//! A wave is four rows of the picture and what becomes of them: a strip of each map. A thread takes the
+//! A wave is four rows of the image and what becomes of them: a strip of each map. A thread takes the
 //! next wave and runs it through the whole network, column by column, in strips that stay in its cache.
 //! What a stage reads above its wave, the wave before has left when it was through with that strip; so a
 //! wave follows the one before a strip behind, and as many threads as there are go one behind the other.
@@ -19,7 +19,7 @@ use super::lock;
 use super::plan::{Kernel, Plan, Stage};
 use crate::upscale::UpscaleError;
 
-/// Memory kept from picture to picture as long as it fits.
+/// Memory kept from image to image as long as it fits.
 #[derive(Default)]
 pub(super) struct Memory {
     /// Of each map's strips.
@@ -31,8 +31,8 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// This memory, or new one if a picture's strips do not fit.
-    pub(super) fn for_picture(mut self, plan: &Plan, columns: &Columns) -> Self {
+    /// This memory, or new one if an image's strips do not fit.
+    pub(super) fn for_image(mut self, plan: &Plan, columns: &Columns) -> Self {
         let layouts = columns.layouts(plan);
         if self.layouts != layouts {
             self = Self {
@@ -142,7 +142,7 @@ struct State {
     error: Option<UpscaleError>,
 }
 
-/// Runs some waves of a picture of so many rows, those after the ones that the memory has seen last.
+/// Runs some waves of an image of so many rows, those after the ones that the memory has seen last.
 pub(super) fn run(
     plan: &Plan,
     (columns, height_px): (&Columns, usize),

@@ -1,6 +1,6 @@
-//! The eight symmetries of the square, applied to a network instead of to a picture.
+//! The eight symmetries of the square, applied to a network instead of to an image.
 //!
-//! Running a network on a turned picture and turning the result back is the same as running it
+//! Running a network on a turned image and turning the result back is the same as running it
 //! with turned kernels. So the self-ensemble (Timofte et al. 2016) is eight networks on the same
 //! strips.
 
@@ -23,8 +23,8 @@ impl Symmetry {
         if self.0 & 4 == 0 { (y, x) } else { (x, y) }
     }
 
-    /// The weight `[out, in, kernel, kernel]` of the network that computes on the picture what the
-    /// given one computes on the turned picture.
+    /// The weight `[out, in, kernel, kernel]` of the network that computes on the image what the
+    /// given one computes on the turned image.
     ///
     /// With `shuffle` the convolution's outputs become the `shuffle` x `shuffle` cells of larger
     /// pixels, which turn as well.

@@ -1,4 +1,4 @@
-//! Whether what comes out of the network can be a picture.
+//! Whether what comes out of the network can be an image.
 //!
 //! A damaged model, a faulty processor or wild samples show as NaN, infinity or one flat colour.
 //! Rounded to integers the first would become black pixels in a file that looks whole, so all
@@ -6,14 +6,14 @@
 
 use std::ops::Range;
 
-/// Why a picture was not enlarged. Nothing of the result may be used.
+/// Why an image was not upscaled. Nothing of the result may be used.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UpscaleError {
-    /// A sample of the picture is NaN or infinite; only floats can be.
+    /// A sample of the image is NaN or infinite; only floats can be.
     #[error(
-        "the picture holds {value} at pixel ({x}, {y}), expected finite samples; replace it in the \
-         program that made the picture"
+        "the image holds {value} at pixel ({x}, {y}), expected finite samples; replace it in the \
+         program that made the image"
     )]
     Input {
         /// The sample.
@@ -26,7 +26,7 @@ pub enum UpscaleError {
     /// The network gave NaN or an infinite value.
     #[error(
         "the network gave {value} at pixel ({x}, {y}) of the result, expected finite samples; the \
-         model is damaged or its weights are too large for this picture, use another one"
+         model is damaged or its weights are too large for this image, use another one"
     )]
     NotFinite {
         /// The value, before it is rounded.
@@ -36,14 +36,14 @@ pub enum UpscaleError {
         /// Row of the pixel, in the result.
         y: usize,
     },
-    /// The network gave a single colour for rows of the picture that have more of them.
+    /// The network gave a single colour for rows of the image that have more of them.
     #[error(
-        "the network gave one flat colour for rows {} to {} of the picture, which hold several; the \
+        "the network gave one flat colour for rows {} to {} of the image, which hold several; the \
          model is damaged, use another one",
         rows.start, rows.end
     )]
     Constant {
-        /// Rows of the picture.
+        /// Rows of the image.
         rows: Range<usize>,
     },
     /// The progress function asked to stop.

@@ -1,8 +1,8 @@
-//! Enlarging pictures with a model, part by part, exactly.
+//! Upscaling images with a model, part by part, exactly.
 //!
-//! A picture streams through the network in waves of four rows (`stream`), from memory or as it is
+//! An image streams through the network in waves of four rows (`stream`), from memory or as it is
 //! decoded ([`Upscaler::upscale_rows`]). Every pixel is summed in the same order wherever it lies, so a
-//! picture in parts equals the whole one bit for bit, for any tiles and count of threads.
+//! image in parts equals the whole one bit for bit, for any tiles and count of threads.
 
 mod check;
 mod sample;
@@ -28,7 +28,7 @@ pub const DEFAULT_TILE_PX: usize = 640;
 /// for each other and for the rows only once in as many.
 const WAVES_AT_A_TIME: usize = 8;
 
-/// Enlarges pictures with one model.
+/// Upscales images with one model.
 pub struct Upscaler {
     model: Model,
     arithmetic: Arithmetic,
@@ -59,7 +59,7 @@ impl Upscaler {
         }
     }
 
-    /// Width of the tiles in low-resolution pixels at most; `None` computes the picture in its full width.
+    /// Width of the tiles in low-resolution pixels at most; `None` computes the image in its full width.
     /// The result is the same. Tiles are four rows high.
     ///
     /// # Panics
@@ -71,7 +71,7 @@ impl Upscaler {
         self
     }
 
-    /// Whether to average over the eight flips and rotations of the picture: about 0.1 dB for eight times
+    /// Whether to average over the eight flips and rotations of the image: about 0.1 dB for eight times
     /// the work (Timofte et al. 2016, "Seven ways to improve example-based single image super
     /// resolution").
     #[must_use]
@@ -84,7 +84,7 @@ impl Upscaler {
     }
 
     /// What convolutions of many channels multiply; f32 unless asked otherwise. With
-    /// [`Precision::Bf16`] tiles of a picture still fit bit for bit. It is the faster one where
+    /// [`Precision::Bf16`] tiles of an image still fit bit for bit. It is the faster one where
     /// [`Isa::has_bf16`] holds; elsewhere it is computed in f32 from rounded numbers.
     #[must_use]
     pub fn precision(mut self, precision: Precision) -> Self {
@@ -105,14 +105,14 @@ impl Upscaler {
         self.model.config().scale
     }
 
-    /// Enlarges a picture on rayon's current thread pool.
+    /// Upscales an image on rayon's current thread pool.
     ///
     /// # Shapes
     /// - pixels: R G B interleaved, row by row, `width_px * height_px * 3` samples
     /// - result: the same at `width_px * scale` x `height_px * scale`
     ///
     /// # Errors
-    /// When a sample is not finite, or the network gives what cannot be a picture.
+    /// When a sample is not finite, or the network gives what cannot be an image.
     ///
     /// # Panics
     /// When the number of samples differs, or a side is 0.
@@ -161,7 +161,7 @@ impl Upscaler {
     ) -> Result<(Vec<T>, Vec<StageTime>), UpscaleError> {
         assert!(
             width_px > 0 && height_px > 0,
-            "empty picture: {width_px} x {height_px}"
+            "empty image: {width_px} x {height_px}"
         );
         assert_eq!(
             pixels.len(),
@@ -177,7 +177,7 @@ impl Upscaler {
         Ok((large, passage.end()))
     }
 
-    /// Enlarges a picture that need not be in memory: rows are asked of `read` and given to
+    /// Upscales an image that need not be in memory: rows are asked of `read` and given to
     /// `write`, both from the top down, on the thread of the caller; in between, some waves are run on
     /// rayon's current thread pool. The result is that of [`Upscaler::upscale`], bit for bit.
     ///
@@ -190,10 +190,10 @@ impl Upscaler {
     ///
     /// # Errors
     /// Those of `read` and `write`, and of [`Upscaler::upscale_with_progress`]. What `write` got
-    /// before is then no whole picture.
+    /// before is then no whole image.
     ///
     /// # Panics
-    /// When a side of the picture or `rows_px` is 0.
+    /// When a side of the image or `rows_px` is 0.
     pub fn upscale_rows<T: Sample, E: From<UpscaleError>>(
         &self,
         (width_px, height_px): (usize, usize),
@@ -204,7 +204,7 @@ impl Upscaler {
     ) -> Result<(), E> {
         assert!(
             width_px > 0 && height_px > 0 && rows_px > 0,
-            "picture of {width_px} x {height_px}, {rows_px} rows at a time"
+            "image of {width_px} x {height_px}, {rows_px} rows at a time"
         );
         let counter = self.counter(height_px, progress);
         let mut passage = self.begin(width_px, height_px);
@@ -254,7 +254,7 @@ impl Upscaler {
         sample_bytes: usize,
         max_bytes: u64,
     ) -> Result<usize, u64> {
-        assert_ne!(width_px, 0, "empty picture");
+        assert_ne!(width_px, 0, "empty image");
         let bytes = |waves: usize| self.memory_bytes(width_px, waves * STRIP_ROWS, sample_bytes);
         let threads = rayon::current_num_threads();
         let for_each = (1..=WAVES_AT_A_TIME).rev().map(|waves| waves * threads);
@@ -265,7 +265,7 @@ impl Upscaler {
             .ok_or_else(|| bytes(1))
     }
 
-    /// Memory in bytes that [`Upscaler::upscale_rows`] takes: rows of both pictures, `sample_bytes`
+    /// Memory in bytes that [`Upscaler::upscale_rows`] takes: rows of both images, `sample_bytes`
     /// each sample, and the feature maps for the threads of rayon's current pool.
     pub fn memory_bytes(&self, width_px: usize, rows_px: usize, sample_bytes: usize) -> u64 {
         let low_rows = rows_px + self.stream.plan().lag_rows();
@@ -273,8 +273,8 @@ impl Upscaler {
         self.working_bytes(width_px) + rows * (width_px * 3 * sample_bytes) as u64
     }
 
-    /// Memory in bytes that enlarging a picture of that width takes beside the two pictures: feature
-    /// maps for the threads of rayon's current pool, most of which is kept for the next picture.
+    /// Memory in bytes that upscaling an image of that width takes beside the two images: feature
+    /// maps for the threads of rayon's current pool, most of which is kept for the next image.
     pub fn working_bytes(&self, width_px: usize) -> u64 {
         self.stream.bytes(&self.columns(width_px))
     }
@@ -291,12 +291,12 @@ impl Upscaler {
         Counter::new(height_px * self.map_scale(), progress)
     }
 
-    /// Rows of the map that the result is read off, before its last pixel shuffle, for a row of the picture.
+    /// Rows of the map that the result is read off, before its last pixel shuffle, for a row of the image.
     fn map_scale(&self) -> usize {
         self.scale() / self.stream.plan().output_shuffle
     }
 
-    /// Runs the next waves of a picture: `low` holds the rows that they read and those whose result they
+    /// Runs the next waves of an image: `low` holds the rows that they read and those whose result they
     /// make, `output` takes that.
     fn run<T: Sample>(
         &self,
@@ -336,7 +336,7 @@ impl Upscaler {
         Ok(())
     }
 
-    /// A strip of the picture, the mean subtracted.
+    /// A strip of the image, the mean subtracted.
     fn read<T: Sample>(&self, low: Rows<'_, T>, strip: &mut Strip) -> Result<(), UpscaleError> {
         let left = strip.columns().start;
         for y in strip.rows() {
@@ -403,7 +403,7 @@ impl Upscaler {
 /// Told (rows done, rows in all), from any thread; says whether to go on.
 pub type Progress<'a> = dyn Fn(usize, usize) -> ControlFlow<()> + Sync + 'a;
 
-/// Counts the rows of a picture.
+/// Counts the rows of an image.
 struct Counter<'a> {
     done: AtomicUsize,
     total: usize,
@@ -432,7 +432,7 @@ impl<'a> Counter<'a> {
     }
 }
 
-/// Some rows of a picture, from `first_row` on.
+/// Some rows of an image, from `first_row` on.
 #[derive(Clone, Copy)]
 struct Rows<'a, T> {
     samples: &'a [T],

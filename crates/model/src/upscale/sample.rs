@@ -1,6 +1,6 @@
-//! Samples of pictures.
+//! Samples of images.
 
-/// A channel of a pixel as pictures store it.
+/// A channel of a pixel as images store it.
 pub trait Sample: Copy + Default + Send + Sync {
     /// To 0..1.
     fn to_unit(self) -> f32;

@@ -1,20 +1,20 @@
-//! All pictures of a training set at a glance: one HTML file with small pictures in it.
+//! All images of a training set at a glance: one HTML file with small images in it.
 
 use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use wdsr_picture::imresize::{Kernel, imresize_to_f32};
-use wdsr_picture::{Colour, Format, Picture, Samples, encode_bytes};
+use wdsr_image::imresize::{Kernel, imresize_to_f32};
+use wdsr_image::{Colour, Format, Image, Samples, encode_bytes};
 
 use super::Entry;
 use crate::error::Error;
 use crate::report::page::escape;
 
-/// Longest side of a small picture.
+/// Longest side of a small image.
 const SMALL_PX: usize = 128;
 
-/// A small JPEG of an R G B picture, 0..255, row-major.
+/// A small JPEG of an R G B image, 0..255, row-major.
 pub(super) fn small_jpeg(rgb: &[u8], width_px: usize, height_px: usize) -> Result<Vec<u8>, Error> {
     let longest = width_px.max(height_px).max(SMALL_PX);
     let side = |px: usize| (px * SMALL_PX / longest).max(1);
@@ -34,14 +34,14 @@ pub(super) fn small_jpeg(rgb: &[u8], width_px: usize, height_px: usize) -> Resul
         .iter()
         .map(|v| v.round().clamp(0.0, 255.0) as u8);
     let samples = Samples::U8(samples.collect());
-    let picture = Picture::new(width, height, Colour::Rgb, samples);
-    Ok(encode_bytes(&picture, Format::Jpeg)?)
+    let image = Image::new(width, height, Colour::Rgb, samples);
+    Ok(encode_bytes(&image, Format::Jpeg)?)
 }
 
-/// The sheet; `small` has the small picture of each entry that has one.
+/// The sheet; `small` has the small image of each entry that has one.
 pub(super) fn html(entries: &[Entry], small: &dyn Fn(&Entry) -> Option<Vec<u8>>) -> String {
     let mut page = String::from(
-        "<!doctype html><meta charset=utf-8><title>Training pictures</title>\n<style>\
+        "<!doctype html><meta charset=utf-8><title>Training images</title>\n<style>\
          body{font:12px sans-serif}figure{display:inline-block;width:136px;margin:2px;\
          vertical-align:top;overflow-wrap:anywhere}.out img{opacity:.35}</style>\n",
     );

@@ -1,6 +1,6 @@
-//! Pictures that teach a network nothing.
+//! Images that teach a network nothing.
 
-use wdsr_picture::imresize::imresize_u8;
+use wdsr_image::imresize::imresize_u8;
 
 /// Root mean square, 0..255, of what bicubic interpolation misses. Below one level that is the
 /// rounding to 8 bit and the noise of compression. Of the 671 photographs of cid, bsds and wall none
@@ -11,7 +11,7 @@ const LEAST_RMS: f64 = 1.0;
 /// drawings have no more than photographs.
 const MOST_EQUAL: f64 = 0.75;
 
-/// Why an R G B picture (0..255, row-major) is left out, if it is.
+/// Why an R G B image (0..255, row-major) is left out, if it is.
 pub(super) fn without_detail(rgb: &[u8], width_px: usize, height_px: usize) -> Option<String> {
     let equal = equal_share(rgb, width_px, height_px);
     if equal > MOST_EQUAL {
@@ -42,7 +42,7 @@ fn equal_share(rgb: &[u8], width_px: usize, height_px: usize) -> f64 {
     equal as f64 / ((width_px - 1) * (height_px - 1)).max(1) as f64
 }
 
-/// Of a picture halved and enlarged again; an odd last row or column is not counted.
+/// Of an image halved and upscaled again; an odd last row or column is not counted.
 fn bicubic_rms(rgb: &[u8], width_px: usize, height_px: usize) -> f64 {
     let (width, height) = (width_px / 2 * 2, height_px / 2 * 2);
     let even: Vec<u8> = (0..height)

@@ -9,7 +9,7 @@ use std::process::Command;
 use crate::error::Error;
 
 /// The folder of an unpacked package below `folder`; downloaded where it is not there yet. apt
-/// checks the signature of the archive, the caller the pictures.
+/// checks the signature of the archive, the caller the images.
 pub(super) fn unpacked(name: &str, folder: &Path) -> Result<PathBuf, Error> {
     let unpacked = folder.join(name);
     if unpacked.is_dir() {

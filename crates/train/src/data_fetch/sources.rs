@@ -1,4 +1,4 @@
-//! Where pictures to train on come from.
+//! Where images to train on come from.
 
 use std::path::Path;
 
@@ -8,18 +8,18 @@ use crate::error::Error;
 use crate::kept_out::KeptOut;
 
 const SOURCES: &str = include_str!("sources.toml");
-const PICTURES: &str = include_str!("pictures.tsv");
+const IMAGES: &str = include_str!("images.tsv");
 const KEPT_OUT: &str = include_str!("kept_out.txt");
 
-/// All that is known of pictures to train on, and of those that no training may see.
+/// All that is known of images to train on, and of those that no training may see.
 pub struct Sources {
     pub(super) sources: Vec<Source>,
     pub(super) kept_out: KeptOut,
-    /// Of the list of kept-out pictures: what was checked against another is checked again.
+    /// Of the list of kept-out images: what was checked against another is checked again.
     pub(super) kept_out_checksum: String,
 }
 
-/// A set of pictures.
+/// A set of images.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Source {
@@ -30,18 +30,18 @@ pub(super) struct Source {
     /// A Debian package of the same name.
     #[serde(default)]
     pub(super) package: bool,
-    /// Where its pictures are in its usual folder.
+    /// Where its images are in its usual folder.
     #[serde(default)]
     pub(super) subfolder: Option<String>,
-    /// Of pictures that are not listed one by one.
+    /// Of images that are not listed one by one.
     #[serde(default)]
     pub(super) licence: Option<String>,
-    /// Its pictures; empty where they are not known one by one.
+    /// Its images; empty where they are not known one by one.
     #[serde(skip)]
-    pub(super) pictures: Vec<Listed>,
+    pub(super) images: Vec<Listed>,
 }
 
-/// A picture that is known.
+/// An image that is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Listed {
     /// Its place below the source's folder, or the end of it.
@@ -61,7 +61,7 @@ impl Source {
             package: false,
             subfolder: None,
             licence: None,
-            pictures: Vec::new(),
+            images: Vec::new(),
         }
     }
 }
@@ -72,12 +72,12 @@ impl Sources {
     /// # Panics
     /// Never: a test reads them.
     pub fn built_in() -> Self {
-        let read = Self::parse(SOURCES, PICTURES, KEPT_OUT);
+        let read = Self::parse(SOURCES, IMAGES, KEPT_OUT);
         read.unwrap_or_else(|error| unreachable!("lists built in: {error}"))
     }
 
-    /// From the text of `sources.toml`, `pictures.tsv` and `kept_out.txt`.
-    pub(super) fn parse(sources: &str, pictures: &str, kept_out: &str) -> Result<Self, Error> {
+    /// From the text of `sources.toml`, `images.tsv` and `kept_out.txt`.
+    pub(super) fn parse(sources: &str, images: &str, kept_out: &str) -> Result<Self, Error> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct File {
@@ -89,13 +89,13 @@ impl Sources {
         };
         let File { mut source } =
             toml::from_str(sources).map_err(|e| wrong("sources.toml", e.to_string()))?;
-        for (at, line) in pictures.lines().enumerate() {
+        for (at, line) in images.lines().enumerate() {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
             let unreadable = || {
                 wrong(
-                    "pictures.tsv",
+                    "images.tsv",
                     format!(
                         "line {}: expected source, file, SHA-256, factor, licence",
                         at + 1
@@ -112,7 +112,7 @@ impl Sources {
                 .ok()
                 .filter(|factor| (1..=4).contains(factor));
             let of = source.iter_mut().find(|source| source.name == name);
-            of.ok_or_else(unreadable)?.pictures.push(Listed {
+            of.ok_or_else(unreadable)?.images.push(Listed {
                 file: file.to_owned(),
                 sha256: sha256.to_owned(),
                 reduce: reduce.ok_or_else(unreadable)?,

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use wdsr_picture::{Colour, Format, Limits, Picture, Samples, decode, encode};
+use wdsr_image::{Colour, Format, Image, Limits, Samples, decode, encode};
 
 use super::{MANIFEST, Report, Request, Sources, fetch, sha256_of};
 use crate::kept_out::{line_of, scene};
@@ -10,8 +10,8 @@ const SIZE: (usize, usize) = (160, 120);
 
 fn write(path: &Path, rgb: Vec<u8>, (width, height): (usize, usize)) {
     std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
-    let picture = Picture::new(width, height, Colour::Rgb, Samples::U8(rgb));
-    encode(&picture, path, Format::Png).expect("written");
+    let image = Image::new(width, height, Colour::Rgb, Samples::U8(rgb));
+    encode(&image, path, Format::Png).expect("written");
 }
 
 /// A folder `set` of four listed photographs, of which the last is reduced by 2, and the lists.
@@ -83,10 +83,10 @@ impl Set {
 }
 
 #[test]
-fn pictures_are_checked_reduced_and_recorded_and_a_second_run_does_nothing() {
+fn images_are_checked_reduced_and_recorded_and_a_second_run_does_nothing() {
     let set = Set::new();
     let report = set.fetch().expect("built");
-    assert_eq!((report.sources[0].pictures, report.prepared), (4, 4));
+    assert_eq!((report.sources[0].images, report.prepared), (4, 4));
     let same = |name: &str| {
         let [a, b] =
             ["set/deep/1.png", name].map(|name| std::fs::read(set.at(name)).expect("read"));
@@ -94,11 +94,11 @@ fn pictures_are_checked_reduced_and_recorded_and_a_second_run_does_nothing() {
     };
     assert!(
         same("out/set/deep_1.png"),
-        "a picture at its own size is copied"
+        "an image at its own size is copied"
     );
     let limits = Limits::default();
-    let reduced = decode(&set.at("out/set/deep_3.png"), &limits).expect("a picture");
-    let original = decode(&set.at("set/deep/3.png"), &limits).expect("a picture");
+    let reduced = decode(&set.at("out/set/deep_3.png"), &limits).expect("an image");
+    let original = decode(&set.at("set/deep/3.png"), &limits).expect("an image");
     assert_eq!(reduced.samples, original.imresize(0.5).samples);
     let manifest = std::fs::read_to_string(set.at("out").join(MANIFEST)).expect("a manifest");
     assert_eq!(manifest.lines().count(), 4);
@@ -128,28 +128,24 @@ fn pictures_are_checked_reduced_and_recorded_and_a_second_run_does_nothing() {
 }
 
 #[test]
-fn another_content_or_a_missing_picture_stops_before_anything_is_prepared() {
+fn another_content_or_a_missing_image_stops_before_anything_is_prepared() {
     let set = Set::new();
     write(&set.at("set/deep/2.png"), scene(50, SIZE), SIZE);
     let error = set.fetch().expect_err("another content").to_string();
-    for part in [
-        "1 of 4 pictures of set",
-        "2.png has SHA-256",
-        "--without set",
-    ] {
+    for part in ["1 of 4 images of set", "2.png has SHA-256", "--without set"] {
         assert!(error.contains(part), "{part} in {error}");
     }
     assert!(
         !set.at("out/set").exists(),
-        "pictures of a set that is not the known one"
+        "images of a set that is not the known one"
     );
     std::fs::remove_file(set.at("set/deep/2.png")).expect("removed");
-    let error = set.fetch().expect_err("a picture is missing").to_string();
+    let error = set.fetch().expect_err("an image is missing").to_string();
     assert!(error.contains("there is no deep/2.png"), "{error}");
 }
 
 #[test]
-fn flat_drawn_and_kept_out_pictures_are_left_out() {
+fn flat_drawn_and_kept_out_images_are_left_out() {
     let set = Set::new();
     let (width, height) = SIZE;
     let own = |name: &str| set.at("own").join(name);
@@ -171,14 +167,14 @@ fn flat_drawn_and_kept_out_pictures_are_left_out() {
         (0..3 * width * height).map(stripes).collect(),
         SIZE,
     );
-    let kept_out = Picture::new(width, height, Colour::Rgb, Samples::U8(scene(99, SIZE)));
+    let kept_out = Image::new(width, height, Colour::Rgb, Samples::U8(scene(99, SIZE)));
     let small = kept_out.imresize(0.7);
     write(
         &own("rescaled.png"),
         small.to_rgb8(),
         (small.width_px, small.height_px),
     );
-    // As a part of a larger picture.
+    // As a part of a larger image.
     let mut around = scene(7, (320, 260));
     for y in 0..height {
         let row = &kept_out.to_rgb8()[3 * y * width..][..3 * width];
@@ -189,11 +185,7 @@ fn flat_drawn_and_kept_out_pictures_are_left_out() {
     let report = set.fetch().expect("built");
     let of_own = &report.sources[0];
     assert_eq!(
-        (
-            of_own.name.as_str(),
-            of_own.pictures,
-            of_own.without_licence
-        ),
+        (of_own.name.as_str(), of_own.images, of_own.without_licence),
         ("own", 1, 1)
     );
     let why: Vec<String> = of_own
@@ -222,7 +214,7 @@ fn what_a_stopped_run_left_is_completed() {
     let set = Set::new();
     set.fetch().expect("built");
     let whole = set.built();
-    // Killed within a line of the manifest; a picture is gone, another one damaged.
+    // Killed within a line of the manifest; an image is gone, another one damaged.
     let path = set.at("out").join(MANIFEST);
     let manifest = std::fs::read_to_string(&path).expect("a manifest");
     std::fs::write(&path, &manifest[..manifest.len() - 40]).expect("written");
@@ -240,14 +232,14 @@ fn what_a_stopped_run_left_is_completed() {
 }
 
 #[test]
-fn a_picture_that_came_to_be_kept_out_goes() {
+fn an_image_that_came_to_be_kept_out_goes() {
     let mut set = Set::new();
     set.fetch().expect("built");
     assert!(set.at("out/set/deep_2.png").exists());
     let line = line_of("Set9/b.png", &scene(2, SIZE), SIZE.0, SIZE.1).expect("a line");
     set.kept_out += &format!("\n{line}");
     let report = set.fetch().expect("built");
-    assert_eq!((report.sources[0].pictures, report.prepared), (3, 4));
+    assert_eq!((report.sources[0].images, report.prepared), (3, 4));
     assert!(!set.at("out/set/deep_2.png").exists());
 }
 
@@ -262,13 +254,13 @@ fn files_from_elsewhere_are_named() {
 #[test]
 fn the_lists_built_in_are_complete() {
     let sources = Sources::built_in();
-    let pictures = sources.sources.iter().flat_map(|source| &source.pictures);
-    let pictures: Vec<_> = pictures.collect();
-    assert_eq!(pictures.len(), 994);
-    for picture in pictures {
+    let images = sources.sources.iter().flat_map(|source| &source.images);
+    let images: Vec<_> = images.collect();
+    assert_eq!(images.len(), 994);
+    for image in images {
         assert!(
-            picture.sha256.len() == 64 && !picture.licence.is_empty(),
-            "{picture:?}"
+            image.sha256.len() == 64 && !image.licence.is_empty(),
+            "{image:?}"
         );
     }
 }

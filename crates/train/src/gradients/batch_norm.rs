@@ -47,18 +47,18 @@ pub struct Statistics {
 }
 
 impl Statistics {
-    pub(super) fn of<'p>(pictures: impl Iterator<Item = &'p Planes>) -> Self {
-        let pictures: Vec<&Planes> = pictures.collect();
-        let channels = pictures.first().map_or(0, |p| p.channels());
-        let count: usize = pictures.iter().map(|p| p.width_px() * p.height_px()).sum();
+    pub(super) fn of<'p>(images: impl Iterator<Item = &'p Planes>) -> Self {
+        let images: Vec<&Planes> = images.collect();
+        let channels = images.first().map_or(0, |p| p.channels());
+        let count: usize = images.iter().map(|p| p.width_px() * p.height_px()).sum();
         let (mean, variance) = (0..channels)
             .into_par_iter()
             .map(|channel| {
                 let mean_of = |term: &dyn Fn(&[f32], &mut [Lanes; 1])| {
                     let mut sums = [[0.0; LANES]];
-                    for picture in &pictures {
-                        for y in 0..picture.height_px() {
-                            term(picture.row(channel, y), &mut sums);
+                    for image in &images {
+                        for y in 0..image.height_px() {
+                            term(image.row(channel, y), &mut sums);
                         }
                     }
                     sums[0].iter().sum::<f64>() / count as f64

@@ -1,15 +1,15 @@
 use std::path::Path;
 
 use wdsr_eval::{Track, find_pairs};
-use wdsr_picture::{Colour, Format, Picture, Samples, encode};
+use wdsr_image::{Colour, Format, Image, Samples, encode};
 
 use super::*;
-use crate::picture_cache::Source;
+use crate::image_cache::Source;
 
 const SIZES: [(usize, usize); 4] = [(70, 66), (131, 90), (66, 140), (96, 96)];
 
-/// Pictures of noise, so that no two places look alike.
-fn write_pictures(folder: &Path) {
+/// Images of noise, so that no two places look alike.
+fn write_images(folder: &Path) {
     for (at, (width, height)) in SIZES.into_iter().enumerate() {
         let mut state = 0x1234_5678_u32.wrapping_add(at as u32 * 977);
         let samples = (0..3 * width * height)
@@ -18,13 +18,13 @@ fn write_pictures(folder: &Path) {
                 (state >> 24) as u8
             })
             .collect();
-        let picture = Picture::new(width, height, Colour::Rgb, Samples::U8(samples));
+        let image = Image::new(width, height, Colour::Rgb, Samples::U8(samples));
         let path = folder.join(format!("{at}.png"));
-        encode(&picture, &path, Format::Png).expect("written");
+        encode(&image, &path, Format::Png).expect("written");
     }
 }
 
-fn cache(folder: &Path, scale: usize, memory_bytes: u64) -> PictureCache {
+fn cache(folder: &Path, scale: usize, memory_bytes: u64) -> ImageCache {
     let pairs = find_pairs(folder, scale, Track::Bicubic).expect("pairs");
     let sources: Vec<Source> = pairs
         .into_iter()
@@ -35,16 +35,16 @@ fn cache(folder: &Path, scale: usize, memory_bytes: u64) -> PictureCache {
             low_height_px: height / scale,
         })
         .collect();
-    PictureCache::load(&sources, memory_bytes, folder, &|_, _| {}).expect("decoded")
+    ImageCache::load(&sources, memory_bytes, folder, &|_, _| {}).expect("decoded")
 }
 
-/// The definition of a batch, pixel by pixel, on whole pictures: what updates have drawn since the
+/// The definition of a batch, pixel by pixel, on whole images: what updates have drawn since the
 /// first training, and must draw for its checkpoints to go on.
 fn reference(folder: &Path, scale: usize, patch_px: usize, seed: u64, update: u64) -> Vec<f32> {
     let pairs: Vec<_> = find_pairs(folder, scale, Track::Bicubic)
         .expect("pairs")
         .iter()
-        .map(|pair| pair.load().expect("pictures"))
+        .map(|pair| pair.load().expect("images"))
         .collect();
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(update);
@@ -96,9 +96,9 @@ fn flat(batch: &Batch) -> Vec<f32> {
 }
 
 #[test]
-fn batches_follow_from_seed_and_update_wherever_the_pictures_are_kept() {
+fn batches_follow_from_seed_and_update_wherever_the_images_are_kept() {
     let folder = tempfile::tempdir().expect("a folder");
-    write_pictures(folder.path());
+    write_images(folder.path());
     for (scale, patch_px) in [(2, 17), (2, 33), (3, 20)] {
         for memory_bytes in [0, u64::MAX] {
             let cache = cache(folder.path(), scale, memory_bytes);
@@ -119,7 +119,7 @@ fn batches_follow_from_seed_and_update_wherever_the_pictures_are_kept() {
 #[test]
 fn the_stream_is_the_batches_in_order() {
     let folder = tempfile::tempdir().expect("a folder");
-    write_pictures(folder.path());
+    write_images(folder.path());
     let cache = cache(folder.path(), 2, 0);
     let patches = Arc::new(Patches::new(Arc::new(cache), Vec::new(), 24, 3, 1));
     let streamed: Vec<_> = patches.stream(4, 9).iter().collect();
@@ -133,8 +133,8 @@ fn the_stream_is_the_batches_in_order() {
 #[test]
 fn shares_draw_in_proportion_to_their_weights() {
     let folder = tempfile::tempdir().expect("a folder");
-    write_pictures(folder.path());
-    let share = |pictures, weight| Share { pictures, weight };
+    write_images(folder.path());
+    let share = |images, weight| Share { images, weight };
     let shares = vec![share(0..1, 3.0), share(1..4, 1.0)];
     let patches = Patches::new(
         Arc::new(cache(folder.path(), 2, u64::MAX)),
@@ -147,7 +147,7 @@ fn shares_draw_in_proportion_to_their_weights() {
     for update in 0..4000 {
         let mut rng = ChaCha8Rng::seed_from_u64(3);
         rng.set_stream(update);
-        drawn[patches.picture(&mut rng)] += 1;
+        drawn[patches.image(&mut rng)] += 1;
     }
     // 3000 expected, standard deviation 27.
     assert!((2850..=3150).contains(&drawn[0]), "{drawn:?}");
@@ -166,17 +166,17 @@ fn shares_draw_in_proportion_to_their_weights() {
 #[test]
 fn flat_patches_are_drawn_again() {
     let folder = tempfile::tempdir().expect("a folder");
-    write_pictures(folder.path());
-    // All but the first picture are flat.
+    write_images(folder.path());
+    // All but the first image are flat.
     for (at, (width, height)) in SIZES.into_iter().enumerate().skip(1) {
-        let picture = Picture::new(
+        let image = Image::new(
             width,
             height,
             Colour::Rgb,
             Samples::U8(vec![90; 3 * width * height]),
         );
         let path = folder.path().join(format!("{at}.png"));
-        encode(&picture, &path, Format::Png).expect("written");
+        encode(&image, &path, Format::Png).expect("written");
     }
     let flat_patches = |least_detail: f64| {
         let cache = Arc::new(cache(folder.path(), 2, u64::MAX));
@@ -186,7 +186,7 @@ fn flat_patches_are_drawn_again() {
         let is_flat = |p: &Planes| p.to_chw().iter().all(|v| *v == 90.0 / 255.0);
         high.filter(is_flat).count()
     };
-    // The first picture has 1,155 of 8,694 pixels: 87% of the patches are flat, and 24% after ten
+    // The first image has 1,155 of 8,694 pixels: 87% of the patches are flat, and 24% after ten
     // draws; standard deviations 5 and 6 of 200.
     let (all, fewer) = (flat_patches(0.0), flat_patches(1.0));
     assert!((155..=190).contains(&all), "{all} of 200 flat");

@@ -78,7 +78,7 @@ impl Plot {
         x_axis.step = x_axis.step.max(1.0);
         let y_axis = Axis::over(ys.filter(|y| drawn(*y)).map(scale), true);
         let (legend, lines) = self.legend();
-        // The legend makes the picture higher, not the plot smaller.
+        // The legend makes the image higher, not the plot smaller.
         let top = TOP + LEGEND_LINE * lines as f64;
         let bottom = top + HEIGHT - TOP - BOTTOM;
         let x_px = |x: f64| LEFT + x_axis.part(x) * (WIDTH - LEFT - RIGHT);
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn legends_of_many_series_stay_in_the_picture() {
+    fn legends_of_many_series_stay_in_the_image() {
         let mut many = plot(vec![(0.0, 1.0), (1.0, 2.0)], false);
         let names = (0..10).map(|at| format!("configuration {at}"));
         many.series = names

@@ -68,7 +68,7 @@ impl Study {
             (HTML, self.html(&results)),
             (JSON, self.json(&results)),
         ] {
-            wdsr_picture::write_atomically(&folder.join(name), text.as_bytes())?;
+            wdsr_image::write_atomically(&folder.join(name), text.as_bytes())?;
         }
         Ok(results)
     }

@@ -19,8 +19,8 @@ const DIVERGED: &str = "diverged.txt";
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// Trained to its last update; PSNR of the last model on the validation pictures (not the best
-    /// one, which would be chosen on the pictures it is judged by).
+    /// Trained to its last update; PSNR of the last model on the validation images (not the best
+    /// one, which would be chosen on the images it is judged by).
     Finished {
         /// Of the model.
         psnr_db: f64,
@@ -146,16 +146,16 @@ impl Study {
             }),
             _ => Err(Error::Study {
                 path: folder,
-                reason: "has no validation pictures, without which there is nothing to compare; \
-                         give --validation or --validation-pictures"
+                reason: "has no validation images, without which there is nothing to compare; \
+                         give --validation or --validation-images"
                     .to_owned(),
             }),
         }
     }
 
     /// Refuses a folder that this study cannot go on in, before anything is trained: one that holds
-    /// another study, or runs with other settings, other pictures (`fingerprint` is that of
-    /// [`Pictures`](crate::pictures::Pictures)) or another teacher.
+    /// another study, or runs with other settings, other images (`fingerprint` is that of
+    /// [`Images`](crate::images::Images)) or another teacher.
     ///
     /// # Errors
     /// When it is one of these, the teacher does not serve, or a file cannot be read.
@@ -183,7 +183,7 @@ impl Study {
         for run in self.runs() {
             self.outcome(folder, &run)?;
             let inputs = Inputs {
-                pictures: Some(fingerprint.to_owned()),
+                images: Some(fingerprint.to_owned()),
                 teacher: Teacher::load(&run.recipe, isa)?.map(|t| t.fingerprint().to_owned()),
             };
             let checkpoint = self.run_folder(folder, &run).join(LAST_CHECKPOINT);
@@ -206,7 +206,7 @@ impl Study {
     /// When the note cannot be written.
     pub fn mark_diverged(&self, folder: &Path, run: &Run, update: u64) -> Result<(), Error> {
         let path = self.run_folder(folder, run).join(DIVERGED);
-        wdsr_picture::write_atomically(&path, format!("{update}\n").as_bytes())?;
+        wdsr_image::write_atomically(&path, format!("{update}\n").as_bytes())?;
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-use wdsr_picture::{Colour, Format, Picture, Samples, encode};
+use wdsr_image::{Colour, Format, Image, Samples, encode};
 
 use super::*;
 use crate::recipe::DataFolder;
@@ -7,19 +7,19 @@ fn trainer(root: &Path, updates: u64) -> Trainer {
     trainer_with(root, updates, "")
 }
 
-/// A training of two pictures in a folder of its own; `more` are further keys of `[training]`.
+/// A training of two images in a folder of its own; `more` are further keys of `[training]`.
 fn trainer_with(root: &Path, updates: u64, more: &str) -> Trainer {
     let data = root.join("data");
     std::fs::create_dir_all(&data).expect("a folder");
     for at in 0..2 {
         let samples = (0..3 * 40 * 40).map(|i| ((i * i + 7 * i + at) % 251) as u8);
-        let picture = Picture::new(40, 40, Colour::Rgb, Samples::U8(samples.collect()));
+        let image = Image::new(40, 40, Colour::Rgb, Samples::U8(samples.collect()));
         let path = data.join(format!("{at}.png"));
-        encode(&picture, &path, Format::Png).expect("written");
+        encode(&image, &path, Format::Png).expect("written");
     }
     let text = format!(
         "[network]\nfeatures = 4\nblocks = 1\n[training]\nupdates = {updates}\nbatch = 2\n\
-         patch_px = 12\n{more}\n[validation]\nevery_updates = 5\npictures = 1"
+         patch_px = 12\n{more}\n[validation]\nevery_updates = 5\nimages = 1"
     );
     let mut recipe = Recipe::parse(&text, None).expect("a recipe");
     recipe.data.folders.push(DataFolder {
@@ -46,7 +46,7 @@ fn every_loss_trains() {
         let folder = tempfile::tempdir().expect("a folder");
         let mut trainer = trainer_with(folder.path(), 60, loss);
         trainer.run(|_| {}).expect("trained");
-        let psnr = |at: usize| trainer.metrics[at].psnr_db.expect("a validation picture");
+        let psnr = |at: usize| trainer.metrics[at].psnr_db.expect("a validation image");
         let (first, last) = (psnr(0), psnr(trainer.metrics.len() - 1));
         assert!(last > first + 0.5, "{loss}: {first} to {last} dB");
     }
@@ -142,7 +142,7 @@ fn one_training_at_a_time_in_a_folder() {
 }
 
 #[test]
-fn exports_are_the_batches_and_the_pictures_files() {
+fn exports_are_the_batches_and_the_images_files() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut trainer = trainer(folder.path(), 6);
     let files = trainer.export_batches(100).expect("written");
@@ -159,12 +159,12 @@ fn exports_are_the_batches_and_the_pictures_files() {
         .collect();
     assert_eq!(exported, batch.high[1].to_chw());
 
-    let files = trainer.export_pictures().expect("written");
+    let files = trainer.export_images().expect("written");
     let bytes = std::fs::read(&files[1]).expect("read");
     let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("complete");
-    // One picture of the two is kept for validation.
+    // One image of the two is kept for validation.
     assert_eq!((files.len(), tensors.names()), (2, vec!["0.high"]));
-    let source = &trainer.patches.pictures().files(0).high;
+    let source = &trainer.patches.images().files(0).high;
     let file = tensors.tensor("0.high").expect("there");
     assert_eq!(file.data(), std::fs::read(source).expect("read"));
 

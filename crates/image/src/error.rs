@@ -1,0 +1,224 @@
+//! What can go wrong with files, folders and formats.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::format::Format;
+
+/// An image could not be read, written or found. Each message is one line that names the file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file cannot be opened or read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The path is a folder, a pipe or a device.
+    #[error("{} is {found}; expected an image file", path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+        /// What it is.
+        found: &'static str,
+    },
+    /// The file has no bytes.
+    #[error("{} is empty (0 bytes); expected an image ({READABLE})", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The content is none of the formats that are read.
+    #[error("{} is not an image that can be read: expected {READABLE}, found {found}", path.display())]
+    NotAImage {
+        /// The file.
+        path: PathBuf,
+        /// What the first bytes look like.
+        found: String,
+    },
+    /// The file ends before its image does.
+    #[error("{} is truncated: the {format} data ends before the image does ({reason}); fetch or export the file again", path.display())]
+    Truncated {
+        /// The file.
+        path: PathBuf,
+        /// Its format, by content.
+        format: Format,
+        /// The decoder's words.
+        reason: String,
+    },
+    /// The file breaks the rules of its format.
+    #[error("{} is damaged: {reason}; fetch or export the {format} file again", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Its format, by content.
+        format: Format,
+        /// The decoder's words.
+        reason: String,
+    },
+    /// A valid file that uses a part of the format that is not read.
+    #[error("{} is a kind of {format} that is not read: {reason}; convert it to an 8 or 16-bit png", path.display())]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// Its format, by content.
+        format: Format,
+        /// Which part.
+        reason: String,
+    },
+    /// The header gives a width or height of 0.
+    #[error("{} has no pixels: its header says {width_px} x {height_px}", path.display())]
+    NoPixels {
+        /// The file.
+        path: PathBuf,
+        /// Width of the header.
+        width_px: usize,
+        /// Height of the header.
+        height_px: usize,
+    },
+    /// The header gives a size above the [`Limits`](crate::Limits).
+    #[error("{} is too large: {width_px} x {height_px} = {pixels} pixels, allowed are {max_pixels}", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Width of the header.
+        width_px: usize,
+        /// Height of the header.
+        height_px: usize,
+        /// Their product.
+        pixels: u64,
+        /// The most that is allowed.
+        max_pixels: u64,
+    },
+    /// Its pixels take more memory than the [`Limits`](crate::Limits) allow.
+    #[error("{} takes {bytes} bytes of memory to decode, allowed are {max_bytes}", path.display())]
+    TooMuchMemory {
+        /// The file.
+        path: PathBuf,
+        /// What it takes.
+        bytes: u64,
+        /// The most that is allowed.
+        max_bytes: u64,
+    },
+    /// The format cannot hold the image without loss.
+    #[error("cannot write {} as {format}: it cannot hold {what}; {remedy}", path.display())]
+    CannotHold {
+        /// The file to write.
+        path: PathBuf,
+        /// The format asked for.
+        format: Format,
+        /// The property of the image.
+        what: String,
+        /// Formats that can hold it.
+        remedy: String,
+    },
+    /// The format is read, not written.
+    #[error("cannot write {} as {format}, which is only read; png, jpeg, webp, tiff and bmp are written", path.display())]
+    NotWritten {
+        /// The file to write.
+        path: PathBuf,
+        /// The format asked for.
+        format: Format,
+    },
+    /// The encoder refused the image.
+    #[error("cannot encode {} as {format}: {reason}", path.display())]
+    Encode {
+        /// The file to write.
+        path: PathBuf,
+        /// The format asked for.
+        format: Format,
+        /// The encoder's words.
+        reason: String,
+    },
+    /// The file cannot be written; no part of it is left behind.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The folder, or one below it, cannot be read.
+    #[error("cannot read the folder {}: {source}", path.display())]
+    Folder {
+        /// The folder or the entry in it.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The folder holds no file with a known suffix.
+    #[error("no images ({SUFFIXES}) in {}{}", path.display(), if *.recursive { " or below it" } else { "" })]
+    NoImages {
+        /// The folder.
+        path: PathBuf,
+        /// Whether the folders below were searched too.
+        recursive: bool,
+    },
+}
+
+const READABLE: &str = "png, jpeg, webp, tiff, bmp or jxl";
+const SUFFIXES: &str = "png, jpg, jpeg, webp, tif, tiff, bmp, jxl";
+
+impl Error {
+    /// The file or folder the error is about.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Read { path, .. }
+            | Self::NotAFile { path, .. }
+            | Self::Empty { path }
+            | Self::NotAImage { path, .. }
+            | Self::Truncated { path, .. }
+            | Self::Damaged { path, .. }
+            | Self::Unsupported { path, .. }
+            | Self::NoPixels { path, .. }
+            | Self::TooLarge { path, .. }
+            | Self::TooMuchMemory { path, .. }
+            | Self::CannotHold { path, .. }
+            | Self::NotWritten { path, .. }
+            | Self::Encode { path, .. }
+            | Self::Write { path, .. }
+            | Self::Folder { path, .. }
+            | Self::NoImages { path, .. } => path,
+        }
+    }
+}
+
+impl Error {
+    pub(crate) fn truncated(reason: impl Into<String>, format: Format, path: &Path) -> Self {
+        Self::Truncated {
+            path: path.to_owned(),
+            format,
+            reason: reason.into(),
+        }
+    }
+
+    pub(crate) fn damaged(reason: impl Into<String>, format: Format, path: &Path) -> Self {
+        Self::Damaged {
+            path: path.to_owned(),
+            format,
+            reason: reason.into(),
+        }
+    }
+
+    pub(crate) fn unsupported(reason: impl Into<String>, format: Format, path: &Path) -> Self {
+        Self::Unsupported {
+            path: path.to_owned(),
+            format,
+            reason: reason.into(),
+        }
+    }
+}
+
+/// The words of another crate's error on one line.
+pub(crate) fn one_line(error: &dyn std::fmt::Display) -> String {
+    let words = error.to_string();
+    words
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .trim_end_matches('.')
+        .to_owned()
+}

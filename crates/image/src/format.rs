@@ -1,0 +1,197 @@
+//! The file formats, and what each can hold.
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use crate::pixels::{Colour, Depth};
+
+/// A file format that is read and, but for JPEG XL, written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Format {
+    /// PNG: lossless, 8 and 16 bit.
+    Png,
+    /// JPEG: lossy, 8 bit, no alpha.
+    Jpeg,
+    /// WebP: read lossy or lossless, written lossless; 8 bit.
+    WebP,
+    /// TIFF: lossless, 8 and 16 bit, float.
+    Tiff,
+    /// BMP: lossless, 8 bit.
+    Bmp,
+    /// JPEG XL: read only; 8 and 16 bit, float.
+    JpegXl,
+}
+
+/// A name that is none of the formats.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown image format \"{0}\": expected png, jpg, webp, tiff, bmp or (only read) jxl")]
+pub struct UnknownFormat(
+    /// The name as it was given.
+    pub String,
+);
+
+impl Format {
+    /// Every format: each is read.
+    pub const ALL: [Self; 6] = [
+        Self::Png,
+        Self::Jpeg,
+        Self::WebP,
+        Self::Tiff,
+        Self::Bmp,
+        Self::JpegXl,
+    ];
+
+    /// The formats that are written.
+    pub const WRITTEN: [Self; 5] = [Self::Png, Self::Jpeg, Self::WebP, Self::Tiff, Self::Bmp];
+
+    /// Whether the format is written.
+    pub fn is_written(self) -> bool {
+        Self::WRITTEN.contains(&self)
+    }
+
+    /// The format of a result of a file of this one, if none is asked for: the same where it is
+    /// written, else PNG.
+    pub fn of_result(self) -> Self {
+        if self.is_written() { self } else { Self::Png }
+    }
+
+    /// The format of a path by its suffix (png, jpg, jpeg, webp, tif, tiff, bmp, jxl, any
+    /// case), or nothing if the suffix is another or there is none.
+    pub fn from_extension(path: &Path) -> Option<Self> {
+        path.extension()?.to_str()?.parse().ok()
+    }
+
+    /// The usual suffix, without the dot: png, jpg, webp, tif, bmp, jxl.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Png => "png",
+            Self::Jpeg => "jpg",
+            Self::WebP => "webp",
+            Self::Tiff => "tif",
+            Self::Bmp => "bmp",
+            Self::JpegXl => "jxl",
+        }
+    }
+
+    /// The longest side that the format's header and its readers take.
+    ///
+    /// JPEG stores 16 bits, WebP 14 bits, PNG 31 bits, TIFF 32 bits, JPEG XL 30 bits. BMP stores 31 bits; 65 535
+    /// is where the decoder of the `image` crate stops.
+    pub fn max_side_px(self) -> usize {
+        match self {
+            Self::Png => 0x7fff_ffff,
+            Self::Jpeg | Self::Bmp => 65_535,
+            Self::WebP => 16_383,
+            Self::Tiff => 0xffff_ffff,
+            Self::JpegXl => 1 << 30,
+        }
+    }
+
+    /// Whether an image of that colour and depth can be written without losing a channel or
+    /// bits (JPEG's lossy compression aside).
+    ///
+    /// That is nothing for a format that is not written.
+    ///
+    /// WebP and BMP have no grey: there it is written as RGB, which loses nothing, and is read back
+    /// as RGB.
+    pub fn supports(self, colour: Colour, depth: Depth) -> bool {
+        match self {
+            Self::Png => depth != Depth::F32,
+            Self::Jpeg => depth == Depth::U8 && !colour.has_alpha(),
+            Self::WebP | Self::Bmp => depth == Depth::U8,
+            Self::Tiff => true,
+            Self::JpegXl => false,
+        }
+    }
+
+    /// The colour in which an image of that colour is stored.
+    pub(crate) fn stored_colour(self, colour: Colour) -> Colour {
+        let rgb = if colour.has_alpha() {
+            Colour::RgbAlpha
+        } else {
+            Colour::Rgb
+        };
+        match self {
+            Self::WebP | Self::Bmp => rgb,
+            Self::Png | Self::Jpeg | Self::Tiff | Self::JpegXl => colour,
+        }
+    }
+
+    /// Whether an ICC profile can be written.
+    pub fn holds_icc_profile(self) -> bool {
+        !matches!(self, Self::Bmp | Self::JpegXl)
+    }
+
+    /// Whether an EXIF block can be written.
+    pub fn holds_exif(self) -> bool {
+        !matches!(self, Self::Bmp | Self::JpegXl)
+    }
+
+    /// Whether an XMP packet can be written.
+    pub fn holds_xmp(self) -> bool {
+        !matches!(self, Self::Bmp | Self::JpegXl)
+    }
+
+    /// Whether IPTC records can be written.
+    pub fn holds_iptc(self) -> bool {
+        matches!(self, Self::Jpeg | Self::Tiff)
+    }
+
+    /// Whether the format itself tells the resolution; WebP has it in EXIF only.
+    pub fn holds_resolution(self) -> bool {
+        !matches!(self, Self::WebP | Self::JpegXl)
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Png => "png",
+            Self::Jpeg => "jpeg",
+            Self::WebP => "webp",
+            Self::Tiff => "tiff",
+            Self::Bmp => "bmp",
+            Self::JpegXl => "jxl",
+        })
+    }
+}
+
+impl FromStr for Format {
+    type Err = UnknownFormat;
+
+    fn from_str(name: &str) -> Result<Self, UnknownFormat> {
+        match name.to_ascii_lowercase().as_str() {
+            "png" => Ok(Self::Png),
+            "jpg" | "jpeg" => Ok(Self::Jpeg),
+            "webp" => Ok(Self::WebP),
+            "tif" | "tiff" => Ok(Self::Tiff),
+            "bmp" => Ok(Self::Bmp),
+            "jxl" => Ok(Self::JpegXl),
+            _ => Err(UnknownFormat(name.to_owned())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_parse_in_any_case_and_print_back() {
+        for format in Format::ALL {
+            assert_eq!(format.to_string().parse(), Ok(format));
+            assert_eq!(format.extension().to_uppercase().parse(), Ok(format));
+            let path = Path::new("a.b")
+                .join("x")
+                .with_extension(format.extension());
+            assert_eq!(Format::from_extension(&path), Some(format));
+        }
+        let unknown = "gif".parse::<Format>().expect_err("gif is not read");
+        assert_eq!(
+            unknown.to_string(),
+            "unknown image format \"gif\": expected png, jpg, webp, tiff, bmp or (only read) jxl"
+        );
+        assert_eq!(Format::from_extension(Path::new("folder.png/image")), None);
+    }
+}

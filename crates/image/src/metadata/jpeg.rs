@@ -1,0 +1,186 @@
+//! Metadata in the segments of JPEG files.
+//!
+//! Source: ITU-T T.81, annex B; JFIF 1.02 (T.871); Exif 2.32, section 4.7; XMP part 3, section
+//! 1.1.3; ICC.1:2022, annex B.4.
+
+use image::codecs::jpeg::{PixelDensity, PixelDensityUnit};
+use image::metadata::Orientation;
+
+use super::{Metadata, Resolution, iptc};
+
+pub(super) const EXIF_PREFIX: &[u8] = b"Exif\0\0";
+pub(super) const XMP_PREFIX: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
+const ICC_PREFIX: &[u8] = b"ICC_PROFILE\0";
+const EXTENDED_XMP_PREFIX: &[u8] = b"http://ns.adobe.com/xmp/extension/\0";
+pub(super) const PHOTOSHOP_PREFIX: &[u8] = b"Photoshop 3.0\0";
+
+const JFIF_PREFIX: &[u8] = b"JFIF\0";
+const ADOBE_PREFIX: &[u8] = b"Adobe";
+
+const APP0: u8 = 0xe0;
+const APP1: u8 = 0xe1;
+const APP2: u8 = 0xe2;
+const APP13: u8 = 0xed;
+const APP14: u8 = 0xee;
+
+/// The segments before the image: marker, content without its length, and where it ends.
+fn segments(jpeg: &[u8]) -> impl Iterator<Item = (u8, &[u8], usize)> {
+    const START_OF_SCAN: u8 = 0xda;
+    let mut at = 2;
+    std::iter::from_fn(move || {
+        let rest = jpeg.get(at..)?;
+        let fill = rest.iter().position(|&byte| byte != 0xff)?;
+        let marker = *rest.get(fill).filter(|_| fill > 0)?;
+        let &[high, low] = rest.get(fill + 1..)?.first_chunk()?;
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        let content = rest.get(fill + 3..fill + 1 + length)?;
+        at += fill + 1 + length;
+        (marker != START_OF_SCAN).then_some((marker, content, at))
+    })
+}
+
+/// Reads the metadata.
+pub(crate) fn read(jpeg: &[u8]) -> (Metadata, Orientation) {
+    let mut metadata = Metadata::default();
+    let mut orientation = Orientation::NoTransforms;
+    let mut profile: Vec<(u8, u8, &[u8])> = Vec::new();
+    let mut resources = Vec::new();
+    let mut xmp = None;
+    let mut has_extension = false;
+    for (marker, content, _) in segments(jpeg) {
+        let part = |prefix: &[u8]| content.strip_prefix(prefix);
+        match marker {
+            APP0 if metadata.resolution.is_none() => {
+                metadata.resolution = part(JFIF_PREFIX).and_then(density);
+            }
+            APP1 if metadata.exif.is_none() && part(EXIF_PREFIX).is_some() => {
+                orientation = metadata.set_exif(content.to_vec());
+            }
+            APP1 if xmp.is_none() && part(XMP_PREFIX).is_some() => xmp = part(XMP_PREFIX),
+            APP1 => has_extension |= part(EXTENDED_XMP_PREFIX).is_some(),
+            APP2 => {
+                let numbered = part(ICC_PREFIX).and_then(|part| part.split_first_chunk());
+                profile.extend(numbered.map(|(&[number, count], data)| (number, count, data)));
+            }
+            // A resource may go on in the next segment.
+            APP13 => resources.extend_from_slice(part(PHOTOSHOP_PREFIX).unwrap_or_default()),
+            _ => {}
+        }
+    }
+    if let Some(packet) = xmp {
+        metadata.set_xmp(packet.to_vec());
+    }
+    profile.sort_by_key(|&(number, ..)| number);
+    let is_whole = profile.iter().enumerate().all(|(i, &(number, count, _))| {
+        usize::from(number) == i + 1 && usize::from(count) == profile.len()
+    });
+    if !is_whole {
+        metadata
+            .left_out
+            .push("ICC profile: a part of it is missing".to_owned());
+    } else if !profile.is_empty() {
+        let parts: Vec<&[u8]> = profile.iter().map(|&(.., data)| data).collect();
+        metadata.icc_profile = Some(parts.concat());
+    }
+    if has_extension {
+        let why = "second part of XMP: packets over several segments are not read";
+        metadata.left_out.push(why.to_owned());
+    }
+    metadata.iptc = iptc::of_resources(&resources);
+    metadata.turned(orientation)
+}
+
+/// Whether three components are R G B rather than luma and chroma: by libjpeg's rules a JFIF segment
+/// says that they are not, Adobe's tells, and without either the names of the components do.
+pub(crate) fn is_rgb(jpeg: &[u8]) -> bool {
+    let mut of_adobe = None;
+    let mut of_names = false;
+    for (marker, content, _) in segments(jpeg) {
+        match marker {
+            APP0 if content.starts_with(JFIF_PREFIX) => return false,
+            // Version and two flags, of 2 bytes each, then the transform.
+            APP14 => {
+                if let Some(transform) = content
+                    .strip_prefix(ADOBE_PREFIX)
+                    .and_then(|adobe| adobe.get(6))
+                {
+                    of_adobe = Some(*transform == 0);
+                }
+            }
+            // Start of frame: precision, height, width, number of components, then three bytes each.
+            0xc0..=0xc2 => {
+                of_names = content
+                    .get(6..15)
+                    .is_some_and(|c| [c[0], c[3], c[6]] == *b"RGB");
+            }
+            _ => {}
+        }
+    }
+    of_adobe.unwrap_or(of_names)
+}
+
+/// The density of a JFIF segment, its name taken off.
+fn density(jfif: &[u8]) -> Option<Resolution> {
+    let &[_, _, unit, x_high, x_low, y_high, y_low] = jfif.first_chunk()?;
+    let x = f64::from(u16::from_be_bytes([x_high, x_low]));
+    let y = f64::from(u16::from_be_bytes([y_high, y_low]));
+    match unit {
+        0 => Resolution::of(x, y, None),
+        1 => Resolution::of(x, y, Some(1.0)),
+        2 => Resolution::of(x, y, Some(2.54)),
+        _ => None,
+    }
+}
+
+/// The density that JFIF can tell: whole numbers per inch or per centimetre, whichever is nearer.
+pub(crate) fn density_of(resolution: Option<Resolution>) -> PixelDensity {
+    let (unit, x, y) = match resolution {
+        None => return PixelDensity::default(),
+        // The ratio in the largest numbers that fit.
+        Some(Resolution::Ratio { x, y }) => {
+            let scale = if x.max(y) > 65_535.0 || x.fract() != 0.0 || y.fract() != 0.0 {
+                65_535.0 / x.max(y)
+            } else {
+                1.0
+            };
+            (PixelDensityUnit::PixelAspectRatio, x * scale, y * scale)
+        }
+        Some(Resolution::PerInch { x, y }) => {
+            let error = |v: f64| (v.round() - v).abs() / v;
+            if error(x / 2.54) + error(y / 2.54) < error(x) + error(y) {
+                (PixelDensityUnit::Centimeters, x / 2.54, y / 2.54)
+            } else {
+                (PixelDensityUnit::Inches, x, y)
+            }
+        }
+    };
+    let whole = |v: f64| v.round().clamp(1.0, 65_535.0) as u16;
+    PixelDensity {
+        density: (whole(x), whole(y)),
+        unit,
+    }
+}
+
+/// Puts the blocks for which the encoder has no place into its file: XMP and IPTC, after the
+/// segments of metadata that it wrote.
+pub(crate) fn insert(jpeg: &mut Vec<u8>, metadata: &Metadata) {
+    let mut added = Vec::new();
+    let mut add = |marker, parts: [&[u8]; 2]| {
+        let length = 2 + parts.iter().map(|part| part.len()).sum::<usize>();
+        added.extend([0xff, marker]);
+        added.extend((length as u16).to_be_bytes());
+        parts.iter().for_each(|part| added.extend_from_slice(part));
+    };
+    if let Some(packet) = &metadata.xmp {
+        add(APP1, [XMP_PREFIX, packet]);
+    }
+    if let Some(records) = &metadata.iptc {
+        add(APP13, [PHOTOSHOP_PREFIX, &iptc::resource_of(records)]);
+    }
+    let at = segments(jpeg)
+        .take_while(|(marker, ..)| (APP0..=0xef).contains(marker))
+        .map(|(_, _, end)| end)
+        .last()
+        .unwrap_or(2);
+    jpeg.splice(at..at, added);
+}
