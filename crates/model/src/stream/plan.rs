@@ -5,7 +5,7 @@ use wdsr_kernels::{STRIP_ROWS, StripConv, StripPair};
 use super::Arithmetic;
 use super::symmetry::Symmetry;
 use crate::model::{ConvWeights, Model};
-use crate::network::{Network, Operation, Value, ValueShape};
+use crate::network::{Conv, Network, Operation, Value, ValueShape};
 
 /// Feature maps between stages.
 pub(super) struct Map {
@@ -197,7 +197,7 @@ impl Plan {
                         None => {
                             let w = weights(conv, output, 1.0);
                             let input = made(&map_of, input);
-                            self.conv_stage(network, arithmetic, conv, &w, relu, input, None)
+                            self.conv_stage(arithmetic, &network.convs[conv], &w, relu, input, None)
                         }
                     };
                     map_of[output.0] = Some(stage.output);
@@ -216,8 +216,8 @@ impl Plan {
                         .unwrap_or_else(|| unreachable!("a branch ends in a convolution"));
                     let w = weights(conv, branch, scale);
                     let (input, term) = (made(&map_of, input), made(&map_of, identity));
-                    let stage =
-                        self.conv_stage(network, arithmetic, conv, &w, false, input, Some(term));
+                    let conv = &network.convs[conv];
+                    let stage = self.conv_stage(arithmetic, conv, &w, false, input, Some(term));
                     map_of[output.0] = Some(stage.output);
                     self.stages.push(stage);
                 }
@@ -251,15 +251,13 @@ impl Plan {
     /// The stage of a convolution, and the map it makes.
     fn conv_stage(
         &mut self,
-        network: &Network,
         arithmetic: Arithmetic,
-        conv: usize,
+        shape: &Conv,
         w: &ConvWeights,
         relu: bool,
         input: usize,
         term: Option<usize>,
     ) -> Stage {
-        let shape = &network.convs[conv];
         let channels = shape.out_channels;
         let scale = self.maps[input].shape.scale;
         Stage {
