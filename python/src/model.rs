@@ -200,6 +200,10 @@ impl Model {
         text_signature = "($self, image, *, factor=None, width=None, height=None, longest=None, \
         size=None, alpha='network', threads=0, tile=640, precision='f32', \
         self_ensemble=False, progress=None)")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "they are Python's keyword arguments"
+    )]
     fn upscale<'py>(
         &self,
         image: &Bound<'py, PyAny>,

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use wdsr_kernels::ConvLayer;
+
 use crate::config::{NetworkConfig, Norm};
-use crate::network::{Network, Operation};
+use crate::network::{Conv, Network, Operation};
 
 /// Weight `[out, in, kernel, kernel]` and bias `[out]` of one convolution, row-major.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,6 +14,19 @@ pub struct ConvWeights {
     pub weight: Vec<f32>,
     /// `[out]`
     pub bias: Vec<f32>,
+}
+
+impl Conv {
+    /// The convolution with its weights, as kernels take it.
+    pub fn layer<'w>(&self, weights: &'w ConvWeights) -> ConvLayer<'w> {
+        ConvLayer {
+            in_channels: self.in_channels,
+            out_channels: self.out_channels,
+            kernel: self.kernel,
+            weight: &weights.weight,
+            bias: &weights.bias,
+        }
+    }
 }
 
 /// A network for use, with its weights: plain convolutions, normalisations folded in.

@@ -12,8 +12,8 @@ use std::sync::Mutex;
 
 use rayon::prelude::*;
 use wdsr_kernels::{
-    Epilogue, Isa, PackedConv2d, PairGradients, Planes, PointwisePair, Precision, Scratch,
-    add_scaled, conv2d, conv2d_backward_weight, pixel_shuffle, pixel_unshuffle,
+    ConvGradients, Epilogue, Isa, PairGradients, Planes, PlanesConv, PlanesPair, Precision,
+    Scratch, add_scaled, pixel_shuffle, pixel_unshuffle,
 };
 use wdsr_model::{ConvWeights, FusedOperation, Network, Operation, Value};
 
@@ -85,25 +85,22 @@ struct Weights<'w> {
 
 /// A convolution in the forms that its step needs.
 enum Packed {
-    Conv {
-        forward: PackedConv2d,
-        backward: PackedConv2d,
-    },
+    Conv(PlanesConv),
     /// The first of a pair, and the second with it.
-    Pair(PointwisePair),
+    Pair(PlanesPair),
     /// The second of a pair.
     InPair,
 }
 
 impl Packed {
-    fn conv(&self) -> (&PackedConv2d, &PackedConv2d) {
+    fn conv(&self) -> &PlanesConv {
         match self {
-            Self::Conv { forward, backward } => (forward, backward),
+            Self::Conv(conv) => conv,
             _ => unreachable!("a convolution of a pair by itself"),
         }
     }
 
-    fn pair(&self) -> &PointwisePair {
+    fn pair(&self) -> &PlanesPair {
         match self {
             Self::Pair(pair) => pair,
             _ => unreachable!("not the first convolution of a pair"),
@@ -332,22 +329,16 @@ impl GradientEngine {
         let (isa, precision) = (self.isa, self.precision);
         let pack = |conv: usize| {
             let (shape, w) = (&self.network.convs[conv], &convs[conv]);
-            let (i, o, k) = (shape.in_channels, shape.out_channels, shape.kernel);
             if in_pair[conv] {
                 return Packed::InPair;
             }
+            let layer = shape.layer(w);
             match second_of[conv] {
-                Some(second) => Packed::Pair(PointwisePair::new(
-                    isa,
-                    precision,
-                    (&w.weight, &w.bias),
-                    (&convs[second].weight, &convs[second].bias),
-                    i,
-                )),
-                None => Packed::Conv {
-                    forward: PackedConv2d::forward(isa, precision, &w.weight, &w.bias, i, o, k),
-                    backward: PackedConv2d::backward(isa, precision, &w.weight, i, o, k),
-                },
+                Some(second) => {
+                    let reduce = self.network.convs[second].layer(&convs[second]);
+                    Packed::Pair(PlanesPair::new(isa, precision, layer, reduce))
+                }
+                None => Packed::Conv(PlanesConv::new(isa, precision, layer)),
             }
         };
         Weights {
@@ -459,9 +450,9 @@ impl GradientEngine {
             } => {
                 let (made, rest) = patch.values.split_at_mut(output.0);
                 let epilogue = Epilogue::Add(&made[identity.0]);
-                let (forward, _) = weights.convs[conv].conv();
                 let (from, to) = (&made[input.0], &mut rest[0]);
-                conv2d(from, forward, to, epilogue, &mut patch.scratch);
+                let conv = weights.convs[conv].conv();
+                conv.forward(from, to, epilogue, &mut patch.scratch);
             }
         }
     }
@@ -484,14 +475,8 @@ impl GradientEngine {
                 } else {
                     Epilogue::Store
                 };
-                let (forward, _) = weights.convs[conv].conv();
-                conv2d(
-                    &made[input.0],
-                    forward,
-                    target,
-                    epilogue,
-                    &mut patch.scratch,
-                );
+                let conv = weights.convs[conv].conv();
+                conv.forward(&made[input.0], target, epilogue, &mut patch.scratch);
             }
             Operation::BatchNorm {
                 norm, input, relu, ..
@@ -578,25 +563,15 @@ impl GradientEngine {
         weights: &Weights<'_>,
         sums: &mut Gradients,
     ) {
-        let kernel = self.network.convs[conv].kernel;
         let ConvWeights { weight, bias } = &mut sums.convs[conv];
+        let conv = weights.convs[conv].conv();
         let from = &patch.values[input.0];
-        let scratch = &mut patch.scratch;
-        let (isa, precision) = (self.isa, self.precision);
-        conv2d_backward_weight(
-            isa, precision, from, gradient, kernel, weight, bias, scratch,
-        );
+        let gradients = ConvGradients { weight, bias };
+        conv.backward_weight(from, gradient, gradients, &mut patch.scratch);
         if input != self.network.input {
             let (mut target, adds) = patch.target(input);
             let epilogue = self.epilogue(input, adds, &patch.values);
-            let (_, backward) = weights.convs[conv].conv();
-            conv2d(
-                gradient,
-                backward,
-                &mut target,
-                epilogue,
-                &mut patch.scratch,
-            );
+            conv.backward_input(gradient, &mut target, epilogue, &mut patch.scratch);
             patch.by_value[input.0] = Some(target);
         }
     }

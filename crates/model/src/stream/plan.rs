@@ -290,13 +290,9 @@ impl SymmetricNetwork<'_> {
                     let [first, second] = [expand, reduce].map(|conv| &network.convs[conv]);
                     let expand = self.weights(expand, 1);
                     let reduce = self.weights(reduce, self.shuffles[output.0]);
-                    let pair = StripPair::new(
-                        self.arithmetic.isa,
-                        self.arithmetic.precision,
-                        (&expand.weight, &expand.bias),
-                        (&reduce.weight, &reduce.bias),
-                        first.in_channels,
-                    );
+                    let Arithmetic { isa, precision } = self.arithmetic;
+                    let layers = [first.layer(&expand), second.layer(&reduce)];
+                    let pair = StripPair::new(isa, precision, layers[0], layers[1]);
                     let name = format!("{}+{}", first.name, second.name);
                     let multiply_adds = first.weights() + second.weights();
                     (name, Kernel::Pair(pair), input, None, multiply_adds)
@@ -326,16 +322,9 @@ impl SymmetricNetwork<'_> {
         let network = self.model.network();
         let shape = &network.convs[conv];
         let weights = self.weights(conv, self.shuffles[output.0]);
+        let Arithmetic { isa, precision } = self.arithmetic;
         let kernel = Kernel::Conv {
-            conv: StripConv::new(
-                self.arithmetic.isa,
-                self.arithmetic.precision,
-                &weights.weight,
-                &weights.bias,
-                shape.in_channels,
-                shape.out_channels,
-                shape.kernel,
-            ),
+            conv: StripConv::new(isa, precision, shape.layer(&weights)),
             relu,
             radius_px: shape.kernel / 2,
         };

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use wdsr_kernels::{Epilogue, Room, Scratch, Strip};
+use wdsr_kernels::{Epilogue, Scratch, Strip, StripLayout};
 
 use super::plan::{Kernel, Plan, Stage};
 use super::tiles::{LeftMargins, Tile, Tiles};
@@ -29,7 +29,7 @@ pub(crate) type StripWriter<'a> = dyn Fn(&Strip) -> Result<(), UpscaleError> + S
 #[derive(Default)]
 pub(super) struct Buffers {
     /// The layout of each map's strips.
-    layouts: Vec<Room>,
+    layouts: Vec<StripLayout>,
     /// Of each thread.
     workers: Vec<WorkerBuffers>,
     /// For each tile and map, the rows above the next wave.
@@ -55,12 +55,12 @@ impl Buffers {
     pub(super) fn memory_bytes(plan: &Plan, tiles: &Tiles, threads: usize) -> u64 {
         let layouts = tiles.layouts(plan);
         // Strips in use now and at most, by channels and layout.
-        let mut in_use: HashMap<(usize, Room), (usize, usize)> = HashMap::new();
+        let mut in_use: HashMap<(usize, StripLayout), (usize, usize)> = HashMap::new();
         let mut above_bytes = 0;
         let key = |map: usize| (plan.maps[map].shape.channels, layouts[map]);
         for (index, stage) in plan.stages.iter().enumerate() {
             let (channels, layout) = key(stage.output);
-            above_bytes += Strip::memory_bytes(channels, Room { rows: 0, ..layout });
+            above_bytes += Strip::memory_bytes(channels, StripLayout { rows: 0, ..layout });
             let (now, most) = in_use.entry((channels, layout)).or_default();
             *now += 1;
             *most = (*most).max(*now);
@@ -81,20 +81,20 @@ impl Buffers {
 #[derive(Default)]
 struct WorkerBuffers {
     /// Strips that are not in use, by channels and layout; the last one was used last.
-    strips: HashMap<(usize, Room), Vec<Strip>>,
+    strips: HashMap<(usize, StripLayout), Vec<Strip>>,
     scratch: Scratch,
     margins: LeftMargins,
 }
 
 impl WorkerBuffers {
     /// A strip with arbitrary content.
-    fn take_strip(&mut self, channels: usize, layout: Room) -> Strip {
+    fn take_strip(&mut self, channels: usize, layout: StripLayout) -> Strip {
         let spare = self.strips.get_mut(&(channels, layout)).and_then(Vec::pop);
         spare.unwrap_or_else(|| Strip::new(channels, layout))
     }
 
     fn return_strip(&mut self, strip: Strip) {
-        let key = (strip.channels(), strip.room());
+        let key = (strip.channels(), strip.layout());
         self.strips.entry(key).or_default().push(strip);
     }
 }
@@ -171,7 +171,7 @@ impl Waves<'_> {
 /// Waves, shared out among the threads.
 struct Schedule<'a> {
     waves: &'a Waves<'a>,
-    layouts: &'a [Room],
+    layouts: &'a [StripLayout],
     rows_above: &'a [Vec<Mutex<Vec<f32>>>],
     /// The wave that a thread takes next.
     next_wave: AtomicUsize,
@@ -313,7 +313,7 @@ impl Schedule<'_> {
                     None if *relu => Epilogue::Relu,
                     None => Epilogue::Store,
                 };
-                conv.run(strip(stage.input), epilogue, output, scratch);
+                conv.run(strip(stage.input), output, epilogue, scratch);
             }
             Kernel::Shuffle { scale } => shuffle(strip(stage.input), *scale, output),
         }
@@ -327,12 +327,12 @@ impl Schedule<'_> {
         WaveTile { wave, tile }: WaveTile<'_>,
         strip: &mut Strip,
     ) {
-        if strip.room().rows_above == 0 {
+        if strip.layout().rows_above == 0 {
             return;
         }
         let mut rows = lock(&self.rows_above[tile.index()][map]);
-        strip.set_above((wave > 0).then_some(&**rows));
-        strip.lower_end(&mut rows);
+        strip.set_rows_above((wave > 0).then_some(&**rows));
+        strip.copy_last_rows(&mut rows);
     }
 }
 

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use wdsr_kernels::{Room, STRIP_ROWS, Strip};
+use wdsr_kernels::{STRIP_ROWS, Strip, StripLayout};
 
 use super::plan::{Map, Plan};
 
@@ -52,7 +52,7 @@ impl Tiles {
 
     /// The layout of each map's strips. Those of a scale are as wide as the widest of them, with the
     /// largest of their margins.
-    pub(super) fn layouts(&self, plan: &Plan) -> Vec<Room> {
+    pub(super) fn layouts(&self, plan: &Plan) -> Vec<StripLayout> {
         let last = Tile {
             tiles: self,
             index: self.count() - 1,
@@ -71,7 +71,7 @@ impl Tiles {
         }
         let layout = |map: &Map| {
             let (width_px, margin_px) = widest[&map.shape.scale];
-            Room {
+            StripLayout {
                 width_px,
                 margin_px,
                 rows: STRIP_ROWS * map.shape.scale,
@@ -143,9 +143,9 @@ impl LeftMargins {
         }
         self.maps.resize_with(plan.maps.len(), Vec::new);
         let margin = &mut self.maps[map];
-        strip.set_left(margin_px, (!tile.is_first()).then_some(margin));
+        strip.set_left_margin(margin_px, (!tile.is_first()).then_some(margin));
         if !tile.is_last() {
-            strip.right_end(margin_px, margin);
+            strip.copy_right_margin(margin_px, margin);
         }
     }
 }
