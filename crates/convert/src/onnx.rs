@@ -7,7 +7,7 @@
 //!
 //! for any batch, height and width. The mean is subtracted and added inside. Values are named
 //! after their index in [`Network::values`](wdsr_model::Network::values), weights after their keys in
-//! a model file; the file's metadata holds the description (`config`, as JSON) and the notes.
+//! a model file; the file's metadata has the description (`config`, as JSON) and the notes.
 //!
 //! Source: onnx/onnx, `docs/Operators.md`.
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Source: JiahuiYu/wdsr_ntire2018, defaults of `--r_mean` and its siblings.
 pub const DIV2K_MEAN: [f32; 3] = [0.4488, 0.4371, 0.4040];
 
-/// What a residual block is made of.
+/// The kind of a network's residual blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BlockKind {

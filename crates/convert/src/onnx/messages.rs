@@ -1,6 +1,6 @@
 //! The messages of ONNX files that a convolutional network needs.
 //!
-//! A field that holds its type's zero is not written, as the files' readers expect; every field
+//! A field with its type's zero is not written, as the files' readers expect; every field
 //! name and number is that of the source.
 //!
 //! Source: onnx/onnx, `onnx/onnx.proto`, IR version 8.

@@ -2,9 +2,9 @@
 //!
 //! An image is never held as feature maps. It passes the network in waves of four rows, and each
 //! convolution is a [`Stage`](plan::Stage) that computes a strip of its map. A convolution reads rows
-//! below its output that are not there yet, so each map is delayed against its inputs; the rows above
-//! are kept from wave to wave, one or two of each map. The network thus needs a few rows, whatever the
-//! height of the image, and no pixel is computed twice. A wave of a wide image is computed in
+//! below its output that are not computed yet, so each map is delayed against its inputs; the rows above
+//! are kept from wave to wave, one or two of each map. The network thus needs a few rows for an image
+//! of any height, and no pixel is computed twice. A wave of a wide image is computed in
 //! [`Tiles`], from left to right, which are delayed in the same way.
 
 mod plan;
