@@ -4,7 +4,7 @@
 
 Networks of every kind with random weights at scales 2, 3 and 4, a residual scale, and the built-in
 model. `load_state_dict` is strict. That the networks here have the published keys and ranges is
-told by the checkpoints in shared/golden that the published code wrote.
+told by the golden checkpoints that the published code wrote.
 """
 
 import json

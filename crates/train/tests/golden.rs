@@ -1,5 +1,5 @@
 //! Forward, gradients and ten Adam steps against the golden vectors of an independent
-//! implementation in float64 (`../shared/golden`), for every network kind, norm and scale.
+//! implementation in float64, for every network kind, norm and scale.
 
 #![allow(
     clippy::print_stdout,
@@ -7,11 +7,12 @@
 )]
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
-use safetensors::SafeTensors;
 use wdsr_kernels::{Isa, Planes, Precision};
-use wdsr_model::{BatchNorm, Model, Network, NetworkConfig, Upscaler};
+use wdsr_model::{BatchNorm, Model, Network, NetworkConfig, Norm, Upscaler};
+use wdsr_testing::floats;
+use wdsr_testing::golden::{self, NetworkCase, TensorFile};
+use wdsr_testing::images::{interleaved, planar};
 use wdsr_train::gradients::{Batch, BatchResult, GradientEngine};
 use wdsr_train::optimizer::Adam;
 use wdsr_train::parameters::{Layout, RunningStatistics, Slot};
@@ -23,61 +24,34 @@ const TOLERANCE: f64 = 1e-5;
 const ADAM_TOLERANCE: f64 = 1e-4;
 const LEARNING_RATE: f64 = 1e-3;
 
-fn shared() -> PathBuf {
-    let folder = std::env::var_os("WDSR_SHARED").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"),
-        PathBuf::from,
-    );
-    assert!(
-        folder.join("golden").is_dir(),
-        "{}: no golden vectors; put shared/ beside the workspace or set WDSR_SHARED",
-        folder.display()
-    );
-    folder
-}
-
+/// A network and its golden vectors.
 struct Golden {
     name: String,
     config: NetworkConfig,
-    tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
+    vectors: TensorFile,
 }
 
 impl Golden {
-    fn load(name: &str) -> Self {
-        let path = shared().join("golden").join(format!("{name}.safetensors"));
-        let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        let (_, header) = SafeTensors::read_metadata(&bytes).expect("safetensors header");
-        let config = &header.metadata().as_ref().expect("metadata")["config"];
-        let tensors = SafeTensors::deserialize(&bytes).expect("safetensors");
-        let tensors = tensors
-            .iter()
-            .filter(|(_, view)| view.dtype() == safetensors::Dtype::F32)
-            .map(|(key, view)| {
-                let (chunks, _) = view.data().as_chunks::<4>();
-                let values = chunks.iter().map(|b| f32::from_le_bytes(*b)).collect();
-                (key.to_owned(), (view.shape().to_vec(), values))
-            })
-            .collect();
-        Self {
-            name: name.to_owned(),
-            config: serde_json::from_str(config).expect("network description"),
-            tensors,
-        }
+    fn all() -> Vec<Self> {
+        let of = |case: NetworkCase| Self {
+            name: case.name,
+            config: serde_json::from_str(&case.config).expect("a network description"),
+            vectors: case.vectors,
+        };
+        golden::networks().into_iter().map(of).collect()
     }
 
-    fn values(&self, key: &str) -> &[f32] {
-        let tensor = self.tensors.get(key);
-        &tensor
-            .unwrap_or_else(|| panic!("{}: no tensor {key}", self.name))
-            .1
+    fn values(&self, key: &str) -> Vec<f32> {
+        self.vectors.floats(key)
     }
 
     fn images(&self, key: &str) -> Vec<Planes> {
-        let (shape, values) = &self.tensors[key];
-        let [_, channels, height, width] = shape[..] else {
-            panic!("{key}: shape {shape:?}")
+        let tensor = self.vectors.tensor(key);
+        let [_, channels, height, width] = tensor.shape[..] else {
+            panic!("{key}: shape {:?}", tensor.shape)
         };
-        values
+        tensor
+            .floats()
             .chunks_exact(channels * height * width)
             .map(|image| {
                 let mut planes = Planes::zeros(channels, width, height);
@@ -87,30 +61,13 @@ impl Golden {
             .collect()
     }
 
-    fn check(
-        &self,
-        what: &str,
-        found: &[f32],
-        expected: &[f32],
-        tolerance: f64,
-        floor: f64,
-    ) -> f64 {
-        assert_eq!(found.len(), expected.len(), "{}: {what}", self.name);
-        let size = expected
-            .iter()
-            .fold(floor, |m, v| m.max(f64::from(v.abs())));
-        let worst = found
-            .iter()
-            .zip(expected)
-            .map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs())
-            .fold(0.0, f64::max);
-        let error = worst / size;
-        assert!(
-            error <= tolerance,
-            "{} {what}: relative error {error:.2e}, allowed {tolerance:.0e}",
-            self.name
-        );
-        error
+    /// Asserts that the values differ from the golden ones by `tolerance` times the largest of
+    /// those, or times `floor` where that is larger, and returns the difference in that unit.
+    fn check(&self, what: &str, found: &[f32], key: &str, tolerance: f64, floor: f64) -> f64 {
+        let expected = self.values(key);
+        let unit = floats::largest(&expected).max(floor);
+        let what = format!("{} {what}", self.name);
+        floats::assert_close(found, &expected, tolerance * unit, what) / unit
     }
 }
 
@@ -120,14 +77,9 @@ fn upscale(golden: &Golden, model: &Model, isa: Isa) -> Vec<f32> {
     let mut all = Vec::new();
     for low in golden.images("input") {
         let (w, h) = (low.width_px(), low.height_px());
-        let planes = low.to_chw();
-        let pixels: Vec<f32> = (0..w * h * 3)
-            .map(|at| planes[at % 3 * w * h + at / 3])
-            .collect();
+        let pixels = interleaved(&low.to_chw(), 3);
         let large = upscaler.upscale(&pixels, w, h).expect("an image");
-        for channel in 0..3 {
-            all.extend(large.iter().skip(channel).step_by(3));
-        }
+        all.extend(planar(&large, 3));
     }
     all
 }
@@ -136,9 +88,9 @@ fn upscale(golden: &Golden, model: &Model, isa: Isa) -> Vec<f32> {
 fn parameters_of(golden: &Golden, layout: &Layout) -> Vec<f32> {
     let mut parameters = vec![0.0; layout.len()];
     for slot in &layout.slots {
-        let (shape, values) = &golden.tensors[&format!("param/{}", slot.name)];
-        assert_eq!(shape, &slot.shape, "{}: {}", golden.name, slot.name);
-        parameters[slot.range.clone()].copy_from_slice(values);
+        let tensor = golden.vectors.tensor(&format!("param/{}", slot.name));
+        assert_eq!(tensor.shape, slot.shape, "{}: {}", golden.name, slot.name);
+        parameters[slot.range.clone()].copy_from_slice(&tensor.floats());
     }
     parameters
 }
@@ -151,21 +103,16 @@ fn batch_of(golden: &Golden) -> Batch {
     }
 }
 
-fn agrees(name: &str, isa: Isa) {
-    let golden = Golden::load(name);
+fn agrees(golden: &Golden, isa: Isa) {
     let network = Network::for_training(&golden.config);
     let layout = Layout::new(&network, false);
-    let mut parameters = parameters_of(&golden, &layout);
+    let mut parameters = parameters_of(golden, &layout);
     let mut running: Vec<RunningStatistics> = network
         .batch_norms
         .iter()
         .map(|norm| RunningStatistics {
-            mean: golden
-                .values(&format!("param/{}.running_mean", norm.name))
-                .to_vec(),
-            variance: golden
-                .values(&format!("param/{}.running_var", norm.name))
-                .to_vec(),
+            mean: golden.values(&format!("param/{}.running_mean", norm.name)),
+            variance: golden.values(&format!("param/{}.running_var", norm.name)),
         })
         .collect();
 
@@ -174,16 +121,10 @@ fn agrees(name: &str, isa: Isa) {
         layout.folded(&network, &parameters, &running),
         BTreeMap::new(),
     );
-    let eval = upscale(&golden, &model, isa);
-    let mut worst = golden.check(
-        "output_eval",
-        &eval,
-        golden.values("output_eval"),
-        TOLERANCE,
-        1e-3,
-    );
+    let eval = upscale(golden, &model, isa);
+    let mut worst = golden.check("output_eval", &eval, "output_eval", TOLERANCE, 1e-3);
 
-    let batch = batch_of(&golden);
+    let batch = batch_of(golden);
     let engine = GradientEngine::new(network.clone(), isa);
     let step = |parameters: &[f32]| -> BatchResult {
         let norms = layout.norms(parameters);
@@ -191,7 +132,7 @@ fn agrees(name: &str, isa: Isa) {
     };
     let result = step(&parameters);
     let loss = [result.loss as f32];
-    worst = worst.max(golden.check("loss", &loss, golden.values("loss"), TOLERANCE, 1e-3));
+    worst = worst.max(golden.check("loss", &loss, "loss", TOLERANCE, 1e-3));
     let gradient = layout.gradient(&parameters, &result.gradients);
     // The gradient by a bias before a batch normalisation is exactly zero: what is left of it is
     // rounding, measured against the largest gradient of all.
@@ -202,20 +143,15 @@ fn agrees(name: &str, isa: Isa) {
         network.batch_norms.iter().any(of_norm)
     };
     for slot in &layout.slots {
-        let expected = golden.values(&format!("grad/{}", slot.name));
+        let key = format!("grad/{}", slot.name);
         let what = format!("gradient of {}", slot.name);
         let floor = if vanishes(slot) {
             f64::from(largest)
         } else {
             0.0
         };
-        worst = worst.max(golden.check(
-            &what,
-            &gradient[slot.range.clone()],
-            expected,
-            TOLERANCE,
-            floor,
-        ));
+        worst =
+            worst.max(golden.check(&what, &gradient[slot.range.clone()], &key, TOLERANCE, floor));
     }
 
     let mut adam = Adam::new(layout.len());
@@ -229,69 +165,46 @@ fn agrees(name: &str, isa: Isa) {
         let gradient = layout.gradient(&parameters, &result.gradients);
         adam.update(&mut parameters, &gradient, LEARNING_RATE);
     }
-    let mut adam_worst = golden.check(
-        "ten losses",
-        &losses,
-        golden.values("adam10_loss"),
-        ADAM_TOLERANCE,
-        1e-3,
-    );
+    let mut adam_worst = golden.check("ten losses", &losses, "adam10_loss", ADAM_TOLERANCE, 1e-3);
     for slot in layout.slots.iter().filter(|slot| !vanishes(slot)) {
-        let expected = golden.values(&format!("adam10_param/{}", slot.name));
+        let key = format!("adam10_param/{}", slot.name);
         let what = format!("{} after ten steps", slot.name);
         let found = &parameters[slot.range.clone()];
-        adam_worst = adam_worst.max(golden.check(&what, found, expected, ADAM_TOLERANCE, 0.0));
+        adam_worst = adam_worst.max(golden.check(&what, found, &key, ADAM_TOLERANCE, 0.0));
     }
     println!(
-        "{name} on {isa}: relative error {worst:.1e} (output, loss, gradients), {adam_worst:.1e} \
-         (losses and parameters of ten Adam steps)"
+        "{} on {isa}: relative error {worst:.1e} (output, loss, gradients), {adam_worst:.1e} \
+         (losses and parameters of ten Adam steps)",
+        golden.name
     );
 }
 
-const CASES: [&str; 15] = [
-    "wdsr-a_x2",
-    "wdsr-b_x2",
-    "edsr_x2",
-    "wdsr-a_x3",
-    "wdsr-b_x3",
-    "edsr_x3",
-    "wdsr-a_x4",
-    "wdsr-b_x4",
-    "edsr_x4",
-    "wdsr-a_x2_batch",
-    "wdsr-b_x2_batch",
-    "wdsr-a_x2_none",
-    "wdsr-b_x2_none",
-    "wdsr-a_x8_res0.1",
-    "wdsr-b_x1",
-];
-
 #[test]
 fn networks_agree_with_the_golden_vectors() {
+    let all = Golden::all();
     for isa in Isa::available() {
-        for name in CASES {
-            agrees(name, isa);
+        for golden in &all {
+            agrees(golden, isa);
         }
     }
 }
 
 /// The whole gradient of a golden case, relative to the length of the float64 one: how far that of
 /// bf16 is off.
-fn error_of_bf16(name: &str, isa: Isa) -> f64 {
-    let golden = Golden::load(name);
+fn error_of_bf16(golden: &Golden, isa: Isa) -> f64 {
     let network = Network::for_training(&golden.config);
     let layout = Layout::new(&network, false);
-    let parameters = parameters_of(&golden, &layout);
+    let parameters = parameters_of(golden, &layout);
     let engine = GradientEngine::new(network.clone(), isa).with_precision(Precision::Bf16);
     let convs = layout.convs(&network, &parameters);
-    let result = engine.run(&convs, &layout.norms(&parameters), &batch_of(&golden));
+    let result = engine.run(&convs, &layout.norms(&parameters), &batch_of(golden));
     let loss = [result.loss as f32];
-    golden.check("loss in bf16", &loss, golden.values("loss"), 1e-2, 1e-3);
+    golden.check("loss in bf16", &loss, "loss", 1e-2, 1e-3);
     let gradient = layout.gradient(&parameters, &result.gradients);
     let (mut error, mut length) = (0.0, 0.0);
     for slot in &layout.slots {
         let expected = golden.values(&format!("grad/{}", slot.name));
-        for (found, expected) in gradient[slot.range.clone()].iter().zip(expected) {
+        for (found, expected) in gradient[slot.range.clone()].iter().zip(&expected) {
             error += f64::from(found - expected).powi(2);
             length += f64::from(*expected).powi(2);
         }
@@ -303,11 +216,17 @@ fn error_of_bf16(name: &str, isa: Isa) -> f64 {
 /// batch normalisation, which divides by small deviations, else up to 0.03.
 #[test]
 fn gradients_of_bf16_are_those_of_f32_but_for_rounding() {
+    let all = Golden::all();
     for isa in Isa::available() {
-        for name in CASES {
-            let error = error_of_bf16(name, isa);
+        for golden in &all {
+            let name = &golden.name;
+            let error = error_of_bf16(golden, isa);
             println!("{name} in bf16 on {isa}: error {error:.1e} of the gradient's length");
-            let allowed = if name.ends_with("_batch") { 0.15 } else { 0.05 };
+            let allowed = if golden.config.norm == Norm::Batch {
+                0.15
+            } else {
+                0.05
+            };
             // Below that it would not be bf16.
             let range = 5e-4..allowed;
             assert!(
