@@ -2,9 +2,9 @@
 
     reference/run ncnn_check.py
 
-Every network of the golden vectors (all kinds, scales and normalisations, a residual scale), published
-networks with random weights, and the built-in model, at odd sizes; any difference above the bounds
-below is an error. The image is 32-bit float on both sides.
+Every network of the golden vectors (all kinds, scales and normalisations, a residual scale),
+published networks with random weights, and the built-in model, at odd sizes; any difference above
+the bounds below is an error. The image is 32-bit float on both sides.
 """
 
 import sys
