@@ -2,51 +2,49 @@
 
 use std::fmt::Display;
 
-/// The element that differs most.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Worst {
-    /// Its index.
-    pub at: usize,
-    /// Its value.
-    pub found: f32,
-    /// The value expected.
-    pub expected: f32,
-    /// The absolute difference, infinite if one of the values is not a number.
-    pub difference: f64,
-}
-
-/// The element that differs most, the first of equal ones.
+/// Compares values with a bound for each element, and returns the largest difference in units of its
+/// bound: at most 1.
+///
+/// # Errors
+///
+/// Returns text about the worst element if one differs by more than its bound.
 ///
 /// # Panics
 ///
 /// Panics if the lengths differ or are zero.
-pub fn worst(found: &[f32], expected: &[f32]) -> Worst {
-    assert_eq!(found.len(), expected.len(), "count of values");
-    let of = |(at, (&found, &expected)): (usize, (&f32, &f32))| {
-        let difference = if found == expected {
-            0.0
-        } else {
-            let difference = (f64::from(found) - f64::from(expected)).abs();
-            if difference.is_nan() {
-                f64::INFINITY
-            } else {
-                difference
-            }
-        };
-        Worst {
-            at,
-            found,
-            expected,
-            difference,
+#[track_caller]
+pub fn compare(
+    found: &[f32],
+    expected: &[f32],
+    bound: impl Fn(usize) -> f64,
+    what: impl Display,
+) -> Result<f64, String> {
+    assert_eq!(found.len(), expected.len(), "{what}: count of values");
+    assert!(!found.is_empty(), "{what}: no values");
+    let (mut worst, mut ratio) = (0, 0.0);
+    for (at, (&found, &expected)) in found.iter().zip(expected).enumerate() {
+        if found == expected {
+            continue;
         }
-    };
-    found
-        .iter()
-        .zip(expected)
-        .enumerate()
-        .map(of)
-        .reduce(|a, b| if b.difference > a.difference { b } else { a })
-        .expect("at least one value")
+        let this = (f64::from(found) - f64::from(expected)).abs() / bound(at);
+        if this > ratio || this.is_nan() {
+            (worst, ratio) = (at, this);
+        }
+        // Not a number is the worst of all.
+        if this.is_nan() {
+            break;
+        }
+    }
+    if ratio <= 1.0 {
+        return Ok(ratio);
+    }
+    let (length, found, expected) = (found.len(), found[worst], expected[worst]);
+    let difference = (f64::from(found) - f64::from(expected)).abs();
+    Err(format!(
+        "{what}: element {worst} of {length} is {found:e}, expected {expected:e}: differs by \
+         {difference:.2e}, allowed {:.2e}",
+        bound(worst)
+    ))
 }
 
 /// Asserts that no value differs by more than `allowed`, and returns the largest difference.
@@ -56,39 +54,9 @@ pub fn worst(found: &[f32], expected: &[f32]) -> Worst {
 /// Panics with the worst element if one does, and if the lengths differ or are zero.
 #[track_caller]
 pub fn assert_close(found: &[f32], expected: &[f32], allowed: f64, what: impl Display) -> f64 {
-    let worst = worst(found, expected);
-    assert!(
-        worst.difference <= allowed,
-        "{what}: element {} of {} is {:e}, expected {:e}: differs by {:.2e}, allowed {allowed:.2e}",
-        worst.at,
-        found.len(),
-        worst.found,
-        worst.expected,
-        worst.difference,
-    );
-    worst.difference
-}
-
-/// Asserts that no value differs by more than `allowed` times the largest magnitude expected, and
-/// returns the largest difference relative to that magnitude.
-///
-/// # Panics
-///
-/// Panics with the worst element if one does, and if the lengths differ or are zero.
-#[track_caller]
-pub fn assert_relatively_close(
-    found: &[f32],
-    expected: &[f32],
-    allowed: f64,
-    what: impl Display,
-) -> f64 {
-    let size = largest(expected);
-    // All zero: only equal values are relatively close.
-    let difference = assert_close(found, expected, allowed * size, what);
-    if difference == 0.0 {
-        0.0
-    } else {
-        difference / size
+    match compare(found, expected, |_| allowed, what) {
+        Ok(ratio) => ratio * allowed,
+        Err(difference) => panic!("{difference}"),
     }
 }
 
@@ -106,9 +74,9 @@ mod tests {
     #[test]
     fn close_values_pass() {
         assert_eq!(assert_close(&[1.0, 2.5], &[1.0, 2.0], 0.5, "values"), 0.5);
-        let relative = assert_relatively_close(&[4.0, 1.0], &[4.0, 2.0], 0.25, "values");
-        assert_eq!(relative, 0.25);
-        assert_eq!(assert_relatively_close(&[0.0], &[0.0], 1e-6, "zeros"), 0.0);
+        let bounds = [0.5, 2.0];
+        let ratio = compare(&[1.5, 3.0], &[1.25, 2.5], |at| bounds[at], "values");
+        assert_eq!(ratio, Ok(0.5));
     }
 
     #[test]
