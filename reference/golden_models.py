@@ -11,7 +11,8 @@ from safetensors.numpy import save_file
 
 from program import ROOT
 
-GOLDEN = Path(os.environ.get("WDSR_SHARED", ROOT.parent / "shared")) / "golden"
+# The golden vectors that the tests read, too: laid out as tests/golden/README.md says.
+GOLDEN = Path(os.environ.get("WDSR_GOLDEN", ROOT / "tests/golden"))
 # The default of PyTorch's BatchNorm2d.
 BATCH_NORM_EPSILON = 1e-5
 

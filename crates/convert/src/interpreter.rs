@@ -121,13 +121,7 @@ pub(crate) fn model(config: &NetworkConfig) -> Model {
 /// Largest difference between the outputs of `run` and of the upscaler for noise in 0..1.
 pub(crate) fn difference(model: &Model, run: impl FnOnce(Tensor) -> Tensor) -> f32 {
     let (width, height) = (7, 5);
-    let mut state = 1_u32;
-    let pixels: Vec<f32> = (0..3 * width * height)
-        .map(|_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 24) as f32
-        })
-        .collect();
+    let pixels = wdsr_testing::random::units(3 * width * height, 1);
     let input = Tensor::from_fn([3, height, width], |c, y, x| {
         pixels[3 * (y * width + x) + c]
     });

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use peak_alloc::PeakAlloc;
 use proptest::prelude::*;
 use wdsr_convert::{Error, Imported, Options, import_bytes};
+use wdsr_testing::golden;
 
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
@@ -20,27 +21,12 @@ const BYTES_PER_BYTE: usize = 120;
 /// Memory allowed in addition.
 const BYTES: usize = 1 << 20;
 
-fn golden() -> Vec<(String, Vec<u8>)> {
-    let shared = std::env::var_os("WDSR_SHARED").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"),
-        Into::into,
-    );
-    let folder = shared.join("golden/checkpoints");
-    let files = std::fs::read_dir(&folder).unwrap_or_else(|e| {
-        panic!(
-            "{}: {e}; put shared/ beside the workspace or set WDSR_SHARED",
-            folder.display()
-        )
-    });
-    let mut all: Vec<_> = files
-        .map(|file| file.expect("a file").path())
-        .filter(|path| path.extension().is_some_and(|suffix| suffix != "json"))
-        .map(|path| {
-            let name = path.file_name().expect("a name").to_string_lossy();
-            (name.into_owned(), std::fs::read(&path).expect("readable"))
-        })
+fn files() -> Vec<(String, Vec<u8>)> {
+    let (_, cases) = golden::checkpoints();
+    let mut all: Vec<_> = cases
+        .into_iter()
+        .map(|case| (case.file, std::fs::read(&case.path).expect("readable")))
         .collect();
-    assert_eq!(all.len(), 8, "files");
     for name in ["wdsr-a-x2.h5", "wdsr-b-x3.h5"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("tests/data")
@@ -96,8 +82,8 @@ fn apply(bytes: &mut Vec<u8>, change: &Change) {
 #[test]
 fn changed_files_neither_panic_nor_take_memory() {
     let _alone = ONE_AT_A_TIME.lock();
-    let golden = golden();
-    let case = (0..golden.len(), prop::collection::vec(change(), 0..4));
+    let files = files();
+    let case = (0..files.len(), prop::collection::vec(change(), 0..4));
     let config = ProptestConfig {
         cases: 4000,
         failure_persistence: None,
@@ -105,7 +91,7 @@ fn changed_files_neither_panic_nor_take_memory() {
     };
     let mut runner = proptest::test_runner::TestRunner::new(config);
     let result = runner.run(&case, |(file, changes)| {
-        let (name, bytes) = &golden[file];
+        let (name, bytes) = &files[file];
         let mut bytes = bytes.clone();
         for change in &changes {
             apply(&mut bytes, change);

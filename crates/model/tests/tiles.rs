@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use wdsr_model::{
     ConvWeights, Isa, Model, Network, NetworkConfig, Precision, UpscaleError, Upscaler,
 };
+use wdsr_testing::random;
 
 /// A network with weights for which every pixel within the receptive radius matters.
 fn model(config: &NetworkConfig) -> Model {
@@ -16,15 +17,7 @@ fn model(config: &NetworkConfig) -> Model {
 }
 
 fn image(width: usize, height: usize, seed: u32) -> Vec<f32> {
-    let mut state = seed | 1;
-    (0..width * height * 3)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 17;
-            state ^= state << 5;
-            state as f32 / u32::MAX as f32
-        })
-        .collect()
+    random::units(width * height * 3, seed.into())
 }
 
 fn configs() -> Vec<NetworkConfig> {

@@ -240,17 +240,10 @@ fn names_files_that_cannot_be_read_or_written() {
 }
 
 fn checkpoint(name: &str) -> std::path::PathBuf {
-    let shared = std::env::var_os("WDSR_SHARED").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"),
-        Into::into,
-    );
-    let path = shared.join("golden/checkpoints").join(name);
-    assert!(
-        path.is_file(),
-        "{}: not there; put shared/ beside the workspace or set WDSR_SHARED",
-        path.display()
-    );
-    path
+    let (_, cases) = wdsr_testing::golden::checkpoints();
+    let case = cases.into_iter().find(|case| case.file == name);
+    case.unwrap_or_else(|| panic!("no golden checkpoint {name}"))
+        .path
 }
 
 #[test]

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use wdsr_convert::{Options, import, import_bytes};
 use wdsr_model::{DIV2K_MEAN, Isa, NetworkConfig, Norm, Upscaler};
+use wdsr_testing::floats::assert_close;
 
 /// Largest difference allowed, of outputs in 0..1.
-const TOLERANCE: f32 = 1e-5;
+const TOLERANCE: f64 = 1e-5;
 
 fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -44,13 +45,7 @@ fn keras_weights_compute_the_output_of_their_network() {
         let upscaler = Upscaler::with_isa(&imported.model, isa);
         let found = upscaler.upscale(&input, width, height).expect("an image");
         let expected = numbers(&format!("{name}.f32"));
-        assert_eq!(found.len(), expected.len(), "{name}");
-        let error = found
-            .iter()
-            .zip(&expected)
-            .map(|(a, b)| (a - b).abs())
-            .fold(0.0, f32::max);
-        assert!(error <= TOLERANCE, "{name}: {error:e} off");
+        assert_close(&found, &expected, TOLERANCE, name);
     }
 }
 

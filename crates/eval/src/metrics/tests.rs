@@ -2,13 +2,7 @@ use super::*;
 
 /// Samples that differ from pixel to pixel and channel to channel.
 fn noise(seed: u32, samples: usize) -> Vec<u8> {
-    let mut state = seed;
-    (0..samples)
-        .map(|_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 24) as u8
-        })
-        .collect()
+    wdsr_testing::random::bytes(samples, seed.into())
 }
 
 const CHANNELS: [Channel; 3] = [Channel::Rgb, Channel::Y, Channel::Grey];
