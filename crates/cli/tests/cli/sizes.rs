@@ -266,5 +266,5 @@ fn eval_wants_a_model_of_its_scale() {
         .args(["eval", "-s", "8", "--set", "none"])
         .assert()
         .code(2)
-        .stderr(contains("upscales 2 times"));
+        .stderr(contains("has scale 2"));
 }
