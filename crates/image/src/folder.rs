@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use walkdir::WalkDir;
 
-use crate::decode::format_of_file;
 use crate::error::Error;
 use crate::format::Format;
 
@@ -36,7 +35,7 @@ pub fn images_in(folder: &Path, recursive: bool) -> Result<Vec<PathBuf>, Error> 
 /// Names that start with a dot are skipped, folders included. Symbolic links are followed.
 pub fn images_by_content(folder: &Path, recursive: bool) -> (Vec<PathBuf>, Vec<Error>) {
     walk(folder, recursive, &|path| {
-        Format::from_extension(path).is_some() || format_of_file(path).is_ok()
+        Format::from_extension(path).is_some() || Format::of_file(path).is_ok()
     })
 }
 

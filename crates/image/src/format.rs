@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-use crate::pixels::{Colour, Depth};
+use crate::samples::{Colour, Depth};
 
 /// A file format that is read and, but for JPEG XL, written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -18,7 +18,8 @@ mod taps;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::pixels::{Image, Samples};
+use crate::pixels::Image;
+use crate::samples::Samples;
 use passes::{resize, round_half_up};
 pub use taps::Kernel;
 use taps::Taps;

@@ -6,6 +6,7 @@
 
 pub(crate) mod bmp;
 mod exif;
+mod icc;
 mod iptc;
 pub(crate) mod jpeg;
 pub(crate) mod png;
@@ -15,8 +16,7 @@ mod xmp;
 use image::metadata::Orientation;
 
 use crate::format::Format;
-use crate::icc;
-use crate::pixels::Colour;
+use crate::samples::Colour;
 
 /// Longest EXIF block of a JPEG: a segment of 65 535 bytes less its length and `Exif\0\0`.
 const MAX_JPEG_EXIF_BYTES: usize = 65_535 - 2 - 6;
@@ -52,7 +52,7 @@ pub struct Metadata {
     /// Text chunks of a PNG file: keyword and text.
     pub texts: Vec<(String, String)>,
     /// What the file had and this does not, in words, each with the reason.
-    pub left_out: Vec<String>,
+    pub dropped: Vec<String>,
 }
 
 /// Samples per length, along x and y; positive and finite.
@@ -116,7 +116,7 @@ impl Resolution {
 }
 
 impl Metadata {
-    /// Keeps what `policy` says. Nothing that it takes out is in [`left_out`](Self::left_out),
+    /// Keeps what `policy` says. Nothing that it takes out is in [`dropped`](Self::dropped),
     /// except a block that cannot be searched for what has to go.
     ///
     /// [`StripGps`](MetadataPolicy::StripGps) takes out the GPS directory of EXIF and, in XMP and
@@ -187,6 +187,20 @@ impl Metadata {
         lost
     }
 
+    /// Drops an ICC profile of another colour space than the pixels.
+    pub(crate) fn drop_foreign_profile(&mut self, colour: Colour) {
+        if let Some(profile) = self
+            .icc_profile
+            .take_if(|profile| icc::contradicts(profile, colour))
+        {
+            let space = profile[16..20].escape_ascii();
+            let pixels = if colour.is_grey() { "grey" } else { "RGB" };
+            self.dropped.push(format!(
+                "ICC profile: it is of colour space \"{space}\", the pixels are {pixels}"
+            ));
+        }
+    }
+
     /// This metadata as a file of `format` with an image of that size holds it: without what
     /// [`lost_in`](Self::lost_in) names, and with that size wherever a size is told.
     pub(crate) fn fitted(
@@ -211,7 +225,7 @@ impl Metadata {
             iptc: fits(&self.iptc, format.holds_iptc(), MAX_JPEG_IPTC_BYTES),
             resolution: self.resolution.filter(|_| format.holds_resolution()),
             texts: self.texts.clone(),
-            left_out: Vec::new(),
+            dropped: Vec::new(),
         };
         if let Some(exif) = &mut fitted.exif {
             exif::set_size(exif, width_px, height_px);
@@ -237,7 +251,7 @@ impl Metadata {
                 orientation
             }
             None => {
-                self.left_out.push("EXIF: it is damaged".to_owned());
+                self.dropped.push("EXIF: it is damaged".to_owned());
                 Orientation::NoTransforms
             }
         }
@@ -254,7 +268,7 @@ impl Metadata {
         if let Some(packet) = self.xmp.take() {
             self.xmp = edit(&packet);
             if self.xmp.is_none() {
-                self.left_out.push("XMP: it is damaged".to_owned());
+                self.dropped.push("XMP: it is damaged".to_owned());
             }
         }
     }

@@ -143,13 +143,13 @@ fn everything_goes_from_every_format_to_every_other_that_holds_it() {
                 iptc,
                 resolution,
                 texts,
-                left_out,
+                dropped,
                 ..
             } = &result.metadata;
             assert_eq!(*profile, Some(icc_profile()), "{from} to {to}");
             let xmp = String::from_utf8(xmp.clone().expect("XMP")).expect("text");
             assert!(xmp.contains("a &lt;title&gt; é"), "{from} to {to}: {xmp}");
-            assert_eq!(*left_out, [""; 0], "{from} to {to}");
+            assert_eq!(*dropped, [""; 0], "{from} to {to}");
             let Some(Resolution::PerInch { x, y }) = *resolution else {
                 panic!("{from} to {to}: {resolution:?}");
             };
@@ -393,7 +393,7 @@ fn damaged_blocks_are_left_out_with_a_word() {
         let read = read(&file(&source, format));
         assert_eq!((read.metadata.exif, read.metadata.xmp), (None, None));
         assert_eq!(
-            read.metadata.left_out,
+            read.metadata.dropped,
             ["EXIF: it is damaged", "XMP: it is damaged"],
             "{format}"
         );

@@ -11,6 +11,7 @@ use std::ops::Range;
 use image::metadata::Orientation;
 
 use super::Resolution;
+use crate::tiff_file::{LONG, RATIONAL, SHORT, bytes_of_kind};
 
 const IMAGE_WIDTH: u16 = 0x0100;
 const IMAGE_LENGTH: u16 = 0x0101;
@@ -32,22 +33,6 @@ const SUBJECT_LOCATION: u16 = 0xa214;
 /// In the interoperability directory.
 const RELATED_IMAGE_WIDTH: u16 = 0x1001;
 const RELATED_IMAGE_LENGTH: u16 = 0x1002;
-
-const SHORT: u16 = 3;
-const LONG: u16 = 4;
-const RATIONAL: u16 = 5;
-
-/// Bytes of one value of a TIFF field type, and of each number in it; nothing for an unknown type.
-pub(super) fn bytes_of_kind(kind: u16) -> Option<(usize, usize)> {
-    Some(match kind {
-        1 | 2 | 6 | 7 => (1, 1),
-        3 | 8 => (2, 2),
-        4 | 9 | 11 | 13 => (4, 4),
-        5 | 10 => (8, 4),
-        12 | 16 | 17 | 18 => (8, 8),
-        _ => return None,
-    })
-}
 
 /// The first number of a value of any integer type: writers take others than the standard names (an
 /// orientation as LONG or SLONG). Nothing for a negative number.

@@ -76,7 +76,7 @@ pub(crate) fn read(jpeg: &[u8]) -> (Metadata, Orientation) {
     });
     if !is_whole {
         metadata
-            .left_out
+            .dropped
             .push("ICC profile: a part of it is missing".to_owned());
     } else if !profile.is_empty() {
         let parts: Vec<&[u8]> = profile.iter().map(|&(.., data)| data).collect();
@@ -84,7 +84,7 @@ pub(crate) fn read(jpeg: &[u8]) -> (Metadata, Orientation) {
     }
     if has_extension {
         let why = "second part of XMP: packets over several segments are not read";
-        metadata.left_out.push(why.to_owned());
+        metadata.dropped.push(why.to_owned());
     }
     metadata.iptc = iptc::of_resources(&resources);
     metadata.turned(orientation)

@@ -44,7 +44,7 @@ pub(crate) fn read(info: &Info<'_>) -> (Metadata, Orientation) {
             all_bytes += text.len();
             all_bytes <= MAX_TEXT_BYTES
         }) else {
-            metadata.left_out.push(format!(
+            metadata.dropped.push(format!(
                 "PNG text {keyword:?}: it is damaged, or texts are longer than {MAX_TEXT_BYTES} bytes"
             ));
             continue;
@@ -59,7 +59,7 @@ pub(crate) fn read(info: &Info<'_>) -> (Metadata, Orientation) {
         };
         let Some(block) = raw_profile(&text) else {
             let what = format!("PNG text {keyword:?}: it is damaged");
-            metadata.left_out.push(what);
+            metadata.dropped.push(what);
             continue;
         };
         let exif = matches!(kind, "exif") || block.starts_with(jpeg::EXIF_PREFIX);

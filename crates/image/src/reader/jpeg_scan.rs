@@ -9,7 +9,7 @@
 //! Source: ITU-T T.81, annexes A.2 (order of blocks), B.2 (segments), C.2 (Huffman tables), F.2.2
 //! (sequential scans), G.1.2 and G.2 (progressive scans).
 
-use crate::jpeg_end::{END_OF_IMAGE, RESTART, next_marker, stands_alone};
+use super::jpeg_end::{END_OF_IMAGE, RESTART, next_marker, stands_alone};
 
 const START_OF_SCAN: u8 = 0xda;
 
