@@ -14,6 +14,7 @@ mod progress;
 mod study;
 mod train;
 mod training_view;
+mod units;
 mod upscale;
 
 use std::process::ExitCode;

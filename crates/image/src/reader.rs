@@ -46,6 +46,28 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// Checks a size against [`max_pixels`](Self::max_pixels). Errors name the image by `name`.
+    ///
+    /// # Errors
+    ///
+    /// If it has more pixels.
+    pub fn check(&self, width_px: usize, height_px: usize, name: &Path) -> Result<(), Error> {
+        let pixels = (width_px as u64).saturating_mul(height_px as u64);
+        let max_pixels = self.max_pixels;
+        if pixels <= max_pixels {
+            return Ok(());
+        }
+        Err(Error::TooLarge {
+            path: name.to_owned(),
+            width_px,
+            height_px,
+            pixels,
+            max_pixels,
+        })
+    }
+}
+
 /// Memory that a decoder may allocate for anything but pixels: profiles, text, tables.
 const MAX_METADATA_BYTES: u64 = 256 << 20;
 
@@ -98,7 +120,10 @@ pub struct Reader {
 
 /// The file's bytes, beside the decoder.
 enum Content {
-    Memory { len_bytes: u64, hash: u128 },
+    Memory {
+        len_bytes: u64,
+        hash: u128,
+    },
     /// Another handle of the decoder's file.
     File(File),
 }
@@ -151,7 +176,13 @@ impl Reader {
             return Self::from_bytes(bytes, path, limits);
         }
         let handle = file.get_ref().try_clone().map_err(read)?;
-        Self::new(Source::File(file), Content::File(handle), format, path, limits)
+        Self::new(
+            Source::File(file),
+            Content::File(handle),
+            format,
+            path,
+            limits,
+        )
     }
 
     /// Reads the header and metadata of a file that is in memory. Errors name it by `name`.
@@ -311,7 +342,11 @@ impl Reader {
     /// image, or `rows` are not whole rows or more than are left.
     pub fn read_rows<T: RowSample>(&mut self, rows: &mut [T]) -> Result<(), Error> {
         assert!(self.streams_rows, "rows of {}", self.name.display());
-        assert_eq!(T::DEPTH, self.outline.depth, "depth of the rows and of the image");
+        assert_eq!(
+            T::DEPTH,
+            self.outline.depth,
+            "depth of the rows and of the image"
+        );
         let row_len = self.outline.row_len();
         let count = rows.len() / row_len;
         assert!(
@@ -520,18 +555,8 @@ fn check_size(
             height_px,
         });
     }
-    let pixels = width_px as u64 * height_px as u64;
-    let max_pixels = limits.max_pixels;
-    if pixels <= max_pixels {
-        return Ok((width_px, height_px));
-    }
-    Err(Error::TooLarge {
-        path: path.to_owned(),
-        width_px,
-        height_px,
-        pixels,
-        max_pixels,
-    })
+    limits.check(width_px, height_px, path)?;
+    Ok((width_px, height_px))
 }
 
 /// Refuses an image whose pixels need more memory than is allowed or available.

@@ -63,7 +63,10 @@ enum Encoder<W: Write + Seek + 'static> {
     Png(png::PngWriter<BufWriter<W>>),
     Tiff(tiff::TiffWriter<BufWriter<W>>),
     /// The other formats: the samples so far, in bytes.
-    Whole { destination: W, samples: Vec<u8> },
+    Whole {
+        destination: W,
+        samples: Vec<u8>,
+    },
 }
 
 impl<W: Write + Seek + 'static> Writer<W> {
@@ -185,7 +188,10 @@ impl<W: Write + Seek + 'static> Writer<W> {
     }
 
     fn count_rows(&mut self, depth: crate::samples::Depth, samples: usize) {
-        assert_eq!(depth, self.outline.depth, "depth of the rows and of the image");
+        assert_eq!(
+            depth, self.outline.depth,
+            "depth of the rows and of the image"
+        );
         let row_len = self.outline.row_len();
         let rows = samples / row_len;
         assert!(
@@ -229,7 +235,8 @@ impl Format {
         } else {
             return Ok(());
         };
-        let fits = |other: &Self| longest_px <= other.max_side_px() && other.supports(colour, depth);
+        let fits =
+            |other: &Self| longest_px <= other.max_side_px() && other.supports(colour, depth);
         let able: Vec<_> = Self::WRITTEN
             .into_iter()
             .filter(fits)
@@ -250,7 +257,9 @@ impl Format {
 }
 
 fn unbuffered<W: Write>(buffered: BufWriter<W>) -> Result<W, EncodeError> {
-    Ok(buffered.into_inner().map_err(io::IntoInnerError::into_error)?)
+    Ok(buffered
+        .into_inner()
+        .map_err(io::IntoInnerError::into_error)?)
 }
 
 /// Encodes an image of a format that is not written row by row.

@@ -61,8 +61,7 @@ fn read(path: &Path) -> Option<Image> {
 fn write<T: RowSample>(samples: &[T], image: &Image, format: Format, path: &Path, rows: usize) {
     let outline = image.outline();
     let file = AtomicFile::create(path).expect("a file");
-    let mut writer =
-        Writer::new(file, path, format, &outline, &image.metadata).expect("a header");
+    let mut writer = Writer::new(file, path, format, &outline, &image.metadata).expect("a header");
     for rows in samples.chunks(rows * outline.row_len()) {
         writer.write_rows(rows).expect("rows");
     }
@@ -300,8 +299,7 @@ fn a_full_disk_is_an_error_wherever_it_ends_the_file() {
         let len = encode_bytes(&low, format).expect("a file").len();
         for room in [0, 10, len / 2, len - 1] {
             let write = || {
-                let mut writer =
-                    Writer::new(Full(room), name, format, &outline, &low.metadata)?;
+                let mut writer = Writer::new(Full(room), name, format, &outline, &low.metadata)?;
                 samples
                     .chunks(900 * 7)
                     .try_for_each(|rows| writer.write_rows(rows))?;
@@ -345,11 +343,7 @@ fn lying_png(width: u32, height: u32) -> Vec<u8> {
     header.extend([8, 0, 0, 0, 0]);
     let pixels = [0x78, 1, 1, 2, 0, 0xfd, 0xff, 0, 0, 0, 2, 0, 1];
     let mut png = b"\x89PNG\r\n\x1a\n".to_vec();
-    for (name, data) in [
-        (b"IHDR", &header[..]),
-        (b"IDAT", &pixels),
-        (b"IEND", &[]),
-    ] {
+    for (name, data) in [(b"IHDR", &header[..]), (b"IDAT", &pixels), (b"IEND", &[])] {
         png.extend((data.len() as u32).to_be_bytes());
         let start = png.len();
         png.extend(name);

@@ -1,6 +1,7 @@
 //! An image in memory: through networks, resized, its alpha upscaled.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 
 use wdsr_image::imresize::{Kernel, imresize_to_f32};
 use wdsr_image::{Colour, Depth, Image, Outline, RowSample, Samples, SamplesRef};
@@ -8,6 +9,8 @@ use wdsr_model::{Sample, UpscaleError, Upscaler};
 
 use crate::alpha::{self, AlphaMethod};
 use crate::depth::{check_finite, clamp_to_unit, in_depth, to_float};
+use crate::error::Error;
+use crate::settings::Settings;
 use crate::size::{Plan, Size};
 
 /// Upscales images of one size by a [`Plan`].
@@ -36,6 +39,38 @@ impl<'a> ImageUpscaler<'a> {
             plan,
             alpha: AlphaMethod::default(),
         }
+    }
+
+    /// Plans the passes by which an image gets the size of the settings; the first of `networks` is that
+    /// of [`SizeRequest::OnePass`](crate::SizeRequest::OnePass). Errors name the image by `name`.
+    ///
+    /// # Errors
+    /// If the image cannot get the size, or the result is above
+    /// [`max_output_pixels`](Settings::max_output_pixels).
+    ///
+    /// # Panics
+    /// If there is no network, or the request is out of its range ([`Plan::new`]).
+    pub fn planned(
+        name: &Path,
+        input: Size,
+        networks: &[&'a Upscaler],
+        settings: &Settings,
+    ) -> Result<Self, Error> {
+        let name = name.to_owned();
+        let scales: Vec<usize> = networks.iter().map(|network| network.scale()).collect();
+        let plan = match Plan::new(input, settings.size, &scales) {
+            Ok(plan) => plan,
+            Err(source) => return Err(Error::Size { name, source }),
+        };
+        let (size, max_pixels) = (plan.target(), settings.max_output_pixels);
+        if size.pixels() > u128::from(max_pixels) {
+            return Err(Error::ResultTooLarge {
+                name,
+                size,
+                max_pixels,
+            });
+        }
+        Ok(Self::new(plan, networks).alpha(settings.alpha))
     }
 
     /// How to upscale alpha that is not the same everywhere; by the networks unless set otherwise.
@@ -316,7 +351,11 @@ fn upscale_grey<T: Sample + RowSample>(
         colour: Colour::Grey,
         depth: T::DEPTH,
     };
-    assert_eq!(samples.len() as u128, size.pixels(), "samples of {size} grey");
+    assert_eq!(
+        samples.len() as u128,
+        size.pixels(),
+        "samples of {size} grey"
+    );
     let Ok(rows_px) = network.rows_within(size.width_px, size_of::<T>(), u64::MAX) else {
         unreachable!("rows within no limit");
     };
@@ -457,8 +496,11 @@ mod tests {
         let plan = plan(SizeRequest::Factor(1.0));
         let mut grey = floats(Colour::Grey);
         grey[WIDTH_PX * HEIGHT_PX - 1] = f32::NEG_INFINITY;
-        let result =
-            ImageUpscaler::new(plan.clone(), &[&network]).upscale(image(Colour::Grey, grey, Depth::F32));
+        let result = ImageUpscaler::new(plan.clone(), &[&network]).upscale(image(
+            Colour::Grey,
+            grey,
+            Depth::F32,
+        ));
         let Err(UpscaleError::Input { x, y, .. }) = result else {
             panic!("infinity is kept");
         };

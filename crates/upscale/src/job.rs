@@ -11,39 +11,8 @@ use wdsr_model::{Progress, Sample, UpscaleError, Upscaler};
 use crate::error::{Error, OutOfMemory, Work};
 use crate::image_upscaler::{ImageUpscaler, upscale_rows};
 use crate::memory::{check_memory, rows_at_a_time};
-use crate::{AlphaMethod, Plan, Size, SizeRequest};
-
-/// What images are upscaled to and how, within which limits.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// The size of the results.
-    pub size: SizeRequest,
-    /// How alpha is upscaled.
-    pub alpha: AlphaMethod,
-    /// Which metadata is copied.
-    pub metadata: MetadataPolicy,
-    /// Most pixels of a result.
-    pub max_output_pixels: u64,
-    /// Most memory in bytes. Unless given, 2 GiB for images that stream, and for others the memory that
-    /// is available.
-    pub max_memory_bytes: Option<u64>,
-    /// Whether images stream from file to file where they can. The samples are the same; the compressed
-    /// bytes of a PNG differ.
-    pub streams: bool,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            size: SizeRequest::OnePass,
-            alpha: AlphaMethod::default(),
-            metadata: MetadataPolicy::default(),
-            max_output_pixels: 8_000_000_000,
-            max_memory_bytes: None,
-            streams: true,
-        }
-    }
-}
+use crate::settings::Settings;
+use crate::{Plan, Size};
 
 /// An image that is opened and planned, to be upscaled into a file.
 ///
@@ -69,14 +38,13 @@ pub struct Summary {
 }
 
 impl<'a> Job<'a> {
-    /// Plans the passes by which an image gets its size; the first of `networks` is that of
-    /// [`SizeRequest::OnePass`].
+    /// Plans the passes by which an image gets its size.
     ///
     /// # Errors
-    /// If the image cannot get the size.
+    /// Those of [`ImageUpscaler::planned`].
     ///
     /// # Panics
-    /// If there is no network, or the request is out of its range ([`Plan::new`]).
+    /// When [`ImageUpscaler::planned`] does.
     pub fn new(
         reader: Reader,
         networks: &[&'a Upscaler],
@@ -87,16 +55,11 @@ impl<'a> Job<'a> {
             height_px,
             ..
         } = reader.outline();
-        let scales: Vec<usize> = networks.iter().map(|network| network.scale()).collect();
         let input = Size {
             width_px,
             height_px,
         };
-        let plan = Plan::new(input, settings.size, &scales).map_err(|source| {
-            let name = reader.name().to_owned();
-            Error::Size { name, source }
-        })?;
-        let upscaler = ImageUpscaler::new(plan, networks).alpha(settings.alpha);
+        let upscaler = ImageUpscaler::planned(reader.name(), input, networks, &settings)?;
         Ok(Self {
             reader,
             upscaler,
@@ -113,7 +76,7 @@ impl<'a> Job<'a> {
     /// `progress` gets (work done, work in all) and may stop the work.
     ///
     /// # Errors
-    /// If the result is above a limit or beyond what `format` holds, which is found before any work; if
+    /// If `format` cannot hold the result or memory does not suffice, which is found before any work; if
     /// the image cannot be read or upscaled; if the file cannot be written. No part of it is left.
     pub fn into_file(
         self,
@@ -150,15 +113,6 @@ impl<'a> Job<'a> {
     ) -> Result<(W, Summary), Error> {
         let low = self.reader.outline();
         let size = self.plan().target();
-        let max_pixels = self.settings.max_output_pixels;
-        if size.pixels() > u128::from(max_pixels) {
-            let name = self.reader.name().to_owned();
-            return Err(Error::ResultTooLarge {
-                name,
-                size,
-                max_pixels,
-            });
-        }
         let high = Outline {
             width_px: size.width_px,
             height_px: size.height_px,
@@ -207,7 +161,9 @@ impl<'a> Job<'a> {
             Some(network) => {
                 let max_bytes = self.settings.max_memory_bytes;
                 let rows_px = rows_at_a_time(&self.reader, network, max_bytes);
-                rows_px.map(Some).map_err(|source| self.memory_error(source))
+                rows_px
+                    .map(Some)
+                    .map_err(|source| self.memory_error(source))
             }
             None => Ok(None),
         }

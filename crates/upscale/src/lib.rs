@@ -45,10 +45,12 @@ mod error;
 mod image_upscaler;
 mod job;
 mod memory;
+mod settings;
 mod size;
 
 pub use alpha::AlphaMethod;
 pub use error::{Error, ErrorKind, OutOfMemory, Work};
 pub use image_upscaler::ImageUpscaler;
-pub use job::{Job, Settings, Summary};
+pub use job::{Job, Summary};
+pub use settings::Settings;
 pub use size::{MAX_SIDE_PX, Plan, Size, SizeError, SizeRequest};

@@ -47,8 +47,7 @@ pub(crate) fn rows_at_a_time(
     let sample_bytes = depth.bytes();
     let row_bytes = (width_px * 3 * sample_bytes) as u64;
     // A row of the result as it is encoded, some times over.
-    let others =
-        FIXED_BYTES + reader.rows_memory_bytes() + 8 * row_bytes * network.scale() as u64;
+    let others = FIXED_BYTES + reader.rows_memory_bytes() + 8 * row_bytes * network.scale() as u64;
     let mut max_bytes = max_bytes.unwrap_or(DEFAULT_MAX_BYTES);
     let rows_px = loop {
         let bytes = |rows_px| others + network.memory_bytes(width_px, rows_px, sample_bytes);

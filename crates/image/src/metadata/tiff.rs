@@ -181,7 +181,12 @@ pub(crate) fn write_sub_directories<W: Write>(
         for field in fields {
             file.add(&mut directory, field.tag, field.kind, &field.value)?;
         }
-        add_pointer(file, &mut directory, exif::INTEROPERABILITY_DIRECTORY, below)?;
+        add_pointer(
+            file,
+            &mut directory,
+            exif::INTEROPERABILITY_DIRECTORY,
+            below,
+        )?;
         file.write_directory(&directory).map(Some)
     };
     let interoperability = write(&fields.interoperability, None)?;

@@ -169,8 +169,8 @@ mod tests {
         image.metadata.icc_profile = Some(b"0123456789abcdefRGB profile".to_vec());
         let outline = image.outline();
         let file = Cursor::new(Vec::new());
-        let mut writer = TiffWriter::with_offsets(file, &outline, &image.metadata, true)
-            .expect("a header");
+        let mut writer =
+            TiffWriter::with_offsets(file, &outline, &image.metadata, true).expect("a header");
         writer
             .write_rows(bytemuck::cast_slice(&samples))
             .expect("rows");
