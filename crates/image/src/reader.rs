@@ -531,7 +531,7 @@ fn format_of(stream: &mut (impl BufRead + Seek), path: &Path) -> Result<Format, 
         Ok(other) => format!("{other:?}").to_lowercase(),
         Err(_) => format!("\"{}\"", start.escape_ascii()),
     };
-    Err(Error::NotAImage {
+    Err(Error::NotAnImage {
         path: path.to_owned(),
         found,
     })

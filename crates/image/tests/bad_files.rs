@@ -57,7 +57,7 @@ fn truncated_files_of_every_format_are_errors() {
             let error = read(&whole[..cut]).expect_err("truncated");
             let kind = matches!(
                 error,
-                Error::Truncated { .. } | Error::Damaged { .. } | Error::NotAImage { .. }
+                Error::Truncated { .. } | Error::Damaged { .. } | Error::NotAnImage { .. }
             );
             assert!(kind, "{format} cut to {cut} of {}: {error:?}", whole.len());
             message(&error);
@@ -165,7 +165,7 @@ fn png_header(width: u32, height: u32) -> Vec<u8> {
 
 /// The decoder panics on them.
 #[test]
-fn palettes_of_half_a_colour_are_damaged() {
+fn palettes_of_incomplete_colours_are_damaged() {
     // Two pixels of the first colour, deflated without compression.
     let data = [0x78, 1, 1, 3, 0, 0xfc, 0xff, 0, 0, 0, 0, 3, 0, 1];
     let palette = |colours: &[u8], alphas: &[u8]| {
@@ -260,9 +260,9 @@ fn a_claimed_size_of_zero_is_refused() {
 }
 
 #[test]
-fn what_is_no_image_says_what_was_found() {
+fn files_of_other_content_are_refused_with_what_was_found() {
     let text = read(b"hello, this is text").expect_err("text");
-    assert!(matches!(text, Error::NotAImage { .. }), "{text:?}");
+    assert!(matches!(text, Error::NotAnImage { .. }), "{text:?}");
     let message_of_text = message(&text);
     assert!(
         message_of_text.contains("found \"hello, this is t\""),
@@ -278,7 +278,7 @@ fn what_is_no_image_says_what_was_found() {
 }
 
 #[test]
-fn paths_that_are_no_files_say_so() {
+fn folders_and_devices_are_refused() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let error = decode(folder.path(), &Limits::default()).expect_err("a folder");
     assert!(
@@ -307,7 +307,7 @@ fn paths_that_are_no_files_say_so() {
 
 /// A small file that would fill the memory: what is too long is left out, or refused.
 #[test]
-fn texts_that_decompress_to_more_than_they_may_are_left_out() {
+fn texts_that_decompress_beyond_the_limit_are_dropped() {
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, 1, 1);
     let text = |bytes| "0".repeat(bytes);

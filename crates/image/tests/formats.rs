@@ -176,7 +176,7 @@ fn sides_too_long_for_the_format_are_refused() {
 }
 
 #[test]
-fn the_content_and_not_the_suffix_says_the_format() {
+fn the_content_decides_the_format_not_the_suffix() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let path = folder.path().join("image.jpg");
     let original = image(Colour::RgbAlpha, Depth::U16);

@@ -198,7 +198,7 @@ fn truncated_and_corrupt_files_are_refused() {
             };
             let kind = matches!(
                 error,
-                Error::Truncated { .. } | Error::Damaged { .. } | Error::NotAImage { .. }
+                Error::Truncated { .. } | Error::Damaged { .. } | Error::NotAnImage { .. }
             );
             assert!(kind, "{name} cut to {cut}: {error:?}");
         }
@@ -223,7 +223,7 @@ fn truncated_and_corrupt_files_are_refused() {
 }
 
 #[test]
-fn it_is_not_written() {
+fn jpeg_xl_is_not_written() {
     let image = Image::new(1, 1, Colour::Grey, Samples::U8(vec![0]));
     let error = encode_bytes(&image, Format::JpegXl).expect_err("read only");
     assert_eq!(

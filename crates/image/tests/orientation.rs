@@ -185,7 +185,7 @@ fn an_orientation_of_any_integer_type_is_applied() {
 
 /// What this program does not understand stays for those who may.
 #[test]
-fn an_unknown_orientation_leaves_the_pixels_and_the_tag() {
+fn an_unknown_orientation_is_kept_unapplied() {
     // A fraction, and numbers that are none of the eight.
     for exif in [
         exif(0, false),

@@ -367,7 +367,7 @@ fn a_png_whose_bytes_cannot_hold_its_pixels_is_refused_when_it_is_opened() {
 }
 
 #[test]
-fn a_hash_is_of_the_content_and_leaves_the_position() {
+fn the_hash_is_of_the_content_and_keeps_the_position() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("a.tif");
     // Small, and beyond what is read into memory.
@@ -391,7 +391,7 @@ fn a_hash_is_of_the_content_and_leaves_the_position() {
 /// Every kind of file that other programs wrote: the header announces what is decoded, by rows and
 /// whole.
 #[test]
-fn files_of_others_give_the_same_rows() {
+fn files_of_other_programs_give_the_same_image_by_rows_and_whole() {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     for (folder, streams_at_least) in [("tiff", 8), ("pngsuite", 60), ("jpeg", 0)] {
         let mut streams = 0;

@@ -13,6 +13,14 @@ pub enum Error {
     /// The image cannot be read, or the result cannot be written.
     #[error(transparent)]
     Image(#[from] wdsr_image::Error),
+    /// The format of the result cannot hold it.
+    #[error("{}: {source}", name.display())]
+    Format {
+        /// The image.
+        name: PathBuf,
+        /// The property that the format lacks, and the formats that have it.
+        source: wdsr_image::Error,
+    },
     /// The image cannot get the requested size.
     #[error("{}: {source}", name.display())]
     Size {
@@ -120,7 +128,10 @@ impl Error {
         use wdsr_image::Error as Image;
         match self {
             Self::Image(Image::Write { .. } | Image::Encode { .. }) => ErrorKind::Output,
-            Self::Image(_) | Self::Size { .. } | Self::ResultTooLarge { .. } => ErrorKind::Input,
+            Self::Image(_)
+            | Self::Format { .. }
+            | Self::Size { .. }
+            | Self::ResultTooLarge { .. } => ErrorKind::Input,
             Self::Memory { .. } => ErrorKind::Memory,
             Self::Network { source, .. } => match source {
                 UpscaleError::Input { .. } => ErrorKind::Input,

@@ -118,7 +118,10 @@ impl<'a> Job<'a> {
             height_px: size.height_px,
             ..low
         };
-        format.check(&high, output)?;
+        format.check(&high, output).map_err(|source| {
+            let name = self.reader.name().to_owned();
+            Error::Format { name, source }
+        })?;
         let policy = self.settings.metadata;
         let (metadata, dropped) = copied(self.reader.metadata(), policy, low.colour, format);
         let plan = self.plan().clone();

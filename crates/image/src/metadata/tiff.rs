@@ -47,7 +47,7 @@ pub(crate) fn read<R: Read + Seek>(decoder: &mut Decoder<R>) -> (Metadata, Orien
     let mut value = |tag: u16| tags.field(&main, tag).map(|field| field.value);
     metadata.icc_profile = value(Tag::IccProfile.to_u16());
     let xmp = value(XMP);
-    // Photoshop's resources are kept up to date where both are there.
+    // If both are present, Photoshop's resources are the current ones.
     metadata.iptc = value(PHOTOSHOP)
         .and_then(|resources| iptc::of_resources(&resources))
         .or_else(|| value(IPTC));

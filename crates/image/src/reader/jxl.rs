@@ -1,7 +1,8 @@
 //! JPEG XL, by `jxl-oxide`.
 //!
-//! The boxes of a container are walked through here: the codestream goes to the decoder, EXIF and
-//! XMP are unpacked within a limit, which the decoder has not. A panic of the decoder is a damaged file.
+//! The boxes of a container are parsed here: the codestream goes to the decoder, and EXIF and XMP are
+//! decompressed within a limit, which the decoder does not have. A panic of the decoder is reported as a
+//! damaged file.
 //!
 //! Source: ISO/IEC 18181-1 (codestream: signature, orientation, colour) and 18181-2 (container).
 
@@ -51,7 +52,7 @@ struct MetadataBoxes {
 
 /// Runs the decoder, which panics on some damaged files.
 fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-    // What a panic leaves half done is dropped with it.
+    // A panic drops what it leaves half done.
     panic::catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|_| Err(Error::damaged("the decoder failed", Format::JpegXl, path)))
 }
@@ -163,7 +164,7 @@ fn start(codestream: &[u8], path: &Path) -> Result<Started, Error> {
         .alloc_tracker(limit.clone())
         .build_uninit();
     let mut fed = 0;
-    // In steps, so that little more than the header is taken before the size is known.
+    // In steps, so that little more than the header is parsed before the size is checked.
     for step in codestream.chunks(4096) {
         jxl.feed_bytes(step).map_err(failed)?;
         fed += step.len();
@@ -179,8 +180,8 @@ fn start(codestream: &[u8], path: &Path) -> Result<Started, Error> {
     ))
 }
 
-/// Colour and depth of the samples that are made of the file's: as many bits as the deepest channel
-/// has, 8, 16, or float for more.
+/// Colour and depth of the decoded samples: the depth of the deepest channel, 8 or 16 bits, or float for
+/// more.
 fn colour(jxl: &JxlImage, path: &Path) -> Result<(Colour, Depth), Error> {
     let metadata = &jxl.image_header().metadata;
     if metadata.animation.is_some() {
@@ -256,7 +257,7 @@ fn read_metadata(boxes: MetadataBoxes, jxl: &JxlImage) -> Metadata {
         }
     }
     let orientation = orientation.unwrap_or(Orientation::NoTransforms);
-    // The file's own orientation counts, not that of EXIF.
+    // The file's own orientation takes precedence over that of EXIF.
     let (mut metadata, _) =
         Metadata::of_blocks(icc_profile, boxes.exif, boxes.xmp, Some(orientation));
     metadata.dropped.append(&mut dropped);

@@ -56,10 +56,10 @@ pub(super) fn open(
     let (mut metadata, orientation) = metadata::tiff::read(&mut decoder);
     let kind = Kind::read(&mut decoder, is_palette).map_err(failed)?;
     let unsupported = |reason: String| Error::unsupported(reason, Format::Tiff, name);
-    if !kind.is_read() {
+    if !kind.is_supported() {
         return Err(unsupported(kind.description()));
     }
-    if kind.reversed {
+    if kind.is_reversed {
         return Err(unsupported("the bits of its bytes are reversed".to_owned()));
     }
     let map = if is_palette {
@@ -319,21 +319,21 @@ fn read_stored<R: Read + Seek>(
     Ok(stored)
 }
 
-/// What the samples of a file are.
+/// The meaning of the samples of a file.
 struct Kind {
     /// Photometric interpretation: 0 white is zero, 1 black is zero, 2 RGB, 3 palette, 5 CMYK, 6
     /// YCbCr.
     photometric: u16,
-    /// Of a pixel.
+    /// Samples of a pixel.
     samples: usize,
-    /// Of a sample.
+    /// Bits of a sample.
     bits: u16,
     /// Sample format: 1 unsigned, 2 signed, 3 float.
     format: u16,
-    /// What the samples after the colour are.
+    /// The kinds of the samples after the colour.
     extra: Vec<u16>,
-    /// The bits of its bytes are reversed. The decoder does not know of it and gives other samples.
-    reversed: bool,
+    /// Whether the bits of each byte are reversed. The decoder ignores this and gives wrong samples.
+    is_reversed: bool,
 }
 
 impl Kind {
@@ -356,11 +356,11 @@ impl Kind {
             extra: decoder
                 .find_tag_unsigned_vec(Tag::ExtraSamples)?
                 .unwrap_or_default(),
-            reversed: decoder.find_tag_unsigned::<u16>(Tag::FillOrder)? == Some(2),
+            is_reversed: decoder.find_tag_unsigned::<u16>(Tag::FillOrder)? == Some(2),
         })
     }
 
-    fn is_read(&self) -> bool {
+    fn is_supported(&self) -> bool {
         let one_channel = matches!(self.photometric, 0 | 1 | PALETTE) && self.samples == 1;
         let depth = match (self.format, self.bits) {
             (UNSIGNED | 4, 1 | 2 | 4) => one_channel,
@@ -433,9 +433,8 @@ impl Kind {
         }
     }
 
-    /// How the sample after the colour is alpha, if it is: straight or, [`ASSOCIATED_ALPHA`],
-    /// multiplied into the colour. RGB with a fourth sample of which nothing is said has straight
-    /// alpha.
+    /// The kind of alpha, if the sample after the colour is alpha: straight, or multiplied into the colour
+    /// ([`ASSOCIATED_ALPHA`]). A fourth sample of RGB without a description is straight alpha.
     fn alpha(&self, stored_channels: usize) -> Option<u16> {
         let base = self.colour_samples();
         if stored_channels <= base {
@@ -448,8 +447,8 @@ impl Kind {
         }
     }
 
-    /// Samples of 1, 2 or 4 bits as 8: spread over the whole range, or as they are if they are
-    /// numbers in a palette.
+    /// Expands samples of 1, 2 or 4 bits to 8: over the whole range, or unchanged for numbers in a
+    /// palette.
     fn unpack(&self, bytes: &[u8], width_px: usize, row_bytes: usize) -> Vec<u8> {
         let bits = usize::from(self.bits);
         let most = (1 << bits) - 1;
@@ -524,7 +523,7 @@ fn of_palette(numbers: &Samples, map: &[u16], bits: u16, channels: usize) -> Sam
     }
 }
 
-/// Inks as light, without a profile: what an ink lets through, times what black lets through.
+/// Inks as light, without a profile: the light that an ink passes, times the light that black passes.
 fn of_cmyk(samples: Samples, channels: usize) -> Samples {
     fn rgb<T: Copy>(samples: &[T], channels: usize, mix: impl Fn(T, T) -> T) -> Vec<T> {
         let pixels = samples.chunks_exact(channels);
@@ -628,7 +627,7 @@ fn palette_at(stream: &mut (impl Read + Seek)) -> io::Result<Option<u64>> {
         [b'M', b'M', 0, 42, ..] => (true, false),
         [b'I', b'I', 43, 0, ..] => (false, true),
         [b'M', b'M', 0, 43, ..] => (true, true),
-        // The decoder says what is wrong.
+        // The decoder reports the error.
         _ => return Ok(None),
     };
     let number = |bytes: &[u8]| {
