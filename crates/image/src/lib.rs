@@ -11,7 +11,6 @@
 //! no animation.
 #![forbid(unsafe_code)]
 
-mod atomic_file;
 mod error;
 mod folder;
 mod format;
@@ -24,7 +23,6 @@ mod samples;
 mod tiff_file;
 mod writer;
 
-pub use atomic_file::{AtomicFile, write_atomically};
 pub use error::Error;
 pub use folder::{images_by_content, images_in};
 pub use format::{Format, UnknownFormat};
@@ -33,4 +31,5 @@ pub use metadata::{Metadata, MetadataPolicy, PngColour, Resolution};
 pub use pixels::Image;
 pub use reader::{Limits, Reader, decode, decode_bytes};
 pub use samples::{Colour, Depth, Outline, RowSample, Samples, SamplesRef};
-pub use writer::{JPEG_QUALITY, Writer, encode, encode_bytes};
+pub use wdsr_atomic_file::AtomicFile;
+pub use writer::{JPEG_QUALITY, Writer, encode, encode_bytes, write_atomically};

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use image::codecs::{bmp, jpeg};
 use image::{ExtendedColorType, ImageEncoder};
+use wdsr_atomic_file::AtomicFile;
 
-use crate::atomic_file::AtomicFile;
 use crate::error::{Error, one_line};
 use crate::format::Format;
 use crate::metadata::{self, Metadata};
@@ -361,11 +361,26 @@ fn write_error(error: EncodeError, format: Format, name: &Path) -> Error {
 /// If the format cannot hold the image, or the file cannot be written.
 pub fn encode(image: &Image, path: &Path, format: Format) -> Result<(), Error> {
     format.check(&image.outline(), path)?;
-    let file = AtomicFile::create(path)?;
+    let failed = |source| Error::Write {
+        path: path.to_owned(),
+        source,
+    };
+    let file = AtomicFile::create(path).map_err(failed)?;
     let file = Writer::new(file, path, format, &image.outline(), &image.metadata)?
         .write_all(image.samples.borrowed())?;
-    file.synchronise()?;
-    file.publish()
+    file.publish().map_err(failed)
+}
+
+/// Writes a file of any kind through an [`AtomicFile`].
+///
+/// # Errors
+///
+/// If the file cannot be written; an existing file then keeps its content.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    wdsr_atomic_file::write(path, bytes).map_err(|source| Error::Write {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// The bytes of an image file. Errors name it "image".

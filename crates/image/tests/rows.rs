@@ -8,10 +8,12 @@ use wdsr_image::{
     AtomicFile, Colour, Depth, Error, Format, Image, Limits, Metadata, Outline, Reader, Resolution,
     RowSample, Samples, Writer, decode, encode, encode_bytes,
 };
+use wdsr_testing::random::Random;
 
 fn image(width_px: usize, height_px: usize, colour: Colour, depth: Depth) -> Image {
     let count = width_px * height_px * colour.channels();
-    let noise = (0..count).map(|i| (i as u32).wrapping_mul(2_654_435_761) >> 8);
+    let mut random = Random::new(1);
+    let noise = (0..count).map(|_| random.bits() >> 40);
     let samples = match depth {
         Depth::U8 => Samples::U8(noise.map(|v| v as u8).collect()),
         Depth::U16 => Samples::U16(noise.map(|v| v as u16).collect()),
@@ -67,7 +69,7 @@ fn write<T: RowSample>(samples: &[T], image: &Image, format: Format, path: &Path
     }
     let file = writer.finish().expect("a file");
     assert!(!path.exists(), "under its name before it is published");
-    let bytes = file.len_bytes().expect("a length");
+    let bytes = file.as_file().metadata().expect("a length").len();
     file.publish().expect("a name");
     assert_eq!(path.metadata().expect("a file").len(), bytes);
 }

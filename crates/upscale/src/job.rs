@@ -84,8 +84,13 @@ impl<'a> Job<'a> {
         format: Format,
         progress: &Progress<'_>,
     ) -> Result<(AtomicFile, Summary), Error> {
-        let (file, summary) = self.run(|| AtomicFile::create(path), path, format, progress)?;
-        file.synchronise()?;
+        let failed = |source| wdsr_image::Error::Write {
+            path: path.to_owned(),
+            source,
+        };
+        let create = || AtomicFile::create(path).map_err(failed);
+        let (file, summary) = self.run(create, path, format, progress)?;
+        file.synchronise().map_err(failed)?;
         Ok((file, summary))
     }
 

@@ -22,7 +22,7 @@
 //! # let [input, output] = ["small.png", "large.png"].map(|name| folder.path().join(name));
 //! # let samples = (0..10 * 8 * 4).map(|i| i as u8).collect();
 //! # encode(&Image::new(10, 8, Colour::RgbAlpha, Samples::U8(samples)), &input, Format::Png)?;
-//! let network = Upscaler::new(&Model::embedded())?;
+//! let network = Upscaler::new(&Model::builtin())?;
 //! let reader = Reader::open(&input, &Limits::default())?;
 //! let settings = Settings { size: SizeRequest::Factor(2.7), ..Settings::default() };
 //! let job = Job::new(reader, &[&network], settings)?;

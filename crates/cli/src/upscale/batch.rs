@@ -233,16 +233,17 @@ impl Batch<'_> {
             .into_file(&output, format, &progress)
             .map_err(explained)?;
         let _writing = interrupt::writing();
+        let write = || format!("cannot write {}", output.display());
         if let Some(manifest) = &mut self.manifest {
             manifest.add(Entry {
                 output: manifest.name_of(&output),
-                output_bytes: file.len_bytes()?,
+                output_bytes: file.as_file().metadata().with_context(write)?.len(),
                 input: portable(place),
                 input_hash,
                 settings,
             })?;
         }
-        file.publish()?;
+        file.publish().with_context(write)?;
         Ok(Outcome::done(&output, summary, started.elapsed()))
     }
 

@@ -269,7 +269,8 @@ fn upscale_to(
             let (file, summary) = result.map_err(explained)?;
             bar.finish_and_clear();
             let _writing = interrupt::writing();
-            file.publish()?;
+            let write = || format!("cannot write {}", path.display());
+            file.publish().with_context(write)?;
             summary
         }
     };

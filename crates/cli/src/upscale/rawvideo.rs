@@ -224,7 +224,8 @@ pub(super) fn upscale(arguments: &Arguments, video: &Video) -> anyhow::Result<()
     let file = writer.finish()?;
     if let Some(file) = file.filter(|_| whole) {
         let _writing = interrupt::writing();
-        file.publish()?;
+        file.publish()
+            .with_context(|| format!("cannot write {}", output.display()))?;
     }
     if !arguments.quiet && count > 0 {
         progress::note(&format!(
@@ -311,9 +312,11 @@ struct FrameWriter {
 
 impl FrameWriter {
     fn start(sink: Sink) -> anyhow::Result<Self> {
+        let name = sink.name();
+        let cannot_write = move || format!("cannot write {}", name.display());
         let mut file = match &sink {
             Sink::Standard => None,
-            Sink::File(path) => Some(AtomicFile::create(path)?),
+            Sink::File(path) => Some(AtomicFile::create(path).with_context(&cannot_write)?),
         };
         let (sender, receiver) = sync_channel::<Vec<u8>>(1);
         let write = move || {
@@ -327,7 +330,7 @@ impl FrameWriter {
                 }
             }
             if let Some(file) = &file {
-                file.synchronise()?;
+                file.synchronise().with_context(cannot_write)?;
             }
             Ok(file)
         };
