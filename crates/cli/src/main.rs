@@ -15,6 +15,7 @@ mod stdout;
 mod study;
 mod train;
 mod training_view;
+mod units;
 mod upscale;
 
 use std::process::ExitCode;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 use wdsr_eval::{ImagePair, Pair, Protocol, Track, find_pairs};
-use wdsr_image::dimensions;
+use wdsr_image::{Limits, Reader};
 
 use crate::error::Error;
 use crate::image_cache::{ImageCache, Source};
@@ -212,11 +212,11 @@ fn sources(folder: &Path, scale: usize, track: Track) -> Result<Vec<Source>, Err
     find_pairs(folder, scale, track)?
         .into_par_iter()
         .map(|pair| {
-            let (width_px, height_px) = dimensions(&pair.high)?;
+            let high = Reader::open(&pair.high, &Limits::default())?.outline();
             Ok(Source {
                 pair,
-                low_width_px: width_px / scale,
-                low_height_px: height_px / scale,
+                low_width_px: high.width_px / scale,
+                low_height_px: high.height_px / scale,
             })
         })
         .collect()

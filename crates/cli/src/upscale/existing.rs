@@ -1,4 +1,4 @@
-//! What happens when a file of the result's name exists.
+//! What to do if a file of the result's name exists.
 
 use std::path::{Path, PathBuf};
 
@@ -6,10 +6,10 @@ use anyhow::bail;
 
 use super::manifest::Manifest;
 
-/// For a file that this program did not make from the same input.
+/// The policy for a file that is not the own result of the same input.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum IfExists {
-    /// Leave the file, do not upscale the image
+    /// Keep the file and skip the image
     Skip,
     /// Replace the file
     Overwrite,
@@ -60,7 +60,7 @@ pub(super) fn target(
             IfExists::Skip => return Ok(Target::Skip(candidate)),
             IfExists::Overwrite => return Ok(Target::Write(candidate)),
             IfExists::Error => bail!(
-                "{} exists already; --if-exists skip, overwrite or rename goes on",
+                "{} already exists; choose --if-exists skip, overwrite or rename",
                 candidate.display()
             ),
             IfExists::Rename => {

@@ -1,11 +1,12 @@
 //! JPEG XL, by `jxl-oxide`.
 //!
-//! The boxes of a container are walked through here: the codestream goes to the decoder, EXIF and
-//! XMP are unpacked within a limit, which the decoder has not. A panic of the decoder is a damaged file.
+//! The boxes of a container are parsed here: the codestream goes to the decoder, and EXIF and XMP are
+//! decompressed within a limit, which the decoder does not have. A panic of the decoder is reported as a
+//! damaged file.
 //!
 //! Source: ISO/IEC 18181-1 (codestream: signature, orientation, colour) and 18181-2 (container).
 
-use std::io::{BufRead, Read};
+use std::io::Read;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 
@@ -16,15 +17,12 @@ use jxl_oxide::{
     AllocTracker, ExtraChannelType, FrameBufferSample, InitializeResult, JxlImage, JxlThreadPool,
 };
 
-use super::{
-    Header, Limits, MAX_METADATA_BYTES, animation, check_memory, check_size, size_of, whole,
-    without_foreign_profile,
-};
+use super::{Decode, Header, Limits, MAX_METADATA_BYTES, Source, animation, check_size};
 use crate::error::{Error, one_line};
 use crate::format::Format;
 use crate::metadata::Metadata;
 use crate::metadata::png::MAX_TEXT_BYTES;
-use crate::pixels::{Colour, Depth, Image, Samples};
+use crate::samples::{Colour, Depth, Outline, Samples};
 
 /// The signature of a bare codestream.
 pub(crate) const CODESTREAM: &[u8] = &[0xff, 0x0a];
@@ -38,89 +36,111 @@ const DECODER_BYTES: u64 = 8;
 /// beside the planes.
 const MAX_DECODER_BYTES: u64 = 24;
 
-/// What a file holds.
+/// The parts of a file.
 #[derive(Default)]
 struct Contents {
     codestream: Vec<u8>,
+    metadata: MetadataBoxes,
+}
+
+#[derive(Default)]
+struct MetadataBoxes {
     exif: Option<Vec<u8>>,
     xmp: Option<Vec<u8>>,
-    left_out: Vec<String>,
+    dropped: Vec<String>,
 }
 
 /// Runs the decoder, which panics on some damaged files.
 fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-    // What a panic leaves half done is dropped with it.
+    // A panic drops what it leaves half done.
     panic::catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|_| Err(Error::damaged("its decoder gives up", Format::JpegXl, path)))
+        .unwrap_or_else(|_| Err(Error::damaged("the decoder failed", Format::JpegXl, path)))
 }
 
-pub(super) fn header(stream: &mut impl BufRead, path: &Path) -> Result<Header, Error> {
-    let contents = contents(stream, path)?;
-    let Started { jxl, .. } = guarded(path, || started(&contents.codestream, path))?;
-    Ok(Header {
-        size: size_of((jxl.width(), jxl.height()), path)?,
-        // The decoder tells the upright size.
-        orientation: Orientation::NoTransforms,
+struct JxlDecoder {
+    codestream: Vec<u8>,
+    started: Started,
+    outline: Outline,
+}
+
+pub(super) fn open(
+    source: Source,
+    name: &Path,
+    limits: &Limits,
+) -> Result<(Header, Box<dyn Decode>), Error> {
+    let contents = contents(source.into_bytes(name)?, name)?;
+    guarded(name, || {
+        let started = start(&contents.codestream, name)?;
+        let jxl = &started.jxl;
+        // The decoder applies the orientation, and tells the upright size.
+        let (width_px, height_px) = check_size((jxl.width(), jxl.height()), name, limits)?;
+        let (colour, depth) = colour(jxl, name)?;
+        let outline = Outline {
+            width_px,
+            height_px,
+            colour,
+            depth,
+        };
+        let samples = width_px as u64 * height_px as u64 * colour.channels() as u64;
+        let (codestream, metadata) = (contents.codestream, contents.metadata);
+        let header = Header {
+            outline,
+            orientation: Orientation::NoTransforms,
+            metadata: read_metadata(metadata, jxl),
+            streams_rows: false,
+            whole_bytes: samples.saturating_mul(depth.bytes() as u64 + DECODER_BYTES),
+            rows_bytes: 0,
+        };
+        let decoder = JxlDecoder {
+            codestream,
+            started,
+            outline,
+        };
+        Ok((header, Box::new(decoder) as Box<dyn Decode>))
     })
 }
 
-pub(super) fn decode(
-    stream: &mut impl BufRead,
-    path: &Path,
-    limits: &Limits,
-) -> Result<Image, Error> {
-    let contents = contents(stream, path)?;
-    guarded(path, || image(contents, path, limits))
+impl Decode for JxlDecoder {
+    fn read_all(self: Box<Self>, name: &Path) -> Result<Samples, Error> {
+        guarded(name, || self.read(name))
+    }
 }
 
-fn image(contents: Contents, path: &Path, limits: &Limits) -> Result<Image, Error> {
-    let Started {
-        mut jxl,
-        limit,
-        fed,
-    } = started(&contents.codestream, path)?;
-    let size = size_of((jxl.width(), jxl.height()), path)?;
-    check_size(size, path, limits)?;
-    let (colour, depth) = colour(&jxl, path)?;
-
-    let count = size.0 as u64 * size.1 as u64 * colour.channels() as u64;
-    check_memory(count * (depth.bytes() as u64 + DECODER_BYTES), path, limits)?;
-    limit.expand_limit((count * MAX_DECODER_BYTES) as usize);
-    let failed = |error| failed(error, path);
-    jxl.feed_bytes(&contents.codestream[fed..])
-        .map_err(failed)?;
-    if !jxl.is_loading_done() || jxl.num_loaded_keyframes() == 0 {
-        return Err(Error::truncated(
-            "its last frame is not complete",
-            Format::JpegXl,
-            path,
-        ));
+impl JxlDecoder {
+    fn read(self: Box<Self>, name: &Path) -> Result<Samples, Error> {
+        let Self {
+            codestream,
+            started,
+            outline,
+        } = *self;
+        let Started {
+            mut jxl,
+            limit,
+            fed,
+        } = started;
+        let truncated = |reason| Error::truncated(reason, Format::JpegXl, name);
+        let count = outline.row_len() * outline.height_px;
+        limit.expand_limit((count as u64 * MAX_DECODER_BYTES) as usize);
+        let failed = |error| failed(error, name);
+        jxl.feed_bytes(&codestream[fed..]).map_err(failed)?;
+        if !jxl.is_loading_done() || jxl.num_loaded_keyframes() == 0 {
+            return Err(truncated("its last frame is not complete"));
+        }
+        let render = jxl.render_frame(0).map_err(failed)?;
+        fn fill<T: FrameBufferSample>(render: &jxl_oxide::Render, samples: &mut [T]) -> bool {
+            render.stream().write_to_buffer(samples) == samples.len()
+        }
+        let mut samples = Samples::zeros(outline.depth, count);
+        let is_full = match &mut samples {
+            Samples::U8(samples) => fill(&render, samples),
+            Samples::U16(samples) => fill(&render, samples),
+            Samples::F32(samples) => fill(&render, samples),
+        };
+        if !is_full {
+            return Err(truncated("its frame is smaller than the image"));
+        }
+        Ok(samples)
     }
-    let render = jxl.render_frame(0).map_err(failed)?;
-    let mut samples = match depth {
-        Depth::U8 => Samples::U8(vec![0; count as usize]),
-        Depth::U16 => Samples::U16(vec![0; count as usize]),
-        Depth::F32 => Samples::F32(vec![0.0; count as usize]),
-    };
-    fn fill<T: FrameBufferSample>(render: &jxl_oxide::Render, samples: &mut [T]) -> bool {
-        render.stream().write_to_buffer(samples) == samples.len()
-    }
-    let is_full = match &mut samples {
-        Samples::U8(samples) => fill(&render, samples),
-        Samples::U16(samples) => fill(&render, samples),
-        Samples::F32(samples) => fill(&render, samples),
-    };
-    if !is_full {
-        return Err(Error::truncated(
-            "its frame is smaller than the image",
-            Format::JpegXl,
-            path,
-        ));
-    }
-    let mut image = Image::new(size.0, size.1, colour, samples);
-    image.metadata = metadata(contents, &jxl);
-    without_foreign_profile(&mut image.metadata, colour);
-    Ok(image)
 }
 
 fn failed(error: Box<dyn std::error::Error + Send + Sync>, path: &Path) -> Error {
@@ -136,7 +156,7 @@ struct Started {
     fed: usize,
 }
 
-fn started(codestream: &[u8], path: &Path) -> Result<Started, Error> {
+fn start(codestream: &[u8], path: &Path) -> Result<Started, Error> {
     let failed = |error| failed(error, path);
     let limit = AllocTracker::with_limit(MAX_METADATA_BYTES as usize);
     let mut jxl = JxlImage::builder()
@@ -144,7 +164,7 @@ fn started(codestream: &[u8], path: &Path) -> Result<Started, Error> {
         .alloc_tracker(limit.clone())
         .build_uninit();
     let mut fed = 0;
-    // In steps, so that little more than the header is taken before the size is known.
+    // In steps, so that little more than the header is parsed before the size is checked.
     for step in codestream.chunks(4096) {
         jxl.feed_bytes(step).map_err(failed)?;
         fed += step.len();
@@ -160,8 +180,8 @@ fn started(codestream: &[u8], path: &Path) -> Result<Started, Error> {
     ))
 }
 
-/// Colour and depth of the samples that are made of the file's: as many bits as the deepest channel
-/// has, 8, 16, or float for more.
+/// Colour and depth of the decoded samples: the depth of the deepest channel, 8 or 16 bits, or float for
+/// more.
 fn colour(jxl: &JxlImage, path: &Path) -> Result<(Colour, Depth), Error> {
     let metadata = &jxl.image_header().metadata;
     if metadata.animation.is_some() {
@@ -208,11 +228,11 @@ fn colour(jxl: &JxlImage, path: &Path) -> Result<(Colour, Depth), Error> {
     Ok((colour, deepest.unwrap_or(Depth::U8)))
 }
 
-fn metadata(contents: Contents, jxl: &JxlImage) -> Metadata {
+fn read_metadata(boxes: MetadataBoxes, jxl: &JxlImage) -> Metadata {
     let header = &jxl.image_header().metadata;
     let orientation = u8::try_from(header.orientation).ok();
     let orientation = orientation.and_then(Orientation::from_exif);
-    let mut left_out = contents.left_out;
+    let mut dropped = boxes.dropped;
     let icc_profile = match jxl.original_icc() {
         Some(profile) if !header.xyb_encoded => Some(profile.to_vec()),
         original => {
@@ -223,7 +243,7 @@ fn metadata(contents: Contents, jxl: &JxlImage) -> Metadata {
             // BT.709 primaries and the transfer function of sRGB, which is meant without a profile.
             let is_srgb = d65 && matches!(jxl.rendered_cicp(), Some([1, 13, ..]));
             if original.is_some() && is_srgb {
-                left_out.push(
+                dropped.push(
                     "ICC profile: the lossy JPEG XL image does not need it and is decoded to sRGB"
                         .to_owned(),
                 );
@@ -233,20 +253,19 @@ fn metadata(contents: Contents, jxl: &JxlImage) -> Metadata {
     };
     for channel in header.ec_info.iter().filter(|channel| !channel.is_alpha()) {
         if !matches!(channel.ty, ExtraChannelType::SpotColour { .. }) {
-            left_out.push(format!("channel {:?}: it is no colour", channel.ty));
+            dropped.push(format!("channel {:?}: it is no colour", channel.ty));
         }
     }
     let orientation = orientation.unwrap_or(Orientation::NoTransforms);
-    // The file's own orientation counts, not that of EXIF.
+    // The file's own orientation takes precedence over that of EXIF.
     let (mut metadata, _) =
-        Metadata::of_blocks(icc_profile, contents.exif, contents.xmp, Some(orientation));
-    metadata.left_out.append(&mut left_out);
+        Metadata::of_blocks(icc_profile, boxes.exif, boxes.xmp, Some(orientation));
+    metadata.dropped.append(&mut dropped);
     metadata
 }
 
-/// Reads the whole file, and its boxes if it has any.
-fn contents(stream: &mut impl BufRead, path: &Path) -> Result<Contents, Error> {
-    let file = whole(stream, path)?;
+/// Takes a file apart into its boxes, if it has any.
+fn contents(file: Vec<u8>, path: &Path) -> Result<Contents, Error> {
     if !file.starts_with(CONTAINER) {
         return Ok(Contents {
             codestream: file,
@@ -297,22 +316,22 @@ impl Contents {
                         Ok(content) => self.take_box(*kind, &content),
                         Err(why) => {
                             let what = if kind == b"Exif" { "EXIF" } else { "XMP" };
-                            self.left_out.push(format!("{what}: {why}"));
+                            self.metadata.dropped.push(format!("{what}: {why}"));
                         }
                     }
                 }
             }
             // The offset of the TIFF header behind it comes first.
-            b"Exif" if self.exif.is_none() => {
+            b"Exif" if self.metadata.exif.is_none() => {
                 let block = content.split_first_chunk().and_then(|(&offset, block)| {
                     block.get(usize::try_from(u32::from_be_bytes(offset)).ok()?..)
                 });
                 match block {
-                    Some(block) => self.exif = Some(block.to_vec()),
-                    None => self.left_out.push("EXIF: it is damaged".to_owned()),
+                    Some(block) => self.metadata.exif = Some(block.to_vec()),
+                    None => self.metadata.dropped.push("EXIF: it is damaged".to_owned()),
                 }
             }
-            b"xml " if self.xmp.is_none() => self.xmp = Some(content.to_vec()),
+            b"xml " if self.metadata.xmp.is_none() => self.metadata.xmp = Some(content.to_vec()),
             _ => {}
         }
     }

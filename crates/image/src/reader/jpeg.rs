@@ -1,79 +1,90 @@
 //! JPEG, by `jpeg-decoder`.
 //!
 //! It computes what libjpeg does, to a tenth of a level, whatever the order of blocks. Where a scan ends
-//! early it goes on with grey, so the scans are checked before it is asked.
+//! early it fills the rest with grey, so the scans are checked before it decodes.
 //!
 //! Source: ITU-T T.81; T.872, section 6 (colours); libjpeg-turbo's `jdapimin.c` for files that break
 //! the rules of JFIF.
 
-use std::io::BufRead;
 use std::path::Path;
 
-use image::metadata::Orientation;
 use jpeg_decoder::{CodingProcess, ColorTransform, Decoder, Error as JpegError, PixelFormat};
 
-use super::{Header, Limits, check_memory, check_size, finished, size_of, whole};
+use super::jpeg_end::has_end_of_image;
+use super::jpeg_scan::check_scans;
+use super::{Decode, Header, Limits, Source, check_size};
 use crate::error::Error;
 use crate::format::Format;
-use crate::jpeg_end::has_end_of_image;
-use crate::jpeg_scan::check_scans;
-use crate::metadata::{self, Metadata};
-use crate::pixels::{Colour, Image, Samples};
+use crate::metadata;
+use crate::samples::{Colour, Depth, Outline, Samples};
 
-/// A file, its header read.
+struct JpegDecoder {
+    jpeg: Vec<u8>,
+}
+
+pub(super) fn open(
+    source: Source,
+    name: &Path,
+    limits: &Limits,
+) -> Result<(Header, Box<dyn Decode>), Error> {
+    let jpeg = source.into_bytes(name)?;
+    let Started {
+        size,
+        colour,
+        components,
+        is_progressive,
+        ..
+    } = start(&jpeg, name)?;
+    let (width_px, height_px) = check_size(size, name, limits)?;
+    let (metadata, orientation) = metadata::jpeg::read(&jpeg);
+    let pixels = width_px as u64 * height_px as u64;
+    // Planes, of whole blocks at most twice as wide and high, and the pixels made of them; of a
+    // progressive file all coefficients, of 16 bits.
+    let per_sample = if is_progressive { 4 } else { 2 };
+    let header = Header {
+        outline: Outline {
+            width_px,
+            height_px,
+            colour,
+            depth: Depth::U8,
+        },
+        orientation,
+        metadata,
+        streams_rows: false,
+        whole_bytes: pixels * components as u64 * per_sample,
+        rows_bytes: 0,
+    };
+    Ok((header, Box::new(JpegDecoder { jpeg })))
+}
+
+impl Decode for JpegDecoder {
+    fn read_all(self: Box<Self>, name: &Path) -> Result<Samples, Error> {
+        check_scans(&self.jpeg).map_err(|reason| Error::damaged(reason, Format::Jpeg, name))?;
+        let Started {
+            mut decoder,
+            components,
+            ..
+        } = start(&self.jpeg, name)?;
+        let decoded = decoder.decode().map_err(|error| failed(error, name))?;
+        Ok(Samples::U8(match components {
+            4 => rgb_of_inks(&decoded),
+            _ => decoded,
+        }))
+    }
+}
+
+/// A decoder that has read the header.
 struct Started<'a> {
     decoder: Decoder<&'a [u8]>,
-    size: (usize, usize),
+    size: (u32, u32),
     /// Of the decoded image.
     colour: Colour,
     /// Of the file.
     components: usize,
     is_progressive: bool,
-    metadata: Metadata,
-    orientation: Orientation,
 }
 
-pub(super) fn header(stream: &mut impl BufRead, path: &Path) -> Result<Header, Error> {
-    let jpeg = whole(stream, path)?;
-    let started = started(&jpeg, path)?;
-    Ok(Header {
-        size: started.size,
-        orientation: started.orientation,
-    })
-}
-
-pub(super) fn decode(
-    stream: &mut impl BufRead,
-    path: &Path,
-    limits: &Limits,
-) -> Result<Image, Error> {
-    let jpeg = whole(stream, path)?;
-    let Started {
-        mut decoder,
-        size,
-        colour,
-        components,
-        is_progressive,
-        metadata,
-        orientation,
-    } = started(&jpeg, path)?;
-    check_size(size, path, limits)?;
-    let pixels = size.0 as u64 * size.1 as u64;
-    // Planes, of whole blocks at most twice as wide and high, and the pixels made of them; of a
-    // progressive file all coefficients, of 16 bits.
-    let per_sample = if is_progressive { 4 } else { 2 };
-    check_memory(pixels * components as u64 * per_sample, path, limits)?;
-    check_scans(&jpeg).map_err(|reason| Error::damaged(reason, Format::Jpeg, path))?;
-    let decoded = decoder.decode().map_err(|error| failed(error, path))?;
-    let samples = match components {
-        4 => rgb_of_inks(&decoded),
-        _ => decoded,
-    };
-    let samples = Samples::U8(samples);
-    Ok(finished(size, colour, samples, metadata, orientation))
-}
-
-fn started<'a>(jpeg: &'a [u8], path: &Path) -> Result<Started<'a>, Error> {
+fn start<'a>(jpeg: &'a [u8], path: &Path) -> Result<Started<'a>, Error> {
     let mut decoder = Decoder::new(jpeg);
     decoder.read_info().map_err(|error| failed(error, path))?;
     let info = decoder
@@ -112,15 +123,12 @@ fn started<'a>(jpeg: &'a [u8], path: &Path) -> Result<Started<'a>, Error> {
             ColorTransform::YCbCr
         });
     }
-    let (metadata, orientation) = metadata::jpeg::read(jpeg);
     Ok(Started {
         decoder,
-        size: size_of((info.width.into(), info.height.into()), path)?,
+        size: (info.width.into(), info.height.into()),
         colour,
         components,
         is_progressive: info.coding_process == CodingProcess::DctProgressive,
-        metadata,
-        orientation,
     })
 }
 

@@ -1,23 +1,26 @@
 //! Pixels of TIFF files.
 //!
-//! The crate `tiff` reads strips, tiles, planes and compressions; what its samples mean is found
-//! out here: grey, RGB, palettes, CMYK and YCbCr, with or without alpha, in 1, 2, 4, 8 and 16 bits
+//! The crate `tiff` reads strips, tiles, planes and compressions; their samples are interpreted
+//! here: grey, RGB, palettes, CMYK and YCbCr, with or without alpha, in 1, 2, 4, 8 and 16 bits
 //! and in floats.
 //!
 //! Source: TIFF 6.0, sections 3 to 8, 14, 16, 18, 19 and 21.
 
-use std::io::{self, BufRead, Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use ::tiff::decoder::{BufferLayoutPreference, ChunkType, Decoder, DecodingResult};
+use ::tiff::decoder::{
+    BufferLayoutPreference, ChunkType, Decoder, DecodingResult, Limits as TiffLimits,
+};
 use ::tiff::tags::Tag;
 use ::tiff::{TiffError, TiffResult};
+use image::metadata::Orientation;
 
-use super::{Header, Limits, MAX_METADATA_BYTES, check_memory, check_size, finished, read_error};
+use super::{Decode, Header, Limits, MAX_METADATA_BYTES, Source, check_size, read_error};
 use crate::error::{Error, one_line};
 use crate::format::Format;
 use crate::metadata;
-use crate::pixels::{Colour, Depth, Image, Samples};
+use crate::samples::{Colour, Depth, Outline, Samples};
 
 const BLACK_IS_ZERO: u16 = 1;
 const PALETTE: u16 = 3;
@@ -25,40 +28,40 @@ const UNSIGNED: u16 = 1;
 const ASSOCIATED_ALPHA: u16 = 1;
 const UNASSOCIATED_ALPHA: u16 = 2;
 
-/// Most samples of a pixel: CMYK with alpha and some channels that are left out.
+/// Most samples of a pixel: CMYK with alpha and some channels that are dropped.
 const MAX_SAMPLES_PER_PIXEL: usize = 16;
 
-pub(super) fn header(stream: &mut (impl BufRead + Seek), path: &Path) -> Result<Header, Error> {
-    let failed = |error| tiff_error(error, path);
-    let (mut decoder, _) = open(stream).map_err(failed)?;
-    let size = decoder.dimensions().map_err(failed)?;
-    let (_, orientation) = metadata::tiff::read(&mut decoder);
-    Ok(Header {
-        size: super::size_of(size, path)?,
-        orientation,
-    })
+type SourceDecoder = Decoder<Overlay<Source>>;
+
+struct TiffDecoder {
+    decoder: SourceDecoder,
+    kind: Kind,
+    layout: BufferLayoutPreference,
+    /// The colours of a palette.
+    map: Vec<u16>,
+    outline: Outline,
+    band: Band,
 }
 
-pub(super) fn decode(
-    stream: &mut (impl BufRead + Seek),
-    path: &Path,
+pub(super) fn open(
+    mut source: Source,
+    name: &Path,
     limits: &Limits,
-) -> Result<Image, Error> {
-    let failed = |error| tiff_error(error, path);
-    let (mut decoder, is_palette) = open(stream).map_err(failed)?;
+) -> Result<(Header, Box<dyn Decode>), Error> {
+    let failed = |error| tiff_error(error, name);
+    let file_bytes = source.len_bytes().map_err(|error| failed(error.into()))?;
+    let (mut decoder, is_palette) = decoder_of(source).map_err(failed)?;
     let size = decoder.dimensions().map_err(failed)?;
-    let size = super::size_of(size, path)?;
-    check_size(size, path, limits)?;
+    let (width_px, height_px) = check_size(size, name, limits)?;
     let (mut metadata, orientation) = metadata::tiff::read(&mut decoder);
     let kind = Kind::read(&mut decoder, is_palette).map_err(failed)?;
-    let unsupported = |reason: String| Error::unsupported(reason, Format::Tiff, path);
-    if !kind.is_read() {
-        return Err(unsupported(kind.words()));
+    let unsupported = |reason: String| Error::unsupported(reason, Format::Tiff, name);
+    if !kind.is_supported() {
+        return Err(unsupported(kind.description()));
     }
-    if kind.reversed {
+    if kind.is_reversed {
         return Err(unsupported("the bits of its bytes are reversed".to_owned()));
     }
-
     let map = if is_palette {
         let map: Option<Vec<u16>> = decoder
             .find_tag_unsigned_vec(Tag::ColorMap)
@@ -70,73 +73,195 @@ pub(super) fn decode(
     };
 
     let layout = decoder.image_buffer_layout().map_err(failed)?;
-    check_memory(layout.complete_len as u64, path, limits)?;
-    // A strip or tile may be as long as the image.
-    let mut decoder_limits = ::tiff::decoder::Limits::default();
-    decoder_limits.decoding_buffer_size = layout.complete_len + MAX_METADATA_BYTES as usize;
-    decoder_limits.intermediate_buffer_size = decoder_limits.decoding_buffer_size;
-    let mut decoder = decoder.with_limits(decoder_limits);
-    let stored = read_stored(&mut decoder, size, &layout).map_err(failed)?;
-    let pixels = size.0 * size.1;
-    let samples = match stored {
-        DecodingResult::U8(bytes) if kind.bits < 8 => {
-            let row_bytes = layout.row_stride.map_or(0, |stride| stride.get());
-            Samples::U8(kind.unpack(&bytes, size.0, row_bytes))
-        }
-        DecodingResult::U8(v) => Samples::U8(interleaved(v, pixels, layout.planes)),
-        DecodingResult::U16(v) => Samples::U16(interleaved(v, pixels, layout.planes)),
-        DecodingResult::F16(v) => {
-            let v = v.into_iter().map(f32::from).collect();
-            Samples::F32(interleaved(v, pixels, layout.planes))
-        }
-        DecodingResult::F32(v) => Samples::F32(interleaved(v, pixels, layout.planes)),
-        DecodingResult::F64(v) => {
-            let v = v.into_iter().map(|v| v as f32).collect();
-            Samples::F32(interleaved(v, pixels, layout.planes))
-        }
-        _ => return Err(unsupported(kind.words())),
+    let stored_channels = kind.stored_channels(&layout, width_px * height_px);
+    let alpha = kind.alpha(stored_channels);
+    let channels = kind.colour_samples() + usize::from(alpha.is_some());
+    if channels > stored_channels {
+        return Err(unsupported(kind.description()));
+    }
+    if kind.samples > channels {
+        let dropped = "further channels of TIFF: they are neither colour nor alpha";
+        metadata.dropped.push(dropped.to_owned());
+    }
+    let outline = Outline {
+        width_px,
+        height_px,
+        colour: Colour::new(matches!(kind.photometric, 0 | 1), alpha.is_some()),
+        depth: kind.depth(&map),
     };
-    let stored_channels = samples.len() / pixels;
-    if stored_channels * pixels != samples.len() || stored_channels == 0 {
-        return Err(unsupported(kind.words()));
+    let chunks_are_plain = kind.is_plain(&mut decoder);
+    let (_, chunk_height) = decoder.chunk_dimensions();
+    let chunk_rows = (chunk_height as usize).min(height_px);
+    let header = Header {
+        outline,
+        orientation,
+        metadata,
+        streams_rows: chunks_are_plain
+            && orientation == Orientation::NoTransforms
+            && is_complete(&mut decoder, file_bytes),
+        whole_bytes: layout.complete_len as u64,
+        // A row of chunks, and the same while one is decompressed.
+        rows_bytes: 2 * outline.row_bytes() as u64 * chunk_rows as u64,
+    };
+    // A strip or tile may be as long as the image.
+    let decoder = decoder.with_limits(decoder_limits(layout.complete_len));
+    let decoder = TiffDecoder {
+        decoder,
+        kind,
+        layout,
+        map,
+        outline,
+        band: Band::default(),
+    };
+    Ok((header, Box::new(decoder)))
+}
+
+/// Limits for samples of so many bytes, and for metadata beside them.
+fn decoder_limits(sample_bytes: usize) -> TiffLimits {
+    let mut limits = TiffLimits::default();
+    limits.ifd_value_size = MAX_METADATA_BYTES as usize;
+    limits.decoding_buffer_size = sample_bytes.saturating_add(MAX_METADATA_BYTES as usize);
+    limits.intermediate_buffer_size = limits.decoding_buffer_size;
+    limits
+}
+
+impl Decode for TiffDecoder {
+    fn read_rows(&mut self, rows: &mut [u8], name: &Path) -> Result<(), Error> {
+        for row in rows.chunks_exact_mut(self.outline.row_bytes()) {
+            self.band
+                .read_row(row, &mut self.decoder, &self.outline)
+                .map_err(|error| tiff_error(error, name))?;
+        }
+        Ok(())
     }
 
-    let base = kind.colour_samples();
-    let alpha = kind.alpha(stored_channels);
-    if kind.samples > base + usize::from(alpha.is_some()) {
-        metadata
-            .left_out
-            .push("further channels of TIFF: they are neither colour nor alpha".to_owned());
+    fn read_all(self: Box<Self>, name: &Path) -> Result<Samples, Error> {
+        let Self {
+            mut decoder,
+            kind,
+            layout,
+            map,
+            outline,
+            ..
+        } = *self;
+        let unsupported = || Error::unsupported(kind.description(), Format::Tiff, name);
+        let size = (outline.width_px, outline.height_px);
+        let stored = read_stored(&mut decoder, size, &layout);
+        let stored = stored.map_err(|error| tiff_error(error, name))?;
+        let pixels = size.0 * size.1;
+        let samples = match stored {
+            DecodingResult::U8(bytes) if kind.bits < 8 => {
+                let row_bytes = layout.row_stride.map_or(0, |stride| stride.get());
+                Samples::U8(kind.unpack(&bytes, size.0, row_bytes))
+            }
+            DecodingResult::U8(v) => Samples::U8(interleaved(v, pixels, layout.planes)),
+            DecodingResult::U16(v) => Samples::U16(interleaved(v, pixels, layout.planes)),
+            DecodingResult::F16(v) => {
+                let v = v.into_iter().map(f32::from).collect();
+                Samples::F32(interleaved(v, pixels, layout.planes))
+            }
+            DecodingResult::F32(v) => Samples::F32(interleaved(v, pixels, layout.planes)),
+            DecodingResult::F64(v) => {
+                let v = v.into_iter().map(|v| v as f32).collect();
+                Samples::F32(interleaved(v, pixels, layout.planes))
+            }
+            _ => return Err(unsupported()),
+        };
+        let stored_channels = kind.stored_channels(&layout, pixels);
+        if stored_channels * pixels != samples.len() {
+            return Err(unsupported());
+        }
+        let alpha = kind.alpha(stored_channels);
+        let channels = kind.colour_samples() + usize::from(alpha.is_some());
+        let samples = if channels == stored_channels {
+            samples
+        } else {
+            samples.pick(stored_channels, &Vec::from_iter(0..channels))
+        };
+        let samples = match kind.photometric {
+            PALETTE => of_palette(&samples, &map, kind.bits, channels),
+            5 => of_cmyk(samples, channels),
+            6 => of_ycbcr(samples, channels),
+            _ => samples,
+        };
+        Ok(if alpha == Some(ASSOCIATED_ALPHA) {
+            straight(samples, outline.colour.channels())
+        } else {
+            samples
+        })
     }
-    let kept: Vec<usize> = (0..base + usize::from(alpha.is_some())).collect();
-    if kept.len() > stored_channels {
-        return Err(unsupported(kind.words()));
+}
+
+/// A row of strips or tiles, from which rows are read.
+#[derive(Default)]
+struct Band {
+    /// Its rows, in the machine's byte order.
+    bytes: Vec<u8>,
+    /// Bytes that were read.
+    taken: usize,
+    /// Number of the next row of chunks.
+    next: usize,
+    chunk: Vec<u8>,
+}
+
+impl Band {
+    fn read_row(
+        &mut self,
+        row: &mut [u8],
+        decoder: &mut SourceDecoder,
+        outline: &Outline,
+    ) -> TiffResult<()> {
+        if self.taken == self.bytes.len() {
+            self.read_chunks(decoder, outline)?;
+        }
+        row.copy_from_slice(&self.bytes[self.taken..][..row.len()]);
+        self.taken += row.len();
+        Ok(())
     }
-    let samples = if kept.len() == stored_channels {
-        samples
-    } else {
-        samples.pick(stored_channels, &kept)
+
+    /// Reads the next row of chunks.
+    fn read_chunks(&mut self, decoder: &mut SourceDecoder, outline: &Outline) -> TiffResult<()> {
+        let (chunk_width, chunk_height) = decoder.chunk_dimensions();
+        let (chunk_width_px, chunk_height_px) = (chunk_width as usize, chunk_height as usize);
+        let row_bytes = outline.row_bytes();
+        let pixel_bytes = row_bytes / outline.width_px;
+        let rows = chunk_height_px.min(outline.height_px - self.next * chunk_height_px);
+        self.bytes.resize(rows * row_bytes, 0);
+        self.taken = 0;
+        let across = outline.width_px.div_ceil(chunk_width_px);
+        for column in 0..across {
+            let index = (self.next * across + column) as u32;
+            let width_px = chunk_width_px.min(outline.width_px - column * chunk_width_px);
+            let chunk_row_bytes = width_px * pixel_bytes;
+            if across == 1 {
+                decoder.read_chunk_bytes(index, &mut self.bytes)?;
+                break;
+            }
+            self.chunk.resize(rows * chunk_row_bytes, 0);
+            decoder.read_chunk_bytes(index, &mut self.chunk)?;
+            let start = column * chunk_width_px * pixel_bytes;
+            let to = self.bytes.chunks_exact_mut(row_bytes);
+            for (to, from) in to.zip(self.chunk.chunks_exact(chunk_row_bytes)) {
+                to[start..start + chunk_row_bytes].copy_from_slice(from);
+            }
+        }
+        self.next += 1;
+        Ok(())
+    }
+}
+
+/// Whether all chunks lie in the file.
+fn is_complete(decoder: &mut SourceDecoder, file_bytes: u64) -> bool {
+    let (offsets, lengths) = match decoder.get_chunk_type() {
+        ChunkType::Strip => (Tag::StripOffsets, Tag::StripByteCounts),
+        ChunkType::Tile => (Tag::TileOffsets, Tag::TileByteCounts),
     };
-    let channels = kept.len();
-    let samples = match kind.photometric {
-        PALETTE => of_palette(&samples, &map, kind.bits, channels),
-        5 => of_cmyk(samples, channels),
-        6 => of_ycbcr(samples, channels),
-        _ => samples,
+    let mut numbers = |tag: Tag| -> Option<Vec<u64>> { decoder.find_tag_unsigned_vec(tag).ok()? };
+    let Some((offsets, lengths)) = numbers(offsets).zip(numbers(lengths)) else {
+        return false;
     };
-    let grey = matches!(kind.photometric, 0 | 1);
-    let colour = match (grey, alpha.is_some()) {
-        (true, false) => Colour::Grey,
-        (true, true) => Colour::GreyAlpha,
-        (false, false) => Colour::Rgb,
-        (false, true) => Colour::RgbAlpha,
-    };
-    let samples = if alpha == Some(ASSOCIATED_ALPHA) {
-        straight(samples, colour.channels())
-    } else {
-        samples
-    };
-    Ok(finished(size, colour, samples, metadata, orientation))
+    let mut ends = offsets.iter().zip(&lengths).map(|(a, b)| a.checked_add(*b));
+    ends.all(|end| end.is_some_and(|end| end <= file_bytes))
 }
 
 /// The samples as the file has them, plane after plane.
@@ -194,42 +319,21 @@ fn read_stored<R: Read + Seek>(
     Ok(stored)
 }
 
-/// What the samples of a file are.
+/// The meaning of the samples of a file.
 struct Kind {
     /// Photometric interpretation: 0 white is zero, 1 black is zero, 2 RGB, 3 palette, 5 CMYK, 6
     /// YCbCr.
     photometric: u16,
-    /// Of a pixel.
+    /// Samples of a pixel.
     samples: usize,
-    /// Of a sample.
+    /// Bits of a sample.
     bits: u16,
     /// Sample format: 1 unsigned, 2 signed, 3 float.
     format: u16,
-    /// What the samples after the colour are.
+    /// The kinds of the samples after the colour.
     extra: Vec<u16>,
-    /// The bits of its bytes are reversed. The decoder does not know of it and gives other samples.
-    reversed: bool,
-}
-
-/// Colour and depth of the image at which a decoder stands, if its chunks hold the samples as
-/// [`Image`] does.
-pub(crate) fn plain_kind<R: Read + Seek>(decoder: &mut Decoder<R>) -> Option<(Colour, Depth)> {
-    let planes: Option<u16> = decoder.find_tag_unsigned(Tag::PlanarConfiguration).ok()?;
-    let kind = Kind::read(decoder, false).ok()?;
-    if kind.reversed || kind.samples != kind.colour_samples() || !matches!(planes, None | Some(1)) {
-        return None;
-    }
-    let colour = match kind.photometric {
-        0 | 1 => Colour::Grey,
-        2 => Colour::Rgb,
-        _ => return None,
-    };
-    match (kind.format, kind.bits) {
-        (UNSIGNED | 4, 8) => Some((colour, Depth::U8)),
-        (UNSIGNED | 4, 16) => Some((colour, Depth::U16)),
-        (3, 32) => Some((colour, Depth::F32)),
-        _ => None,
-    }
+    /// Whether the bits of each byte are reversed. The decoder ignores this and gives wrong samples.
+    is_reversed: bool,
 }
 
 impl Kind {
@@ -252,11 +356,11 @@ impl Kind {
             extra: decoder
                 .find_tag_unsigned_vec(Tag::ExtraSamples)?
                 .unwrap_or_default(),
-            reversed: decoder.find_tag_unsigned::<u16>(Tag::FillOrder)? == Some(2),
+            is_reversed: decoder.find_tag_unsigned::<u16>(Tag::FillOrder)? == Some(2),
         })
     }
 
-    fn is_read(&self) -> bool {
+    fn is_supported(&self) -> bool {
         let one_channel = matches!(self.photometric, 0 | 1 | PALETTE) && self.samples == 1;
         let depth = match (self.format, self.bits) {
             (UNSIGNED | 4, 1 | 2 | 4) => one_channel,
@@ -269,7 +373,36 @@ impl Kind {
         depth && colour && self.samples <= MAX_SAMPLES_PER_PIXEL
     }
 
-    fn words(&self) -> String {
+    /// Whether the chunks of the decoder's image hold the samples as [`Samples`] does.
+    fn is_plain(&self, decoder: &mut SourceDecoder) -> bool {
+        let planes = decoder.find_tag_unsigned::<u16>(Tag::PlanarConfiguration);
+        matches!(planes, Ok(None | Some(1)))
+            && self.samples == self.colour_samples()
+            && matches!(self.photometric, 0..=2)
+            && matches!((self.format, self.bits), (UNSIGNED | 4, 8 | 16) | (3, 32))
+    }
+
+    /// Samples of a pixel that the decoder gives.
+    fn stored_channels(&self, layout: &BufferLayoutPreference, pixels: usize) -> usize {
+        match self.bits {
+            // Of grey or numbers in a palette.
+            ..8 => 1,
+            bits => layout.complete_len / (pixels * usize::from(bits / 8)),
+        }
+    }
+
+    /// The depth of the image.
+    fn depth(&self, map: &[u16]) -> Depth {
+        match (self.format, self.bits) {
+            (3, _) => Depth::F32,
+            _ if self.photometric == PALETTE && palette_has_8_bits(map, self.bits) => Depth::U8,
+            (_, 16) => Depth::U16,
+            _ if self.photometric == PALETTE => Depth::U16,
+            _ => Depth::U8,
+        }
+    }
+
+    fn description(&self) -> String {
         let format = match self.format {
             UNSIGNED | 4 => "unsigned",
             2 => "signed",
@@ -300,9 +433,8 @@ impl Kind {
         }
     }
 
-    /// How the sample after the colour is alpha, if it is: straight or, [`ASSOCIATED_ALPHA`],
-    /// multiplied into the colour. RGB with a fourth sample of which nothing is said has straight
-    /// alpha.
+    /// The kind of alpha, if the sample after the colour is alpha: straight, or multiplied into the colour
+    /// ([`ASSOCIATED_ALPHA`]). A fourth sample of RGB without a description is straight alpha.
     fn alpha(&self, stored_channels: usize) -> Option<u16> {
         let base = self.colour_samples();
         if stored_channels <= base {
@@ -315,8 +447,8 @@ impl Kind {
         }
     }
 
-    /// Samples of 1, 2 or 4 bits as 8: spread over the whole range, or as they are if they are
-    /// numbers in a palette.
+    /// Expands samples of 1, 2 or 4 bits to 8: over the whole range, or unchanged for numbers in a
+    /// palette.
     fn unpack(&self, bytes: &[u8], width_px: usize, row_bytes: usize) -> Vec<u8> {
         let bits = usize::from(self.bits);
         let most = (1 << bits) - 1;
@@ -348,8 +480,15 @@ fn interleaved<T: Copy>(stored: Vec<T>, pixels: usize, planes: usize) -> Vec<T> 
     out
 }
 
-/// The colours of a palette: all reds, all greens, all blues, in 16 bits. They become 8 bits if
-/// nothing is lost, and where a sloppy writer stored 8 bits.
+/// Whether 8 bits hold the colours of a palette: 8 bits were widened by repeating them or by zeros, or
+/// a sloppy writer stored 8 bits.
+fn palette_has_8_bits(map: &[u16], bits: u16) -> bool {
+    let map = &map[..3 << bits];
+    let is_eight = |&v: &u16| v >> 8 == v & 255 || v & 255 == 0;
+    map.iter().all(|&v| v < 256) || map.iter().all(is_eight)
+}
+
+/// The colours of a palette, whose map holds all reds, all greens and all blues in 16 bits.
 fn of_palette(numbers: &Samples, map: &[u16], bits: u16, channels: usize) -> Samples {
     let colours = 1 << bits;
     let numbers: Vec<usize> = match numbers {
@@ -357,15 +496,12 @@ fn of_palette(numbers: &Samples, map: &[u16], bits: u16, channels: usize) -> Sam
         Samples::U16(v) => v.iter().map(|&v| usize::from(v)).collect(),
         Samples::F32(_) => unreachable!("palettes have numbers"),
     };
-    let map = &map[..3 * colours];
-    let sloppy = map.iter().all(|&v| v < 256);
+    let sloppy = map[..3 * colours].iter().all(|&v| v < 256);
     let eight = |v: u16| if sloppy { v as u8 } else { (v >> 8) as u8 };
     let has_alpha = channels == 2;
     let rgb = |number: usize| [0, 1, 2].map(|c| map[c * colours + number]);
-    // 8 bits were widened by repeating them, or by zeros.
-    let is_eight = |&v: &u16| v >> 8 == v & 255 || v & 255 == 0;
     let pixels = numbers.chunks_exact(channels);
-    if sloppy || map.iter().all(is_eight) {
+    if palette_has_8_bits(map, bits) {
         Samples::U8(
             pixels
                 .flat_map(|pixel| {
@@ -387,7 +523,7 @@ fn of_palette(numbers: &Samples, map: &[u16], bits: u16, channels: usize) -> Sam
     }
 }
 
-/// Inks as light, without a profile: what an ink lets through, times what black lets through.
+/// Inks as light, without a profile: the light that an ink passes, times the light that black passes.
 fn of_cmyk(samples: Samples, channels: usize) -> Samples {
     fn rgb<T: Copy>(samples: &[T], channels: usize, mix: impl Fn(T, T) -> T) -> Vec<T> {
         let pixels = samples.chunks_exact(channels);
@@ -469,20 +605,18 @@ fn straight(samples: Samples, channels: usize) -> Samples {
     }
 }
 
-/// A decoder at the first image, and whether that is of palette colour, which is hidden from the
-/// decoder: it refuses palettes, but reads their numbers as grey.
-fn open<S: BufRead + Seek>(stream: &mut S) -> TiffResult<(Decoder<Overlay<'_, S>>, bool)> {
-    let palette_at = palette_at(stream)?;
-    stream.rewind()?;
-    let decoder = Decoder::new(Overlay {
-        stream,
-        grey_at: palette_at,
-    })?;
-    Ok((decoder, palette_at.is_some()))
+/// A decoder of the first image, and whether that has a palette. The decoder refuses palettes but
+/// reads their numbers as grey, so it is shown a grey image.
+fn decoder_of(mut source: Source) -> TiffResult<(SourceDecoder, bool)> {
+    let grey_at = palette_at(&mut source)?;
+    source.rewind()?;
+    let decoder = Decoder::new(Overlay { source, grey_at })?;
+    // The size of the pixels is not known yet.
+    Ok((decoder.with_limits(decoder_limits(0)), grey_at.is_some()))
 }
 
-/// Where the first directory says that the image is of palette colour, if it does: the offset of
-/// the lower byte of the number.
+/// The offset of the lower byte of the number by which the first directory says that the image has
+/// a palette, if it does.
 fn palette_at(stream: &mut (impl Read + Seek)) -> io::Result<Option<u64>> {
     const PHOTOMETRIC_INTERPRETATION: u64 = 262;
     const SHORT: u64 = 3;
@@ -493,7 +627,7 @@ fn palette_at(stream: &mut (impl Read + Seek)) -> io::Result<Option<u64>> {
         [b'M', b'M', 0, 42, ..] => (true, false),
         [b'I', b'I', 43, 0, ..] => (false, true),
         [b'M', b'M', 0, 43, ..] => (true, true),
-        // The decoder says what is wrong.
+        // The decoder reports the error.
         _ => return Ok(None),
     };
     let number = |bytes: &[u8]| {
@@ -532,19 +666,19 @@ fn palette_at(stream: &mut (impl Read + Seek)) -> io::Result<Option<u64>> {
     Ok(None)
 }
 
-/// A stream with one byte of it seen as [`BLACK_IS_ZERO`].
-struct Overlay<'a, S> {
-    stream: &'a mut S,
+/// A file, one byte of which reads as [`BLACK_IS_ZERO`].
+struct Overlay<S> {
+    source: S,
     grey_at: Option<u64>,
 }
 
-impl<S: Read + Seek> Read for Overlay<'_, S> {
+impl<S: Read + Seek> Read for Overlay<S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Some(grey_at) = self.grey_at else {
-            return self.stream.read(buffer);
+            return self.source.read(buffer);
         };
-        let start = self.stream.stream_position()?;
-        let length = self.stream.read(buffer)?;
+        let start = self.source.stream_position()?;
+        let length = self.source.read(buffer)?;
         if (start..start + length as u64).contains(&grey_at) {
             buffer[(grey_at - start) as usize] = BLACK_IS_ZERO as u8;
         }
@@ -552,13 +686,13 @@ impl<S: Read + Seek> Read for Overlay<'_, S> {
     }
 }
 
-impl<S: Seek> Seek for Overlay<'_, S> {
+impl<S: Seek> Seek for Overlay<S> {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.stream.seek(to)
+        self.source.seek(to)
     }
 }
 
-pub(crate) fn tiff_error(error: TiffError, path: &Path) -> Error {
+fn tiff_error(error: TiffError, path: &Path) -> Error {
     let format = Format::Tiff;
     match error {
         TiffError::IoError(error) => read_error(image::ImageError::IoError(error), format, path),

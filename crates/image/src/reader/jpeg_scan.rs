@@ -1,23 +1,22 @@
-//! Whether the scans of a JPEG file hold what its headers promise.
+//! Whether the scans of a JPEG file hold exactly the blocks that its headers announce.
 //!
-//! A decoder that meets a corrupt scan may go on with grey or with shifted blocks and say nothing, since
-//! the codes leave no room for a checksum. What a corrupt scan nearly always loses is its
-//! length: codes that are none, data that end before the last block or go on after it. So the codes
-//! are walked through here, without a sample being computed, before the decoder is asked. A change that
-//! leaves codes of the same number of blocks and bytes cannot be told from another image.
+//! A decoder may silently fill a corrupt scan with grey or shifted blocks, since JPEG has no checksums.
+//! A corrupt scan nearly always shows in its length: invalid codes, or data that end before the last
+//! block or continue after it. So the codes are parsed here, without computing samples, before the
+//! image is decoded. A change that leaves codes of the same number of blocks and bytes is not detected.
 //!
 //! Source: ITU-T T.81, annexes A.2 (order of blocks), B.2 (segments), C.2 (Huffman tables), F.2.2
 //! (sequential scans), G.1.2 and G.2 (progressive scans).
 
-use crate::jpeg_end::{END_OF_IMAGE, RESTART, next_marker, stands_alone};
+use super::jpeg_end::{END_OF_IMAGE, RESTART, next_marker, stands_alone};
 
 const START_OF_SCAN: u8 = 0xda;
 
-/// Each may cost the time of decoding the whole image; writers make ten or so.
+/// Each scan may take the time of decoding the whole image; writers make about ten.
 const MAX_SCANS: usize = 100;
 
-/// For the next 16 bits: the length of the code they begin with in the upper byte, 0 if there is
-/// none, and its value in the lower one.
+/// For the next 16 bits: the length of the code at their start in the upper byte, 0 if there is none,
+/// and its value in the lower byte.
 type HuffmanTable = Box<[u16]>;
 
 struct Component {
@@ -25,10 +24,10 @@ struct Component {
     /// Blocks of an MCU, along x and y.
     blocks_x: usize,
     blocks_y: usize,
-    /// Per block of whole MCUs, row by row, a bit for each coefficient that is not zero so far. Of
-    /// a progressive file only.
+    /// For each block of whole MCUs, row by row, a bit for each coefficient that is not zero so far.
+    /// For progressive files only.
     nonzero: Vec<u64>,
-    /// Whether a scan had its DC coefficients.
+    /// Whether a scan contained its DC coefficients.
     has_dc: bool,
 }
 
@@ -42,11 +41,11 @@ struct Frame {
     components: Vec<Component>,
 }
 
-/// What is wrong with a scan, at the MCU that is being read.
+/// The damage of a scan in the current MCU.
 enum Fault {
     /// The data end within the MCU.
     Ends,
-    /// Bits that are no code, or a coefficient beyond the last one.
+    /// Bits that are not a code, or a coefficient beyond the last one.
     Invalid,
 }
 
@@ -73,7 +72,7 @@ impl<'a> Bits<'a> {
             let byte = self.data[self.at];
             self.at += 1;
             if byte == 0xff {
-                // Fill bytes, and the zero that says this is no marker.
+                // Fill bytes, and the zero after a data byte 0xff.
                 while self.data.get(self.at) == Some(&0xff) {
                     self.at += 1;
                 }
@@ -114,7 +113,7 @@ impl<'a> Bits<'a> {
         }
     }
 
-    /// A code and the bits of the difference that it announces.
+    /// A code and the bits of its difference.
     fn dc(&mut self, table: &HuffmanTable) -> Result<(), Fault> {
         match self.code(table)? {
             length @ 0..=16 => self.take(u32::from(length)).map(drop),
@@ -122,7 +121,7 @@ impl<'a> Bits<'a> {
         }
     }
 
-    /// Whole bytes that are left, but for zeros, which some writers append.
+    /// The number of whole bytes left, without zeros, which some writers append.
     fn bytes_left(&self) -> usize {
         let read_ahead = (self.count / 8) as usize;
         let buffered = self.buffer & ((1 << (8 * read_ahead)) - 1);
@@ -134,26 +133,26 @@ impl<'a> Bits<'a> {
     }
 }
 
-/// The tables of a component in a scan; nothing where the scan has no such codes.
+/// The tables of a component in a scan; `None` if the scan has no such codes.
 #[derive(Clone, Copy)]
 struct Tables<'a> {
     dc: Option<&'a HuffmanTable>,
     ac: Option<&'a HuffmanTable>,
 }
 
-/// What a scan codes of its blocks, and what runs on from block to block.
+/// The part of its blocks that a scan codes, and the state from block to block.
 struct Scan {
     progressive: bool,
     /// First and last coefficient, by zigzag index.
     band: (usize, usize),
-    /// Whether the coefficients have had their upper bits in a scan before.
+    /// Whether an earlier scan contained the upper bits of the coefficients.
     refines: bool,
-    /// Blocks to come that have no further coefficient in the band.
+    /// The number of following blocks without further coefficients in the band.
     empty_blocks: usize,
 }
 
 impl Scan {
-    /// Walks through a block.
+    /// Parses a block.
     fn block(
         &mut self,
         bits: &mut Bits<'_>,
@@ -277,9 +276,8 @@ fn sequential_ac(bits: &mut Bits<'_>, ac: &HuffmanTable) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Refuses a file with a scan whose data are not codes of exactly its blocks; the error says what
-/// is wrong with which scan. What is not a matter of the codes (an unknown kind of frame, a table
-/// that is not defined) is left to the decoder.
+/// Checks that the data of each scan are codes of exactly its blocks; the error names the scan and the
+/// damage. Other damage (an unknown kind of frame, an undefined table) is left to the decoder.
 pub(crate) fn check_scans(jpeg: &[u8]) -> Result<(), String> {
     let mut file = File::default();
     let mut at = 0;
@@ -333,7 +331,7 @@ pub(crate) fn check_scans(jpeg: &[u8]) -> Result<(), String> {
     }
 }
 
-/// The content of the segment whose length stands at `at`.
+/// The content of the segment whose length is at `at`.
 fn segment(jpeg: &[u8], at: usize) -> Option<&[u8]> {
     let &length = jpeg.get(at..)?.first_chunk()?;
     jpeg.get(at + 2..at + usize::from(u16::from_be_bytes(length)))
@@ -400,7 +398,7 @@ impl Frame {
         )
     }
 
-    /// Walks through an MCU of a scan of these components; a lone one has one block there.
+    /// Parses an MCU of a scan of these components; a single component has one block in it.
     fn mcu(
         &mut self,
         scan: &mut Scan,
@@ -430,7 +428,7 @@ impl Frame {
     }
 }
 
-/// What the segments so far have defined.
+/// The definitions of the segments so far.
 #[derive(Default)]
 struct File {
     frame: Option<Frame>,
@@ -457,8 +455,8 @@ impl File {
         Some(())
     }
 
-    /// Walks through the scan of the header `content` whose data begin at `at`. Returns where they
-    /// end, or nothing if the header says nothing that can be followed.
+    /// Parses the scan of the header `content` whose data begin at `at`. Returns the end of the data, or
+    /// `None` if the header is invalid.
     fn scan(&mut self, content: &[u8], jpeg: &[u8], at: usize) -> Option<Result<usize, String>> {
         let frame = self.frame.as_mut()?;
         let (&[count], rest) = content.split_first_chunk()?;
@@ -539,7 +537,7 @@ impl File {
     }
 }
 
-/// A code table of the number of codes of each length, and their values in order.
+/// A code table from the number of codes of each length and their values in order.
 fn huffman_table(counts: &[u8; 16], values: &[u8]) -> Option<HuffmanTable> {
     let mut table = vec![0; 1 << 16].into_boxed_slice();
     let mut from = 0;

@@ -1,6 +1,6 @@
-//! Whether a JPEG file goes on to its end-of-image marker.
+//! Whether a JPEG file reaches its end-of-image marker.
 //!
-//! Looked for before anything else, so that a truncated file is called that and not damaged.
+//! Checked first, so that a truncated file is reported as truncated and not as damaged.
 //!
 //! Source: ITU-T T.81, annex B.1.1 (markers) and B.2 (segments).
 
