@@ -14,7 +14,7 @@ use wdsr_kernels::{Isa, Planes, Precision};
 use wdsr_model::{BatchNorm, Model, Network, NetworkConfig, Upscaler};
 use wdsr_train::gradients::{Batch, BatchResult, GradientEngine};
 use wdsr_train::optimizer::Adam;
-use wdsr_train::parameters::{Layout, RunningStatistics, Slot};
+use wdsr_train::parameters::{ParameterLayout, ParameterTensor, RunningStatistics};
 
 /// Largest difference allowed, relative to the largest magnitude of the tensor.
 const TOLERANCE: f64 = 1e-5;
@@ -114,7 +114,7 @@ impl Golden {
     }
 }
 
-/// What the network in use makes of the golden input.
+/// The golden input upscaled by inference.
 fn upscale(golden: &Golden, model: &Model, isa: Isa) -> Vec<f32> {
     let upscaler = Upscaler::with_isa(model, isa);
     let mut all = Vec::new();
@@ -133,12 +133,12 @@ fn upscale(golden: &Golden, model: &Model, isa: Isa) -> Vec<f32> {
 }
 
 /// The golden parameters in their order.
-fn parameters_of(golden: &Golden, layout: &Layout) -> Vec<f32> {
+fn parameters_of(golden: &Golden, layout: &ParameterLayout) -> Vec<f32> {
     let mut parameters = vec![0.0; layout.len()];
-    for slot in &layout.slots {
-        let (shape, values) = &golden.tensors[&format!("param/{}", slot.name)];
-        assert_eq!(shape, &slot.shape, "{}: {}", golden.name, slot.name);
-        parameters[slot.range.clone()].copy_from_slice(values);
+    for tensor in &layout.tensors {
+        let (shape, values) = &golden.tensors[&format!("param/{}", tensor.name)];
+        assert_eq!(shape, &tensor.shape, "{}: {}", golden.name, tensor.name);
+        parameters[tensor.range.clone()].copy_from_slice(values);
     }
     parameters
 }
@@ -154,7 +154,7 @@ fn batch_of(golden: &Golden) -> Batch {
 fn agrees(name: &str, isa: Isa) {
     let golden = Golden::load(name);
     let network = Network::for_training(&golden.config);
-    let layout = Layout::new(&network, false);
+    let layout = ParameterLayout::new(&network, false);
     let mut parameters = parameters_of(&golden, &layout);
     let mut running: Vec<RunningStatistics> = network
         .batch_norms
@@ -196,22 +196,22 @@ fn agrees(name: &str, isa: Isa) {
     // The gradient by a bias before a batch normalisation is exactly zero: what is left of it is
     // rounding, measured against the largest gradient of all.
     let largest = gradient.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
-    let vanishes = |slot: &Slot| {
+    let vanishes = |tensor: &ParameterTensor| {
         let of_norm =
-            |norm: &BatchNorm| slot.name == format!("{}.bias", network.convs[norm.conv].name);
+            |norm: &BatchNorm| tensor.name == format!("{}.bias", network.convs[norm.conv].name);
         network.batch_norms.iter().any(of_norm)
     };
-    for slot in &layout.slots {
-        let expected = golden.values(&format!("grad/{}", slot.name));
-        let what = format!("gradient of {}", slot.name);
-        let floor = if vanishes(slot) {
+    for tensor in &layout.tensors {
+        let expected = golden.values(&format!("grad/{}", tensor.name));
+        let what = format!("gradient of {}", tensor.name);
+        let floor = if vanishes(tensor) {
             f64::from(largest)
         } else {
             0.0
         };
         worst = worst.max(golden.check(
             &what,
-            &gradient[slot.range.clone()],
+            &gradient[tensor.range.clone()],
             expected,
             TOLERANCE,
             floor,
@@ -236,10 +236,10 @@ fn agrees(name: &str, isa: Isa) {
         ADAM_TOLERANCE,
         1e-3,
     );
-    for slot in layout.slots.iter().filter(|slot| !vanishes(slot)) {
-        let expected = golden.values(&format!("adam10_param/{}", slot.name));
-        let what = format!("{} after ten steps", slot.name);
-        let found = &parameters[slot.range.clone()];
+    for tensor in layout.tensors.iter().filter(|tensor| !vanishes(tensor)) {
+        let expected = golden.values(&format!("adam10_param/{}", tensor.name));
+        let what = format!("{} after ten steps", tensor.name);
+        let found = &parameters[tensor.range.clone()];
         adam_worst = adam_worst.max(golden.check(&what, found, expected, ADAM_TOLERANCE, 0.0));
     }
     println!(
@@ -280,7 +280,7 @@ fn networks_agree_with_the_golden_vectors() {
 fn error_of_bf16(name: &str, isa: Isa) -> f64 {
     let golden = Golden::load(name);
     let network = Network::for_training(&golden.config);
-    let layout = Layout::new(&network, false);
+    let layout = ParameterLayout::new(&network, false);
     let parameters = parameters_of(&golden, &layout);
     let engine = GradientEngine::new(network.clone(), isa).with_precision(Precision::Bf16);
     let convs = layout.convs(&network, &parameters);
@@ -289,9 +289,9 @@ fn error_of_bf16(name: &str, isa: Isa) -> f64 {
     golden.check("loss in bf16", &loss, golden.values("loss"), 1e-2, 1e-3);
     let gradient = layout.gradient(&parameters, &result.gradients);
     let (mut error, mut length) = (0.0, 0.0);
-    for slot in &layout.slots {
-        let expected = golden.values(&format!("grad/{}", slot.name));
-        for (found, expected) in gradient[slot.range.clone()].iter().zip(expected) {
+    for tensor in &layout.tensors {
+        let expected = golden.values(&format!("grad/{}", tensor.name));
+        for (found, expected) in gradient[tensor.range.clone()].iter().zip(expected) {
             error += f64::from(found - expected).powi(2);
             length += f64::from(*expected).powi(2);
         }

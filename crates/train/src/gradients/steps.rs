@@ -1,12 +1,12 @@
-//! The operations of a network in the portions that training runs them in.
+//! The operations of a network, fused into the steps that training runs.
 
 use wdsr_model::{Network, Operation, Value};
 
-/// One or two operations that run as one: what they hand each other is never stored.
+/// One operation, or two that run as one: the value between them is never stored.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Step {
-    /// An operation by itself: its index.
-    Alone(usize),
+    /// A single operation: its index.
+    Single(usize),
     /// Two 1x1 convolutions with a ReLU between them.
     Pair {
         first: usize,
@@ -58,7 +58,7 @@ pub(super) fn steps(network: &Network) -> Vec<Step> {
                 Operation::Conv {
                     conv,
                     input,
-                    output: made,
+                    output: conv_output,
                     relu: false,
                 },
                 Some(Operation::Add {
@@ -67,10 +67,14 @@ pub(super) fn steps(network: &Network) -> Vec<Step> {
                     output,
                     scale: 1.0,
                 }),
-            ) if branch == made || identity == made => Some(Step::Residual {
+            ) if branch == conv_output || identity == conv_output => Some(Step::Residual {
                 conv,
                 input,
-                identity: if branch == made { identity } else { branch },
+                identity: if branch == conv_output {
+                    identity
+                } else {
+                    branch
+                },
                 output,
             }),
             _ => None,
@@ -80,7 +84,7 @@ pub(super) fn steps(network: &Network) -> Vec<Step> {
                 operations.next();
                 steps.push(step);
             }
-            None => steps.push(Step::Alone(at)),
+            None => steps.push(Step::Single(at)),
         }
     }
     steps
@@ -92,7 +96,7 @@ pub(super) fn stored(network: &Network, steps: &[Step]) -> Vec<bool> {
     stored[network.input.0] = true;
     for step in steps {
         let output = match *step {
-            Step::Alone(at) => network.operations[at].output(),
+            Step::Single(at) => network.operations[at].output(),
             Step::Pair { output, .. } | Step::Residual { output, .. } => output,
         };
         stored[output.0] = true;
@@ -106,7 +110,7 @@ mod tests {
     use wdsr_model::{NetworkConfig, Norm};
 
     #[test]
-    fn wide_activations_and_branches_are_not_stored() {
+    fn values_inside_a_step_are_not_stored() {
         let network = Network::for_training(&NetworkConfig::wdsr_b(32, 2, 2));
         let steps = steps(&network);
         let count = |is: fn(&Step) -> bool| steps.iter().filter(|step| is(step)).count();
@@ -124,15 +128,15 @@ mod tests {
     }
 
     #[test]
-    fn batch_normalisations_stand_between() {
+    fn batch_normalisation_prevents_fusion() {
         let config = NetworkConfig {
             norm: Norm::Batch,
             ..NetworkConfig::wdsr_b(32, 2, 2)
         };
         let network = Network::for_training(&config);
         let steps = steps(&network);
-        let alone = |step: &&Step| matches!(step, Step::Alone(_));
+        let single = |step: &&Step| matches!(step, Step::Single(_));
         // All but the sum of tail and skip.
-        assert_eq!(steps.iter().filter(alone).count(), steps.len() - 1);
+        assert_eq!(steps.iter().filter(single).count(), steps.len() - 1);
     }
 }
