@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use wdsr_train::{InputDifference, RecipeError};
 
-use crate::table::StudyKind;
+use crate::kind::StudyKind;
 
 /// An error of a study or a report.
 #[derive(Debug, thiserror::Error)]

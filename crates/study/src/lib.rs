@@ -7,6 +7,7 @@
 
 mod crop;
 mod error;
+mod kind;
 mod page;
 mod plot;
 mod reporter;
@@ -20,7 +21,8 @@ mod tests;
 mod training_report;
 
 pub use error::Error;
+pub use kind::StudyKind;
 pub use reporter::{REPORT, TrainingReporter};
 pub use results::{JudgedStatement, Outcome, Results, Verdict};
 pub use study::{PlannedRun, Study};
-pub use table::{Configuration, PUBLISHED_UPDATES, Published, Statement, StudyKind, StudyOptions};
+pub use table::{Configuration, PUBLISHED_UPDATES, Published, Statement, StudyOptions};

@@ -12,8 +12,9 @@ use wdsr_train::teacher::TeacherModel;
 use wdsr_train::{Metrics, Recipe, decibels};
 
 use crate::error::Error;
+use crate::kind::StudyKind;
 use crate::study::{PlannedRun, Study};
-use crate::table::{Statement, StudyKind};
+use crate::table::Statement;
 
 /// The file that marks a run whose loss was not finite; it contains the update.
 const DIVERGED: &str = "diverged.txt";

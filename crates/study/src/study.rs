@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use wdsr_train::Recipe;
 
 use crate::error::Error;
-use crate::table::{Configuration, Statement, StudyKind, StudyOptions, Table};
+use crate::kind::StudyKind;
+use crate::table::{Configuration, Statement, StudyOptions, Table};
 
 /// A study.
 #[derive(Clone, Debug)]

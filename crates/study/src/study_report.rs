@@ -7,11 +7,12 @@ use serde_json::json;
 use wdsr_model::Precision;
 
 use crate::error::Error;
+use crate::kind::StudyKind;
 use crate::page::{escape, grouped, page, table};
 use crate::plot::{Plot, Series};
 use crate::results::{Decibels, JSON_REPORT, JudgedStatement, Outcome, Results, Verdict, mean};
 use crate::study::Study;
-use crate::table::{Configuration, PUBLISHED_UPDATES, StudyKind, count_of_blocks};
+use crate::table::{Configuration, PUBLISHED_UPDATES, count_of_blocks};
 
 /// Names of the other reports.
 const MARKDOWN_REPORT: &str = "report.md";

@@ -35,8 +35,8 @@ fn depth_matches_the_papers_table() {
     for c in &study.configurations {
         assert_eq!(c.parameters_match(), Some(true), "{}", c.name);
     }
-    // facts.md 1.8, EDSR without its 24 frozen parameters, WDSR-B without its gains;
-    // multiply-adds in 10^8.
+    // Counts of the PyTorch networks, EDSR without its 24 frozen parameters, WDSR-B without its
+    // gains; multiply-adds in 10^8.
     let of = |name: &str| {
         let found = study.configurations.iter().find(|c| c.name == name);
         found.unwrap_or_else(|| panic!("no {name}"))

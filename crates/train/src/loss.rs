@@ -80,26 +80,39 @@ impl LossOverPatches {
             }
         }
         if let Loss::Fft { weight } = self.loss {
-            for (channel, mean) in mean.into_iter().enumerate() {
-                let (width, height) = (high.width_px(), high.height_px());
-                let error: Vec<f32> = (0..height)
-                    .flat_map(|y| {
-                        let pairs = output.row(channel, y).iter().zip(high.row(channel, y));
-                        pairs.map(move |(output, high)| output + mean - high)
-                    })
-                    .collect();
-                let (value, slopes) = self.spectrum(&error, width, height);
-                // A mean over the half spectrum's real and imaginary parts, as so many samples.
-                let parts = 2 * height * (width / 2 + 1);
-                let factor = weight * (width * height) as f64 / parts as f64;
-                sum += factor * value;
-                for (y, slopes) in slopes.chunks_exact(width).enumerate() {
-                    let to = gradient.row_mut(channel, y).iter_mut();
-                    to.zip(slopes).for_each(|(to, s)| *to += factor as f32 * s);
-                }
-            }
+            self.add_spectrum(weight, output, mean, high, gradient, &mut sum);
         }
         sum
+    }
+
+    /// Adds the loss on the spectrum of [`Loss::Fft`] and its gradient. It is a mean over the real and
+    /// imaginary parts of the half spectrum, scaled to a sum over samples.
+    fn add_spectrum(
+        &self,
+        weight: f64,
+        output: &Planes,
+        mean: [f32; 3],
+        high: &Planes,
+        gradient: &mut Planes,
+        sum: &mut f64,
+    ) {
+        let (width, height) = (high.width_px(), high.height_px());
+        let parts = 2 * height * (width / 2 + 1);
+        let factor = weight * (width * height) as f64 / parts as f64;
+        for (channel, mean) in mean.into_iter().enumerate() {
+            let error: Vec<f32> = (0..height)
+                .flat_map(|y| {
+                    let pairs = output.row(channel, y).iter().zip(high.row(channel, y));
+                    pairs.map(move |(output, high)| output + mean - high)
+                })
+                .collect();
+            let (value, slopes) = self.spectrum(&error, width, height);
+            *sum += factor * value;
+            for (y, slopes) in slopes.chunks_exact(width).enumerate() {
+                let to = gradient.row_mut(channel, y).iter_mut();
+                to.zip(slopes).for_each(|(to, s)| *to += factor as f32 * s);
+            }
+        }
     }
 
     /// Sum of |re| + |im| over the half spectrum (frequencies 0 to width / 2 along the rows, all

@@ -7,7 +7,8 @@ use wdsr_model::{Model, NetworkConfig};
 
 use crate::checkpoint::{load_model, load_recipe};
 use crate::error::Error;
-use crate::recipe::{Recipe, RecipeKeys};
+use crate::recipe::Recipe;
+use crate::recipe::keys::RecipeKeys;
 
 impl Recipe {
     /// Reads and checks a recipe. `from` overrides the model or checkpoint to start from. Without a

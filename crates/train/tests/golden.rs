@@ -193,8 +193,8 @@ fn agrees(name: &str, isa: Isa) {
     let loss = [result.loss as f32];
     worst = worst.max(golden.check("loss", &loss, golden.values("loss"), TOLERANCE, 1e-3));
     let gradient = layout.gradient(&parameters, &result.gradients);
-    // The gradient by a bias before a batch normalisation is exactly zero: what is left of it is
-    // rounding, measured against the largest gradient of all.
+    // The exact gradient by a bias before a batch normalisation is zero. The rounding error is
+    // relative to the largest gradient of all.
     let largest = gradient.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
     let vanishes = |tensor: &ParameterTensor| {
         let of_norm =
@@ -267,7 +267,7 @@ const CASES: [&str; 15] = [
 ];
 
 #[test]
-fn networks_agree_with_the_golden_vectors() {
+fn networks_match_the_golden_vectors() {
     for isa in Isa::available() {
         for name in CASES {
             agrees(name, isa);
@@ -275,8 +275,8 @@ fn networks_agree_with_the_golden_vectors() {
     }
 }
 
-/// The whole gradient of a golden case, relative to the length of the float64 one: how far that of
-/// bf16 is off.
+/// Length of the error of the bf16 gradient of a golden case, relative to the length of the float64
+/// gradient.
 fn error_of_bf16(name: &str, isa: Isa) -> f64 {
     let golden = Golden::load(name);
     let network = Network::for_training(&golden.config);
@@ -299,10 +299,10 @@ fn error_of_bf16(name: &str, isa: Isa) -> f64 {
     (error / length).sqrt()
 }
 
-/// Products are rounded to 8 bits, and a sign of the L1 loss may flip: measured, up to 0.09 with
-/// batch normalisation, which divides by small deviations, else up to 0.03.
+/// Products are rounded to 8 bits, and a sign of the L1 loss may flip. Measured errors: up to 0.09 with
+/// batch normalisation, which divides by small deviations, up to 0.03 without.
 #[test]
-fn gradients_of_bf16_are_those_of_f32_but_for_rounding() {
+fn bf16_gradients_match_up_to_rounding() {
     for isa in Isa::available() {
         for name in CASES {
             let error = error_of_bf16(name, isa);

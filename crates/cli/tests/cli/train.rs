@@ -147,7 +147,7 @@ fn trains_a_usable_model() {
     );
     let losses = losses(&root.join("out"));
     assert_eq!(losses.len(), 6);
-    // The report stands alone: plots and crops are within it, nothing is fetched.
+    // The report is self-contained, with plots and crops.
     let report = std::fs::read_to_string(root.join("out/report.html")).expect("a report");
     assert_eq!(report.matches("<svg").count(), 4);
     assert_eq!(report.matches("data:image/png;base64,").count(), 4);

@@ -8,6 +8,7 @@
 //! So an interrupted run can be resumed, and a second run changes nothing.
 
 mod prepare;
+mod progress;
 mod select;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ use crate::manifest::{MANIFEST, ManifestEntry, read_manifest};
 use crate::packages;
 use crate::sources::{Source, Sources};
 use prepare::{is_prepared, prepare_all, thumbnail_path};
+pub use progress::FetchProgress;
 use select::{listed_images, unlisted_images};
 
 const CONTACT_SHEET: &str = "contact-sheet.html";
@@ -40,22 +42,6 @@ pub struct FetchRequest<'a> {
     pub folders: &'a [(String, PathBuf)],
     /// Sources to exclude.
     pub without: &'a [String],
-}
-
-/// Progress of [`fetch`].
-#[derive(Clone, Copy, Debug)]
-pub enum FetchProgress<'a> {
-    /// A package is downloaded and unpacked.
-    Downloading(&'a str),
-    /// Images of a source are prepared.
-    Preparing {
-        /// The source.
-        source: &'a str,
-        /// Images done.
-        done: usize,
-        /// Images to prepare.
-        total: usize,
-    },
 }
 
 /// Summary of a dataset.

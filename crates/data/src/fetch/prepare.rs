@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use rayon::prelude::*;
 use wdsr_image::{Format, Image, Limits, Metadata, decode_bytes, encode_bytes, write_atomically};
 
-use super::FetchProgress;
+use super::progress::FetchProgress;
 use super::select::{SourceImage, read, sha256_of};
 use crate::contact_sheet::thumbnail;
 use crate::detail::without_detail;

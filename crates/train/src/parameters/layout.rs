@@ -1,4 +1,4 @@
-//! The parameter vector: which tensor lies where, and the convolutions that it stands for.
+//! The parameter vector: the places of its tensors, and the convolutions that they make up.
 
 use std::ops::Range;
 

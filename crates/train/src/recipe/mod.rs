@@ -3,7 +3,7 @@
 //! [`keys`] has the keys of a recipe's file and their defaults, [`check`] their ranges.
 
 mod check;
-mod keys;
+pub(crate) mod keys;
 mod suggestion;
 #[cfg(test)]
 mod tests;
@@ -13,8 +13,6 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use wdsr_eval::{Protocol, Track};
 use wdsr_model::{NetworkConfig, Precision};
-
-pub(crate) use keys::RecipeKeys;
 
 /// A complete description of a training. With the images, the teacher and the model it starts from
 /// (if any) it determines every bit of the result.

@@ -221,7 +221,7 @@ fn recipes_of_the_repository_are_valid() {
         factor: 0.2,
     };
     assert_eq!(reloaded.schedule.decay, step);
-    // facts.md 1.8: parameters of the NTIRE 2018 networks.
+    // Parameters of the PyTorch networks, with gains.
     for (name, parameters) in [
         ("ntire2018-x8", 38_029_760),
         ("ntire2018-wild-x4", 18_961_744),
