@@ -297,14 +297,17 @@ impl Metadata {
     }
 
     fn recipe(&self) -> Result<Recipe, CheckpointError> {
-        serde_json::from_str(self.text("recipe").unwrap_or_default())
-            .map_err(|e| CheckpointError::Recipe(e.to_string()))
+        let json = self.text("recipe").unwrap_or_default();
+        // The former name of validation.images.
+        let json = json.replace("\"pictures\":", "\"images\":");
+        serde_json::from_str(&json).map_err(|e| CheckpointError::Recipe(e.to_string()))
     }
 
     fn inputs(&self) -> InputFingerprints {
         let owned = |key| self.text(key).map(str::to_owned);
         InputFingerprints {
-            dataset: owned("images"),
+            // The second is its former name.
+            dataset: owned("images").or_else(|| owned("pictures")),
             teacher: owned("teacher"),
         }
     }

@@ -78,33 +78,56 @@ fn loads_the_model_of_a_model_file() {
     assert!(error.to_string().contains("README.md"), "{error}");
 }
 
-/// Checkpoints written before rollbacks and fingerprints existed.
-#[test]
-fn loads_checkpoints_of_older_versions() {
+/// Writes a checkpoint with other metadata, and loads it.
+fn load_with_metadata(
+    change: impl FnOnce(&mut std::collections::HashMap<String, String>),
+) -> (TrainingState, TrainingState) {
     let text = "[network]\nfeatures = 4\nblocks = 1";
     let recipe = Recipe::parse(text, None).expect("a recipe");
     let network = Network::for_training(&recipe.network);
     let layout = ParameterLayout::new(&network, false);
-    let state = TrainingState::initial(&network, &layout, Initialization::Pytorch, 3);
+    let mut state = TrainingState::initial(&network, &layout, Initialization::Pytorch, 3);
+    state.inputs.dataset = Some("0123abcd".to_owned());
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("last.checkpoint");
     checkpoint::save(&path, &state, &recipe, &network, &layout).expect("saved");
     let bytes = std::fs::read(&path).expect("bytes");
     let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).expect("a header");
     let mut metadata = header.metadata().clone().expect("metadata");
-    for key in [
-        "rollbacks",
-        "learning_rate_factor",
-        "went_back_to",
-        "images",
-        "teacher",
-        "crc32c",
-    ] {
-        assert!(metadata.remove(key).is_some(), "no {key}");
-    }
+    change(&mut metadata);
     let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("tensors");
     let older = safetensors::serialize(tensors.iter(), Some(metadata)).expect("serialised");
     std::fs::write(&path, older).expect("written");
     let loaded = checkpoint::load(&path, &recipe, &network, &layout).expect("loaded");
+    (loaded, state)
+}
+
+#[test]
+fn loads_checkpoints_without_rollbacks_and_fingerprints() {
+    let (loaded, mut state) = load_with_metadata(|metadata| {
+        for key in [
+            "rollbacks",
+            "learning_rate_factor",
+            "went_back_to",
+            "images",
+            "teacher",
+            "crc32c",
+        ] {
+            assert!(metadata.remove(key).is_some(), "no {key}");
+        }
+    });
+    state.inputs = InputFingerprints::default();
+    assert_eq!(loaded, state);
+}
+
+#[test]
+fn loads_checkpoints_with_former_key_names() {
+    let (loaded, state) = load_with_metadata(|metadata| {
+        let fingerprint = metadata.remove("images").expect("a fingerprint");
+        metadata.insert("pictures".to_owned(), fingerprint);
+        let recipe = metadata.get_mut("recipe").expect("a recipe");
+        assert!(recipe.contains("\"images\":"), "{recipe}");
+        *recipe = recipe.replace("\"images\":", "\"pictures\":");
+    });
     assert_eq!(loaded, state);
 }

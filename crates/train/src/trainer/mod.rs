@@ -82,9 +82,9 @@ impl Trainer {
     /// `progress` with (images decoded, all images).
     ///
     /// # Errors
-    /// If the folder contains a run and `resume` is not set or does not and it is set, the
-    /// checkpoint is corrupt or of another recipe, dataset or teacher, the dataset is unusable, or
-    /// the folder cannot be written.
+    /// If `resume` is not set and the folder contains a run, or is set and it contains none; if the
+    /// checkpoint is corrupt or has another recipe, dataset or teacher; if the dataset is unusable or
+    /// a file cannot be read or written.
     ///
     /// # Panics
     /// If the recipe names no folder of images.
