@@ -5,15 +5,17 @@ use std::path::PathBuf;
 use anyhow::Context;
 use wdsr_eval::Protocol;
 use wdsr_study::{
-    Error, Outcome, PUBLISHED_UPDATES, PlannedRun, Results, Study, StudyKind, StudyOptions, Verdict,
+    Error, Outcome, PUBLISHED_UPDATES, PlannedRun, Results, STUDY_REPORTS, Study, StudyKind,
+    StudyOptions, Verdict,
 };
 use wdsr_train::dataset::{CacheOptions, Dataset, DecodedDataset};
 use wdsr_train::run_folder::LAST_CHECKPOINT;
 use wdsr_train::{Data, Trainer, Validation};
 
+use crate::file_claims::{Conflict, FileClaims};
 use crate::models::PrecisionArgument;
 use crate::progress::{self, print_line};
-use crate::train::{ImageMemory, absolute, folders, run_with_reports};
+use crate::train::{ImageMemory, absolute, folders, run_files, run_with_reports};
 use crate::{WrongUsage, on_threads};
 
 /// Validations of a run, unless --validate-every is given.
@@ -150,9 +152,26 @@ impl Arguments {
     }
 }
 
+/// Claims the files of a study and of its runs.
+fn claim_files(arguments: &Arguments, study: &Study) -> Result<(), Conflict> {
+    let out = &arguments.out;
+    let teacher = arguments.teacher.as_deref();
+    let mut claims = FileClaims::of_inputs(teacher.map(|file| ("teacher", file)));
+    for name in STUDY_REPORTS {
+        claims.write("report", "--out", &out.join(name))?;
+    }
+    for run in study.runs() {
+        for file in run_files(&study.run_folder(out, &run)) {
+            claims.write("run's file", "--out", &file)?;
+        }
+    }
+    Ok(())
+}
+
 fn run_study(arguments: &Arguments, study: &Study) -> anyhow::Result<()> {
     let out = &arguments.out;
     let runs = study.runs();
+    claim_files(arguments, study)?;
     std::fs::create_dir_all(out).with_context(|| format!("{}: cannot create", out.display()))?;
     // All runs share one dataset: it is decoded once.
     let dataset = Dataset::scan(&runs[0].recipe)?;

@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use wdsr_study::TrainingReporter;
-use wdsr_train::run_folder::{LAST_CHECKPOINT, LAST_MODEL};
+use wdsr_train::export::BATCHES;
+use wdsr_train::run_folder::{self, LAST_CHECKPOINT, LAST_MODEL};
 use wdsr_train::{DataFolder, Recipe, Trainer};
 
+use crate::file_claims::{Conflict, FileClaims};
 use crate::progress::{self, print_line};
 use crate::training_view::TrainingView;
 use crate::{WrongUsage, on_threads};
@@ -153,7 +155,33 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
                        start.from in the recipe";
         return Err(WrongUsage(message.to_owned()).into());
     }
+    claim_files(arguments, &recipe)?;
     on_threads(arguments.threads, || train(arguments, recipe))?
+}
+
+/// Claims the files of the run. A resumed run may read the recipe in its own folder, which it writes
+/// unchanged, and does not read the model that it started from.
+fn claim_files(arguments: &Arguments, recipe: &Recipe) -> Result<(), Conflict> {
+    let start = [
+        Some(("recipe", &*arguments.recipe)),
+        recipe.start.from.as_deref().map(|from| ("model", from)),
+    ];
+    let start = start.into_iter().flatten().filter(|_| !arguments.resume);
+    let teacher = recipe.teacher.iter().map(|t| ("teacher", &*t.model));
+    let mut claims = FileClaims::of_inputs(start.chain(teacher));
+    for file in run_files(&arguments.out) {
+        claims.write("run's file", "--out", &file)?;
+    }
+    if arguments.export_batches.is_some() {
+        claims.write("export", "--out", &arguments.out.join(BATCHES))?;
+    }
+    Ok(())
+}
+
+/// The files that a run and its reports replace.
+pub(crate) fn run_files(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    let names = run_folder::FILES.into_iter().chain([wdsr_study::REPORT]);
+    names.map(|name| folder.join(name))
 }
 
 fn train(arguments: &Arguments, recipe: Recipe) -> anyhow::Result<()> {

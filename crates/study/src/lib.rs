@@ -25,4 +25,5 @@ pub use kind::StudyKind;
 pub use reporter::{REPORT, TrainingReporter};
 pub use results::{JudgedStatement, Outcome, Results, Verdict};
 pub use study::{PlannedRun, Study};
+pub use study_report::STUDY_REPORTS;
 pub use table::{Configuration, PUBLISHED_UPDATES, Published, Statement, StudyOptions};

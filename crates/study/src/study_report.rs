@@ -14,9 +14,10 @@ use crate::results::{Decibels, JSON_REPORT, JudgedStatement, Outcome, Results, V
 use crate::study::Study;
 use crate::table::{Configuration, PUBLISHED_UPDATES, count_of_blocks};
 
-/// Names of the other reports.
 const MARKDOWN_REPORT: &str = "report.md";
 const HTML_REPORT: &str = "report.html";
+/// Names of the reports of a study.
+pub const STUDY_REPORTS: [&str; 3] = [MARKDOWN_REPORT, HTML_REPORT, JSON_REPORT];
 
 /// The outcomes of a configuration.
 struct Row<'s> {

@@ -26,6 +26,17 @@ pub const RECIPE: &str = "recipe.toml";
 /// Locked by the process that trains in the folder.
 const LOCK: &str = ".wdsr-lock";
 
+/// All files that a trainer replaces.
+pub const FILES: [&str; 7] = [
+    LOCK,
+    RECIPE,
+    LAST_CHECKPOINT,
+    BEST_CHECKPOINT,
+    METRICS,
+    LAST_MODEL,
+    BEST_MODEL,
+];
+
 /// Locks a folder for this process until the returned file is closed, however the process ends.
 pub(crate) fn lock(folder: &Path) -> Result<File, Error> {
     let path = folder.join(LOCK);

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use wdsr_data::Sources;
 use wdsr_data::fetch::{FetchProgress, FetchReport, FetchRequest, fetch};
 
+use crate::file_claims::FileClaims;
 use crate::{WrongUsage, on_threads, progress};
 
 /// Build a dataset of photographs
@@ -54,6 +55,13 @@ pub(super) fn run(arguments: &FetchArguments) -> anyhow::Result<()> {
             return Err(WrongUsage(message).into());
         }
     }
+    let inputs = arguments.shared.iter();
+    let inputs = inputs.chain(arguments.from.iter().map(|(_, folder)| folder));
+    FileClaims::of_inputs(inputs.map(|folder| ("source folder", &**folder))).write_folder(
+        "dataset",
+        "FOLDER",
+        &arguments.out,
+    )?;
     let request = FetchRequest {
         out: &arguments.out,
         shared: arguments.shared.as_deref(),

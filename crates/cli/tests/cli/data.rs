@@ -158,7 +158,7 @@ fn refuses_a_folder_without_images() {
 }
 
 /// The packages among the sources.
-const PACKAGES: [&str; 6] = [
+pub(super) const PACKAGES: [&str; 6] = [
     "endless-sky-high-dpi",
     "lomiri-wallpapers-16.04",
     "lomiri-wallpapers-20.04",
