@@ -1,5 +1,4 @@
 //! `wdsr data`: builds and checks datasets.
-#![allow(clippy::print_stdout, reason = "the report is the command's output")]
 
 mod fetch;
 
@@ -9,7 +8,7 @@ use std::process::ExitCode;
 use wdsr_data::check::{CheckReport, ProblemKind, check_data};
 use wdsr_eval::Track;
 
-use crate::{on_threads, progress};
+use crate::{on_threads, progress, stdout};
 
 /// Build and check datasets
 #[derive(clap::Args)]
@@ -78,9 +77,9 @@ fn check(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
     })??;
     checking.finish_and_clear();
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        stdout::print_json(&report)?;
     } else {
-        print!("{}", to_lines(&report));
+        stdout::print(to_lines(&report))?;
     }
     Ok(if report.problems.is_empty() {
         ExitCode::SUCCESS

@@ -1,18 +1,11 @@
 //! Checkpoints are read back as they were written, and corrupt files are refused by name.
 
-use std::path::{Path, PathBuf};
-
 use wdsr_model::{Model, Network};
+use wdsr_testing::paths::{built_in_model, checkout};
 use wdsr_train::checkpoint::{self, load_inputs, load_model};
 use wdsr_train::parameters::ParameterLayout;
 use wdsr_train::state::{InputFingerprints, TrainingState};
 use wdsr_train::{Initialization, Recipe};
-
-fn repository(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../..")
-        .join(path)
-}
 
 #[test]
 fn loads_what_was_saved_and_refuses_corrupt_files() {
@@ -71,10 +64,10 @@ fn loads_what_was_saved_and_refuses_corrupt_files() {
 
 #[test]
 fn loads_the_model_of_a_model_file() {
-    let path = repository("models/small-x2.safetensors");
+    let path = built_in_model("small-x2");
     let model = load_model(&path).expect("a model");
     assert_eq!(model.convs(), Model::load(&path).expect("a model").convs());
-    let error = load_model(&repository("README.md")).expect_err("no model");
+    let error = load_model(&checkout("README.md")).expect_err("no model");
     assert!(error.to_string().contains("README.md"), "{error}");
 }
 

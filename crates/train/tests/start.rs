@@ -159,7 +159,7 @@ fn inserted_blocks_keep_the_function_and_have_gradients() {
                 .tensors
                 .iter()
                 .rfind(|tensor| tensor.name.starts_with(&format!("body.{block}.body.")))
-                .expect("a slot");
+                .expect("a tensor");
             let (conv, _) = last.name.rsplit_once('.').expect("a name");
             let moving = started.layout.tensors.iter().any(|tensor| {
                 let gain = tensor.name == format!("{conv}.weight_g");

@@ -7,7 +7,7 @@ use wdsr_data::Sources;
 use wdsr_data::fetch::{FetchProgress, FetchReport, FetchRequest, fetch};
 
 use crate::file_claims::FileClaims;
-use crate::{WrongUsage, on_threads, progress};
+use crate::{WrongUsage, on_threads, progress, stdout};
 
 /// Build a dataset of photographs
 ///
@@ -84,7 +84,7 @@ pub(super) fn run(arguments: &FetchArguments) -> anyhow::Result<()> {
         })
     })??;
     bar.finish_and_clear();
-    print!("{}", to_lines(&report));
+    stdout::print(to_lines(&report))?;
     if let Some(first) = report.unknown.first() {
         progress::note(&format!(
             "{} images in the folder are not in the manifest, such as {}; a training would use them",

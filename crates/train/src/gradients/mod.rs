@@ -9,14 +9,13 @@ mod batch_norm;
 mod operations;
 mod packed_weights;
 mod patch_buffers;
-mod steps;
 
 use std::ops::Range;
 use std::sync::Mutex;
 
 use rayon::prelude::*;
 use wdsr_kernels::{Isa, Planes, Precision};
-use wdsr_model::{ConvWeights, Network, Operation, Value};
+use wdsr_model::{ConvWeights, FusedOperation, Network, Operation, Value};
 
 pub use crate::batch::Batch;
 use crate::loss::LossOverPatches;
@@ -26,7 +25,6 @@ pub use batch_norm::Statistics;
 use batch_norm::Sums;
 use packed_weights::PackedWeights;
 use patch_buffers::PatchBuffers;
-use steps::Step;
 
 /// The targets of a patch.
 #[derive(Clone, Copy)]
@@ -61,7 +59,7 @@ pub struct GradientEngine {
     precision: Precision,
     /// Whether a value is the output of a ReLU: its gradient is zero where the value is.
     rectified: Vec<bool>,
-    steps: Vec<Step>,
+    steps: Vec<FusedOperation>,
     /// Whether a value is the input or the output of a step; the others are never stored.
     stored: Vec<bool>,
     /// Ranges of steps between the points that all patches must reach together: each starts with
@@ -89,11 +87,14 @@ impl GradientEngine {
                 rectified[output.0] = relu;
             }
         }
-        let steps = steps::steps(&network);
-        let stored = steps::stored(&network, &steps);
-        let is_norm = |step: &Step| match *step {
-            Step::Single(at) => matches!(network.operations[at], Operation::BatchNorm { .. }),
-            _ => false,
+        let steps = network.fused_operations();
+        let mut stored = vec![false; network.values.len()];
+        stored[network.input.0] = true;
+        for step in &steps {
+            stored[step.output().0] = true;
+        }
+        let is_norm = |step: &FusedOperation| {
+            matches!(step, FusedOperation::Single(Operation::BatchNorm { .. }))
         };
         let norms = steps.iter().enumerate().filter(|(_, step)| is_norm(step));
         let starts: Vec<usize> = std::iter::once(0).chain(norms.map(|(at, _)| at)).collect();
@@ -159,7 +160,7 @@ impl GradientEngine {
         );
         assert!(!batch.low.is_empty(), "empty batch");
         let (network, steps) = (&self.network, &self.steps);
-        let weights = PackedWeights::new(network, steps, self.isa, self.precision, convs, norms);
+        let weights = PackedWeights::new(network, steps, (self.isa, self.precision), convs, norms);
         let samples: usize = batch
             .high
             .iter()
@@ -266,15 +267,12 @@ impl GradientEngine {
     /// Index, input and output of the batch normalisation that a step is.
     fn norm(&self, step: usize) -> Option<(usize, Value, Value)> {
         match self.steps[step] {
-            Step::Single(at) => match self.network.operations[at] {
-                Operation::BatchNorm {
-                    norm,
-                    input,
-                    output,
-                    ..
-                } => Some((norm, input, output)),
-                _ => None,
-            },
+            FusedOperation::Single(Operation::BatchNorm {
+                norm,
+                input,
+                output,
+                ..
+            }) => Some((norm, input, output)),
             _ => None,
         }
     }

@@ -1,41 +1,41 @@
 //! The steps of a network, each forwards beside backwards.
 
 use wdsr_kernels::{
-    Epilogue, PairGradients, Planes, add_scaled, conv2d, conv2d_backward_weight, pixel_shuffle,
-    pixel_unshuffle,
+    ConvGradients, Epilogue, PairGradients, Planes, add_scaled, pixel_shuffle, pixel_unshuffle,
 };
-use wdsr_model::{ConvWeights, Operation, Value};
+use wdsr_model::{ConvWeights, FusedOperation, Operation, Value};
 
 use super::GradientEngine;
 use super::batch_norm::{self, Statistics};
 use super::packed_weights::PackedWeights;
 use super::patch_buffers::PatchBuffers;
-use super::steps::Step;
 use crate::parameters::Gradients;
 
 impl GradientEngine {
     /// Runs a step forwards.
     pub(super) fn forward(
         &self,
-        step: Step,
+        step: FusedOperation,
         patch: &mut PatchBuffers,
         weights: &PackedWeights<'_>,
         statistics: &[Statistics],
     ) {
         // The output of a step comes after its inputs in the list of values.
         match step {
-            Step::Single(at) => self.forward_single(at, patch, weights, statistics),
-            Step::Pair {
-                first,
+            FusedOperation::Single(operation) => {
+                self.forward_single(operation, patch, weights, statistics);
+            }
+            FusedOperation::PointwisePair {
+                expand,
                 input,
                 output,
                 ..
             } => {
                 let (before, rest) = patch.values.split_at_mut(output.0);
-                let pair = weights.pair(first);
+                let pair = weights.pair(expand);
                 pair.forward(&before[input.0], &mut rest[0], &mut patch.scratch);
             }
-            Step::Residual {
+            FusedOperation::ConvAdd {
                 conv,
                 input,
                 identity,
@@ -44,25 +44,19 @@ impl GradientEngine {
                 let (before, rest) = patch.values.split_at_mut(output.0);
                 let epilogue = Epilogue::Add(&before[identity.0]);
                 let (from, to) = (&before[input.0], &mut rest[0]);
-                conv2d(
-                    from,
-                    weights.forward(conv),
-                    to,
-                    epilogue,
-                    &mut patch.scratch,
-                );
+                let conv = weights.conv(conv);
+                conv.forward(from, to, epilogue, &mut patch.scratch);
             }
         }
     }
 
     fn forward_single(
         &self,
-        at: usize,
+        operation: Operation,
         patch: &mut PatchBuffers,
         weights: &PackedWeights<'_>,
         statistics: &[Statistics],
     ) {
-        let operation = self.network.operations[at];
         let (before, rest) = patch.values.split_at_mut(operation.output().0);
         let target = &mut rest[0];
         match operation {
@@ -74,8 +68,8 @@ impl GradientEngine {
                 } else {
                     Epilogue::Store
                 };
-                let (from, forward) = (&before[input.0], weights.forward(conv));
-                conv2d(from, forward, target, epilogue, &mut patch.scratch);
+                let conv = weights.conv(conv);
+                conv.forward(&before[input.0], target, epilogue, &mut patch.scratch);
             }
             Operation::BatchNorm {
                 norm, input, relu, ..
@@ -103,25 +97,28 @@ impl GradientEngine {
     /// Backpropagates through a step.
     pub(super) fn backward(
         &self,
-        step: Step,
+        step: FusedOperation,
         patch: &mut PatchBuffers,
         weights: &PackedWeights<'_>,
         sums: &mut Gradients,
     ) {
         match step {
-            Step::Single(at) => self.backward_single(at, patch, weights, sums),
-            Step::Pair {
-                first,
-                second,
+            FusedOperation::Single(operation) => {
+                self.backward_single(operation, patch, weights, sums);
+            }
+            FusedOperation::PointwisePair {
+                expand,
+                reduce,
                 input,
                 output,
             } => {
                 let gradient = patch.take_gradient(output);
                 let (mut target, adds) = patch.gradient_target(input);
                 let epilogue = self.epilogue(input, adds, &patch.values);
-                let (before, from_second) = sums.convs.split_at_mut(second);
-                let (expand, reduce) = (&mut before[first], &mut from_second[0]);
-                weights.pair(first).backward(
+                let pair = weights.pair(expand);
+                let (before, after) = sums.convs.split_at_mut(reduce);
+                let (expand, reduce) = (&mut before[expand], &mut after[0]);
+                pair.backward(
                     &patch.values[input.0],
                     &gradient,
                     &mut target,
@@ -137,7 +134,7 @@ impl GradientEngine {
                 patch.by_value[input.0] = Some(target);
                 patch.spare.push(gradient);
             }
-            Step::Residual {
+            FusedOperation::ConvAdd {
                 conv,
                 input,
                 identity,
@@ -160,19 +157,15 @@ impl GradientEngine {
         weights: &PackedWeights<'_>,
         sums: &mut Gradients,
     ) {
-        let kernel = self.network.convs[conv].kernel;
         let ConvWeights { weight, bias } = &mut sums.convs[conv];
+        let conv = weights.conv(conv);
+        let gradients = ConvGradients { weight, bias };
         let from = &patch.values[input.0];
-        let scratch = &mut patch.scratch;
-        let (isa, precision) = (self.isa, self.precision);
-        conv2d_backward_weight(
-            isa, precision, from, gradient, kernel, weight, bias, scratch,
-        );
+        conv.backward_weight(from, gradient, gradients, &mut patch.scratch);
         if input != self.network.input {
             let (mut target, adds) = patch.gradient_target(input);
             let epilogue = self.epilogue(input, adds, &patch.values);
-            let (backward, scratch) = (weights.backward(conv), &mut patch.scratch);
-            conv2d(gradient, backward, &mut target, epilogue, scratch);
+            conv.backward_input(gradient, &mut target, epilogue, &mut patch.scratch);
             patch.by_value[input.0] = Some(target);
         }
     }
@@ -190,12 +183,11 @@ impl GradientEngine {
 
     fn backward_single(
         &self,
-        at: usize,
+        operation: Operation,
         patch: &mut PatchBuffers,
         weights: &PackedWeights<'_>,
         sums: &mut Gradients,
     ) {
-        let operation = self.network.operations[at];
         let gradient = patch.take_gradient(operation.output());
         match operation {
             Operation::Conv { conv, input, .. } => {

@@ -1,10 +1,8 @@
 //! The weights of an update, packed for the kernels.
 
 use rayon::prelude::*;
-use wdsr_kernels::{Isa, PackedConv2d, PointwisePair, Precision};
-use wdsr_model::{ConvWeights, Network};
-
-use super::steps::Step;
+use wdsr_kernels::{Isa, PlanesConv, PlanesPair, Precision};
+use wdsr_model::{ConvWeights, FusedOperation, Network};
 
 /// The weights of an update.
 pub(super) struct PackedWeights<'w> {
@@ -15,12 +13,9 @@ pub(super) struct PackedWeights<'w> {
 
 /// A convolution in the form that its step needs.
 enum PackedConv {
-    Single {
-        forward: PackedConv2d,
-        backward: PackedConv2d,
-    },
+    Single(PlanesConv),
     /// The first convolution of a pair, together with the second.
-    Pair(PointwisePair),
+    Pair(PlanesPair),
     /// The second convolution of a pair.
     InPair,
 }
@@ -28,9 +23,8 @@ enum PackedConv {
 impl<'w> PackedWeights<'w> {
     pub(super) fn new(
         network: &Network,
-        steps: &[Step],
-        isa: Isa,
-        precision: Precision,
+        steps: &[FusedOperation],
+        (isa, precision): (Isa, Precision),
         convs: &[ConvWeights],
         norms: &'w [[&'w [f32]; 2]],
     ) -> Self {
@@ -43,30 +37,19 @@ impl<'w> PackedWeights<'w> {
         let mut second_of = vec![None; convs.len()];
         let mut in_pair = vec![false; convs.len()];
         for step in steps {
-            if let Step::Pair { first, second, .. } = *step {
-                second_of[first] = Some(second);
-                in_pair[second] = true;
+            if let FusedOperation::PointwisePair { expand, reduce, .. } = *step {
+                second_of[expand] = Some(reduce);
+                in_pair[reduce] = true;
             }
         }
-        let pack = |conv: usize| {
-            let (shape, w) = (&network.convs[conv], &convs[conv]);
-            let (i, o, k) = (shape.in_channels, shape.out_channels, shape.kernel);
-            if in_pair[conv] {
-                return PackedConv::InPair;
+        let layer = |conv: usize| network.convs[conv].layer(&convs[conv]);
+        let pack = |conv: usize| match second_of[conv] {
+            _ if in_pair[conv] => PackedConv::InPair,
+            Some(second) => {
+                let (expand, reduce) = (layer(conv), layer(second));
+                PackedConv::Pair(PlanesPair::new(isa, precision, expand, reduce))
             }
-            match second_of[conv] {
-                Some(second) => PackedConv::Pair(PointwisePair::new(
-                    isa,
-                    precision,
-                    (&w.weight, &w.bias),
-                    (&convs[second].weight, &convs[second].bias),
-                    i,
-                )),
-                None => PackedConv::Single {
-                    forward: PackedConv2d::forward(isa, precision, &w.weight, &w.bias, i, o, k),
-                    backward: PackedConv2d::backward(isa, precision, &w.weight, i, o, k),
-                },
-            }
+            None => PackedConv::Single(PlanesConv::new(isa, precision, layer(conv))),
         };
         Self {
             convs: (0..convs.len()).into_par_iter().map(pack).collect(),
@@ -74,24 +57,16 @@ impl<'w> PackedWeights<'w> {
         }
     }
 
-    /// A convolution that is not in a pair, forwards.
-    pub(super) fn forward(&self, conv: usize) -> &PackedConv2d {
+    /// A convolution that is not in a pair.
+    pub(super) fn conv(&self, conv: usize) -> &PlanesConv {
         match &self.convs[conv] {
-            PackedConv::Single { forward, .. } => forward,
-            _ => unreachable!("convolution {conv} is in a pair"),
-        }
-    }
-
-    /// A convolution that is not in a pair, backwards.
-    pub(super) fn backward(&self, conv: usize) -> &PackedConv2d {
-        match &self.convs[conv] {
-            PackedConv::Single { backward, .. } => backward,
+            PackedConv::Single(packed) => packed,
             _ => unreachable!("convolution {conv} is in a pair"),
         }
     }
 
     /// The pair whose first convolution is `conv`.
-    pub(super) fn pair(&self, conv: usize) -> &PointwisePair {
+    pub(super) fn pair(&self, conv: usize) -> &PlanesPair {
         match &self.convs[conv] {
             PackedConv::Pair(pair) => pair,
             _ => unreachable!("convolution {conv} is not the first of a pair"),

@@ -1,5 +1,3 @@
-use std::path::Path;
-
 use wdsr_model::{BlockKind, Norm};
 
 use super::*;
@@ -186,7 +184,7 @@ fn takes_the_network_of_a_model_without_a_network_table() {
 
 #[test]
 fn recipes_of_the_repository_are_valid() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes");
+    let folder = wdsr_testing::paths::checkout("recipes");
     let mut labels = Vec::new();
     for entry in std::fs::read_dir(&folder).expect("recipes/") {
         let path = entry.expect("an entry").path();
@@ -196,7 +194,7 @@ fn recipes_of_the_repository_are_valid() {
             .expect("a name")
             .to_string_lossy()
             .into_owned();
-        let model = folder.join("../models/small-x2.safetensors");
+        let model = wdsr_testing::paths::built_in_model("small-x2");
         let further = name == "fine-tune.toml" || name == "finish-l2.toml";
         let from = further.then_some(model);
         let recipe = Recipe::load(&path, from.as_deref()).unwrap_or_else(|e| panic!("{e}"));
