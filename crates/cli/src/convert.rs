@@ -6,6 +6,7 @@ use anyhow::Context;
 use wdsr_import::{Imported, Options, Range};
 use wdsr_model::{BlockKind, ExportPrecision, NetworkConfig};
 
+use crate::file_claims::FileClaims;
 use crate::{WrongUsage, progress};
 
 /// Read another trainer's model, write a model for this program or other engines
@@ -166,6 +167,11 @@ impl Target {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let target = Target::of(arguments)?;
+    let mut claims = FileClaims::of_inputs([("input", &*arguments.input)]);
+    claims.write("model", "OUT", &arguments.output)?;
+    if let Target::Ncnn = target {
+        claims.write("weights", "OUT", &arguments.output.with_extension("bin"))?;
+    }
     let Imported { model, recognised } =
         wdsr_import::import(&arguments.input, &arguments.checkpoint.options())?;
     let precision = if arguments.f16 {

@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind};
 use std::process::ExitCode;
 
 use crate::WrongUsage;
+use crate::file_claims::Conflict;
 
 /// What `--help` says about the exit codes.
 pub(crate) const HELP: &str = "Exit codes: 0 all done, 1 some inputs failed or another error, \
@@ -22,7 +23,7 @@ pub(crate) const INTERRUPTED: u8 = 130;
 
 /// The exit code of an error that ends the program.
 pub(crate) fn code_of(error: &anyhow::Error) -> ExitCode {
-    ExitCode::from(if error.is::<WrongUsage>() {
+    ExitCode::from(if error.is::<WrongUsage>() || error.is::<Conflict>() {
         USAGE
     } else if ran_out(error) {
         RAN_OUT

@@ -7,6 +7,7 @@ mod data;
 mod docs;
 mod eval;
 mod exit;
+mod file_claims;
 mod info;
 mod models;
 mod progress;

@@ -13,14 +13,16 @@ pub(crate) struct Choice {
     pub(crate) model: Model,
 }
 
+/// The file that `-m` means; `None` for built-in models.
+pub(crate) fn file(choice: Option<&Path>) -> Option<&Path> {
+    let is_built_in = |kind| !Released::of_kind(kind).is_empty();
+    choice.filter(|path| !path.to_str().is_some_and(is_built_in))
+}
+
 /// The models that `-m` means, each of another scale: those of a built-in kind (without `-m`, of the
 /// default one), or the one in a file.
 pub(crate) fn choose(choice: Option<&Path>) -> anyhow::Result<Vec<Choice>> {
-    let built_in = match choice {
-        None => Released::of_kind(Released::DEFAULT.kind),
-        Some(path) => path.to_str().map_or(Vec::new(), Released::of_kind),
-    };
-    if let (Some(path), true) = (choice, built_in.is_empty()) {
+    if let Some(path) = file(choice) {
         if path.components().count() == 1 && path.extension().is_none() && !path.exists() {
             let kinds = Vec::from_iter(Released::kinds()).join(", ");
             let message = format!(
@@ -34,6 +36,8 @@ pub(crate) fn choose(choice: Option<&Path>) -> anyhow::Result<Vec<Choice>> {
             model: Model::load(path)?,
         }]);
     }
+    let kind = choice.and_then(Path::to_str);
+    let built_in = Released::of_kind(kind.unwrap_or(Released::DEFAULT.kind));
     let choice = |released: &Released| Choice {
         name: format!("{} (built in)", released.name()),
         model: released.load(),
@@ -133,6 +137,15 @@ pub(crate) fn tile_px(tile: usize) -> Option<usize> {
 }
 
 impl ModelArguments {
+    /// The model's file, if it has one, for [`FileClaims::of_inputs`].
+    ///
+    /// [`FileClaims::of_inputs`]: crate::file_claims::FileClaims::of_inputs
+    pub(crate) fn file_claim(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        file(self.model.as_deref())
+            .map(|file| ("model", file))
+            .into_iter()
+    }
+
     /// A model ready to run as these arguments say, in the given precision.
     pub(crate) fn upscaler_of(
         &self,

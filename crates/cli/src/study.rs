@@ -8,8 +8,9 @@ use wdsr_train::images::{Found, Images, Storage};
 use wdsr_train::study::{
     Outcome, PUBLISHED_UPDATES, Results, Run, Study, StudyKind, StudyOptions, Verdict,
 };
-use wdsr_train::{Data, Error, Trainer, Validation};
+use wdsr_train::{Data, Error, Trainer, Validation, trainer};
 
+use crate::file_claims::FileClaims;
 use crate::models::PrecisionArgument;
 use crate::progress::{self, print_line};
 use crate::train::{absolute, folders};
@@ -154,6 +155,16 @@ impl Arguments {
 fn carry_out(arguments: &Arguments, study: &Study) -> anyhow::Result<()> {
     let out = &arguments.out;
     let runs = study.runs();
+    let teacher = arguments.teacher.as_deref();
+    let mut claims = FileClaims::of_inputs(teacher.map(|file| ("teacher", file)));
+    for name in ["report.md", "report.html", "report.json"] {
+        claims.write("report", "--out", &out.join(name))?;
+    }
+    for folder in runs.iter().map(|run| study.run_folder(out, run)) {
+        for name in trainer::FILES {
+            claims.write("run's file", "--out", &folder.join(name))?;
+        }
+    }
     std::fs::create_dir_all(out).with_context(|| format!("{}: cannot create", out.display()))?;
     // All trainings see the same images: they are decoded once.
     let found = Found::find(&runs[0].recipe)?;
@@ -201,7 +212,7 @@ fn decode(arguments: &Arguments, found: &Found) -> anyhow::Result<Images> {
 
 fn train(arguments: &Arguments, study: &Study, run: &Run, images: Images) -> anyhow::Result<()> {
     let folder = study.run_folder(&arguments.out, run);
-    let resume = folder.join(wdsr_train::trainer::LAST_CHECKPOINT).exists();
+    let resume = folder.join(trainer::LAST_CHECKPOINT).exists();
     let mut trainer = Trainer::prepare_with(run.recipe.clone(), &folder, resume, images)?;
     let mut view = TrainingView::new(&trainer, &run.recipe);
     let result = trainer.run(|event| view.show(&event));

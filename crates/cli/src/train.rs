@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use wdsr_train::trainer::LAST_CHECKPOINT;
+use wdsr_train::export::BATCHES;
+use wdsr_train::trainer::{self, LAST_CHECKPOINT};
 use wdsr_train::{DataFolder, Error, Recipe, Trainer};
 
+use crate::file_claims::{Conflict, FileClaims};
 use crate::progress::{self, print_line};
 use crate::training_view::TrainingView;
 use crate::{WrongUsage, on_threads};
@@ -132,7 +134,27 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
                        start.from in the recipe";
         return Err(WrongUsage(message.to_owned()).into());
     }
+    claim_files(arguments, &recipe)?;
     on_threads(arguments.threads, || train(arguments, recipe))?
+}
+
+/// Claims the files of the run. A resumed run may be given the recipe in its own folder, which it
+/// writes as it was, and does not read the model that it started from.
+fn claim_files(arguments: &Arguments, recipe: &Recipe) -> Result<(), Conflict> {
+    let start = [
+        Some(("recipe", &*arguments.recipe)),
+        recipe.start.from.as_deref().map(|from| ("model", from)),
+    ];
+    let start = start.into_iter().flatten().filter(|_| !arguments.resume);
+    let teacher = recipe.teacher.iter().map(|t| ("teacher", &*t.model));
+    let mut claims = FileClaims::of_inputs(start.chain(teacher));
+    for name in trainer::FILES {
+        claims.write("run's file", "--out", &arguments.out.join(name))?;
+    }
+    if arguments.export_batches.is_some() {
+        claims.write("export", "--out", &arguments.out.join(BATCHES))?;
+    }
+    Ok(())
 }
 
 fn train(arguments: &Arguments, recipe: Recipe) -> anyhow::Result<()> {

@@ -47,6 +47,25 @@ pub const METRICS: &str = "metrics.jsonl";
 /// Its plots.
 pub const REPORT: &str = "report.html";
 
+/// The recipe of a training, complete.
+const RECIPE: &str = "recipe.toml";
+/// Its model at the last validation.
+const MODEL: &str = "model.safetensors";
+/// Its model at the best validation.
+const BEST_MODEL: &str = "best.safetensors";
+
+/// Every file that a training replaces in its folder.
+pub const FILES: [&str; 8] = [
+    LOCK,
+    RECIPE,
+    LAST_CHECKPOINT,
+    BEST_CHECKPOINT,
+    METRICS,
+    REPORT,
+    MODEL,
+    BEST_MODEL,
+];
+
 /// Validation images that the report shows.
 const CROPS: usize = 4;
 
@@ -232,7 +251,7 @@ impl Trainer {
         state.inputs = inputs;
         let metrics = forget_after(&folder.join(METRICS), state.updates)?;
         let events = EventFile::create(folder, &metrics)?;
-        wdsr_image::write_atomically(&folder.join("recipe.toml"), recipe.to_toml().as_bytes())?;
+        wdsr_image::write_atomically(&folder.join(RECIPE), recipe.to_toml().as_bytes())?;
         let t = &recipe.training;
         let precision = isa.precision_for(t.precision);
         let summary = Summary {
@@ -498,10 +517,10 @@ impl Trainer {
             mean_psnr_db = Some(sum / count);
             self.bicubic_psnr_db.get_or_insert(bicubic_sum / count);
         }
-        model.save(&self.folder.join("model.safetensors"))?;
+        model.save(&self.folder.join(MODEL))?;
         if self.state.best_psnr_db.is_none() || mean_psnr_db > self.state.best_psnr_db {
             self.state.best_psnr_db = mean_psnr_db;
-            model.save(&self.folder.join("best.safetensors"))?;
+            model.save(&self.folder.join(BEST_MODEL))?;
             self.save(BEST_CHECKPOINT)?;
         }
         Ok(Validated {

@@ -12,6 +12,7 @@ use serde::Serialize;
 use wdsr_kernels::multiply_add_burst;
 use wdsr_model::{ExportPrecision, Isa, Model, NetworkConfig, Precision};
 
+use crate::file_claims::FileClaims;
 use crate::models::PrecisionArgument;
 use crate::{WrongUsage, models, on_threads};
 
@@ -125,6 +126,14 @@ struct Measured {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    if let Some(path) = &arguments.save_onnx {
+        let model = models::file(arguments.model.as_deref());
+        FileClaims::of_inputs(model.map(|file| ("model", file))).write(
+            "ONNX model",
+            "--save-onnx",
+            path,
+        )?;
+    }
     let model = match &arguments.network {
         Some(name) => {
             let config = NetworkConfig::from_name(name, arguments.scale).map_err(WrongUsage)?;

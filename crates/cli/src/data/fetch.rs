@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use wdsr_train::data_fetch::{Report, Request, Sources, Step, fetch};
 
+use crate::file_claims::FileClaims;
 use crate::{WrongUsage, on_threads, progress};
 
 /// Build a folder of images to train on
@@ -55,6 +56,13 @@ pub(super) fn run(arguments: &FetchArguments) -> anyhow::Result<()> {
             return Err(WrongUsage(message).into());
         }
     }
+    let inputs = arguments.shared.iter();
+    let inputs = inputs.chain(arguments.from.iter().map(|(_, folder)| folder));
+    FileClaims::of_inputs(inputs.map(|folder| ("source folder", &**folder))).write_folder(
+        "dataset",
+        "FOLDER",
+        &arguments.out,
+    )?;
     let request = Request {
         out: &arguments.out,
         shared: arguments.shared.as_deref(),

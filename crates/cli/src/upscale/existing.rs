@@ -19,23 +19,33 @@ pub(super) enum IfExists {
     Rename,
 }
 
-/// Where a result goes, or why it need not be made.
+/// Where a result goes.
 pub(super) enum Target {
+    /// A new file, or one to replace.
     Write(PathBuf),
-    UpToDate(PathBuf),
+    /// The result of an earlier run, to replace where that had another input, model or options.
+    Own(PathBuf),
+    /// A file to keep.
     Skip(PathBuf),
 }
 
-/// Chooses the file for a result. What an earlier run made from the image at `place` is kept if
-/// its hash and the settings, beside the manifest, are still the same, and replaced otherwise, whatever
-/// the policy. `taken` are names of other results of this run.
+impl Target {
+    pub(super) fn path(&self) -> &Path {
+        let (Self::Write(path) | Self::Own(path) | Self::Skip(path)) = self;
+        path
+    }
+}
+
+/// Chooses the file for the result of the image at `place`. A result that the manifest has of that image
+/// is [`Target::Own`] whatever the policy. `taken` are files of this run.
 pub(super) fn target(
     output: &Path,
     place: &Path,
     policy: IfExists,
-    manifest: Option<(&Manifest, &str, &str)>,
+    manifest: Option<&Manifest>,
     taken: &dyn Fn(&Path) -> bool,
 ) -> anyhow::Result<Target> {
+    let is_own = |path: &Path| manifest.is_some_and(|m| m.own_result(path, place).is_some());
     let mut candidate = output.to_owned();
     let mut number = 0;
     loop {
@@ -43,15 +53,8 @@ pub(super) fn target(
         if free && candidate.symlink_metadata().is_err() {
             return Ok(Target::Write(candidate));
         }
-        if let Some((manifest, input_hash, settings)) = manifest.filter(|_| free)
-            && let Some(own) = manifest.own_result(&candidate, place)
-        {
-            let current = own.input_hash == input_hash && own.settings == settings;
-            return Ok(if current {
-                Target::UpToDate(candidate)
-            } else {
-                Target::Write(candidate)
-            });
+        if free && is_own(&candidate) {
+            return Ok(Target::Own(candidate));
         }
         match policy {
             IfExists::Skip => return Ok(Target::Skip(candidate)),

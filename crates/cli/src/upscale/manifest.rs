@@ -37,22 +37,34 @@ pub(super) struct Entry {
 pub(super) struct Manifest {
     folder: PathBuf,
     path: PathBuf,
-    file: File,
+    other_paths: Vec<PathBuf>,
+    /// `None` until [`Manifest::open`].
+    file: Option<File>,
+    /// Whether the file ends within a line.
+    torn: bool,
     entries: HashMap<String, Entry>,
 }
 
 impl Manifest {
-    /// Reads the manifests of a folder and opens that of this shard. Lines that are no entries (a
-    /// run may have been killed amid one) are passed over: their images are done again.
-    pub(super) fn open(folder: &Path, shard: Option<Shard>) -> anyhow::Result<Self> {
+    /// Reads the manifests of a folder, which need not exist. Lines that are no entries (a run may
+    /// have been killed amid one) are skipped: their images are upscaled again.
+    pub(super) fn read(folder: &Path, shard: Option<Shard>) -> anyhow::Result<Self> {
         let name = match shard {
             Some(Shard { index, count }) => format!("{PREFIX}-{index}-of-{count}.jsonl"),
             None => format!("{PREFIX}.jsonl"),
         };
-        let path = folder.join(name);
+        let mut manifest = Self {
+            folder: folder.to_owned(),
+            path: folder.join(name),
+            other_paths: Vec::new(),
+            file: None,
+            torn: false,
+            entries: HashMap::new(),
+        };
+        if !folder.is_dir() {
+            return Ok(manifest);
+        }
         let read = |path: &Path| format!("{}: cannot read the manifest", path.display());
-        let mut entries = HashMap::new();
-        let mut torn = false;
         for file in fs::read_dir(folder).with_context(|| read(folder))? {
             let other = file.with_context(|| read(folder))?.path();
             let is_manifest = |name: &str| name.starts_with(PREFIX) && name.ends_with(".jsonl");
@@ -64,28 +76,46 @@ impl Manifest {
                 continue;
             }
             let bytes = fs::read(&other).with_context(|| read(&other))?;
-            torn |= other == path && bytes.last().is_some_and(|byte| *byte != b'\n');
+            let ends_within_a_line = bytes.last().is_some_and(|byte| *byte != b'\n');
             for line in bytes.split(|byte| *byte == b'\n') {
                 if let Ok(entry) = serde_json::from_slice::<Entry>(line) {
-                    entries.insert(entry.output.clone(), entry);
+                    manifest.entries.insert(entry.output.clone(), entry);
                 }
             }
+            if other == manifest.path {
+                manifest.torn = ends_within_a_line;
+            } else {
+                manifest.other_paths.push(other);
+            }
         }
-        let write = || format!("{}: cannot write the manifest", path.display());
+        Ok(manifest)
+    }
+
+    /// The file of this shard.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The files of other shards, which are only read.
+    pub(super) fn other_paths(&self) -> impl Iterator<Item = &Path> {
+        self.other_paths.iter().map(PathBuf::as_path)
+    }
+
+    /// Opens the file of this shard for [`Manifest::add`], and creates it and the folder as needed.
+    pub(super) fn open(&mut self) -> anyhow::Result<()> {
+        fs::create_dir_all(&self.folder)
+            .with_context(|| format!("{}: cannot create the folder", self.folder.display()))?;
+        let write = || format!("{}: cannot write the manifest", self.path.display());
         let mut file = OpenOptions::new()
             .create(true)
             .append(true)
-            .open(&path)
+            .open(&self.path)
             .with_context(write)?;
-        if torn {
+        if self.torn {
             file.write_all(b"\n").with_context(write)?;
         }
-        Ok(Self {
-            folder: folder.to_owned(),
-            path,
-            file,
-            entries,
-        })
+        self.file = Some(file);
+        Ok(())
     }
 
     /// The name of a result in the manifest.
@@ -105,8 +135,10 @@ impl Manifest {
     pub(super) fn add(&mut self, entry: Entry) -> anyhow::Result<()> {
         let mut line = serde_json::to_string(&entry)?;
         line.push('\n');
-        self.file
-            .write_all(line.as_bytes())
+        let Some(file) = &mut self.file else {
+            unreachable!("{}: an entry before it is open", self.path.display());
+        };
+        file.write_all(line.as_bytes())
             .with_context(|| format!("{}: cannot write the manifest", self.path.display()))?;
         self.entries.insert(entry.output.clone(), entry);
         Ok(())
@@ -169,18 +201,23 @@ mod tests {
     #[test]
     fn a_torn_line_costs_its_own_entry_only() {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut manifest = Manifest::open(folder.path(), None).expect("opened");
+        let opened = || {
+            let mut manifest = Manifest::read(folder.path(), None).expect("read");
+            manifest.open().expect("opened");
+            manifest
+        };
+        let mut manifest = opened();
         manifest.add(entry("a.png")).expect("added");
         drop(manifest);
         let path = folder.path().join(".wdsr-manifest.jsonl");
         let whole = fs::read_to_string(&path).expect("read");
         fs::write(&path, format!("{whole}{}", &whole[..20])).expect("written");
-        let mut manifest = Manifest::open(folder.path(), None).expect("opened");
+        let mut manifest = opened();
         manifest.add(entry("b.png")).expect("added");
         drop(manifest);
         // Another shard sees all of it.
         let shard = Shard { index: 1, count: 2 };
-        let manifest = Manifest::open(folder.path(), Some(shard)).expect("opened");
+        let manifest = Manifest::read(folder.path(), Some(shard)).expect("read");
         for name in ["a.png", "b.png"] {
             let output = folder.path().join(name);
             let found = |input| manifest.own_result(&output, Path::new(input)).cloned();

@@ -25,6 +25,7 @@ use wdsr_image::{Format, Limits, NewFile, decode, dimensions, format_of_file};
 use wdsr_model::{Isa, Precision, UpscaleError};
 use wdsr_upscale::{AlphaMethod, Plan, Size, SizeRequest};
 
+use crate::file_claims::{Conflict, FileClaims, is_same_file};
 use crate::models::{self, Choice, ModelArguments};
 use crate::{WrongUsage, exit, on_threads, progress};
 use existing::{IfExists, Target};
@@ -227,8 +228,6 @@ struct Batch<'a> {
     settings: String,
     /// Of an output folder.
     manifest: Option<Manifest>,
-    /// Results, and the inputs they are of.
-    taken: HashMap<PathBuf, PathBuf>,
     losses: Losses,
     bar: ProgressBar,
 }
@@ -243,18 +242,36 @@ fn upscale_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         || inputs::is_pattern(first)
         || arguments.output.is_dir()
         || Format::from_extension(&arguments.output).is_none() && arguments.format.is_none();
-    let mut report = Report::create(arguments.report.as_deref())?;
     let (mut inputs, errors) = inputs::collect(named, arguments.recursive, &arguments.output);
+    let mut manifest = into_folder
+        .then(|| Manifest::read(&arguments.output, arguments.shard))
+        .transpose()?;
+    // Inputs of all shards, as results of one could replace inputs of another.
+    let images = inputs.iter().map(|input| ("input", &*input.path));
+    let read = manifest.iter().flat_map(Manifest::other_paths);
+    let read = images.chain(read.map(|path| ("manifest of another shard", path)));
+    let mut claims = FileClaims::of_inputs(arguments.model.file_claim().chain(read));
     if let Some(shard) = arguments.shard {
         inputs.retain(|input| shard.contains(&input.relative));
     }
-    let manifest = if into_folder {
-        std::fs::create_dir_all(&arguments.output)
-            .with_context(|| format!("{}: cannot create the folder", arguments.output.display()))?;
-        Some(Manifest::open(&arguments.output, arguments.shard)?)
-    } else {
-        None
-    };
+    let plans = plan_results(
+        arguments,
+        into_folder,
+        &inputs,
+        manifest.as_ref(),
+        &mut claims,
+    );
+    if let Some(manifest) = &manifest {
+        claims.write("manifest", "-o", manifest.path())?;
+    }
+    if let Some(report) = &arguments.report {
+        claims.write("report", "--report", report)?;
+    }
+    drop(claims);
+    let mut report = Report::create(arguments.report.as_deref())?;
+    if let Some(manifest) = &mut manifest {
+        manifest.open()?;
+    }
     let bytes: Vec<u64> = inputs
         .iter()
         .map(|input| std::fs::metadata(&input.path).map_or(0, |file| file.len()))
@@ -272,7 +289,6 @@ fn upscale_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             arguments.metadata.name()
         ),
         manifest,
-        taken: HashMap::new(),
         losses: Losses::default(),
         bar: progress::bar_of_files(bytes.iter().sum(), arguments.quiet),
     };
@@ -287,7 +303,7 @@ fn upscale_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         report.add(&arguments_of(named), &Outcome::Failed { error })?;
     }
     let count = inputs.len();
-    for (at, (input, bytes)) in inputs.iter().zip(bytes).enumerate() {
+    for (at, ((input, plan), bytes)) in inputs.iter().zip(plans).zip(bytes).enumerate() {
         if interrupt::requested() {
             break;
         }
@@ -300,7 +316,7 @@ fn upscale_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         batch
             .bar
             .set_message(format!("{place}{}", name.to_string_lossy()));
-        let result = batch.one(input, bytes);
+        let result = batch.one(input, plan, bytes);
         let shown = report::shown(&input.path);
         let (outcome, stop) = match result {
             Ok(outcome) => {
@@ -369,10 +385,15 @@ impl Tally {
 
 impl Batch<'_> {
     /// Upscales one image, unless its result is there.
-    fn one(&mut self, input: &Input, bytes: u64) -> anyhow::Result<Outcome> {
+    fn one(
+        &mut self,
+        input: &Input,
+        plan: anyhow::Result<ResultPlan>,
+        bytes: u64,
+    ) -> anyhow::Result<Outcome> {
         let started = Instant::now();
         let start = self.bar.position();
-        let outcome = self.upscale(input, bytes, started);
+        let outcome = plan.and_then(|plan| self.upscale(input, plan, bytes, started));
         if matches!(outcome, Ok(Outcome::Done { .. })) {
             self.bar.set_position(start + bytes);
         } else {
@@ -384,16 +405,14 @@ impl Batch<'_> {
         outcome
     }
 
-    fn upscale(&mut self, input: &Input, bytes: u64, started: Instant) -> anyhow::Result<Outcome> {
-        let (output, format) = self.plan(input)?;
-        if let Some(other) = self.taken.insert(output.clone(), input.path.clone()) {
-            bail!(
-                "{}: its result {} is already that of {}; upscale them into different folders",
-                input.path.display(),
-                output.display(),
-                other.display()
-            );
-        }
+    fn upscale(
+        &mut self,
+        input: &Input,
+        result: ResultPlan,
+        bytes: u64,
+        started: Instant,
+    ) -> anyhow::Result<Outcome> {
+        let format = result.format;
         let input_hash = match self.manifest {
             Some(_) => manifest::hash_of_file(&input.path)
                 .with_context(|| format!("{}: cannot read it", input.path.display()))?,
@@ -417,27 +436,44 @@ impl Batch<'_> {
             models.join(" "),
             plan.target()
         );
-        let manifest = self
-            .manifest
-            .as_ref()
-            .map(|manifest| (manifest, input_hash.as_str(), settings.as_str()));
-        let taken = |path: &Path| self.taken.contains_key(path);
         let place = &input.relative;
-        let output =
-            match existing::target(&output, place, self.arguments.if_exists, manifest, &taken)
-                .with_context(|| input.path.display().to_string())?
+        let manifest = self.manifest.as_ref();
+        let is_current = |output: &Path| {
+            let own = manifest.and_then(|manifest| manifest.own_result(output, place));
+            own.is_some_and(|own| own.input_hash == input_hash && own.settings == settings)
+        };
+        let output = match result
+            .target
+            .with_context(|| input.path.display().to_string())?
+        {
+            Target::Own(output) if is_current(&output) => {
+                let output = report::shown(&output);
+                return Ok(Outcome::UpToDate { output });
+            }
+            Target::Skip(output) => {
+                let output = report::shown(&output);
+                return Ok(Outcome::Skipped { output });
+            }
+            // Another program may have created it since the results were planned.
+            Target::Write(output)
+                if self.arguments.if_exists != IfExists::Overwrite
+                    && output.symlink_metadata().is_ok() =>
             {
-                Target::Write(output) => output,
-                Target::UpToDate(output) => {
-                    let output = report::shown(&output);
-                    return Ok(Outcome::UpToDate { output });
-                }
-                Target::Skip(output) => {
+                if self.arguments.if_exists == IfExists::Skip {
                     let output = report::shown(&output);
                     return Ok(Outcome::Skipped { output });
                 }
-            };
-        self.taken.insert(output.clone(), input.path.clone());
+                bail!(
+                    "{}: {} was created by another program during this run; run it again",
+                    input.path.display(),
+                    output.display()
+                );
+            }
+            Target::Write(output) | Target::Own(output) => output,
+        };
+        result
+            .claim
+            .with_context(|| input.path.display().to_string())?;
 
         let (bar, start) = (&self.bar, self.bar.position());
         let progress = |done: usize, total: usize| {
@@ -488,29 +524,74 @@ impl Batch<'_> {
             left_out,
         })
     }
+}
 
-    /// Where the result of an input goes, and in which format.
-    fn plan(&self, input: &Input) -> anyhow::Result<(PathBuf, Format)> {
-        let out = &self.arguments.output;
-        let format = match self.arguments.asked_format(self.into_folder) {
-            Some(format) => format,
-            None => format_of_file(&input.path)?.of_result(),
-        };
-        let output = if self.into_folder {
-            let mut name = input.relative.file_stem().unwrap_or_default().to_owned();
-            name.push(".");
-            name.push(format.extension());
-            out.join(&input.relative).with_file_name(name)
-        } else {
-            out.clone()
-        };
-        let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
-        if same(&input.path, &output) {
+/// Where the result of an input goes.
+struct ResultPlan {
+    format: Format,
+    target: anyhow::Result<Target>,
+    /// A conflict fails only the image whose result would be written.
+    claim: Result<(), Conflict>,
+}
+
+/// Chooses and claims the files of all results before the first is written. What is wrong with one
+/// image's result is an error of that image alone.
+fn plan_results(
+    arguments: &Arguments,
+    into_folder: bool,
+    inputs: &[Input],
+    manifest: Option<&Manifest>,
+    claims: &mut FileClaims,
+) -> Vec<anyhow::Result<ResultPlan>> {
+    let mut first_of_name = HashMap::new();
+    let mut plan = |input| {
+        let (output, format) = result_name(arguments, into_folder, input)?;
+        if let Some(other) = first_of_name.insert(output.clone(), &input.path) {
             bail!(
-                "{}: the result would replace the input; give -o another folder",
-                input.path.display()
+                "{}: its result {} is already that of {}; upscale them into different folders",
+                input.path.display(),
+                output.display(),
+                other.display()
             );
         }
-        Ok((output, format))
+        let taken = |path: &Path| claims.contains(path);
+        let (place, policy) = (&input.relative, arguments.if_exists);
+        let target = existing::target(&output, place, policy, manifest, &taken);
+        let path = target.as_ref().map_or(&*output, Target::path);
+        let claim = claims.write("result", "-o", path);
+        Ok(ResultPlan {
+            format,
+            target,
+            claim,
+        })
+    };
+    inputs.iter().map(|input: &Input| plan(input)).collect()
+}
+
+/// The name of an input's result, unless it exists and another has to be found, and its format.
+fn result_name(
+    arguments: &Arguments,
+    into_folder: bool,
+    input: &Input,
+) -> anyhow::Result<(PathBuf, Format)> {
+    let out = &arguments.output;
+    let format = match arguments.asked_format(into_folder) {
+        Some(format) => format,
+        None => format_of_file(&input.path)?.of_result(),
+    };
+    let output = if into_folder {
+        let mut name = input.relative.file_stem().unwrap_or_default().to_owned();
+        name.push(".");
+        name.push(format.extension());
+        out.join(&input.relative).with_file_name(name)
+    } else {
+        out.clone()
+    };
+    if is_same_file(&input.path, &output) {
+        bail!(
+            "{}: the result would replace the input; give -o another folder",
+            input.path.display()
+        );
     }
+    Ok((output, format))
 }

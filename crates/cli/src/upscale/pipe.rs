@@ -19,6 +19,7 @@ use super::metadata::Losses;
 use super::report::{Outcome, Report};
 use super::{Arguments, interrupt, load_networks, size_plan};
 use crate::exit::OutOfMemory;
+use crate::file_claims::{Conflict, FileClaims};
 use crate::{WrongUsage, progress};
 
 /// The path that means standard input or output.
@@ -143,7 +144,7 @@ impl Sink {
         Ok(
             match existing::target(output, place, arguments.if_exists, None, &never)? {
                 Target::Write(path) => Some(Self::File(path)),
-                Target::UpToDate(path) | Target::Skip(path) => {
+                Target::Own(path) | Target::Skip(path) => {
                     if !arguments.quiet {
                         progress::note(&format!("skipped, {} exists", path.display()));
                     }
@@ -177,6 +178,24 @@ pub(super) fn write_standard(bytes: &[u8], what: &str) -> anyhow::Result<()> {
     }
 }
 
+/// Claims the files of a run with pipes, for which a shell may have put files.
+pub(super) fn claim_files(arguments: &Arguments, source: &Source) -> Result<(), Conflict> {
+    let input = match source {
+        Source::Standard => ("standard input", Path::new("/dev/stdin")),
+        Source::File(path) => ("input", &**path),
+    };
+    let (role, output) = match &*arguments.output {
+        path if path == Path::new(PIPE) => ("standard output", Path::new("/dev/stdout")),
+        path => ("result", path),
+    };
+    let mut claims = FileClaims::of_inputs(arguments.model.file_claim().chain([input]));
+    claims.write(role, "-o", output)?;
+    match &arguments.report {
+        Some(report) => claims.write("report", "--report", report),
+        None => Ok(()),
+    }
+}
+
 fn wrong_usage<T>(message: String) -> anyhow::Result<T> {
     Err(WrongUsage(message).into())
 }
@@ -186,6 +205,7 @@ pub(super) fn upscale(arguments: &Arguments) -> anyhow::Result<()> {
     let started = Instant::now();
     let source = Source::of(arguments)?;
     let sink = Sink::of(arguments)?;
+    claim_files(arguments, &source)?;
     let mut report = Report::create(arguments.report.as_deref())?;
     let input = source.name();
     let Some(sink) = sink else {

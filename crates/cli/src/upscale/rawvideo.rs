@@ -154,6 +154,7 @@ pub(super) fn upscale(arguments: &Arguments, video: &Video) -> anyhow::Result<()
     let Some(sink) = Sink::of(arguments)? else {
         return Ok(());
     };
+    pipe::claim_files(arguments, &source)?;
     let (input, output) = (source.name(), sink.name());
     let Layout { size, format } = video.layout;
     let precision = arguments.model.precision.or_f32(Isa::detect()?);

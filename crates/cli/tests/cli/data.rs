@@ -158,7 +158,7 @@ fn a_folder_without_images_is_named() {
 }
 
 /// The sources that are downloaded.
-const PACKAGES: [&str; 6] = [
+pub(super) const PACKAGES: [&str; 6] = [
     "endless-sky-high-dpi",
     "lomiri-wallpapers-16.04",
     "lomiri-wallpapers-20.04",

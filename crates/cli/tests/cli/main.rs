@@ -11,6 +11,7 @@ mod info;
 mod metadata;
 #[cfg(target_os = "linux")]
 mod names;
+mod overwrites;
 mod pipes;
 mod rows;
 mod sizes;

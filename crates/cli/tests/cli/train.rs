@@ -610,6 +610,14 @@ fn the_recipe_that_is_written_can_be_trained_from_anywhere() {
         .assert()
         .success();
     assert_eq!(losses(&root.join("data/again")), losses(&root.join("out")));
+    // A run that is resumed may read the recipe that it writes; a new one may not.
+    let resumed = ["train", "out/recipe.toml", "--out", "out", "--resume"];
+    wdsr().current_dir(root).args(resumed).assert().success();
+    wdsr()
+        .current_dir(root)
+        .args(&resumed[..4])
+        .assert()
+        .code(2);
 }
 
 #[test]
