@@ -1,8 +1,8 @@
-"""Runs one Python inference engine on an ONNX file and prints its times as JSON.
+"""Times a Python inference engine on an ONNX file and prints the times as JSON.
 
-engine.py ENGINE MODEL.onnx WIDTH HEIGHT THREADS SECONDS EXPECTED, started by peers.py, in a process
-of its own so that its memory can be told. The engine `onnxruntime` writes EXPECTED where it does
-not exist: the output, float32. The others compare theirs with it.
+engine.py ENGINE MODEL.onnx WIDTH HEIGHT THREADS SECONDS EXPECTED, started by peers.py in a process
+of its own, to measure its memory. If EXPECTED does not exist, the engine `onnxruntime` writes its
+output there, float32. The others compare their output with it.
 """
 
 import json
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-# The input in, the output out, both float32 [1, 3, height, width].
+# Runs the network; returns its output, float32 [1, 3, height, width].
 Run = Callable[[], np.ndarray]
 
 
@@ -102,7 +102,7 @@ ENGINES: dict[str, Callable[[Path, np.ndarray, int], Run]] = {
 
 
 def peak_memory_mb() -> float:
-    """The most that was resident in this process so far, in MB of 10^6 bytes."""
+    """Peak memory of this process, in MB of 10^6 bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     (line,) = (line for line in lines if line.startswith("VmHWM:"))
     return int(line.split()[1]) * 1024 / 1e6
@@ -111,7 +111,7 @@ def peak_memory_mb() -> float:
 def main() -> None:
     name, model, width, height, threads, seconds, expected = sys.argv[1:]
     shape = (1, 3, int(height), int(width))
-    # The image all engines get: (2654435761 i mod 2^32) / 2^32 at index i.
+    # The image of all engines: (2654435761 i mod 2^32) / 2^32 at index i.
     index = np.arange(np.prod(shape), dtype=np.uint32)
     image = (index * np.uint32(2654435761) / np.float32(2**32)).astype(np.float32).reshape(shape)
 

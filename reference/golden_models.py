@@ -1,4 +1,4 @@
-"""The networks of `shared/golden` as model files for `wdsr`, their normalisations folded in."""
+"""The golden networks as model files for `wdsr`, with their normalisations folded."""
 
 import json
 import os
@@ -11,7 +11,8 @@ from safetensors.numpy import save_file
 
 from program import ROOT
 
-GOLDEN = Path(os.environ.get("WDSR_SHARED", ROOT.parent / "shared")) / "golden"
+# The golden vectors that the tests read, too: laid out as tests/golden/README.md says.
+GOLDEN = Path(os.environ.get("WDSR_GOLDEN", ROOT / "tests/golden"))
 # The default of PyTorch's BatchNorm2d.
 BATCH_NORM_EPSILON = 1e-5
 
@@ -19,12 +20,12 @@ Tensors = dict[str, np.ndarray]
 
 
 def cases() -> list[dict[str, Any]]:
-    """The networks' descriptions, with a `name` each."""
+    """The descriptions of the networks, each with a `name`."""
     return json.loads((GOLDEN / "cases.json").read_text())
 
 
 def read(case: dict[str, Any]) -> tuple[Tensors, np.ndarray, np.ndarray]:
-    """Parameters, an image [batch, 3, height, width] in 0..1, and what the network makes of it."""
+    """Parameters, an image [batch, 3, height, width] in 0..1, and the network's output for it."""
     with safe_open(GOLDEN / f"{case['name']}.safetensors", "numpy") as file:
         keys = [key for key in file.keys() if key.startswith("param/")]
         tensors = {key.removeprefix("param/"): file.get_tensor(key) for key in keys}
@@ -51,14 +52,14 @@ def folded(tensors: Tensors) -> Tensors:
             gain = tensors[f"{norm}.weight"] / np.sqrt(variance + BATCH_NORM_EPSILON)
             weight = weight * gain[:, None, None, None]
             bias = (bias - tensors[f"{norm}.running_mean"]) * gain + tensors[f"{norm}.bias"]
-            # Where it stands without the norms before it.
+            # Its position without the norms before it.
             key = f"{path}.{ {0: 0, 3: 2, 5: 3}[int(position)] }"
         result |= {f"{key}.weight": weight, f"{key}.bias": bias}
     return {key: np.ascontiguousarray(value, np.float32) for key, value in result.items()}
 
 
 def write(case: dict[str, Any], tensors: Tensors, path: Path) -> None:
-    """A model file; `tensors` as from `read`."""
+    """Writes a model file of the tensors from `read`."""
     config = {key: value for key, value in case.items() if key not in ("name", "params")}
     metadata = {"format": "wdsr", "version": "1", "config": json.dumps(config | {"norm": "none"})}
     save_file(folded(tensors), path, metadata)

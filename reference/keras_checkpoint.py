@@ -1,4 +1,4 @@
-"""Writes crates/import/tests/data/: krasserm WDSR weights as Keras saves them, and their output.
+"""Writes crates/convert/tests/data/: krasserm WDSR weights as Keras saves them, and their output.
 
 Layers, names and their order are those of krasserm/super-resolution model/wdsr.py under TensorFlow
 2 (`model.save_weights("weights.h5")`); the numbers are random. The output is computed here in
@@ -14,7 +14,7 @@ from collections.abc import Callable
 import h5py
 import numpy as np
 
-FOLDER = pathlib.Path(__file__).parent.parent / "crates/import/tests/data"
+FOLDER = pathlib.Path(__file__).parent.parent / "crates/convert/tests/data"
 MEAN = np.array([0.4488, 0.4371, 0.4040]) * 255
 
 

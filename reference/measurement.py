@@ -1,4 +1,4 @@
-"""What is timed, and what the engines' processes report."""
+"""Measurements: the work that is timed, and the results of the engines' processes."""
 
 import json
 import os
@@ -8,17 +8,17 @@ from pathlib import Path
 from statistics import median
 
 SCALE = 2
-# A peer this many times slower than the fastest in the first round is not run again.
+# An engine that is this many times slower than the fastest in the first round is not run again.
 TOO_SLOW = 2.5
 
 
 class PeerError(Exception):
-    """A peer, or the program itself, cannot be run; the message is for the user."""
+    """An engine, or the program itself, cannot be run. The message is for the user."""
 
 
 @dataclass
 class Engine:
-    """One way to run a network."""
+    """A program that runs networks, and its precision."""
 
     name: str
     precision: str = "f32"
@@ -30,7 +30,7 @@ class Engine:
 
 @dataclass
 class Work:
-    """What one table times."""
+    """The work that is timed in a table."""
 
     network: str
     threads: int
@@ -47,7 +47,7 @@ class Work:
 
 @dataclass
 class Result:
-    """What an engine's runs of one table reported."""
+    """The results of an engine in a table."""
 
     engine: Engine
     medians_ms: list[float] = field(default_factory=list)
@@ -57,7 +57,7 @@ class Result:
     failure: str = ""
 
     def run(self, command: list[str | Path]) -> None:
-        """One round."""
+        """Runs a round."""
         try:
             report = run_json(self.engine.name, command)
         except PeerError as error:
@@ -76,14 +76,14 @@ class Result:
 
 
 def is_slow(result: Result, results: list[Result]) -> bool:
-    """Whether a peer is far behind the fastest peer of its precision."""
+    """Whether an engine is much slower than the fastest one of its precision."""
     peers = [r for r in results if r.medians_ms and not r.engine.is_wdsr]
     first = [r.medians_ms[0] for r in peers if r.engine.precision == result.engine.precision]
     return result in peers and result.medians_ms[0] > TOO_SLOW * min(first)
 
 
 def run_json(name: str, command: list[str | Path]) -> dict:
-    """The JSON object that a program prints as its last line or as all of its output."""
+    """Runs a program, and returns the JSON object at the end of its output."""
     environment = os.environ | {"RUST_BACKTRACE": "0"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode != 0:

@@ -1,10 +1,10 @@
-"""Checks `wdsr convert` to ncnn: ncnn's output against `wdsr upscale`'s and the golden vectors.
+"""Checks `wdsr convert` to ncnn: ncnn's output against `wdsr upscale` and the golden vectors.
 
     reference/run ncnn_check.py
 
-Every network of shared/golden (all kinds, scales and normalisations, a residual scale), published
-networks with random weights, and the built-in model, at odd sizes; any difference above the bounds
-below is an error. The image is 32-bit float on both sides.
+Every network of the golden vectors (all kinds, scales and normalisations, a residual scale), published
+networks with random weights, and the built-in model, at odd sizes. A difference above the bounds
+below is an error. Input and output are 32-bit float in both programs.
 """
 
 import sys
@@ -58,15 +58,15 @@ def check_golden(case: dict, folder: Path) -> bool:
     golden_models.write(case, tensors, model)
     good = check(model, case["name"], folder)
     difference = 0.0
-    for image, made in zip(images, expected, strict=True):
+    for image, output in zip(images, expected, strict=True):
         theirs = ncnn_example.upscale(folder / "f32.param", image.transpose(1, 2, 0))
-        difference = max(difference, largest(made.transpose(1, 2, 0), theirs))
+        difference = max(difference, largest(output.transpose(1, 2, 0), theirs))
     print(f"{case['name']} golden output: {difference:.1e}", flush=True)
     return good and difference <= BOUNDS["f32"]
 
 
 def check_example(model: Path, folder: Path) -> bool:
-    """The example's 8-bit image is ours, give or take a rounding."""
+    """Checks that the example's 8-bit image equals that of `wdsr upscale`, except for rounding."""
     photograph = ROOT / "samples/chelsea.png"
     ours, theirs = folder / "ours.png", folder / "theirs.png"
     wdsr("upscale", "--quiet", "-m", model, "-o", ours, photograph)

@@ -1,4 +1,4 @@
-"""Upscales an image with ncnn and a model that `wdsr convert` wrote.
+"""Upscales an image with ncnn and the files of `wdsr convert`.
 
     wdsr convert models/small-x2.safetensors small-x2.param
     reference/run ncnn_example.py small-x2.param samples/chelsea.png chelsea-x2.png
@@ -15,16 +15,16 @@ from PIL import Image
 
 
 def upscale(param: Path, image: np.ndarray) -> np.ndarray:
-    """RGB float32 [height, width, 3] in 0..1 -> the same, `scale` times as large, not clamped."""
+    """Upscales an image, RGB float32 [height, width, 3] in 0..1. The result is not clamped."""
     net = ncnn.Net()
-    # Processors that have it would compute in float16.
+    # By default ncnn computes in float16 on processors that support it.
     net.opt.use_fp16_arithmetic = net.opt.use_fp16_storage = net.opt.use_fp16_packed = False
-    # ncnn says nothing but -1 where it cannot read a file.
+    # ncnn returns -1 if it cannot read a file.
     if net.load_param(str(param)) != 0 or net.load_model(str(param.with_suffix(".bin"))) != 0:
-        raise ValueError(f"{param}: cannot be read together with the .bin file beside it")
+        raise ValueError(f"{param}: cannot read this file and the .bin file beside it")
     planes = np.ascontiguousarray(image.transpose(2, 0, 1))
     extractor = net.create_extractor()
-    # The Mat lends the array's memory, which has to last until the output is there.
+    # The Mat refers to the array's memory, which must exist until the output is computed.
     extractor.input("data", ncnn.Mat(planes))
     _, output = extractor.extract("output")
     return np.array(output).transpose(1, 2, 0)

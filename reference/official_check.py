@@ -1,10 +1,10 @@
-"""Checks `wdsr convert --layout official`: PyTorch loads it, and computes what `wdsr upscale` does.
+"""Checks `wdsr convert --layout official`: PyTorch's output against `wdsr upscale`.
 
     reference/run --peers official_check.py
 
 Networks of every kind with random weights at scales 2, 3 and 4, a residual scale, and the built-in
-model. `load_state_dict` is strict. That the networks here have the published keys and ranges is
-told by the checkpoints in shared/golden that the published code wrote.
+model. `load_state_dict` is strict. Golden checkpoints, which the published code wrote, show that the
+networks here have the published keys and ranges.
 """
 
 import json
@@ -52,7 +52,7 @@ def check(model: Path, label: str, folder: Path) -> bool:
 
 
 def write_residual_scale(model: Path, residual_scale: float) -> None:
-    """The same model with another residual scale in its description."""
+    """Changes the residual scale in the description of a model file."""
     with safe_open(model, "numpy") as file:
         metadata = file.metadata()
     found = '"residual_scale":1.0'
@@ -62,7 +62,7 @@ def write_residual_scale(model: Path, residual_scale: float) -> None:
 
 
 def check_networks(case: dict) -> bool:
-    """A checkpoint of the published code loads and computes what it did there."""
+    """Checks that a checkpoint of the published code computes the expected output."""
     folder = GOLDEN / "checkpoints"
     network = official_networks.build(
         f"--model {case['block'].replace('-', '_')} --scale {case['scale']} --n_resblocks "
@@ -72,8 +72,8 @@ def check_networks(case: dict) -> bool:
     )
     network.load_state_dict(torch.load(folder / case["file"], weights_only=True), strict=True)
     with safe_open(folder / "expected.safetensors", "pt") as file, torch.inference_mode():
-        made = network(255 * file.get_tensor("input")) / 255
-        difference = (made - file.get_tensor(f"out/{case['file']}")).abs().max().item()
+        output = network(255 * file.get_tensor("input")) / 255
+        difference = (output - file.get_tensor(f"out/{case['file']}")).abs().max().item()
     print(f"{case['file']}: {difference:.1e}", flush=True)
     return difference <= BOUND
 

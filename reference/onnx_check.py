@@ -1,9 +1,9 @@
-"""Checks `wdsr convert`: ONNX's checker, and ONNX Runtime's output against `wdsr upscale`'s.
+"""Checks `wdsr convert` to ONNX: by ONNX's checker, and ONNX Runtime's output against `wdsr upscale`.
 
     reference/run onnx_check.py
 
-Random weights of published networks at scales 2, 3 and 4, and the built-in model; any difference
-above the bounds below is an error. The image is 32-bit float on both sides.
+Published networks with random weights at scales 2, 3 and 4, and the built-in model. A difference
+above the bounds below is an error. Input and output are 32-bit float in both programs.
 """
 
 import json
@@ -27,21 +27,21 @@ BOUNDS = {"f32": 1e-5, "f16": 2e-3}
 
 
 def check_file(path: Path, scale: int) -> None:
-    """The file is valid, of opset 17, and its input and output are the documented ones."""
+    """Checks that the file is valid, of opset 17, and has the documented input and output."""
     file = onnx.load(path)
     onnx.checker.check_model(file, full_check=True)
     assert [(o.domain, o.version) for o in file.opset_import] == [("", 17)], file.opset_import
-    remarks = {entry.key: entry.value for entry in file.metadata_props}
-    assert json.loads(remarks["config"])["scale"] == scale, remarks
+    metadata = {entry.key: entry.value for entry in file.metadata_props}
+    assert json.loads(metadata["config"])["scale"] == scale, metadata
     session = onnxruntime.InferenceSession(path)
-    (given,), (made,) = session.get_inputs(), session.get_outputs()
+    (given,), (output,) = session.get_inputs(), session.get_outputs()
     assert (given.name, given.type) == ("input", "tensor(float)"), given
-    assert (made.name, made.type) == ("output", "tensor(float)"), made
+    assert (output.name, output.type) == ("output", "tensor(float)"), output
     assert given.shape == ["batch", 3, "height", "width"], given.shape
 
 
 def check_batch(path: Path, image: np.ndarray) -> None:
-    """Any batch and size: two images at once are two single ones."""
+    """Checks that a batch of two images gives the same results as two single ones."""
     session = onnxruntime.InferenceSession(path)
     parts = np.stack([image, image[::-1]]).transpose(0, 3, 1, 2)[:, :, :9, :14]
     both = session.run(None, {"input": parts})[0]
@@ -70,7 +70,7 @@ def check(model: Path, label: str, scale: int, folder: Path) -> bool:
 
 
 def check_example(model: Path, folder: Path) -> bool:
-    """The example's 8-bit image is ours, give or take a rounding."""
+    """Checks that the example's 8-bit image equals that of `wdsr upscale`, except for rounding."""
     photograph = ROOT / "samples/chelsea.png"
     ours, theirs, onnx_file = folder / "ours.png", folder / "theirs.png", folder / "model.onnx"
     wdsr("upscale", "--quiet", "-m", model, "-o", ours, photograph)

@@ -1,4 +1,4 @@
-"""Upscales an image with ONNX Runtime and a model that `wdsr convert` wrote.
+"""Upscales an image with ONNX Runtime and an ONNX file of `wdsr convert`.
 
     wdsr convert models/small-x2.safetensors small-x2.onnx
     reference/run onnx_example.py small-x2.onnx samples/chelsea.png chelsea-x2.png
@@ -15,7 +15,7 @@ from PIL import Image
 
 
 def upscale(model: Path, image: np.ndarray) -> np.ndarray:
-    """RGB float32 [height, width, 3] in 0..1 -> the same, `scale` times as large, not clamped."""
+    """Upscales an image, RGB float32 [height, width, 3] in 0..1. The result is not clamped."""
     session = onnxruntime.InferenceSession(model)
     planes = image.transpose(2, 0, 1)[None]
     (output,) = session.run(["output"], {"input": planes})

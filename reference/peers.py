@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Times wdsr and the engines a user could take instead, side by side, and writes the report.
+"""Times wdsr and other inference engines, and writes a report.
 
     reference/peers.py --output docs/benchmarks/zen5.md
 
 All engines run the ONNX file that `wdsr bench --save-onnx` writes. In each round every engine runs
-once, in a process of its own, on the same processors; ratios are taken within a round, and what is
-reported are medians over the rounds. The report is rewritten after every table, so that an
-interrupted run leaves what it has. The machine must be idle otherwise.
+once, in a process of its own, on the same processors. Ratios are computed within a round; the report
+has the medians over the rounds. It is written after every table, so that an interrupted run leaves
+the tables that are complete. No other work must run on the machine.
 """
 
 import argparse
@@ -26,7 +26,7 @@ RUST_ENGINES = HERE / "rust-engines"
 RUST_ENGINE_NAMES = {"rten", "tract"}
 # Runs a script of this folder in the environment that has the engines.
 PYTHON = (HERE / "run", "--peers")
-# Rounds that are run even when they take longer than --limit-minutes.
+# Rounds that are run even if they take longer than --limit-minutes.
 LEAST_ROUNDS = 3
 TRAINED_NETWORK = "wdsr-b-32x8"
 
@@ -42,7 +42,7 @@ def training_engines(has_bf16: bool) -> list[Engine]:
 
 
 class Bench:
-    """Runs the engines on one machine."""
+    """Runs the engines."""
 
     def __init__(self, arguments: argparse.Namespace, folder: Path) -> None:
         self.arguments = arguments
@@ -70,7 +70,7 @@ class Bench:
         return path
 
     def expected(self, work: Work) -> Path:
-        """The output that the peers' are compared with, ONNX Runtime's, made on the first call."""
+        """The output of ONNX Runtime, with which others are compared. Computed on the first call."""
         width, height = map(str, work.size)
         path = self.folder / f"{work.network}-{width}x{height}.f32"
         if not path.exists():
@@ -93,8 +93,8 @@ class Bench:
         return [*PYTHON, "engine.py", *tail]
 
     def measure(self, work: Work, engines: list[Engine]) -> list[Result]:
-        """All rounds of one table."""
-        # What is prepared on the first call is not part of a round.
+        """Runs all rounds of a table."""
+        # Files that are prepared on the first call are not part of a round.
         os.sched_setaffinity(0, self.processors)
         commands = [self.command(engine, work) for engine in engines]
         os.sched_setaffinity(0, self.processors[: work.threads])
@@ -104,7 +104,7 @@ class Bench:
             late = time.monotonic() - started > 60 * self.arguments.limit_minutes
             if late and round_index >= LEAST_ROUNDS:
                 break
-            # Every second round runs backwards, so that no engine always follows the same other.
+            # Every second round runs in reverse order, so that no engine always follows the same one.
             order = list(zip(results, commands, strict=True))[:: -1 if round_index % 2 else 1]
             ran = []
             for result, command in order:
@@ -135,22 +135,22 @@ def parse_arguments() -> argparse.Namespace:
     add("--networks", nargs="*", default=["wdsr-b-32x16", "wdsr-a-32x16"], metavar="NETWORK")
     add("--sizes", nargs="*", type=size, default=[(256, 256), (1280, 720)], metavar="WxH")
     add("--threads", nargs="+", type=int, default=[1, 2])
-    add("--engines", nargs="*", default=[], help="only these; all without it")
+    add("--engines", nargs="*", default=[], help="engines to time; by default all")
     add("--skip-training", action="store_true", help="inference only")
     add("--rounds", type=int, default=5)
-    add("--seconds", type=float, default=3.0, help="of timing for each engine and round")
-    add("--limit-minutes", type=float, default=6.0, help="per table; then no new round")
-    add("--wdsr", type=Path, default=ROOT / "target/release/wdsr", help="our program")
+    add("--seconds", type=float, default=3.0, help="time for each engine and round")
+    add("--limit-minutes", type=float, default=6.0, help="no new round of a table after this time")
+    add("--wdsr", type=Path, default=ROOT / "target/release/wdsr", help="the program")
     add(
         "--onnx-folder",
         type=Path,
-        help="time the peers alone, on the files NETWORK.onnx of this folder",
+        help="time the other engines only, on the files NETWORK.onnx of this folder",
     )
     return parser.parse_args()
 
 
 def build(arguments: argparse.Namespace) -> None:
-    """Everything that is timed, and the Python environment."""
+    """Builds all programs that are timed, and the Python environment."""
     note("Building")
     clean = {key: value for key, value in os.environ.items() if key != "CARGO_TARGET_DIR"}
     cargo = ["cargo", "build", "--release", "--locked", "--quiet"]
@@ -166,7 +166,7 @@ def build(arguments: argparse.Namespace) -> None:
     if help_text.returncode != 0 or "--save-onnx" not in help_text.stdout:
         raise PeerError(
             f"{arguments.wdsr}: expected the subcommand `bench` with --save-onnx, found none; "
-            "update the checkout, or time the peers alone by --onnx-folder"
+            "update the checkout, or time the other engines only by --onnx-folder"
         )
 
 

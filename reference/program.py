@@ -18,13 +18,13 @@ def wdsr(*arguments: str | Path) -> None:
 
 
 def write_random_model(network: str, scale: int, path: Path) -> None:
-    """A model of a published network, as wdsr-b-32x16."""
+    """Writes a model with random weights of a published network, such as wdsr-b-32x16."""
     example = ("--package", "wdsr-model", "--example", "random_model", "--")
     cargo_run(*example, network, str(scale), path)
 
 
 def upscale(model: Path, image: np.ndarray, folder: Path) -> np.ndarray:
-    """RGB float32 [height, width, 3] in 0..1 -> the same, `scale` times as large, not clamped."""
+    """Upscales an image, RGB float32 [height, width, 3] in 0..1. The result is not clamped."""
     small, large = folder / "small.tif", folder / "large.tif"
     tifffile.imwrite(small, image, photometric="rgb")
     wdsr("upscale", "--quiet", "-m", model, "-o", large, small)

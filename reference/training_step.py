@@ -1,7 +1,8 @@
-"""Times PyTorch's training step on the network of an ONNX file and prints the times as JSON.
+"""Times a training step of PyTorch on the network of an ONNX file and prints the times as JSON.
 
-training_step.py VARIANT MODEL.onnx THREADS SECONDS, started by peers.py. One step: 16 patches of
-48x48 forwards, mean absolute error, backwards, Adam; weight normalisation on every convolution.
+training_step.py VARIANT MODEL.onnx THREADS SECONDS, started by peers.py. A step is the forward
+pass of 16 patches of 48x48, mean absolute error, backward pass and Adam, with weight normalisation
+on every convolution.
 """
 
 import json

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
-use wdsr_import::{Options, import_bytes};
+use wdsr_convert::{Options, import_bytes};
 
 fuzz_target!(|bytes: &[u8]| {
     // A refusal is as good as a model; a panic, an overflow or memory without bounds is not.

@@ -10,7 +10,7 @@ use pyo3::exceptions::{PyFileNotFoundError, PyRuntimeWarning, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use wdsr_image::is_memory_free;
-use wdsr_model::{DEFAULT_TILE_PX, Error, Isa, Precision, Released, Upscaler};
+use wdsr_model::{BuiltinModel, DEFAULT_TILE_PX, Error, Isa, Precision, Upscaler};
 use wdsr_upscale::{AlphaMethod, ImageUpscaler, Plan, Size};
 
 use crate::error::{Failure, of_model};
@@ -47,11 +47,11 @@ pub(crate) enum NameOrPath {
 #[pyo3(signature = (model, scale = None))]
 pub(crate) fn load(py: Python<'_>, model: NameOrPath, scale: Option<i64>) -> PyResult<Model> {
     let (name, networks) = match model {
-        NameOrPath::Text(text) => match &Released::of_kind(&text)[..] {
+        NameOrPath::Text(text) => match &BuiltinModel::of_kind(&text)[..] {
             [] => (text.clone(), vec![load_file(py, Path::new(&text))?]),
             all => {
                 let models = of_scale(&text, all, scale)?;
-                let networks = models.iter().map(Released::load).collect();
+                let networks = models.iter().map(BuiltinModel::load).collect();
                 (models[0].name(), networks)
             }
         },
@@ -73,11 +73,11 @@ pub(crate) fn load(py: Python<'_>, model: NameOrPath, scale: Option<i64>) -> PyR
 }
 
 /// Of the models of a kind, the one of the scale asked for, or all of them.
-fn of_scale(kind: &str, all: &[Released], scale: Option<i64>) -> PyResult<Vec<Released>> {
+fn of_scale(kind: &str, all: &[BuiltinModel], scale: Option<i64>) -> PyResult<Vec<BuiltinModel>> {
     let Some(scale) = scale else {
         return Ok(all.to_vec());
     };
-    let asked = |model: &&Released| usize::try_from(scale) == Ok(model.scale);
+    let asked = |model: &&BuiltinModel| usize::try_from(scale) == Ok(model.scale);
     let Some(model) = all.iter().find(asked) else {
         return Err(PyValueError::new_err(format!(
             "no model \"{kind}\" of scale {scale}; the package has {}",
@@ -88,7 +88,7 @@ fn of_scale(kind: &str, all: &[Released], scale: Option<i64>) -> PyResult<Vec<Re
 }
 
 fn released_names() -> String {
-    let names: Vec<String> = Released::ALL.iter().map(Released::name).collect();
+    let names: Vec<String> = BuiltinModel::ALL.iter().map(BuiltinModel::name).collect();
     names.join(", ")
 }
 
@@ -200,6 +200,10 @@ impl Model {
         text_signature = "($self, image, *, factor=None, width=None, height=None, longest=None, \
         size=None, alpha='network', threads=0, tile=640, precision='f32', \
         self_ensemble=False, progress=None)")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "they are Python's keyword arguments"
+    )]
     fn upscale<'py>(
         &self,
         image: &Bound<'py, PyAny>,

@@ -52,7 +52,7 @@ def program(tmp_path: Path) -> Program:
 
 @pytest.fixture(scope="session")
 def golden() -> Path:
-    """The project's golden vectors."""
-    folder = Path(os.environ.get("WDSR_SHARED", ROOT.parent / "shared")) / "golden"
-    assert folder.is_dir(), f"{folder}: no golden vectors; put shared/ there or set WDSR_SHARED"
+    """The folder of golden vectors, described in its README.md."""
+    folder = Path(os.environ.get("WDSR_GOLDEN", ROOT / "tests/golden"))
+    assert (folder / "cases.json").is_file(), f"{folder}: no golden vectors; check WDSR_GOLDEN"
     return folder

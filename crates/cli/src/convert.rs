@@ -1,31 +1,36 @@
-//! `wdsr convert`: reads models of other trainers, writes models for other engines.
+//! `wdsr convert`: reads models of other trainers and writes models for other engines.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use wdsr_import::{Imported, Options, Range};
-use wdsr_model::{BlockKind, ExportPrecision, NetworkConfig};
+use wdsr_convert::{
+    Imported, NcnnFiles, Options, Range, import, pytorch_options, to_ncnn, to_onnx, to_pytorch,
+};
+use wdsr_model::{BlockKind, Model, NetworkConfig, WeightFormat};
 
 use crate::file_claims::FileClaims;
 use crate::{WrongUsage, progress};
 
-/// Read another trainer's model, write a model for this program or other engines
+/// Convert models: from other trainers, to ONNX, ncnn, PyTorch or this program
 ///
-/// IN is told by its content: a model of this program, or a checkpoint of PyTorch (.pt, .pth) or
-/// safetensors file in the layout of wdsr_ntire2018, yjn870/WDSR-pytorch, ychfan/wdsr,
-/// compiler-aware-nas-sr or EDSR-PyTorch, bare or within what a trainer saves; with the feature
-/// `keras` also weights of krasserm/super-resolution (.h5). No code in it is run.
-/// What was recognised is printed; the options are for what a file cannot say.
+/// IN is a model of this program, or a PyTorch checkpoint (.pt, .pth) or safetensors file in the
+/// layout of wdsr_ntire2018, yjn870/WDSR-pytorch, ychfan/wdsr, compiler-aware-nas-sr or
+/// EDSR-PyTorch: the weights alone, or inside a trainer's checkpoint. Builds with the feature
+/// `keras` also read weights of krasserm/super-resolution (.h5). The content of the file decides its
+/// format. No code in a checkpoint is run. The program prints what it recognised; options set what a
+/// file does not record.
 ///
-/// The suffix of OUT chooses the format. Input and output are R G B in 0..1, of any size.
+/// The suffix of OUT selects the format. Input and output of the network are R G B in 0..1, of any
+/// size.
 ///
-/// .onnx (opset 17) for ONNX Runtime, OpenVINO, chaiNNer and others: `input` and `output`, float32
-/// [batch, 3, height, width].
+/// .onnx (opset 17): for ONNX Runtime, OpenVINO, chaiNNer and others. `input` and `output` are
+/// float32 [batch, 3, height, width].
 ///
-/// .param for ncnn: Upscayl, realesrgan-ncnn-vulkan, chaiNNer. The weights are written beside it as
-/// .bin. Blobs `data` and `output`. Upscayl reads the scale off the name: small-x2.param.
+/// .param: for ncnn, Upscayl, realesrgan-ncnn-vulkan, chaiNNer. The weights are written beside it
+/// as .bin. The blobs are `data` and `output`. Upscayl reads the scale from the file name, as in
+/// small-x2.param.
 ///
-/// .safetensors for this program, with `--layout official` for the published PyTorch code
+/// .safetensors: for this program, or with `--layout official` for the published PyTorch code
 /// (wdsr_ntire2018, EDSR-PyTorch).
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -37,47 +42,48 @@ pub(crate) struct Arguments {
     output: PathBuf,
     #[command(flatten)]
     checkpoint: CheckpointArguments,
-    /// Weights in float16: half the size
+    /// Write weights in float16: half the size
     ///
-    /// The results differ slightly. ONNX also computes in it; input and output stay float32.
+    /// The results differ slightly. An ONNX file also computes in float16; its input and output stay
+    /// float32.
     #[arg(long)]
     f16: bool,
-    /// Keys and ranges of a .safetensors file
+    /// Layout of a .safetensors file: names and ranges of the weights
     #[arg(long, value_enum, default_value = "wdsr")]
     layout: Layout,
-    /// Say nothing but errors
+    /// Print errors only
     #[arg(short = 'q', long)]
     quiet: bool,
 }
 
-/// Whose keys a .safetensors file has.
+/// [`Arguments::layout`]
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Layout {
-    /// This program's
+    /// Of this program
     Wdsr,
-    /// The published PyTorch code's
+    /// Of the published PyTorch code
     Official,
 }
 
-/// What another trainer's checkpoint cannot say.
+/// Properties that another trainer's checkpoint does not record.
 #[derive(clap::Args)]
 struct CheckpointArguments {
-    /// Key of the weights, as params or params_ema
-    ///
-    /// For a checkpoint that has several.
+    /// Key of the weights in a checkpoint with several, e.g. params_ema
     #[arg(long, value_name = "KEY")]
     weights: Option<String>,
-    /// Range of pixels that a checkpoint was trained on
+    /// Range of the pixels that the network was trained on
     ///
-    /// If it is not its layout's usual one.
+    /// By default that of the layout.
     #[arg(long, value_enum)]
     range: Option<RangeArgument>,
-    /// Mean subtracted from its pixels, in 0..1: a number or R,G,B
+    /// Mean that was subtracted from the pixels, in 0..1: a number or R,G,B
+    ///
+    /// By default that of the layout.
     #[arg(long, value_parser = mean)]
     mean: Option<[f32; 3]>,
-    /// Factor of its residual blocks; without it 1
+    /// Residual scale: factor of each block's branch [default: 1]
     ///
-    /// No checkpoint holds it.
+    /// No checkpoint records it.
     #[arg(long, value_name = "FACTOR")]
     residual_scale: Option<f32>,
 }
@@ -114,16 +120,16 @@ fn mean(text: &str) -> Result<[f32; 3], String> {
     let mean = match numbers.as_deref() {
         Ok([all]) => [*all; 3],
         Ok([r, g, b]) => [*r, *g, *b],
-        _ => return Err("expected one number, or three as R,G,B".to_owned()),
+        _ => return Err(format!("expected a number or three as R,G,B, found {text}")),
     };
     if mean.iter().all(|m| (0.0..=1.0).contains(m)) {
         Ok(mean)
     } else {
-        Err("expected numbers in 0..1".to_owned())
+        Err(format!("expected numbers in 0..1, found {text}"))
     }
 }
 
-/// A format that models are written in.
+/// The format of OUT.
 #[derive(Clone, Copy)]
 enum Target {
     Model,
@@ -133,7 +139,10 @@ enum Target {
 }
 
 impl Target {
-    /// By the suffix of the file to write, which the options must fit.
+    /// Selects the format by the suffix of OUT.
+    ///
+    /// # Errors
+    /// If the suffix is unknown, or the options do not apply to it.
     fn of(arguments: &Arguments) -> Result<Self, WrongUsage> {
         let path = &arguments.output;
         let suffix = path.extension().unwrap_or_default().to_string_lossy();
@@ -142,7 +151,7 @@ impl Target {
             ("safetensors", Layout::Wdsr) => Self::Model,
             ("safetensors", Layout::Official) => Self::Official,
             ("onnx" | "param", Layout::Official) => {
-                return wrong("--layout is for .safetensors files");
+                return wrong("--layout applies to .safetensors files only; omit it");
             }
             ("onnx", _) => Self::Onnx,
             ("param", _) => Self::Ncnn,
@@ -153,13 +162,13 @@ impl Target {
                     format!(".{suffix}")
                 };
                 return wrong(&format!(
-                    "expected a name that ends in .safetensors, .onnx or .param, found {found}; \
-                     the suffix chooses the format"
+                    "expected a file name with the suffix .safetensors, .onnx or .param, which \
+                     selects the format, found {found}"
                 ));
             }
         };
         if arguments.f16 && matches!(target, Self::Official) {
-            return wrong("--f16 is not for the official layout");
+            return wrong("--f16 does not apply to the official layout; omit it");
         }
         Ok(target)
     }
@@ -172,20 +181,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if let Target::Ncnn = target {
         claims.write("weights", "OUT", &arguments.output.with_extension("bin"))?;
     }
-    let Imported { model, recognised } =
-        wdsr_import::import(&arguments.input, &arguments.checkpoint.options())?;
-    let precision = if arguments.f16 {
-        ExportPrecision::F16
+    let Imported { model, recognised } = import(&arguments.input, &arguments.checkpoint.options())?;
+    let format = if arguments.f16 {
+        WeightFormat::F16
     } else {
-        ExportPrecision::F32
+        WeightFormat::F32
     };
-    match target {
-        Target::Model => model.save_in(&arguments.output, precision),
-        Target::Official => model.save_official(&arguments.output),
-        Target::Onnx => model.save_onnx(&arguments.output, precision),
-        Target::Ncnn => model.save_ncnn(&arguments.output, precision),
-    }
-    .with_context(|| format!("{}: cannot be converted", arguments.input.display()))?;
+    write(&model, target, format, &arguments.output)
+        .with_context(|| format!("{}: cannot be converted", arguments.input.display()))?;
     if !arguments.quiet {
         for line in recognised {
             progress::note(&line);
@@ -198,44 +201,64 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         ));
         match target {
             Target::Model | Target::Onnx => {}
-            Target::Ncnn => note_upscayl_scale(&arguments.output, model.config().scale),
+            Target::Ncnn => warn_of_upscayl_scale(&arguments.output, model.config().scale),
             Target::Official => {
-                progress::note(&format!("options: {}", model.official_options()));
-                note_fixed_widths(model.config());
+                progress::note(&format!("options: {}", pytorch_options(&model)));
+                warn_of_fixed_widths(model.config());
             }
         }
     }
     Ok(())
 }
 
-/// Says so where the official code has no options for a network: it fixes two widths of WDSR-B.
-fn note_fixed_widths(config: &NetworkConfig) {
+/// Writes the model. Files get their names only when they are complete.
+fn write(model: &Model, target: Target, format: WeightFormat, path: &Path) -> anyhow::Result<()> {
+    let bytes = match target {
+        Target::Model => return Ok(model.save_in(path, format)?),
+        Target::Ncnn => {
+            let NcnnFiles { param, bin, .. } = to_ncnn(model, format)?;
+            let bin_path = path.with_extension("bin");
+            let files = ((&*bin_path, &*bin), (path, param.as_bytes()));
+            return wdsr_atomic_file::write_pair(files.0, files.1).map_err(|(path, error)| {
+                anyhow::Error::from(error).context(format!("{}: cannot write", path.display()))
+            });
+        }
+        Target::Official => to_pytorch(model),
+        Target::Onnx => to_onnx(model, format)?,
+    };
+    wdsr_atomic_file::write(path, &bytes)
+        .with_context(|| format!("{}: cannot write", path.display()))
+}
+
+/// Warns if the published code has no options for a network: it fixes two widths of WDSR-B.
+fn warn_of_fixed_widths(config: &NetworkConfig) {
     let published = NetworkConfig::wdsr_b(config.features, config.blocks, config.scale);
     let (expansion, low_rank) = (config.expansion, config.low_rank);
     if config.block == BlockKind::WdsrB
         && (expansion, low_rank) != (published.expansion, published.low_rank)
     {
         progress::note(&format!(
-            "wdsr_b.py fixes an expansion of {} and {} low-rank channels; change it to {expansion} \
-             and {low_rank}",
+            "wdsr_b.py has a fixed expansion of {} and {} low-rank channels; change them to \
+             {expansion} and {low_rank}",
             published.expansion, published.low_rank
         ));
     }
 }
 
-/// Says so where Upscayl would upscale by another factor than the model does.
-fn note_upscayl_scale(path: &Path, scale: usize) {
+/// Warns if Upscayl would read another scale from the file name than that of the model.
+fn warn_of_upscayl_scale(path: &Path, scale: usize) {
     let name = path.file_stem().unwrap_or_default().to_string_lossy();
     let read = upscayl_scale(&name);
     if read != scale {
         progress::note(&format!(
-            "Upscayl reads a scale of {read} off the name {name}; call it model-x{scale} for use there"
+            "Upscayl reads scale {read} from the name {name}; for Upscayl rename the files to \
+             model-x{scale}"
         ));
     }
 }
 
-/// The scale that Upscayl reads off a model's name: the first of these found anywhere in it, as in
-/// wdsr-b-32x16, else 4.
+/// The scale that Upscayl reads from a model's name: the first of these anywhere in the name (x1 in
+/// wdsr-b-32x16), or 4.
 ///
 /// Source: upscayl/upscayl-ncnn, `src/main.cpp`; upscayl/upscayl, `common/check-model-scale.ts`.
 fn upscayl_scale(name: &str) -> usize {

@@ -1,5 +1,4 @@
 //! `wdsr data`: images to train on.
-#![allow(clippy::print_stdout, reason = "the findings are the command's output")]
 
 mod fetch;
 
@@ -9,7 +8,7 @@ use std::process::ExitCode;
 use wdsr_eval::Track;
 use wdsr_train::data_check::{DataReport, Kind, check_data};
 
-use crate::{on_threads, progress};
+use crate::{on_threads, progress, stdout};
 
 /// Gather and check images to train on
 #[derive(clap::Args)]
@@ -81,9 +80,9 @@ fn check(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
     })??;
     reading.finish_and_clear();
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        stdout::print_json(&report)?;
     } else {
-        print!("{}", to_lines(&report));
+        stdout::print(to_lines(&report))?;
     }
     Ok(if report.problems.is_empty() {
         ExitCode::SUCCESS

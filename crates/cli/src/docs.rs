@@ -1,19 +1,17 @@
-//! `wdsr completions` and `wdsr man`: what packages install beside the program, made from its
-//! arguments.
+//! `wdsr completions` and `wdsr man`: files that packages install beside the program.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-use crate::Arguments;
+use crate::{Arguments, stdout};
 
-/// Write a shell's completions to standard output
+/// Print shell completions to standard output
 #[derive(clap::Args)]
 pub(crate) struct CompletionsArguments {
-    /// Shell that is to complete this program's arguments
+    /// Shell to print completions for
     shell: Shell,
 }
 
@@ -25,15 +23,13 @@ pub(crate) fn completions(arguments: &CompletionsArguments) -> anyhow::Result<()
         "wdsr",
         &mut script,
     );
-    std::io::stdout()
-        .write_all(&script)
-        .context("cannot write the completions")
+    Ok(stdout::print(script)?)
 }
 
-/// Write manual pages, one for the program and one for each command
+/// Write manual pages: one for the program, one for each command
 #[derive(clap::Args)]
 pub(crate) struct ManArguments {
-    /// Folder that gets wdsr.1, wdsr-upscale.1, ...
+    /// Folder to write wdsr.1, wdsr-upscale.1, ... to
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
 }

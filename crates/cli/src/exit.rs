@@ -1,4 +1,4 @@
-//! The program's exit codes, and which error ends in which.
+//! Exit codes.
 
 use std::io::{self, ErrorKind};
 use std::process::ExitCode;
@@ -6,15 +6,15 @@ use std::process::ExitCode;
 use crate::WrongUsage;
 use crate::file_claims::Conflict;
 
-/// What `--help` says about the exit codes.
-pub(crate) const HELP: &str = "Exit codes: 0 all done, 1 some inputs failed or another error, \
+/// The exit codes in `--help`.
+pub(crate) const HELP: &str = "Exit codes: 0 success, 1 some inputs failed or another error, \
     2 wrong usage, 3 no input could be used, 4 out of memory or disk, 130 interrupted.";
 
 /// Some inputs failed, or an error without a code of its own.
 pub(crate) const FAILED: u8 = 1;
 /// Wrong usage.
 pub(crate) const USAGE: u8 = 2;
-/// Every input was refused: unreadable, damaged, no image, too large.
+/// No input could be used: unreadable, damaged, not an image, too large.
 pub(crate) const REFUSED: u8 = 3;
 /// Memory or disk ran out.
 pub(crate) const RAN_OUT: u8 = 4;
@@ -32,12 +32,12 @@ pub(crate) fn code_of(error: &anyhow::Error) -> ExitCode {
     })
 }
 
-/// Memory that the system does not give.
+/// Not enough memory available.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct OutOfMemory(pub(crate) String);
 
-/// Whether memory or disk ran out, so that other images would fail likewise.
+/// Whether memory or disk ran out, so that other images would fail too.
 pub(crate) fn ran_out(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause.is::<OutOfMemory>()

@@ -1,27 +1,29 @@
-//! `wdsr info`: what a network costs.
-#![allow(clippy::print_stdout, reason = "the figures are the command's output")]
+//! `wdsr info`: size and cost of a network.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 
 use serde::Serialize;
-use wdsr_model::{Model, Network, NetworkConfig, Released};
+use wdsr_model::{BuiltinModel, Model, Network, NetworkConfig};
 use wdsr_train::{Recipe, checkpoint};
 
-/// Output size that multiply-adds are published for.
+use crate::stdout;
+
+/// The output size in published multiply-adds.
 const OUTPUT_PX: (u64, u64) = (1280, 720);
-/// Published names of the notes of a model that are worth a line.
+/// The notes of a model that are printed.
 const NOTES_SHOWN: [&str; 2] = ["updates", "psnr_db"];
 
-/// Parameters, multiply-adds and receptive radius of a model or recipe, layer by layer
+/// Print parameters, multiply-adds and receptive radius of a network
 ///
-/// Parameters are counted folded, as the model runs, and with the gains of weight normalisation,
-/// as the READMEs of WDSR implementations count them. Multiply-adds are for an output of 1280 x
-/// 720 pixels, as papers state them.
+/// Parameters are counted as the model runs, and with the gains of weight normalisation, as in the
+/// READMEs of WDSR implementations. Multiply-adds are for an output of 1280 x 720 pixels, as in
+/// papers. The receptive radius is the number of input pixels on each side of a pixel that its result
+/// depends on. All figures are also printed for each layer.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Model file, checkpoint, or recipe (.toml); without it the model that is built in
+    /// Model file, checkpoint or recipe (.toml); by default the built-in model
     #[arg(value_name = "MODEL|RECIPE")]
     file: Option<PathBuf>,
     /// Print one JSON object instead of a table
@@ -56,8 +58,8 @@ struct Layer {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let info = match &arguments.file {
         None => {
-            let name = format!("{} (built in)", Released::DEFAULT.name());
-            Info::of_model(name, &Model::embedded())
+            let name = format!("{} (built in)", BuiltinModel::DEFAULT.name());
+            Info::of_model(name, &Model::builtin())
         }
         Some(path) => {
             let name = path.display().to_string();
@@ -70,11 +72,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
     };
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&info)?);
+        stdout::print_json(&info)
     } else {
-        print!("{}", info.to_table());
+        Ok(stdout::print(info.to_table())?)
     }
-    Ok(())
 }
 
 impl Info {
@@ -115,12 +116,12 @@ impl Info {
 
     fn to_table(&self) -> String {
         let mut text = format!("{}: {}\n\n", self.name, self.label);
-        let mut line = |what: &str, value: String| {
-            let _ = writeln!(text, "{what:<34}{value:>16}");
+        let mut line = |label: &str, value: String| {
+            let _ = writeln!(text, "{label:<36}{value:>16}");
         };
         line("parameters", grouped(self.parameters as u64));
         line(
-            "with gains of weight norm",
+            "parameters with gains",
             grouped(self.parameters_with_gains as u64),
         );
         line(
@@ -128,11 +129,11 @@ impl Info {
             grouped(self.multiply_adds_per_input_pixel as u64),
         );
         line(
-            "multiply-adds for 1280 x 720 out",
+            "multiply-adds, 1280 x 720 output",
             giga(self.multiply_adds_1280x720),
         );
         line(
-            "receptive radius, input pixels",
+            "receptive radius in input pixels",
             self.receptive_radius_px.to_string(),
         );
         for note in NOTES_SHOWN {
@@ -151,7 +152,7 @@ impl Info {
                 "{:<18}{:>7}{:>14}{:>14}{:>18}",
                 layer.name,
                 format!("{0}x{0}", layer.kernel),
-                format!("{} > {}", layer.in_channels, layer.out_channels),
+                format!("{} -> {}", layer.in_channels, layer.out_channels),
                 grouped(layer.parameters as u64),
                 giga(layer.multiply_adds_1280x720),
             );
@@ -160,7 +161,7 @@ impl Info {
     }
 }
 
-/// 1,190,100
+/// A number with separators, as 1,190,100.
 fn grouped(value: u64) -> String {
     let digits = value.to_string();
     let mut text = String::new();

@@ -11,6 +11,7 @@ mod file_claims;
 mod info;
 mod models;
 mod progress;
+mod stdout;
 mod study;
 mod train;
 mod training_view;
@@ -46,23 +47,23 @@ enum Command {
     Man(docs::ManArguments),
 }
 
-/// Keeps panics of the decoder of JPEG XL off the terminal: they become errors that name the file.
-fn quiet_decoder() {
+/// Prints no panics of the JPEG XL decoder: they become errors that name the file.
+fn silence_decoder_panics() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        let of_decoder = |at: &std::panic::Location<'_>| at.file().contains("/jxl-");
-        if !info.location().is_some_and(of_decoder) {
+        let is_in_decoder = |at: &std::panic::Location<'_>| at.file().contains("/jxl-");
+        if !info.location().is_some_and(is_in_decoder) {
             report(info);
         }
     }));
 }
 
 fn main() -> ExitCode {
-    quiet_decoder();
+    silence_decoder_panics();
     let arguments = Arguments::parse();
     let result = match arguments.command {
         Command::Upscale(arguments) => upscale::run(&arguments),
-        Command::Eval(arguments) => eval::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Eval(arguments) => eval::run(&arguments),
         Command::Train(arguments) => train::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Convert(arguments) => convert::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Data(arguments) => data::run(&arguments),
@@ -75,21 +76,26 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => bench::run(&arguments).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
+        if let Some(error) = error.downcast_ref::<stdout::StdoutError>()
+            && error.is_closed_pipe()
+        {
+            return ExitCode::SUCCESS;
+        }
         progress::print_error(&error);
         exit::code_of(&error)
     })
 }
 
-/// Arguments that are each right but do not go together.
+/// Arguments that are invalid together.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct WrongUsage(String);
 
-/// Runs a piece of work on a pool of `threads` threads; 0 means one for each processor.
+/// Runs work on a pool of `threads` threads; 0 means one for each processor.
 fn on_threads<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> anyhow::Result<T> {
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build()
-        .map_err(|e| anyhow::anyhow!("cannot start {threads} threads: {e}"))?;
+        .map_err(|e| anyhow::anyhow!("cannot start {threads} threads: {e}; use fewer (-j)"))?;
     Ok(pool.install(work))
 }

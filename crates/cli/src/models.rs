@@ -1,30 +1,30 @@
-//! Which model a command runs.
+//! The model that a command runs, and how it is computed.
 
 use std::path::{Path, PathBuf};
 
-use wdsr_model::{Isa, Model, Precision, Released, Upscaler};
+use wdsr_model::{BuiltinModel, Isa, Model, Precision, Upscaler};
 
 use crate::{WrongUsage, progress};
 
 /// A model that a command may run.
 pub(crate) struct Choice {
-    /// A file, or a built-in model, for people.
+    /// Its file, or the name of the built-in model, for messages.
     pub(crate) name: String,
     pub(crate) model: Model,
 }
 
-/// The file that `-m` means; `None` for built-in models.
+/// The file of `-m`; `None` for built-in models.
 pub(crate) fn file(choice: Option<&Path>) -> Option<&Path> {
-    let is_built_in = |kind| !Released::of_kind(kind).is_empty();
+    let is_built_in = |kind| !BuiltinModel::of_kind(kind).is_empty();
     choice.filter(|path| !path.to_str().is_some_and(is_built_in))
 }
 
-/// The models that `-m` means, each of another scale: those of a built-in kind (without `-m`, of the
-/// default one), or the one in a file.
+/// The models of `-m`, one for each scale: those of a built-in kind (without `-m`, of the default one),
+/// or the one in a file.
 pub(crate) fn choose(choice: Option<&Path>) -> anyhow::Result<Vec<Choice>> {
     if let Some(path) = file(choice) {
         if path.components().count() == 1 && path.extension().is_none() && !path.exists() {
-            let kinds = Vec::from_iter(Released::kinds()).join(", ");
+            let kinds = Vec::from_iter(BuiltinModel::kinds()).join(", ");
             let message = format!(
                 "-m {}: expected a built-in kind ({kinds}) or a file, found neither",
                 path.display()
@@ -37,35 +37,29 @@ pub(crate) fn choose(choice: Option<&Path>) -> anyhow::Result<Vec<Choice>> {
         }]);
     }
     let kind = choice.and_then(Path::to_str);
-    let built_in = Released::of_kind(kind.unwrap_or(Released::DEFAULT.kind));
-    let choice = |released: &Released| Choice {
-        name: format!("{} (built in)", released.name()),
-        model: released.load(),
+    let built_in = BuiltinModel::of_kind(kind.unwrap_or(BuiltinModel::DEFAULT.kind));
+    let choice = |builtin: &BuiltinModel| Choice {
+        name: format!("{} (built in)", builtin.name()),
+        model: builtin.load(),
     };
     Ok(built_in.iter().map(choice).collect())
 }
 
-/// Of the models that `-m` means, the one of the scale asked for, or the first.
+/// The model of `-m` with the given scale, or the first one.
 pub(crate) fn load(choice: Option<&Path>, scale: Option<usize>) -> anyhow::Result<Choice> {
     let models = choose(choice)?;
     let found: Vec<String> = models
         .iter()
-        .map(|choice| {
-            format!(
-                "{} upscales {} times",
-                choice.name,
-                choice.model.config().scale
-            )
-        })
+        .map(|choice| format!("{} has scale {}", choice.name, choice.model.config().scale))
         .collect();
-    let asked = |model: &Model| scale.is_none_or(|scale| scale == model.config().scale);
+    let has_scale = |model: &Model| scale.is_none_or(|scale| scale == model.config().scale);
     models
         .into_iter()
-        .find(|choice| asked(&choice.model))
+        .find(|choice| has_scale(&choice.model))
         .ok_or_else(|| {
             let scale = scale.unwrap_or_default();
             let found = found.join(", ");
-            let message = format!("-s {scale}: model {found}; give a model of that scale by -m");
+            let message = format!("-s {scale}: {found}; give a model of scale {scale} by -m");
             WrongUsage(message).into()
         })
 }
@@ -73,28 +67,30 @@ pub(crate) fn load(choice: Option<&Path>, scale: Option<usize>) -> anyhow::Resul
 /// [`Precision`] as an argument.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub(crate) enum PrecisionArgument {
-    /// 32-bit floats
+    /// 32-bit floating point
     F32,
-    /// Products of bfloat16, sums in f32: faster where the processor has AVX512-BF16
+    /// Products of bfloat16, sums of 32-bit: faster on processors with AVX512-BF16
     Bf16,
 }
 
-impl PrecisionArgument {
-    /// What was asked for.
-    pub(crate) fn asked(self) -> Precision {
-        match self {
-            Self::F32 => Precision::F32,
-            Self::Bf16 => Precision::Bf16,
+impl From<PrecisionArgument> for Precision {
+    fn from(argument: PrecisionArgument) -> Self {
+        match argument {
+            PrecisionArgument::F32 => Self::F32,
+            PrecisionArgument::Bf16 => Self::Bf16,
         }
     }
+}
 
-    /// What was asked for, or f32, and a remark about it, where that would be slower than f32.
+impl PrecisionArgument {
+    /// The precision, or f32 with a warning if it would be slower than f32 on this processor.
     pub(crate) fn or_f32(self, isa: Isa) -> Precision {
-        let (asked, precision) = (self.asked(), isa.precision_for(self.asked()));
-        if precision != asked {
+        let requested = Precision::from(self);
+        let precision = isa.precision_for(requested);
+        if precision != requested {
             progress::note(&format!(
                 "--precision {}: expected a processor with AVX512-BF16, found {isa}; computing in {}",
-                asked.name(),
+                requested.name(),
                 precision.name()
             ));
         }
@@ -107,31 +103,31 @@ impl PrecisionArgument {
 pub(crate) struct ModelArguments {
     /// Model file, or a built-in kind: base (the default) or small
     ///
-    /// A file called so is ./small.
+    /// For a file of that name use ./small.
     #[arg(short = 'm', long, value_name = "FILE|KIND")]
     pub(crate) model: Option<PathBuf>,
-    /// Width of the tiles in pixels of the input at most; 0: the full width
+    /// Largest width of a tile in input pixels; 0 for the full width
     ///
-    /// Each is four rows high. The result is the same; what is computed at a time should fit the processor's
-    /// cache.
+    /// Tiles are four rows high. The result is the same for every width; speed depends on whether a
+    /// tile's feature maps fit the processor's cache.
     #[arg(short = 't', long, value_name = "PX", default_value_t = wdsr_model::DEFAULT_TILE_PX)]
     pub(crate) tile: usize,
-    /// Threads; 0: one for each processor
+    /// Number of threads; 0 for one per processor
     ///
-    /// The result is the same.
+    /// The result is the same for every number.
     #[arg(short = 'j', long, value_name = "N", default_value_t = 0)]
     pub(crate) threads: usize,
-    /// Average over 8 flips and rotations
+    /// Average over the 8 flips and rotations of the image
     ///
-    /// Slightly better, 8 times the work.
+    /// Slightly better results for 8 times the work.
     #[arg(short = 'x', long)]
     pub(crate) self_ensemble: bool,
-    /// Arithmetic of the network
+    /// Number format of the network's arithmetic
     #[arg(long, value_enum, default_value_t = PrecisionArgument::F32)]
     pub(crate) precision: PrecisionArgument,
 }
 
-/// The width of tiles that `-t` asks for; 0 is the image's.
+/// The width of `-t`; `None` for the full width.
 pub(crate) fn tile_px(tile: usize) -> Option<usize> {
     (tile > 0).then_some(tile)
 }
@@ -146,7 +142,7 @@ impl ModelArguments {
             .into_iter()
     }
 
-    /// A model ready to run as these arguments say, in the given precision.
+    /// An upscaler for the model with these arguments, in the given precision.
     pub(crate) fn upscaler_of(
         &self,
         model: &Model,

@@ -1,13 +1,13 @@
-//! What a person sees while the program works: bars on a terminal, plain lines elsewhere, errors
-//! as one line each. The only place that writes to stderr.
-#![allow(clippy::print_stderr, reason = "this is the program's voice")]
+//! Progress bars, messages and errors: what the program writes to standard error.
+//!
+//! A message that cannot be written is dropped, because no work depends on its reader.
 
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// An error and its causes on one line. A cause that the text before it ends with is not repeated.
+/// An error and its causes on one line. A cause that the text before it ends with is omitted.
 pub(crate) fn one_line(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain().map(ToString::to_string) {
@@ -20,34 +20,32 @@ pub(crate) fn one_line(error: &anyhow::Error) -> String {
     text.replace('\n', " ")
 }
 
-/// Prints an error as one line.
+/// Prints an error as one line to standard error.
 pub(crate) fn print_error(error: &anyhow::Error) {
-    eprintln!("error: {}", one_line(error));
+    note(&format!("error: {}", one_line(error)));
 }
 
-/// Prints a remark.
+/// Prints a line to standard error.
 pub(crate) fn note(text: &str) {
-    eprintln!("{text}");
+    let _dropped = writeln!(std::io::stderr(), "{text}");
 }
 
-/// Prints a line of a log that nothing depends on: when nobody reads it any more (the reader of a
-/// pipe is gone, the terminal closed), the work goes on.
+/// Prints a line of a log to standard output.
 pub(crate) fn print_line(text: &str) {
-    // A training keeps all of it in its folder.
-    let _gone = writeln!(std::io::stdout(), "{text}");
+    let _dropped = writeln!(std::io::stdout(), "{text}");
 }
 
-/// A bar over bytes of images' files, the best guess of the work that needs no decoding.
+/// A progress bar over the bytes of image files, the best estimate of the work before decoding.
 pub(crate) fn bar_of_files(bytes: u64, quiet: bool) -> ProgressBar {
     bar(bytes, "{msg} [{bar:30}] {percent}%, {eta} left", quiet)
 }
 
-/// How many of `bytes` count as done when `done` of `total` parts of the work are.
+/// The part of `bytes` that is done when `done` of `total` steps are.
 pub(crate) fn share(bytes: u64, done: usize, total: usize) -> u64 {
     (u128::from(bytes) * done as u128 / total as u128) as u64
 }
 
-/// A bar over `total` steps, drawn on a terminal only. `template` as indicatif's.
+/// A progress bar over `total` steps, drawn on a terminal only. `template` is one of indicatif.
 pub(crate) fn bar(total: u64, template: &str, quiet: bool) -> ProgressBar {
     if quiet || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
@@ -70,7 +68,7 @@ mod tests {
     use super::one_line;
 
     #[test]
-    fn a_cause_is_told_once() {
+    fn repeated_causes_are_omitted() {
         let source = io::Error::other("the disk is gone");
         let path = PathBuf::from("a.png");
         let error: anyhow::Error = wdsr_image::Error::Read { path, source }.into();

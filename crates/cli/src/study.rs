@@ -136,7 +136,7 @@ impl Arguments {
             teacher: self.teacher.as_deref().map(absolute).transpose()?,
             batch: self.batch,
             patch_px: self.patch,
-            precision: self.precision.asked(),
+            precision: self.precision.into(),
             data: Data {
                 folders: folders(&self.data)?,
                 validation: self.validation.as_deref().map(absolute).transpose()?,

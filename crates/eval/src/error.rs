@@ -1,20 +1,26 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// Why a set could not be scored.
+/// Why a set or an image of it could not be scored.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// An image could not be read.
     #[error(transparent)]
     Image(#[from] wdsr_image::Error),
-    /// The model gives what cannot be an image.
-    #[error(transparent)]
-    Upscale(#[from] wdsr_model::UpscaleError),
-    /// Low- and high-resolution images do not belong together.
+    /// The model failed to upscale an image.
+    #[error("{}: {source}", path.display())]
+    Upscale {
+        /// The high-resolution image of the pair.
+        path: PathBuf,
+        /// The error of the model.
+        source: wdsr_model::UpscaleError,
+    },
+    /// The size of the low-resolution image is not that of the high-resolution one, divided by the
+    /// scale.
     #[error(
         "{}: {low_width_px} x {low_height_px} pixels, expected {expected_width_px} x \
-         {expected_height_px} (1/{scale} of {}, {high_width_px} x {high_height_px}); pair images \
-         of this scale, or remove the low-resolution ones to have them made",
+         {expected_height_px} (1/{scale} of {}, {high_width_px} x {high_height_px}); replace it by an \
+         image of this scale, or remove the folder of low-resolution images to compute them",
         low.display(),
         high.display()
     )]
@@ -23,25 +29,25 @@ pub enum Error {
         low: PathBuf,
         /// High-resolution file.
         high: PathBuf,
-        /// Found width of the low-resolution image.
+        /// Width of the low-resolution image.
         low_width_px: usize,
-        /// Found height of the low-resolution image.
+        /// Height of the low-resolution image.
         low_height_px: usize,
-        /// Width that the low-resolution image should have.
+        /// Expected width of the low-resolution image.
         expected_width_px: usize,
-        /// Height that the low-resolution image should have.
+        /// Expected height of the low-resolution image.
         expected_height_px: usize,
-        /// Width of the high-resolution image as its file has it.
+        /// Width of the high-resolution image in its file.
         high_width_px: usize,
-        /// Height of the high-resolution image as its file has it.
+        /// Height of the high-resolution image in its file.
         high_height_px: usize,
         /// Scale of the pair.
         scale: usize,
     },
-    /// A high-resolution image has no whole low-resolution pixel.
+    /// A high-resolution image is smaller than a low-resolution pixel.
     #[error(
         "{}: {width_px} x {height_px} pixels, expected at least {scale} x {scale} at x{scale}; \
-         leave the image out of the set",
+         remove the image from the set",
         path.display()
     )]
     SmallerThanScale {
@@ -57,28 +63,42 @@ pub enum Error {
     /// An image is too small to be scored.
     #[error(
         "{}: {width_px} x {height_px} pixels at a multiple of the scale, expected at least \
-         {least_px} x {least_px}: the protocol cuts {shave_px} off each side and SSIM's window is \
-         11 x 11; leave the image out of the set",
+         {least_px} x {least_px}: the protocol crops {shave_px} pixels on each side, and SSIM needs \
+         11 x 11 pixels; remove the image from the set",
         path.display()
     )]
     TooSmall {
         /// The high-resolution image.
         path: PathBuf,
-        /// Its width, cut to a multiple of the scale.
+        /// Its width, cropped to a multiple of the scale.
         width_px: usize,
-        /// Its height, cut to a multiple of the scale.
+        /// Its height, cropped to a multiple of the scale.
         height_px: usize,
-        /// The least side that can be scored.
+        /// The smallest side that can be scored.
         least_px: usize,
-        /// The border.
+        /// Pixels that the protocol crops on each side.
         shave_px: usize,
     },
-    /// The folder's layout is not understood.
+    /// The layout of the folder is not a known one, or an image does not fit it.
     #[error("{}: {reason}", path.display())]
     Layout {
-        /// The folder, or the image in it that does not fit.
+        /// The folder, or the image in it.
         path: PathBuf,
         /// What was expected, what was found and what to do.
         reason: String,
     },
+}
+
+impl Error {
+    /// The file or folder that the error is about.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Image(error) => error.path(),
+            Self::SizeMismatch { low: path, .. }
+            | Self::Upscale { path, .. }
+            | Self::SmallerThanScale { path, .. }
+            | Self::TooSmall { path, .. }
+            | Self::Layout { path, .. } => path,
+        }
+    }
 }

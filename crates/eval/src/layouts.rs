@@ -1,18 +1,17 @@
-//! Which low-resolution image of a folder belongs to which high-resolution one.
+//! Folder layouts of test sets: which low-resolution image belongs to which high-resolution one.
 //!
-//! Layouts understood, for x2:
-//! - `HR/` beside `LR_bicubic/X2/`: as Set5 and its siblings are packed (`baby.png`, and
+//! Known layouts, for x2:
+//! - `HR/` beside `LR_bicubic/X2/`: Set5 and similar sets (`baby.png`, and
 //!   `baby.png` or `babyx2.png`)
 //! - `NAME_HR/` beside `NAME_LR_bicubic/X2/`, with NAME `DIV2K_valid`, `DIV2K_train` or
 //!   `Flickr2K` (`0801.png`, `0801x2.png`); x8 also in `NAME_LR_x8/` (`0801x8.png`); the realistic
 //!   tracks of NTIRE 2018 in `NAME_LR_mild/` (`0801x4m.png`), `NAME_LR_difficult/` (`0801x4d.png`)
-//!   and `NAME_LR_wild/` (`0801x4w1.png` to `w4`, or `0801x4w.png`). The folder named is the one
-//!   that holds them, or `NAME_HR` itself where several lie side by side
-//! - any other folder of images, and those below it: all high resolution
+//!   and `NAME_LR_wild/` (`0801x4w1.png` to `w4`, or `0801x4w.png`). The folder given is the one
+//!   that contains them, or `NAME_HR` itself if there are several sets in it
+//! - any other folder of images, and its subfolders: all high resolution
 //!
-//! Where there is no low-resolution folder, `imresize` makes the images. Low-resolution
-//! images are never guessed to fit: one without its original, or the other way round, is an
-//! error.
+//! If there is no folder of low-resolution images, `imresize` computes them. Images are never paired
+//! by guess: one without its counterpart is an error.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,27 +26,27 @@ use wdsr_image::imresize::Rounding;
 use crate::error::Error;
 use crate::pairs::Pair;
 
-/// How the low-resolution images came about. The realistic tracks of NTIRE 2018 are x4
-/// only, and their images are shifted against the originals, which nothing here corrects.
+/// How low-resolution images were computed. The realistic tracks of NTIRE 2018 are x4 only. Their
+/// images are shifted against the originals; that is not corrected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Track {
-    /// Reduced by bicubic interpolation.
+    /// Downscaled by bicubic interpolation.
     #[default]
     Bicubic,
     /// NTIRE 2018, realistic mild (x4).
     Mild,
     /// NTIRE 2018, realistic difficult (x4).
     Difficult,
-    /// NTIRE 2018, realistic wild (x4); four low-resolution images for each of training.
+    /// NTIRE 2018, realistic wild (x4); four low-resolution images for each training image.
     Wild,
 }
 
 impl Track {
     const ALL: [Self; 4] = [Self::Bicubic, Self::Mild, Self::Difficult, Self::Wild];
 
-    /// What follows `x4` in the names of its images.
-    fn name_ends(self) -> &'static [&'static str] {
+    /// The suffixes after `x4` in the names of its images.
+    fn name_suffixes(self) -> &'static [&'static str] {
         match self {
             Self::Bicubic => &[""],
             Self::Mild => &["m"],
@@ -68,27 +67,31 @@ impl fmt::Display for Track {
     }
 }
 
-impl FromStr for Track {
-    type Err = String;
+/// A text that is not the name of a track.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected bicubic, mild, difficult or wild, found `{0}`")]
+pub struct UnknownTrack(pub String);
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl FromStr for Track {
+    type Err = UnknownTrack;
+
+    fn from_str(text: &str) -> Result<Self, UnknownTrack> {
         let found = Self::ALL
             .into_iter()
             .find(|track| track.to_string() == text);
-        found.ok_or_else(|| format!("expected bicubic, mild, difficult or wild, found `{text}`"))
+        found.ok_or_else(|| UnknownTrack(text.to_owned()))
     }
 }
 
 /// Finds the pairs of a folder, sorted by name. A pair of the wild track is named after its
-/// low-resolution image, as several share an original.
+/// low-resolution image, because several share an original.
 ///
 /// # Errors
-/// When the folder cannot be read, has no images, holds several sets, has images without
-/// their counterpart, or lacks the low-resolution images of the track (bicubic ones can be
-/// made).
+/// If the folder cannot be read, has no images, contains several sets, has images without their
+/// counterpart, or has no low-resolution images of the track (bicubic ones can be computed).
 ///
 /// # Panics
-/// When the scale is 0.
+/// If the scale is 0.
 pub fn find_pairs(folder: &Path, scale: usize, track: Track) -> Result<Vec<Pair>, Error> {
     let (pairs, problems) = find_pairs_and_problems(folder, scale, track)?;
     match problems.into_iter().next() {
@@ -97,15 +100,15 @@ pub fn find_pairs(folder: &Path, scale: usize, track: Track) -> Result<Vec<Pair>
     }
 }
 
-/// [`find_pairs`], going on after images that do not fit: the pairs without them, and what is
-/// wrong with each.
+/// Finds the pairs of a folder as [`find_pairs`], and returns the errors of images that have no
+/// counterpart beside the pairs of the others.
 ///
 /// # Errors
-/// When the folder cannot be read, has no images, holds several sets or lacks the low-resolution
-/// images of the track.
+/// If the folder cannot be read, has no images, contains several sets or has no low-resolution images
+/// of the track.
 ///
 /// # Panics
-/// When the scale is 0.
+/// If the scale is 0.
 pub fn find_pairs_and_problems(
     folder: &Path,
     scale: usize,
@@ -114,7 +117,7 @@ pub fn find_pairs_and_problems(
     assert!(scale > 0, "scale {scale}");
     if track != Track::Bicubic && scale != 4 {
         let reason = format!(
-            "the {track} track has x4 images only, x{scale} was asked for; use a model of x4"
+            "the {track} track has x4 images only, expected x4, found x{scale}; use a model of x4"
         );
         return Err(layout(folder, reason));
     }
@@ -126,7 +129,7 @@ pub fn find_pairs_and_problems(
     if !low_folder.is_dir() {
         if track != Track::Bicubic {
             let reason = format!(
-                "no such folder, expected the low-resolution images of the {track} track; put \
+                "no such folder, expected the low-resolution images of the {track} track; copy \
                  them there"
             );
             return Err(layout(&low_folder, reason));
@@ -139,14 +142,14 @@ pub fn find_pairs_and_problems(
     let mut pairs = BTreeMap::new();
     let mut paired = BTreeSet::new();
     for (low_stem, low) in by_stem(&low_folder, &mut problems)? {
-        // A name may end like a marker by itself: `linux2` may be an original.
+        // The name of an original can end with a marker, as `linux2`.
         let original = without_marker(&low_stem, scale, track)
             .into_iter()
             .chain([low_stem.as_str()])
             .find_map(|name| high.get_key_value(name));
         let Some((stem, found)) = original else {
             let reason = format!(
-                "no high-resolution image of it in {}; add it, or remove this one",
+                "no high-resolution image for it in {}; add it, or remove this one",
                 high_folder.display()
             );
             problems.push(layout(&low, reason));
@@ -161,7 +164,7 @@ pub fn find_pairs_and_problems(
         if let Some(other) = pairs.insert(name, new) {
             let other = other.low.unwrap_or_default();
             let reason = format!(
-                "{} is a low-resolution image of {} too; remove one of them",
+                "{} is also a low-resolution image of {}; remove one of them",
                 other.display(),
                 found.display()
             );
@@ -170,7 +173,7 @@ pub fn find_pairs_and_problems(
     }
     for (_, alone) in high.iter().filter(|(stem, _)| !paired.contains(*stem)) {
         let reason = format!(
-            "no low-resolution image of it in {}; add it, or remove this one",
+            "no low-resolution image for it in {}; add it, or remove this one",
             low_folder.display()
         );
         problems.push(layout(alone, reason));
@@ -195,16 +198,19 @@ fn layout(path: &Path, reason: String) -> Error {
     }
 }
 
-/// All images of a folder and of those below as high resolution.
+/// All images of a folder and its subfolders as high-resolution images.
 fn all_high(folder: &Path, scale: usize, track: Track) -> Result<Vec<Pair>, Error> {
     if track != Track::Bicubic {
-        let reason = format!("expected NAME_HR/ beside NAME_LR_{track}/, as DIV2K has; none found");
+        let reason = format!(
+            "expected NAME_HR/ beside NAME_LR_{track}/, as in DIV2K, found neither; give the folder of \
+             the set"
+        );
         return Err(layout(folder, reason));
     }
     let mut pairs = Vec::new();
     for high in images_in(folder, true)? {
         let below = high.strip_prefix(folder).unwrap_or(&high);
-        // Low-resolution images of a set further down must not pass for originals.
+        // Low-resolution images of a set in a subfolder must not be taken for originals.
         let is_low = |part: &str| part.starts_with("LR_") || part.contains("_LR_");
         let low = below.ancestors().skip(1).find(|ancestor| {
             ancestor
@@ -213,7 +219,7 @@ fn all_high(folder: &Path, scale: usize, track: Track) -> Result<Vec<Pair>, Erro
         });
         if let Some(low) = low {
             let reason = format!(
-                "holds low-resolution images in {}, expected one set; name the folder of the set",
+                "contains low-resolution images in {}, expected one set; give the folder of the set",
                 low.display()
             );
             return Err(layout(folder, reason));
@@ -224,7 +230,7 @@ fn all_high(folder: &Path, scale: usize, track: Track) -> Result<Vec<Pair>, Erro
     Ok(pairs)
 }
 
-/// Folders of high and low resolution where the layout has them; the low one need not exist.
+/// The folders of high and low resolution, if the layout has them. The low one may not exist.
 fn paired_folders(
     folder: &Path,
     scale: usize,
@@ -235,7 +241,7 @@ fn paired_folders(
         if track != Track::Bicubic {
             let reason = format!(
                 "found HR/, which has bicubic images only; expected NAME_HR/ beside \
-                 NAME_LR_{track}/, as DIV2K has"
+                 NAME_LR_{track}/, as in DIV2K"
             );
             return Err(layout(folder, reason));
         }
@@ -260,7 +266,7 @@ fn paired_folders(
     found.sort();
     if let [(first, _), (second, _), ..] = &found[..] {
         let reason = format!(
-            "holds several sets, such as {} and {}; name one of these folders",
+            "contains several sets, such as {} and {}; give one of these folders",
             first.display(),
             second.display()
         );
@@ -272,7 +278,7 @@ fn paired_folders(
     }))
 }
 
-/// `DIV2K_valid` of `.../DIV2K_valid_HR`.
+/// `DIV2K_valid` for `.../DIV2K_valid_HR`.
 fn name_of_high(folder: &Path) -> Option<String> {
     let name = folder.file_name()?.to_str()?;
     name.strip_suffix("_HR").map(str::to_owned)
@@ -291,7 +297,7 @@ fn low_folder(parent: &Path, name: &str, scale: usize, track: Track) -> PathBuf 
         .join(format!("X{scale}"))
 }
 
-/// The images of a folder by their name without suffix; the first where several share it.
+/// The images of a folder by their name without suffix; the first one if several share it.
 fn by_stem(folder: &Path, problems: &mut Vec<Error>) -> Result<BTreeMap<String, PathBuf>, Error> {
     let mut images = BTreeMap::new();
     for path in images_in(folder, false)? {
@@ -303,7 +309,7 @@ fn by_stem(folder: &Path, problems: &mut Vec<Error>) -> Result<BTreeMap<String, 
             }
             Entry::Occupied(other) => {
                 let reason = format!(
-                    "{} has the same name but for the suffix; remove one of them",
+                    "{} has the same name except for the suffix; remove one of them",
                     other.get().display()
                 );
                 problems.push(layout(&path, reason));
@@ -313,10 +319,10 @@ fn by_stem(folder: &Path, problems: &mut Vec<Error>) -> Result<BTreeMap<String, 
     Ok(images)
 }
 
-/// `0801` of `0801x4m`, `baby` of `babyx2`; none where the name has no such end.
+/// `0801` for `0801x4m`, `baby` for `babyx2`; none if the name has no such suffix.
 fn without_marker(stem: &str, scale: usize, track: Track) -> Option<&str> {
     track
-        .name_ends()
+        .name_suffixes()
         .iter()
         .find_map(|end| stem.strip_suffix(&format!("x{scale}{end}")))
 }

@@ -1,11 +1,11 @@
 //! Peak signal-to-noise ratio and structural similarity of 8-bit RGB images.
 //!
-//! `PSNR = 10 log10(255^2 / MSE)` over all samples inside the border. No registration: an image
-//! shifted against its original scores low.
+//! `PSNR = 10 log10(255^2 / MSE)` over all samples inside the border. Images are not registered: one
+//! that is shifted against its original scores low.
 
 use rayon::prelude::*;
 
-/// What is compared.
+/// The channel of an image that is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Channel {
     /// All three channels: one mean of squares over them for PSNR, the mean of the three for SSIM.
@@ -13,13 +13,13 @@ pub enum Channel {
     /// Luma, Y = (65.481 R + 128.553 G + 24.966 B) / 255 + 16, not rounded (ITU-R BT.601, as
     /// MATLAB's `rgb2ycbcr`).
     Y,
-    /// The mean of the channels, rounded half up, as a grey image is written: for images
-    /// stored as grey, whose samples are luminance already (MATLAB's evaluation scripts convert
-    /// only images of three channels).
+    /// The mean of the channels, rounded half up, as a grey image is written. For grey images, whose
+    /// samples are luminance already (MATLAB's evaluation scripts convert only images of three
+    /// channels).
     Grey,
 }
 
-/// An image without its border as planes of `f64`, 0..255, row-major, and their width and height.
+/// An image without its border: planes of `f64`, 0..255, row-major, and their width and height.
 fn planes(
     rgb: &[u8],
     width_px: usize,
@@ -34,7 +34,7 @@ fn planes(
     );
     assert!(
         width_px > 2 * shave_px && height_px > 2 * shave_px,
-        "{width_px} x {height_px} pixels without a border of {shave_px}"
+        "{width_px} x {height_px} pixels, cropped by {shave_px} on each side"
     );
     let pixels = || {
         (shave_px..height_px - shave_px).flat_map(move |y| {
@@ -66,10 +66,10 @@ fn planes(
 ///
 /// # Shapes
 /// - a, b: `[height_px, width_px, 3]` R G B row-major, 0..255
-/// - shave_px: pixels cut off each side before comparing
+/// - shave_px: pixels cropped on each side before comparing
 ///
 /// # Panics
-/// When the number of samples differs, or the border leaves nothing.
+/// If the number of samples differs, or the image is not larger than its border.
 ///
 /// # Examples
 /// ```
@@ -107,16 +107,16 @@ pub(crate) const WINDOW_PX: usize = 11;
 /// Its standard deviation in pixels.
 const SIGMA_PX: f64 = 1.5;
 
-/// Mean structural similarity, -1..1, over all windows that lie within the image; 1 for equal
-/// images. For RGB the mean of the three channels. Rows are shared out on rayon's current pool;
-/// the sum does not depend on the number of threads.
+/// Mean structural similarity, -1..1, over all windows within the image; 1 for equal images. For RGB
+/// the mean of the three channels. Rows are computed in parallel on rayon's current pool; the sum does
+/// not depend on the number of threads.
 ///
 /// # Shapes
 /// - a, b: `[height_px, width_px, 3]` R G B row-major, 0..255
-/// - shave_px: pixels cut off each side before comparing
+/// - shave_px: pixels cropped on each side before comparing
 ///
 /// # Panics
-/// When the number of samples differs, or fewer than 11 pixels are left on a side.
+/// If the number of samples differs, or a side is shorter than 11 pixels without the border.
 ///
 /// # Source
 /// Wang et al. 2004, "Image Quality Assessment: From Error Visibility to Structural Similarity",
@@ -134,7 +134,7 @@ pub fn ssim(
     let (b, ..) = planes(b, width_px, height_px, channel, shave_px);
     assert!(
         width >= WINDOW_PX && height >= WINDOW_PX,
-        "{width} x {height} pixels, a window has {WINDOW_PX} x {WINDOW_PX}"
+        "{width} x {height} pixels, expected at least {WINDOW_PX} x {WINDOW_PX}"
     );
     let scores = a
         .iter()

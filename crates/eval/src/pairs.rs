@@ -1,4 +1,4 @@
-//! A low- and a high-resolution image that belong together.
+//! Pairs of a low- and a high-resolution image.
 
 use std::path::PathBuf;
 
@@ -7,36 +7,36 @@ use wdsr_image::{Limits, decode};
 
 use crate::error::Error;
 
-/// Files that belong together.
+/// The files of a low- and a high-resolution image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pair {
-    /// Of the image, without suffix.
+    /// Name of the image, without suffix.
     pub name: String,
-    /// High resolution.
+    /// High-resolution image.
     pub high: PathBuf,
-    /// Low resolution; made by `imresize` when the set has none.
+    /// Low-resolution image; `imresize` computes it if there is none.
     pub low: Option<PathBuf>,
     /// Scale of the pair.
     pub scale: usize,
-    /// How a low-resolution image without a file is rounded to 8 bit when it is made.
+    /// How a computed low-resolution image is rounded to 8 bit.
     pub low_rounding: Rounding,
 }
 
-/// A low- and a high-resolution image, `[height, width, 3]` R G B row-major, 0..255; the high
-/// one is exactly `scale` times as wide and high. Images stored as grey are replicated.
+/// A low- and a high-resolution image, `[height, width, 3]` R G B row-major, 0..255. The
+/// high-resolution one is exactly `scale` times as wide and high. Grey images are replicated to R G B.
 #[derive(Clone, Debug)]
 pub struct ImagePair {
-    /// Low resolution, `low_width_px * low_height_px * 3` samples.
+    /// Low-resolution image, `low_width_px * low_height_px * 3` samples.
     pub low: Vec<u8>,
-    /// High resolution, `scale * scale` times as many.
+    /// High-resolution image, `scale * scale` times as many samples.
     pub high: Vec<u8>,
     /// Width of the low-resolution image.
     pub low_width_px: usize,
     /// Height of the low-resolution image.
     pub low_height_px: usize,
-    /// Between them.
+    /// Scale of the pair.
     pub scale: usize,
-    /// Whether the high-resolution image is stored as grey.
+    /// Whether the high-resolution image is grey in its file.
     pub grey: bool,
 }
 
@@ -51,12 +51,11 @@ impl ImagePair {
 }
 
 impl Pair {
-    /// Reads the images: the high-resolution one cut at the right and bottom to a multiple of
-    /// the scale, the low-resolution one made from what is left by MATLAB's bicubic `imresize`
-    /// where there is no file.
+    /// Reads the images. Crops the high-resolution one at the right and bottom to a multiple of the
+    /// scale. Computes the low-resolution one from it by MATLAB's bicubic `imresize` if it has no file.
     ///
     /// # Errors
-    /// When an image cannot be read, the high-resolution one is smaller than the scale, or the
+    /// If an image cannot be read, the high-resolution one is smaller than the scale, or the
     /// low-resolution one is not 1/scale of it.
     pub fn load(&self) -> Result<ImagePair, Error> {
         let scale = self.scale;
@@ -74,7 +73,7 @@ impl Pair {
         }
         let grey = image.colour.is_grey();
         let (width_px, height_px) = (low_width_px * scale, low_height_px * scale);
-        let high = cut_top_left(image.to_rgb8(), high_width_px, width_px, height_px);
+        let high = crop_top_left(image.to_rgb8(), high_width_px, width_px, height_px);
         let low = match &self.low {
             None => {
                 let down = 1.0 / scale as f64;
@@ -111,7 +110,7 @@ impl Pair {
 }
 
 /// The first `to_width_px` x `to_height_px` pixels of an RGB image `width_px` wide.
-fn cut_top_left(
+fn crop_top_left(
     mut rgb: Vec<u8>,
     width_px: usize,
     to_width_px: usize,

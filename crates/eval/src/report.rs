@@ -1,4 +1,4 @@
-//! Figures of a model on a set, as JSON and as a table.
+//! Scores of a model on a set, as JSON and as a table.
 
 use std::fmt::Write;
 
@@ -6,58 +6,83 @@ use serde::Serialize;
 
 use crate::protocol::Protocol;
 
-/// Scores of one image. PSNR is in dB; equal images have an infinite one, which JSON cannot
-/// hold: it is written as `null`. SSIM is -1..1.
+/// Scores of one image. PSNR is in dB, and infinite for equal images. JSON has no infinite numbers, so
+/// an infinite PSNR is `null` there. SSIM is -1..1.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ImageScore {
-    /// Of the image.
+    /// Name of the image, without suffix.
     pub name: String,
-    /// Of the model.
+    /// PSNR of the model.
     pub psnr_db: f64,
-    /// Of the model.
+    /// SSIM of the model.
     pub ssim: f64,
-    /// Of bicubic interpolation.
+    /// PSNR of bicubic interpolation.
     pub bicubic_psnr_db: f64,
-    /// Of bicubic interpolation.
+    /// SSIM of bicubic interpolation.
     pub bicubic_ssim: f64,
 }
 
-/// Means over the images, each counting the same whatever its size. A mean over an infinite
-/// figure is infinite, `null` in JSON.
+/// Means over the images that were scored; an image counts the same whatever its size. A mean of an
+/// infinite PSNR is infinite, and `null` in JSON.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MeanScore {
-    /// Mean of the images' dB.
+    /// Mean PSNR of the model.
     pub psnr_db: f64,
-    /// Mean.
+    /// Mean SSIM of the model.
     pub ssim: f64,
-    /// Mean of the images' dB.
+    /// Mean PSNR of bicubic interpolation.
     pub bicubic_psnr_db: f64,
-    /// Mean.
+    /// Mean SSIM of bicubic interpolation.
     pub bicubic_ssim: f64,
 }
 
-/// Scores of a model on a set. The fields are those of the JSON object, in this order.
+impl MeanScore {
+    /// The means over images; NaN if there are none.
+    pub fn of(images: &[ImageScore]) -> Self {
+        let mean =
+            |of: fn(&ImageScore) -> f64| images.iter().map(of).sum::<f64>() / images.len() as f64;
+        Self {
+            psnr_db: mean(|image| image.psnr_db),
+            ssim: mean(|image| image.ssim),
+            bicubic_psnr_db: mean(|image| image.bicubic_psnr_db),
+            bicubic_ssim: mean(|image| image.bicubic_ssim),
+        }
+    }
+}
+
+/// An image that could not be scored.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FailedImage {
+    /// Its file.
+    pub file: String,
+    /// The error.
+    pub error: String,
+}
+
+/// Scores of a model on a set. The JSON object has the same fields, in this order.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
-    /// Upscaling factor.
+    /// Scale of the model.
     pub scale: usize,
-    /// What was compared.
+    /// The protocol.
     pub protocol: Protocol,
-    /// The set.
+    /// Folder of the set.
     pub set: String,
-    /// The model.
+    /// File or name of the model.
     pub model: String,
-    /// In the order of their names.
+    /// The images that were scored, sorted by name.
     pub images: Vec<ImageScore>,
-    /// Over all images.
+    /// The images that could not be scored.
+    pub failed: Vec<FailedImage>,
+    /// Means over `images`.
     pub mean: MeanScore,
 }
 
 impl Report {
-    /// A report of scored images.
+    /// A report of scored images, without failed ones.
     ///
     /// # Panics
-    /// When there are none.
+    /// If there are none.
     pub fn new(
         scale: usize,
         protocol: Protocol,
@@ -65,27 +90,28 @@ impl Report {
         model: String,
         images: Vec<ImageScore>,
     ) -> Self {
-        assert!(!images.is_empty(), "no images of {set} were scored");
-        let mean =
-            |of: fn(&ImageScore) -> f64| images.iter().map(of).sum::<f64>() / images.len() as f64;
-        let mean = MeanScore {
-            psnr_db: mean(|p| p.psnr_db),
-            ssim: mean(|p| p.ssim),
-            bicubic_psnr_db: mean(|p| p.bicubic_psnr_db),
-            bicubic_ssim: mean(|p| p.bicubic_ssim),
-        };
+        assert!(!images.is_empty(), "no image of {set} was scored");
+        let mean = MeanScore::of(&images);
         Self {
             scale,
             protocol,
             set,
             model,
             images,
+            failed: Vec::new(),
             mean,
         }
     }
 
-    /// A table for a terminal: the protocol in its heading, bicubic beside every figure, the gain
-    /// over it in dB (`-` where both are infinite), the mean last.
+    /// The report with images that could not be scored.
+    #[must_use]
+    pub fn with_failed(mut self, failed: Vec<FailedImage>) -> Self {
+        self.failed = failed;
+        self
+    }
+
+    /// A table for a terminal: the protocol in its heading, bicubic interpolation beside the model, the
+    /// gain in dB (`-` if both are infinite), the mean last.
     pub fn to_table(&self) -> String {
         let name_width = self
             .images
@@ -129,6 +155,10 @@ impl Report {
         }
         let m = &self.mean;
         line("mean", m.psnr_db, m.bicubic_psnr_db, m.ssim, m.bicubic_ssim);
+        if !self.failed.is_empty() {
+            let (failed, all) = (self.failed.len(), self.failed.len() + self.images.len());
+            let _ = writeln!(table, "\nnot scored: {failed} of {all} images");
+        }
         table
     }
 }
@@ -153,11 +183,15 @@ mod tests {
     }
 
     #[test]
-    fn json_holds_exactly_the_documented_fields() {
+    fn json_has_the_documented_fields_and_infinite_psnr_is_null() {
         let report = report(vec![
             score("a", 30.0, 28.0),
             score("b", 34.0, f64::INFINITY),
-        ]);
+        ])
+        .with_failed(vec![FailedImage {
+            file: "c.png".to_owned(),
+            error: "damaged".to_owned(),
+        }]);
         let json = serde_json::to_string(&report).expect("JSON");
         assert_eq!(
             json,
@@ -167,6 +201,7 @@ mod tests {
              \"bicubic_ssim\":0.5},\
              {\"name\":\"b\",\"psnr_db\":34.0,\"ssim\":0.75,\"bicubic_psnr_db\":null,\
              \"bicubic_ssim\":0.5}],\
+             \"failed\":[{\"file\":\"c.png\",\"error\":\"damaged\"}],\
              \"mean\":{\"psnr_db\":32.0,\"ssim\":0.75,\"bicubic_psnr_db\":null,\
              \"bicubic_ssim\":0.5}}"
         );
@@ -182,7 +217,7 @@ mod tests {
         .to_table();
         let expected = "\
 Set2, x2, small
-div2k: RGB, 8 bit, 8 px cut off each side
+div2k: RGB, 8 bit, 8 px cropped on each side
 
 image       PSNR dB   bicubic     gain     SSIM  bicubic SSIM
 butterfly    30.000    28.500   +1.500   0.7500        0.5000
@@ -194,8 +229,8 @@ mean            inf       inf        -   0.7500        0.5000
     }
 
     #[test]
-    #[should_panic(expected = "no images of Set2 were scored")]
-    fn a_report_of_nothing_is_refused() {
+    #[should_panic(expected = "no image of Set2 was scored")]
+    fn empty_reports_panic() {
         report(Vec::new());
     }
 }

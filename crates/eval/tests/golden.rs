@@ -1,37 +1,18 @@
-//! Metrics against the golden figures, baselines and low-resolution images against the published
-//! ones.
+//! Metrics against golden figures, and baselines and low-resolution images against published ones.
 
-use std::path::{Path, PathBuf};
-
-use safetensors::SafeTensors;
 use wdsr_eval::{
     Channel, Error, Protocol, Report, Track, find_pairs, psnr_db, score_set_with, ssim,
 };
 use wdsr_image::imresize::{Rounding, imresize_u8_rounded};
-
-fn shared() -> PathBuf {
-    let folder = std::env::var_os("WDSR_SHARED").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"),
-        PathBuf::from,
-    );
-    assert!(
-        folder.join("golden").is_dir(),
-        "{}: no golden vectors; put shared/ beside the workspace or set WDSR_SHARED",
-        folder.display()
-    );
-    folder
-}
+use wdsr_testing::golden::{self, TensorFile};
+use wdsr_testing::paths::test_set;
 
 #[test]
 fn metrics_equal_the_golden_figures() {
-    let golden = shared().join("golden");
-    let bytes = std::fs::read(golden.join("metrics.safetensors")).expect("golden file");
-    let tensors = SafeTensors::deserialize(&bytes).expect("safetensors");
-    let (a, b) = (
-        tensors.tensor("a").expect("a"),
-        tensors.tensor("b").expect("b"),
-    );
-    let (h, w) = (a.shape()[0], a.shape()[1]);
+    let golden = golden::folder();
+    let images = TensorFile::read(&golden.join("metrics.safetensors"));
+    let (a, b) = (images.tensor("a"), images.tensor("b"));
+    let (h, w) = (a.shape[0], a.shape[1]);
     let text = std::fs::read_to_string(golden.join("metrics.json")).expect("golden file");
     let figures: serde_json::Map<String, serde_json::Value> =
         serde_json::from_str(&text).expect("JSON");
@@ -39,7 +20,7 @@ fn metrics_equal_the_golden_figures() {
     for (name, expected) in figures {
         let (kind, shave) = name.rsplit_once("_shave").expect("a border in the name");
         let shave: usize = shave.parse().expect("a border in the name");
-        let (a, b) = (a.data(), b.data());
+        let (a, b) = (a.bytes(), b.bytes());
         let found = match kind {
             "psnr_rgb" => psnr_db(a, b, w, h, Channel::Rgb, shave),
             "psnr_y" => psnr_db(a, b, w, h, Channel::Y, shave),
@@ -51,10 +32,9 @@ fn metrics_equal_the_golden_figures() {
     }
 }
 
-/// Bicubic interpolation scored as if it were a model: the gain over the baseline is nothing.
+/// Bicubic interpolation, scored as a model: its gain is zero.
 fn bicubic_report(set: &str, scale: usize) -> Report {
-    let folder = shared().join("data/test").join(set);
-    let pairs = find_pairs(&folder, scale, Track::Bicubic).expect("pairs");
+    let pairs = find_pairs(&test_set(set), scale, Track::Bicubic).expect("pairs");
     let upscale = |low: &[u8], w, h| -> Result<Vec<u8>, Error> {
         Ok(imresize_u8_rounded(low, w, h, 3, scale as f64, Rounding::Float).pixels)
     };
@@ -73,7 +53,8 @@ fn bicubic_report(set: &str, scale: usize) -> Report {
 }
 
 #[test]
-fn bicubic_baselines_are_the_published_ones() {
+#[ignore = "needs Set5 and Set14: set WDSR_DATA to the folder that contains them"]
+fn bicubic_baselines_are_as_published() {
     for (set, images, scale, expected_db) in [
         ("Set5", 5, 2, 33.68),
         ("Set5", 5, 3, 30.40),
@@ -100,8 +81,9 @@ fn bicubic_baselines_are_the_published_ones() {
 }
 
 #[test]
-fn low_images_made_are_the_published_files() {
-    let folder = shared().join("data/test/Set5");
+#[ignore = "needs Set5: set WDSR_DATA to the folder that contains it"]
+fn computed_low_images_equal_the_published_files() {
+    let folder = test_set("Set5");
     for scale in [2, 3, 4] {
         for pair in find_pairs(&folder, scale, Track::Bicubic).expect("pairs") {
             assert!(pair.low.is_some(), "{} x{scale} has a file", pair.name);

@@ -1,4 +1,4 @@
-//! Scoring with a model, and what scoring refuses.
+//! Scores of a model, and images that cannot be scored.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -55,7 +55,7 @@ fn repeated(low: &[u8], width_px: usize, scale: usize) -> Vec<u8> {
 }
 
 #[test]
-fn a_model_is_scored_by_what_it_makes() {
+fn models_are_scored_by_their_output() {
     let root = set(&[(33, 40), (28, 29)], Colour::Rgb);
     let pairs = pairs(root.path(), 2);
     for (protocol, channel, shave_px) in [
@@ -63,12 +63,12 @@ fn a_model_is_scored_by_what_it_makes() {
         (Protocol::Ntire, Channel::Rgb, 2),
         (Protocol::Div2k, Channel::Rgb, 8),
     ] {
-        let mut told = Vec::new();
+        let mut scored = Vec::new();
         let scores = score_set(&pairs, &nearest_model(2), protocol, |score| {
-            told.push(score.name.clone());
+            scored.push(score.name.clone());
         })
         .expect("scores");
-        assert_eq!(told, ["0", "1"]);
+        assert_eq!(scored, ["0", "1"]);
         for (pair, score) in pairs.iter().zip(&scores) {
             let high = pair.load().expect("a pair");
             let (w, h) = high.high_size_px();
@@ -86,7 +86,7 @@ fn a_model_is_scored_by_what_it_makes() {
 }
 
 #[test]
-fn grey_is_scored_by_the_mean_of_the_channels() {
+fn grey_images_are_scored_by_the_mean_of_the_channels() {
     let root = set(&[(30, 30)], Colour::Grey);
     let pairs = pairs(root.path(), 2);
     let high = pairs[0].load().expect("a pair").high;
@@ -108,8 +108,8 @@ fn grey_is_scored_by_the_mean_of_the_channels() {
 }
 
 #[test]
-fn an_image_too_small_is_named_before_it_is_upscaled() {
-    // 14 px cut to 2 * 2 leave 10, one less than SSIM's window; 16 leave 12.
+fn too_small_images_are_named_before_they_are_upscaled() {
+    // 14 px cropped by 2 * 2 leave 10, one less than SSIM's window; 16 leave 12.
     let root = set(&[(40, 15), (40, 16)], Colour::Rgb);
     let pairs = pairs(root.path(), 2);
     let untouched = |_: &[u8], _, _| -> Result<Vec<u8>, Error> { panic!("upscaled") };
@@ -126,7 +126,7 @@ fn an_image_too_small_is_named_before_it_is_upscaled() {
 }
 
 #[test]
-fn a_failing_upscaler_ends_the_scoring() {
+fn an_error_of_the_upscaler_is_returned() {
     #[derive(Debug)]
     enum Failure {
         Scoring,
@@ -162,7 +162,7 @@ fn a_failing_upscaler_ends_the_scoring() {
 
 #[test]
 #[should_panic(expected = "scale of the pair and of the model")]
-fn a_model_of_another_scale_is_refused() {
+fn models_of_another_scale_panic() {
     let root = set(&[(40, 40)], Colour::Rgb);
     let _ = score_set(
         &pairs(root.path(), 3),

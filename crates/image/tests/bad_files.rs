@@ -8,19 +8,11 @@ use wdsr_image::{
     Colour, Error, Format, Image, Limits, Samples, decode, decode_bytes, dimensions,
     dimensions_of_bytes, encode_bytes,
 };
+use wdsr_testing::random;
 
 fn noise(width_px: usize, height_px: usize) -> Image {
-    let mut state = 1u32;
-    let samples = (0..width_px * height_px * 3).map(|_| {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 24) as u8
-    });
-    Image::new(
-        width_px,
-        height_px,
-        Colour::Rgb,
-        Samples::U8(samples.collect()),
-    )
+    let samples = random::bytes(width_px * height_px * 3, 1);
+    Image::new(width_px, height_px, Colour::Rgb, Samples::U8(samples))
 }
 
 fn file(format: Format) -> Vec<u8> {

@@ -1,79 +1,63 @@
 //! `imresize` against the golden vectors and the published low-resolution images of Set5.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use safetensors::SafeTensors;
 use wdsr_image::imresize::{imresize_f32, imresize_u8};
 use wdsr_image::{Limits, decode, images_in};
-
-fn shared() -> PathBuf {
-    let folder = std::env::var_os("WDSR_SHARED").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"),
-        PathBuf::from,
-    );
-    assert!(
-        folder.join("golden").is_dir(),
-        "{}: no golden vectors; put shared/ beside the workspace or set WDSR_SHARED",
-        folder.display()
-    );
-    folder
-}
-
-const SCALES: [(&str, f64); 8] = [
-    ("1/2", 1.0 / 2.0),
-    ("1/3", 1.0 / 3.0),
-    ("1/4", 1.0 / 4.0),
-    ("2", 2.0),
-    ("3", 3.0),
-    ("4", 4.0),
-    ("1.5", 1.5),
-    ("0.7", 0.7),
-];
+use wdsr_testing::floats::assert_close;
+use wdsr_testing::golden::{self, TensorFile};
+use wdsr_testing::paths::test_set;
 
 #[test]
 fn equals_the_golden_vectors() {
-    let bytes = std::fs::read(shared().join("golden/imresize.safetensors")).expect("golden file");
-    let tensors = SafeTensors::deserialize(&bytes).expect("safetensors");
-    for image in ["image0", "image1", "image2"] {
-        let source = tensors.tensor(image).expect("source image");
-        let (height, width) = (source.shape()[0], source.shape()[1]);
-        let floats: Vec<f32> = source
-            .data()
-            .iter()
-            .map(|v| f32::from(*v) / 255.0)
-            .collect();
-        for (name, scale) in SCALES {
-            let expected = tensors
-                .tensor(&format!("{image}/uint8_passes/{name}"))
-                .expect("result");
-            let found = imresize_u8(source.data(), width, height, 3, scale);
-            assert_eq!(
-                [found.height_px, found.width_px, 3],
-                expected.shape(),
-                "{image} {name}"
-            );
-            assert!(
-                found.pixels == expected.data(),
-                "{image} {name}: not byte for byte"
-            );
-
-            let expected = tensors
-                .tensor(&format!("{image}/float/{name}"))
-                .expect("result");
-            let found = imresize_f32(&floats, width, height, 3, scale);
-            let (expected, _) = expected.data().as_chunks::<4>();
-            assert_eq!(found.pixels.len(), expected.len(), "{image} {name}");
-            for (found, expected) in found.pixels.iter().zip(expected) {
-                let error = (found - f32::from_le_bytes(*expected)).abs();
-                assert!(error <= 1e-6, "{image} {name}: off by {error}");
+    let vectors = TensorFile::read(&golden::folder().join("imresize.safetensors"));
+    let mut compared = 0;
+    for (key, expected) in &vectors.tensors {
+        // IMAGE, or IMAGE/KIND/SCALE.
+        let Some((image, result)) = key.split_once('/') else {
+            continue;
+        };
+        let (kind, scale) = result.split_once('/').expect("IMAGE/KIND/SCALE");
+        let scale = factor(scale);
+        let source = vectors.tensor(image);
+        let (height, width) = (source.shape[0], source.shape[1]);
+        let size = match kind {
+            "uint8_passes" => {
+                let found = imresize_u8(source.bytes(), width, height, 3, scale);
+                assert!(found.pixels == expected.bytes(), "{key}: not byte for byte");
+                [found.height_px, found.width_px, 3]
             }
-        }
+            "float" => {
+                let floats: Vec<f32> = source
+                    .bytes()
+                    .iter()
+                    .map(|v| f32::from(*v) / 255.0)
+                    .collect();
+                let found = imresize_f32(&floats, width, height, 3, scale);
+                assert_close(&found.pixels, &expected.floats(), 1e-6, key);
+                [found.height_px, found.width_px, 3]
+            }
+            other => panic!("{key}: unknown kind {other}"),
+        };
+        assert_eq!(size, expected.shape[..], "{key}");
+        compared += 1;
+    }
+    assert!(compared >= 16, "{compared} results, expected more");
+}
+
+/// A number of the form `1/3` or `1.5`.
+fn factor(text: &str) -> f64 {
+    let number = |text: &str| text.parse::<f64>().expect("a number");
+    match text.split_once('/') {
+        Some((over, under)) => number(over) / number(under),
+        None => number(text),
     }
 }
 
 #[test]
+#[ignore = "needs Set5: set WDSR_DATA to the folder that contains it"]
 fn makes_the_published_low_resolution_images_of_set5() {
-    let set = shared().join("data/test/Set5");
+    let set = test_set("Set5");
     let read = |path: &Path| decode(path, &Limits::default()).expect("an image of Set5");
     for scale in [2, 3, 4] {
         let mut compared = 0;

@@ -5,6 +5,7 @@ use wdsr_image::imresize::{
     Kernel, Rounding, imresize_f32, imresize_to_f32, imresize_u8, imresize_u8_rounded, imresize_u16,
 };
 use wdsr_image::{Colour, Image, Samples};
+use wdsr_testing::random;
 
 fn scales() -> impl Strategy<Value = f64> {
     prop_oneof![
@@ -42,9 +43,7 @@ proptest! {
         seed in any::<u64>(),
     ) {
         let (w, h) = (w * 4, h * 4);
-        let pixels: Vec<f32> = (0..w * h)
-            .map(|i| (seed.wrapping_mul(i as u64 * 2 + 1) >> 40) as f32 / 16_777_216.0)
-            .collect();
+        let pixels = random::units(w * h, seed);
         let mirrored: Vec<f32> =
             pixels.chunks_exact(w).flat_map(|row| row.iter().rev().copied()).collect();
         let a = imresize_f32(&pixels, w, h, 1, scale);
@@ -62,9 +61,7 @@ proptest! {
         scale in scales(),
         seed in any::<u64>(),
     ) {
-        let pixels: Vec<u8> = (0..w * h * channels)
-            .map(|i| (seed.wrapping_mul(i as u64 * 2 + 1) >> 40) as u8)
-            .collect();
+        let pixels = random::bytes(w * h * channels, seed);
         let all = imresize_u8(&pixels, w, h, channels, scale);
         for c in 0..channels {
             let plane: Vec<u8> = pixels.iter().skip(c).step_by(channels).copied().collect();
@@ -79,9 +76,7 @@ proptest! {
         (w, h) in (1..20usize, 1..20usize),
         seed in any::<u64>(),
     ) {
-        let pixels: Vec<u8> = (0..w * h)
-            .map(|i| (seed.wrapping_mul(i as u64 * 2 + 1) >> 40) as u8)
-            .collect();
+        let pixels = random::bytes(w * h, seed);
         let floats: Vec<f32> = pixels.iter().map(|&v| f32::from(v)).collect();
         // At 1/2 the sums are exact, so that there is no doubt about ties.
         let found = imresize_u8_rounded(&pixels, w, h, 1, 0.5, Rounding::Float);

@@ -8,10 +8,12 @@ use wdsr_image::{
     Colour, Depth, Error, Format, Image, Limits, Metadata, Outline, Resolution, RowReader,
     RowSample, Samples, decode, encode, encode_rows,
 };
+use wdsr_testing::random::Random;
 
 fn image(width_px: usize, height_px: usize, colour: Colour, depth: Depth) -> Image {
     let count = width_px * height_px * colour.channels();
-    let noise = (0..count).map(|i| (i as u32).wrapping_mul(2_654_435_761) >> 8);
+    let mut random = Random::new(1);
+    let noise = (0..count).map(|_| random.bits() >> 40);
     let samples = match depth {
         Depth::U8 => Samples::U8(noise.map(|v| v as u8).collect()),
         Depth::U16 => Samples::U16(noise.map(|v| v as u16).collect()),

@@ -1,7 +1,7 @@
 //! What a convolution does with its sums.
 
 use crate::simd::Simd;
-use crate::tile::{LONGEST_GROUP_PX, Sums};
+use crate::tile::{MAX_GROUP_PX, Sums};
 
 /// What happens to a sum before it is stored. `Maps` are the feature maps that the convolution
 /// works on, [`Planes`](crate::Planes) or [`Strip`](crate::Strip)s; those given here have the
@@ -37,14 +37,14 @@ impl<'a, Maps> Epilogue<'a, Maps> {
         }
     }
 
-    /// The epilogue with its maps reduced to a pointer: the place in them of a place in the output.
-    pub(crate) fn at(self, place: impl FnOnce(&Maps) -> *const f32) -> Finish {
+    /// The epilogue for a place of the output, given the address of that place in its maps.
+    pub(crate) fn at(self, address: impl FnOnce(&Maps) -> *const f32) -> TileEpilogue {
         match self {
-            Self::Store => Finish::Store,
-            Self::Relu => Finish::Relu,
-            Self::Add(term) => Finish::Add(place(term)),
-            Self::Accumulate => Finish::Accumulate,
-            Self::WherePositive(gate) => Finish::WherePositive(place(gate)),
+            Self::Store => TileEpilogue::Store,
+            Self::Relu => TileEpilogue::Relu,
+            Self::Add(term) => TileEpilogue::Add(address(term)),
+            Self::Accumulate => TileEpilogue::Accumulate,
+            Self::WherePositive(gate) => TileEpilogue::WherePositive(address(gate)),
         }
     }
 
@@ -61,9 +61,17 @@ impl<'a, Maps> Epilogue<'a, Maps> {
     }
 }
 
-/// An [`Epilogue`] at one place.
+/// Where a tile of sums is stored: channels lie `plane_len` floats apart.
 #[derive(Clone, Copy)]
-pub(crate) enum Finish {
+pub(crate) struct TileOutput {
+    pub(crate) to: *mut f32,
+    pub(crate) plane_len: usize,
+    pub(crate) epilogue: TileEpilogue,
+}
+
+/// An [`Epilogue`] with its maps as an address: the place there of `TileOutput::to`.
+#[derive(Clone, Copy)]
+pub(crate) enum TileEpilogue {
     Store,
     Relu,
     Add(*const f32),
@@ -71,77 +79,86 @@ pub(crate) enum Finish {
     WherePositive(*const f32),
 }
 
-impl Finish {
-    /// The same some pixels further on.
+impl TileOutput {
+    /// The output some pixels to the right.
     pub(crate) fn skip(self, pixels: usize) -> Self {
-        match self {
-            Self::Add(term) => Self::Add(term.wrapping_add(pixels)),
-            Self::WherePositive(gate) => Self::WherePositive(gate.wrapping_add(pixels)),
+        let epilogue = match self.epilogue {
+            TileEpilogue::Add(term) => TileEpilogue::Add(term.wrapping_add(pixels)),
+            TileEpilogue::WherePositive(gate) => {
+                TileEpilogue::WherePositive(gate.wrapping_add(pixels))
+            }
             other => other,
+        };
+        Self {
+            to: self.to.wrapping_add(pixels),
+            epilogue,
+            ..self
         }
     }
 
-    /// Stores a tile of sums `at` floats behind `to`, its channels `plane_len` floats apart.
+    /// Stores a tile of sums `at` floats behind `to`.
     ///
     /// # Safety
-    /// As for [`Simd`]; the tile can be written there, and read at the same place of the other
-    /// maps.
+    /// The tile's `N` channels of `V` vectors can be written there, and read at the same place of
+    /// the epilogue's maps.
     #[inline(always)]
     pub(crate) unsafe fn store<S: Simd, const N: usize, const V: usize>(
         self,
+        simd: S,
         sums: Sums<S, N, V>,
-        to: *mut f32,
         at: usize,
-        plane_len: usize,
     ) {
         for o in 0..N {
             for v in 0..V {
-                let at = at + o * plane_len + v * S::LANES;
-                // SAFETY: the caller's promises.
-                unsafe { S::store(to.add(at), self.value::<S>(sums[o][v], to, at)) }
+                let at = at + o * self.plane_len + v * S::LANES;
+                // SAFETY: the caller promises this vector of the tile in the output and the maps.
+                unsafe { simd.store(self.to.add(at), self.value(simd, sums[o][v], at)) }
             }
         }
     }
 
-    /// [`Finish::store`] of the first `len` pixels of the tile alone.
+    /// Stores the first `len` pixels of a tile alone, at most [`MAX_GROUP_PX`].
     ///
     /// # Safety
-    /// As for [`Finish::store`], but only `len` pixels need be writable.
+    /// `len` pixels of `N` channels can be written `at` floats behind `to`. The whole tile can be
+    /// read there and at the same place of the epilogue's maps.
     #[inline(always)]
     pub(crate) unsafe fn store_first<S: Simd, const N: usize, const V: usize>(
         self,
+        simd: S,
         sums: Sums<S, N, V>,
-        to: *mut f32,
         at: usize,
-        plane_len: usize,
         len: usize,
     ) {
-        let mut pixels = [0.0; LONGEST_GROUP_PX];
+        let mut pixels = [0.0; MAX_GROUP_PX];
         for o in 0..N {
-            let at = at + o * plane_len;
-            // SAFETY: the caller's promises; the group fits into `pixels`.
+            let at = at + o * self.plane_len;
+            // SAFETY: `V` vectors fit into `pixels` (`group_px` asserts it); the caller promises
+            // the tile to read and `len` pixels to write.
             unsafe {
                 for v in 0..V {
-                    let value = self.value::<S>(sums[o][v], to, at + v * S::LANES);
-                    S::store(pixels.as_mut_ptr().add(v * S::LANES), value);
+                    let value = self.value(simd, sums[o][v], at + v * S::LANES);
+                    simd.store(pixels.as_mut_ptr().add(v * S::LANES), value);
                 }
-                std::ptr::copy_nonoverlapping(pixels.as_ptr(), to.add(at), len);
+                std::ptr::copy_nonoverlapping(pixels.as_ptr(), self.to.add(at), len);
             }
         }
     }
 
     /// # Safety
-    /// As for [`Finish::store`].
+    /// A vector can be read `at` floats behind `to` and at the same place of the epilogue's maps.
     #[inline(always)]
-    unsafe fn value<S: Simd>(self, sum: S::V, to: *mut f32, at: usize) -> S::V {
-        // SAFETY: the caller's promises.
+    unsafe fn value<S: Simd>(self, simd: S, sum: S::V, at: usize) -> S::V {
+        // SAFETY: the caller promises a readable vector at this place of the output and the maps.
         unsafe {
-            match self {
-                Self::Store => sum,
-                Self::Relu => S::relu(sum),
-                Self::Add(term) => S::add(S::load(term.add(at)), sum),
-                Self::Accumulate => S::add(S::load(to.add(at)), sum),
-                Self::WherePositive(gate) => S::where_positive(S::load(gate.add(at)), sum),
+            match self.epilogue {
+                TileEpilogue::Store => sum,
+                TileEpilogue::Relu => simd.relu(sum),
+                TileEpilogue::Add(term) => simd.add(simd.load(term.add(at)), sum),
+                TileEpilogue::Accumulate => simd.add(simd.load(self.to.add(at)), sum),
+                TileEpilogue::WherePositive(gate) => {
+                    simd.where_positive(simd.load(gate.add(at)), sum)
+                }
             }
         }
     }

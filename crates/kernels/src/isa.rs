@@ -1,30 +1,36 @@
-//! Which instruction set the kernels run on, chosen once at run time.
+//! The instruction set that the kernels run on, chosen at run time.
 
+use std::env::{self, VarError};
 use std::fmt;
 
+#[cfg(target_arch = "x86_64")]
+use crate::arch::{
+    avx2::Avx2,
+    avx512::{Avx512, Avx512Bf16},
+};
 use crate::precision::Precision;
 
-/// An instruction set that this processor has been seen to support.
+/// An instruction set that this processor supports.
 ///
-/// Values come from [`Isa::detect`] and [`Isa::available`] alone, so holding one is the proof
-/// that its instructions may be executed.
+/// Values come from [`Isa::detect`] and [`Isa::available`] alone, so a value proves that its
+/// instructions may be executed. The order is from slowest to fastest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Isa(pub(crate) Level);
 
-/// Ordered from slowest to fastest.
+/// An instruction set with the token that proves it. Ordered from slowest to fastest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Level {
     /// Plain loops, the definition of each operation.
     Reference,
     /// 256-bit vectors with fused multiply-add.
     #[cfg(target_arch = "x86_64")]
-    Avx2,
+    Avx2(Avx2),
     /// 512-bit vectors: AVX-512F, which every AVX-512 processor has.
     #[cfg(target_arch = "x86_64")]
-    Avx512,
+    Avx512(Avx512),
     /// AVX-512 with dot products of bfloat16, and AVX-512BW.
     #[cfg(target_arch = "x86_64")]
-    Avx512Bf16,
+    Avx512Bf16(Avx512Bf16),
 }
 
 /// `WDSR_ISA` names no instruction set of this program.
@@ -49,35 +55,31 @@ impl Isa {
 
     /// Every instruction set of this processor, slowest first.
     pub fn available() -> Vec<Isa> {
-        #[allow(
-            unused_mut,
-            reason = "other processors than x86-64 have the reference alone"
-        )]
-        let mut list = vec![Isa::REFERENCE];
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            list.push(Isa(Level::Avx2));
-            if is_x86_feature_detected!("avx512f") {
-                list.push(Isa(Level::Avx512));
-                if is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512bw") {
-                    list.push(Isa(Level::Avx512Bf16));
-                }
-            }
-        }
-        list
+        let levels = [
+            Some(Level::Reference),
+            #[cfg(target_arch = "x86_64")]
+            Avx2::detect().map(Level::Avx2),
+            #[cfg(target_arch = "x86_64")]
+            Avx512::detect().map(Level::Avx512),
+            #[cfg(target_arch = "x86_64")]
+            Avx512Bf16::detect().map(Level::Avx512Bf16),
+        ];
+        levels.into_iter().flatten().map(Isa).collect()
     }
 
-    /// The fastest instruction set of this processor, or the slower one that the environment
-    /// variable `WDSR_ISA` (`reference`, `avx2`, `avx512`, `avx512bf16`) names. The variable can only
-    /// lower the choice: naming a set that the processor lacks gives the fastest one it has.
+    /// The fastest instruction set of this processor, or a slower one that the environment
+    /// variable `WDSR_ISA` (`reference`, `avx2`, `avx512`, `avx512bf16`) names. The variable can
+    /// only lower the choice: if it names a set that the processor lacks, the result is the
+    /// fastest one that the processor has.
     ///
     /// # Errors
-    /// When `WDSR_ISA` is set to an unknown name.
+    /// If `WDSR_ISA` is set to an unknown name.
     pub fn detect() -> Result<Isa, UnknownIsa> {
         let available = Isa::available();
         let fastest = available[available.len() - 1];
-        match std::env::var("WDSR_ISA") {
-            Err(_) => Ok(fastest),
+        match env::var("WDSR_ISA") {
+            Err(VarError::NotPresent) => Ok(fastest),
+            Err(VarError::NotUnicode(name)) => Err(UnknownIsa(name.display().to_string())),
             Ok(name) => match name.as_str() {
                 "reference" => Ok(Isa::REFERENCE),
                 "avx2" | "avx512" | "avx512bf16" => Ok(available
@@ -93,16 +95,15 @@ impl Isa {
     pub fn has_bf16(self) -> bool {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512Bf16 => true,
+            Level::Avx512Bf16(_) => true,
             _ => false,
         }
     }
 
-    /// The precision to compute in where `asked` is wanted for its speed: f32 where that is the
-    /// faster.
-    pub fn precision_for(self, asked: Precision) -> Precision {
+    /// The precision to compute in if `wanted` is chosen for its speed: f32 where that is faster.
+    pub fn precision_for(self, wanted: Precision) -> Precision {
         if self.has_bf16() {
-            asked
+            wanted
         } else {
             Precision::F32
         }
@@ -113,11 +114,11 @@ impl Isa {
         match self.0 {
             Level::Reference => "reference",
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => "avx2",
+            Level::Avx2(_) => "avx2",
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => "avx512",
+            Level::Avx512(_) => "avx512",
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512Bf16 => "avx512bf16",
+            Level::Avx512Bf16(_) => "avx512bf16",
         }
     }
 }

@@ -1,54 +1,55 @@
-//! The limit that the kernels are measured against.
+//! The arithmetic peak of a core, which the kernels are measured against.
 
 use std::hint::black_box;
 
+use crate::dispatch::{Kernel, dispatch};
 use crate::precision::Format;
-use crate::simd::{Simd, dispatch_in};
+use crate::simd::Simd;
 use crate::{Isa, Precision};
 
-/// Vectors that are multiplied and added in turn: more than the latency of a multiply-add times
+/// Independent chains of multiply-adds: more than the latency of a multiply-add times
 /// those that a processor begins in a cycle (8 to 10), few enough for 16 registers.
 const CHAINS: usize = 12;
 
 /// Does nothing but independent multiply-adds in registers, `rounds` of them in each of a few
-/// vectors, of lanes of that precision. Returns how many floating-point operations that were (2 for each multiply-add of a
-/// lane): divided by the time, the arithmetic peak of one core.
+/// vectors, in lanes of that precision. Returns the number of floating-point operations (2 for
+/// each multiply-add): divided by the time, the arithmetic peak of one core.
 pub fn multiply_add_burst(isa: Isa, precision: Precision, rounds: usize) -> u64 {
-    let mut operations = 0;
-    let out = &mut operations;
-    dispatch_in!(precision, isa, reference, burst(rounds: usize, out: &mut u64));
-    operations
+    dispatch(isa, precision, Burst { rounds })
 }
 
-fn reference(rounds: usize, out: &mut u64) {
-    let (factor, term) = (black_box(0.999_f32), black_box(0.001_f32));
-    let mut sums = [1.0_f32; CHAINS];
-    for _ in 0..rounds {
-        for sum in &mut sums {
-            *sum = factor * *sum + term;
-        }
-    }
-    black_box(sums);
-    *out = (2 * CHAINS * rounds) as u64;
+struct Burst {
+    rounds: usize,
 }
 
-/// # Safety
-/// As for [`Simd`].
-#[inline(always)]
-unsafe fn burst<S: Simd, F: Format>(rounds: usize, out: &mut u64) {
-    // SAFETY: passed on.
-    unsafe {
-        // In bf16 each is two numbers of other sizes.
-        let (weight, pixels) = (S::splat(black_box(0.999)), S::splat(black_box(0.001)));
-        let mut sums = [S::splat(black_box(1.0)); CHAINS];
-        for _ in 0..rounds {
+impl Kernel for Burst {
+    type Output = u64;
+
+    fn reference(self, _: Precision) -> u64 {
+        let (factor, term) = (black_box(0.999_f32), black_box(0.001_f32));
+        let mut sums = [1.0_f32; CHAINS];
+        for _ in 0..self.rounds {
             for sum in &mut sums {
-                *sum = F::multiply_add::<S>(weight, pixels, *sum);
+                *sum = factor * *sum + term;
+            }
+        }
+        black_box(sums);
+        2 * CHAINS as u64 * self.rounds as u64
+    }
+
+    #[inline(always)]
+    fn vectorized<S: Simd, F: Format>(self, simd: S) -> u64 {
+        // In bf16 each of these is two numbers of other sizes.
+        let (weight, pixels) = (simd.splat(black_box(0.999)), simd.splat(black_box(0.001)));
+        let mut sums = [simd.splat(black_box(1.0)); CHAINS];
+        for _ in 0..self.rounds {
+            for sum in &mut sums {
+                *sum = F::multiply_add(simd, weight, pixels, *sum);
             }
         }
         for sum in sums {
-            black_box(S::sum(sum));
+            black_box(simd.sum(sum));
         }
+        2 * (CHAINS * F::PER_LANE * S::LANES) as u64 * self.rounds as u64
     }
-    *out = (2 * CHAINS * F::CHANNELS * S::LANES * rounds) as u64;
 }

@@ -9,7 +9,7 @@ use crate::Planes;
 /// - output: `c` planes of `w * scale` x `h * scale`
 ///
 /// # Panics
-/// When the shapes do not fit.
+/// If the shapes do not fit.
 ///
 /// # Source
 /// Shi et al. 2016, "Real-Time Single Image and Video Super-Resolution Using an Efficient
@@ -35,7 +35,7 @@ pub fn pixel_shuffle(input: &Planes, scale: usize, output: &mut Planes) {
 /// The inverse of [`pixel_shuffle`], which is also its gradient.
 ///
 /// # Panics
-/// When the shapes do not fit.
+/// If the shapes do not fit.
 pub fn pixel_unshuffle(output: &Planes, scale: usize, input: &mut Planes) {
     check(input, scale, output);
     for channel in 0..output.channels() {
@@ -58,17 +58,18 @@ pub fn pixel_unshuffle(output: &Planes, scale: usize, input: &mut Planes) {
 }
 
 fn check(small: &Planes, scale: usize, large: &Planes) {
+    let channels = large.channels().checked_mul(scale);
     assert_eq!(
-        (
-            small.channels(),
-            small.width_px() * scale,
-            small.height_px() * scale
-        ),
-        (
-            large.channels() * scale * scale,
-            large.width_px(),
-            large.height_px()
-        ),
+        [
+            Some(small.channels()),
+            small.width_px().checked_mul(scale),
+            small.height_px().checked_mul(scale)
+        ],
+        [
+            channels.and_then(|channels| channels.checked_mul(scale)),
+            Some(large.width_px()),
+            Some(large.height_px())
+        ],
         "planes before the shuffle by {scale} and after it (channels, width, height)"
     );
 }

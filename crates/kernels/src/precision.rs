@@ -2,16 +2,16 @@
 
 use crate::simd::Simd;
 
-/// What the terms of a convolution's sums are made of. The sums, and the feature maps between
-/// convolutions, are f32 always.
+/// The numbers that a convolution multiplies. Sums, and feature maps between convolutions, are
+/// always f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Precision {
     /// 32-bit floats.
     #[default]
     F32,
-    /// Weights and pixels are rounded to the nearest bfloat16, of 8 significant bits, where a
-    /// convolution has many channels; others stay in f32. Every instruction set computes it;
-    /// [`Isa::has_bf16`](crate::Isa::has_bf16) tells where it is the faster one.
+    /// Weights and pixels are rounded to the nearest bfloat16 (8 significant bits) in
+    /// convolutions of many channels; others stay in f32. Every instruction set computes it;
+    /// [`Isa::has_bf16`](crate::Isa::has_bf16) says where it is faster than f32.
     Bf16,
 }
 
@@ -24,7 +24,7 @@ impl Precision {
         }
     }
 
-    /// The nearest number that it has, ties to even.
+    /// The nearest number of this precision, ties to even.
     pub(crate) fn round(self, value: f32) -> f32 {
         match self {
             Self::F32 => value,
@@ -33,11 +33,11 @@ impl Precision {
         }
     }
 
-    /// Channels that a lane of a vector holds.
-    pub(crate) fn channels_per_lane(self) -> usize {
+    /// [`Format::PER_LANE`] of this precision.
+    pub(crate) fn per_lane(self) -> usize {
         match self {
-            Self::F32 => F32::CHANNELS,
-            Self::Bf16 => Bf16::CHANNELS,
+            Self::F32 => F32::PER_LANE,
+            Self::Bf16 => Bf16::PER_LANE,
         }
     }
 
@@ -53,59 +53,53 @@ impl Precision {
     }
 }
 
-/// A number's bits plus half of the last one that bfloat16 keeps, so that cutting them off rounds
-/// to nearest, ties to even.
+/// Bits whose upper half is the nearest bfloat16, ties to even: half of the last bit that bfloat16
+/// keeps is added, so that cutting off the lower half rounds.
 fn round_to_bf16(bits: u32) -> u32 {
     bits.wrapping_add(0x7FFF + (bits >> 16 & 1))
 }
 
-/// A [`Precision`] as kernels are compiled for: what a lane of 32 bits holds of a pixel.
+/// A [`Precision`] as kernels are compiled for it: the content of a lane of 32 bits.
 pub(crate) trait Format {
-    /// Channels in a lane.
-    const CHANNELS: usize;
+    /// Numbers in a lane: channels of a pixel, or neighbouring pixels of a channel.
+    const PER_LANE: usize;
 
-    /// Adds to `sum` the products of a lane's channels.
+    /// Adds the products of a lane's numbers to `sum`.
+    fn multiply_add<S: Simd>(simd: S, weight: S::V, pixels: S::V, sum: S::V) -> S::V;
+
+    /// Joins vectors of [`Format::PER_LANE`] channels to lanes; `second` is ignored if that is 1.
+    fn join<S: Simd>(simd: S, first: S::V, second: S::V) -> S::V;
+
+    /// Stores two vectors of neighbouring pixels of a channel as lanes of [`Format::PER_LANE`]
+    /// neighbouring pixels: the terms of sums over pixels.
     ///
     /// # Safety
-    /// As for [`Simd`].
-    unsafe fn multiply_add<S: Simd>(weight: S::V, pixels: S::V, sum: S::V) -> S::V;
-
-    /// Makes lanes of [`Format::CHANNELS`] channels; `second` is ignored where that is one.
-    ///
-    /// # Safety
-    /// As for [`Simd`].
-    unsafe fn join<S: Simd>(first: S::V, second: S::V) -> S::V;
-
-    /// Stores two vectors of neighbouring pixels of a channel as lanes of [`Format::CHANNELS`]
-    /// neighbouring pixels: what sums over pixels are made of.
-    ///
-    /// # Safety
-    /// As for [`Simd`]; `2 * LANES / CHANNELS` floats can be written.
-    unsafe fn store_pixels<S: Simd>(to: *mut f32, pixels: [S::V; 2]);
+    /// `2 * LANES / PER_LANE` floats can be written.
+    unsafe fn store_pixels<S: Simd>(simd: S, to: *mut f32, pixels: [S::V; 2]);
 }
 
 /// A float.
 pub(crate) struct F32;
 
-// SAFETY (all methods): the contract is that of `Simd`.
 impl Format for F32 {
-    const CHANNELS: usize = 1;
+    const PER_LANE: usize = 1;
 
     #[inline(always)]
-    unsafe fn multiply_add<S: Simd>(weight: S::V, pixels: S::V, sum: S::V) -> S::V {
-        // SAFETY: passed on.
-        unsafe { S::mul_add(weight, pixels, sum) }
+    fn multiply_add<S: Simd>(simd: S, weight: S::V, pixels: S::V, sum: S::V) -> S::V {
+        simd.mul_add(weight, pixels, sum)
     }
+
     #[inline(always)]
-    unsafe fn join<S: Simd>(first: S::V, _: S::V) -> S::V {
+    fn join<S: Simd>(_: S, first: S::V, _: S::V) -> S::V {
         first
     }
+
     #[inline(always)]
-    unsafe fn store_pixels<S: Simd>(to: *mut f32, [first, second]: [S::V; 2]) {
-        // SAFETY: passed on.
+    unsafe fn store_pixels<S: Simd>(simd: S, to: *mut f32, [first, second]: [S::V; 2]) {
+        // SAFETY: the caller promises two writable vectors.
         unsafe {
-            S::store(to, first);
-            S::store(to.add(S::LANES), second);
+            simd.store(to, first);
+            simd.store(to.add(S::LANES), second);
         }
     }
 }
@@ -113,24 +107,23 @@ impl Format for F32 {
 /// Two bfloat16, the first channel or pixel in the lower half.
 pub(crate) struct Bf16;
 
-// SAFETY (all methods): the contract is that of `Simd`.
 impl Format for Bf16 {
-    const CHANNELS: usize = 2;
+    const PER_LANE: usize = 2;
 
     #[inline(always)]
-    unsafe fn multiply_add<S: Simd>(weight: S::V, pixels: S::V, sum: S::V) -> S::V {
-        // SAFETY: passed on.
-        unsafe { S::dot_bf16(weight, pixels, sum) }
+    fn multiply_add<S: Simd>(simd: S, weight: S::V, pixels: S::V, sum: S::V) -> S::V {
+        simd.dot_bf16(weight, pixels, sum)
     }
+
     #[inline(always)]
-    unsafe fn join<S: Simd>(first: S::V, second: S::V) -> S::V {
-        // SAFETY: passed on.
-        unsafe { S::join_bf16(first, second) }
+    fn join<S: Simd>(simd: S, first: S::V, second: S::V) -> S::V {
+        simd.join_bf16(first, second)
     }
+
     #[inline(always)]
-    unsafe fn store_pixels<S: Simd>(to: *mut f32, [first, second]: [S::V; 2]) {
-        // SAFETY: passed on.
-        unsafe { S::store(to, S::pack_bf16(first, second)) }
+    unsafe fn store_pixels<S: Simd>(simd: S, to: *mut f32, [first, second]: [S::V; 2]) {
+        // SAFETY: the caller promises one writable vector.
+        unsafe { simd.store(to, simd.pack_bf16(first, second)) }
     }
 }
 
@@ -158,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lane_holds_the_first_channel_in_its_lower_half() {
+    fn lane_holds_the_first_channel_in_its_lower_half() {
         let lane = Precision::Bf16.lane(|channel| [1.0, -2.0][channel]);
         assert_eq!(lane.to_bits(), 0xC000_3F80);
     }

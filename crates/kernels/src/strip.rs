@@ -2,22 +2,24 @@
 
 use std::ops::Range;
 
-use crate::planes::{BORDER_PX, LINE, Line, as_floats, as_floats_mut};
+use crate::aligned::{AlignedBuffer, LINE, MAX_FLOATS};
+use crate::planes::BORDER_PX;
 
-/// Rows that one Winograd transform makes. Strips hold whole multiples of it and lie at fixed places of
-/// their maps, so that the rows that one transform covers are the same ones however an image is computed.
+/// Rows that one Winograd transform computes. A strip has a multiple of it and lies at fixed places
+/// of its maps, so that a transform always covers the same rows, however an image is computed.
 pub const STRIP_ROWS: usize = 4;
 
-/// Floats behind the last pixel of a row, of which the first [`BORDER_PX`] are zero; kernels
-/// write what their last group of pixels computes too much into the others.
+/// Floats behind the last pixel of a row. The first [`BORDER_PX`] are zero; into the others kernels
+/// write what their last group of pixels computes beyond the row.
 pub(crate) const STRIP_OVERSHOOT: usize = 48;
 
-/// The memory of a strip. Strips that a kernel works on have the same, but for `rows_above`.
+/// The memory layout of a strip. The strips that a kernel reads and writes have the same, except
+/// for `rows_above`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Room {
+pub struct StripLayout {
     /// Pixels of a row at most.
     pub width_px: usize,
-    /// Pixels to the left of a row that can be kept beside it.
+    /// Pixels left of a row that can be kept beside it.
     pub margin_px: usize,
     /// Rows, a multiple of [`STRIP_ROWS`].
     pub rows: usize,
@@ -25,8 +27,8 @@ pub struct Room {
     pub rows_above: usize,
 }
 
-impl Room {
-    /// Pixels left of a row that may be read: zeros at least.
+impl StripLayout {
+    /// Pixels left of a row that a kernel may read.
     fn left_px(self) -> usize {
         self.margin_px.max(BORDER_PX)
     }
@@ -36,165 +38,203 @@ impl Room {
         self.left_px().next_multiple_of(LINE)
     }
 
+    /// Floats from a row of a channel to the next: an odd number of cache lines, for the reason
+    /// given at [`Geometry::plane_len`](crate::Geometry::plane_len).
+    fn plane_len(self) -> Option<usize> {
+        let origin = self.left_px().checked_next_multiple_of(LINE)?;
+        let end = origin
+            .checked_add(self.width_px)?
+            .checked_add(STRIP_OVERSHOOT)?;
+        (end.div_ceil(LINE) | 1).checked_mul(LINE)
+    }
+
+    /// [`StripLayout::plane_len`] and the floats of a strip.
+    ///
     /// # Panics
-    /// When fewer pixels than these can be left of a row.
+    /// If they exceed the address space.
+    fn lengths(self, channels: usize) -> (usize, usize) {
+        self.checked_lengths(channels).unwrap_or_else(|| {
+            panic!("strip of {channels} channels in {self:?} exceeds the address space")
+        })
+    }
+
+    fn checked_lengths(self, channels: usize) -> Option<(usize, usize)> {
+        let plane_len = self.plane_len()?;
+        let rows = self.rows_above.checked_add(self.rows)?;
+        let len = rows.checked_mul(channels)?.checked_mul(plane_len)?;
+        (len <= MAX_FLOATS).then_some((plane_len, len))
+    }
+
+    /// # Panics
+    /// If the margin is larger than the layout's.
     fn check_margin(self, margin_px: usize) {
         assert!(
             margin_px <= self.left_px(),
             "margin of {margin_px} pixels in {self:?}"
         );
     }
-
-    /// Floats from a row of a channel to the next: an odd number of cache lines, see
-    /// `Geometry::plane_len`.
-    fn plane_len(self) -> usize {
-        ((self.origin() + self.width_px + STRIP_OVERSHOOT).div_ceil(LINE) | 1) * LINE
-    }
 }
 
 /// Some rows of some columns of `channels` feature maps, and the rows above them.
 ///
-/// What lies outside the maps is zero: rows above the first or below the last, and columns to the right.
-/// Left of the strip there are zeros or, once [`Strip::set_left`] has written them, the pixels to its left;
-/// above it what [`Strip::set_above`] has written.
+/// What lies outside the maps is zero: rows above the first or below the last, and columns to the
+/// right. Left of the strip are zeros or the pixels that [`Strip::set_left_margin`] has written;
+/// above it are those that [`Strip::set_rows_above`] has written.
 #[derive(Clone)]
 pub struct Strip {
     channels: usize,
     /// The column of the maps that it begins at.
     first_px: usize,
+    /// At most `layout.width_px`.
     width_px: usize,
     /// The row of the maps that it begins at, which may lie above them.
     first_row: isize,
     /// Its rows that lie in the maps.
     inside: Range<usize>,
-    room: Room,
+    layout: StripLayout,
     plane_len: usize,
     /// `[rows_above + rows][channels][plane_len]`
-    lines: Vec<Line>,
+    buffer: AlignedBuffer,
 }
 
-/// Where the first pixel of a strip lies in another one, from that one's first pixel on.
+/// The place of a strip's first pixel in another strip, relative to that one's first pixel.
 #[derive(Clone, Copy)]
 pub(crate) struct Offset {
     pub(crate) rows: isize,
     pub(crate) px: isize,
 }
 
+impl Offset {
+    pub(crate) const ZERO: Self = Self { rows: 0, px: 0 };
+}
+
 impl Strip {
-    /// A strip of zeros, the first rows of maps of its width.
+    /// A strip of zeros, placed at the first rows of maps of its width.
     ///
     /// # Panics
-    /// When there are no channels, or the rows are no multiple of [`STRIP_ROWS`].
-    pub fn new(channels: usize, room: Room) -> Self {
+    /// If there are no channels, if the rows are not a multiple of [`STRIP_ROWS`], or if the strip
+    /// exceeds the address space.
+    pub fn new(channels: usize, layout: StripLayout) -> Self {
         assert_ne!(channels, 0, "channels of a strip");
         assert!(
-            room.rows > 0 && room.rows.is_multiple_of(STRIP_ROWS),
-            "strip of {} rows",
-            room.rows
+            layout.rows > 0 && layout.rows.is_multiple_of(STRIP_ROWS),
+            "strip of {} rows, expected a multiple of {STRIP_ROWS}",
+            layout.rows
         );
-        let plane_len = room.plane_len();
+        let (plane_len, len) = layout.lengths(channels);
         Self {
             channels,
             first_px: 0,
-            width_px: room.width_px,
+            width_px: layout.width_px,
             first_row: 0,
-            inside: 0..room.rows,
-            room,
+            inside: 0..layout.rows,
+            layout,
             plane_len,
-            lines: vec![Line::ZERO; Self::memory_bytes(channels, room) / size_of::<Line>()],
+            buffer: AlignedBuffer::zeros(len),
         }
     }
 
     /// Memory of a strip in bytes.
-    pub fn memory_bytes(channels: usize, room: Room) -> usize {
-        (room.rows_above + room.rows) * channels * room.plane_len() * size_of::<f32>()
+    ///
+    /// # Panics
+    /// If it exceeds the address space.
+    pub fn memory_bytes(channels: usize, layout: StripLayout) -> usize {
+        layout.lengths(channels).1 * size_of::<f32>()
     }
 
     /// Feature maps.
     pub fn channels(&self) -> usize {
         self.channels
     }
+
     /// Pixels in a row.
     pub fn width_px(&self) -> usize {
         self.width_px
     }
+
     /// The columns of the maps that it holds.
     pub fn columns(&self) -> Range<usize> {
         self.first_px..self.first_px + self.width_px
     }
+
     /// The rows of the maps that it holds.
     pub fn rows(&self) -> Range<usize> {
         let row = |y: usize| self.first_row.saturating_add_unsigned(y).max(0) as usize;
         row(self.inside.start)..row(self.inside.end)
     }
-    /// Its memory.
-    pub fn room(&self) -> Room {
-        self.room
+
+    /// Its memory layout.
+    pub fn layout(&self) -> StripLayout {
+        self.layout
     }
 
-    /// Puts it at the given columns and from row `first_row` on into maps of `height_px` rows; what it
-    /// contains is to be written next.
+    /// Moves it to the given columns and to the rows from `first_row` on of maps of `height_px`
+    /// rows. Its pixels are to be written next; what lies outside the maps becomes zero.
     ///
     /// # Panics
-    /// When the columns are more than fit.
+    /// If the columns are more than the layout's.
     pub fn place(&mut self, columns: Range<usize>, first_row: isize, height_px: usize) {
         assert!(
-            columns.len() <= self.room.width_px,
+            columns.len() <= self.layout.width_px,
             "columns {columns:?} in {:?}",
-            self.room
+            self.layout
         );
+        let rows = self.layout.rows as isize;
+        let inside = |row: isize| row.saturating_sub(first_row).clamp(0, rows) as usize;
+        let height_px = isize::try_from(height_px).unwrap_or(isize::MAX);
         (self.first_px, self.width_px) = (columns.start, columns.len());
-        let inside = |row: isize| (row - first_row).clamp(0, self.room.rows as isize) as usize;
-        self.inside = inside(0)..inside(height_px as isize);
+        self.inside = inside(0)..inside(height_px);
         self.first_row = first_row;
         self.clear_border();
     }
 
-    /// Writes what lies left of the strip: `margin_px` pixels of each row, as [`Strip::right_end`] gave
-    /// them, or zeros.
+    /// Writes the pixels left of the strip: `margin_px` of each row as copied by
+    /// [`Strip::copy_right_margin`], or zeros.
     ///
     /// # Panics
-    /// When the pixels are not as many, or the room's margin is smaller.
-    pub fn set_left(&mut self, margin_px: usize, pixels: Option<&[f32]>) {
-        self.room.check_margin(margin_px);
-        let (origin, plane_len) = (self.room.origin(), self.plane_len);
-        let (above, planes) = (self.above_len(), self.room.rows * self.channels);
-        let floats = &mut as_floats_mut(&mut self.lines)[above..];
+    /// If the number of pixels differs, or `margin_px` is larger than the layout's margin.
+    pub fn set_left_margin(&mut self, margin_px: usize, pixels: Option<&[f32]>) {
+        self.layout.check_margin(margin_px);
+        let (origin, plane_len) = (self.layout.origin(), self.plane_len);
+        let (above, planes) = (self.above_len(), self.layout.rows * self.channels);
+        let floats = &mut self.buffer.as_mut_slice()[above..];
         let margins = floats.chunks_exact_mut(plane_len);
         match pixels {
             None => margins.for_each(|plane| plane[..origin].fill(0.0)),
             Some(pixels) => {
                 assert_eq!(pixels.len(), planes * margin_px, "pixels of the margin");
-                for (plane, pixels) in margins.zip(pixels.chunks_exact(margin_px)) {
-                    plane[origin - margin_px..origin].copy_from_slice(pixels);
+                for (row, plane) in margins.enumerate() {
+                    plane[origin - margin_px..origin]
+                        .copy_from_slice(&pixels[row * margin_px..][..margin_px]);
                 }
             }
         }
     }
 
-    /// Puts the last `margin_px` pixels of each row into `pixels`: what will lie left of the strip to
-    /// the right. Of a narrow strip some are of its own margin.
+    /// Copies the last `margin_px` pixels of each row to `pixels`: the left margin of the strip to
+    /// the right. If the strip is narrower, some of them are of its own margin.
     ///
     /// # Panics
-    /// When the room's margin is smaller.
-    pub fn right_end(&self, margin_px: usize, pixels: &mut Vec<f32>) {
-        self.room.check_margin(margin_px);
-        let end = self.room.origin() + self.width_px;
+    /// If `margin_px` is larger than the layout's margin.
+    pub fn copy_right_margin(&self, margin_px: usize, pixels: &mut Vec<f32>) {
+        self.layout.check_margin(margin_px);
+        let end = self.layout.origin() + self.width_px;
         pixels.clear();
-        pixels.reserve_exact(self.room.rows * self.channels * margin_px);
-        let floats = &as_floats(&self.lines)[self.above_len()..];
+        pixels.reserve_exact(self.layout.rows * self.channels * margin_px);
+        let floats = &self.buffer.as_slice()[self.above_len()..];
         for plane in floats.chunks_exact(self.plane_len) {
             pixels.extend_from_slice(&plane[end - margin_px..end]);
         }
     }
 
-    /// Writes the rows above the strip, as [`Strip::lower_end`] of the strip above gave them, or zeros.
+    /// Writes the rows above the strip: as copied by [`Strip::copy_last_rows`] from the strip
+    /// above, or zeros.
     ///
     /// # Panics
-    /// When they are those of a strip of another shape.
-    pub fn set_above(&mut self, rows: Option<&[f32]>) {
+    /// If they are those of a strip of another shape.
+    pub fn set_rows_above(&mut self, rows: Option<&[f32]>) {
         let above_len = self.above_len();
-        let above = &mut as_floats_mut(&mut self.lines)[..above_len];
+        let above = &mut self.buffer.as_mut_slice()[..above_len];
         match rows {
             None => above.fill(0.0),
             Some(rows) => {
@@ -204,9 +244,9 @@ impl Strip {
         }
     }
 
-    /// Puts the last rows, margins included, into `rows`: what will lie above the strip below.
-    pub fn lower_end(&self, rows: &mut Vec<f32>) {
-        let floats = as_floats(&self.lines);
+    /// Copies the last rows, margins included, to `rows`: the rows above the strip below.
+    pub fn copy_last_rows(&self, rows: &mut Vec<f32>) {
+        let floats = self.buffer.as_slice();
         let above_len = self.above_len();
         rows.clear();
         rows.reserve_exact(above_len);
@@ -215,32 +255,32 @@ impl Strip {
 
     /// Floats of the rows above.
     fn above_len(&self) -> usize {
-        self.room.rows_above * self.channels * self.plane_len
+        self.layout.rows_above * self.channels * self.plane_len
     }
 
     /// Row `y` of the maps.
     ///
     /// # Panics
-    /// When the strip does not hold it, or the channel is out of range.
+    /// If the strip does not hold it, or the channel is out of range.
     pub fn row(&self, channel: usize, y: usize) -> &[f32] {
-        let start = self.start(channel, y);
-        &as_floats(&self.lines)[start..start + self.width_px]
+        let start = self.row_start(channel, y);
+        &self.buffer.as_slice()[start..start + self.width_px]
     }
 
     /// Row `y` of the maps, to write.
     ///
     /// # Panics
-    /// When the strip does not hold it, or the channel is out of range.
+    /// If the strip does not hold it, or the channel is out of range.
     pub fn row_mut(&mut self, channel: usize, y: usize) -> &mut [f32] {
-        let start = self.start(channel, y);
+        let start = self.row_start(channel, y);
         let width_px = self.width_px;
-        &mut as_floats_mut(&mut self.lines)[start..start + width_px]
+        &mut self.buffer.as_mut_slice()[start..start + width_px]
     }
 
-    fn start(&self, channel: usize, y: usize) -> usize {
+    fn row_start(&self, channel: usize, y: usize) -> usize {
         assert!(
             channel < self.channels && self.rows().contains(&y),
-            "row {y} of channel {channel} asked of {} channels of rows {:?}",
+            "row {y} of channel {channel}, expected one of {} channels of rows {:?}",
             self.channels,
             self.rows()
         );
@@ -249,8 +289,8 @@ impl Strip {
 
     /// The float of the pixel at (`y`, `x`) of the strip.
     fn index(&self, channel: usize, y: isize, x: isize) -> usize {
-        let row = self.room.rows_above.wrapping_add_signed(y);
-        ((row * self.channels + channel) * self.plane_len + self.room.origin())
+        let row = self.layout.rows_above.wrapping_add_signed(y);
+        ((row * self.channels + channel) * self.plane_len + self.layout.origin())
             .wrapping_add_signed(x)
     }
 
@@ -264,105 +304,98 @@ impl Strip {
         self.inside.clone()
     }
 
-    /// The first of each [`STRIP_ROWS`] rows of which some lie in the maps.
+    /// The first row of each [`STRIP_ROWS`] rows of which some lie in the maps.
     pub(crate) fn groups(&self) -> impl Iterator<Item = usize> + use<> {
         let inside = self.inside.clone();
         let first = inside.start / STRIP_ROWS * STRIP_ROWS;
         (first..inside.end).step_by(STRIP_ROWS)
     }
 
-    /// Where the first pixel lies in another strip.
+    /// The place of the first pixel in another strip of the same layout.
+    ///
+    /// For each pixel of this strip's rows, the other one then holds the pixels up to `reach_px` on
+    /// each side, in a row or a border that is followed by [`STRIP_OVERSHOOT`] floats.
     ///
     /// # Panics
-    /// When a kernel that reads `reach_px` pixels on each side for a pixel of this strip would not find
-    /// them in the other.
-    pub(crate) fn offset_in(&self, read: &Self, reach_px: usize) -> Offset {
-        let rooms = [self.room, read.room].map(|room| Room {
+    /// If the other strip does not hold them.
+    pub(crate) fn offset_in(&self, other: &Self, reach_px: usize) -> Offset {
+        let layouts = [self.layout, other.layout].map(|layout| StripLayout {
             rows_above: 0,
-            ..room
+            ..layout
         });
-        assert_eq!(rooms[0], rooms[1], "room of output and input");
-        let (columns, reads) = (self.columns(), read.columns());
+        assert_eq!(layouts[0], layouts[1], "layout of output and input");
+        let (columns, others) = (self.columns(), other.columns());
+        let left = others.start.checked_sub(columns.start);
         assert!(
-            columns.start <= reads.start
-                && reads.start - columns.start + reach_px <= self.room.left_px()
-                && columns.end <= reads.end,
-            "columns {columns:?}, {reach_px} on each side, of {reads:?} in {:?}",
-            self.room
+            reach_px <= BORDER_PX
+                && left.is_some_and(|left| left <= self.layout.left_px() - reach_px)
+                && columns.end <= others.end,
+            "columns {columns:?} and {reach_px} on each side are not in {others:?} of {:?}",
+            self.layout
         );
-        let (rows, reach) = (self.first_row - read.first_row, reach_px as isize);
+        let above = other.first_row.checked_sub(self.first_row);
+        let above = above.and_then(|above| usize::try_from(above).ok());
         assert!(
-            rows + reach <= 0 && reach - rows <= read.room.rows_above as isize,
-            "rows from {} on, {reach_px} on each side, of those from {} on in {:?}",
+            above.is_some_and(|above| {
+                above >= reach_px
+                    && above
+                        .checked_add(reach_px)
+                        .is_some_and(|rows| rows <= other.layout.rows_above)
+            }),
+            "rows from {} on and {reach_px} on each side are not in those from {} on in {:?}",
             self.first_row,
-            read.first_row,
-            read.room
+            other.first_row,
+            other.layout
         );
         Offset {
-            rows,
-            px: columns.start as isize - reads.start as isize,
+            rows: self.first_row - other.first_row,
+            px: -(left.unwrap_or(0) as isize),
         }
     }
 
-    /// The pixel at (`y`, `x`) of the strip: of the rows above, the margin and [`BORDER_PX`] pixels to the
-    /// right too.
+    /// The pixel at (`y`, `x`) of the strip: also of the rows above, the margin and [`BORDER_PX`]
+    /// pixels to the right.
     pub(crate) fn pixel(&self, channel: usize, y: isize, x: isize) -> f32 {
-        as_floats(&self.lines)[self.index(channel, y, x)]
+        self.buffer.as_slice()[self.index(channel, y, x)]
     }
 
-    /// Where the pixel at (`y`, `x`) of the strip's first channel lies, of the rows above and the margin too,
-    /// and everything behind it.
+    /// The address of the pixel at (`y`, `x`) of the strip's first channel: also of the rows above
+    /// and the margin. It may be used for everything behind it.
+    ///
+    /// # Panics
+    /// If it lies outside the strip's memory.
     pub(crate) fn at(&self, y: isize, x: isize) -> *const f32 {
-        as_floats(&self.lines)[self.index(0, y, x)..].as_ptr()
+        self.buffer.as_slice()[self.index(0, y, x)..].as_ptr()
     }
 
-    /// The first pixel of the first channel of [`STRIP_ROWS`] rows from `first` on, to write.
+    /// The first pixel of the first channel of row `y`, to write it and everything behind it.
+    ///
+    /// # Panics
+    /// If the strip has no such row.
+    pub(crate) fn at_mut(&mut self, y: usize) -> *mut f32 {
+        let start = self.index(0, y as isize, 0);
+        self.buffer.as_mut_slice()[start..].as_mut_ptr()
+    }
+
+    /// [`Strip::at_mut`] of [`STRIP_ROWS`] rows from `first` on.
     pub(crate) fn rows_mut(&mut self, first: usize) -> [*mut f32; STRIP_ROWS] {
         let row_len = self.channels * self.plane_len;
-        let start = self.index(0, first as isize, 0);
-        let first = as_floats_mut(&mut self.lines)[start..].as_mut_ptr();
+        let first = self.at_mut(first);
         std::array::from_fn(|y| first.wrapping_add(y * row_len))
     }
 
-    /// Makes the border to the right and the rows outside the maps zero again, after a kernel wrote all
-    /// pixels and up to [`STRIP_OVERSHOOT`] floats behind each row.
+    /// Makes zero again what lies outside the maps, after a kernel wrote all pixels and up to
+    /// [`STRIP_OVERSHOOT`] floats behind each row.
     pub(crate) fn clear_border(&mut self) {
         let (inside, row_len) = (self.inside.clone(), self.channels * self.plane_len);
-        let (end, plane_len) = (self.room.origin() + self.width_px, self.plane_len);
+        let (end, plane_len) = (self.layout.origin() + self.width_px, self.plane_len);
         let above_len = self.above_len();
-        let floats = &mut as_floats_mut(&mut self.lines)[above_len..];
+        let floats = &mut self.buffer.as_mut_slice()[above_len..];
         floats[..inside.start * row_len].fill(0.0);
         floats[inside.end * row_len..].fill(0.0);
         let floats = &mut floats[inside.start * row_len..inside.end * row_len];
         for plane in floats.chunks_exact_mut(plane_len) {
             plane[end..end + BORDER_PX].fill(0.0);
         }
-    }
-}
-
-/// Memory for what a kernel computes in between, one per thread, kept from strip to strip.
-#[derive(Default)]
-pub struct Scratch {
-    lines: Vec<Line>,
-}
-
-impl Scratch {
-    /// At least `len` floats with any content.
-    pub(crate) fn floats(&mut self, len: usize) -> &mut [f32] {
-        if self.lines.len() * LINE < len {
-            self.lines.resize(len.div_ceil(LINE), Line::ZERO);
-        }
-        as_floats_mut(&mut self.lines)
-    }
-
-    /// Parts of so many floats with any content, each on a cache line of its own.
-    pub(crate) fn parts<const N: usize>(&mut self, lengths: [usize; N]) -> [&mut [f32]; N] {
-        let whole_lines = |len: usize| len.next_multiple_of(LINE);
-        let mut rest = self.floats(lengths.iter().map(|len| whole_lines(*len)).sum());
-        lengths.map(|len| {
-            let (part, left) = std::mem::take(&mut rest).split_at_mut(whole_lines(len));
-            rest = left;
-            &mut part[..len]
-        })
     }
 }

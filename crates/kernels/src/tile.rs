@@ -1,31 +1,31 @@
-//! The register tile that all convolutions are made of.
+//! The register tile of all convolutions.
 //!
 //! A tile is a few output channels times [`TILE_VECTORS`] vectors of neighbouring pixels whose
-//! sums stay in registers while input channels and taps go by. Each step loads the pixels once
-//! and multiplies them by one weight for each output channel.
+//! sums stay in registers during the loop over input channels and taps. Each step loads the pixels
+//! once and multiplies them by one weight for each output channel.
 
-use crate::isa::Level;
-use crate::planes::LINE;
-use crate::precision::{Format, Precision};
+use crate::aligned::LINE;
+use crate::precision::Format;
+use crate::rows::Rows;
 use crate::simd::Simd;
-use crate::{Isa, simd};
 
 /// Vectors of pixels in a register tile. Two, because a weight then serves two multiply-adds: the
 /// loads of a 6 x 2 tile (2 of pixels, 6 of weights for 12 multiply-adds) fit beside its
 /// arithmetic on processors that do two of each in a cycle.
 pub(crate) const TILE_VECTORS: usize = 2;
 
-/// Sums of a tile of `N` output channels and `V` vectors of pixels: [`TILE_VECTORS`], or one where a row ends.
+/// Sums of a tile of `N` output channels and `V` vectors of pixels: [`TILE_VECTORS`], or one at the
+/// end of a row.
 pub(crate) type Sums<S, const N: usize, const V: usize> = [[<S as Simd>::V; V]; N];
 
 /// Pixels of a register tile.
 pub(crate) const fn group_px<S: Simd>() -> usize {
-    assert!(TILE_VECTORS * S::LANES <= LONGEST_GROUP_PX, "group");
+    assert!(TILE_VECTORS * S::LANES <= MAX_GROUP_PX, "group");
     TILE_VECTORS * S::LANES
 }
 
 /// Pixels of the widest register tile of any instruction set.
-pub(crate) const LONGEST_GROUP_PX: usize = 32;
+pub(crate) const MAX_GROUP_PX: usize = 32;
 
 /// Sums of fewer terms are short.
 const SHORT_TERMS: usize = 64;
@@ -39,20 +39,9 @@ pub(crate) const fn tile_channels<S: Simd>(terms: usize) -> usize {
     }
 }
 
-/// The same for an instruction set; plain loops take one channel at a time.
-fn largest_tile(isa: Isa, terms: usize) -> usize {
-    match isa.0 {
-        Level::Reference => 1,
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => tile_channels::<simd::Avx2>(terms),
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx512 | Level::Avx512Bf16 => tile_channels::<simd::Avx512>(terms),
-    }
-}
-
-/// Cuts channels into as few tiles as go, of multiples of `unit` channels as equal as go: (first
-/// channel, channels) each. A tile of one or two channels would wait for the latency of its few
-/// sums.
+/// Cuts channels into as few tiles as possible, of multiples of `unit` channels, as equal as
+/// possible: (first channel, channels) each. A tile of one or two channels would wait for the
+/// latency of its few sums.
 pub(crate) fn tiles(
     channels: usize,
     largest: usize,
@@ -64,87 +53,6 @@ pub(crate) fn tiles(
         let [first, end] = [tile, tile + 1].map(|tile| tile * units / count * unit);
         (first, end - first)
     })
-}
-
-/// A convolution's weights as tiles read them.
-pub(crate) struct Packing {
-    isa: Isa,
-    precision: Precision,
-    in_channels: usize,
-    out_channels: usize,
-    taps: usize,
-    /// Tiles are made of multiples of this many output channels.
-    unit: usize,
-    /// Tiles are as large as for so many input channels.
-    cut_for: usize,
-}
-
-impl Packing {
-    pub(crate) fn new(
-        isa: Isa,
-        precision: Precision,
-        in_channels: usize,
-        out_channels: usize,
-        taps: usize,
-    ) -> Self {
-        Self {
-            isa,
-            precision,
-            in_channels,
-            out_channels,
-            taps,
-            unit: 1,
-            cut_for: in_channels,
-        }
-    }
-
-    /// In tiles of multiples of `unit` output channels.
-    pub(crate) fn in_units(self, unit: usize) -> Self {
-        Self { unit, ..self }
-    }
-
-    /// In the tiles of a convolution of `in_channels`, to run beside it.
-    pub(crate) fn cut_for(self, in_channels: usize) -> Self {
-        Self {
-            cut_for: in_channels,
-            ..self
-        }
-    }
-
-    /// The weights `[out][in][tap]`, rounded to the precision, in the order
-    /// `[tile][plane][tap][out in tile]`; a plane is what a lane holds of the input channels, one
-    /// in the plain loops.
-    pub(crate) fn pack(self, weight: impl Fn(usize, usize, usize) -> f32) -> Vec<f32> {
-        let plain = self.isa == Isa::REFERENCE;
-        let per_lane = if plain {
-            1
-        } else {
-            self.precision.channels_per_lane()
-        };
-        let planes = self.in_channels.div_ceil(per_lane);
-        let mut packed = Vec::with_capacity(self.out_channels * planes * self.taps);
-        let terms = self.cut_for.div_ceil(per_lane) * self.taps;
-        let largest = largest_tile(self.isa, terms);
-        let unit = if plain { 1 } else { self.unit };
-        for (first, count) in tiles(self.out_channels, largest, unit) {
-            for plane in 0..planes {
-                for tap in 0..self.taps {
-                    packed.extend((first..first + count).map(|o| {
-                        let channel = |c: usize| match plane * per_lane + c {
-                            i if i < self.in_channels => weight(o, i, tap),
-                            _ => 0.0,
-                        };
-                        if plain {
-                            self.precision.round(channel(0))
-                        } else {
-                            self.precision.lane(channel)
-                        }
-                    }));
-                }
-            }
-        }
-        packed
-    }
 }
 
 /// Runs `$body` with the constant `$N` equal to `$count`, the channels of a tile.
@@ -163,8 +71,8 @@ macro_rules! with_tile_size {
 }
 pub(crate) use with_tile_size;
 
-/// Runs `$body` with the constant `$V` equal to the vectors of a tile where `$left` pixels of a row are left:
-/// one if they fill no more, so that a row does not end in a half-empty tile.
+/// Runs `$body` with the constant `$V` equal to the vectors of a tile when `$left` pixels of a row
+/// are left: one if they fill no more, so that a row does not end in a half-empty tile.
 macro_rules! with_tile_vectors {
     ($S:ident, $left:expr, $V:ident => $body:expr) => {
         if $left <= $S::LANES {
@@ -178,23 +86,54 @@ macro_rules! with_tile_vectors {
 }
 pub(crate) use with_tile_vectors;
 
-/// What a tile reads: the rows under a kernel of `ROWS` rows, each pointing to the pixel under
-/// the kernel's left column, in the first plane.
-pub(crate) struct Source<const ROWS: usize> {
-    pub(crate) rows: [*const f32; ROWS],
-    /// Floats from a plane to the next.
-    pub(crate) plane_len: usize,
-    /// A plane holds a channel, or as many as the format has in a lane.
-    pub(crate) planes: usize,
+/// Weights and biases of a tile's output channels, as [`Packing`](crate::packing::Packing)
+/// arranges them.
+#[derive(Clone, Copy)]
+pub(crate) struct TileWeights {
+    /// `[planes][rows][columns][N]`
+    pub(crate) weights: *const f32,
+    /// `[N]`
+    pub(crate) bias: *const f32,
 }
 
-impl<const ROWS: usize> Source<ROWS> {
-    /// Adds to `sums` all planes and taps of a kernel of `ROWS` x `COLUMNS`, for the
-    /// pixels from `pixel` on.
+impl TileWeights {
+    /// Those of the tile that begins at output channel `first` of a convolution with `terms` terms
+    /// in a sum.
+    ///
+    /// # Panics
+    /// If there are no such weights.
+    pub(crate) fn of(weights: &[f32], bias: &[f32], first: usize, terms: usize) -> Self {
+        Self {
+            weights: weights[first * terms..].as_ptr(),
+            bias: bias[first..].as_ptr(),
+        }
+    }
+
+    /// Sums that start at the biases.
     ///
     /// # Safety
-    /// As for [`Simd`]. `weights` holds `[planes][ROWS][COLUMNS][N]`, and `V` vectors of pixels
-    /// and `COLUMNS - 1` more can be read from each row of each plane.
+    /// `bias` holds `[N]`.
+    #[inline(always)]
+    pub(crate) unsafe fn start<S: Simd, const N: usize, const V: usize>(
+        self,
+        simd: S,
+    ) -> Sums<S, N, V> {
+        let mut sums = [[simd.splat(0.0); V]; N];
+        for (o, sums) in sums.iter_mut().enumerate() {
+            // SAFETY: the caller promises `N` biases.
+            *sums = [simd.splat(unsafe { *self.bias.add(o) }); V];
+        }
+        sums
+    }
+}
+
+impl<const ROWS: usize> Rows<ROWS> {
+    /// Adds to `sums` all planes and taps of a kernel of `ROWS` x `COLUMNS`, for the pixels from
+    /// `pixel` on. The rows point to the pixels under the kernel's left column.
+    ///
+    /// # Safety
+    /// `weights` holds `[planes][ROWS][COLUMNS][N]`, and `V` vectors of pixels and `COLUMNS - 1`
+    /// pixels more can be read from each row of each plane.
     #[inline(always)]
     pub(crate) unsafe fn accumulate<
         S: Simd,
@@ -204,6 +143,7 @@ impl<const ROWS: usize> Source<ROWS> {
         const COLUMNS: usize,
     >(
         &self,
+        simd: S,
         pixel: usize,
         mut weights: *const f32,
         mut sums: Sums<S, N, V>,
@@ -212,17 +152,18 @@ impl<const ROWS: usize> Source<ROWS> {
         for _ in 0..self.planes {
             for row in self.rows {
                 for column in 0..COLUMNS {
-                    // SAFETY: the caller's promises.
+                    // SAFETY: the caller promises `V` vectors behind each tap of each row and
+                    // plane, and `N` weights for each of these taps.
                     unsafe {
                         let from = row.add(offset + column);
-                        let mut pixels = [S::splat(0.0); V];
+                        let mut pixels = [simd.splat(0.0); V];
                         for (v, pixels) in pixels.iter_mut().enumerate() {
-                            *pixels = S::load(from.add(v * S::LANES));
+                            *pixels = simd.load(from.add(v * S::LANES));
                         }
                         for o in 0..N {
-                            let weight = S::splat(*weights.add(o));
+                            let weight = simd.splat(*weights.add(o));
                             for v in 0..V {
-                                sums[o][v] = F::multiply_add::<S>(weight, pixels[v], sums[o][v]);
+                                sums[o][v] = F::multiply_add(simd, weight, pixels[v], sums[o][v]);
                             }
                         }
                         weights = weights.add(N);
@@ -235,13 +176,11 @@ impl<const ROWS: usize> Source<ROWS> {
     }
 }
 
-/// Asks for `len_px` pixels of each channel of a row ahead of their use: a row of many channels
-/// is read in more streams than the processor follows by itself.
-///
-/// # Safety
-/// As for [`Simd`].
+/// Prefetches `len_px` pixels of each channel of a row: a row of many channels is read in more
+/// streams than the processor follows by itself.
 #[inline(always)]
-pub(crate) unsafe fn prefetch<S: Simd>(
+pub(crate) fn prefetch<S: Simd>(
+    simd: S,
     row: *const f32,
     plane_len: usize,
     channels: usize,
@@ -249,27 +188,8 @@ pub(crate) unsafe fn prefetch<S: Simd>(
 ) {
     for channel in 0..channels {
         for pixel in (0..len_px).step_by(LINE) {
-            // SAFETY: any address may be prefetched.
-            unsafe { S::prefetch(row.wrapping_add(channel * plane_len + pixel)) }
+            simd.prefetch(row.wrapping_add(channel * plane_len + pixel));
         }
-    }
-}
-
-/// Sums that start at a bias for each output channel.
-///
-/// # Safety
-/// As for [`Simd`]. `bias` holds `[N]`.
-#[inline(always)]
-pub(crate) unsafe fn start<S: Simd, const N: usize, const V: usize>(
-    bias: *const f32,
-) -> Sums<S, N, V> {
-    // SAFETY: the caller's promises.
-    unsafe {
-        let mut sums = [[S::splat(0.0); V]; N];
-        for (o, sums) in sums.iter_mut().enumerate() {
-            *sums = [S::splat(*bias.add(o)); V];
-        }
-        sums
     }
 }
 

@@ -1,6 +1,6 @@
 //! 3x3 convolution of four rows by Winograd's F(4, 3) along y.
 //!
-//! Four rows of output are made from six rows of input. Both kernel and input are transformed
+//! Four rows of output are computed from six rows of input. Both kernel and input are transformed
 //! along y, so that six 1x3 convolutions along x take the place of twelve: half the
 //! multiplications. Along x everything stays as in the direct form, pixels in the lanes.
 //!
@@ -9,22 +9,35 @@
 //! Algorithms for Convolutional Neural Networks", section 4.3, in one dimension). The rounding
 //! error is about twice that of the direct sum.
 
-use crate::epilogue::Finish;
+use crate::epilogue::TileOutput;
+use crate::packing::Packing;
 use crate::precision::Format;
+use crate::rows::Rows;
 use crate::simd::Simd;
 use crate::strip::STRIP_ROWS;
 use crate::tile::{
-    LONGEST_GROUP_PX, Packing, Source, Sums, group_px, start, tile_channels, tiles, with_tile_size,
+    MAX_GROUP_PX, Sums, TileWeights, group_px, tile_channels, tiles, with_tile_size,
     with_tile_vectors,
 };
 use crate::{Isa, Precision};
 
-/// Channels read and written from which on this form of a 3x3 convolution is the faster one.
+/// Input and output channels from which on this form of a 3x3 convolution is faster.
 const MIN_CHANNELS: usize = 8;
 
-/// Whether this form is the faster one for a convolution.
-pub(crate) fn pays(kernel: usize, in_channels: usize, out_channels: usize) -> bool {
+/// Whether this form is faster for a convolution.
+pub(crate) fn is_faster(kernel: usize, in_channels: usize, out_channels: usize) -> bool {
     kernel == 3 && in_channels.min(out_channels) >= MIN_CHANNELS
+}
+
+impl Precision {
+    /// The precision in which a convolution is computed if this one is chosen: only convolutions in
+    /// Winograd's form are computed in another one than f32.
+    pub(crate) fn of_conv(self, kernel: usize, in_channels: usize, out_channels: usize) -> Self {
+        match is_faster(kernel, in_channels, out_channels) {
+            true => self,
+            false => Self::F32,
+        }
+    }
 }
 
 /// Rows of the transformed kernel and input.
@@ -43,244 +56,224 @@ pub(crate) const KERNEL_TRANSFORM: [[f64; 3]; POINTS] = [
     [0.0, 0.0, 1.0],
 ];
 
-/// Transforms a 3x3 kernel and arranges it as `[tile][point][plane][column][out in tile]`, see
-/// [`Packing::pack`].
-pub(crate) fn pack(
-    isa: Isa,
-    precision: Precision,
+/// Weights of 3x3 kernels in this form.
+#[derive(Clone)]
+pub(crate) struct WinogradWeights {
+    /// `[tile][point][plane][column][out in tile]`, see [`Packing::pack`]
+    weights: Vec<f32>,
+    /// `[out_channels]`
+    bias: Vec<f32>,
     in_channels: usize,
-    out_channels: usize,
-    weight: impl Fn(usize, usize, usize) -> f32,
-) -> Vec<f32> {
-    let at = |o: usize, point: usize, i: usize, column: usize| {
-        let rows = KERNEL_TRANSFORM[point].iter().enumerate();
-        rows.map(|(row, factor)| factor * f64::from(weight(o, i, 3 * row + column)))
-            .sum::<f64>() as f32
-    };
-    // Point and input channel together are the channel read; a lane holds those of one point.
-    let padded = in_channels.next_multiple_of(precision.channels_per_lane());
-    let packing = Packing::new(isa, precision, POINTS * padded, out_channels, 3);
-    packing.pack(|o, i, column| match (i / padded, i % padded) {
-        (point, channel) if channel < in_channels => at(o, point, channel, column),
-        _ => 0.0,
-    })
 }
 
-/// A 3x3 convolution in this form.
-#[derive(Clone, Copy)]
-pub(crate) struct Winograd<'a> {
-    /// As [`pack`] arranges them.
-    pub(crate) weights: &'a [f32],
-    pub(crate) bias: &'a [f32],
-    pub(crate) in_channels: usize,
+/// The rows that [`WinogradWeights::four_rows`] reads and writes.
+pub(crate) struct FourRows {
+    /// Rows of as many planes as the convolution has input channels. Their first pixel is the one
+    /// left of the output's and above it.
+    pub(crate) input: Rows<POINTS>,
+    pub(crate) output: [TileOutput; STRIP_ROWS],
+    pub(crate) width_px: usize,
 }
 
-/// Floats of scratch memory that [`Winograd::four_rows`] needs.
-pub(crate) fn scratch_len(in_channels: usize) -> usize {
-    POINTS * in_channels * (SEGMENT_PX + LONGEST_GROUP_PX)
-}
+impl WinogradWeights {
+    /// Transforms and arranges the weights `[out][in][tap]` of 3x3 kernels.
+    pub(crate) fn new(
+        isa: Isa,
+        precision: Precision,
+        in_channels: usize,
+        bias: &[f32],
+        weight: impl Fn(usize, usize, usize) -> f32,
+    ) -> Self {
+        let at = |o: usize, point: usize, i: usize, column: usize| {
+            let rows = KERNEL_TRANSFORM[point].iter().enumerate();
+            rows.map(|(row, factor)| factor * f64::from(weight(o, i, 3 * row + column)))
+                .sum::<f64>() as f32
+        };
+        // The packing's input channels are pairs of point and channel; a lane has one point.
+        let padded = in_channels.next_multiple_of(precision.per_lane());
+        let packing = Packing::new(isa, precision, POINTS * padded, bias.len(), 3);
+        let weights = packing.pack(|o, i, column| match (i / padded, i % padded) {
+            (point, channel) if channel < in_channels => at(o, point, channel, column),
+            _ => 0.0,
+        });
+        Self {
+            weights,
+            bias: bias.to_vec(),
+            in_channels,
+        }
+    }
 
-impl Winograd<'_> {
-    /// Convolves `width_px` pixels of six rows into four rows. `from` points to the pixel left of
-    /// the first one, `to` to the first one.
+    /// Floats of scratch memory that [`WinogradWeights::four_rows`] needs.
+    pub(crate) fn scratch_len(&self) -> usize {
+        POINTS * self.in_channels * (SEGMENT_PX + MAX_GROUP_PX)
+    }
+
+    /// Convolves six rows into four.
     ///
     /// # Safety
-    /// As for [`Simd`]. From each row `width_px + 1` pixels and a vector more can be read, to each
-    /// row `width_px` pixels be written, for all channels, which lie
-    /// `plane_len` floats apart; so for what `finish` reads, which may be a group more. `scratch` holds [`scratch_len`] floats.
+    /// From each row of each plane of the input `width_px + 1` pixels and a vector more can be
+    /// read, to each row of each channel of the output `width_px` pixels be written. In the
+    /// epilogue's maps the same pixels and a group more can be read. `scratch` holds
+    /// [`WinogradWeights::scratch_len`] floats.
     #[inline(always)]
     pub(crate) unsafe fn four_rows<S: Simd, F: Format>(
-        self,
-        from: [*const f32; POINTS],
-        to: [*mut f32; STRIP_ROWS],
-        finish: [Finish; STRIP_ROWS],
-        plane_len: usize,
-        width_px: usize,
+        &self,
+        simd: S,
+        rows: FourRows,
         scratch: *mut f32,
     ) {
         // A segment has a pixel more on each side; its last group may be followed by a vector.
         let segment_len = SEGMENT_PX + group_px::<S>();
-        let planes = self.in_channels.div_ceil(F::CHANNELS);
-        for segment in (0..width_px).step_by(SEGMENT_PX) {
-            let len = SEGMENT_PX.min(width_px - segment);
-            // SAFETY: the segment lies in the rows, the points in the scratch memory.
-            unsafe {
-                let rows = from.map(|row| row.add(segment));
-                let channels = self.in_channels;
-                transform_input::<S, F>(rows, plane_len, channels, len + 2, scratch, segment_len);
-            }
-            let sources: [Source<1>; POINTS] = std::array::from_fn(|point| Source {
-                rows: [scratch.wrapping_add(point * planes * segment_len)],
+        let planes = self.in_channels.div_ceil(F::PER_LANE);
+        for segment in (0..rows.width_px).step_by(SEGMENT_PX) {
+            let len = SEGMENT_PX.min(rows.width_px - segment);
+            let input = rows.input.skip(segment);
+            // SAFETY: the segment and a pixel on each side, rounded up to a vector, lie in the rows
+            // that the caller promises. `POINTS * planes` segments fit into the scratch memory,
+            // as `segment_len` is at most `SEGMENT_PX + MAX_GROUP_PX`.
+            unsafe { transform_input::<S, F>(simd, input, len + 2, scratch, segment_len) }
+            let mut points = [Rows {
+                rows: [scratch.cast_const()],
                 plane_len: segment_len,
                 planes,
-            });
-            let largest = tile_channels::<S>(POINTS * planes * 3);
+            }; POINTS];
+            for (point, row) in points.iter_mut().enumerate() {
+                *row = row.skip(point * planes * segment_len);
+            }
+            let terms = POINTS * planes * 3;
+            let largest = tile_channels::<S>(terms);
             for (first, count) in tiles(self.bias.len(), largest, 1) {
-                // SAFETY: the tile lies below the output's channels, its groups in the segment.
-                unsafe {
-                    let weights = self.weights.as_ptr().add(first * POINTS * planes * 3);
-                    let bias = self.bias.as_ptr().add(first);
-                    with_tile_size!(S, count, N => {
-                        for pixel in (0..len).step_by(group_px::<S>()) {
-                            let target = Target {
-                                rows: to,
-                                finish,
-                                plane_len,
-                                at: first * plane_len + segment + pixel,
+                let weights = TileWeights::of(&self.weights, &self.bias, first, terms);
+                with_tile_size!(S, count, N => {
+                    for pixel in (0..len).step_by(group_px::<S>()) {
+                        let left = len - pixel;
+                        with_tile_vectors!(S, left, V => {
+                            // SAFETY: the tile's group of pixels and the two pixels behind it lie
+                            // in the transformed segment; `weights` has those of this tile.
+                            let sums = unsafe {
+                                convolve_points::<S, F, N, V>(simd, &points, pixel, weights)
                             };
-                            let left = len - pixel;
-                            with_tile_vectors!(S, left, V => {
-                                let sums = points::<S, F, N, V>(&sources, pixel, weights, bias);
-                                target.store::<S, N, V>(&sums, left);
-                            });
-                        }
-                    });
-                }
+                            let sums = transform_output(simd, &sums);
+                            for (sums, output) in sums.into_iter().zip(rows.output) {
+                                let at = first * output.plane_len + segment + pixel;
+                                // SAFETY: the tile lies below the output's channels, and its first
+                                // `left` pixels in the rows that the caller promises.
+                                unsafe {
+                                    if left >= V * S::LANES {
+                                        output.store(simd, sums, at);
+                                    } else {
+                                        output.store_first(simd, sums, at, left);
+                                    }
+                                }
+                            }
+                        });
+                    }
+                });
             }
         }
     }
 }
 
-/// Where the four rows of a tile go.
-#[derive(Clone, Copy)]
-struct Target {
-    rows: [*mut f32; STRIP_ROWS],
-    finish: [Finish; STRIP_ROWS],
-    plane_len: usize,
-    /// Floats from the rows' starts to the tile.
-    at: usize,
-}
-
-impl Target {
-    /// Stores the first `len` pixels of a tile given by its points, or all where there are fewer.
-    ///
-    /// # Safety
-    /// As for [`Finish::store`] and [`Finish::store_first`], for each row.
-    #[inline(always)]
-    unsafe fn store<S: Simd, const N: usize, const V: usize>(
-        self,
-        sums: &[Sums<S, N, V>; POINTS],
-        len: usize,
-    ) {
-        // SAFETY: the caller's promises.
-        unsafe {
-            let rows = transform_output::<S, N, V>(sums);
-            for (y, row) in rows.into_iter().enumerate() {
-                let (finish, to) = (self.finish[y], self.rows[y]);
-                if len >= V * S::LANES {
-                    finish.store::<S, N, V>(row, to, self.at, self.plane_len);
-                } else {
-                    finish.store_first::<S, N, V>(row, to, self.at, self.plane_len, len);
-                }
-            }
-        }
-    }
-}
-
-/// B: six rows of each channel to points, `len` pixels of each, in the format `F`.
+/// B: the first `len` pixels of six rows of each channel to points, in the format `F`.
 ///
 /// # Safety
-/// As for [`Simd`]; `len` floats rounded up to a vector can be read from each row and written
-/// to each plane of each point, which lie `segment_len` apart.
+/// `len` pixels rounded up to a vector can be read from each row and written to each plane of each
+/// point: `to` holds `[POINTS][planes of lanes][to_len]`.
 #[inline(always)]
 pub(crate) unsafe fn transform_input<S: Simd, F: Format>(
-    rows: [*const f32; POINTS],
-    plane_len: usize,
-    channels: usize,
+    simd: S,
+    input: Rows<POINTS>,
     len: usize,
     to: *mut f32,
-    segment_len: usize,
+    to_len: usize,
 ) {
-    for (plane, channel) in (0..channels).step_by(F::CHANNELS).enumerate() {
+    let channels = input.planes;
+    for (plane, channel) in (0..channels).step_by(F::PER_LANE).enumerate() {
         for pixel in (0..len).step_by(S::LANES) {
-            // SAFETY: the caller's promises.
-            unsafe {
-                let at = channel * plane_len + pixel;
-                let first = at_points::<S>(rows, at);
-                let second = if F::CHANNELS > 1 && channel + 1 < channels {
-                    at_points::<S>(rows, at + plane_len)
-                } else {
-                    [S::splat(0.0); POINTS]
-                };
-                for point in 0..POINTS {
-                    let value = F::join::<S>(first[point], second[point]);
-                    let at = (point * channels.div_ceil(F::CHANNELS) + plane) * segment_len + pixel;
-                    S::store(to.add(at), value);
-                }
+            let at = channel * input.plane_len + pixel;
+            // SAFETY: the caller promises this vector in each row of each channel.
+            let first = unsafe { at_points(simd, input.rows, at) };
+            let second = if F::PER_LANE > 1 && channel + 1 < channels {
+                // SAFETY: the caller promises this vector in each row of each channel.
+                unsafe { at_points(simd, input.rows, at + input.plane_len) }
+            } else {
+                [simd.splat(0.0); POINTS]
+            };
+            for point in 0..POINTS {
+                let value = F::join(simd, first[point], second[point]);
+                let at = (point * channels.div_ceil(F::PER_LANE) + plane) * to_len + pixel;
+                // SAFETY: the caller promises this vector in each plane of each point.
+                unsafe { simd.store(to.add(at), value) }
             }
         }
     }
 }
 
-/// B: a vector of pixels of six rows, `at` floats behind their starts, to points.
+/// B: a vector of pixels of six rows to points.
 ///
 /// # Safety
-/// As for [`Simd`]; the vectors can be read.
+/// A vector can be read `at` floats behind the start of each row.
 #[inline(always)]
-unsafe fn at_points<S: Simd>(rows: [*const f32; POINTS], at: usize) -> [S::V; POINTS] {
-    // SAFETY: the caller's promises.
-    unsafe {
-        let mut d = [S::splat(0.0); POINTS];
-        for (d, row) in d.iter_mut().zip(rows) {
-            *d = S::load(row.add(at));
-        }
-        let (two, minus_two) = (S::splat(2.0), S::splat(-2.0));
-        let (four, minus_four, minus_five) = (S::splat(4.0), S::splat(-4.0), S::splat(-5.0));
-        let even = S::mul_add(minus_four, d[2], d[4]);
-        let odd = S::mul_add(minus_four, d[1], d[3]);
-        let even_at_2 = S::sub(d[4], d[2]);
-        let odd_at_2 = S::sub(d[3], d[1]);
-        [
-            S::mul_add(four, d[0], S::mul_add(minus_five, d[2], d[4])),
-            S::add(even, odd),
-            S::sub(even, odd),
-            S::mul_add(two, odd_at_2, even_at_2),
-            S::mul_add(minus_two, odd_at_2, even_at_2),
-            S::mul_add(four, d[1], S::mul_add(minus_five, d[3], d[5])),
-        ]
+unsafe fn at_points<S: Simd>(simd: S, rows: [*const f32; POINTS], at: usize) -> [S::V; POINTS] {
+    let mut d = [simd.splat(0.0); POINTS];
+    for (d, row) in d.iter_mut().zip(rows) {
+        // SAFETY: the caller promises this vector.
+        *d = unsafe { simd.load(row.add(at)) };
     }
+    let (two, minus_two) = (simd.splat(2.0), simd.splat(-2.0));
+    let (four, minus_four, minus_five) = (simd.splat(4.0), simd.splat(-4.0), simd.splat(-5.0));
+    let even = simd.mul_add(minus_four, d[2], d[4]);
+    let odd = simd.mul_add(minus_four, d[1], d[3]);
+    let even_at_2 = simd.sub(d[4], d[2]);
+    let odd_at_2 = simd.sub(d[3], d[1]);
+    [
+        simd.mul_add(four, d[0], simd.mul_add(minus_five, d[2], d[4])),
+        simd.add(even, odd),
+        simd.sub(even, odd),
+        simd.mul_add(two, odd_at_2, even_at_2),
+        simd.mul_add(minus_two, odd_at_2, even_at_2),
+        simd.mul_add(four, d[1], simd.mul_add(minus_five, d[3], d[5])),
+    ]
 }
 
-/// A transposed: four rows of the gradient by the output to points, `len` pixels of each channel.
+/// A transposed: the first `len` pixels of four rows of each channel of the output's gradient to
+/// points.
 ///
 /// # Safety
-/// As for [`transform_input`].
+/// `len` pixels rounded up to a vector can be read from each row and written to each channel of
+/// each point: `to` holds `[POINTS][channels][to_len]`.
 #[inline(always)]
 pub(crate) unsafe fn transform_output_gradient<S: Simd>(
-    rows: [*const f32; STRIP_ROWS],
-    plane_len: usize,
-    channels: usize,
+    simd: S,
+    gradient: Rows<STRIP_ROWS>,
     len: usize,
     to: *mut f32,
-    segment_len: usize,
+    to_len: usize,
 ) {
-    // SAFETY: the caller's promise.
-    let (four, eight) = unsafe { (S::splat(4.0), S::splat(8.0)) };
+    let (channels, four, eight) = (gradient.planes, simd.splat(4.0), simd.splat(8.0));
     for channel in 0..channels {
         for pixel in (0..len).step_by(S::LANES) {
-            // SAFETY: the caller's promises.
-            unsafe {
-                let mut y = [S::splat(0.0); STRIP_ROWS];
-                for (y, row) in y.iter_mut().zip(rows) {
-                    *y = S::load(row.add(channel * plane_len + pixel));
-                }
-                let (even, odd) = (S::add(y[0], y[2]), S::add(y[1], y[3]));
-                let even_at_2 = S::mul_add(four, y[2], y[0]);
-                let odd_at_2 = S::mul_add(eight, y[3], S::add(y[1], y[1]));
-                let points = [
-                    y[0],
-                    S::add(even, odd),
-                    S::sub(even, odd),
-                    S::add(even_at_2, odd_at_2),
-                    S::sub(even_at_2, odd_at_2),
-                    y[3],
-                ];
-                for (point, value) in points.into_iter().enumerate() {
-                    S::store(
-                        to.add((point * channels + channel) * segment_len + pixel),
-                        value,
-                    );
-                }
+            let mut y = [simd.splat(0.0); STRIP_ROWS];
+            for (y, row) in y.iter_mut().zip(gradient.rows) {
+                let at = channel * gradient.plane_len + pixel;
+                // SAFETY: the caller promises this vector in each row of each channel.
+                *y = unsafe { simd.load(row.add(at)) };
+            }
+            let (even, odd) = (simd.add(y[0], y[2]), simd.add(y[1], y[3]));
+            let even_at_2 = simd.mul_add(four, y[2], y[0]);
+            let odd_at_2 = simd.mul_add(eight, y[3], simd.add(y[1], y[1]));
+            let points = [
+                y[0],
+                simd.add(even, odd),
+                simd.sub(even, odd),
+                simd.add(even_at_2, odd_at_2),
+                simd.sub(even_at_2, odd_at_2),
+                y[3],
+            ];
+            for (point, value) in points.into_iter().enumerate() {
+                let at = (point * channels + channel) * to_len + pixel;
+                // SAFETY: the caller promises this vector in each channel of each point.
+                unsafe { simd.store(to.add(at), value) }
             }
         }
     }
@@ -289,57 +282,53 @@ pub(crate) unsafe fn transform_output_gradient<S: Simd>(
 /// The six 1x3 convolutions of a tile.
 ///
 /// # Safety
-/// As for [`Source::accumulate`].
+/// `V` vectors of pixels from `pixel` on, and two pixels more, can be read from each plane of each
+/// point. `weights` are those of a tile of `N` channels: `[POINTS][planes][3][N]`.
 #[inline(always)]
-unsafe fn points<S: Simd, F: Format, const N: usize, const V: usize>(
-    sources: &[Source<1>; POINTS],
+unsafe fn convolve_points<S: Simd, F: Format, const N: usize, const V: usize>(
+    simd: S,
+    points: &[Rows<1>; POINTS],
     pixel: usize,
-    weights: *const f32,
-    bias: *const f32,
+    weights: TileWeights,
 ) -> [Sums<S, N, V>; POINTS] {
-    // SAFETY: the caller's promises.
-    unsafe {
-        let zero = [[S::splat(0.0); V]; N];
-        let mut sums = [zero; POINTS];
-        for (point, source) in sources.iter().enumerate() {
+    let zero = [[simd.splat(0.0); V]; N];
+    let mut sums = [zero; POINTS];
+    for (point, row) in points.iter().enumerate() {
+        // SAFETY: the caller promises the pixels, and weights and biases for this point.
+        unsafe {
             // The sum of point 1 goes into all four rows with factor 1: so does the bias.
             let first = if point == 1 {
-                start::<S, N, V>(bias)
+                weights.start::<S, N, V>(simd)
             } else {
                 zero
             };
-            let weights = weights.add(point * source.planes * 3 * N);
-            sums[point] = source.accumulate::<S, F, N, V, 3>(pixel, weights, first);
+            let weights = weights.weights.add(point * row.planes * 3 * N);
+            sums[point] = row.accumulate::<S, F, N, V, 3>(simd, pixel, weights, first);
         }
-        sums
     }
+    sums
 }
 
 /// A: points to four rows.
-///
-/// # Safety
-/// As for [`Simd`].
 #[inline(always)]
-unsafe fn transform_output<S: Simd, const N: usize, const V: usize>(
+fn transform_output<S: Simd, const N: usize, const V: usize>(
+    simd: S,
     m: &[Sums<S, N, V>; POINTS],
 ) -> [Sums<S, N, V>; STRIP_ROWS] {
-    // SAFETY: the caller's promises.
-    unsafe {
-        let zero = [[S::splat(0.0); V]; N];
-        let (two, four, eight) = (S::splat(2.0), S::splat(4.0), S::splat(8.0));
-        let mut rows = [zero; STRIP_ROWS];
-        let [m0, m1, m2, m3, m4, m5] = m;
-        for o in 0..N {
-            for v in 0..V {
-                let (even, odd) = (S::add(m1[o][v], m2[o][v]), S::sub(m1[o][v], m2[o][v]));
-                let even_at_2 = S::add(m3[o][v], m4[o][v]);
-                let odd_at_2 = S::sub(m3[o][v], m4[o][v]);
-                rows[0][o][v] = S::add(m0[o][v], S::add(even, even_at_2));
-                rows[1][o][v] = S::mul_add(two, odd_at_2, odd);
-                rows[2][o][v] = S::mul_add(four, even_at_2, even);
-                rows[3][o][v] = S::add(m5[o][v], S::mul_add(eight, odd_at_2, odd));
-            }
+    let zero = [[simd.splat(0.0); V]; N];
+    let (two, four, eight) = (simd.splat(2.0), simd.splat(4.0), simd.splat(8.0));
+    let mut rows = [zero; STRIP_ROWS];
+    let [m0, m1, m2, m3, m4, m5] = m;
+    for o in 0..N {
+        for v in 0..V {
+            let (even, odd) = (simd.add(m1[o][v], m2[o][v]), simd.sub(m1[o][v], m2[o][v]));
+            let even_at_2 = simd.add(m3[o][v], m4[o][v]);
+            let odd_at_2 = simd.sub(m3[o][v], m4[o][v]);
+            rows[0][o][v] = simd.add(m0[o][v], simd.add(even, even_at_2));
+            rows[1][o][v] = simd.mul_add(two, odd_at_2, odd);
+            rows[2][o][v] = simd.mul_add(four, even_at_2, even);
+            rows[3][o][v] = simd.add(m5[o][v], simd.mul_add(eight, odd_at_2, odd));
         }
-        rows
     }
+    rows
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Source: JiahuiYu/wdsr_ntire2018, defaults of `--r_mean` and its siblings.
 pub const DIV2K_MEAN: [f32; 3] = [0.4488, 0.4371, 0.4040];
 
-/// What a residual block is made of.
+/// The kind of a network's residual blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BlockKind {
@@ -33,7 +33,7 @@ impl BlockKind {
     }
 }
 
-/// How convolutions are normalised in training; in a model for use nothing is left of it.
+/// How convolutions are normalised in training. A model in use has plain convolutions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Norm {
@@ -46,7 +46,7 @@ pub enum Norm {
     None,
 }
 
-/// Everything that decides which tensors a network has and how they are used.
+/// The description of a network: which tensors it has and how they are used.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkConfig {
@@ -56,7 +56,7 @@ pub struct NetworkConfig {
     pub features: usize,
     /// Residual blocks (N).
     pub blocks: usize,
-    /// Width of the activation over the identity path (e); 1 for EDSR.
+    /// Channels of the activation per channel of the identity path (e); 1 for EDSR.
     #[serde(default = "one")]
     pub expansion: usize,
     /// Channels of WDSR-B's low-rank convolution (r); 0 for the other kinds.
@@ -67,7 +67,7 @@ pub struct NetworkConfig {
     pub norm: Norm,
     /// Output pixels per input pixel on each side: 1, 2, 3, 4 or 8.
     pub scale: usize,
-    /// Factor of a block's body before its input is added.
+    /// Residual scale: factor of a block's branch before its input is added.
     #[serde(default = "unit")]
     pub residual_scale: f32,
     /// Subtracted from the input and added to the output, R G B in 0..1.
@@ -85,8 +85,47 @@ fn div2k_mean() -> [f32; 3] {
     DIV2K_MEAN
 }
 
-/// The largest feature count, expansion or block count a description may ask for.
+/// The largest number of features or blocks, and the largest expansion.
 const MAX_SIZE: usize = 4096;
+
+/// Why a description is not of a network.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A name does not have the form of `wdsr-b-32x16`.
+    #[error(
+        "network `{0}`: expected kind, features and blocks as in wdsr-b-32x16; the kind is wdsr-a, \
+         wdsr-b or edsr"
+    )]
+    Name(String),
+    /// A size is out of range.
+    #[error("{field} is {value}, expected {least} to {MAX_SIZE}")]
+    Size {
+        /// Field of [`NetworkConfig`].
+        field: &'static str,
+        /// Its value.
+        value: usize,
+        /// The least value allowed.
+        least: usize,
+    },
+    /// A network other than WDSR-B has low-rank channels.
+    #[error("low_rank is {0}, expected 0 for every kind except wdsr-b")]
+    LowRank(usize),
+    /// EDSR has an expansion.
+    #[error("expansion is {0}, expected 1 for edsr")]
+    Expansion(usize),
+    /// No network has this scale.
+    #[error("scale is {0}, expected 1, 2, 3, 4 or 8")]
+    Scale(usize),
+    /// The residual scale or the mean is NaN or infinite.
+    #[error("{field} is {value}, expected a finite number")]
+    NotFinite {
+        /// Field of [`NetworkConfig`].
+        field: &'static str,
+        /// Its value.
+        value: f32,
+    },
+}
 
 impl NetworkConfig {
     /// WDSR-A with the published expansion of 4.
@@ -128,14 +167,9 @@ impl NetworkConfig {
     /// features, blocks.
     ///
     /// # Errors
-    /// A line that says what was expected.
-    pub fn from_name(name: &str, scale: usize) -> Result<Self, String> {
-        let expected = || {
-            format!(
-                "network `{name}`: expected kind, features and blocks like wdsr-b-32x16, where the \
-                 kind is wdsr-a, wdsr-b or edsr"
-            )
-        };
+    /// If the name has another form, or a size is out of range.
+    pub fn from_name(name: &str, scale: usize) -> Result<Self, ConfigError> {
+        let expected = || ConfigError::Name(name.to_owned());
         let (kind, size) = name.rsplit_once('-').ok_or_else(expected)?;
         let (features, blocks) = size.split_once('x').ok_or_else(expected)?;
         let number = |text: &str| text.parse::<usize>().map_err(|_| expected());
@@ -150,16 +184,20 @@ impl NetworkConfig {
         Ok(config)
     }
 
-    /// Checks that the description makes sense.
+    /// Checks that all fields are in range and fit each other.
     ///
     /// # Errors
-    /// A line that names the field, what was found and what is expected.
-    pub fn validate(&self) -> Result<(), String> {
-        let within = |name: &str, value: usize, least: usize| {
+    /// If one is not.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let within = |field: &'static str, value: usize, least: usize| {
             if (least..=MAX_SIZE).contains(&value) {
                 Ok(())
             } else {
-                Err(format!("{name} is {value}, expected {least} to {MAX_SIZE}"))
+                Err(ConfigError::Size {
+                    field,
+                    value,
+                    least,
+                })
             }
         };
         within("features", self.features, 1)?;
@@ -167,25 +205,23 @@ impl NetworkConfig {
         within("expansion", self.expansion, 1)?;
         match self.block {
             BlockKind::WdsrB => within("low_rank", self.low_rank, 1)?,
-            _ if self.low_rank != 0 => {
-                return Err(format!(
-                    "low_rank is {}, expected 0 for every kind but wdsr-b",
-                    self.low_rank
-                ));
-            }
+            _ if self.low_rank != 0 => return Err(ConfigError::LowRank(self.low_rank)),
             _ => {}
         }
         if self.block == BlockKind::Edsr && self.expansion != 1 {
-            return Err(format!(
-                "expansion is {}, expected 1 for edsr",
-                self.expansion
-            ));
+            return Err(ConfigError::Expansion(self.expansion));
         }
         if !matches!(self.scale, 1 | 2 | 3 | 4 | 8) {
-            return Err(format!("scale is {}, expected 1, 2, 3, 4 or 8", self.scale));
+            return Err(ConfigError::Scale(self.scale));
         }
-        if !self.residual_scale.is_finite() || self.mean.iter().any(|m| !m.is_finite()) {
-            return Err("residual_scale and mean must be finite".to_owned());
+        let numbers = self.mean.map(|mean| ("mean", mean));
+        for (field, value) in [("residual_scale", self.residual_scale)]
+            .into_iter()
+            .chain(numbers)
+        {
+            if !value.is_finite() {
+                return Err(ConfigError::NotFinite { field, value });
+            }
         }
         Ok(())
     }
@@ -207,12 +243,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_read() {
+    fn published_names_are_parsed() {
         let read = |name| NetworkConfig::from_name(name, 2);
         assert_eq!(read("wdsr-b-32x16"), Ok(NetworkConfig::wdsr_b(32, 16, 2)));
         assert_eq!(read("wdsr-a-8x1"), Ok(NetworkConfig::wdsr_a(8, 1, 2)));
         assert_eq!(read("edsr-64x16"), Ok(NetworkConfig::edsr(64, 16, 2)));
-        for wrong in [
+        for invalid in [
             "wdsr-c-32x16",
             "wdsr-b",
             "wdsr-b-32",
@@ -220,7 +256,7 @@ mod tests {
             "wdsr-b-0x1",
             "",
         ] {
-            assert!(read(wrong).is_err(), "{wrong}");
+            assert!(read(invalid).is_err(), "{invalid}");
         }
         assert!(NetworkConfig::from_name("wdsr-b-32x16", 7).is_err());
     }

@@ -1,14 +1,16 @@
-//! Super-resolution networks (WDSR-A, WDSR-B, EDSR): their description, their files, and exact
-//! tiled upscaling with them.
+//! Super-resolution networks (WDSR-A, WDSR-B, EDSR): their description, their files, and inference.
 //!
-//! - [`NetworkConfig`] describes a network, [`Network`] writes its equations down.
-//! - [`Model`] is a network with weights, read from and written to a file, or written for other
-//!   engines: ONNX, ncnn, PyTorch.
-//! - [`Upscaler`] upscales images with a model.
+//! - [`NetworkConfig`] describes a network, [`Network`] has its equations.
+//! - [`Model`] is a network with weights, read from and written to a file. `wdsr-convert` reads and
+//!   writes the formats of other programs.
+//! - [`Upscaler`] upscales images with a model, in tiles that equal the whole image bit for bit.
+//!
+//! With the feature `builtin` the library contains six trained models (2.8 MB, `BuiltinModel`).
 //!
 //! # Examples
-//! An image twice as large, by the model built in:
-//! ```
+//! An image twice as large, upscaled by the built-in model:
+#![cfg_attr(feature = "builtin", doc = "```")]
+#![cfg_attr(not(feature = "builtin"), doc = "```ignore")]
 //! use wdsr_model::{Model, Upscaler};
 //!
 //! # let folder = tempfile::tempdir()?;
@@ -16,40 +18,37 @@
 //! # image::RgbImage::from_fn(8, 6, |x, y| image::Rgb([30 * x as u8, 40 * y as u8, 90])).save(&source)?;
 //! let small = image::open(source)?.to_rgb8();
 //! let (width, height) = small.dimensions();
-//! let upscaler = Upscaler::new(&Model::embedded())?;
+//! let upscaler = Upscaler::new(&Model::builtin())?;
 //! let large = upscaler.upscale(&small, width as usize, height as usize)?;
 //! image::RgbImage::from_raw(2 * width, 2 * height, large)
-//!     .expect("three samples a pixel")
+//!     .expect("three samples per pixel")
 //!     .save(&target)?;
 //! # assert_eq!(image::image_dimensions(target)?, (16, 12));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 #![forbid(unsafe_code)]
 // The README's example compiles and runs.
-#![cfg_attr(doctest, doc = include_str!("../README.md"))]
+#![cfg_attr(all(doctest, feature = "builtin"), doc = include_str!("../README.md"))]
 
-mod atomic_file;
+#[cfg(feature = "builtin")]
+mod builtin;
 mod config;
 mod error;
-mod export;
-#[cfg(test)]
-mod interpreter;
+mod file;
+mod fused;
 mod model;
-mod ncnn;
 mod network;
-mod official;
-mod onnx;
-mod released;
 mod stream;
 mod upscale;
 
-pub use config::{BlockKind, DIV2K_MEAN, NetworkConfig, Norm};
-pub use error::Error;
-pub use export::ExportPrecision;
+#[cfg(feature = "builtin")]
+pub use builtin::BuiltinModel;
+pub use config::{BlockKind, ConfigError, DIV2K_MEAN, NetworkConfig, Norm};
+pub use error::{Error, Float16RangeError, InvalidFile, UpscaleError};
+pub use file::{WeightFormat, float16};
+pub use fused::FusedOperation;
 pub use model::{ConvWeights, Model};
-pub use ncnn::NcnnModel;
 pub use network::{BatchNorm, Conv, Network, Operation, Value, ValueShape};
-pub use released::Released;
 pub use stream::StageTime;
-pub use upscale::{DEFAULT_TILE_PX, Progress, Sample, UpscaleError, Upscaler};
+pub use upscale::{DEFAULT_TILE_PX, Progress, Sample, Upscaler};
 pub use wdsr_kernels::{Isa, Precision};

@@ -1,9 +1,9 @@
-//! Model files: what is written is read back; whatever is wrong is refused with a reason.
+//! Model files: models are read back as written; invalid files are refused with a reason.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use wdsr_model::{ConvWeights, ExportPrecision, Model, Network, NetworkConfig};
+use wdsr_model::{ConvWeights, Model, Network, NetworkConfig, WeightFormat};
 
 fn model() -> Model {
     let config = NetworkConfig::wdsr_b(4, 1, 2);
@@ -31,7 +31,7 @@ fn refusal(bytes: &[u8]) -> String {
 
 /// The file with a piece of its header replaced by another of the same length.
 fn patched(from: &str, to: &str) -> Vec<u8> {
-    assert_eq!(from.len(), to.len(), "the header's length stays");
+    assert_eq!(from.len(), to.len(), "length of the header");
     let mut bytes = model().to_bytes();
     let at = bytes
         .windows(from.len())
@@ -52,11 +52,11 @@ fn with_bias(bias: f32) -> Model {
 }
 
 #[test]
-fn a_model_in_float16_is_half_as_large_and_read_back_rounded() {
+fn float16_models_are_half_as_large_and_read_back_rounded() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("model.safetensors");
     with_bias(0.5)
-        .save_in(&path, ExportPrecision::F16)
+        .save_in(&path, WeightFormat::F16)
         .expect("written");
     let read = Model::load(&path).expect("read");
     assert_eq!(read.config(), model().config());
@@ -76,19 +76,19 @@ fn a_model_in_float16_is_half_as_large_and_read_back_rounded() {
     assert_eq!(size(&std::fs::read(&path).expect("read")), 2 * values);
 
     let error = with_bias(100_000.5)
-        .save_in(&path, ExportPrecision::F16)
+        .save_in(&path, WeightFormat::F16)
         .expect_err("beyond 65504");
     assert!(error.to_string().contains("100000.5"), "{error}");
-    Model::load(&path).expect("the file before stands");
+    Model::load(&path).expect("the old file is kept");
 }
 
 #[test]
-fn a_model_in_bfloat16_is_read() {
+fn bfloat16_models_are_read() {
     // 1.0 in float16 is 0x3C00, in bfloat16 that is 0.0078125.
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("model.safetensors");
     with_bias(1.0)
-        .save_in(&path, ExportPrecision::F16)
+        .save_in(&path, WeightFormat::F16)
         .expect("written");
     let bytes = std::fs::read(&path).expect("read");
     let length = u64::from_le_bytes(*bytes.first_chunk().expect("8 bytes")) as usize;
@@ -106,7 +106,7 @@ fn a_model_in_bfloat16_is_read() {
 }
 
 #[test]
-fn a_saved_model_is_read_back() {
+fn saved_models_are_read_back() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("model.safetensors");
     model().save(&path).expect("written");
@@ -122,7 +122,7 @@ fn a_saved_model_is_read_back() {
 }
 
 #[test]
-fn every_truncation_is_refused() {
+fn truncated_files_are_refused() {
     let bytes = model().to_bytes();
     for len in 0..bytes.len() {
         let message = refusal(&bytes[..len]);
@@ -134,12 +134,12 @@ fn every_truncation_is_refused() {
 }
 
 #[test]
-fn wrong_files_are_refused_with_the_reason() {
+fn invalid_files_are_refused_with_the_reason() {
     for (from, to, reason) in [
         (
             r#""version":"1""#,
             r#""version":"7""#,
-            "version 7, this program reads version 1",
+            "expected model file version 1, found version 7",
         ),
         (
             r#""format":"wdsr""#,
@@ -152,7 +152,7 @@ fn wrong_files_are_refused_with_the_reason() {
             "scale is 5, expected 1, 2, 3, 4 or 8",
         ),
         (r#"\"features\":4"#, r#"\"features\":3"#, "shape"),
-        (r#"\"blocks\":1"#, r#"\"blocks\":2"#, "tensors, found"),
+        (r#"\"blocks\":1"#, r#"\"blocks\":2"#, "found 12"),
         (
             r#"\"blocks\":1"#,
             r#"\"blokcs\":1"#,
@@ -170,17 +170,17 @@ fn wrong_files_are_refused_with_the_reason() {
 }
 
 #[test]
-fn weights_that_are_not_finite_are_refused() {
+fn non_finite_weights_are_refused() {
     let mut bytes = model().to_bytes();
     let end = bytes.len();
     bytes[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
     let message = refusal(&bytes);
-    assert!(message.contains("holds NaN at index"), "{message}");
+    assert!(message.contains("found NaN at index"), "{message}");
 }
 
 #[test]
-fn the_embedded_model_is_whole() {
-    let model = Model::embedded();
+fn the_default_builtin_model_is_read() {
+    let model = Model::builtin();
     assert_eq!(model.config().label(), "wdsr-b 32/16 x2");
     assert_eq!(model.network().parameters(), 299_564);
 }

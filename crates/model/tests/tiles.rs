@@ -1,5 +1,5 @@
-//! The tiled image equals the untiled one, whatever the tile, the threads and the symmetry, and
-//! what cannot be an image is an error.
+//! The tiled image equals the whole one for every tile width, number of threads and symmetry, and
+//! outputs that cannot be an image are errors.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -9,22 +9,15 @@ use proptest::prelude::*;
 use wdsr_model::{
     ConvWeights, Isa, Model, Network, NetworkConfig, Precision, UpscaleError, Upscaler,
 };
+use wdsr_testing::random;
 
-/// A network with weights that let every pixel within the receptive radius count.
+/// A network with weights for which every pixel within the receptive radius matters.
 fn model(config: &NetworkConfig) -> Model {
     Model::random(config, 1)
 }
 
 fn image(width: usize, height: usize, seed: u32) -> Vec<f32> {
-    let mut state = seed | 1;
-    (0..width * height * 3)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 17;
-            state ^= state << 5;
-            state as f32 / u32::MAX as f32
-        })
-        .collect()
+    random::units(width * height * 3, seed.into())
 }
 
 fn configs() -> Vec<NetworkConfig> {
@@ -48,7 +41,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn tiled_equals_untiled(
+    fn tiled_image_equals_the_whole_image(
         which in 0_usize..7,
         width in 1_usize..40,
         height in 1_usize..40,
@@ -77,9 +70,9 @@ proptest! {
     }
 }
 
-/// With a halo one pixel short the tiles would show: the radius is not larger than it must be.
+/// The receptive radius is not larger than necessary.
 #[test]
-fn the_receptive_radius_is_reached() {
+fn output_depends_on_pixels_at_the_receptive_radius() {
     for config in configs() {
         let model = model(&config);
         let radius = model.network().receptive_radius_px();
@@ -108,7 +101,7 @@ fn difference(a: &[f32], b: &[f32]) -> f32 {
 }
 
 #[test]
-fn every_instruction_set_computes_the_same_image() {
+fn instruction_sets_compute_the_same_image() {
     for config in configs() {
         let model = model(&config);
         let pixels = image(37, 22, 5);
@@ -116,7 +109,7 @@ fn every_instruction_set_computes_the_same_image() {
             .upscale(&pixels, 37, 22)
             .expect("an image");
         for isa in Isa::available() {
-            // bf16 rounds to 8 bits, which random weights do not make better.
+            // bf16 rounds to 8 bits.
             for (precision, allowed) in [(Precision::F32, 1e-5), (Precision::Bf16, 2e-2)] {
                 let upscaler = Upscaler::with_isa(&model, isa).precision(precision);
                 let found = upscaler.upscale(&pixels, 37, 22).expect("an image");
@@ -131,11 +124,11 @@ fn every_instruction_set_computes_the_same_image() {
     }
 }
 
-/// Turned kernels on the image are the kernels on the turned image.
+/// The network turns its kernels instead of the image.
 #[test]
-fn the_self_ensemble_is_the_mean_over_turned_images() {
+fn self_ensemble_is_the_mean_over_turned_images() {
     let (w, h) = (14, 9);
-    // Where each symmetry takes the pixel (x, y) of an image of `w` x `h`.
+    // The place of pixel (x, y) of an image of `w` x `h` in each symmetry.
     let place = |symmetry: usize, x: usize, y: usize, w: usize, h: usize| {
         let x = if symmetry & 1 == 0 { x } else { w - 1 - x };
         let y = if symmetry & 2 == 0 { y } else { h - 1 - y };
@@ -173,7 +166,7 @@ fn the_self_ensemble_is_the_mean_over_turned_images() {
 }
 
 #[test]
-fn integers_are_the_rounded_floats() {
+fn integer_results_are_the_rounded_float_results() {
     let model = model(&NetworkConfig::wdsr_b(8, 2, 2));
     let upscaler = Upscaler::with_isa(&model, Isa::REFERENCE);
     let bytes: Vec<u8> = image(9, 7, 3).iter().map(|v| (v * 255.0) as u8).collect();
@@ -189,9 +182,9 @@ fn integers_are_the_rounded_floats() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
-    /// However many rows at a time, with tiles beside each other.
+    /// For any number of rows at a time, and several tiles.
     #[test]
-    fn an_image_row_by_row_equals_the_whole(
+    fn image_in_rows_equals_the_whole_image(
         which in 0_usize..7,
         width in 1_usize..40,
         height in 1_usize..90,
@@ -236,7 +229,7 @@ proptest! {
 }
 
 #[test]
-fn errors_of_rows_reach_the_caller() {
+fn errors_of_reader_and_writer_are_returned() {
     #[derive(Debug, PartialEq)]
     enum Failure {
         Read,
@@ -275,8 +268,8 @@ fn errors_of_rows_reach_the_caller() {
     assert_eq!(run(9, 9, 99), Ok(()));
 }
 
-/// A network that gives `mean`, whatever the image, with the bias of its last convolution.
-fn flat_model(bias: f32) -> Model {
+/// A network whose output is a single colour for every image; `bias` is that of its last convolution.
+fn single_colour_model(bias: f32) -> Model {
     let config = NetworkConfig::wdsr_b(4, 1, 2);
     let convs = Network::new(&config).convs;
     let weights = convs.iter().map(|conv| ConvWeights {
@@ -287,11 +280,11 @@ fn flat_model(bias: f32) -> Model {
 }
 
 #[test]
-fn what_cannot_be_an_image_is_an_error() {
+fn outputs_that_cannot_be_an_image_are_errors() {
     let (w, h) = (11, 70);
     let pixels = image(w, h, 9);
     let bytes: Vec<u8> = pixels.iter().map(|v| (v * 255.0) as u8).collect();
-    let flat = Upscaler::new(&flat_model(0.0)).expect("an upscaler");
+    let flat = Upscaler::new(&single_colour_model(0.0)).expect("an upscaler");
     let constant = |rows| Err(UpscaleError::Constant { rows });
     assert_eq!(flat.upscale(&bytes, w, h), constant(0..h));
     assert!(
@@ -299,7 +292,7 @@ fn what_cannot_be_an_image_is_an_error() {
         "one colour in, one out"
     );
 
-    // Flat but for one channel of one pixel.
+    // A single colour except for one channel of one pixel.
     let mut nearly_flat = vec![7_u8; w * h * 3];
     nearly_flat[(20 * w + 8) * 3 + 2] = 8;
     assert_eq!(
@@ -308,13 +301,13 @@ fn what_cannot_be_an_image_is_an_error() {
     );
 
     for value in [f32::NAN, f32::INFINITY] {
-        let broken = Upscaler::new(&flat_model(value)).expect("an upscaler");
+        let broken = Upscaler::new(&single_colour_model(value)).expect("an upscaler");
         let error = broken.upscale(&bytes, w, h).expect_err("no image");
         assert!(matches!(error, UpscaleError::NotFinite { .. }), "{error}");
 
         let mut wild = pixels.clone();
         wild[(31 * w + 4) * 3 + 1] = value;
-        let error = Upscaler::new(&Model::embedded())
+        let error = Upscaler::new(&Model::builtin())
             .expect("an upscaler")
             .tile_px(Some(3))
             .upscale(&wild, w, h)
@@ -327,10 +320,11 @@ fn what_cannot_be_an_image_is_an_error() {
 }
 
 #[test]
-fn flat_rows_of_an_image_row_by_row_are_an_error() {
+fn single_colour_rows_of_an_image_in_rows_are_errors() {
     let (w, h) = (11, 70);
-    let flat = Upscaler::new(&flat_model(0.0)).expect("an upscaler");
-    // Flat but for one channel of one pixel in row 20, which is read before row 19 is made.
+    let flat = Upscaler::new(&single_colour_model(0.0)).expect("an upscaler");
+    // A single colour except for one channel of one pixel in row 20, which is read before row 19 is
+    // computed.
     let mut nearly_flat = vec![7_u8; w * h * 3];
     nearly_flat[(20 * w + 8) * 3 + 2] = 8;
     let mut rows = nearly_flat.chunks_exact(w * 3);
@@ -358,10 +352,10 @@ fn flat_rows_of_an_image_row_by_row_are_an_error() {
 }
 
 #[test]
-fn rows_at_a_time_stay_within_their_memory() {
+fn rows_at_a_time_fit_the_given_memory() {
     let threads = rayon::ThreadPoolBuilder::new().num_threads(2).build();
     threads.expect("threads").install(|| {
-        let upscaler = Upscaler::new(&Model::embedded()).expect("an upscaler");
+        let upscaler = Upscaler::new(&Model::builtin()).expect("an upscaler");
         let rows = |max_bytes| upscaler.rows_within(30_000, 1, max_bytes);
         let bytes = |rows| upscaler.memory_bytes(30_000, rows, 1);
         let most = rows(1 << 40).expect("enough");
@@ -371,14 +365,14 @@ fn rows_at_a_time_stay_within_their_memory() {
         assert_eq!(rows(bytes(8) - 1), Ok(4), "a wave for one of them");
         let least = rows(1_000_000).expect_err("too little");
         assert_eq!((rows(least - 1), rows(least)), (Err(least), Ok(4)));
-        // Mostly what waves leave to the next: docs/upscaling.md says 7 KB for each pixel of width.
+        // Mostly the rows above the next wave: docs/upscaling.md says 7 KB for each pixel of width.
         assert!((6_000..7_000).contains(&(least / 30_000)), "{least}");
     });
 }
 
-/// Whichever thread meets one of them first.
+/// Independently of which thread finds one first.
 #[test]
-fn the_first_sample_that_is_not_finite_is_told() {
+fn the_first_non_finite_sample_is_reported() {
     let model = Model::random(&NetworkConfig::wdsr_b(4, 1, 2), 1);
     let upscaler = Upscaler::new(&model).expect("an instruction set");
     let threads = rayon::ThreadPoolBuilder::new().num_threads(4).build();

@@ -6,24 +6,22 @@
 //! normalisation needs all patches at once, so it cuts the operations into segments.
 
 mod batch_norm;
-mod steps;
 
 use std::ops::Range;
 use std::sync::Mutex;
 
 use rayon::prelude::*;
 use wdsr_kernels::{
-    Epilogue, Isa, PackedConv2d, PairGradients, Planes, PointwisePair, Precision, Scratch,
-    add_scaled, conv2d, conv2d_backward_weight, pixel_shuffle, pixel_unshuffle,
+    ConvGradients, Epilogue, Isa, PairGradients, Planes, PlanesConv, PlanesPair, Precision,
+    Scratch, add_scaled, pixel_shuffle, pixel_unshuffle,
 };
-use wdsr_model::{ConvWeights, Network, Operation, Value};
+use wdsr_model::{ConvWeights, FusedOperation, Network, Operation, Value};
 
 use crate::loss::LossOverPatches;
 use crate::parameters::Gradients;
 use crate::recipe::Loss;
 pub use batch_norm::Statistics;
 use batch_norm::Sums;
-use steps::Step;
 
 /// Patches to train on: images of 3 planes (R G B, 0..1), low and high resolution.
 pub struct Batch {
@@ -68,7 +66,7 @@ pub struct GradientEngine {
     precision: Precision,
     /// Values that a ReLU made: the gradient is zero where they are.
     rectified: Vec<bool>,
-    steps: Vec<Step>,
+    steps: Vec<FusedOperation>,
     /// Values that a step makes; the others are never stored.
     stored: Vec<bool>,
     /// Runs of steps between the points where all patches must meet: each begins with the first
@@ -87,25 +85,22 @@ struct Weights<'w> {
 
 /// A convolution in the forms that its step needs.
 enum Packed {
-    Conv {
-        forward: PackedConv2d,
-        backward: PackedConv2d,
-    },
+    Conv(PlanesConv),
     /// The first of a pair, and the second with it.
-    Pair(PointwisePair),
+    Pair(PlanesPair),
     /// The second of a pair.
     InPair,
 }
 
 impl Packed {
-    fn conv(&self) -> (&PackedConv2d, &PackedConv2d) {
+    fn conv(&self) -> &PlanesConv {
         match self {
-            Self::Conv { forward, backward } => (forward, backward),
+            Self::Conv(conv) => conv,
             _ => unreachable!("a convolution of a pair by itself"),
         }
     }
 
-    fn pair(&self) -> &PointwisePair {
+    fn pair(&self) -> &PlanesPair {
         match self {
             Self::Pair(pair) => pair,
             _ => unreachable!("not the first convolution of a pair"),
@@ -140,11 +135,14 @@ impl GradientEngine {
                 rectified[output.0] = relu;
             }
         }
-        let steps = steps::steps(&network);
-        let stored = steps::stored(&network, &steps);
-        let is_norm = |step: &Step| match *step {
-            Step::Alone(at) => matches!(network.operations[at], Operation::BatchNorm { .. }),
-            _ => false,
+        let steps = network.fused_operations();
+        let mut stored = vec![false; network.values.len()];
+        stored[network.input.0] = true;
+        for step in &steps {
+            stored[step.output().0] = true;
+        }
+        let is_norm = |step: &FusedOperation| {
+            matches!(step, FusedOperation::Single(Operation::BatchNorm { .. }))
         };
         let norms = steps.iter().enumerate().filter(|(_, step)| is_norm(step));
         let starts: Vec<usize> = std::iter::once(0).chain(norms.map(|(at, _)| at)).collect();
@@ -323,30 +321,24 @@ impl GradientEngine {
         let mut second_of = vec![None; convs.len()];
         let mut in_pair = vec![false; convs.len()];
         for step in &self.steps {
-            if let Step::Pair { first, second, .. } = *step {
-                second_of[first] = Some(second);
-                in_pair[second] = true;
+            if let FusedOperation::PointwisePair { expand, reduce, .. } = *step {
+                second_of[expand] = Some(reduce);
+                in_pair[reduce] = true;
             }
         }
         let (isa, precision) = (self.isa, self.precision);
         let pack = |conv: usize| {
             let (shape, w) = (&self.network.convs[conv], &convs[conv]);
-            let (i, o, k) = (shape.in_channels, shape.out_channels, shape.kernel);
             if in_pair[conv] {
                 return Packed::InPair;
             }
+            let layer = shape.layer(w);
             match second_of[conv] {
-                Some(second) => Packed::Pair(PointwisePair::new(
-                    isa,
-                    precision,
-                    (&w.weight, &w.bias),
-                    (&convs[second].weight, &convs[second].bias),
-                    i,
-                )),
-                None => Packed::Conv {
-                    forward: PackedConv2d::forward(isa, precision, &w.weight, &w.bias, i, o, k),
-                    backward: PackedConv2d::backward(isa, precision, &w.weight, i, o, k),
-                },
+                Some(second) => {
+                    let reduce = self.network.convs[second].layer(&convs[second]);
+                    Packed::Pair(PlanesPair::new(isa, precision, layer, reduce))
+                }
+                None => Packed::Conv(PlanesConv::new(isa, precision, layer)),
             }
         };
         Weights {
@@ -358,15 +350,12 @@ impl GradientEngine {
     /// The batch normalisation that a step is: itself, what it reads and what it makes.
     fn norm(&self, step: usize) -> Option<(usize, Value, Value)> {
         match self.steps[step] {
-            Step::Alone(at) => match self.network.operations[at] {
-                Operation::BatchNorm {
-                    norm,
-                    input,
-                    output,
-                    ..
-                } => Some((norm, input, output)),
-                _ => None,
-            },
+            FusedOperation::Single(Operation::BatchNorm {
+                norm,
+                input,
+                output,
+                ..
+            }) => Some((norm, input, output)),
             _ => None,
         }
     }
@@ -433,25 +422,27 @@ impl GradientEngine {
 
     fn forward(
         &self,
-        step: Step,
+        step: FusedOperation,
         patch: &mut Patch,
         weights: &Weights<'_>,
         statistics: &[Statistics],
     ) {
         // What a step makes comes after what it reads in the list of values.
         match step {
-            Step::Alone(at) => self.forward_alone(at, patch, weights, statistics),
-            Step::Pair {
-                first,
+            FusedOperation::Single(operation) => {
+                self.forward_alone(operation, patch, weights, statistics);
+            }
+            FusedOperation::PointwisePair {
+                expand,
                 input,
                 output,
                 ..
             } => {
                 let (made, rest) = patch.values.split_at_mut(output.0);
-                let pair = weights.convs[first].pair();
+                let pair = weights.convs[expand].pair();
                 pair.forward(&made[input.0], &mut rest[0], &mut patch.scratch);
             }
-            Step::Residual {
+            FusedOperation::ConvAdd {
                 conv,
                 input,
                 identity,
@@ -459,21 +450,20 @@ impl GradientEngine {
             } => {
                 let (made, rest) = patch.values.split_at_mut(output.0);
                 let epilogue = Epilogue::Add(&made[identity.0]);
-                let (forward, _) = weights.convs[conv].conv();
                 let (from, to) = (&made[input.0], &mut rest[0]);
-                conv2d(from, forward, to, epilogue, &mut patch.scratch);
+                let conv = weights.convs[conv].conv();
+                conv.forward(from, to, epilogue, &mut patch.scratch);
             }
         }
     }
 
     fn forward_alone(
         &self,
-        at: usize,
+        operation: Operation,
         patch: &mut Patch,
         weights: &Weights<'_>,
         statistics: &[Statistics],
     ) {
-        let operation = self.network.operations[at];
         let (made, rest) = patch.values.split_at_mut(operation.output().0);
         let target = &mut rest[0];
         match operation {
@@ -485,14 +475,8 @@ impl GradientEngine {
                 } else {
                     Epilogue::Store
                 };
-                let (forward, _) = weights.convs[conv].conv();
-                conv2d(
-                    &made[input.0],
-                    forward,
-                    target,
-                    epilogue,
-                    &mut patch.scratch,
-                );
+                let conv = weights.convs[conv].conv();
+                conv.forward(&made[input.0], target, epilogue, &mut patch.scratch);
             }
             Operation::BatchNorm {
                 norm, input, relu, ..
@@ -518,21 +502,30 @@ impl GradientEngine {
     }
 
     /// Hands the gradient by what a step made on to what it read and to its weights.
-    fn backward(&self, step: Step, patch: &mut Patch, weights: &Weights<'_>, sums: &mut Gradients) {
+    fn backward(
+        &self,
+        step: FusedOperation,
+        patch: &mut Patch,
+        weights: &Weights<'_>,
+        sums: &mut Gradients,
+    ) {
         match step {
-            Step::Alone(at) => self.backward_alone(at, patch, weights, sums),
-            Step::Pair {
-                first,
-                second,
+            FusedOperation::Single(operation) => {
+                self.backward_alone(operation, patch, weights, sums);
+            }
+            FusedOperation::PointwisePair {
+                expand,
+                reduce,
                 input,
                 output,
             } => {
                 let gradient = patch.take_gradient(output);
                 let (mut target, adds) = patch.target(input);
                 let epilogue = self.epilogue(input, adds, &patch.values);
-                let (before, from_second) = sums.convs.split_at_mut(second);
-                let (expand, reduce) = (&mut before[first], &mut from_second[0]);
-                weights.convs[first].pair().backward(
+                let pair = weights.convs[expand].pair();
+                let (before, after) = sums.convs.split_at_mut(reduce);
+                let (expand, reduce) = (&mut before[expand], &mut after[0]);
+                pair.backward(
                     &patch.values[input.0],
                     &gradient,
                     &mut target,
@@ -548,7 +541,7 @@ impl GradientEngine {
                 patch.by_value[input.0] = Some(target);
                 patch.spare.push(gradient);
             }
-            Step::Residual {
+            FusedOperation::ConvAdd {
                 conv,
                 input,
                 identity,
@@ -570,25 +563,15 @@ impl GradientEngine {
         weights: &Weights<'_>,
         sums: &mut Gradients,
     ) {
-        let kernel = self.network.convs[conv].kernel;
         let ConvWeights { weight, bias } = &mut sums.convs[conv];
+        let conv = weights.convs[conv].conv();
         let from = &patch.values[input.0];
-        let scratch = &mut patch.scratch;
-        let (isa, precision) = (self.isa, self.precision);
-        conv2d_backward_weight(
-            isa, precision, from, gradient, kernel, weight, bias, scratch,
-        );
+        let gradients = ConvGradients { weight, bias };
+        conv.backward_weight(from, gradient, gradients, &mut patch.scratch);
         if input != self.network.input {
             let (mut target, adds) = patch.target(input);
             let epilogue = self.epilogue(input, adds, &patch.values);
-            let (_, backward) = weights.convs[conv].conv();
-            conv2d(
-                gradient,
-                backward,
-                &mut target,
-                epilogue,
-                &mut patch.scratch,
-            );
+            conv.backward_input(gradient, &mut target, epilogue, &mut patch.scratch);
             patch.by_value[input.0] = Some(target);
         }
     }
@@ -606,12 +589,11 @@ impl GradientEngine {
 
     fn backward_alone(
         &self,
-        at: usize,
+        operation: Operation,
         patch: &mut Patch,
         weights: &Weights<'_>,
         sums: &mut Gradients,
     ) {
-        let operation = self.network.operations[at];
         let gradient = patch.take_gradient(operation.output());
         match operation {
             Operation::Conv { conv, input, .. } => {

@@ -1,20 +1,9 @@
 //! 3x3 convolutions that are trained as sums of branches, and how weights are drawn.
 
 use wdsr_model::{ConvWeights, Network, NetworkConfig, Norm};
+use wdsr_testing::random::signed_units;
 use wdsr_train::Initialization;
 use wdsr_train::parameters::{Gradients, Layout};
-
-fn values(count: usize, seed: u32) -> Vec<f32> {
-    let mut state = seed | 1;
-    (0..count)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 17;
-            state ^= state << 5;
-            state as f32 / u32::MAX as f32 * 2.0 - 1.0
-        })
-        .collect()
-}
 
 fn config() -> NetworkConfig {
     NetworkConfig::wdsr_b(4, 2, 2)
@@ -23,7 +12,7 @@ fn config() -> NetworkConfig {
 /// A parameter vector in which every branch counts.
 fn lively(layout: &Layout, network: &Network) -> Vec<f32> {
     let mut parameters = layout.initial(network, Initialization::Pytorch, 3);
-    let noise = values(parameters.len(), 4);
+    let noise = signed_units(parameters.len(), 4);
     parameters
         .iter_mut()
         .zip(noise)
@@ -53,8 +42,8 @@ fn the_gradient_by_branches_is_that_of_their_sum() {
         let parameters = lively(&layout, &network);
         let mut by_conv = Gradients::zeros(&network);
         for (at, conv) in by_conv.convs.iter_mut().enumerate() {
-            conv.weight = values(conv.weight.len(), 50 + at as u32);
-            conv.bias = values(conv.bias.len(), 90 + at as u32);
+            conv.weight = signed_units(conv.weight.len(), 50 + at as u64);
+            conv.bias = signed_units(conv.bias.len(), 90 + at as u64);
         }
         let gradient = layout.gradient(&parameters, &by_conv);
         for slot in &layout.slots {
@@ -104,8 +93,8 @@ fn weights_that_are_set_are_what_runs() {
     let before = layout.convs(&network, &parameters);
     for (at, conv) in before.iter().enumerate() {
         let wanted = ConvWeights {
-            weight: values(conv.weight.len(), 7),
-            bias: values(conv.bias.len(), 9),
+            weight: signed_units(conv.weight.len(), 7),
+            bias: signed_units(conv.bias.len(), 9),
         };
         layout.set_conv(at, &wanted, &mut parameters);
         assert_eq!(layout.convs(&network, &parameters)[at], wanted);

@@ -1,18 +1,11 @@
 //! What a checkpoint remembers comes back, and files that are neither model nor checkpoint are
 //! named.
 
-use std::path::{Path, PathBuf};
-
 use wdsr_model::{Model, Network};
+use wdsr_testing::paths::{built_in_model, checkout};
 use wdsr_train::checkpoint::{Inputs, State, load_inputs, load_model};
 use wdsr_train::parameters::Layout;
 use wdsr_train::{Initialization, Recipe};
-
-fn repository(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../..")
-        .join(path)
-}
 
 #[test]
 fn what_a_training_remembers_survives_its_checkpoint() {
@@ -75,9 +68,9 @@ fn what_a_training_remembers_survives_its_checkpoint() {
 
 #[test]
 fn models_are_read_as_such() {
-    let path = repository("models/small-x2.safetensors");
+    let path = built_in_model("small-x2");
     let model = load_model(&path).expect("a model");
     assert_eq!(model.convs(), Model::load(&path).expect("a model").convs());
-    let error = load_model(&repository("README.md")).expect_err("no model");
+    let error = load_model(&checkout("README.md")).expect_err("no model");
     assert!(error.to_string().contains("README.md"), "{error}");
 }

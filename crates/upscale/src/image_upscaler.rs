@@ -289,7 +289,7 @@ mod tests {
     const HEIGHT_PX: usize = 9;
 
     fn network() -> Upscaler {
-        Upscaler::new(&Model::embedded()).expect("an instruction set")
+        Upscaler::new(&Model::builtin()).expect("an instruction set")
     }
 
     fn plan(request: SizeRequest) -> Plan {

@@ -19,7 +19,7 @@
 //! # let [source, target] = ["small.png", "large.png"].map(|name| folder.path().join(name));
 //! # let samples = (0..10 * 8 * 4).map(|i| i as u8).collect();
 //! # encode(&Image::new(10, 8, Colour::RgbAlpha, Samples::U8(samples)), &source, Format::Png)?;
-//! let network = Upscaler::new(&Model::embedded())?;
+//! let network = Upscaler::new(&Model::builtin())?;
 //! let image = decode(&source, &Limits::default())?;
 //! let request = SizeRequest::Factor(2.7);
 //! let plan = Plan::new(Size::of(&image), request, &[network.scale()])?;

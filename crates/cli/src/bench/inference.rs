@@ -1,4 +1,4 @@
-//! Upscaling as work to be measured.
+//! Inference as work that is measured.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use wdsr_model::{Isa, Model, Precision, StageTime, UpscaleError, Upscaler};
 
 use super::Work;
 
-/// Sides of the image that kernels are checked on: not a multiple of any register tile or strip.
+/// Size of the image that the kernels are checked on: not a multiple of a register tile or a strip.
 const CHECKED_PX: (usize, usize) = (75, 22);
 
-/// Upscales one image again and again.
+/// Upscales the same image repeatedly.
 pub(super) struct Inference {
     upscaler: Upscaler,
     image: Vec<f32>,
@@ -49,11 +49,11 @@ impl Inference {
 impl Work for Inference {
     fn run(&mut self) {
         let (width_px, height_px) = (self.width_px, self.height_px);
-        let goes_on = |_: usize, _: usize| ControlFlow::Continue(());
+        let progress = |_: usize, _: usize| ControlFlow::Continue(());
         let (_, times) = self
             .upscaler
-            .upscale_timed(&self.image, width_px, height_px, &goes_on)
-            .unwrap_or_else(|error| panic!("this model was checked before: {error}"));
+            .upscale_timed(&self.image, width_px, height_px, &progress)
+            .unwrap_or_else(|error| panic!("the model failed after its check: {error}"));
         if self.stages.is_empty() {
             self.stages = times;
         } else {
@@ -69,10 +69,10 @@ impl Work for Inference {
     }
 
     fn parts(&self) -> Vec<(String, Duration, Option<f64>)> {
-        // Stages of all blocks under one name: `body.3.body.0` becomes `body.*.body.0`.
+        // The stages of all blocks have one name: `body.3.body.0` becomes `body.*.body.0`.
         let mut parts: Vec<(String, Duration, Option<f64>)> = Vec::new();
         for stage in &self.stages {
-            let name = of_any_block(&stage.name);
+            let name = block_independent_name(&stage.name);
             let multiply_adds = stage.multiply_adds_per_pixel;
             let operations = (multiply_adds > 0)
                 .then(|| 2.0 * multiply_adds as f64 * self.pixels() * self.runs as f64);
@@ -93,7 +93,7 @@ impl Work for Inference {
     }
 }
 
-fn of_any_block(name: &str) -> String {
+fn block_independent_name(name: &str) -> String {
     let keys = name.split('+').map(|key| {
         let mut words: Vec<&str> = key.split('.').collect();
         if words.len() > 3 && words[0] == "body" {
@@ -104,10 +104,10 @@ fn of_any_block(name: &str) -> String {
     keys.collect::<Vec<_>>().join(" + ")
 }
 
-/// Largest difference between an instruction set and the plain loops, both in the same precision.
+/// Largest difference between an instruction set and the plain loops, in the same precision.
 ///
 /// # Errors
-/// When the model gives what cannot be an image.
+/// If the output of the model cannot be an image.
 pub(super) fn error(model: &Model, isa: Isa, precision: Precision) -> Result<f64, UpscaleError> {
     let (w, h) = CHECKED_PX;
     let image = image(w, h);
@@ -117,14 +117,14 @@ pub(super) fn error(model: &Model, isa: Isa, precision: Precision) -> Result<f64
     };
     let (found, expected) = (on(isa)?, on(Isa::REFERENCE)?);
     let pairs = found.iter().zip(&expected);
-    // Not `max`, which would drop a NaN.
+    // `max` would ignore a NaN.
     Ok(pairs.fold(0.0, |worst, (found, expected)| {
         let error = f64::from((found - expected).abs());
         if error <= worst { worst } else { error }
     }))
 }
 
-/// Smooth waves, as bright as a photograph.
+/// An image of smooth waves, about as bright as a photograph.
 fn image(width_px: usize, height_px: usize) -> Vec<f32> {
     (0..width_px * height_px * 3)
         .map(|at| {

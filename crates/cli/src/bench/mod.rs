@@ -1,41 +1,41 @@
-//! `wdsr bench`: how fast networks run and train here, against the limit of the processor.
-#![allow(clippy::print_stdout, reason = "the figures are the command's output")]
+//! `wdsr bench`: speed of inference and training, compared with the processor's peak.
 
 mod inference;
 mod training;
 
-use std::path::PathBuf;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use serde::Serialize;
 use wdsr_kernels::multiply_add_burst;
-use wdsr_model::{ExportPrecision, Isa, Model, NetworkConfig, Precision};
+use wdsr_model::{Isa, Model, NetworkConfig, Precision, WeightFormat};
 
 use crate::file_claims::FileClaims;
 use crate::models::PrecisionArgument;
-use crate::{WrongUsage, models, on_threads};
+use crate::{WrongUsage, models, on_threads, stdout};
 
-/// Runs that are measured: at least so many, and for at least so long.
+/// The least number of measured runs, and the least time that they take together.
 const MIN_RUNS: usize = 5;
 const MIN_TIME: Duration = Duration::from_secs(2);
 /// Rounds of a burst of multiply-adds, about 10 ms.
 const BURST_ROUNDS: usize = 1_500_000;
 
-/// Measure a network's speed against the limit of the processor
+/// Measure the speed of a network, compared with the peak of the processor
 ///
-/// The kernels are first checked against the plain loops that define them. Then runs and bursts of
-/// nothing but multiply-adds take turns; medians of both are compared. GFLOP/s count the network's
-/// multiply-adds as it is defined, two operations each: Winograd's convolution, which needs fewer,
-/// can pass the limit.
+/// First the kernels are checked against plain loops. Then runs of the network alternate with bursts
+/// of multiply-adds, which measure the peak; the medians of both are printed. GFLOP/s count two
+/// operations for each multiply-add of the network's definition. Winograd's convolution needs fewer,
+/// so the ratio to the peak can exceed 1.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Model file, or a built-in kind: base (the default, without --network) or small
     #[arg(short = 'm', long, value_name = "FILE", conflicts_with = "network")]
     model: Option<PathBuf>,
-    /// Network of random weights by name, as wdsr-b-32x16
+    /// Network with random weights, e.g. wdsr-b-32x16
     ///
-    /// The name is kind, features, blocks.
+    /// The name consists of kind (wdsr-a, wdsr-b or edsr), features and blocks.
     #[arg(long, value_name = "NAME")]
     network: Option<String>,
     /// Scale of --network
@@ -47,76 +47,77 @@ pub(crate) struct Arguments {
         requires = "network"
     )]
     scale: usize,
-    /// Size of the input
+    /// Size of the input image in pixels
     #[arg(long, value_name = "WxH", default_value = "256x256", value_parser = parse_size, conflicts_with = "train")]
     size: (usize, usize),
-    /// Width of the tiles in pixels of the input; 0: the full width
+    /// Largest width of a tile in input pixels; 0 for the full width
     #[arg(short = 't', long, value_name = "PX", default_value_t = wdsr_model::DEFAULT_TILE_PX, conflicts_with = "train")]
     tile: usize,
-    /// Arithmetic of the network
+    /// Number format of the network's arithmetic
     #[arg(long, value_enum, default_value_t = PrecisionArgument::F32)]
     precision: PrecisionArgument,
-    /// Threads; 0: one for each processor
+    /// Number of threads; 0 for one per processor
     #[arg(short = 'j', long, value_name = "N", default_value_t = 0)]
     threads: usize,
-    /// Measure an update of a training instead
+    /// Measure a training step instead of inference
     ///
-    /// 16 patches of 48 x 48 pixels, with L1 loss and Adam.
+    /// The batch has 16 patches of 48 x 48 pixels; the loss is L1, the optimiser Adam.
     #[arg(long)]
     train: bool,
-    /// Print one JSON object instead of a table
+    /// Print a JSON object instead of a table
     #[arg(long)]
     json: bool,
-    /// Write the network measured as ONNX, for other engines
+    /// Write the network to FILE as ONNX, to measure other engines
     #[arg(long, value_name = "FILE")]
     save_onnx: Option<PathBuf>,
 }
 
-/// What `--json` prints.
+/// The result, and the object that `--json` prints.
 #[derive(Serialize)]
 struct Report {
     /// `upscale` or `train`.
     work: &'static str,
     network: String,
     scale: usize,
-    /// Of the input; of a patch where `work` is `train`.
+    /// Width of the input image, or of a patch for `train`.
     width_px: usize,
+    /// Height of the input image, or of a patch for `train`.
     height_px: usize,
     precision: &'static str,
     threads: usize,
     isa: &'static str,
     runs: usize,
-    /// Largest difference to the plain loops, where 1 is white; of gradients, relative to the
+    /// Largest difference from the plain loops: of samples in 0..1, or of gradients relative to the
     /// largest of a tensor.
     error: f64,
     median_ms: f64,
     gflops: f64,
     peak_gflops: f64,
     ratio_to_peak: f64,
-    /// The process's largest memory so far; null where the system does not tell.
+    /// Peak memory of the process; null if unknown.
     peak_memory_mb: Option<f64>,
     parts: Vec<Part>,
 }
 
-/// A part of the work, summed over its places in the network and over threads.
+/// A part of the work, summed over the blocks of the network and over threads.
 #[derive(Serialize)]
 struct Part {
     name: String,
-    /// Of all threads' time.
+    /// Share of the time of all threads, 0..1.
     share: f64,
-    /// Of one thread; null for what is no convolution.
+    /// Speed of one thread; null for parts without convolutions.
     gflops: Option<f64>,
 }
 
-/// The work to be measured.
+/// Work that is measured.
 trait Work {
-    /// Does it once.
+    /// Runs it once.
     fn run(&mut self);
-    /// Operations of one run, two for each multiply-add.
+    /// Operations of a run, two for each multiply-add.
     fn operations(&self) -> f64;
-    /// Time of each part so far, with its operations if it is made of multiply-adds.
+    /// Name, time and, for convolutions, operations of each part, summed over the runs.
     fn parts(&self) -> Vec<(String, Duration, Option<f64>)>;
-    /// Forgets the times of the parts.
+    /// Resets the times of the parts.
     fn reset(&mut self);
 }
 
@@ -136,24 +137,28 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let model = match &arguments.network {
         Some(name) => {
-            let config = NetworkConfig::from_name(name, arguments.scale).map_err(WrongUsage)?;
+            let config = NetworkConfig::from_name(name, arguments.scale)
+                .map_err(|error| WrongUsage(error.to_string()))?;
             Model::random(&config, 1)
         }
         None => models::load(arguments.model.as_deref(), None)?.model,
     };
     if let Some(path) = &arguments.save_onnx {
-        model
-            .save_onnx(path, ExportPrecision::F32)
-            .with_context(|| format!("{}: cannot be written", path.display()))?;
+        save_onnx(&model, path)?;
     }
     let isa = Isa::detect()?;
     let report = on_threads(arguments.threads, || measure(arguments, &model, isa))??;
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        stdout::print_json(&report)
     } else {
-        print(&report, &model);
+        Ok(stdout::print(report.to_text(&model))?)
     }
-    Ok(())
+}
+
+fn save_onnx(model: &Model, path: &Path) -> anyhow::Result<()> {
+    let bytes = wdsr_convert::to_onnx(model, WeightFormat::F32)?;
+    wdsr_atomic_file::write(path, &bytes)
+        .with_context(|| format!("{}: cannot write", path.display()))
 }
 
 fn measure(arguments: &Arguments, model: &Model, isa: Isa) -> anyhow::Result<Report> {
@@ -177,20 +182,21 @@ fn measure(arguments: &Arguments, model: &Model, isa: Isa) -> anyhow::Result<Rep
             error,
         )
     };
-    // Rounding errors of values up to 1 summed over a thousand terms, through tens of layers.
+    // Rounding errors of sums of a thousand values up to 1, through tens of layers.
     let allowed = match precision {
         Precision::F32 => 1e-3,
         Precision::Bf16 => 1e-1,
     };
     if error.is_nan() || error > allowed {
         bail!(
-            "the kernels of {isa} are wrong here: their results differ by {error:e} from the plain loops'; please report this"
+            "the kernels of {isa} are wrong on this processor: expected results within {allowed:e} of the plain \
+             loops, found a difference of {error:e}; please report this"
         );
     }
     let Measured {
         times,
         peaks_gflops,
-    } = take_turns(&mut *work, isa, precision);
+    } = alternate(&mut *work, isa, precision);
     let median_s = median(times.iter().map(Duration::as_secs_f64).collect());
     let gflops = work.operations() / median_s / 1e9;
     let peak_gflops = median(peaks_gflops);
@@ -232,16 +238,16 @@ fn measure(arguments: &Arguments, model: &Model, isa: Isa) -> anyhow::Result<Rep
     })
 }
 
-/// Runs the work and bursts of multiply-adds in turn.
-fn take_turns(work: &mut dyn Work, isa: Isa, precision: Precision) -> Measured {
+/// Runs the work and bursts of multiply-adds alternately.
+fn alternate(work: &mut dyn Work, isa: Isa, precision: Precision) -> Measured {
     work.run();
     work.reset();
     let mut measured = Measured {
         times: Vec::new(),
         peaks_gflops: Vec::new(),
     };
-    let begun = Instant::now();
-    while measured.times.len() < MIN_RUNS || begun.elapsed() < MIN_TIME {
+    let start = Instant::now();
+    while measured.times.len() < MIN_RUNS || start.elapsed() < MIN_TIME {
         let started = Instant::now();
         let operations = rayon::broadcast(|_| multiply_add_burst(isa, precision, BURST_ROUNDS));
         let operations: u64 = operations.into_iter().sum();
@@ -261,7 +267,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// The largest memory that the process has had, from Linux's account of it.
+/// Peak memory of the process, as Linux reports it.
 fn peak_memory_mb() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status
@@ -271,56 +277,72 @@ fn peak_memory_mb() -> Option<f64> {
     Some(kib * 1024.0 / 1e6)
 }
 
-fn print(report: &Report, model: &Model) {
-    let name = match report.network == model.config().label() {
-        true => report.network.clone(),
-        false => format!("{} x{}", report.network, report.scale),
-    };
-    let size = format!("{} x {}", report.width_px, report.height_px);
-    let work = match report.work {
-        "train" => format!("an update with {} patches of {size}", training::PATCHES),
-        _ => format!("{size} pixels"),
-    };
-    println!(
-        "{name}, {work}, {}, {} on {} {}",
-        report.precision,
-        report.isa,
-        report.threads,
-        if report.threads == 1 {
-            "thread"
-        } else {
-            "threads"
-        }
-    );
-    println!("  kernels checked: error {:.1e}", report.error);
-    println!(
-        "  median of {}: {:.1} ms, {:.1} GFLOP/s",
-        report.runs, report.median_ms, report.gflops
-    );
-    println!(
-        "  multiply-adds alone: {:.1} GFLOP/s; ratio {:.2}",
-        report.peak_gflops, report.ratio_to_peak
-    );
-    if let Some(memory) = report.peak_memory_mb {
-        println!("  peak memory {memory:.0} MB");
-    }
-    println!("\n  {:32} {:>7} {:>9}  ratio", "part", "time", "GFLOP/s");
-    let peak = report.peak_gflops / report.threads as f64;
-    for part in &report.parts {
-        let (gflops, ratio) = match part.gflops {
-            Some(gflops) => (format!("{gflops:.1}"), format!("{:.2}", gflops / peak)),
-            None => (String::new(), String::new()),
+impl Report {
+    fn to_text(&self, model: &Model) -> String {
+        let name = match self.network == model.config().label() {
+            true => self.network.clone(),
+            false => format!("{} x{}", self.network, self.scale),
         };
-        println!(
-            "  {:32} {:>6.1}% {gflops:>9}  {ratio:>5}",
-            part.name,
-            part.share * 100.0
+        let size = format!("{} x {}", self.width_px, self.height_px);
+        let work = match self.work {
+            "train" => format!(
+                "training step, {} patches of {size} pixels",
+                training::PATCHES
+            ),
+            _ => format!("input of {size} pixels"),
+        };
+        let threads = match self.threads {
+            1 => "1 thread".to_owned(),
+            threads => format!("{threads} threads"),
+        };
+        let mut text = format!(
+            "{name}, {work}, {}, {}, {threads}\n",
+            self.precision, self.isa
         );
+        let mut line = |label: &str, value: String| {
+            let _ = writeln!(text, "  {label:<32}{value:>16}");
+        };
+        line("difference from plain loops", format!("{:.1e}", self.error));
+        line(
+            &format!("median time of {} runs", self.runs),
+            format!("{:.1} ms", self.median_ms),
+        );
+        line("speed", format!("{:.1} GFLOP/s", self.gflops));
+        line(
+            "peak of multiply-adds",
+            format!("{:.1} GFLOP/s", self.peak_gflops),
+        );
+        line("speed / peak", format!("{:.2}", self.ratio_to_peak));
+        if let Some(memory) = self.peak_memory_mb {
+            line("peak memory", format!("{memory:.0} MB"));
+        }
+        let _ = writeln!(
+            text,
+            "\n  {:32} {:>7} {:>9}  / peak",
+            "part", "time", "GFLOP/s"
+        );
+        let thread_peak = self.peak_gflops / self.threads as f64;
+        for part in &self.parts {
+            let (gflops, ratio) = match part.gflops {
+                Some(gflops) => (
+                    format!("{gflops:.1}"),
+                    format!("{:.2}", gflops / thread_peak),
+                ),
+                None => (String::new(), String::new()),
+            };
+            let _ = writeln!(
+                text,
+                "  {:32} {:>6.1}% {gflops:>9}  {ratio:>6}",
+                part.name,
+                part.share * 100.0
+            );
+        }
+        text
     }
 }
 
 fn parse_size(text: &str) -> Result<(usize, usize), String> {
-    let expected = || format!("`{text}`: expected width and height like 1280x720");
+    let expected = || format!("expected width and height as in 1280x720, found `{text}`");
     let (width, height) = text.split_once('x').ok_or_else(expected)?;
     match (width.parse(), height.parse()) {
         (Ok(width), Ok(height)) if width > 0 && height > 0 => Ok((width, height)),

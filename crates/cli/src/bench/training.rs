@@ -1,4 +1,4 @@
-//! An update of a training as work to be measured.
+//! A training step as work that is measured.
 
 use std::time::{Duration, Instant};
 
@@ -13,10 +13,10 @@ use super::Work;
 
 /// Patches of a batch.
 pub(super) const PATCHES: usize = 16;
-/// Side of a patch.
+/// Side of a patch in pixels.
 pub(super) const PATCH_PX: usize = 48;
 
-/// Trains on one batch again and again.
+/// Trains on the same batch repeatedly.
 pub(super) struct Training {
     engine: GradientEngine,
     layout: Layout,
@@ -28,7 +28,7 @@ pub(super) struct Training {
     times: Times,
 }
 
-/// Time of the parts of an update.
+/// Times of the parts of a training step.
 #[derive(Default)]
 struct Times {
     folding: Duration,
@@ -99,7 +99,7 @@ impl Work for Training {
         self.times.optimizer += unfolded.elapsed();
     }
 
-    /// By the usual count: backwards costs twice as much as forwards.
+    /// By the usual count, the backward pass costs twice the forward pass.
     fn operations(&self) -> f64 {
         let pixels = (PATCHES * PATCH_PX * PATCH_PX) as f64;
         6.0 * self.engine.network().multiply_adds_per_pixel() as f64 * pixels
@@ -108,7 +108,7 @@ impl Work for Training {
     fn parts(&self) -> Vec<(String, Duration, Option<f64>)> {
         let part = |name: &str, time: Duration| (name.to_owned(), time, None);
         vec![
-            part("patches forward and backward", self.times.patches),
+            part("forward and backward pass", self.times.patches),
             part("weight normalisation", self.times.folding),
             part("Adam and moving average", self.times.optimizer),
         ]
@@ -119,10 +119,10 @@ impl Work for Training {
     }
 }
 
-/// Largest difference between the gradients of an instruction set and those of the plain loops in
-/// the same precision, relative to the largest of each tensor.
+/// Largest difference between the gradients of an instruction set and of the plain loops, in the same
+/// precision, relative to the largest of each tensor.
 pub(super) fn error(config: &NetworkConfig, isa: Isa, precision: Precision) -> f64 {
-    // Not a multiple of a strip: rows are left over.
+    // The size is not a multiple of a strip.
     let gradients = |isa| {
         Training::of(config, isa, precision, 2, 18)
             .gradients()
@@ -137,7 +137,7 @@ pub(super) fn error(config: &NetworkConfig, isa: Isa, precision: Precision) -> f
             .fold(f32::MIN_POSITIVE, |m, v| m.max(v.abs()));
         for (found, expected) in found.weight.iter().zip(&expected.weight) {
             let error = f64::from((found - expected).abs() / largest);
-            // Not `max`, which would drop a NaN.
+            // `max` would ignore a NaN.
             worst = if error <= worst { worst } else { error };
         }
     }

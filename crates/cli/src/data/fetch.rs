@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use wdsr_train::data_fetch::{Report, Request, Sources, Step, fetch};
 
 use crate::file_claims::FileClaims;
-use crate::{WrongUsage, on_threads, progress};
+use crate::{WrongUsage, on_threads, progress, stdout};
 
 /// Build a folder of images to train on
 ///
@@ -85,7 +85,7 @@ pub(super) fn run(arguments: &FetchArguments) -> anyhow::Result<()> {
         })
     })??;
     bar.finish_and_clear();
-    print!("{}", to_lines(&report));
+    stdout::print(to_lines(&report))?;
     if let Some(first) = report.unknown.first() {
         progress::note(&format!(
             "{} images in the folder are not from here, as {}; a training would use them",

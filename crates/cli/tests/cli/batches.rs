@@ -4,9 +4,10 @@ use std::path::Path;
 
 use predicates::str::contains;
 use wdsr_image::{Colour, Image, Samples};
+use wdsr_testing::random;
 
 use super::upscale::{names, read};
-use super::{image, wdsr, write};
+use super::{image, program, wdsr, write};
 
 /// Runs `wdsr upscale IN -o OUT EXTRA` and returns the exit code and the status of each input in
 /// the report.
@@ -126,7 +127,7 @@ fn memory_that_runs_out_ends_with_code_4() {
     // 864 MB are needed for the result. WebP is not written row by row.
     let output = folder.path().join("out.webp");
     let arguments = ["upscale", "-j", "1", "-o"].map(Path::new);
-    let (code, text) = super::limited(
+    let (code, text) = program::under_limits(
         "ulimit -v 900000",
         arguments.into_iter().chain([&*output, &*input]),
     );
@@ -137,14 +138,8 @@ fn memory_that_runs_out_ends_with_code_4() {
 
 /// An image whose file is as large as its samples.
 fn noise(width: usize, height: usize, colour: Colour) -> Image {
-    let mut state: u32 = 1;
-    let samples = (0..width * height * colour.channels()).map(|_| {
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        (state >> 24) as u8
-    });
-    Image::new(width, height, colour, Samples::U8(samples.collect()))
+    let samples = random::bytes(width * height * colour.channels(), 1);
+    Image::new(width, height, colour, Samples::U8(samples))
 }
 
 /// With less memory than it asks for the program says so; with as much it comes to the end, through
@@ -157,7 +152,7 @@ fn memory_is_asked_for_before_the_work() {
     let run = |extra: &[&str], limit_kb: u64| {
         let arguments = ["upscale", "-q", "-j", "1", "-o"].map(Path::new);
         let paths = arguments.into_iter().chain([&*output, &*input]);
-        super::limited(
+        program::under_limits(
             &format!("ulimit -v {limit_kb}; export MALLOC_ARENA_MAX=1"),
             paths.chain(extra.iter().map(Path::new)),
         )
@@ -212,7 +207,7 @@ fn an_interrupt_finishes_an_image_and_a_second_drops_it() {
         );
     }
     for interrupts in [1, 2] {
-        let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("wdsr"))
+        let mut child = std::process::Command::new(program::path())
             .env("WDSR_ISA", "reference")
             .args(["upscale", "-q", "-j", "1"])
             .args([&input, Path::new("-o"), &output])

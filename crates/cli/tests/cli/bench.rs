@@ -1,4 +1,4 @@
-//! `wdsr bench`: what it reports, not how fast it is.
+//! `wdsr bench`: its report.
 
 use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
@@ -19,7 +19,7 @@ fn report(arguments: &[&str]) -> serde_json::Value {
 }
 
 #[test]
-fn a_network_is_measured_and_written_for_other_engines() {
+fn measures_a_network_and_writes_it_for_other_engines() {
     let folder = tempfile::tempdir().expect("folder");
     let onnx = folder.path().join("network.onnx");
     let path = onnx.to_str().expect("UTF-8");
@@ -43,7 +43,7 @@ fn a_network_is_measured_and_written_for_other_engines() {
     let parts = report["parts"].as_array().expect("parts");
     let shares: f64 = parts.iter().filter_map(|part| part["share"].as_f64()).sum();
     assert!((shares - 1.0).abs() < 1e-6, "{report}");
-    // Both blocks under one name.
+    // Both blocks have one name.
     let name = "body.*.body.0 + body.*.body.2";
     let named = parts.iter().filter(|part| part["name"] == name);
     assert_eq!(named.count(), 1, "{report}");
@@ -51,7 +51,7 @@ fn a_network_is_measured_and_written_for_other_engines() {
 }
 
 #[test]
-fn an_update_of_a_training_is_measured() {
+fn measures_a_training_step() {
     let report = report(&["--network", "wdsr-a-4x1", "--train"]);
     assert_eq!(report["work"], "train", "{report}");
     assert_eq!(report["width_px"], 48, "{report}");
@@ -59,7 +59,7 @@ fn an_update_of_a_training_is_measured() {
 }
 
 #[test]
-fn wrong_names_and_sizes_are_refused() {
+fn refuses_invalid_names_and_sizes() {
     wdsr()
         .args(["bench", "--network", "wdsr-c-32x16"])
         .assert()

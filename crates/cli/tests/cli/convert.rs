@@ -2,24 +2,25 @@ use std::path::Path;
 
 use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
+use wdsr_convert::{to_ncnn, to_onnx, to_pytorch};
 use wdsr_image::{Colour, Limits, Samples, decode};
-use wdsr_model::{ExportPrecision, Model, NetworkConfig};
+use wdsr_model::{Model, NetworkConfig, WeightFormat};
 
 use super::{image, wdsr, write};
 
 fn saved_model(folder: &Path) -> std::path::PathBuf {
     let path = folder.join("small.safetensors");
-    Model::embedded().save(&path).expect("written");
+    Model::builtin().save(&path).expect("written");
     path
 }
 
 #[test]
-fn onnx_is_written_in_either_precision() {
+fn writes_onnx_in_both_number_formats() {
     let folder = tempfile::tempdir().expect("a folder");
     let model = saved_model(folder.path());
-    for (flag, precision) in [
-        (None, ExportPrecision::F32),
-        (Some("--f16"), ExportPrecision::F16),
+    for (flag, format) in [
+        (None, WeightFormat::F32),
+        (Some("--f16"), WeightFormat::F16),
     ] {
         let output = folder.path().join("small.onnx");
         wdsr()
@@ -29,7 +30,7 @@ fn onnx_is_written_in_either_precision() {
             .assert()
             .success()
             .stderr(contains("small.onnx (wdsr-b 32/16 x2)"));
-        let expected = Model::embedded().to_onnx(precision).expect("in range");
+        let expected = to_onnx(&Model::builtin(), format).expect("in range");
         assert!(std::fs::read(&output).expect("written") == expected);
     }
     // The model and its conversion, no temporary file.
@@ -38,12 +39,12 @@ fn onnx_is_written_in_either_precision() {
 }
 
 #[test]
-fn ncnn_is_written_as_two_files_in_either_precision() {
+fn writes_ncnn_as_two_files_in_both_number_formats() {
     let folder = tempfile::tempdir().expect("a folder");
     let model = saved_model(folder.path());
-    for (flag, precision) in [
-        (None, ExportPrecision::F32),
-        (Some("--f16"), ExportPrecision::F16),
+    for (flag, format) in [
+        (None, WeightFormat::F32),
+        (Some("--f16"), WeightFormat::F16),
     ] {
         let output = folder.path().join("small-x2.param");
         wdsr()
@@ -54,18 +55,18 @@ fn ncnn_is_written_as_two_files_in_either_precision() {
             .success()
             .stderr(contains("small-x2.param (wdsr-b 32/16 x2)"))
             .stderr(contains("Upscayl").not());
-        let expected = Model::embedded().to_ncnn(precision).expect("in range");
+        let expected = to_ncnn(&Model::builtin(), format).expect("in range");
         let param = std::fs::read_to_string(&output).expect("written");
         assert_eq!(param, expected.param);
         let bin = std::fs::read(folder.path().join("small-x2.bin")).expect("written");
-        assert!(bin == expected.bin, "weights of {precision:?}");
+        assert!(bin == expected.bin, "weights in {format:?}");
     }
     let files = std::fs::read_dir(folder.path()).expect("a folder").count();
     assert_eq!(files, 3, "files left");
 }
 
 #[test]
-fn a_name_that_upscayl_takes_for_another_scale_is_noted() {
+fn warns_of_names_that_upscayl_reads_another_scale_from() {
     let folder = tempfile::tempdir().expect("a folder");
     let model = saved_model(folder.path());
     for (name, scale) in [
@@ -81,13 +82,13 @@ fn a_name_that_upscayl_takes_for_another_scale_is_noted() {
             .assert()
             .success()
             .stderr(contains(format!(
-                "Upscayl reads a scale of {scale} off the name {name}; call it model-x2"
+                "Upscayl reads scale {scale} from the name {name}; for Upscayl rename the files to model-x2"
             )));
     }
 }
 
 #[test]
-fn the_official_layout_is_written() {
+fn writes_the_official_layout() {
     let folder = tempfile::tempdir().expect("a folder");
     let model = saved_model(folder.path());
     let output = folder.path().join("official.safetensors");
@@ -101,8 +102,8 @@ fn the_official_layout_is_written() {
             "options: --model wdsr_b --scale 2 --n_resblocks 16",
         ))
         .stderr(contains("wdsr_b.py").not());
-    assert!(std::fs::read(&output).expect("written") == Model::embedded().to_official());
-    // And read again, as what it is.
+    assert!(std::fs::read(&output).expect("written") == to_pytorch(&Model::builtin()));
+    // It is read back.
     let back = folder.path().join("back.safetensors");
     wdsr()
         .arg("convert")
@@ -110,8 +111,8 @@ fn the_official_layout_is_written() {
         .assert()
         .success()
         .stderr(contains("layout official"));
-    let (back, embedded) = (Model::load(&back).expect("read"), Model::embedded());
-    for (found, expected) in back.convs().iter().zip(embedded.convs()) {
+    let (back, original) = (Model::load(&back).expect("read"), Model::builtin());
+    for (found, expected) in back.convs().iter().zip(original.convs()) {
         let pairs = found.weight.iter().zip(&expected.weight);
         for (found, expected) in pairs.chain(found.bias.iter().zip(&expected.bias)) {
             assert!(
@@ -133,12 +134,12 @@ fn the_official_layout_is_written() {
         .assert()
         .success()
         .stderr(contains(
-            "wdsr_b.py fixes an expansion of 6 and 8 low-rank channels; change it to 9 and 8",
+            "wdsr_b.py has a fixed expansion of 6 and 8 low-rank channels; change them to 9 and 8",
         ));
 }
 
 #[test]
-fn a_model_in_float16_is_half_as_large_and_upscales_alike() {
+fn float16_models_are_half_as_large_and_upscale_nearly_the_same() {
     let folder = tempfile::tempdir().expect("a folder");
     let model = folder.path().join("full.safetensors");
     let config = NetworkConfig::wdsr_b(8, 2, 2);
@@ -172,19 +173,19 @@ fn a_model_in_float16_is_half_as_large_and_upscales_alike() {
 }
 
 #[test]
-fn options_that_do_not_fit_the_format_are_wrong_usage() {
+fn options_of_other_formats_are_wrong_usage() {
     let folder = tempfile::tempdir().expect("a folder");
     let model = saved_model(folder.path());
     for (name, options, reason) in [
         (
             "out.onnx",
             &["--layout", "official"][..],
-            "--layout is for .safetensors",
+            "--layout applies to .safetensors",
         ),
         (
             "out.safetensors",
             &["--layout", "official", "--f16"],
-            "--f16 is not for the official",
+            "--f16 does not apply to the official",
         ),
     ] {
         wdsr()
@@ -199,7 +200,7 @@ fn options_that_do_not_fit_the_format_are_wrong_usage() {
 }
 
 #[test]
-fn an_unknown_format_is_wrong_usage_that_names_the_known_ones() {
+fn unknown_formats_are_wrong_usage() {
     let folder = tempfile::tempdir().expect("a folder");
     let model = saved_model(folder.path());
     for (name, found) in [("out.tflite", "found .tflite"), ("out", "found no suffix")] {
@@ -209,7 +210,7 @@ fn an_unknown_format_is_wrong_usage_that_names_the_known_ones() {
             .assert()
             .code(2)
             .stderr(contains(name).and(contains(
-                "expected a name that ends in .safetensors, .onnx or",
+                "expected a file name with the suffix .safetensors, .onnx or .param",
             )))
             .stderr(contains(found));
         assert!(!folder.path().join(name).exists(), "{name} is written");
@@ -217,7 +218,7 @@ fn an_unknown_format_is_wrong_usage_that_names_the_known_ones() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_or_written_is_named() {
+fn names_files_that_cannot_be_read_or_written() {
     let folder = tempfile::tempdir().expect("a folder");
     let model = saved_model(folder.path());
     let damaged = folder.path().join("damaged.safetensors");
@@ -239,21 +240,14 @@ fn a_file_that_cannot_be_read_or_written_is_named() {
 }
 
 fn checkpoint(name: &str) -> std::path::PathBuf {
-    let shared = std::env::var_os("WDSR_SHARED").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"),
-        Into::into,
-    );
-    let path = shared.join("golden/checkpoints").join(name);
-    assert!(
-        path.is_file(),
-        "{}: not there; put shared/ beside the workspace or set WDSR_SHARED",
-        path.display()
-    );
-    path
+    let (_, cases) = wdsr_testing::golden::checkpoints();
+    let case = cases.into_iter().find(|case| case.file == name);
+    case.unwrap_or_else(|| panic!("no golden checkpoint {name}"))
+        .path
 }
 
 #[test]
-fn a_checkpoint_becomes_a_model_and_what_was_recognised_is_told() {
+fn converts_checkpoints_and_prints_what_was_recognised() {
     let folder = tempfile::tempdir().expect("a folder");
     let output = folder.path().join("imported.safetensors");
     let input = checkpoint("official_wdsr-b_x2_legacy.pt");
@@ -272,15 +266,15 @@ fn a_checkpoint_becomes_a_model_and_what_was_recognised_is_told() {
         .stderr(contains("expansion 6, low-rank width 12"))
         .stderr(contains("imported.safetensors (wdsr-b 16/2 x2)"));
     let model = Model::load(&output).expect("a model");
-    let expected = wdsr_import::import(&input, &wdsr_import::Options::default()).expect("read");
+    let expected = wdsr_convert::import(&input, &wdsr_convert::Options::default()).expect("read");
     assert_eq!(model.convs(), expected.model.convs());
     assert_eq!(model.config(), expected.model.config());
-    // Every other command takes the result.
+    // Other commands read the result.
     wdsr().arg("info").arg(&output).assert().success();
 }
 
 #[test]
-fn what_a_checkpoint_cannot_say_is_given_by_options() {
+fn options_set_what_a_checkpoint_does_not_record() {
     let folder = tempfile::tempdir().expect("a folder");
     let output = folder.path().join("imported.safetensors");
     let input = checkpoint("yjn870_wdsr-b_x3.pth.tar");
@@ -293,19 +287,15 @@ fn what_a_checkpoint_cannot_say_is_given_by_options() {
         .success()
         .stderr(contains("layout yjn870/WDSR-pytorch under `state_dict`"))
         .stderr(contains(
-            "input 255 x - 255 m, m = (0.5, 0.25, 0) (as asked)",
+            "input 255 x - 255 m, m = (0.5, 0.25, 0) (as given)",
         ))
-        .stderr(contains("residual scale 0.1 (as asked)"));
+        .stderr(contains("residual scale 0.1 (as given)"));
     let model = Model::load(&output).expect("a model");
     assert_eq!(model.config().mean, [0.5, 0.25, 0.0]);
     assert_eq!(model.config().residual_scale, 0.1);
 
     for (option, value, expected) in [
-        (
-            "--mean",
-            "0.5,0.5",
-            "expected one number, or three as R,G,B",
-        ),
+        ("--mean", "0.5,0.5", "expected a number or three as R,G,B"),
         ("--mean", "114", "expected numbers in 0..1"),
         ("--range", "255", "invalid value"),
     ] {
@@ -329,7 +319,7 @@ fn what_a_checkpoint_cannot_say_is_given_by_options() {
 }
 
 #[test]
-fn a_checkpoint_that_wants_code_run_is_refused_and_nothing_written() {
+fn refuses_checkpoints_that_call_code() {
     let folder = tempfile::tempdir().expect("a folder");
     let (input, output) = (
         folder.path().join("evil.pt"),
@@ -349,8 +339,9 @@ fn a_checkpoint_that_wants_code_run_is_refused_and_nothing_written() {
         .args([&input, &output])
         .assert()
         .code(1)
-        .stderr(contains(
-            "evil.pt: object: the pickle wants `posix.system` called",
-        ));
-    assert!(!touched.exists() && !output.exists(), "something was done");
+        .stderr(contains("evil.pt: object: the pickle calls `posix.system`"));
+    assert!(
+        !touched.exists() && !output.exists(),
+        "the code was run, or a file written"
+    );
 }

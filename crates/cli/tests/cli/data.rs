@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use predicates::str::contains;
 use wdsr_image::{Colour, Image, Samples};
 
-use super::{image, wdsr, write};
+use super::{image, program, wdsr, write};
 
 /// A few soft blobs, different for every seed; `level` is added to all samples.
 fn photograph(side_px: usize, seed: usize, level: u8) -> Image {
@@ -169,7 +169,7 @@ pub(super) const PACKAGES: [&str; 6] = [
 
 /// `wdsr data fetch` into `out` from the folder `own` and none of the packages but `with`.
 fn fetch(root: &Path, out: &str, with: &[&str]) -> Command {
-    let mut command = Command::new(assert_cmd::cargo::cargo_bin("wdsr"));
+    let mut command = Command::new(program::path());
     command.args(["data", "fetch", out]).current_dir(root);
     command
         .arg("--from")

@@ -1,11 +1,11 @@
-//! What the program says of itself: help, manual pages, completions.
+//! Help, manual pages, completions.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::wdsr;
 
-/// Standard output of the program as a pipe of no known width gets it.
+/// Standard output of the program in a pipe, without a terminal's width.
 fn output_of(arguments: &[&str]) -> String {
     let output = wdsr()
         .args(arguments)
@@ -18,7 +18,7 @@ fn output_of(arguments: &[&str]) -> String {
     String::from_utf8(output).expect("UTF-8")
 }
 
-/// The commands that a help lists, without `help` itself.
+/// The commands in a help text, without `help`.
 fn commands_in(help: &str) -> Vec<&str> {
     help.lines()
         .skip_while(|line| *line != "Commands:")
@@ -29,7 +29,7 @@ fn commands_in(help: &str) -> Vec<&str> {
         .collect()
 }
 
-/// The words of every command, the program itself (no words) first.
+/// The words of every command; the program itself, which has no words, comes first.
 fn all_commands() -> Vec<Vec<String>> {
     let mut commands: Vec<Vec<String>> = vec![vec![]];
     let mut at = 0;
@@ -37,13 +37,13 @@ fn all_commands() -> Vec<Vec<String>> {
         let mut words: Vec<&str> = commands[at].iter().map(String::as_str).collect();
         words.push("-h");
         let help = output_of(&words);
-        let below = commands_in(&help).into_iter().map(|name| {
+        let subcommands = commands_in(&help).into_iter().map(|name| {
             let mut words = commands[at].clone();
             words.push(name.to_owned());
             words
         });
-        let below: Vec<_> = below.collect();
-        commands.extend(below);
+        let subcommands: Vec<_> = subcommands.collect();
+        commands.extend(subcommands);
         at += 1;
     }
     commands
@@ -79,25 +79,25 @@ fn help_is_as_recorded() {
         if !names.contains(name) && renew {
             std::fs::remove_file(folder.join(name)).expect("removed");
         } else if !names.contains(name) {
-            different.push(format!("{name}: of no command"));
+            different.push(format!("{name}: no such command"));
         }
     }
     assert!(
         different.is_empty(),
-        "help differs from crates/cli/tests/snapshots; if it is meant to, renew them by\n\
+        "help differs from crates/cli/tests/snapshots; if that is intended, renew them by\n\
          WDSR_RENEW_SNAPSHOTS=1 cargo test -p wdsr-cli docs::help\n\n{}",
         different.join("\n")
     );
 }
 
 #[test]
-fn the_version_names_the_program() {
+fn version_names_the_program() {
     let expected = format!("wdsr {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(output_of(&["--version"]), expected);
 }
 
 #[test]
-fn every_command_has_a_manual_page() {
+fn all_commands_have_a_manual_page() {
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().join("man1");
     wdsr().arg("man").arg("--out").arg(&out).assert().success();
@@ -118,7 +118,7 @@ fn every_command_has_a_manual_page() {
 }
 
 #[test]
-fn every_shell_gets_completions() {
+fn all_shells_have_completions() {
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let script = output_of(&["completions", shell]);
         for word in ["upscale", "if-exists", "completions"] {

@@ -1,5 +1,6 @@
+use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
-use wdsr_image::Colour;
+use wdsr_image::{Colour, Image, Samples};
 
 use super::{image, wdsr, write};
 
@@ -32,7 +33,7 @@ fn json_has_the_documented_fields() {
 }
 
 #[test]
-fn the_protocol_is_printed_with_the_figures() {
+fn prints_the_protocol_with_the_scores() {
     let folder = tempfile::tempdir().expect("a folder");
     write(&folder.path().join("a.png"), &image(60, 50, Colour::Rgb));
     wdsr()
@@ -40,11 +41,11 @@ fn the_protocol_is_printed_with_the_figures() {
         .arg(folder.path())
         .assert()
         .success()
-        .stdout(contains("div2k: RGB, 8 bit, 8 px cut off each side"));
+        .stdout(contains("div2k: RGB, 8 bit, 8 px cropped on each side"));
 }
 
 #[test]
-fn the_loss_by_bf16_is_told() {
+fn reports_the_loss_of_bf16() {
     let folder = tempfile::tempdir().expect("a folder");
     write(&folder.path().join("a.png"), &image(60, 50, Colour::Rgb));
     let run = |more: &[&str]| {
@@ -62,7 +63,7 @@ fn the_loss_by_bf16_is_told() {
     assert_eq!(report["precision"], "bf16");
     let [bf16, f32] = ["mean", "f32_mean"].map(|mean| number(&report[mean]["psnr_db"]));
     assert!((number(&report["loss_db"]) - (f32 - bf16)).abs() < 1e-12);
-    assert_ne!(bf16, f32, "the scores of bf16 are those of f32");
+    assert_ne!(bf16, f32, "bf16 and f32 have the same scores");
     assert!((f32 - bf16).abs() < 0.05, "bf16 {bf16}, f32 {f32}");
     let table = String::from_utf8(run(&[])).expect("text");
     let line = format!("bf16: {bf16:.4} dB; f32: {f32:.4} dB; loss ");
@@ -70,13 +71,91 @@ fn the_loss_by_bf16_is_told() {
 }
 
 #[test]
-fn an_image_too_small_to_score_is_named() {
+fn scores_the_other_images_if_some_cannot_be_scored() {
     let folder = tempfile::tempdir().expect("a folder");
-    write(&folder.path().join("tiny.png"), &image(12, 12, Colour::Rgb));
+    let path = |name: &str| folder.path().join(name);
+    std::fs::write(path("damaged.png"), b"\x89PNG\r\n\x1a\n").expect("written");
+    write(&path("tiny.png"), &image(12, 12, Colour::Rgb));
+    let names_both = || contains("damaged.png").and(contains("tiny.png: 12 x 12 pixels"));
+    // None can be scored.
+    wdsr()
+        .args(["eval", "--set"])
+        .arg(folder.path())
+        .assert()
+        .code(3)
+        .stdout("")
+        .stderr(names_both());
+
+    write(&path("whole.png"), &image(40, 36, Colour::Rgb));
+    for precision in ["f32", "bf16"] {
+        let assert = wdsr()
+            .args(["eval", "--json", "--precision", precision, "--set"])
+            .arg(folder.path())
+            .assert()
+            .code(1)
+            .stderr(names_both());
+        let report: serde_json::Value =
+            serde_json::from_slice(&assert.get_output().stdout).expect("JSON");
+        let names = |list: &str, key: &str| -> Vec<String> {
+            let list = report[list].as_array().expect("a list");
+            let name = |entry: &serde_json::Value| entry[key].as_str().expect("text").to_owned();
+            list.iter().map(name).collect()
+        };
+        assert_eq!(names("images", "name"), ["whole"]);
+        let failed = [path("damaged.png"), path("tiny.png")];
+        assert_eq!(
+            names("failed", "file"),
+            failed.map(|p| p.display().to_string())
+        );
+        assert_eq!(report["mean"]["ssim"], report["images"][0]["ssim"]);
+    }
     wdsr()
         .args(["eval", "--set"])
         .arg(folder.path())
         .assert()
         .code(1)
-        .stderr(contains("tiny.png"));
+        .stdout(contains("not scored: 2 of 3 images"));
+}
+
+#[test]
+fn scores_the_paired_images_if_some_have_no_counterpart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, width) in [
+        ("HR/a.png", 40),
+        ("LR_bicubic/X2/a.png", 20),
+        ("HR/b.png", 40),
+    ] {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        write(&path, &image(width, width, Colour::Rgb));
+    }
+    wdsr()
+        .args(["eval", "--set"])
+        .arg(folder.path())
+        .assert()
+        .code(1)
+        .stdout(contains("not scored: 1 of 2 images"))
+        .stderr(contains("b.png: no low-resolution image"));
+}
+
+#[test]
+fn infinite_psnr_is_null_in_json() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // Bicubic interpolation reproduces a single colour.
+    let samples = Samples::U8(vec![90; 40 * 36 * 3]);
+    let single_colour = Image::new(40, 36, Colour::Rgb, samples);
+    write(&folder.path().join("a.png"), &single_colour);
+    let output = wdsr()
+        .args(["eval", "--json", "--set"])
+        .arg(folder.path())
+        .assert()
+        .success()
+        .get_output()
+        .stdout
+        .clone();
+    let report: serde_json::Value = serde_json::from_slice(&output).expect("JSON");
+    for scores in [&report["images"][0], &report["mean"]] {
+        assert!(scores["bicubic_psnr_db"].is_null(), "{report}");
+        assert_eq!(scores["bicubic_ssim"], 1.0, "{report}");
+    }
 }

@@ -1,13 +1,12 @@
 use std::path::{Path, PathBuf};
 
 use predicates::str::contains;
+use wdsr_testing::paths::{built_in_model, checkout};
 
 use super::wdsr;
 
 fn recipe(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../recipes")
-        .join(name)
+    checkout("recipes").join(name)
 }
 
 fn json(file: Option<&Path>) -> serde_json::Value {
@@ -22,8 +21,7 @@ fn json(file: Option<&Path>) -> serde_json::Value {
 }
 
 #[test]
-fn counts_are_the_published_ones_and_the_layers_add_up() {
-    // facts.md 1.8
+fn counts_are_as_published_and_the_layers_add_up() {
     for (name, parameters, with_gains, multiply_adds, radius) in [
         (
             "paper-wdsr-a-x2.toml",
@@ -49,10 +47,9 @@ fn counts_are_the_published_ones_and_the_layers_add_up() {
 }
 
 #[test]
-fn models_and_the_built_in_model_are_described() {
-    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models");
+fn describes_model_files_and_the_builtin_model() {
     let built_in = json(None);
-    let info = json(Some(&models.join("base-x2.safetensors")));
+    let info = json(Some(&built_in_model("base-x2")));
     assert_eq!(info["layers"], built_in["layers"], "{info}");
     assert_eq!(info["label"], "wdsr-b 32/16 x2", "{info}");
     wdsr()

@@ -35,7 +35,7 @@ impl Originals {
         }
         fs::create_dir(root.join("model")).expect("a folder");
         for name in ["model/p.png", "model/model.bin", "model/model.safetensors"] {
-            Model::embedded().save(&root.join(name)).expect("written");
+            Model::builtin().save(&root.join(name)).expect("written");
         }
         for folder in ["hard", "links"] {
             fs::create_dir(root.join(folder)).expect("a folder");

@@ -11,7 +11,7 @@ use wdsr_image::{
 
 use super::sizes::result;
 use super::upscale::{names, read};
-use super::{image, wdsr, write};
+use super::{image, program, wdsr, write};
 
 /// Runs `wdsr upscale ARGUMENTS` with that on standard input.
 fn run(arguments: &[&str], input: impl Into<Vec<u8>>) -> Output {
@@ -42,7 +42,7 @@ fn error(run: &Output, code: i32) -> String {
 
 /// Starts `wdsr upscale ARGUMENTS`, of which the test holds the pipes.
 fn start(arguments: &[&str], stdout: Stdio) -> Child {
-    std::process::Command::new(assert_cmd::cargo::cargo_bin("wdsr"))
+    std::process::Command::new(program::path())
         .arg("upscale")
         .args(arguments)
         .stdin(Stdio::piped())
@@ -251,8 +251,7 @@ fn terminals_are_refused() {
     };
     for extra in [&[][..], &["--rawvideo", "4x4:rgb24"]] {
         let command = || {
-            let program = assert_cmd::cargo::cargo_bin("wdsr");
-            let mut command = std::process::Command::new(program);
+            let mut command = std::process::Command::new(program::path());
             command.args(["upscale", "-", "-o", "-"]).args(extra);
             command
         };

@@ -8,15 +8,16 @@ use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
 use wdsr_image::{Colour, Format, Image, Samples, encode};
 use wdsr_model::{ConvWeights, Model, Network, NetworkConfig, Upscaler};
+use wdsr_testing::random;
 
 use super::upscale::{names, read};
-use super::{wdsr, write};
+use super::{program, wdsr, write};
 
 /// An image with every value of a sample.
 fn large_image(width_px: usize, height_px: usize, colour: Colour) -> Image {
     let count = width_px * height_px * colour.channels();
-    let samples = (0..count).map(|i| ((i as u32).wrapping_mul(2_654_435_761) >> 24) as u8);
-    Image::new(width_px, height_px, colour, Samples::U8(samples.collect()))
+    let samples = random::bytes(count, 1);
+    Image::new(width_px, height_px, colour, Samples::U8(samples))
 }
 
 /// A network of next to no work.
@@ -55,7 +56,7 @@ fn memory_stays_within_its_bound_and_the_image_is_the_same() {
     // 36 MB, of which x2 makes 144.
     write(&at("in.png"), &large_image(6000, 2000, Colour::Rgb));
     let run = |output: &str, extra: &[&str]| {
-        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("wdsr"));
+        let mut command = Command::new(program::path());
         command
             .arg("upscale")
             .arg(at("in.png"))
@@ -169,7 +170,7 @@ fn a_damaged_model_writes_no_image() {
             .arg("-o")
             .arg(at("out.png"));
         command.arg("-m").arg(at("zeros.safetensors"));
-        let message = contains(name).and(contains("one flat colour for rows 0 to 20"));
+        let message = contains(name).and(contains("a single colour for rows 0 to 20"));
         command.assert().code(1).stderr(message);
         assert!(!at("out.png").exists(), "{name}");
     }
@@ -189,7 +190,7 @@ fn a_float_that_is_no_number_is_the_images_fault() {
         .arg(at("in.tif"))
         .arg("-o")
         .arg(at("out.tif"));
-    let message = contains("in.tif: the image holds NaN at pixel (2, 5)");
+    let message = contains("in.tif: the image contains NaN at pixel (2, 5)");
     command.assert().code(3).stderr(message);
     assert_eq!(names(folder.path()), ["in.tif"]);
 }

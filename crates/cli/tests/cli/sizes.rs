@@ -77,7 +77,7 @@ fn results_have_the_size_that_was_asked_for() {
 fn one_pass_is_the_network_alone() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);
-    let upscaler = Upscaler::new(&Model::embedded()).expect("an upscaler");
+    let upscaler = Upscaler::new(&Model::builtin()).expect("an upscaler");
     let values = || (0..30 * 20 * 3).map(|i| i * 7919 % 65_521);
     let bytes: Vec<u8> = values().map(|v| (v / 257) as u8).collect();
     let words: Vec<u16> = values().map(|v| v as u16).collect();
@@ -118,7 +118,7 @@ fn passes_and_resizing_round_once() {
     let (input, output) = (folder.path().join("in.png"), folder.path().join("out.png"));
     let small = image(30, 20, Colour::Rgb);
     write(&input, &small);
-    let upscaler = Upscaler::new(&Model::embedded()).expect("an upscaler");
+    let upscaler = Upscaler::new(&Model::builtin()).expect("an upscaler");
     let pass = |floats: &[f32], width, height| -> Vec<f32> {
         let large = upscaler.upscale(floats, width, height).expect("an image");
         large
@@ -132,7 +132,7 @@ fn passes_and_resizing_round_once() {
     let second = pass(&first, 60, 40);
     // A file is the only network there is.
     let model = folder.path().join("x2.safetensors");
-    Model::embedded().save(&model).expect("written");
+    Model::builtin().save(&model).expect("written");
     let model = model.to_str().expect("text");
     let large = result(&input, &output, &["-m", model, "-s", "4"]);
     assert!(large.to_rgb8() == rounded(&second), "-s 4 differs");

@@ -2,6 +2,7 @@ use std::path::Path;
 
 use predicates::str::contains;
 use wdsr_image::Colour;
+use wdsr_testing::paths::built_in_model;
 
 use super::{image, wdsr, write};
 
@@ -93,7 +94,6 @@ fn a_teacher_is_looked_at_before_anything_is_trained_and_stays_the_same() {
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path();
     prepare(root);
-    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models");
     let teacher = root.join("teacher.safetensors");
     let run = |seeds: &str| {
         let teacher = teacher.display().to_string();
@@ -102,12 +102,12 @@ fn a_teacher_is_looked_at_before_anything_is_trained_and_stays_the_same() {
         study(root, &[&points[..], &more[..]].concat()).assert()
     };
     run("1").code(1).stderr(contains("teacher.safetensors"));
-    std::fs::copy(models.join("small-x3.safetensors"), &teacher).expect("copied");
+    std::fs::copy(built_in_model("small-x3"), &teacher).expect("copied");
     run("1").code(1).stderr(contains("found one of scale 3"));
     assert!(!root.join("out/runs").exists(), "something was trained");
-    std::fs::copy(models.join("small-x2.safetensors"), &teacher).expect("copied");
+    std::fs::copy(built_in_model("small-x2"), &teacher).expect("copied");
     run("1").success();
-    std::fs::copy(models.join("base-x2.safetensors"), &teacher).expect("copied");
+    std::fs::copy(built_in_model("base-x2"), &teacher).expect("copied");
     run("2")
         .code(1)
         .stderr(contains("holds a run with other teacher"));

@@ -1,3 +1,4 @@
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -6,7 +7,7 @@ use predicates::str::contains;
 use wdsr_image::Colour;
 use wdsr_model::Model;
 
-use super::{image, wdsr, write};
+use super::{image, program, wdsr, write};
 
 const RECIPE: &str = r#"
 [network]
@@ -46,7 +47,7 @@ fn prepare(folder: &Path, recipe: &str) {
 }
 
 fn train(folder: &Path, out: &str) -> Command {
-    let mut command = Command::new(assert_cmd::cargo::cargo_bin("wdsr"));
+    let mut command = Command::new(program::path());
     command.arg("train").arg(folder.join("recipe.toml"));
     command
         .arg("--data")
@@ -238,24 +239,16 @@ fn a_disk_that_is_full_leaves_the_last_good_checkpoint() {
     // refuses the first, none is left; where a later one, the one before stays.
     let out = root.join("out");
     let limited = |kib: u64, resume: &str| {
-        let command = format!(
-            "trap '' XFSZ; ulimit -f {kib}; exec \"$0\" train {root}/recipe.toml --data \
-             {root}/data --out {root}/out {resume}",
-            root = root.display()
-        );
-        Command::new("bash")
-            .args(["-c", &command])
-            .arg(assert_cmd::cargo::cargo_bin("wdsr"))
-            .output()
-            .expect("it runs")
+        let command = train(root, "out");
+        let arguments = command.get_args().map(OsStr::to_owned);
+        let arguments = arguments.chain(resume.split_whitespace().map(Into::into));
+        program::under_limits(&format!("trap '' XFSZ; ulimit -f {kib}"), arguments)
     };
-    let run = limited(4, "");
-    let text = String::from_utf8_lossy(&run.stderr).into_owned();
-    assert_eq!(run.status.code(), Some(4), "{text}");
+    let (code, text) = limited(4, "");
+    assert_eq!(code, Some(4), "{text}");
     assert!(text.contains("out") && text.contains("write"), "{text}");
-    let run = limited(4, "--image-memory 0");
-    let text = String::from_utf8_lossy(&run.stderr).into_owned();
-    assert_eq!(run.status.code(), Some(4), "{text}");
+    let (code, text) = limited(4, "--image-memory 0");
+    assert_eq!(code, Some(4), "{text}");
     assert!(text.contains("cannot keep the decoded images"), "{text}");
     assert!(!out.join("last.checkpoint").exists());
     // A training stopped after 30 of its updates, then a full disk.
@@ -271,14 +264,13 @@ fn a_disk_that_is_full_leaves_the_last_good_checkpoint() {
     let _ = child.kill();
     child.wait().expect("a child");
     let before = std::fs::read(out.join("last.checkpoint")).expect("a checkpoint");
-    let run = limited(4, "--resume");
-    if run.status.success() {
+    let (code, text) = limited(4, "--resume");
+    if code == Some(0) {
         // The kill came too late: nothing was left to do.
         assert_eq!(losses(&out), losses(&root.join("whole")));
         return;
     }
-    let text = String::from_utf8_lossy(&run.stderr).into_owned();
-    assert_eq!(run.status.code(), Some(4), "{text}");
+    assert_eq!(code, Some(4), "{text}");
     assert!(
         text.contains("go on from") && text.contains("last.checkpoint by --resume"),
         "{text}"
@@ -660,7 +652,7 @@ fn a_checkpoint_is_told_from_a_model() {
 /// The released models' recipes, two updates on small images, as the command at their head says.
 #[test]
 fn the_recipes_of_released_models_run() {
-    let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes");
+    let recipes = wdsr_testing::paths::checkout("recipes");
     let small = [
         ("updates = ", "updates = 2"),
         ("batch = ", "batch = 2"),

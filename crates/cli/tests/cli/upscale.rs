@@ -301,7 +301,7 @@ fn a_full_disk_leaves_no_half_file() {
     let output = folder.path().join("out.bmp");
     // A limit on the size of files stands in for the full disk: the same error path, no mount.
     let arguments = ["upscale", "-o"].map(Path::new);
-    let (code, text) = super::limited(
+    let (code, text) = super::program::under_limits(
         "trap '' XFSZ; ulimit -f 64",
         arguments.into_iter().chain([&*output, &*input]),
     );

@@ -2,19 +2,13 @@ use super::*;
 
 /// Samples that differ from pixel to pixel and channel to channel.
 fn noise(seed: u32, samples: usize) -> Vec<u8> {
-    let mut state = seed;
-    (0..samples)
-        .map(|_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 24) as u8
-        })
-        .collect()
+    wdsr_testing::random::bytes(samples, seed.into())
 }
 
 const CHANNELS: [Channel; 3] = [Channel::Rgb, Channel::Y, Channel::Grey];
 
 #[test]
-fn equal_images_are_infinitely_good() {
+fn equal_images_have_infinite_psnr() {
     let a = noise(1, 17 * 13 * 3);
     for channel in CHANNELS {
         assert_eq!(psnr_db(&a, &a, 17, 13, channel, 1), f64::INFINITY);
@@ -24,7 +18,7 @@ fn equal_images_are_infinitely_good() {
 }
 
 #[test]
-fn a_known_difference_has_its_known_psnr() {
+fn psnr_of_a_known_difference_is_exact() {
     // Every sample off by 5: MSE is 25 in RGB and grey. Y counts 219/255 of it.
     let a = vec![100; 20 * 20 * 3];
     let b = vec![105; 20 * 20 * 3];
@@ -37,7 +31,7 @@ fn a_known_difference_has_its_known_psnr() {
 }
 
 #[test]
-fn the_border_is_cut_off_each_side_and_nothing_else() {
+fn exactly_the_border_is_cropped_on_each_side() {
     let (w, h, shave) = (19, 16, 2);
     let a = noise(2, w * h * 3);
     for y in 0..h {
@@ -61,7 +55,7 @@ fn grey_is_the_rounded_mean_of_the_channels() {
     assert!(!same(&up, &one), "5/3 against 1");
 }
 
-/// The definition: two-dimensional windows, variances as means of squared deviations.
+/// SSIM by its definition: two-dimensional windows, variances as means of squared deviations.
 fn reference_ssim(a: &[f64], b: &[f64], width: usize, height: usize) -> f64 {
     let (c1, c2) = ((0.01 * 255.0_f64).powi(2), (0.03 * 255.0_f64).powi(2));
     let weight = |dy: usize, dx: usize| {
@@ -117,18 +111,18 @@ fn ssim_follows_the_definition() {
 
 #[test]
 #[should_panic(expected = "samples of 12 x 12 RGB")]
-fn images_of_other_sizes_are_refused() {
+fn different_sizes_panic() {
     psnr_db(&[0; 432], &[0; 429], 12, 12, Channel::Y, 0);
 }
 
 #[test]
-#[should_panic(expected = "8 x 8 pixels without a border of 4")]
-fn a_border_that_leaves_nothing_is_refused() {
+#[should_panic(expected = "8 x 8 pixels, cropped by 4 on each side")]
+fn images_not_larger_than_the_border_panic() {
     psnr_db(&[0; 192], &[0; 192], 8, 8, Channel::Y, 4);
 }
 
 #[test]
-#[should_panic(expected = "10 x 12 pixels, a window has 11 x 11")]
-fn an_image_smaller_than_the_window_is_refused() {
+#[should_panic(expected = "10 x 12 pixels, expected at least 11 x 11")]
+fn images_smaller_than_the_window_panic() {
     ssim(&[0; 12 * 14 * 3], &[0; 12 * 14 * 3], 12, 14, Channel::Y, 1);
 }

@@ -1,7 +1,8 @@
 //! The definition of the convolution and its gradient by the weight, in plain loops.
 
-use super::PackedConv2d;
-use crate::{BORDER_PX, Epilogue, Planes, Precision, Scratch};
+use super::Convolution;
+use super::weight_gradient::WeightGradient;
+use crate::{BORDER_PX, Planes, Precision};
 
 /// The pixel at (y, x), which may lie up to `BORDER_PX` outside.
 fn pixel(planes: &Planes, channel: usize, y: isize, x: isize) -> f32 {
@@ -14,15 +15,16 @@ fn pixel(planes: &Planes, channel: usize, y: isize, x: isize) -> f32 {
     planes.as_slice()[index as usize]
 }
 
-pub(super) fn conv2d(
-    input: &Planes,
-    conv: &PackedConv2d,
-    output: &mut Planes,
-    epilogue: Epilogue<'_, Planes>,
-    _: &mut Scratch,
-) {
+pub(super) fn convolution(arguments: Convolution<'_>, precision: Precision) {
+    let Convolution {
+        conv,
+        input,
+        output,
+        epilogue,
+        ..
+    } = arguments;
     let (kernel, reach) = (conv.kernel as isize, (conv.kernel / 2) as isize);
-    let round = |value| conv.precision.round(value);
+    let round = |value| precision.round(value);
     for o in 0..conv.out_channels {
         for y in 0..input.height_px() {
             for x in 0..input.width_px() {
@@ -45,20 +47,19 @@ pub(super) fn conv2d(
     }
 }
 
-pub(super) fn conv2d_backward_weight(
-    precision: Precision,
-    input: &Planes,
-    output_gradient: &Planes,
-    kernel: usize,
-    weight_gradient: &mut [f32],
-    bias_gradient: &mut [f32],
-    _: &mut Scratch,
-) {
+pub(super) fn weight_gradient(arguments: WeightGradient<'_>, precision: Precision) {
+    let WeightGradient {
+        kernel,
+        input,
+        output_gradient,
+        gradients,
+        ..
+    } = arguments;
     let reach = (kernel / 2) as isize;
     let taps = kernel * kernel;
     for o in 0..output_gradient.channels() {
         for y in 0..input.height_px() {
-            bias_gradient[o] += output_gradient.row(o, y).iter().sum::<f32>();
+            gradients.bias[o] += output_gradient.row(o, y).iter().sum::<f32>();
         }
         for i in 0..input.channels() {
             for tap in 0..taps {
@@ -71,7 +72,7 @@ pub(super) fn conv2d_backward_weight(
                         sum += precision.round(*gradient) * pixel;
                     }
                 }
-                weight_gradient[(o * input.channels() + i) * taps + tap] += sum;
+                gradients.weight[(o * input.channels() + i) * taps + tap] += sum;
             }
         }
     }

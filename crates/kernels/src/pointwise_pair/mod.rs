@@ -4,38 +4,43 @@
 //! and then 25, and each pixel depends on itself alone. So a few pixels go through both
 //! convolutions at a time and the 192 channels never reach memory, neither forwards nor backwards.
 
+mod backward;
+mod forward;
 mod reference;
-mod simd;
 
-use crate::simd::dispatch_in;
-use crate::strip::{Offset, Scratch, Strip};
-use crate::tile::Packing;
+use crate::conv2d::ConvLayer;
+use crate::dispatch::dispatch;
+use crate::packing::Packing;
+use crate::scratch::Scratch;
+use crate::strip::Strip;
 use crate::{Epilogue, Isa, Planes, Precision};
+use backward::Backward;
+use forward::{PairOfPlanes, PairOfStrip};
 
-/// Weights of both convolutions, arranged for one instruction set and for strips.
+/// Two 1x1 convolutions on [`Strip`]s, their weights arranged for an instruction set.
 #[derive(Clone)]
 pub struct StripPair {
     isa: Isa,
     weights: PairWeights,
 }
 
-/// Weights of both convolutions and of their gradients, arranged for one instruction set and for
-/// planes.
+/// Two 1x1 convolutions on [`Planes`] and their gradients, their weights arranged for an
+/// instruction set.
 #[derive(Clone)]
-pub struct PointwisePair {
+pub struct PlanesPair {
     isa: Isa,
     /// As given, while [`PairWeights::wide_channels`] is rounded up.
     wide_channels: usize,
     weights: PairWeights,
-    turned: TurnedWeights,
+    backward: BackwardWeights,
 }
 
-/// Weights as [`Packing::pack`] arranges them.
+/// Weights of both convolutions, as [`Packing::pack`] arranges them.
 #[derive(Clone)]
 struct PairWeights {
     precision: Precision,
     in_channels: usize,
-    /// Rounded up to what lanes of the precision hold; what is added stays zero.
+    /// Rounded up to whole lanes of the precision; the added channels stay zero.
     wide_channels: usize,
     out_channels: usize,
     expand: Vec<f32>,
@@ -44,41 +49,45 @@ struct PairWeights {
     reduce_bias: Vec<f32>,
 }
 
-/// The same of the convolutions that take gradients back: input and output exchanged.
+/// Weights of the convolutions that compute gradients: input and output exchanged.
 #[derive(Clone)]
-struct TurnedWeights {
+struct BackwardWeights {
     reduce: Vec<f32>,
     expand: Vec<f32>,
     /// The bias of the latter.
     zeros: Vec<f32>,
 }
 
-/// A convolution's weight `[out, in]` and bias `[out]`.
-type Layer<'a> = (&'a [f32], &'a [f32]);
+/// # Panics
+/// If they are not two 1x1 convolutions that follow each other, or the lengths of their weights are
+/// not those of the shapes.
+fn check_layers(expand: &ConvLayer<'_>, reduce: &ConvLayer<'_>) {
+    expand.check();
+    reduce.check();
+    assert_eq!([expand.kernel, reduce.kernel], [1, 1], "kernels of a pair");
+    assert_eq!(
+        expand.out_channels, reduce.in_channels,
+        "channels between the convolutions of a pair"
+    );
+}
 
 impl PairWeights {
-    fn new(
-        isa: Isa,
-        precision: Precision,
-        (expand, expand_bias): Layer<'_>,
-        (reduce, reduce_bias): Layer<'_>,
-        in_channels: usize,
-    ) -> Self {
-        let (wide, out_channels) = (expand_bias.len(), reduce_bias.len());
-        assert_eq!(expand.len(), wide * in_channels, "weights, expand");
-        assert_eq!(reduce.len(), out_channels * wide, "weights, reduce");
-        let unit = precision.channels_per_lane();
+    fn new(isa: Isa, precision: Precision, expand: ConvLayer<'_>, reduce: ConvLayer<'_>) -> Self {
+        check_layers(&expand, &reduce);
+        let (in_channels, wide) = (expand.in_channels, expand.out_channels);
+        let out_channels = reduce.out_channels;
+        let unit = precision.per_lane();
         let wide_channels = wide.next_multiple_of(unit);
-        let mut expand_bias = expand_bias.to_vec();
+        let mut expand_bias = expand.bias.to_vec();
         expand_bias.resize(wide_channels, 0.0);
         let packing = Packing::new(isa, precision, in_channels, wide_channels, 1);
-        let expand = packing.in_units(unit).pack(|h, i, _| match h {
-            h if h < wide => expand[h * in_channels + i],
+        let packed_expand = packing.in_units(unit).pack(|h, i, _| match h {
+            h if h < wide => expand.weight(h, i, 0),
             _ => 0.0,
         });
         let packing = Packing::new(isa, precision, wide_channels, out_channels, 1);
-        let reduce = packing.pack(|o, h, _| match h {
-            h if h < wide => reduce[o * wide + h],
+        let packed_reduce = packing.pack(|o, h, _| match h {
+            h if h < wide => reduce.weight(o, h, 0),
             _ => 0.0,
         });
         Self {
@@ -86,10 +95,10 @@ impl PairWeights {
             in_channels,
             wide_channels,
             out_channels,
-            expand,
+            expand: packed_expand,
             expand_bias,
-            reduce,
-            reduce_bias: reduce_bias.to_vec(),
+            reduce: packed_reduce,
+            reduce_bias: reduce.bias.to_vec(),
         }
     }
 
@@ -102,88 +111,78 @@ impl PairWeights {
 impl StripPair {
     /// Arranges the weights of `reduce(max(expand(x), 0))`.
     ///
-    /// # Shapes
-    /// - expand: weight `[wide_channels, in_channels]`, bias `[wide_channels]`
-    /// - reduce: weight `[out_channels, wide_channels]`, bias `[out_channels]`
-    ///
     /// # Panics
-    /// When a weight's length is not that of its shape.
+    /// If they are not two 1x1 convolutions that follow each other, or the lengths of their weights
+    /// are not those of the shapes.
     pub fn new(
         isa: Isa,
         precision: Precision,
-        expand: (&[f32], &[f32]),
-        reduce: (&[f32], &[f32]),
-        in_channels: usize,
+        expand: ConvLayer<'_>,
+        reduce: ConvLayer<'_>,
     ) -> Self {
-        let weights = PairWeights::new(isa, precision, expand, reduce, in_channels);
+        let weights = PairWeights::new(isa, precision, expand, reduce);
         Self { isa, weights }
     }
 
     /// Computes `output = reduce(max(expand(input), 0))` of a strip.
     ///
     /// # Shapes
-    /// - input: a strip of `in_channels`
-    /// - output: a strip of `out_channels`. It may begin left of the input and above it by what the input holds
-    ///   there, and end before it
+    /// - input: a strip of the first convolution's input channels
+    /// - output: a strip of the second one's output channels and the same layout except for
+    ///   `rows_above`, whose rows and columns the input holds
     ///
     /// # Panics
-    /// When the shapes differ, or the output's pixels are not to be had from the input's.
+    /// If the shapes differ, or the input does not cover the output.
     pub fn run(&self, input: &Strip, output: &mut Strip, scratch: &mut Scratch) {
         let pair = &self.weights;
         pair.check_channels(input.channels(), output.channels());
-        let offset = output.offset_in(input, 0);
-        use simd::pair_of_strip;
-        dispatch_in!(pair.precision, self.isa, reference::pair_of_strip, pair_of_strip(
-            pair: &PairWeights,
-            input: &Strip,
-            offset: Offset,
-            output: &mut Strip,
-            scratch: &mut Scratch,
-        ));
-        output.clear_border();
+        let kernel = PairOfStrip {
+            pair,
+            input,
+            offset: output.offset_in(input, 0),
+            output,
+            scratch,
+        };
+        dispatch(self.isa, pair.precision, kernel);
     }
 }
 
-/// Where the gradients by the weights are added, in the shapes of [`PointwisePair::new`].
+/// Where the gradients by the weights are added, in the shapes of the two [`ConvLayer`]s.
 #[allow(missing_docs, reason = "the names say it")]
-pub struct Gradients<'a> {
+pub struct PairGradients<'a> {
     pub expand: &'a mut [f32],
     pub expand_bias: &'a mut [f32],
     pub reduce: &'a mut [f32],
     pub reduce_bias: &'a mut [f32],
 }
 
-impl PointwisePair {
+impl PlanesPair {
     /// Arranges the weights of `reduce(max(expand(x), 0))`.
     ///
-    /// # Shapes
-    /// - expand: weight `[wide_channels, in_channels]`, bias `[wide_channels]`
-    /// - reduce: weight `[out_channels, wide_channels]`, bias `[out_channels]`
-    ///
     /// # Panics
-    /// When a weight's length is not that of its shape.
+    /// If they are not two 1x1 convolutions that follow each other, or the lengths of their weights
+    /// are not those of the shapes.
     pub fn new(
         isa: Isa,
         precision: Precision,
-        expand: (&[f32], &[f32]),
-        reduce: (&[f32], &[f32]),
-        in_channels: usize,
+        expand: ConvLayer<'_>,
+        reduce: ConvLayer<'_>,
     ) -> Self {
-        let weights = PairWeights::new(isa, precision, expand, reduce, in_channels);
+        let weights = PairWeights::new(isa, precision, expand, reduce);
+        let (in_channels, wide) = (expand.in_channels, expand.out_channels);
         let (wide_channels, out_channels) = (weights.wide_channels, weights.out_channels);
-        let wide = expand.1.len();
-        // The wide activation and its gradient are computed tile by tile side by side.
+        // The wide activation and its gradient are computed side by side, tile by tile.
         let reduce_packing = Packing::new(isa, precision, out_channels, wide_channels, 1)
-            .in_units(precision.channels_per_lane())
-            .cut_for(in_channels);
+            .in_units(precision.per_lane())
+            .tiled_for(in_channels);
         let expand_packing = Packing::new(isa, precision, wide_channels, in_channels, 1);
-        let turned = TurnedWeights {
+        let backward = BackwardWeights {
             reduce: reduce_packing.pack(|h, o, _| match h {
-                h if h < wide => reduce.0[o * wide + h],
+                h if h < wide => reduce.weight(o, h, 0),
                 _ => 0.0,
             }),
             expand: expand_packing.pack(|i, h, _| match h {
-                h if h < wide => expand.0[h * in_channels + i],
+                h if h < wide => expand.weight(h, i, 0),
                 _ => 0.0,
             }),
             zeros: vec![0.0; in_channels],
@@ -192,60 +191,63 @@ impl PointwisePair {
             isa,
             wide_channels: wide,
             weights,
-            turned,
+            backward,
         }
     }
 
     /// Computes `output = reduce(max(expand(input), 0))` of planes.
     ///
     /// # Shapes
-    /// - input: `in_channels` planes
-    /// - output: `out_channels` planes of the same size
+    /// - input: planes of the first convolution's input channels
+    /// - output: planes of the second one's output channels, of the same size
     ///
     /// # Panics
-    /// When the shapes differ.
+    /// If the shapes differ.
     pub fn forward(&self, input: &Planes, output: &mut Planes, scratch: &mut Scratch) {
         let pair = &self.weights;
         pair.check_channels(input.channels(), output.channels());
         assert_eq!(input.geometry(), output.geometry(), "input and output");
-        use simd::pair_of_planes;
-        dispatch_in!(pair.precision, self.isa, reference::pair_of_planes, pair_of_planes(
-            pair: &PairWeights, input: &Planes, output: &mut Planes, scratch: &mut Scratch,
-        ));
+        let kernel = PairOfPlanes {
+            pair,
+            input,
+            output,
+            scratch,
+        };
+        dispatch(self.isa, pair.precision, kernel);
     }
 
-    /// Adds the gradients by the weights, and hands the gradient by the output on to the input.
+    /// Adds the gradients by the weights, and computes the gradient by the input.
     ///
     /// # Shapes
-    /// - input: `in_channels` planes, what the pair read
-    /// - output_gradient: `out_channels` planes of the same size
-    /// - input_gradient: `in_channels` planes of the same size, treated as `epilogue` says
+    /// - input: planes of the first convolution's input channels, what the pair read
+    /// - output_gradient: planes of the second one's output channels, of the same size
+    /// - input_gradient, and the epilogue's maps: planes of the shape of the input
     ///
     /// # Panics
-    /// When the shapes differ.
+    /// If the shapes differ.
     pub fn backward(
         &self,
         input: &Planes,
         output_gradient: &Planes,
         input_gradient: &mut Planes,
         epilogue: Epilogue<'_, Planes>,
-        gradients: Gradients<'_>,
+        gradients: PairGradients<'_>,
         scratch: &mut Scratch,
     ) {
-        let (pair, turned) = (&self.weights, &self.turned);
+        let pair = &self.weights;
         pair.check_channels(input.channels(), output_gradient.channels());
         assert_eq!(
-            input_gradient.channels(),
-            pair.in_channels,
-            "input gradient"
+            output_gradient.geometry(),
+            input.geometry(),
+            "output gradient and input"
         );
-        for planes in [
-            Some(output_gradient),
-            Some(&*input_gradient),
-            epilogue.maps(),
+        for (planes, what) in [
+            (Some(&*input_gradient), "input gradient and input"),
+            (epilogue.maps(), "maps of the epilogue and input"),
         ] {
-            let geometry = planes.map_or(input.geometry(), Planes::geometry);
-            assert_eq!(geometry, input.geometry(), "gradient and input");
+            let planes = planes.unwrap_or(input);
+            assert_eq!(planes.geometry(), input.geometry(), "{what}");
+            assert_eq!(planes.channels(), input.channels(), "{what}");
         }
         let lengths = [
             gradients.expand.len(),
@@ -256,16 +258,16 @@ impl PointwisePair {
         let (wide, outputs) = (self.wide_channels, pair.out_channels);
         let expected = [wide * pair.in_channels, wide, outputs * wide, outputs];
         assert_eq!(lengths, expected, "gradients by the weights");
-        use simd::backward;
-        dispatch_in!(pair.precision, self.isa, reference::backward, backward(
-            pair: &PairWeights,
-            turned: &TurnedWeights,
-            input: &Planes,
-            output_gradient: &Planes,
-            input_gradient: &mut Planes,
-            epilogue: Epilogue<'_, Planes>,
-            gradients: Gradients<'_>,
-            scratch: &mut Scratch,
-        ));
+        let kernel = Backward {
+            pair,
+            weights: &self.backward,
+            input,
+            output_gradient,
+            input_gradient,
+            epilogue,
+            gradients,
+            scratch,
+        };
+        dispatch(self.isa, pair.precision, kernel);
     }
 }

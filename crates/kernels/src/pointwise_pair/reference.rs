@@ -1,8 +1,8 @@
 //! The definition of the pair and its gradients, pixel by pixel.
 
-use super::{Gradients, PairWeights, TurnedWeights};
-use crate::strip::{Offset, Scratch, Strip};
-use crate::{Epilogue, Planes};
+use super::PairWeights;
+use super::backward::Backward;
+use super::forward::{PairOfPlanes, PairOfStrip};
 
 impl PairWeights {
     /// The wide activation of a pixel.
@@ -34,13 +34,14 @@ impl PairWeights {
     }
 }
 
-pub(super) fn pair_of_strip(
-    pair: &PairWeights,
-    input: &Strip,
-    offset: Offset,
-    output: &mut Strip,
-    scratch: &mut Scratch,
-) {
+pub(super) fn pair_of_strip(arguments: PairOfStrip<'_>) {
+    let PairOfStrip {
+        pair,
+        input,
+        offset,
+        output,
+        scratch,
+    } = arguments;
     let wide = &mut scratch.floats(pair.wide_channels)[..pair.wide_channels];
     for (row, y) in output.rows().zip(output.inside()) {
         for x in 0..output.width_px() {
@@ -51,12 +52,13 @@ pub(super) fn pair_of_strip(
     }
 }
 
-pub(super) fn pair_of_planes(
-    pair: &PairWeights,
-    input: &Planes,
-    output: &mut Planes,
-    scratch: &mut Scratch,
-) {
+pub(super) fn pair_of_planes(arguments: PairOfPlanes<'_>) {
+    let PairOfPlanes {
+        pair,
+        input,
+        output,
+        scratch,
+    } = arguments;
     let wide = &mut scratch.floats(pair.wide_channels)[..pair.wide_channels];
     for y in 0..output.height_px() {
         for x in 0..output.width_px() {
@@ -66,16 +68,17 @@ pub(super) fn pair_of_planes(
     }
 }
 
-pub(super) fn backward(
-    pair: &PairWeights,
-    _: &TurnedWeights,
-    input: &Planes,
-    output_gradient: &Planes,
-    input_gradient: &mut Planes,
-    epilogue: Epilogue<'_, Planes>,
-    gradients: Gradients<'_>,
-    scratch: &mut Scratch,
-) {
+pub(super) fn backward(arguments: Backward<'_>) {
+    let Backward {
+        pair,
+        input,
+        output_gradient,
+        input_gradient,
+        epilogue,
+        gradients,
+        scratch,
+        ..
+    } = arguments;
     let wide = &mut scratch.floats(pair.wide_channels)[..pair.wide_channels];
     let mut by_input = vec![0.0; pair.in_channels];
     let round = |value| pair.precision.round(value);

@@ -1,96 +1,81 @@
-//! Convolution of strips: the same equation as [`conv2d`](crate::conv2d), strip by strip.
+//! Convolution of strips: the same equation as in [`conv2d`](crate::conv2d), strip by strip.
 //!
 //! 1x1 and 5x5 kernels, and 3x3 kernels of few channels, are summed directly. Other 3x3 kernels
-//! go through Winograd's transform along y, which halves the multiplications; these alone can
-//! be computed in another [`Precision`] than f32.
+//! go through Winograd's transform along y, which halves the multiplications; only these are
+//! computed in another [`Precision`] than f32.
 
 mod reference;
 mod simd;
 
-use crate::simd::{dispatch, dispatch_in};
-use crate::strip::{Offset, Scratch, Strip};
-use crate::tile::Packing;
-use crate::{Epilogue, Isa, Precision, winograd};
+use crate::conv2d::ConvLayer;
+use crate::dispatch::{Kernel, dispatch};
+use crate::packing::Packing;
+use crate::precision::Format;
+use crate::scratch::Scratch;
+use crate::simd::Simd;
+use crate::strip::{Offset, Strip};
+use crate::winograd::{self, WinogradWeights};
+use crate::{Epilogue, Isa, Precision};
 
-/// Weights of a convolution, arranged for one instruction set and for strips.
+/// A convolution on [`Strip`]s, its weights arranged for an instruction set.
 #[derive(Clone)]
 pub struct StripConv {
     isa: Isa,
+    /// `F32` if the convolution has few channels.
+    precision: Precision,
     in_channels: usize,
     out_channels: usize,
-    form: Form,
-    /// `F32` where the convolution's channels are few.
-    precision: Precision,
-    /// As [`Packing::pack`] arranges them; of Winograd's form, see [`winograd::pack`].
-    weights: Vec<f32>,
-    bias: Vec<f32>,
+    /// 1, 3 or 5
+    kernel: usize,
+    weights: Weights,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
-    Direct { kernel: usize },
-    Winograd,
-}
-
-/// Where the output's first pixel lies in what is read.
-#[derive(Clone, Copy)]
-struct Offsets {
-    input: Offset,
-    /// Of the epilogue.
-    maps: Offset,
+#[derive(Clone)]
+enum Weights {
+    Direct {
+        /// As [`Packing::pack`] arranges them.
+        weights: Vec<f32>,
+        /// `[out_channels]`
+        bias: Vec<f32>,
+    },
+    Winograd(WinogradWeights),
 }
 
 impl StripConv {
-    /// Pixels that it reads on each side.
-    fn reach_px(&self) -> usize {
-        match self.form {
-            Form::Direct { kernel } => kernel / 2,
-            Form::Winograd => 1,
-        }
-    }
-
     /// Arranges the weights.
     ///
-    /// # Shapes
-    /// - weight: `[out_channels, in_channels, kernel, kernel]`, row-major
-    /// - bias: `[out_channels]`
-    ///
     /// # Panics
-    /// When the lengths differ, or the kernel is not 1, 3 or 5.
-    pub fn new(
-        isa: Isa,
-        precision: Precision,
-        weight: &[f32],
-        bias: &[f32],
-        in_channels: usize,
-        out_channels: usize,
-        kernel: usize,
-    ) -> Self {
-        crate::conv2d::check_weight(weight.len(), in_channels, out_channels, kernel);
-        assert_eq!(bias.len(), out_channels, "biases");
-        let many = winograd::pays(kernel, in_channels, out_channels);
-        let precision = precision.of_conv(kernel, in_channels, out_channels);
-        let form = if many && isa != Isa::REFERENCE {
-            Form::Winograd
-        } else {
-            Form::Direct { kernel }
-        };
-        let taps = kernel * kernel;
-        let at = |o: usize, i: usize, tap: usize| weight[(o * in_channels + i) * taps + tap];
-        let weights = match form {
-            Form::Winograd => winograd::pack(isa, precision, in_channels, out_channels, at),
-            Form::Direct { .. } => {
-                Packing::new(isa, precision, in_channels, out_channels, taps).pack(at)
-            }
-        };
-        Self {
-            isa,
+    /// If the lengths are not those of the shapes, or the kernel is not 1, 3 or 5.
+    pub fn new(isa: Isa, precision: Precision, layer: ConvLayer<'_>) -> Self {
+        layer.check();
+        let ConvLayer {
             in_channels,
             out_channels,
-            form,
+            kernel,
+            bias,
+            ..
+        } = layer;
+        let precision = precision.of_conv(kernel, in_channels, out_channels);
+        let weight = |o: usize, i: usize, tap: usize| layer.weight(o, i, tap);
+        let weights =
+            if isa != Isa::REFERENCE && winograd::is_faster(kernel, in_channels, out_channels) {
+                let weights = WinogradWeights::new(isa, precision, in_channels, bias, weight);
+                Weights::Winograd(weights)
+            } else {
+                let taps = kernel * kernel;
+                let packing = Packing::new(isa, precision, in_channels, out_channels, taps);
+                Weights::Direct {
+                    weights: packing.pack(weight),
+                    bias: bias.to_vec(),
+                }
+            };
+        Self {
+            isa,
             precision,
+            in_channels,
+            out_channels,
+            kernel,
             weights,
-            bias: bias.to_vec(),
         }
     }
 
@@ -98,50 +83,72 @@ impl StripConv {
     ///
     /// # Shapes
     /// - input: a strip of `in_channels`
-    /// - output: a strip of `out_channels`. It may begin left of the input and above it by what the input
-    ///   holds there beside the kernel's reach, and end before it: by the kernel's reach at least below, and
-    ///   at the right unless the maps end there
-    /// - maps of the epilogue: likewise, without the reach
+    /// - output: a strip of `out_channels` and the same layout except for `rows_above`, `kernel / 2`
+    ///   or more rows above the input, for which the input holds the rows and columns under the
+    ///   kernel. Its last column may be the input's only where the maps end there; elsewhere it ends
+    ///   `kernel / 2` pixels or more before it
+    /// - maps of the epilogue: a strip of `out_channels` that holds the output's rows and columns
     ///
     /// # Panics
-    /// When the shapes differ, or the output's pixels are not to be had from the input's.
+    /// If the shapes differ, or the input does not cover the output plus the kernel's reach.
     pub fn run(
         &self,
         input: &Strip,
-        epilogue: Epilogue<'_, Strip>,
         output: &mut Strip,
+        epilogue: Epilogue<'_, Strip>,
         scratch: &mut Scratch,
     ) {
-        let of_maps = epilogue.maps().map_or(Offset { rows: 0, px: 0 }, |maps| {
+        assert_eq!(input.channels(), self.in_channels, "input channels");
+        assert_eq!(output.channels(), self.out_channels, "output channels");
+        let maps_offset = epilogue.maps().map_or(Offset::ZERO, |maps| {
             assert_eq!(maps.channels(), output.channels(), "maps of the epilogue");
             output.offset_in(maps, 0)
         });
-        assert_eq!(input.channels(), self.in_channels, "input channels");
-        assert_eq!(output.channels(), self.out_channels, "output channels");
-        let conv = self;
-        let offsets = Offsets {
-            input: output.offset_in(input, self.reach_px()),
-            maps: of_maps,
+        let convolution = Convolution {
+            conv: self,
+            input_offset: output.offset_in(input, self.kernel / 2),
+            input,
+            epilogue,
+            maps_offset,
+            output,
+            scratch,
         };
-        use simd::{direct, winograd};
-        match self.form {
-            Form::Winograd => dispatch_in!(self.precision, self.isa, reference::winograd, winograd(
-                conv: &StripConv,
-                input: &Strip,
-                epilogue: Epilogue<'_, Strip>,
-                offsets: Offsets,
-                output: &mut Strip,
-                scratch: &mut Scratch,
-            )),
-            Form::Direct { kernel } => dispatch!(self.isa, reference::direct, direct(
-                conv: &StripConv,
-                kernel: usize,
-                input: &Strip,
-                epilogue: Epilogue<'_, Strip>,
-                offsets: Offsets,
-                output: &mut Strip,
-            )),
+        dispatch(self.isa, self.precision, convolution);
+    }
+}
+
+/// A convolution of a strip.
+///
+/// Input, output and the epilogue's maps have the same layout except for `rows_above`. The input
+/// has the convolution's input channels; output and maps have its output channels. The offsets are
+/// those of [`Strip::offset_in`].
+struct Convolution<'a> {
+    conv: &'a StripConv,
+    input: &'a Strip,
+    /// Of the output in the input, with the kernel's reach on each side.
+    input_offset: Offset,
+    epilogue: Epilogue<'a, Strip>,
+    /// Of the output in the epilogue's maps.
+    maps_offset: Offset,
+    output: &'a mut Strip,
+    scratch: &'a mut Scratch,
+}
+
+impl Kernel for Convolution<'_> {
+    type Output = ();
+
+    fn reference(self, precision: Precision) {
+        match &self.conv.weights {
+            Weights::Direct { weights, bias } => {
+                reference::direct(weights, bias, precision, self);
+            }
+            // `StripConv::new` arranges weights for the plain loops as `Direct`.
+            Weights::Winograd(_) => unreachable!("Winograd's form in plain loops"),
         }
-        output.clear_border();
+    }
+
+    #[inline(always)]
+    fn vectorized<S: Simd, F: Format>(self, simd: S) {
+        simd::convolution::<S, F>(simd, self);
     }
 }

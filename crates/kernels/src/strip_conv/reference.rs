@@ -1,52 +1,46 @@
 //! The definition of the convolution of a strip, in plain loops.
 
-use super::{Offsets, StripConv};
-use crate::Epilogue;
-use crate::strip::{Scratch, Strip};
+use super::Convolution;
+use crate::{Precision, Strip};
 
 pub(super) fn direct(
-    conv: &StripConv,
-    kernel: usize,
-    input: &Strip,
-    epilogue: Epilogue<'_, Strip>,
-    offsets: Offsets,
-    output: &mut Strip,
+    weights: &[f32],
+    bias: &[f32],
+    precision: Precision,
+    arguments: Convolution<'_>,
 ) {
+    let Convolution {
+        conv,
+        input,
+        input_offset,
+        epilogue,
+        maps_offset,
+        output,
+        ..
+    } = arguments;
+    let kernel = conv.kernel;
     let reach = (kernel / 2) as isize;
     let first_row = output.rows().start;
     for o in 0..conv.out_channels {
         for (row, y) in output.inside().enumerate() {
             for x in 0..output.width_px() {
                 let (y, at_x) = (y as isize, x as isize);
-                let mut sum = conv.bias[o];
-                let mut weights = conv.weights[o * conv.in_channels * kernel * kernel..].iter();
+                let mut sum = bias[o];
+                let mut weights = weights[o * conv.in_channels * kernel * kernel..].iter();
                 for i in 0..conv.in_channels {
                     for ky in -reach..=reach {
                         for kx in -reach..=reach {
-                            let (y, x) =
-                                (y + offsets.input.rows + ky, at_x + offsets.input.px + kx);
+                            let (y, x) = (y + input_offset.rows + ky, at_x + input_offset.px + kx);
                             let pixel = input.pixel(i, y, x);
-                            sum += weights.next().unwrap_or(&0.0) * conv.precision.round(pixel);
+                            sum += weights.next().unwrap_or(&0.0) * precision.round(pixel);
                         }
                     }
                 }
                 let other =
-                    |maps: &Strip| maps.pixel(o, y + offsets.maps.rows, at_x + offsets.maps.px);
+                    |maps: &Strip| maps.pixel(o, y + maps_offset.rows, at_x + maps_offset.px);
                 let to = &mut output.row_mut(o, first_row + row)[x];
                 *to = epilogue.apply(sum, *to, other);
             }
         }
     }
-}
-
-/// The plain loops sum directly: no weights are arranged for them in Winograd's form.
-pub(super) fn winograd(
-    _: &StripConv,
-    _: &Strip,
-    _: Epilogue<'_, Strip>,
-    _: Offsets,
-    _: &mut Strip,
-    _: &mut Scratch,
-) {
-    unreachable!("Winograd's form on plain loops")
 }

@@ -6,12 +6,13 @@
     reason = "the log of a run names the instruction sets checked"
 )]
 
+mod invalid_arguments;
 mod pairs;
 mod strips;
 
 use wdsr_kernels::{
-    Epilogue, Isa, PackedConv2d, Planes, Precision, Scratch, conv2d, conv2d_backward_weight,
-    pixel_shuffle, pixel_unshuffle,
+    ConvGradients, ConvLayer, Epilogue, Isa, Planes, PlanesConv, Precision, Scratch, pixel_shuffle,
+    pixel_unshuffle,
 };
 
 /// Rounding of a sum of K products of numbers up to 1: each of K additions may round by half a
@@ -26,18 +27,28 @@ fn tolerance(terms: usize) -> f64 {
 /// of the direct sum.
 const WINOGRAD_AMPLIFICATION: f64 = 10.0;
 
-/// How far a rounded product of numbers up to 1 may be off: each factor by half of the last of
-/// bfloat16's 8 bits.
+/// The largest error of a rounded product of numbers up to 1: each factor is rounded by half of the
+/// last of bfloat16's 8 bits.
 const BF16_PRODUCT: f64 = 1.0 / 256.0;
 
-/// How far a 3x3 convolution of bf16 may be off. Errors of products add up like random steps; in
-/// Winograd's form, whose numbers are up to ten times larger, a step was measured to be 3 times
-/// longer than in the direct form.
+/// The largest error of a convolution of bf16 in Winograd's form. Errors of products add up like
+/// random steps; in this form, whose numbers are up to ten times larger, a step was measured to be
+/// 3 times longer than in the direct form.
 fn bf16_tolerance(terms: usize) -> f64 {
     8.0 * BF16_PRODUCT * (terms as f64).sqrt()
 }
 
-/// The nearest number that the precision has.
+/// The largest error of a sum of so many terms in a convolution or its gradients.
+fn conv_tolerance(layer: ConvLayer<'_>, terms: usize, precision: Precision) -> f64 {
+    let many = layer.kernel == 3 && layer.in_channels.min(layer.out_channels) >= 8;
+    match precision {
+        Precision::Bf16 if many => bf16_tolerance(terms),
+        _ if layer.kernel == 3 => tolerance(terms) * WINOGRAD_AMPLIFICATION,
+        _ => tolerance(terms),
+    }
+}
+
+/// The nearest number of the precision.
 fn rounded(precision: Precision, value: f32) -> f32 {
     let bits = value.to_bits();
     match precision {
@@ -50,7 +61,7 @@ fn rounded(precision: Precision, value: f32) -> f32 {
 /// scales the address of vdpbf16ps's operand in memory, which the compiler uses for tiles of one
 /// channel, by 4 instead of 64.
 fn is_misread_by_bochs(precision: Precision, channels: usize) -> bool {
-    let is_bochs = !wanted(usize::MAX);
+    let is_bochs = !is_tested(usize::MAX);
     is_bochs && precision == Precision::Bf16 && channels == 1
 }
 
@@ -81,9 +92,9 @@ struct Case {
     height: usize,
 }
 
-/// Whether a case of this many multiply-adds is to be tested: every one, or with
-/// `WDSR_TEST_CASES=small`, for emulated processors, those of few.
-fn wanted(multiply_adds: usize) -> bool {
+/// Whether a case of so many multiply-adds is tested: all are, or with `WDSR_TEST_CASES=small`, for
+/// emulated processors, those of few.
+fn is_tested(multiply_adds: usize) -> bool {
     multiply_adds < 100_000 || !std::env::var("WDSR_TEST_CASES").is_ok_and(|v| v == "small")
 }
 
@@ -120,7 +131,7 @@ fn cases() -> Vec<Case> {
             }
         }
     }
-    cases.retain(|c| wanted(c.inputs * c.outputs * c.kernel * c.kernel * c.width * c.height));
+    cases.retain(|c| is_tested(c.inputs * c.outputs * c.kernel * c.kernel * c.width * c.height));
     cases
 }
 
@@ -140,9 +151,7 @@ fn expected_conv(
     input: &Planes,
     weight: &[f32],
     bias: &[f32],
-    o: usize,
-    y: usize,
-    x: usize,
+    (o, y, x): (usize, usize, usize),
 ) -> f64 {
     let (k, reach) = (case.kernel, (case.kernel / 2) as isize);
     let mut sum = f64::from(bias[o]);
@@ -174,47 +183,56 @@ fn border_is_zero(planes: &Planes) -> bool {
     total == inside
 }
 
-fn close(what: &str, case: &Case, found: f32, expected: f64, terms: usize, precision: Precision) {
-    let error = (f64::from(found) - expected).abs();
-    let many = case.kernel == 3 && case.inputs.min(case.outputs) >= 8;
-    let allowed = match precision {
-        Precision::Bf16 if many => bf16_tolerance(terms),
-        _ if case.kernel == 3 => tolerance(terms) * WINOGRAD_AMPLIFICATION,
-        _ => tolerance(terms),
-    };
-    assert!(
-        error <= allowed,
-        "{what} {} -> {} {}x{} on {} x {}: {found}, expected {expected}",
-        case.inputs,
-        case.outputs,
-        case.kernel,
-        case.kernel,
-        case.width,
-        case.height
-    );
+impl Case {
+    fn layer<'a>(&self, weight: &'a [f32], bias: &'a [f32]) -> ConvLayer<'a> {
+        ConvLayer {
+            in_channels: self.inputs,
+            out_channels: self.outputs,
+            kernel: self.kernel,
+            weight,
+            bias,
+        }
+    }
+
+    fn check(&self, what: &str, found: f32, expected: f64, allowed: f64) {
+        assert!(
+            (f64::from(found) - expected).abs() <= allowed,
+            "{what} {} -> {} {2}x{2} on {3} x {4}: {found}, expected {expected}",
+            self.inputs,
+            self.outputs,
+            self.kernel,
+            self.width,
+            self.height
+        );
+    }
 }
 
-fn forward_and_backward(isa: Isa) {
-    forward_and_backward_in(isa, Precision::F32);
+fn convolution_and_gradients(isa: Isa) {
+    convolution_and_gradients_in(isa, Precision::F32);
 }
 
-fn forward_and_backward_in_bf16(isa: Isa) {
-    forward_and_backward_in(isa, Precision::Bf16);
+fn convolution_and_gradients_of_bf16(isa: Isa) {
+    convolution_and_gradients_in(isa, Precision::Bf16);
 }
 
-fn forward_and_backward_in(isa: Isa, precision: Precision) {
+fn convolution_and_gradients_in(isa: Isa, precision: Precision) {
     for case in cases() {
-        let close = |what: &str, case: &Case, found: f32, expected: f64, terms: usize| {
-            close(what, case, found, expected, terms, precision);
-        };
         let taps = case.kernel * case.kernel;
         let weight = values(case.outputs * case.inputs * taps, 1);
         let bias = values(case.outputs, 2);
+        let layer = case.layer(&weight, &bias);
+        let conv = PlanesConv::new(isa, precision, layer);
+        let close = |what: &str, found: f32, expected: f64, terms: usize| {
+            case.check(
+                what,
+                found,
+                expected,
+                conv_tolerance(layer, terms, precision),
+            );
+        };
         let input = planes(case.inputs, case.width, case.height, 3);
         let gate = planes(case.outputs, case.width, case.height, 4);
         let before = planes(case.outputs, case.width, case.height, 5);
-        let (inputs, outputs, kernel) = (case.inputs, case.outputs, case.kernel);
-        let conv = PackedConv2d::forward(isa, precision, &weight, &bias, inputs, outputs, kernel);
         let mut scratch = Scratch::default();
         let terms = case.inputs * taps + 2;
         for (name, epilogue) in [
@@ -225,12 +243,12 @@ fn forward_and_backward_in(isa: Isa, precision: Precision) {
             ("where positive", Epilogue::WherePositive(&gate)),
         ] {
             let mut output = before.clone();
-            conv2d(&input, &conv, &mut output, epilogue, &mut scratch);
+            conv.forward(&input, &mut output, epilogue, &mut scratch);
             assert!(border_is_zero(&output), "{name}: border on {isa}");
             for o in 0..case.outputs {
                 for y in 0..case.height {
                     for x in 0..case.width {
-                        let sum = expected_conv(&case, &input, &weight, &bias, o, y, x);
+                        let sum = expected_conv(&case, &input, &weight, &bias, (o, y, x));
                         let expected = match epilogue {
                             Epilogue::Store => sum,
                             Epilogue::Relu => sum.max(0.0),
@@ -239,7 +257,7 @@ fn forward_and_backward_in(isa: Isa, precision: Precision) {
                             Epilogue::WherePositive(_) if gate.row(o, y)[x] > 0.0 => sum,
                             Epilogue::WherePositive(_) => 0.0,
                         };
-                        close(name, &case, output.row(o, y)[x], expected, terms);
+                        close(name, output.row(o, y)[x], expected, terms);
                     }
                 }
             }
@@ -247,15 +265,9 @@ fn forward_and_backward_in(isa: Isa, precision: Precision) {
 
         // <conv(x), g> = <x, backward(g)> without bias, and the weight gradient by its sum.
         let gradient = planes(case.outputs, case.width, case.height, 6);
-        let backward = PackedConv2d::backward(isa, precision, &weight, inputs, outputs, kernel);
         let mut by_input = Planes::zeros(case.inputs, case.width, case.height);
-        conv2d(
-            &gradient,
-            &backward,
-            &mut by_input,
-            Epilogue::Store,
-            &mut scratch,
-        );
+        conv.backward_input(&gradient, &mut by_input, Epilogue::Store, &mut scratch);
+        assert!(border_is_zero(&by_input), "backward: border on {isa}");
         let reach = (case.kernel / 2) as isize;
         for i in 0..case.inputs {
             for y in 0..case.height {
@@ -271,13 +283,7 @@ fn forward_and_backward_in(isa: Isa, precision: Precision) {
                         }
                     }
                     let terms = case.outputs * taps + 1;
-                    close(
-                        "backward by input",
-                        &case,
-                        by_input.row(i, y)[x],
-                        expected,
-                        terms,
-                    );
+                    close("backward by input", by_input.row(i, y)[x], expected, terms);
                 }
             }
         }
@@ -285,29 +291,19 @@ fn forward_and_backward_in(isa: Isa, precision: Precision) {
         let start = 0.5;
         let mut by_weight = vec![start; weight.len()];
         let mut by_bias = vec![start; case.outputs];
-        conv2d_backward_weight(
-            isa,
-            precision,
-            &input,
-            &gradient,
-            case.kernel,
-            &mut by_weight,
-            &mut by_bias,
-            &mut scratch,
-        );
+        let gradients = ConvGradients {
+            weight: &mut by_weight,
+            bias: &mut by_bias,
+        };
+        conv.backward_weight(&input, &gradient, gradients, &mut scratch);
         let pixels = case.width * case.height;
         for o in 0..case.outputs {
             let sum: f64 = gradient.to_chw()[o * pixels..(o + 1) * pixels]
                 .iter()
                 .map(|v| f64::from(*v))
                 .sum();
-            close(
-                "backward by bias",
-                &case,
-                by_bias[o],
-                f64::from(start) + sum,
-                pixels + 1,
-            );
+            let expected = f64::from(start) + sum;
+            close("backward by bias", by_bias[o], expected, pixels + 1);
             for i in 0..case.inputs {
                 for tap in 0..taps {
                     let (ky, kx) = ((tap / case.kernel) as isize, (tap % case.kernel) as isize);
@@ -319,14 +315,15 @@ fn forward_and_backward_in(isa: Isa, precision: Precision) {
                         }
                     }
                     let found = by_weight[(o * case.inputs + i) * taps + tap];
-                    close("backward by weight", &case, found, expected, pixels + 1);
+                    close("backward by weight", found, expected, pixels + 1);
                 }
             }
         }
     }
 }
 
-/// Runs a test on the instruction set of that name, where this processor has it.
+/// Runs a test on the instruction set of that name if this processor has it. That none is skipped
+/// which it has, `every_instruction_set_of_this_processor_is_available` ensures.
 fn on(name: &str, test: fn(Isa)) {
     match Isa::available().into_iter().find(|isa| isa.name() == name) {
         Some(isa) => test(isa),
@@ -360,37 +357,41 @@ macro_rules! on_every_isa {
 
 on_every_isa!(
     convolution_and_gradients_equal_the_definition,
-    crate::forward_and_backward
+    crate::convolution_and_gradients
 );
 on_every_isa!(
     convolution_and_gradients_of_bf16_equal_the_definition,
-    crate::forward_and_backward_in_bf16
+    crate::convolution_and_gradients_of_bf16
 );
 on_every_isa!(
-    convolutions_of_strips_equal_the_definition,
+    convolution_of_strips_equals_the_definition,
     crate::strips::convolutions
 );
 on_every_isa!(
-    pairs_of_planes_and_gradients_equal_the_definition,
+    pair_of_planes_and_gradients_equal_two_convolutions,
     crate::pairs::forward_and_backward
 );
 on_every_isa!(
-    pairs_of_planes_of_bf16_and_gradients_equal_the_definition,
+    pair_of_planes_of_bf16_and_gradients_equal_two_convolutions,
     crate::pairs::forward_and_backward_in_bf16
 );
 on_every_isa!(
-    convolutions_of_strips_of_bf16_equal_the_definition,
+    convolution_of_strips_of_bf16_equals_the_definition,
     crate::strips::convolutions_of_bf16
 );
-on_every_isa!(pairs_of_strips_equal_the_definition, crate::strips::pairs);
+on_every_isa!(pair_of_strips_equals_the_definition, crate::strips::pairs);
 on_every_isa!(
-    pairs_of_strips_of_bf16_equal_the_definition,
+    pair_of_strips_of_bf16_equals_the_definition,
     crate::strips::pairs_of_bf16
+);
+on_every_isa!(
+    invalid_arguments_panic,
+    crate::invalid_arguments::panic_with_both_values
 );
 
 #[test]
 #[cfg(target_arch = "x86_64")]
-fn every_instruction_set_of_this_processor_is_checked() {
+fn every_instruction_set_of_this_processor_is_available() {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let has = |flag: &str| text.split_whitespace().any(|word| word == flag);
     let mut expected = vec!["reference"];
@@ -412,7 +413,7 @@ fn every_instruction_set_of_this_processor_is_checked() {
     );
     assert!(
         expected.iter().all(|name| checked.contains(name)),
-        "the processor has {expected:?}, checked were {checked:?}"
+        "the processor has {expected:?}, but only {checked:?} are checked"
     );
 }
 

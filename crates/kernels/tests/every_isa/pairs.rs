@@ -2,12 +2,13 @@
 //! one after the other: their own tests hold those to the definition.
 
 use wdsr_kernels::{
-    Epilogue, Isa, PackedConv2d, PairGradients, Planes, PointwisePair, Precision, Scratch, conv2d,
-    conv2d_backward_weight,
+    ConvGradients, ConvLayer, Epilogue, Isa, PairGradients, Planes, PlanesConv, PlanesPair,
+    Precision, Scratch,
 };
 
 use crate::{
-    BF16_PRODUCT, border_is_zero, is_misread_by_bochs, planes, rounded, tolerance, values, wanted,
+    BF16_PRODUCT, border_is_zero, is_misread_by_bochs, is_tested, planes, rounded, tolerance,
+    values,
 };
 
 /// Both in the order of [`PairGradients`].
@@ -28,6 +29,17 @@ fn compare(what: &str, isa: Isa, found: &[f32], expected: &[f32], allowed: f64) 
             error <= allowed,
             "{what} {at} on {isa}: {found}, expected {expected}, allowed {allowed:e}"
         );
+    }
+}
+
+/// A 1x1 convolution of weight and bias.
+pub(crate) fn pointwise(in_channels: usize, layer: &(Vec<f32>, Vec<f32>)) -> ConvLayer<'_> {
+    ConvLayer {
+        in_channels,
+        out_channels: layer.1.len(),
+        kernel: 1,
+        weight: &layer.0,
+        bias: &layer.1,
     }
 }
 
@@ -53,7 +65,7 @@ fn forward_and_backward_in(isa: Isa, precision: Precision) {
         for (width, height) in [(1, 1), (7, 3), (16, 2), (33, 5), (48, 12)] {
             let pixels = width * height;
             if is_misread_by_bochs(precision, inputs.min(outputs))
-                || !wanted((inputs + outputs) * wide * pixels)
+                || !is_tested((inputs + outputs) * wide * pixels)
             {
                 continue;
             }
@@ -62,65 +74,45 @@ fn forward_and_backward_in(isa: Isa, precision: Precision) {
             let input = planes(inputs, width, height, 5);
             let gradient = planes(outputs, width, height, 6);
             let before = planes(inputs, width, height, 7);
-            let mut scratch = Scratch::default();
 
             // One after the other, in plain loops on numbers that are rounded before each.
-            let (reference, exact) = (Isa::REFERENCE, Precision::F32);
             let round = |planes: &Planes| rounded_planes(precision, planes);
-            let of = |w: &(Vec<f32>, Vec<f32>), i, o| {
-                let weight: Vec<f32> = w.0.iter().map(|v| rounded(precision, *v)).collect();
-                let forward = PackedConv2d::forward(reference, exact, &weight, &w.1, i, o, 1);
-                (
-                    forward,
-                    PackedConv2d::backward(reference, exact, &weight, i, o, 1),
-                )
+            let plain_conv = |layer: ConvLayer<'_>| {
+                let weight: Vec<f32> = layer
+                    .weight
+                    .iter()
+                    .map(|v| rounded(precision, *v))
+                    .collect();
+                let layer = ConvLayer {
+                    weight: &weight,
+                    ..layer
+                };
+                PlanesConv::new(Isa::REFERENCE, Precision::F32, layer)
             };
+            let expand = pointwise(inputs, &expand);
+            let reduce = pointwise(wide, &reduce);
+            let (first, second) = (plain_conv(expand), plain_conv(reduce));
             let rounded_input = round(&input);
             let rounded_gradient = round(&gradient);
-            let (first, first_back) = of(&expand, inputs, wide);
-            let (second, second_back) = of(&reduce, wide, outputs);
+            let scratch = &mut Scratch::default();
             let mut hidden = Planes::zeros(wide, width, height);
-            let mut expected = Planes::zeros(outputs, width, height);
-            conv2d(
-                &rounded_input,
-                &first,
-                &mut hidden,
-                Epilogue::Relu,
-                &mut scratch,
-            );
+            first.forward(&rounded_input, &mut hidden, Epilogue::Relu, scratch);
             let rounded_hidden = round(&hidden);
-            conv2d(
-                &rounded_hidden,
-                &second,
-                &mut expected,
-                Epilogue::Store,
-                &mut scratch,
-            );
+            let mut expected = Planes::zeros(outputs, width, height);
+            second.forward(&rounded_hidden, &mut expected, Epilogue::Store, scratch);
             let mut by_hidden = Planes::zeros(wide, width, height);
             let gate = Epilogue::WherePositive(&hidden);
-            conv2d(
-                &rounded_gradient,
-                &second_back,
-                &mut by_hidden,
-                gate,
-                &mut scratch,
-            );
+            second.backward_input(&rounded_gradient, &mut by_hidden, gate, scratch);
             let rounded_by_hidden = round(&by_hidden);
             let mut by_input = before.clone();
             let accumulate = Epilogue::Accumulate;
-            conv2d(
-                &rounded_by_hidden,
-                &first_back,
-                &mut by_input,
-                accumulate,
-                &mut scratch,
-            );
+            first.backward_input(&rounded_by_hidden, &mut by_input, accumulate, scratch);
             let Sums([mut expand_w, mut expand_b, mut reduce_w, mut reduce_b]) =
                 Sums::new(inputs, wide, outputs);
             // Sums for the biases are of the numbers before they are rounded.
-            let mut aside = vec![0.0; wide.max(outputs)];
-            for (from, by, exact_by, w, b) in [
+            for (conv, from, by, exact_by, weight, bias) in [
                 (
+                    &first,
                     &rounded_input,
                     &rounded_by_hidden,
                     &by_hidden,
@@ -128,6 +120,7 @@ fn forward_and_backward_in(isa: Isa, precision: Precision) {
                     &mut expand_b,
                 ),
                 (
+                    &second,
                     &rounded_hidden,
                     &rounded_gradient,
                     &gradient,
@@ -135,18 +128,19 @@ fn forward_and_backward_in(isa: Isa, precision: Precision) {
                     &mut reduce_b,
                 ),
             ] {
-                let mut add = |by, w: &mut [f32], b: &mut [f32]| {
-                    conv2d_backward_weight(reference, exact, from, by, 1, w, b, &mut scratch);
-                };
-                add(by, w, &mut aside[..b.len()]);
-                let mut aside = vec![0.0; w.len()];
-                add(exact_by, &mut aside, b);
+                let unused_bias = &mut vec![0.0; bias.len()];
+                let unused_weight = &mut vec![0.0; weight.len()];
+                for (by, weight, bias) in
+                    [(by, weight, unused_bias), (exact_by, unused_weight, bias)]
+                {
+                    let gradients = ConvGradients { weight, bias };
+                    conv.backward_weight(from, by, gradients, scratch);
+                }
             }
 
-            let (expand, reduce) = ((&*expand.0, &*expand.1), (&*reduce.0, &*reduce.1));
-            let pair = PointwisePair::new(isa, precision, expand, reduce, inputs);
+            let pair = PlanesPair::new(isa, precision, expand, reduce);
             let mut output = planes(outputs, width, height, 8);
-            pair.forward(&input, &mut output, &mut scratch);
+            pair.forward(&input, &mut output, scratch);
             let mut found_by_input = before.clone();
             let mut found = Sums::new(inputs, wide, outputs);
             let [a, b, c, d] = &mut found.0;
@@ -161,7 +155,7 @@ fn forward_and_backward_in(isa: Isa, precision: Precision) {
                     reduce: c,
                     reduce_bias: d,
                 },
-                &mut scratch,
+                scratch,
             );
 
             // Values are up to 1, the wide activation up to `inputs` and its gradient up to

@@ -1,12 +1,13 @@
 //! Kernels of strips on every instruction set against loops in f64.
 
 use wdsr_kernels::{
-    Epilogue, Isa, Precision, Room, STRIP_ROWS, Scratch, Strip, StripConv, StripPair,
+    ConvLayer, Epilogue, Isa, Precision, STRIP_ROWS, Scratch, Strip, StripConv, StripLayout,
+    StripPair,
 };
 
+use crate::pairs::pointwise;
 use crate::{
-    BF16_PRODUCT, WINOGRAD_AMPLIFICATION, bf16_tolerance, is_misread_by_bochs, rounded, tolerance,
-    values, wanted,
+    BF16_PRODUCT, conv_tolerance, is_misread_by_bochs, is_tested, rounded, tolerance, values,
 };
 
 /// Feature maps `[channel][row][column]`.
@@ -41,10 +42,10 @@ impl Maps {
 
     /// The strip from row `first_row` on, with the rows above it.
     fn strip(&self, first_row: isize) -> Strip {
-        let room = room(self.width);
+        let layout = layout(self.width);
         let mut above = Vec::new();
-        let mut strip = Strip::new(self.channels, room);
-        for first_row in [first_row - room.rows as isize, first_row] {
+        let mut strip = Strip::new(self.channels, layout);
+        for first_row in [first_row - layout.rows as isize, first_row] {
             strip.place(0..self.width, first_row, self.height);
             for channel in 0..self.channels {
                 for y in strip.rows() {
@@ -54,16 +55,16 @@ impl Maps {
                     }
                 }
             }
-            strip.set_above((!above.is_empty()).then_some(&above));
-            strip.lower_end(&mut above);
+            strip.set_rows_above((!above.is_empty()).then_some(&above));
+            strip.copy_last_rows(&mut above);
         }
         strip
     }
 }
 
-/// Of two groups of rows, and as many rows above as a 5x5 kernel reads with its lag.
-fn room(width_px: usize) -> Room {
-    Room {
+/// Two groups of rows, and as many rows above as a 5x5 kernel reads with its lag.
+fn layout(width_px: usize) -> StripLayout {
+    StripLayout {
         width_px,
         margin_px: 0,
         rows: 2 * STRIP_ROWS,
@@ -71,13 +72,13 @@ fn room(width_px: usize) -> Room {
     }
 }
 
-/// Where strips begin, and the rows of the maps: at the top, in the middle, at the bottom, with rows outside
-/// on both sides, and none inside.
+/// First row of a strip, and rows of the maps: at the top, in the middle, at the bottom, with rows
+/// outside on both sides, and with no row inside.
 const PLACES: [(isize, usize); 6] = [(0, 20), (-3, 20), (6, 40), (14, 20), (-2, 3), (20, 20)];
 
-/// A strip as a kernel may find it: full of what an earlier image left.
+/// A strip with the pixels of an earlier image.
 fn used([channels, height, width]: [usize; 3], first_row: isize) -> Strip {
-    let mut strip = Strip::new(channels, room(width));
+    let mut strip = Strip::new(channels, layout(width));
     for channel in 0..channels {
         for y in strip.rows() {
             strip.row_mut(channel, y).fill(f32::NAN);
@@ -100,14 +101,21 @@ fn convolutions_in(isa: Isa, precision: Precision) {
         for (inputs, outputs) in [(1, 1), (3, 5), (5, 7), (8, 8), (12, 13), (13, 25), (25, 32)] {
             for (place, width) in [1, 7, 16, 33, 64, 65, 130].into_iter().enumerate() {
                 let (first_row, height) = PLACES[place % PLACES.len()];
-                if !wanted(inputs * outputs * kernel * kernel * width * room(width).rows) {
+                if !is_tested(inputs * outputs * kernel * kernel * width * layout(width).rows) {
                     continue;
                 }
                 let taps = kernel * kernel;
                 let reach = (kernel / 2) as isize;
                 let weight = values(outputs * inputs * taps, 1);
                 let bias = values(outputs, 2);
-                let conv = StripConv::new(isa, precision, &weight, &bias, inputs, outputs, kernel);
+                let layer = ConvLayer {
+                    in_channels: inputs,
+                    out_channels: outputs,
+                    kernel,
+                    weight: &weight,
+                    bias: &bias,
+                };
+                let conv = StripConv::new(isa, precision, layer);
                 let maps = Maps::random([inputs, height, width], 4);
                 let input = maps.strip(first_row);
                 // The output lags by the reach of the kernel at least, its term may lie lower.
@@ -128,7 +136,7 @@ fn convolutions_in(isa: Isa, precision: Precision) {
                         Epilogue::Accumulate => before.strip(output_row),
                         _ => used(shape, output_row),
                     };
-                    conv.run(&input, epilogue, &mut output, &mut scratch);
+                    conv.run(&input, &mut output, epilogue, &mut scratch);
                     for (o, y, x) in pixels(&output) {
                         let (row, column) = (y as isize, x as isize);
                         let mut expected = f64::from(bias[o]);
@@ -151,15 +159,7 @@ fn convolutions_in(isa: Isa, precision: Precision) {
                             Epilogue::WherePositive(_) if other > 0.0 => {}
                             Epilogue::WherePositive(_) => expected = 0.0,
                         }
-                        let terms = inputs * taps + 2;
-                        let many = kernel == 3 && inputs.min(outputs) >= 8;
-                        let allowed = if many && precision == Precision::Bf16 {
-                            bf16_tolerance(terms)
-                        } else if kernel == 3 {
-                            tolerance(terms) * WINOGRAD_AMPLIFICATION
-                        } else {
-                            tolerance(terms)
-                        };
+                        let allowed = conv_tolerance(layer, inputs * taps + 2, precision);
                         let found = f64::from(output.row(o, y)[x]);
                         assert!(
                             (found - expected).abs() <= allowed,
@@ -189,20 +189,19 @@ fn pixels(strip: &Strip) -> Vec<(usize, usize, usize)> {
 /// sums what is there. Its sums lie as far up as the rows above the output allow.
 fn outside_is_zero(isa: Isa, output: &Strip, first_row: isize, height: usize) {
     let (channels, width) = (output.channels(), output.width_px());
-    let sum_all = StripConv::new(
-        Isa::REFERENCE,
-        Precision::F32,
-        &vec![1.0; channels * 25],
-        &[0.0],
-        channels,
-        1,
-        5,
-    );
+    let layer = ConvLayer {
+        in_channels: channels,
+        out_channels: 1,
+        kernel: 5,
+        weight: &vec![1.0; channels * 25],
+        bias: &[0.0],
+    };
+    let sum_all = StripConv::new(Isa::REFERENCE, Precision::F32, layer);
     let mut output = output.clone();
-    output.set_above(None);
-    let mut sums = Strip::new(1, room(width));
+    output.set_rows_above(None);
+    let mut sums = Strip::new(1, layout(width));
     sums.place(0..width, first_row - 2, height);
-    sum_all.run(&output, Epilogue::Store, &mut sums, &mut Scratch::default());
+    sum_all.run(&output, &mut sums, Epilogue::Store, &mut Scratch::default());
     let rows = output.rows();
     for y in sums.rows() {
         for x in [0, width - 1] {
@@ -218,7 +217,7 @@ fn outside_is_zero(isa: Isa, output: &Strip, first_row: isize, height: usize) {
             let size = 40.0 * tolerance(channels * 25);
             assert!(
                 (found - expected).abs() <= size,
-                "beside {width} x {height} on {isa}, at ({y}, {x}): {found}, not {expected}"
+                "beside {width} x {height} on {isa}, at ({y}, {x}): {found}, expected {expected}"
             );
         }
     }
@@ -237,19 +236,14 @@ fn pairs_in(isa: Isa, precision: Precision) {
         for (place, width) in [1, 15, 32, 33, 70].into_iter().enumerate() {
             let (first_row, height) = PLACES[place];
             if is_misread_by_bochs(precision, outputs)
-                || !wanted((inputs + outputs) * wide * width * room(width).rows)
+                || !is_tested((inputs + outputs) * wide * width * layout(width).rows)
             {
                 continue;
             }
             let expand = (values(wide * inputs, 1), values(wide, 2));
             let reduce = (values(outputs * wide, 3), values(outputs, 4));
-            let pair = StripPair::new(
-                isa,
-                precision,
-                (&expand.0, &expand.1),
-                (&reduce.0, &reduce.1),
-                inputs,
-            );
+            let (first, second) = (pointwise(inputs, &expand), pointwise(wide, &reduce));
+            let pair = StripPair::new(isa, precision, first, second);
             let round = |value: f32| f64::from(rounded(precision, value));
             let maps = Maps::random([inputs, height, width], 5);
             // A row further up.
@@ -278,8 +272,8 @@ fn pairs_in(isa: Isa, precision: Precision) {
                         let found = f64::from(output.row(o, y)[x]);
                         let mut allowed = tolerance(wide + inputs + 2);
                         if precision == Precision::Bf16 {
-                            // A few wide sums may lie so near the middle that the other neighbour
-                            // is taken.
+                            // A few wide sums may lie so near the middle between two bf16 that
+                            // they are rounded to the other one.
                             allowed += 4.0 * BF16_PRODUCT;
                         }
                         assert!(

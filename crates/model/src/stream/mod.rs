@@ -1,68 +1,63 @@
 //! Inference: strips of the image stream through the network.
 //!
-//! An image is never held as feature maps. It goes through the network in waves of four rows, each
-//! convolution a [`Stage`](plan::Stage) that makes a strip of its map. A convolution reads rows below
-//! those that it makes, which are not there yet; so each map lags behind those it is made from, and
-//! what is read further up is kept from wave to wave, a row or two of each map. So a network needs a
-//! few rows, whatever the height of the image, and no pixel is computed twice. A wave of a wide image
-//! goes through in [`Columns`], one after another, which lag likewise.
+//! An image is never held as feature maps. It passes the network in waves of four rows, and each
+//! convolution is a [`Stage`](plan::Stage) that computes a strip of its map. A convolution reads rows
+//! below its output that are not computed yet, so each map is delayed against its inputs; the rows above
+//! are kept from wave to wave, one or two of each map. The network thus needs a few rows for an image
+//! of any height, and no pixel is computed twice. A wave of a wide image is computed in
+//! [`Tiles`], from left to right, which are delayed in the same way.
 
-mod columns;
 mod plan;
 mod schedule;
 mod symmetry;
+mod tiles;
 
 use std::ops::Range;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use wdsr_kernels::{Isa, Precision, STRIP_ROWS, Strip};
+use wdsr_kernels::STRIP_ROWS;
 
+use crate::error::UpscaleError;
 use crate::model::Model;
-use crate::upscale::UpscaleError;
-pub(crate) use columns::Columns;
-use plan::Plan;
-use schedule::{Memory, Times};
+pub(crate) use plan::{Arithmetic, Plan};
+use schedule::{Buffers, StageTimes, Waves};
+pub(crate) use schedule::{StripReader, StripWriter, lock};
 use symmetry::Symmetry;
+pub(crate) use tiles::Tiles;
 
-/// How a network is computed.
-#[derive(Clone, Copy)]
-pub(crate) struct Arithmetic {
-    pub(crate) isa: Isa,
-    pub(crate) precision: Precision,
-}
-
-/// A model arranged for one instruction set and precision.
-pub(crate) struct Stream {
+/// A model prepared for one instruction set and precision.
+pub(crate) struct StreamingNetwork {
     plan: Plan,
-    spare: Mutex<Memory>,
+    /// Buffers of the last image, for the next one.
+    spare: Mutex<Buffers>,
 }
 
-/// An image on its way through a network, from the top down.
-pub(crate) struct Passage<'a> {
-    stream: &'a Stream,
-    columns: Columns,
+/// The inference of one image, from the top down.
+pub(crate) struct Inference<'a> {
+    network: &'a StreamingNetwork,
+    tiles: Tiles,
     height_px: usize,
     waves_done: usize,
-    memory: Memory,
-    times: Times,
+    buffers: Buffers,
+    times: StageTimes,
 }
 
-/// What a part of the network took of an image's time.
+/// The time that a part of the network took for an image.
 #[derive(Clone, Debug)]
 pub struct StageTime {
-    /// Keys of its convolutions in the model's file, joined by `+`; `image in`, `image out` and
-    /// `pixel shuffle` are none.
+    /// Keys of its convolutions in the model's file, joined by `+`; or `image in`, `image out` or
+    /// `pixel shuffle`.
     pub name: String,
     /// Multiply-adds of its convolutions for each pixel of the low-resolution image.
     pub multiply_adds_per_pixel: usize,
-    /// Over all threads.
+    /// Summed over all threads.
     pub time: Duration,
 }
 
-impl Stream {
-    /// Arranges the weights; with `self_ensemble` the eight symmetric forms of the network stand
-    /// side by side, and the mean of their results comes out.
+impl StreamingNetwork {
+    /// Prepares the weights. With `self_ensemble` the network is computed in all eight symmetries, and
+    /// the result is their mean.
     pub(crate) fn new(model: &Model, arithmetic: Arithmetic, self_ensemble: bool) -> Self {
         let symmetries = if self_ensemble {
             Symmetry::all()
@@ -75,82 +70,87 @@ impl Stream {
         }
     }
 
-    /// The plan.
+    /// The stages.
     pub(crate) fn plan(&self) -> &Plan {
         &self.plan
     }
 
-    /// Begins an image.
-    pub(crate) fn begin(&self, columns: Columns, height_px: usize) -> Passage<'_> {
-        let memory = std::mem::take(&mut *lock(&self.spare));
-        Passage {
-            memory: memory.for_image(&self.plan, &columns),
-            times: Times::new(self.plan.stages.len()),
-            stream: self,
-            columns,
+    /// Starts an image.
+    pub(crate) fn start(&self, tiles: Tiles, height_px: usize) -> Inference<'_> {
+        let buffers = std::mem::take(&mut *lock(&self.spare));
+        Inference {
+            buffers: buffers.for_image(&self.plan, &tiles),
+            times: StageTimes::new(self.plan.stages.len()),
+            network: self,
+            tiles,
             height_px,
             waves_done: 0,
         }
     }
 
     /// Memory in bytes of an image's feature maps, on rayon's current thread pool.
-    pub(crate) fn bytes(&self, columns: &Columns) -> u64 {
-        Memory::bytes(&self.plan, columns, rayon::current_num_threads())
+    pub(crate) fn memory_bytes(&self, tiles: &Tiles) -> u64 {
+        Buffers::memory_bytes(&self.plan, tiles, rayon::current_num_threads())
     }
 }
 
-impl Passage<'_> {
-    /// Waves that are still to come.
+impl Inference<'_> {
+    /// Waves that are not computed yet.
     pub(crate) fn waves_left(&self) -> usize {
-        self.stream.plan.waves(self.height_px) - self.waves_done
+        self.network.plan.waves(self.height_px) - self.waves_done
     }
 
     /// Rows of the image that the next `waves` read.
-    pub(crate) fn reads(&self, waves: usize) -> Range<usize> {
+    pub(crate) fn input_rows(&self, waves: usize) -> Range<usize> {
         self.rows(waves, 0)
     }
 
-    /// Rows of the image whose result they make.
-    pub(crate) fn makes(&self, waves: usize) -> Range<usize> {
-        self.rows(waves, self.stream.plan.lag_rows())
+    /// Rows of the image whose result the next `waves` compute.
+    pub(crate) fn output_rows(&self, waves: usize) -> Range<usize> {
+        self.rows(waves, self.network.plan.delay_rows())
     }
 
-    /// Rows of the next `waves` in a map that lags by so many rows of the image.
-    fn rows(&self, waves: usize, lag_px: usize) -> Range<usize> {
+    /// Rows of the next `waves` in a map with the given delay.
+    fn rows(&self, waves: usize, delay_px: usize) -> Range<usize> {
         let row = |wave: usize| {
-            let row = (wave * STRIP_ROWS).saturating_sub(lag_px);
+            let row = (wave * STRIP_ROWS).saturating_sub(delay_px);
             row.min(self.height_px)
         };
         row(self.waves_done)..row(self.waves_done + waves)
     }
 
-    /// Runs the network on the next `waves` of the image, on rayon's current thread pool.
+    /// Computes the next `waves` of the image, on rayon's current thread pool.
     ///
-    /// - `read` fills a strip of the input (3 channels, mean subtracted) in the strip's rows and columns.
-    /// - `write` takes a strip of the result, see [`Plan::output`]; strips come in any order, each pixel in one
-    ///   of them.
+    /// - `read` fills the rows and columns of a strip of the input (3 channels, mean subtracted).
+    /// - `write` takes a strip of the result (`Plan::output`). Strips come in any order, each pixel in
+    ///   one of them.
     ///
     /// # Errors
-    /// The first of `read` and `write`; the others are not asked any more.
+    /// The first error of `read` and `write`; the other threads then stop.
     pub(crate) fn run(
         &mut self,
         waves: usize,
-        read: &(dyn Fn(&mut Strip) -> Result<(), UpscaleError> + Sync),
-        write: &(dyn Fn(&Strip) -> Result<(), UpscaleError> + Sync),
+        read: &StripReader<'_>,
+        write: &StripWriter<'_>,
     ) -> Result<(), UpscaleError> {
-        let plan = &self.stream.plan;
-        let image = (&self.columns, self.height_px);
-        let waves = self.waves_done..self.waves_done + waves;
-        self.waves_done = waves.end;
-        let times = schedule::run(plan, image, waves, read, write, &mut self.memory)?;
+        let waves = Waves {
+            plan: &self.network.plan,
+            tiles: &self.tiles,
+            height_px: self.height_px,
+            indices: self.waves_done..self.waves_done + waves,
+            read,
+            write,
+        };
+        self.waves_done = waves.indices.end;
+        let times = waves.run(&mut self.buffers)?;
         self.times.add(&times);
         Ok(())
     }
 
-    /// Ends it; tells what each part of the network took.
-    pub(crate) fn end(self) -> Vec<StageTime> {
-        *lock(&self.stream.spare) = self.memory;
-        let stages = self.stream.plan.stages.iter().zip(self.times.stages);
+    /// Ends the image, and returns the time of each part of the network.
+    pub(crate) fn finish(self) -> Vec<StageTime> {
+        *lock(&self.network.spare) = self.buffers;
+        let stages = self.network.plan.stages.iter().zip(self.times.stages);
         let stage_times = stages.map(|(stage, time)| StageTime {
             name: stage.name.clone(),
             multiply_adds_per_pixel: stage.multiply_adds_per_pixel,
@@ -163,12 +163,4 @@ impl Passage<'_> {
         };
         stage_times.chain([image_out]).collect()
     }
-}
-
-/// A lock whose holder cannot have left a broken state behind: these guard buffers and counts
-/// that are written as a whole.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -1,50 +1,56 @@
-//! From the network's equations to the stages that strips stream through.
+//! From the network's operations to the stages that strips stream through.
 
-use wdsr_kernels::{STRIP_ROWS, StripConv, StripPair};
+use wdsr_kernels::{Isa, Precision, STRIP_ROWS, StripConv, StripPair};
 
-use super::Arithmetic;
 use super::symmetry::Symmetry;
+use crate::fused::FusedOperation;
 use crate::model::{ConvWeights, Model};
 use crate::network::{Network, Operation, Value, ValueShape};
+
+/// How a network is computed.
+#[derive(Clone, Copy)]
+pub(crate) struct Arithmetic {
+    pub(crate) isa: Isa,
+    pub(crate) precision: Precision,
+}
 
 /// Feature maps between stages.
 pub(super) struct Map {
     pub(super) shape: ValueShape,
     /// The last stage that reads it; none reads the result.
     pub(super) last_reader: Option<usize>,
-    /// Pixels of the image by which it lags behind the image's columns and waves.
-    pub(super) lag_px: usize,
-    /// Its own pixels that are read left of a column and above a wave.
+    /// Pixels of the image that it is behind the image's tiles and waves.
+    pub(super) delay_px: usize,
+    /// Its own pixels that are read left of a tile and above a wave.
     pub(super) margin_px: usize,
 }
 
 impl Map {
-    /// Its row that a wave begins at.
+    /// The row that a wave starts at.
     pub(super) fn first_row(&self, wave: usize) -> isize {
-        ((wave * STRIP_ROWS) as isize - self.lag_px as isize) * self.shape.scale as isize
+        ((wave * STRIP_ROWS) as isize - self.delay_px as isize) * self.shape.scale as isize
     }
 }
 
-/// A stage makes the strips of one map from those of others.
+/// A stage computes the strips of one map from those of others.
 pub(super) struct Stage {
     pub(super) name: String,
     pub(super) kernel: Kernel,
-    /// The map it reads; that of the first stage is filled from the image.
+    /// The map that it reads; none for the stage that reads the image.
     pub(super) input: Option<usize>,
     /// A map of the output's shape that is added to the result.
-    pub(super) term: Option<usize>,
+    pub(super) addend: Option<usize>,
     pub(super) output: usize,
     pub(super) multiply_adds_per_pixel: usize,
 }
 
 pub(super) enum Kernel {
-    /// From the image.
+    /// Reads the image.
     Read,
     Conv {
         conv: StripConv,
         relu: bool,
-        /// Pixels that it reads on each side.
-        reach_px: usize,
+        radius_px: usize,
     },
     Pair(StripPair),
     /// Pixel shuffle in the middle of a network.
@@ -54,12 +60,16 @@ pub(super) enum Kernel {
 }
 
 impl Stage {
-    /// Pixels that it reads on each side.
-    fn reach_px(&self) -> usize {
+    /// Pixels that it reads on each side of a pixel.
+    fn radius_px(&self) -> usize {
         match self.kernel {
-            Kernel::Conv { reach_px, .. } => reach_px,
+            Kernel::Conv { radius_px, .. } => radius_px,
             _ => 0,
         }
+    }
+
+    fn reads(&self) -> impl Iterator<Item = usize> {
+        self.input.into_iter().chain(self.addend)
     }
 }
 
@@ -67,16 +77,18 @@ impl Stage {
 pub(crate) struct Plan {
     pub(super) maps: Vec<Map>,
     pub(super) stages: Vec<Stage>,
-    /// The map that the result is read off: `3 * output_shuffle^2` channels.
+    /// The map of the result: `3 * output_shuffle^2` channels.
     pub(super) output: usize,
-    /// Pixel shuffle left to the reader of the result.
+    /// Pixel shuffle that remains to be applied to the result.
     pub(crate) output_shuffle: usize,
-    /// Factor by which the result is to be multiplied: networks side by side are summed.
+    /// Factor of the result: symmetric networks are summed, not averaged.
     pub(crate) output_factor: f32,
 }
 
 impl Plan {
+    /// A plan of the network in each of the symmetries, whose results are summed.
     pub(super) fn new(model: &Model, arithmetic: Arithmetic, symmetries: &[Symmetry]) -> Self {
+        let model = &model.with_residual_scale_in_weights();
         let network = model.network();
         let mut plan = Plan {
             maps: Vec::new(),
@@ -85,278 +97,137 @@ impl Plan {
             output_shuffle: 1,
             output_factor: 1.0 / symmetries.len() as f32,
         };
-        let input = plan.map(network.shape(network.input));
+        let input = plan.push_map(network.shape(network.input));
         plan.stages.push(Stage {
             name: "image in".to_owned(),
             kernel: Kernel::Read,
             input: None,
-            term: None,
+            addend: None,
             output: input,
             multiply_adds_per_pixel: 0,
         });
         let mut sum = None;
-        for symmetry in symmetries {
-            let first = plan.stages.len();
-            plan.append(model, arithmetic, *symmetry, input);
+        for &symmetry in symmetries {
+            let first_stage = plan.stages.len();
+            let form = SymmetricNetwork {
+                model,
+                arithmetic,
+                symmetry,
+                shuffles: output_shuffles(network),
+            };
+            form.push_stages(&mut plan, input);
             if let Some(sum) = sum {
-                plan.add_to_result(first, sum);
+                plan.add_to_result(first_stage, sum);
             }
             sum = Some(plan.output);
         }
-        plan.sort();
-        plan.lag();
-        plan.connect();
+        plan.sort_stages();
+        plan.assign_delays();
+        plan.assign_margins();
         plan
     }
 
     /// The maps that a stage is the last one to read.
     pub(super) fn read_last_by(&self, stage: usize) -> impl Iterator<Item = usize> + use<> {
-        let Stage { input, term, .. } = self.stages[stage];
-        let term = term.filter(|term| Some(*term) != input);
+        let Stage { input, addend, .. } = self.stages[stage];
+        let addend = addend.filter(|addend| Some(*addend) != input);
         let is_last = |map: &usize| self.maps[*map].last_reader == Some(stage);
-        input
-            .filter(is_last)
-            .into_iter()
-            .chain(term.filter(is_last))
+        let [input, addend] = [input.filter(is_last), addend.filter(is_last)];
+        input.into_iter().chain(addend)
     }
 
-    /// Rows of the image that the result lags behind.
-    pub(crate) fn lag_rows(&self) -> usize {
-        self.maps[self.output].lag_px
+    /// Rows of the image that the result is behind.
+    pub(crate) fn delay_rows(&self) -> usize {
+        self.maps[self.output].delay_px
     }
 
-    /// Waves of an image of so many rows: the result lags.
+    /// Waves of an image of the given height: the last ones compute the delayed rows.
     pub(super) fn waves(&self, height_px: usize) -> usize {
-        (height_px + self.lag_rows()).div_ceil(STRIP_ROWS)
+        (height_px + self.delay_rows()).div_ceil(STRIP_ROWS)
     }
 
-    fn map(&mut self, shape: ValueShape) -> usize {
+    fn push_map(&mut self, shape: ValueShape) -> usize {
         self.maps.push(Map {
             shape,
             last_reader: None,
-            lag_px: 0,
+            delay_px: 0,
             margin_px: 0,
         });
         self.maps.len() - 1
     }
 
-    /// Adds the stages of one form of the network, which reads the map `input`.
-    fn append(&mut self, model: &Model, arithmetic: Arithmetic, symmetry: Symmetry, input: usize) {
-        let network = model.network();
-        let shuffles = shuffles(network);
-        let weights = |conv: usize, output: Value, factor: f32| {
-            let (w, shape) = (&model.convs()[conv], &network.convs[conv]);
-            let shuffle = shuffles[output.0];
-            let (o, k) = (shape.out_channels, shape.kernel);
-            let mut turned = ConvWeights {
-                weight: symmetry.turn_weight(&w.weight, o, k, shuffle),
-                bias: symmetry.turn_bias(&w.bias, shuffle),
-            };
-            let all = turned.weight.iter_mut().chain(&mut turned.bias);
-            all.for_each(|value| *value *= factor);
-            turned
-        };
-        // The map of each value made so far, and convolutions that a later stage takes in.
-        let mut map_of = vec![None; network.values.len()];
-        let mut waiting = vec![None; network.values.len()];
-        map_of[network.input.0] = Some(input);
-        let made = |map_of: &[Option<usize>], value: Value| {
-            map_of[value.0].unwrap_or_else(|| unreachable!("value {} is read first", value.0))
-        };
-        for operation in &network.operations {
-            match *operation {
-                Operation::Conv {
-                    conv,
-                    input,
-                    output,
-                    relu,
-                } => {
-                    if taken_in(network, conv, output, relu) {
-                        waiting[output.0] = Some((conv, input));
-                        continue;
-                    }
-                    let stage = match waiting[input.0] {
-                        Some((first, narrow)) => {
-                            let [a, b] = [first, conv].map(|conv| &network.convs[conv]);
-                            let expand = weights(first, input, 1.0);
-                            let reduce = weights(conv, output, 1.0);
-                            Stage {
-                                name: format!("{}+{}", a.name, b.name),
-                                kernel: Kernel::Pair(StripPair::new(
-                                    arithmetic.isa,
-                                    arithmetic.precision,
-                                    (&expand.weight, &expand.bias),
-                                    (&reduce.weight, &reduce.bias),
-                                    a.in_channels,
-                                )),
-                                input: Some(made(&map_of, narrow)),
-                                term: None,
-                                output: self.map(network.shape(output)),
-                                multiply_adds_per_pixel: a.weights() + b.weights(),
-                            }
-                        }
-                        None => {
-                            let w = weights(conv, output, 1.0);
-                            let input = made(&map_of, input);
-                            self.conv_stage(network, arithmetic, conv, &w, relu, input, None)
-                        }
-                    };
-                    map_of[output.0] = Some(stage.output);
-                    self.stages.push(stage);
-                }
-                Operation::BatchNorm { .. } => {
-                    unreachable!("a network in use has its batch normalisations folded")
-                }
-                Operation::Add {
-                    branch,
-                    identity,
-                    output,
-                    scale,
-                } => {
-                    let (conv, input) = waiting[branch.0]
-                        .unwrap_or_else(|| unreachable!("a branch ends in a convolution"));
-                    let w = weights(conv, branch, scale);
-                    let (input, term) = (made(&map_of, input), made(&map_of, identity));
-                    let stage =
-                        self.conv_stage(network, arithmetic, conv, &w, false, input, Some(term));
-                    map_of[output.0] = Some(stage.output);
-                    self.stages.push(stage);
-                }
-                Operation::PixelShuffle {
-                    input,
-                    output,
-                    scale,
-                } => {
-                    let from = made(&map_of, input);
-                    if output == network.output {
-                        self.output_shuffle = scale;
-                        map_of[output.0] = Some(from);
-                        continue;
-                    }
-                    let map = self.map(network.shape(output));
-                    self.stages.push(Stage {
-                        name: "pixel shuffle".to_owned(),
-                        kernel: Kernel::Shuffle { scale },
-                        input: Some(from),
-                        term: None,
-                        output: map,
-                        multiply_adds_per_pixel: 0,
-                    });
-                    map_of[output.0] = Some(map);
-                }
-            }
-        }
-        self.output = made(&map_of, network.output);
-    }
-
-    /// The stage of a convolution, and the map it makes.
-    fn conv_stage(
-        &mut self,
-        network: &Network,
-        arithmetic: Arithmetic,
-        conv: usize,
-        w: &ConvWeights,
-        relu: bool,
-        input: usize,
-        term: Option<usize>,
-    ) -> Stage {
-        let shape = &network.convs[conv];
-        let (i, o, k) = (shape.in_channels, shape.out_channels, shape.kernel);
-        let scale = self.maps[input].shape.scale;
-        Stage {
-            name: shape.name.clone(),
-            kernel: Kernel::Conv {
-                conv: StripConv::new(
-                    arithmetic.isa,
-                    arithmetic.precision,
-                    &w.weight,
-                    &w.bias,
-                    i,
-                    o,
-                    k,
-                ),
-                relu,
-                reach_px: k / 2,
-            },
-            input: Some(input),
-            term,
-            output: self.map(ValueShape { channels: o, scale }),
-            multiply_adds_per_pixel: shape.weights() * scale * scale,
-        }
-    }
-
-    /// Adds the map `sum` to the result of the form of the network whose stages begin at `first`:
-    /// at the first stage of the chain of sums that its result is.
-    fn add_to_result(&mut self, first: usize, sum: usize) {
+    /// Adds the map `sum` to the result of the network whose stages start at `first_stage`: at the
+    /// first stage of the chain of sums that its result is.
+    fn add_to_result(&mut self, first_stage: usize, sum: usize) {
         let mut map = self.output;
         loop {
-            let stage = self.stages[first..]
+            let stage = self.stages[first_stage..]
                 .iter_mut()
                 .find(|stage| stage.output == map)
-                .unwrap_or_else(|| unreachable!("map {map} is made by no stage"));
-            match stage.term {
-                Some(term) => map = term,
+                .unwrap_or_else(|| unreachable!("no stage computes map {map}"));
+            match stage.addend {
+                Some(addend) => map = addend,
                 None => {
-                    stage.term = Some(sum);
+                    stage.addend = Some(sum);
                     return;
                 }
             }
         }
     }
 
-    /// Puts each stage behind those whose maps it reads.
-    fn sort(&mut self) {
-        let mut made = vec![false; self.maps.len()];
+    /// Sorts the stages so that each is after those whose maps it reads.
+    fn sort_stages(&mut self) {
+        let mut computed = vec![false; self.maps.len()];
         let mut sorted = Vec::with_capacity(self.stages.len());
         while !self.stages.is_empty() {
             let next = self
                 .stages
                 .iter()
-                .position(|stage| stage.input.iter().chain(&stage.term).all(|&map| made[map]))
+                .position(|stage| stage.reads().all(|map| computed[map]))
                 .unwrap_or_else(|| unreachable!("stages read each other"));
             let stage = self.stages.remove(next);
-            made[stage.output] = true;
+            computed[stage.output] = true;
             sorted.push(stage);
         }
         self.stages = sorted;
     }
 
-    /// Notes by how much each map lags. A stage reads beyond the end of what it makes, so its map lags
-    /// behind those that it is made from; and it does as much as its readers allow, since what they read
-    /// further back must be kept.
-    fn lag(&mut self) {
+    /// Sets the delay of each map. A stage reads beyond the end of its output, so that is delayed
+    /// against the input. It is delayed as much as its readers allow, because they keep all that they
+    /// read further back.
+    fn assign_delays(&mut self) {
         for stage in &self.stages {
-            let lag_px = stage.input.map_or(0, |input| {
+            let of_input = stage.input.map_or(0, |input| {
                 let input = &self.maps[input];
-                input.lag_px + stage.reach_px().div_ceil(input.shape.scale)
+                input.delay_px + stage.radius_px().div_ceil(input.shape.scale)
             });
-            let of_term = stage.term.map_or(0, |term| self.maps[term].lag_px);
-            self.maps[stage.output].lag_px = lag_px.max(of_term);
+            let of_addend = stage.addend.map_or(0, |addend| self.maps[addend].delay_px);
+            self.maps[stage.output].delay_px = of_input.max(of_addend);
         }
-        // The image's map is filled as it comes.
+        // The image's map has no delay.
         for stage in self.stages[1..].iter().rev() {
             let map = stage.output;
             let allowed = self.stages.iter().flat_map(|reader| {
-                let lag_px = self.maps[reader.output].lag_px;
-                let reach_px = reader.reach_px().div_ceil(self.maps[map].shape.scale);
-                let of_input = (reader.input == Some(map)).then(|| lag_px - reach_px);
-                let of_term = (reader.term == Some(map)).then_some(lag_px);
-                of_input.into_iter().chain(of_term)
+                let delay_px = self.maps[reader.output].delay_px;
+                let radius_px = reader.radius_px().div_ceil(self.maps[map].shape.scale);
+                let as_input = (reader.input == Some(map)).then(|| delay_px - radius_px);
+                let as_addend = (reader.addend == Some(map)).then_some(delay_px);
+                as_input.into_iter().chain(as_addend)
             });
-            if let Some(lag_px) = allowed.min() {
-                self.maps[map].lag_px = lag_px;
+            if let Some(delay_px) = allowed.min() {
+                self.maps[map].delay_px = delay_px;
             }
         }
     }
 
-    /// Notes each map's margin and last reader.
-    fn connect(&mut self) {
+    /// Sets the margin and the last reader of each map.
+    fn assign_margins(&mut self) {
         for (index, stage) in self.stages.iter().enumerate() {
-            let lag_px = self.maps[stage.output].lag_px;
-            for (read, reach_px) in [(stage.input, stage.reach_px()), (stage.term, 0)] {
+            let delay_px = self.maps[stage.output].delay_px;
+            for (read, radius_px) in [(stage.input, stage.radius_px()), (stage.addend, 0)] {
                 let Some(read) = read else { continue };
                 let map = &mut self.maps[read];
-                let behind_px = (lag_px - map.lag_px) * map.shape.scale + reach_px;
+                let behind_px = (delay_px - map.delay_px) * map.shape.scale + radius_px;
                 map.margin_px = map.margin_px.max(behind_px);
                 map.last_reader = Some(index);
             }
@@ -364,29 +235,117 @@ impl Plan {
     }
 }
 
-/// Whether a convolution is made part of a later stage: the wide half of a pair of 1x1
-/// convolutions, or the branch of a sum.
-fn taken_in(network: &Network, conv: usize, output: Value, relu: bool) -> bool {
-    let mut readers = network
-        .operations
-        .iter()
-        .filter(|operation| operation.inputs().any(|value| value == output));
-    match (readers.next(), readers.next()) {
-        (
-            Some(Operation::Conv {
-                conv: next,
-                relu: false,
-                ..
-            }),
-            None,
-        ) => relu && network.convs[conv].kernel == 1 && network.convs[*next].kernel == 1,
-        (Some(Operation::Add { branch, .. }), None) => !relu && *branch == output,
-        _ => false,
+/// A network in one of the eight symmetries.
+struct SymmetricNetwork<'m> {
+    model: &'m Model,
+    arithmetic: Arithmetic,
+    symmetry: Symmetry,
+    /// See [`output_shuffles`].
+    shuffles: Vec<usize>,
+}
+
+impl SymmetricNetwork<'_> {
+    /// Adds the network's maps and stages to the plan; it reads the map `input`.
+    fn push_stages(&self, plan: &mut Plan, input: usize) {
+        let network = self.model.network();
+        // The map of each value that is computed so far.
+        let mut map_of = vec![None; network.values.len()];
+        map_of[network.input.0] = Some(input);
+        for operation in network.fused_operations() {
+            let map = |value: Value| {
+                map_of[value.0].unwrap_or_else(|| unreachable!("{value:?} is read too early"))
+            };
+            let output = operation.output();
+            let (name, kernel, input, addend, multiply_adds_per_pixel) = match operation {
+                FusedOperation::Single(Operation::PixelShuffle { input, scale, .. }) => {
+                    if output == network.output {
+                        plan.output_shuffle = scale;
+                        map_of[output.0] = Some(map(input));
+                        continue;
+                    }
+                    let name = "pixel shuffle".to_owned();
+                    (name, Kernel::Shuffle { scale }, input, None, 0)
+                }
+                FusedOperation::Single(Operation::Conv {
+                    conv, input, relu, ..
+                }) => {
+                    let (name, kernel, multiply_adds) = self.conv(conv, output, relu);
+                    (name, kernel, input, None, multiply_adds)
+                }
+                FusedOperation::ConvAdd {
+                    conv,
+                    input,
+                    identity,
+                    ..
+                } => {
+                    let (name, kernel, multiply_adds) = self.conv(conv, output, false);
+                    (name, kernel, input, Some(map(identity)), multiply_adds)
+                }
+                FusedOperation::PointwisePair {
+                    expand,
+                    reduce,
+                    input,
+                    ..
+                } => {
+                    let [first, second] = [expand, reduce].map(|conv| &network.convs[conv]);
+                    let expand = self.weights(expand, 1);
+                    let reduce = self.weights(reduce, self.shuffles[output.0]);
+                    let Arithmetic { isa, precision } = self.arithmetic;
+                    let layers = [first.layer(&expand), second.layer(&reduce)];
+                    let pair = StripPair::new(isa, precision, layers[0], layers[1]);
+                    let name = format!("{}+{}", first.name, second.name);
+                    let multiply_adds = first.weights() + second.weights();
+                    (name, Kernel::Pair(pair), input, None, multiply_adds)
+                }
+                FusedOperation::Single(Operation::Add { .. } | Operation::BatchNorm { .. }) => {
+                    unreachable!("{operation:?} in a network for use, with its scales in weights")
+                }
+            };
+            let input = Some(map(input));
+            let output_map = plan.push_map(network.shape(output));
+            plan.stages.push(Stage {
+                name,
+                kernel,
+                input,
+                addend,
+                output: output_map,
+                multiply_adds_per_pixel,
+            });
+            map_of[output.0] = Some(output_map);
+        }
+        plan.output = map_of[network.output.0]
+            .unwrap_or_else(|| unreachable!("no operation computes the network's output"));
+    }
+
+    /// Name, kernel and multiply-adds per pixel of a convolution.
+    fn conv(&self, conv: usize, output: Value, relu: bool) -> (String, Kernel, usize) {
+        let network = self.model.network();
+        let shape = &network.convs[conv];
+        let weights = self.weights(conv, self.shuffles[output.0]);
+        let Arithmetic { isa, precision } = self.arithmetic;
+        let kernel = Kernel::Conv {
+            conv: StripConv::new(isa, precision, shape.layer(&weights)),
+            relu,
+            radius_px: shape.kernel / 2,
+        };
+        let scale = network.shape(output).scale;
+        (shape.name.clone(), kernel, shape.weights() * scale * scale)
+    }
+
+    /// Weights of a convolution in this symmetry; a pixel shuffle of scale `shuffle` follows it.
+    fn weights(&self, conv: usize, shuffle: usize) -> ConvWeights {
+        let shape = &self.model.network().convs[conv];
+        let ConvWeights { weight, bias } = &self.model.convs()[conv];
+        let (symmetry, channels) = (self.symmetry, shape.out_channels);
+        ConvWeights {
+            weight: symmetry.turn_weight(weight, channels, shape.kernel, shuffle),
+            bias: symmetry.turn_bias(bias, shuffle),
+        }
     }
 }
 
-/// For each value, the scale of the pixel shuffle that its channels go into, 1 where none.
-fn shuffles(network: &Network) -> Vec<usize> {
+/// For each value, the scale of the pixel shuffle that its channels reach; 1 if they reach none.
+fn output_shuffles(network: &Network) -> Vec<usize> {
     let mut shuffles = vec![1; network.values.len()];
     for operation in network.operations.iter().rev() {
         match *operation {

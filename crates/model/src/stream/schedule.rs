@@ -1,105 +1,112 @@
-//! Who makes which strip when.
+//! Strip scheduling: which thread computes which strip, and when.
 //!
-//! A wave is four rows of the image and what becomes of them: a strip of each map. A thread takes the
-//! next wave and runs it through the whole network, column by column, in strips that stay in its cache.
-//! What a stage reads above its wave, the wave before has left when it was through with that strip; so a
-//! wave follows the one before a strip behind, and as many threads as there are go one behind the other.
-//! A strip's content depends on its inputs alone: neither threads nor their pace change a bit.
+//! A wave is four rows of the image and what is computed from them: a strip of each map. A thread
+//! takes the next wave and computes all its strips, tile by tile, while they are in its cache. The rows
+//! that a stage reads above its wave were left by the wave before, when it had computed that strip. So
+//! a wave follows the one before at a distance of one strip, and all threads work one behind the
+//! other. A strip depends on its inputs alone: neither the number nor the pace of threads changes a
+//! bit.
 
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use wdsr_kernels::{Epilogue, Room, Scratch, Strip};
+use wdsr_kernels::{Epilogue, Scratch, Strip, StripLayout};
 
-use super::columns::{Column, Columns, Margins};
-use super::lock;
 use super::plan::{Kernel, Plan, Stage};
-use crate::upscale::UpscaleError;
+use super::tiles::{LeftMargins, Tile, Tiles};
+use crate::error::UpscaleError;
 
-/// Memory kept from image to image as long as it fits.
+/// Fills a strip of the input.
+pub(crate) type StripReader<'a> = dyn Fn(&mut Strip) -> Result<(), UpscaleError> + Sync + 'a;
+
+/// Takes a strip of the result.
+pub(crate) type StripWriter<'a> = dyn Fn(&Strip) -> Result<(), UpscaleError> + Sync + 'a;
+
+/// Buffers that are kept from image to image as long as they fit.
 #[derive(Default)]
-pub(super) struct Memory {
-    /// Of each map's strips.
-    rooms: Vec<Room>,
-    /// For each thread.
-    hands: Vec<Hand>,
-    /// Of each column's maps the rows that the last wave has left.
-    above: Vec<Vec<Mutex<Vec<f32>>>>,
+pub(super) struct Buffers {
+    /// The layout of each map's strips.
+    layouts: Vec<StripLayout>,
+    /// Of each thread.
+    workers: Vec<WorkerBuffers>,
+    /// For each tile and map, the rows above the next wave.
+    rows_above: Vec<Vec<Mutex<Vec<f32>>>>,
 }
 
-impl Memory {
-    /// This memory, or new one if an image's strips do not fit.
-    pub(super) fn for_image(mut self, plan: &Plan, columns: &Columns) -> Self {
-        let rooms = columns.rooms(plan);
-        if self.rooms != rooms {
+impl Buffers {
+    /// These buffers, or new ones if the image's strips do not fit.
+    pub(super) fn for_image(mut self, plan: &Plan, tiles: &Tiles) -> Self {
+        let layouts = tiles.layouts(plan);
+        if self.layouts != layouts {
             self = Self {
-                rooms,
+                layouts,
                 ..Self::default()
             };
         }
         let maps = || plan.maps.iter().map(|_| Mutex::default()).collect();
-        self.above.resize_with(columns.count(), maps);
+        self.rows_above.resize_with(tiles.count(), maps);
         self
     }
 
-    /// Its size in bytes for so many threads.
-    pub(super) fn bytes(plan: &Plan, columns: &Columns, threads: usize) -> u64 {
-        let rooms = columns.rooms(plan);
-        let mut alive: HashMap<(usize, Room), (usize, usize)> = HashMap::new();
+    /// Size in bytes for the given number of threads.
+    pub(super) fn memory_bytes(plan: &Plan, tiles: &Tiles, threads: usize) -> u64 {
+        let layouts = tiles.layouts(plan);
+        // Strips in use now and at most, by channels and layout.
+        let mut in_use: HashMap<(usize, StripLayout), (usize, usize)> = HashMap::new();
         let mut above_bytes = 0;
-        let key = |map: usize| (plan.maps[map].shape.channels, rooms[map]);
+        let key = |map: usize| (plan.maps[map].shape.channels, layouts[map]);
         for (index, stage) in plan.stages.iter().enumerate() {
-            let (channels, room) = key(stage.output);
-            above_bytes += Strip::memory_bytes(channels, Room { rows: 0, ..room });
-            let (now, most) = alive.entry((channels, room)).or_default();
+            let (channels, layout) = key(stage.output);
+            above_bytes += Strip::memory_bytes(channels, StripLayout { rows: 0, ..layout });
+            let (now, most) = in_use.entry((channels, layout)).or_default();
             *now += 1;
             *most = (*most).max(*now);
             for map in plan.read_last_by(index) {
-                let (now, _) = alive.entry(key(map)).or_default();
+                let (now, _) = in_use.entry(key(map)).or_default();
                 *now -= 1;
             }
         }
-        let strips = alive
+        let strips = in_use
             .iter()
-            .map(|((channels, room), (_, most))| most * Strip::memory_bytes(*channels, *room));
-        let hand_bytes = strips.sum::<usize>() + Margins::bytes(plan, columns);
-        (threads * hand_bytes + columns.count() * above_bytes) as u64
+            .map(|((channels, layout), (_, most))| most * Strip::memory_bytes(*channels, *layout));
+        let worker_bytes = strips.sum::<usize>() + LeftMargins::memory_bytes(plan, tiles);
+        (threads * worker_bytes + tiles.count() * above_bytes) as u64
     }
 }
 
-/// What a thread computes with.
+/// Buffers of one thread.
 #[derive(Default)]
-struct Hand {
-    /// Strips not in use, by channels and room; the last one is the one used last.
-    strips: HashMap<(usize, Room), Vec<Strip>>,
+struct WorkerBuffers {
+    /// Strips that are not in use, by channels and layout; the last one was used last.
+    strips: HashMap<(usize, StripLayout), Vec<Strip>>,
     scratch: Scratch,
-    margins: Margins,
+    margins: LeftMargins,
 }
 
-impl Hand {
-    /// A strip with any content.
-    fn take(&mut self, channels: usize, room: Room) -> Strip {
-        let spare = self.strips.get_mut(&(channels, room)).and_then(Vec::pop);
-        spare.unwrap_or_else(|| Strip::new(channels, room))
+impl WorkerBuffers {
+    /// A strip with arbitrary content.
+    fn take_strip(&mut self, channels: usize, layout: StripLayout) -> Strip {
+        let spare = self.strips.get_mut(&(channels, layout)).and_then(Vec::pop);
+        spare.unwrap_or_else(|| Strip::new(channels, layout))
     }
 
-    fn give_back(&mut self, strip: Strip) {
-        let key = (strip.channels(), strip.room());
+    fn return_strip(&mut self, strip: Strip) {
+        let key = (strip.channels(), strip.layout());
         self.strips.entry(key).or_default().push(strip);
     }
 }
 
-/// Over all threads.
-pub(super) struct Times {
+/// Time of each stage, summed over all threads.
+pub(super) struct StageTimes {
     pub(super) stages: Vec<Duration>,
-    /// Of handing the result over.
+    /// Time of the [`StripWriter`].
     pub(super) write: Duration,
 }
 
-impl Times {
+impl StageTimes {
     pub(super) fn new(stages: usize) -> Self {
         Self {
             stages: vec![Duration::ZERO; stages],
@@ -115,91 +122,95 @@ impl Times {
     }
 }
 
-/// Some waves on their way.
-struct Run<'a> {
-    plan: &'a Plan,
-    columns: &'a Columns,
-    height_px: usize,
-    rooms: &'a [Room],
-    above: &'a [Vec<Mutex<Vec<f32>>>],
-    read: &'a (dyn Fn(&mut Strip) -> Result<(), UpscaleError> + Sync),
-    write: &'a (dyn Fn(&Strip) -> Result<(), UpscaleError> + Sync),
-    waves: Range<usize>,
-    /// The wave that is taken next.
-    next: AtomicUsize,
+/// Consecutive waves of an image.
+pub(super) struct Waves<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) tiles: &'a Tiles,
+    pub(super) height_px: usize,
+    /// Their indices, from the top of the image.
+    pub(super) indices: Range<usize>,
+    pub(super) read: &'a StripReader<'a>,
+    pub(super) write: &'a StripWriter<'a>,
+}
+
+impl Waves<'_> {
+    /// Computes the waves. The buffers must be those of the waves before.
+    pub(super) fn run(&self, buffers: &mut Buffers) -> Result<StageTimes, UpscaleError> {
+        let schedule = Schedule {
+            waves: self,
+            layouts: &buffers.layouts,
+            rows_above: &buffers.rows_above,
+            next_wave: AtomicUsize::new(self.indices.start),
+            state: Mutex::new(State {
+                strips_done: vec![0; self.indices.len()],
+                times: StageTimes::new(self.plan.stages.len()),
+                workers: std::mem::take(&mut buffers.workers),
+                failed: false,
+                error: None,
+            }),
+            changed: Condvar::new(),
+        };
+        rayon::scope(|scope| {
+            for _ in 1..rayon::current_num_threads() {
+                scope.spawn(|_| schedule.work());
+            }
+            schedule.work();
+        });
+        let state = schedule
+            .state
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        buffers.workers = state.workers;
+        match state.error {
+            None => Ok(state.times),
+            Some(error) => Err(error),
+        }
+    }
+}
+
+/// Waves, shared out among the threads.
+struct Schedule<'a> {
+    waves: &'a Waves<'a>,
+    layouts: &'a [StripLayout],
+    rows_above: &'a [Vec<Mutex<Vec<f32>>>],
+    /// The wave that a thread takes next.
+    next_wave: AtomicUsize,
     state: Mutex<State>,
     changed: Condvar,
 }
 
 struct State {
-    /// Strips that each of the waves has made.
-    made: Vec<usize>,
-    times: Times,
-    hands: Vec<Hand>,
+    /// Strips that are computed of each wave.
+    strips_done: Vec<usize>,
+    times: StageTimes,
+    workers: Vec<WorkerBuffers>,
     /// A thread has failed or panicked: the others stop.
     failed: bool,
-    /// Why, if it did not panic.
+    /// The error, unless the thread panicked.
     error: Option<UpscaleError>,
 }
 
-/// Runs some waves of an image of so many rows, those after the ones that the memory has seen last.
-pub(super) fn run(
-    plan: &Plan,
-    (columns, height_px): (&Columns, usize),
-    waves: Range<usize>,
-    read: &(dyn Fn(&mut Strip) -> Result<(), UpscaleError> + Sync),
-    write: &(dyn Fn(&Strip) -> Result<(), UpscaleError> + Sync),
-    memory: &mut Memory,
-) -> Result<Times, UpscaleError> {
-    let run = Run {
-        plan,
-        columns,
-        height_px,
-        rooms: &memory.rooms,
-        above: &memory.above,
-        read,
-        write,
-        next: AtomicUsize::new(waves.start),
-        state: Mutex::new(State {
-            made: vec![0; waves.len()],
-            times: Times::new(plan.stages.len()),
-            hands: std::mem::take(&mut memory.hands),
-            failed: false,
-            error: None,
-        }),
-        waves,
-        changed: Condvar::new(),
-    };
-    rayon::scope(|scope| {
-        for _ in 1..rayon::current_num_threads() {
-            scope.spawn(|_| run.work());
-        }
-        run.work();
-    });
-    let state = run
-        .state
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner);
-    memory.hands = state.hands;
-    match state.error {
-        None => Ok(state.times),
-        Some(error) => Err(error),
-    }
+/// A tile of a wave.
+#[derive(Clone, Copy)]
+struct WaveTile<'a> {
+    wave: usize,
+    tile: Tile<'a>,
 }
 
-impl Run<'_> {
+impl Schedule<'_> {
     /// Takes waves until there are no more.
     fn work(&self) {
-        let _stop_others = StopOthers(self);
-        let mut hand = lock(&self.state).hands.pop().unwrap_or_default();
-        let mut times = Times::new(self.plan.stages.len());
+        let _stop_others = StopOnPanic(self);
+        let mut worker = lock(&self.state).workers.pop().unwrap_or_default();
+        let mut times = StageTimes::new(self.waves.plan.stages.len());
         loop {
-            let wave = self.next.fetch_add(1, Ordering::Relaxed);
-            if wave >= self.waves.end {
+            let wave = self.next_wave.fetch_add(1, Ordering::Relaxed);
+            if wave >= self.waves.indices.end {
                 break;
             }
-            for column in self.columns.iter() {
-                match self.strips(wave, column, &mut hand, &mut times) {
+            for tile in self.waves.tiles.iter() {
+                let at = WaveTile { wave, tile };
+                match self.run_tile(at, &mut worker, &mut times) {
                     Ok(true) => {}
                     Ok(false) => return,
                     Err(error) => return self.fail(error),
@@ -208,10 +219,10 @@ impl Run<'_> {
         }
         let mut state = lock(&self.state);
         state.times.add(&times);
-        state.hands.push(hand);
+        state.workers.push(worker);
     }
 
-    /// Lets all threads stop; the first error stays.
+    /// Stops all threads. The first error is kept.
     fn fail(&self, error: UpscaleError) {
         let mut state = lock(&self.state);
         state.failed = true;
@@ -219,58 +230,52 @@ impl Run<'_> {
         self.changed.notify_all();
     }
 
-    /// Makes a wave's strips of a column. False when another thread has failed.
-    fn strips(
+    /// Computes the strips of a tile. Returns false if another thread has failed.
+    fn run_tile(
         &self,
-        wave: usize,
-        column: Column<'_>,
-        hand: &mut Hand,
-        times: &mut Times,
+        at: WaveTile<'_>,
+        worker: &mut WorkerBuffers,
+        times: &mut StageTimes,
     ) -> Result<bool, UpscaleError> {
-        let maps = &self.plan.maps;
-        let mut strips: Vec<Option<Strip>> = maps.iter().map(|_| None).collect();
-        for (index, stage) in self.plan.stages.iter().enumerate() {
-            if !self.is_turn(wave) {
+        let plan = self.waves.plan;
+        let mut strips: Vec<Option<Strip>> = plan.maps.iter().map(|_| None).collect();
+        for (index, stage) in plan.stages.iter().enumerate() {
+            if !self.wait_for_turn(at.wave) {
                 return Ok(false);
             }
             let started = Instant::now();
             let map = stage.output;
-            let mut output = hand.take(maps[map].shape.channels, self.rooms[map]);
-            self.make(
-                stage,
-                (wave, column),
-                &strips,
-                &mut output,
-                &mut hand.scratch,
-            )?;
-            hand.margins.exchange(column, self.plan, map, &mut output);
-            self.leave_above(map, (wave, column), &mut output);
+            let channels = plan.maps[map].shape.channels;
+            let mut output = worker.take_strip(channels, self.layouts[map]);
+            self.compute(stage, at, &strips, &mut output, &mut worker.scratch)?;
+            worker.margins.exchange(at.tile, plan, map, &mut output);
+            self.exchange_rows_above(map, at, &mut output);
             strips[map] = Some(output);
-            for map in self.plan.read_last_by(index) {
+            for map in plan.read_last_by(index) {
                 if let Some(strip) = strips[map].take() {
-                    hand.give_back(strip);
+                    worker.return_strip(strip);
                 }
             }
             times.stages[index] += started.elapsed();
-            self.made_one(wave);
+            self.complete_strip(at.wave);
         }
-        if let Some(result) = strips[self.plan.output].take() {
+        if let Some(result) = strips[plan.output].take() {
             let started = Instant::now();
-            (self.write)(&result)?;
+            (self.waves.write)(&result)?;
             times.write += started.elapsed();
-            hand.give_back(result);
+            worker.return_strip(result);
         }
         Ok(true)
     }
 
-    /// Waits until the wave before has made one strip more than this one; false when another thread has
+    /// Waits until the wave before is one strip ahead of this one. Returns false if another thread has
     /// failed.
-    fn is_turn(&self, wave: usize) -> bool {
-        let Some(before) = (wave - self.waves.start).checked_sub(1) else {
+    fn wait_for_turn(&self, wave: usize) -> bool {
+        let Some(before) = (wave - self.waves.indices.start).checked_sub(1) else {
             return true;
         };
         let mut state = lock(&self.state);
-        while !state.failed && state.made[before] == state.made[before + 1] {
+        while !state.failed && state.strips_done[before] == state.strips_done[before + 1] {
             state = self
                 .changed
                 .wait(state)
@@ -279,50 +284,55 @@ impl Run<'_> {
         !state.failed
     }
 
-    fn made_one(&self, wave: usize) {
-        lock(&self.state).made[wave - self.waves.start] += 1;
+    fn complete_strip(&self, wave: usize) {
+        lock(&self.state).strips_done[wave - self.waves.indices.start] += 1;
         self.changed.notify_all();
     }
 
-    fn make(
+    fn compute(
         &self,
         stage: &Stage,
-        (wave, column): (usize, Column<'_>),
+        WaveTile { wave, tile }: WaveTile<'_>,
         strips: &[Option<Strip>],
         output: &mut Strip,
         scratch: &mut Scratch,
     ) -> Result<(), UpscaleError> {
-        let map = &self.plan.maps[stage.output];
-        let height_px = self.height_px * map.shape.scale;
-        output.place(column.of(map), map.first_row(wave), height_px);
-        let made = |map: Option<usize>| {
+        let map = &self.waves.plan.maps[stage.output];
+        let height_px = self.waves.height_px * map.shape.scale;
+        output.place(tile.columns(map), map.first_row(wave), height_px);
+        let strip = |map: Option<usize>| {
             let strip = map.and_then(|map| strips[map].as_ref());
-            strip.unwrap_or_else(|| unreachable!("map {map:?} is read before it is made"))
+            strip.unwrap_or_else(|| unreachable!("map {map:?} is read before it is computed"))
         };
         match &stage.kernel {
-            Kernel::Read => (self.read)(output)?,
-            Kernel::Pair(pair) => pair.run(made(stage.input), output, scratch),
+            Kernel::Read => (self.waves.read)(output)?,
+            Kernel::Pair(pair) => pair.run(strip(stage.input), output, scratch),
             Kernel::Conv { conv, relu, .. } => {
-                let epilogue = match stage.term {
-                    Some(_) => Epilogue::Add(made(stage.term)),
+                let epilogue = match stage.addend {
+                    Some(_) => Epilogue::Add(strip(stage.addend)),
                     None if *relu => Epilogue::Relu,
                     None => Epilogue::Store,
                 };
-                conv.run(made(stage.input), epilogue, output, scratch);
+                conv.run(strip(stage.input), output, epilogue, scratch);
             }
-            Kernel::Shuffle { scale } => shuffle(made(stage.input), *scale, output),
+            Kernel::Shuffle { scale } => shuffle(strip(stage.input), *scale, output),
         }
         Ok(())
     }
 
-    /// Gives a strip that has just been made the rows above it, and leaves those of the next wave.
-    fn leave_above(&self, map: usize, (wave, column): (usize, Column<'_>), strip: &mut Strip) {
-        if strip.room().rows_above == 0 {
+    /// Sets the rows above a strip that has been computed, and keeps those above the next wave's.
+    fn exchange_rows_above(
+        &self,
+        map: usize,
+        WaveTile { wave, tile }: WaveTile<'_>,
+        strip: &mut Strip,
+    ) {
+        if strip.layout().rows_above == 0 {
             return;
         }
-        let mut kept = lock(&self.above[column.index()][map]);
-        strip.set_above((wave > 0).then_some(&**kept));
-        strip.lower_end(&mut kept);
+        let mut rows = lock(&self.rows_above[tile.index()][map]);
+        strip.set_rows_above((wave > 0).then_some(&**rows));
+        strip.copy_last_rows(&mut rows);
     }
 }
 
@@ -344,14 +354,20 @@ fn shuffle(input: &Strip, scale: usize, output: &mut Strip) {
     }
 }
 
-/// Lets the other threads stop when this one panics.
-struct StopOthers<'r, 'a>(&'r Run<'a>);
+/// Stops the other threads if this one panics.
+struct StopOnPanic<'s, 'a>(&'s Schedule<'a>);
 
-impl Drop for StopOthers<'_, '_> {
+impl Drop for StopOnPanic<'_, '_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             lock(&self.0.state).failed = true;
             self.0.changed.notify_all();
         }
     }
+}
+
+/// Locks a mutex even if another thread has panicked: what the mutexes here guard is written as a
+/// whole.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

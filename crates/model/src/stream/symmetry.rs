@@ -16,7 +16,7 @@ impl Symmetry {
         (0..8).map(Symmetry).collect()
     }
 
-    /// Where the cell (y, x) of a square of `side` cells goes.
+    /// The new place of cell (y, x) of a square of `side` cells.
     fn place(self, y: usize, x: usize, side: usize) -> (usize, usize) {
         let x = if self.0 & 1 == 0 { x } else { side - 1 - x };
         let y = if self.0 & 2 == 0 { y } else { side - 1 - y };

@@ -1,31 +1,34 @@
-//! Upscaling images with a model, part by part, exactly.
+//! Upscaling of images with a model, in tiles that equal the whole image.
 //!
-//! An image streams through the network in waves of four rows (`stream`), from memory or as it is
-//! decoded ([`Upscaler::upscale_rows`]). Every pixel is summed in the same order wherever it lies, so a
-//! image in parts equals the whole one bit for bit, for any tiles and count of threads.
+//! An image streams through the network in waves of four rows (`stream`), from memory or while it is
+//! decoded ([`Upscaler::upscale_rows`]). Every pixel is summed in the same order wherever it lies, so
+//! the result is the same bit for bit, for any tiles and any number of threads.
 
-mod check;
+mod colour_range;
+mod progress;
+mod rows;
 mod sample;
 
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use wdsr_kernels::{Isa, Precision, STRIP_ROWS, Strip};
 
-use crate::error::Error;
+use crate::error::{Error, UpscaleError};
 use crate::model::Model;
-use crate::stream::{Arithmetic, Columns, Passage, StageTime, Stream, lock};
-use check::Spread;
-pub use check::UpscaleError;
+use crate::stream::{Arithmetic, Inference, StageTime, StreamingNetwork, Tiles, lock};
+use colour_range::ColourRange;
+pub use progress::Progress;
+use progress::RowCounter;
+use rows::{InputRows, OutputFormat};
 pub use sample::Sample;
 
-/// Width of a tile in low-resolution pixels unless asked otherwise: the strips alive at a time of `base` are 2 MB
-/// for each thread then (docs/log.md, "Sizes").
+/// Default width of a tile in low-resolution pixels: the strips of `base` that are in use at a time
+/// then take 2 MB for each thread (docs/log.md, "Sizes").
 pub const DEFAULT_TILE_PX: usize = 640;
 
-/// Waves for each thread that [`Upscaler::upscale_rows`] runs at a time, where memory allows: threads wait
-/// for each other and for the rows only once in as many.
+/// Waves for each thread that [`Upscaler::upscale_rows`] computes at a time if memory allows. Threads
+/// wait for each other and for the rows only once in as many.
 const WAVES_AT_A_TIME: usize = 8;
 
 /// Upscales images with one model.
@@ -33,7 +36,7 @@ pub struct Upscaler {
     model: Model,
     arithmetic: Arithmetic,
     self_ensemble: bool,
-    stream: Stream,
+    network: StreamingNetwork,
     tile_px: Option<usize>,
 }
 
@@ -41,7 +44,7 @@ impl Upscaler {
     /// Prepares a model for this processor.
     ///
     /// # Errors
-    /// When the environment variable `WDSR_ISA` names no instruction set.
+    /// If the environment variable `WDSR_ISA` does not name an instruction set.
     pub fn new(model: &Model) -> Result<Self, Error> {
         Ok(Self::with_isa(model, Isa::detect()?))
     }
@@ -54,50 +57,50 @@ impl Upscaler {
             model: model.clone(),
             arithmetic,
             self_ensemble: false,
-            stream: Stream::new(model, arithmetic, false),
+            network: StreamingNetwork::new(model, arithmetic, false),
             tile_px: Some(DEFAULT_TILE_PX),
         }
     }
 
-    /// Width of the tiles in low-resolution pixels at most; `None` computes the image in its full width.
-    /// The result is the same. Tiles are four rows high.
+    /// Sets the largest width of a tile in low-resolution pixels; `None` computes the full width of the
+    /// image at a time. The result is the same. Tiles are four rows high.
     ///
     /// # Panics
-    /// When the tile is 0.
+    /// If the width is 0.
     #[must_use]
     pub fn tile_px(mut self, tile_px: Option<usize>) -> Self {
-        assert_ne!(tile_px, Some(0), "tile of {tile_px:?} pixels");
+        assert_ne!(tile_px, Some(0), "width of a tile");
         self.tile_px = tile_px;
         self
     }
 
-    /// Whether to average over the eight flips and rotations of the image: about 0.1 dB for eight times
-    /// the work (Timofte et al. 2016, "Seven ways to improve example-based single image super
-    /// resolution").
+    /// Sets whether the result is the average over the eight flips and rotations of the image: about
+    /// 0.1 dB better for eight times the work (Timofte et al. 2016, "Seven ways to improve
+    /// example-based single image super resolution").
     #[must_use]
     pub fn self_ensemble(mut self, on: bool) -> Self {
         if on != self.self_ensemble {
             self.self_ensemble = on;
-            self.arrange();
+            self.prepare();
         }
         self
     }
 
-    /// What convolutions of many channels multiply; f32 unless asked otherwise. With
-    /// [`Precision::Bf16`] tiles of an image still fit bit for bit. It is the faster one where
-    /// [`Isa::has_bf16`] holds; elsewhere it is computed in f32 from rounded numbers.
+    /// Sets the precision of the products in convolutions of many channels; by default f32.
+    /// [`Precision::Bf16`] is faster if [`Isa::has_bf16`] holds; other processors compute it in f32
+    /// from rounded numbers. Tiles equal the whole image in both.
     #[must_use]
     pub fn precision(mut self, precision: Precision) -> Self {
         if precision != self.arithmetic.precision {
             self.arithmetic.precision = precision;
-            self.arrange();
+            self.prepare();
         }
         self
     }
 
-    /// Arranges the weights anew, as the options now say.
-    fn arrange(&mut self) {
-        self.stream = Stream::new(&self.model, self.arithmetic, self.self_ensemble);
+    /// Prepares the weights for the current options.
+    fn prepare(&mut self) {
+        self.network = StreamingNetwork::new(&self.model, self.arithmetic, self.self_ensemble);
     }
 
     /// Output pixels per input pixel on each side.
@@ -112,10 +115,10 @@ impl Upscaler {
     /// - result: the same at `width_px * scale` x `height_px * scale`
     ///
     /// # Errors
-    /// When a sample is not finite, or the network gives what cannot be an image.
+    /// If a sample is not finite, or the output of the network cannot be an image.
     ///
     /// # Panics
-    /// When the number of samples differs, or a side is 0.
+    /// If the number of samples differs, or a side is 0.
     pub fn upscale<T: Sample>(
         &self,
         pixels: &[T],
@@ -126,14 +129,14 @@ impl Upscaler {
         self.upscale_with_progress(pixels, width_px, height_px, &progress)
     }
 
-    /// [`Upscaler::upscale`] that reports (rows done, rows in all) every few rows, from any
-    /// thread, and stops when told to.
+    /// Upscales an image as [`Upscaler::upscale`], and calls `progress` every few rows. The work stops
+    /// when it returns [`ControlFlow::Break`].
     ///
     /// # Errors
     /// Those of [`Upscaler::upscale`], and [`UpscaleError::Stopped`].
     ///
     /// # Panics
-    /// When the number of samples differs, or a side is 0.
+    /// If the number of samples differs, or a side is 0.
     pub fn upscale_with_progress<T: Sample>(
         &self,
         pixels: &[T],
@@ -145,13 +148,14 @@ impl Upscaler {
         Ok(large)
     }
 
-    /// [`Upscaler::upscale_with_progress`] that also tells what each part of the network took.
+    /// Upscales an image as [`Upscaler::upscale_with_progress`], and also returns the time of each part
+    /// of the network.
     ///
     /// # Errors
     /// Those of [`Upscaler::upscale_with_progress`].
     ///
     /// # Panics
-    /// When the number of samples differs, or a side is 0.
+    /// If the number of samples differs, or a side is 0.
     pub fn upscale_timed<T: Sample>(
         &self,
         pixels: &[T],
@@ -169,31 +173,37 @@ impl Upscaler {
             "samples of {width_px} x {height_px} RGB"
         );
         let mut large = vec![T::default(); pixels.len() * self.scale() * self.scale()];
-        let mut passage = self.begin(width_px, height_px);
-        let waves = passage.waves_left();
+        let mut inference = self.start(width_px, height_px);
+        let waves = inference.waves_left();
         let counter = self.counter(height_px, progress);
-        let (low, result) = (Rows::whole(pixels, width_px), &mut large[..]);
-        self.run(&mut passage, waves, low, result, &counter)?;
-        Ok((large, passage.end()))
+        let low = InputRows {
+            samples: pixels,
+            width_px,
+            first_row: 0,
+        };
+        self.run(&mut inference, waves, low, &mut large, &counter)?;
+        Ok((large, inference.finish()))
     }
 
-    /// Upscales an image that need not be in memory: rows are asked of `read` and given to
-    /// `write`, both from the top down, on the thread of the caller; in between, some waves are run on
-    /// rayon's current thread pool. The result is that of [`Upscaler::upscale`], bit for bit.
+    /// Upscales an image row by row, without the whole image in memory.
+    ///
+    /// Calls `read` for rows of the image and `write` with rows of the result, both from the top down
+    /// and on the thread of the caller; between these calls some waves are computed on rayon's current
+    /// thread pool. The result is that of [`Upscaler::upscale`], bit for bit.
     ///
     /// # Shapes
-    /// - `rows_px`: rows to read at a time, rounded up to a multiple of four, as
-    ///   [`Upscaler::rows_within`] finds them
-    /// - `read` is to fill whole rows, `n * width_px * 3` samples, R G B interleaved; `n` is `rows_px` but
-    ///   for the last rows
+    /// - `rows_px`: rows to read at a time, rounded up to a multiple of four; see
+    ///   [`Upscaler::rows_within`]
+    /// - `read` must fill whole rows, `n * width_px * 3` samples, R G B interleaved; `n` is `rows_px`
+    ///   except for the last rows
     /// - `write` gets whole rows of `width_px * scale * 3` samples, as many as are ready
     ///
     /// # Errors
-    /// Those of `read` and `write`, and of [`Upscaler::upscale_with_progress`]. What `write` got
-    /// before is then no whole image.
+    /// Those of `read` and `write`, and of [`Upscaler::upscale_with_progress`]. The rows that `write`
+    /// got before are then an incomplete image.
     ///
     /// # Panics
-    /// When a side of the image or `rows_px` is 0.
+    /// If a side of the image or `rows_px` is 0.
     pub fn upscale_rows<T: Sample, E: From<UpscaleError>>(
         &self,
         (width_px, height_px): (usize, usize),
@@ -207,47 +217,47 @@ impl Upscaler {
             "image of {width_px} x {height_px}, {rows_px} rows at a time"
         );
         let counter = self.counter(height_px, progress);
-        let mut passage = self.begin(width_px, height_px);
+        let mut inference = self.start(width_px, height_px);
         let row_len = width_px * 3;
-        // Rows that are read and whose result is still to come, too: `run` compares the two.
+        // Rows that are read are kept until their result is computed, because `run` compares the two.
         let (mut low, mut first_row) = (Vec::new(), 0);
         let mut large = Vec::new();
-        while passage.waves_left() > 0 {
-            let waves = rows_px.div_ceil(STRIP_ROWS).min(passage.waves_left());
-            let (reads, makes) = (passage.reads(waves), passage.makes(waves));
-            low.drain(..(makes.start - first_row) * row_len);
-            first_row = makes.start;
-            if !reads.is_empty() {
-                let held = low.len();
-                low.resize(held + reads.len() * row_len, T::default());
-                read(&mut low[held..])?;
+        while inference.waves_left() > 0 {
+            let waves = rows_px.div_ceil(STRIP_ROWS).min(inference.waves_left());
+            let (inputs, outputs) = (inference.input_rows(waves), inference.output_rows(waves));
+            low.drain(..(outputs.start - first_row) * row_len);
+            first_row = outputs.start;
+            if !inputs.is_empty() {
+                let kept = low.len();
+                low.resize(kept + inputs.len() * row_len, T::default());
+                read(&mut low[kept..])?;
             }
             large.resize(
-                makes.len() * row_len * self.scale() * self.scale(),
+                outputs.len() * row_len * self.scale() * self.scale(),
                 T::default(),
             );
-            let rows = Rows {
+            let rows = InputRows {
                 samples: &low,
                 width_px,
                 first_row,
             };
-            self.run(&mut passage, waves, rows, &mut large, &counter)?;
+            self.run(&mut inference, waves, rows, &mut large, &counter)?;
             if !large.is_empty() {
                 write(&large)?;
             }
         }
-        passage.end();
+        inference.finish();
         Ok(())
     }
 
-    /// Rows to read at a time for which [`Upscaler::memory_bytes`] stays within `max_bytes`: as many for each
-    /// thread, and no more than make it faster.
+    /// Rows to read at a time so that [`Upscaler::memory_bytes`] stays within `max_bytes`: if possible a
+    /// multiple of the number of threads, and no more than make it faster.
     ///
     /// # Errors
-    /// The bytes that the fewest rows take, when those are more.
+    /// The bytes that the fewest rows take, if those exceed `max_bytes`.
     ///
     /// # Panics
-    /// When the width is 0.
+    /// If the width is 0.
     pub fn rows_within(
         &self,
         width_px: usize,
@@ -257,229 +267,88 @@ impl Upscaler {
         assert_ne!(width_px, 0, "empty image");
         let bytes = |waves: usize| self.memory_bytes(width_px, waves * STRIP_ROWS, sample_bytes);
         let threads = rayon::current_num_threads();
-        let for_each = (1..=WAVES_AT_A_TIME).rev().map(|waves| waves * threads);
-        let mut waves = for_each.chain((1..threads).rev());
+        let per_thread = (1..=WAVES_AT_A_TIME).rev().map(|waves| waves * threads);
+        let mut waves = per_thread.chain((1..threads).rev());
         waves
             .find(|&waves| bytes(waves) <= max_bytes)
             .map(|waves| waves * STRIP_ROWS)
             .ok_or_else(|| bytes(1))
     }
 
-    /// Memory in bytes that [`Upscaler::upscale_rows`] takes: rows of both images, `sample_bytes`
-    /// each sample, and the feature maps for the threads of rayon's current pool.
+    /// Memory in bytes of [`Upscaler::upscale_rows`]: rows of both images with samples of `sample_bytes`,
+    /// and the feature maps for the threads of rayon's current pool.
     pub fn memory_bytes(&self, width_px: usize, rows_px: usize, sample_bytes: usize) -> u64 {
-        let low_rows = rows_px + self.stream.plan().lag_rows();
+        let low_rows = rows_px + self.network.plan().delay_rows();
         let rows = (low_rows + rows_px * self.scale() * self.scale()) as u64;
         self.working_bytes(width_px) + rows * (width_px * 3 * sample_bytes) as u64
     }
 
-    /// Memory in bytes that upscaling an image of that width takes beside the two images: feature
-    /// maps for the threads of rayon's current pool, most of which is kept for the next image.
+    /// Memory in bytes of upscaling an image of the given width, without the two images: feature maps
+    /// for the threads of rayon's current pool, most of which is kept for the next image.
     pub fn working_bytes(&self, width_px: usize) -> u64 {
-        self.stream.bytes(&self.columns(width_px))
+        self.network.memory_bytes(&self.tiles(width_px))
     }
 
-    fn columns(&self, width_px: usize) -> Columns {
-        Columns::new(width_px, self.tile_px.unwrap_or(width_px))
+    fn tiles(&self, width_px: usize) -> Tiles {
+        Tiles::new(width_px, self.tile_px.unwrap_or(width_px))
     }
 
-    fn begin(&self, width_px: usize, height_px: usize) -> Passage<'_> {
-        self.stream.begin(self.columns(width_px), height_px)
+    fn start(&self, width_px: usize, height_px: usize) -> Inference<'_> {
+        self.network.start(self.tiles(width_px), height_px)
     }
 
-    fn counter<'a>(&self, height_px: usize, progress: &'a Progress<'a>) -> Counter<'a> {
-        Counter::new(height_px * self.map_scale(), progress)
+    fn counter<'a>(&self, height_px: usize, progress: &'a Progress<'a>) -> RowCounter<'a> {
+        RowCounter::new(height_px * self.output_map_scale(), progress)
     }
 
-    /// Rows of the map that the result is read off, before its last pixel shuffle, for a row of the image.
-    fn map_scale(&self) -> usize {
-        self.scale() / self.stream.plan().output_shuffle
+    /// Rows of the output's map, before the last pixel shuffle, for each row of the image.
+    fn output_map_scale(&self) -> usize {
+        self.scale() / self.network.plan().output_shuffle
     }
 
-    /// Runs the next waves of an image: `low` holds the rows that they read and those whose result they
-    /// make, `output` takes that.
+    /// Computes the next waves of an image. `low` has the rows that they read and those whose result
+    /// they compute; the result is written to `output`.
     fn run<T: Sample>(
         &self,
-        passage: &mut Passage<'_>,
+        inference: &mut Inference<'_>,
         waves: usize,
-        low: Rows<'_, T>,
+        low: InputRows<'_, T>,
         output: &mut [T],
-        counter: &Counter,
+        counter: &RowCounter,
     ) -> Result<(), UpscaleError> {
-        let (width_px, scale) = (low.width_px, self.scale());
-        let makes = passage.makes(waves);
-        let first_map_row = makes.start * self.map_scale();
-        let out_rows = self.stream.plan().output_shuffle;
-        // What a row of the map becomes.
+        let (width_px, plan) = (low.width_px, self.network.plan());
+        let mean = self.model.config().mean;
+        let format = OutputFormat {
+            mean,
+            shuffle: plan.output_shuffle,
+            factor: plan.output_factor,
+            width_px: width_px * self.scale(),
+        };
+        let output_rows = inference.output_rows(waves);
+        let first_map_row = output_rows.start * self.output_map_scale();
+        // The rows of the image that a row of the output's map becomes.
         let rows: Vec<Mutex<&mut [T]>> = output
-            .chunks_mut(out_rows * width_px * scale * 3)
+            .chunks_mut(format.shuffle * format.width_px * 3)
             .map(Mutex::new)
             .collect();
-        let made = Mutex::new(Spread::new());
-        let read = |strip: &mut Strip| self.read(low, strip);
+        let output_range = Mutex::new(ColourRange::new());
+        let read = |strip: &mut Strip| low.read(mean, strip);
         let write = |strip: &Strip| {
-            let mut spread = Spread::new();
+            let mut range = ColourRange::new();
             for y in strip.rows() {
                 let out = &mut lock(&rows[y - first_map_row]);
-                spread.merge(&self.write(strip, y, width_px * scale, out)?);
+                range.merge(&format.write(strip, y, out)?);
             }
-            lock(&made).merge(&spread);
-            let is_last = strip.columns().end == width_px * self.map_scale();
-            counter.count(if is_last { strip.rows().len() } else { 0 })
+            lock(&output_range).merge(&range);
+            let is_last = strip.columns().end == width_px * self.output_map_scale();
+            counter.add(if is_last { strip.rows().len() } else { 0 })
         };
-        passage
+        inference
             .run(waves, &read, &write)
             .map_err(|error| low.first_error(error))?;
-        if lock(&made).is_flat() && !low.are_flat(&makes) {
-            return Err(UpscaleError::Constant { rows: makes });
+        if lock(&output_range).is_single_colour() && !low.are_single_colour(&output_rows) {
+            return Err(UpscaleError::Constant { rows: output_rows });
         }
         Ok(())
-    }
-
-    /// A strip of the image, the mean subtracted.
-    fn read<T: Sample>(&self, low: Rows<'_, T>, strip: &mut Strip) -> Result<(), UpscaleError> {
-        let left = strip.columns().start;
-        for y in strip.rows() {
-            let from = &low.row(y)[left * 3..];
-            for (channel, mean) in self.model.config().mean.into_iter().enumerate() {
-                let row = strip.row_mut(channel, y);
-                for (to, from) in row.iter_mut().zip(from[channel..].iter().step_by(3)) {
-                    *to = from.to_unit() - mean;
-                }
-                if let Some(x) = row.iter().position(|value| !value.is_finite()) {
-                    return Err(UpscaleError::Input {
-                        value: row[x],
-                        x: left + x,
-                        y,
-                    });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Stores row `map_y` of the strip's map into the rows of the result that it becomes. Returns the spread
-    /// of what is stored.
-    fn write<T: Sample>(
-        &self,
-        strip: &Strip,
-        map_y: usize,
-        out_width_px: usize,
-        out: &mut [T],
-    ) -> Result<Spread, UpscaleError> {
-        let plan = self.stream.plan();
-        let (shuffle, factor) = (plan.output_shuffle, plan.output_factor);
-        let columns = strip.columns();
-        let (first, out_len) = (columns.start * shuffle, columns.len() * shuffle);
-        if columns.is_empty() {
-            // A column narrower than the result's lag.
-            return Ok(Spread::new());
-        }
-        let mut spread = Spread::new();
-        for (channel, mean) in self.model.config().mean.into_iter().enumerate() {
-            for y in 0..shuffle {
-                let row = &mut out[(y * out_width_px + first) * 3..][..out_len * 3];
-                for dx in 0..shuffle {
-                    let map = (channel * shuffle + y) * shuffle + dx;
-                    let from = strip.row(map, map_y);
-                    spread
-                        .add(channel, from)
-                        .map_err(|(x, value)| UpscaleError::NotFinite {
-                            value,
-                            x: first + x * shuffle + dx,
-                            y: map_y * shuffle + y,
-                        })?;
-                    let to = row[dx * 3 + channel..].iter_mut().step_by(3 * shuffle);
-                    for (to, from) in to.zip(from) {
-                        *to = T::from_unit(from * factor + mean);
-                    }
-                }
-            }
-        }
-        Ok(spread)
-    }
-}
-
-/// Told (rows done, rows in all), from any thread; says whether to go on.
-pub type Progress<'a> = dyn Fn(usize, usize) -> ControlFlow<()> + Sync + 'a;
-
-/// Counts the rows of an image.
-struct Counter<'a> {
-    done: AtomicUsize,
-    total: usize,
-    progress: &'a Progress<'a>,
-}
-
-impl<'a> Counter<'a> {
-    fn new(total: usize, progress: &'a Progress<'a>) -> Self {
-        Self {
-            done: AtomicUsize::new(0),
-            total,
-            progress,
-        }
-    }
-
-    /// Counts `rows` more.
-    fn count(&self, rows: usize) -> Result<(), UpscaleError> {
-        if rows == 0 {
-            return Ok(());
-        }
-        let done = self.done.fetch_add(rows, Ordering::Relaxed) + rows;
-        match (self.progress)(done, self.total) {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => Err(UpscaleError::Stopped),
-        }
-    }
-}
-
-/// Some rows of an image, from `first_row` on.
-#[derive(Clone, Copy)]
-struct Rows<'a, T> {
-    samples: &'a [T],
-    width_px: usize,
-    first_row: usize,
-}
-
-impl<'a, T: Sample> Rows<'a, T> {
-    fn whole(samples: &'a [T], width_px: usize) -> Self {
-        Self {
-            samples,
-            width_px,
-            first_row: 0,
-        }
-    }
-
-    fn row(&self, y: usize) -> &'a [T] {
-        let row_len = self.width_px * 3;
-        &self.samples[(y - self.first_row) * row_len..][..row_len]
-    }
-
-    /// Whether these rows hold one colour.
-    fn are_flat(&self, rows: &Range<usize>) -> bool {
-        let mut spread = Spread::new();
-        for y in rows.clone() {
-            for pixel in self.row(y).as_chunks::<3>().0 {
-                for (channel, sample) in pixel.iter().enumerate() {
-                    // They are finite, or the network would not have been asked.
-                    let _ = spread.add(channel, &[sample.to_unit()]);
-                }
-            }
-        }
-        spread.is_flat()
-    }
-
-    /// An error about the input, of the first sample that is not finite: which one a thread met first
-    /// is chance. Others as they are.
-    fn first_error(&self, error: UpscaleError) -> UpscaleError {
-        let UpscaleError::Input { .. } = error else {
-            return error;
-        };
-        let samples = self.samples.iter().map(|sample| sample.to_unit());
-        let first = samples.enumerate().find(|(_, value)| !value.is_finite());
-        first.map_or(error, |(at, value)| UpscaleError::Input {
-            value,
-            x: at / 3 % self.width_px,
-            y: self.first_row + at / 3 / self.width_px,
-        })
     }
 }

@@ -1,10 +1,10 @@
-//! Samples of images.
+//! Number formats of image samples.
 
-/// A channel of a pixel as images store it.
+/// A sample: one channel of a pixel, in the number format of an image.
 pub trait Sample: Copy + Default + Send + Sync {
-    /// To 0..1.
+    /// Converts it to 0..1.
     fn to_unit(self) -> f32;
-    /// From 0..1; integers are rounded to nearest (half up) and clamped.
+    /// Converts 0..1 to a sample. Integers are rounded to nearest (half up) and clamped.
     fn from_unit(value: f32) -> Self;
 }
 
@@ -26,7 +26,7 @@ impl Sample for u16 {
     }
 }
 
-/// Not clamped: what lies outside 0..1 is kept.
+/// Not clamped: values outside 0..1 are kept.
 impl Sample for f32 {
     fn to_unit(self) -> f32 {
         self

@@ -2,6 +2,7 @@ use std::path::Path;
 
 use wdsr_eval::{Track, find_pairs};
 use wdsr_image::{Colour, Format, Image, Samples, encode};
+use wdsr_testing::random;
 
 use super::*;
 use crate::image_cache::Source;
@@ -11,13 +12,7 @@ const SIZES: [(usize, usize); 4] = [(70, 66), (131, 90), (66, 140), (96, 96)];
 /// Images of noise, so that no two places look alike.
 fn write_images(folder: &Path) {
     for (at, (width, height)) in SIZES.into_iter().enumerate() {
-        let mut state = 0x1234_5678_u32.wrapping_add(at as u32 * 977);
-        let samples = (0..3 * width * height)
-            .map(|_| {
-                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                (state >> 24) as u8
-            })
-            .collect();
+        let samples = random::bytes(3 * width * height, at as u64);
         let image = Image::new(width, height, Colour::Rgb, Samples::U8(samples));
         let path = folder.join(format!("{at}.png"));
         encode(&image, &path, Format::Png).expect("written");

@@ -183,7 +183,7 @@ fn without_a_network_table_the_models_network_is_trained_further() {
 
 #[test]
 fn every_recipe_of_the_repository_is_sound() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes");
+    let folder = wdsr_testing::paths::checkout("recipes");
     let mut labels = Vec::new();
     for entry in std::fs::read_dir(&folder).expect("recipes/") {
         let path = entry.expect("an entry").path();
@@ -193,7 +193,7 @@ fn every_recipe_of_the_repository_is_sound() {
             .expect("a name")
             .to_string_lossy()
             .into_owned();
-        let model = folder.join("../models/small-x2.safetensors");
+        let model = wdsr_testing::paths::built_in_model("small-x2");
         let further = name == "fine-tune.toml" || name == "finish-l2.toml";
         let from = further.then_some(model);
         let recipe = Recipe::load(&path, from.as_deref()).unwrap_or_else(|e| panic!("{e}"));

@@ -1,0 +1,158 @@
+//! Models for the published PyTorch code, as safetensors with its keys and ranges:
+//! `load_state_dict(safetensors.torch.load_file(path))` reads them, strictly.
+//!
+//! - WDSR-A, WDSR-B: JiahuiYu/wdsr_ntire2018, `wdsr_a.py` and `wdsr_b.py`. Every convolution has
+//!   `bias`, `weight_g` (`[out, 1, 1, 1]`) and `weight_v` (`[out, in, k, k]`). Those networks work
+//!   on x = (255 image - 255 mean) / 127.5, twice ours, and their output likewise.
+//! - EDSR: EDSR-PyTorch, `src/model/edsr.py`, with its default range of 255: plain convolutions and
+//!   `sub_mean`, `add_mean`.
+//!
+//! The metadata has `options`: the options of EDSR-PyTorch, in which both run, that build the
+//! network.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+
+use safetensors::tensor::{Dtype, TensorView};
+use wdsr_model::{BlockKind, Conv, ConvWeights, Model, NetworkConfig};
+
+/// Factors from the range 0..1 to the ranges that the published code computes in.
+const WDSR_RANGE: f32 = 255.0 / 127.5;
+const EDSR_RANGE: f32 = 255.0;
+
+/// The bytes of a safetensors file for the published PyTorch code, float32.
+///
+/// WDSR has `KEY.bias`, `KEY.weight_g` and `KEY.weight_v` of each convolution (weight
+/// normalisation), EDSR `KEY.bias` and `KEY.weight`.
+///
+/// # Examples
+/// ```
+/// use wdsr_convert::{pytorch_options, to_pytorch};
+/// use wdsr_model::{Model, NetworkConfig};
+///
+/// let model = Model::random(&NetworkConfig::wdsr_b(32, 16, 2), 1);
+/// assert!(pytorch_options(&model).starts_with("--model wdsr_b --scale 2 --n_resblocks 16"));
+/// assert!(to_pytorch(&model).len() > 4 * model.network().parameters());
+/// ```
+pub fn to_pytorch(model: &Model) -> Vec<u8> {
+    let config = model.config();
+    let mut tensors: Vec<(String, Vec<usize>, Vec<f32>)> = Vec::new();
+    for (conv, weights) in model.network().convs.iter().zip(model.convs()) {
+        let weights = rescaled(config.block, conv, weights);
+        let shape = conv.weight_shape().to_vec();
+        let name = |tensor: &str| format!("{}.{tensor}", conv.name);
+        tensors.push((name("bias"), vec![conv.out_channels], weights.bias));
+        if config.block == BlockKind::Edsr {
+            tensors.push((name("weight"), shape, weights.weight));
+        } else {
+            let (gain, direction) = gain_and_direction(weights.weight, conv.out_channels);
+            tensors.push((name("weight_g"), vec![conv.out_channels, 1, 1, 1], gain));
+            tensors.push((name("weight_v"), shape, direction));
+        }
+    }
+    if config.block == BlockKind::Edsr {
+        for (name, range) in [("sub_mean", -EDSR_RANGE), ("add_mean", EDSR_RANGE)] {
+            let identity = vec![1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0];
+            let shift = config.mean.map(|mean| range * mean).to_vec();
+            tensors.push((format!("{name}.weight"), vec![3, 3, 1, 1], identity));
+            tensors.push((format!("{name}.bias"), vec![3], shift));
+        }
+    }
+    // A single entry, because a map with several has no fixed order in the file.
+    let metadata = HashMap::from([("options".to_owned(), pytorch_options(model))]);
+    safetensors_file(tensors, metadata)
+}
+
+fn safetensors_file(
+    tensors: Vec<(String, Vec<usize>, Vec<f32>)>,
+    metadata: HashMap<String, String>,
+) -> Vec<u8> {
+    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
+        .into_iter()
+        .map(|(key, shape, values)| {
+            let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            (key, shape, bytes)
+        })
+        .collect();
+    let views = tensors.iter().map(|(key, shape, bytes)| {
+        let view = TensorView::new(Dtype::F32, shape.clone(), bytes)
+            .unwrap_or_else(|e| unreachable!("shape {shape:?} of {key}: {e}"));
+        (key, view)
+    });
+    safetensors::serialize(views, Some(metadata))
+        .unwrap_or_else(|e| unreachable!("valid tensors serialise: {e}"))
+}
+
+/// The command-line options of EDSR-PyTorch that build the network of [`to_pytorch`].
+///
+/// `--block_feats` and the means are options of the official WDSR, which also fixes the expansion of
+/// WDSR-B at 6 and its low-rank width at int(0.8 n).
+pub fn pytorch_options(model: &Model) -> String {
+    let NetworkConfig {
+        block,
+        features,
+        blocks,
+        expansion,
+        scale,
+        residual_scale,
+        mean: [r, g, b],
+        ..
+    } = model.config();
+    let name = match block {
+        BlockKind::WdsrA => "wdsr_a",
+        BlockKind::WdsrB => "wdsr_b",
+        BlockKind::Edsr => "edsr",
+    };
+    let common = format!(
+        "--model {name} --scale {scale} --n_resblocks {blocks} --n_feats {features} \
+         --res_scale {residual_scale}"
+    );
+    let block_feats = match block {
+        BlockKind::WdsrA => format!(" --block_feats {}", features * expansion),
+        _ => String::new(),
+    };
+    match block {
+        BlockKind::Edsr => common,
+        _ => format!("{common}{block_feats} --r_mean {r} --g_mean {g} --b_mean {b}"),
+    }
+}
+
+/// A convolution's weights for the ranges of the published code. The convolutions that read the image
+/// get a larger range as input, those that write it give a larger range as output.
+fn rescaled(block: BlockKind, conv: &Conv, weights: &ConvWeights) -> ConvWeights {
+    let range = match block {
+        BlockKind::WdsrA | BlockKind::WdsrB => WDSR_RANGE,
+        BlockKind::Edsr => EDSR_RANGE,
+    };
+    let (weight, bias) = match conv.name.as_str() {
+        "head.0" => (1.0 / range, 1.0),
+        "skip.0" => (1.0, range),
+        // Not EDSR's `tail.0.0` and so on, whose features keep their range.
+        "tail.0" | "tail.1" => (range, range),
+        _ => (1.0, 1.0),
+    };
+    ConvWeights {
+        weight: weights.weight.iter().map(|w| w * weight).collect(),
+        bias: weights.bias.iter().map(|b| b * bias).collect(),
+    }
+}
+
+/// g = |w| for each output channel, and v = w, so that g v / |v| = w. A channel of zeros has g = 0
+/// and v = 1, because v / |v| is undefined for zeros.
+fn gain_and_direction(weight: Vec<f32>, out_channels: usize) -> (Vec<f32>, Vec<f32>) {
+    let mut direction = weight;
+    let len = direction.len() / out_channels;
+    let gain = direction
+        .chunks_mut(len)
+        .map(|channel| {
+            let squares: f64 = channel.iter().map(|&v| f64::from(v).powi(2)).sum();
+            if squares == 0.0 {
+                channel.fill(1.0);
+            }
+            squares.sqrt() as f32
+        })
+        .collect();
+    (gain, direction)
+}

@@ -1,0 +1,112 @@
+//! The built-in models, by name.
+
+use std::path::PathBuf;
+
+use crate::model::Model;
+
+/// A built-in model, named by `kind` and `scale`.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct BuiltinModel {
+    /// Size of the network: `base` or `small`.
+    pub kind: &'static str,
+    /// Output pixels per input pixel on each side.
+    pub scale: usize,
+    file: &'static [u8],
+}
+
+impl BuiltinModel {
+    /// All built-in models, by kind and scale.
+    pub const ALL: &[Self] = &[
+        Self {
+            kind: "base",
+            scale: 2,
+            file: wdsr_weights::BASE_X2,
+        },
+        Self {
+            kind: "base",
+            scale: 3,
+            file: wdsr_weights::BASE_X3,
+        },
+        Self {
+            kind: "base",
+            scale: 4,
+            file: wdsr_weights::BASE_X4,
+        },
+        Self {
+            kind: "small",
+            scale: 2,
+            file: wdsr_weights::SMALL_X2,
+        },
+        Self {
+            kind: "small",
+            scale: 3,
+            file: wdsr_weights::SMALL_X3,
+        },
+        Self {
+            kind: "small",
+            scale: 4,
+            file: wdsr_weights::SMALL_X4,
+        },
+    ];
+
+    /// The default model.
+    pub const DEFAULT: Self = Self::ALL[0];
+
+    /// All kinds, the default first.
+    pub fn kinds() -> impl Iterator<Item = &'static str> {
+        let repeated = |at: usize| at > 0 && Self::ALL[at - 1].kind == Self::ALL[at].kind;
+        (0..Self::ALL.len())
+            .filter(move |at| !repeated(*at))
+            .map(|at| Self::ALL[at].kind)
+    }
+
+    /// The models of a kind, by scale: 2, 3 and 4. Empty if there is no such kind.
+    pub fn of_kind(kind: &str) -> Vec<Self> {
+        let of_kind = |model: &&Self| model.kind == kind;
+        Self::ALL.iter().filter(of_kind).copied().collect()
+    }
+
+    /// Its name, such as `small x2`.
+    pub fn name(&self) -> String {
+        format!("{} x{}", self.kind, self.scale)
+    }
+
+    /// Reads the model.
+    pub fn load(&self) -> Model {
+        let path = format!("models/{}-x{}.safetensors", self.kind, self.scale);
+        Model::from_bytes(self.file, &PathBuf::from(path))
+            .unwrap_or_else(|e| unreachable!("a test loads every built-in model: {e}"))
+    }
+}
+
+impl Model {
+    /// The default built-in model, [`BuiltinModel::DEFAULT`].
+    pub fn builtin() -> Self {
+        BuiltinModel::DEFAULT.load()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_have_the_scale_of_their_names() {
+        for builtin in BuiltinModel::ALL {
+            let model = builtin.load();
+            assert_eq!(model.config().scale, builtin.scale, "{}", builtin.name());
+        }
+    }
+
+    #[test]
+    fn every_kind_has_every_scale() {
+        assert_eq!(Vec::from_iter(BuiltinModel::kinds()), ["base", "small"]);
+        for kind in BuiltinModel::kinds() {
+            let scales =
+                Vec::from_iter(BuiltinModel::of_kind(kind).iter().map(|model| model.scale));
+            assert_eq!(scales, [2, 3, 4], "{kind}");
+        }
+        assert!(BuiltinModel::of_kind("huge").is_empty());
+    }
+}

@@ -1,0 +1,271 @@
+//! Model files.
+//!
+//! A model file is a safetensors file of plain convolutions: `KEY.weight` (`[out, in, k, k]`) and
+//! `KEY.bias` (`[out]`), float32, float16 or bfloat16, under the keys of the official implementation
+//! (JiahuiYu/wdsr_ntire2018), for images in 0..1. Its metadata has `format` = `wdsr`, `version`,
+//! `config` (the [`NetworkConfig`] as JSON) and notes on the training.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use half::{bf16, f16};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+
+use crate::config::{NetworkConfig, Norm};
+use crate::error::{Error, Float16RangeError, InvalidFile};
+use crate::model::{ConvWeights, Model};
+use crate::network::Network;
+
+const FORMAT: &str = "wdsr";
+const VERSION: &str = "1";
+/// `format` of a checkpoint of `wdsr-train`.
+const CHECKPOINT_FORMAT: &str = "wdsr-checkpoint";
+/// Metadata keys that are not notes.
+const RESERVED: [&str; 3] = ["format", "version", "config"];
+
+/// Number format of the weights in a file. Input and output of the network are float32 in both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WeightFormat {
+    /// float32.
+    #[default]
+    F32,
+    /// float16, rounded to 11 bits: half the size.
+    F16,
+}
+
+/// A weight rounded to float16.
+///
+/// # Errors
+/// If it lies outside the range. `tensor` is its tensor's key, for the message.
+pub fn float16(tensor: &str, value: f32) -> Result<f16, Float16RangeError> {
+    let rounded = f16::from_f32(value);
+    if rounded.is_finite() {
+        Ok(rounded)
+    } else {
+        Err(Float16RangeError {
+            tensor: tensor.to_owned(),
+            value,
+        })
+    }
+}
+
+impl Model {
+    /// Reads a model file.
+    ///
+    /// # Examples
+    /// ```
+    /// use wdsr_model::{Model, NetworkConfig};
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("small.safetensors");
+    /// Model::random(&NetworkConfig::wdsr_b(32, 8, 2), 1).save(&path)?;
+    /// let model = Model::load(&path)?;
+    /// assert_eq!(model.config().label(), "wdsr-b 32/8 x2");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the file cannot be read, is not a model file, is truncated, or has another version, tensors
+    /// that do not fit its description, or weights that are not finite.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let bytes = std::fs::read(path).map_err(|source| Error::Io {
+            path: path.to_owned(),
+            action: "read",
+            source,
+        })?;
+        Self::from_bytes(&bytes, path)
+    }
+
+    /// Reads a model from the bytes of a model file. `name` is the file's name in messages.
+    ///
+    /// # Errors
+    /// As for [`Model::load`].
+    pub fn from_bytes(bytes: &[u8], name: &Path) -> Result<Self, Error> {
+        parse(bytes).map_err(|reason| Error::Invalid {
+            path: name.to_owned(),
+            reason,
+        })
+    }
+
+    /// The bytes of the model's file, in float32.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let tensors = self.tensors().map(|(key, shape, values)| {
+            let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            (key, shape, bytes)
+        });
+        serialize(Dtype::F32, tensors.collect(), self.metadata())
+    }
+
+    /// The bytes of the model's file, in float16.
+    fn to_f16_bytes(&self) -> Result<Vec<u8>, Float16RangeError> {
+        let tensors = self.tensors().map(|(key, shape, values)| {
+            let mut bytes = Vec::with_capacity(2 * values.len());
+            for &value in values {
+                bytes.extend(float16(&key, value)?.to_le_bytes());
+            }
+            Ok((key, shape, bytes))
+        });
+        let tensors = tensors.collect::<Result<_, _>>()?;
+        Ok(serialize(Dtype::F16, tensors, self.metadata()))
+    }
+
+    /// Key, shape and row-major values of each tensor of the file.
+    fn tensors(&self) -> impl Iterator<Item = (String, Vec<usize>, &[f32])> {
+        let convs = self.network().convs.iter().zip(self.convs());
+        convs.flat_map(|(conv, weights)| {
+            let weight = (
+                format!("{}.weight", conv.name),
+                conv.weight_shape().to_vec(),
+                &weights.weight[..],
+            );
+            let bias = (
+                format!("{}.bias", conv.name),
+                vec![conv.out_channels],
+                &weights.bias[..],
+            );
+            [weight, bias]
+        })
+    }
+
+    fn metadata(&self) -> HashMap<String, String> {
+        let config = serde_json::to_string(self.config())
+            .unwrap_or_else(|e| unreachable!("a description is plain JSON: {e}"));
+        let mut metadata: HashMap<String, String> = self.notes().clone().into_iter().collect();
+        for (key, value) in RESERVED.into_iter().zip([FORMAT, VERSION, &config]) {
+            metadata.insert(key.to_owned(), value.to_owned());
+        }
+        metadata
+    }
+
+    /// Writes the model's file in float32. The file gets its name only when it is complete.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<(), Error> {
+        write(path, &self.to_bytes())
+    }
+
+    /// Writes the model's file, as [`Model::save`], in the given number format.
+    ///
+    /// # Errors
+    /// If the file cannot be written, or a weight lies outside the range of float16.
+    pub fn save_in(&self, path: &Path, format: WeightFormat) -> Result<(), Error> {
+        match format {
+            WeightFormat::F32 => self.save(path),
+            WeightFormat::F16 => write(path, &self.to_f16_bytes()?),
+        }
+    }
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    wdsr_atomic_file::write(path, bytes).map_err(|source| Error::Io {
+        path: path.to_owned(),
+        action: "write",
+        source,
+    })
+}
+
+fn parse(bytes: &[u8]) -> Result<Model, InvalidFile> {
+    let (_, header) = SafeTensors::read_metadata(bytes)?;
+    let metadata = header.metadata().clone().unwrap_or_default();
+    let field = |key: &'static str| metadata.get(key).ok_or(InvalidFile::NoMetadata(key));
+    match field("format")?.as_str() {
+        FORMAT => {}
+        CHECKPOINT_FORMAT => return Err(InvalidFile::Checkpoint),
+        other => return Err(InvalidFile::Format(other.to_owned())),
+    }
+    let version = field("version")?;
+    if version != VERSION {
+        return Err(InvalidFile::Version {
+            expected: VERSION,
+            found: version.clone(),
+        });
+    }
+    let config: NetworkConfig = serde_json::from_str(field("config")?)?;
+    config.validate()?;
+    let config = NetworkConfig {
+        norm: Norm::None,
+        ..config
+    };
+
+    let tensors = SafeTensors::deserialize(bytes)?;
+    let network = Network::new(&config);
+    let expected = 2 * network.convs.len();
+    if tensors.len() != expected {
+        return Err(InvalidFile::TensorCount {
+            network: config.label(),
+            expected,
+            found: tensors.len(),
+        });
+    }
+    let convs = network
+        .convs
+        .iter()
+        .map(|conv| {
+            let (weight, bias) = (
+                format!("{}.weight", conv.name),
+                format!("{}.bias", conv.name),
+            );
+            Ok(ConvWeights {
+                weight: tensor(&tensors, weight, &conv.weight_shape())?,
+                bias: tensor(&tensors, bias, &[conv.out_channels])?,
+            })
+        })
+        .collect::<Result<_, InvalidFile>>()?;
+    let notes = metadata
+        .into_iter()
+        .filter(|(key, _)| !RESERVED.contains(&key.as_str()))
+        .collect();
+    Ok(Model::new(&config, convs, notes))
+}
+
+fn tensor(
+    tensors: &SafeTensors<'_>,
+    key: String,
+    shape: &[usize],
+) -> Result<Vec<f32>, InvalidFile> {
+    let Ok(view) = tensors.tensor(&key) else {
+        return Err(InvalidFile::MissingTensor(key));
+    };
+    if view.shape() != shape {
+        return Err(InvalidFile::Shape {
+            tensor: key,
+            expected: shape.to_vec(),
+            found: view.shape().to_vec(),
+        });
+    }
+    let words = || view.data().as_chunks::<4>().0.iter();
+    let halves = || view.data().as_chunks::<2>().0.iter();
+    let values: Vec<f32> = match view.dtype() {
+        Dtype::F32 => words().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
+        Dtype::F16 => halves()
+            .map(|bytes| f16::from_le_bytes(*bytes).to_f32())
+            .collect(),
+        Dtype::BF16 => halves()
+            .map(|bytes| bf16::from_le_bytes(*bytes).to_f32())
+            .collect(),
+        found => return Err(InvalidFile::Type { tensor: key, found }),
+    };
+    match values.iter().position(|value| !value.is_finite()) {
+        Some(index) => Err(InvalidFile::NotFinite {
+            tensor: key,
+            value: values[index],
+            index,
+        }),
+        None => Ok(values),
+    }
+}
+
+fn serialize(
+    dtype: Dtype,
+    tensors: Vec<(String, Vec<usize>, Vec<u8>)>,
+    metadata: HashMap<String, String>,
+) -> Vec<u8> {
+    let views = tensors.iter().map(|(key, shape, bytes)| {
+        let view = TensorView::new(dtype, shape.clone(), bytes)
+            .unwrap_or_else(|e| unreachable!("shape {shape:?} of {key}: {e}"));
+        (key, view)
+    });
+    safetensors::serialize(views, Some(metadata))
+        .unwrap_or_else(|e| unreachable!("valid tensors serialise: {e}"))
+}

@@ -1,0 +1,185 @@
+//! The networks as equations.
+//!
+//! With u = x - mean:
+//!
+//! - WDSR: y = shuffle(tail(body(head(u))) + skip(u)) + mean
+//! - EDSR: y = last(upsample(h + closing(body(h)))) + mean, h = head(u)
+//! - every block: block(x) = residual_scale * branch(x) + x
+//!
+//! head, tail, closing and last are 3x3 convolutions, skip is 5x5. [`Network::new`] writes them
+//! down as a list of operations on values (`build.rs`). Inference and training run that list forwards,
+//! the gradients run it backwards; parameter counts and the receptive radius follow from it (`cost.rs`).
+//!
+//! Source: Yu et al. 2018, figures 2 and 3; JiahuiYu/wdsr_ntire2018 (one shuffle of the sum
+//! there equals the sum of two shuffles); EDSR-PyTorch for EDSR.
+
+mod build;
+mod cost;
+
+use crate::config::{NetworkConfig, Norm};
+
+/// Feature maps at one point of the network: an index into [`Network::values`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Value(pub usize);
+
+/// Size of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ValueShape {
+    /// Planes.
+    pub channels: usize,
+    /// Pixels per input pixel on each side.
+    pub scale: usize,
+}
+
+/// A convolution of the network, with bias and zero padding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conv {
+    /// Key of its tensors without `.weight` or `.bias`, in the layout of the official implementation
+    /// (`head.0`, `body.3.body.2`, ...).
+    pub name: String,
+    /// Channels of its input.
+    pub in_channels: usize,
+    /// Channels of its output.
+    pub out_channels: usize,
+    /// Side of the kernel in pixels: 1, 3 or 5.
+    pub kernel: usize,
+}
+
+impl Conv {
+    /// `[out, in, kernel, kernel]`
+    pub fn weight_shape(&self) -> [usize; 4] {
+        [
+            self.out_channels,
+            self.in_channels,
+            self.kernel,
+            self.kernel,
+        ]
+    }
+
+    /// Number of weights, without biases.
+    pub fn weights(&self) -> usize {
+        self.weight_shape().iter().product()
+    }
+}
+
+/// A batch normalisation of the network in training.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchNorm {
+    /// Key of its tensors without `.weight`, `.bias`, `.running_mean`, `.running_var`.
+    pub name: String,
+    /// The convolution it follows: an index into [`Network::convs`].
+    pub conv: usize,
+    /// Channels.
+    pub channels: usize,
+}
+
+/// An operation of the network.
+#[allow(missing_docs, reason = "the equation at each variant names its fields")]
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Operation {
+    /// `output = conv(input)`, or `max(conv(input), 0)` with `relu`; `conv` is an index into
+    /// [`Network::convs`].
+    Conv {
+        conv: usize,
+        input: Value,
+        output: Value,
+        relu: bool,
+    },
+    /// `output = norm(input)`, or `max(norm(input), 0)` with `relu`; `norm` is an index into
+    /// [`Network::batch_norms`]. Training only.
+    BatchNorm {
+        norm: usize,
+        input: Value,
+        output: Value,
+        relu: bool,
+    },
+    /// `output = scale * branch + identity`
+    Add {
+        branch: Value,
+        identity: Value,
+        output: Value,
+        scale: f32,
+    },
+    /// `output = pixel_shuffle(input)`
+    PixelShuffle {
+        input: Value,
+        output: Value,
+        scale: usize,
+    },
+}
+
+impl Operation {
+    /// The values that it reads.
+    pub fn inputs(&self) -> impl Iterator<Item = Value> {
+        let (first, second) = match *self {
+            Self::Conv { input, .. }
+            | Self::BatchNorm { input, .. }
+            | Self::PixelShuffle { input, .. } => (input, None),
+            Self::Add {
+                branch, identity, ..
+            } => (branch, Some(identity)),
+        };
+        std::iter::once(first).chain(second)
+    }
+
+    /// The value that it computes.
+    pub fn output(&self) -> Value {
+        match *self {
+            Self::Conv { output, .. }
+            | Self::BatchNorm { output, .. }
+            | Self::PixelShuffle { output, .. }
+            | Self::Add { output, .. } => output,
+        }
+    }
+}
+
+/// A network: its tensors, and the operations that compute `output` from `input`.
+///
+/// # Examples
+/// ```
+/// use wdsr_model::{Network, NetworkConfig};
+///
+/// let network = Network::new(&NetworkConfig::wdsr_b(32, 16, 2));
+/// assert_eq!(network.parameters(), 299_564);
+/// assert_eq!(network.receptive_radius_px(), 18);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// Its description.
+    pub config: NetworkConfig,
+    /// Convolutions, in the order they run.
+    pub convs: Vec<Conv>,
+    /// Batch normalisations, in the order they run; empty in a network for use.
+    pub batch_norms: Vec<BatchNorm>,
+    /// Operations, in the order they run.
+    pub operations: Vec<Operation>,
+    /// Shapes of all values.
+    pub values: Vec<ValueShape>,
+    /// 3 channels, the image minus the mean.
+    pub input: Value,
+    /// 3 channels at the network's scale; the mean is still to be added.
+    pub output: Value,
+}
+
+impl Network {
+    /// The network for use: normalisations are folded into the convolutions.
+    ///
+    /// # Panics
+    /// If the description is not valid.
+    pub fn new(config: &NetworkConfig) -> Self {
+        Self::build(config, false)
+    }
+
+    /// The network for training: with batch normalisations if the description has them.
+    ///
+    /// # Panics
+    /// If the description is not valid.
+    pub fn for_training(config: &NetworkConfig) -> Self {
+        Self::build(config, config.norm == Norm::Batch)
+    }
+
+    /// Shape of a value.
+    pub fn shape(&self, value: Value) -> ValueShape {
+        self.values[value.0]
+    }
+}
