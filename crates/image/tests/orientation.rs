@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use image::ImageEncoder;
-use image::codecs::png::PngEncoder;
 use image::codecs::webp::WebPEncoder;
 use wdsr_image::{Colour, Format, Image, Limits, Reader, Samples, decode_bytes, encode_bytes};
 
@@ -120,18 +119,13 @@ fn every_orientation_is_applied_once() {
             plain.metadata.exif = Some(exif.clone());
             let jpeg = encode_bytes(&plain, Format::Jpeg).expect("jpeg");
             let mut png = Vec::new();
-            let mut encoder = PngEncoder::new(&mut png);
-            encoder
-                .set_exif_metadata(exif.clone())
-                .expect("png has exif");
-            encoder
-                .write_image(
-                    &pixels,
-                    WIDTH_PX as u32,
-                    HEIGHT_PX as u32,
-                    image::ExtendedColorType::Rgb8,
-                )
-                .expect("png");
+            let mut info = png::Info::with_size(WIDTH_PX as u32, HEIGHT_PX as u32);
+            (info.color_type, info.bit_depth) = (png::ColorType::Rgb, png::BitDepth::Eight);
+            info.exif_metadata = Some(exif.clone().into());
+            let encoder = png::Encoder::with_info(&mut png, info).expect("png has exif");
+            let mut writer = encoder.write_header().expect("png header");
+            writer.write_image_data(&pixels).expect("png");
+            writer.finish().expect("png");
             let mut webp = Vec::new();
             let mut encoder = WebPEncoder::new_lossless(&mut webp);
             encoder.set_exif_metadata(exif).expect("webp has exif");
