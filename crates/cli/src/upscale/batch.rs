@@ -11,13 +11,13 @@ use indicatif::ProgressBar;
 use wdsr_image::{Format, Reader};
 use wdsr_upscale::{Job, Plan};
 
-use super::existing::{self, IfExists, Target};
+use super::existing::{self, IfExists, ResultFile};
 use super::failure::{self, explained};
 use super::inputs::{self, Input};
 use super::manifest::{Entry, Manifest, portable};
 use super::metadata::Warnings;
 use super::networks::Networks;
-use super::report::{self, Outcome, Report};
+use super::report::{self, BatchReport, Outcome};
 use super::{Arguments, Tally, interrupt};
 use crate::file_claims::{Conflict, FileClaims, is_same_file};
 use crate::{exit, progress};
@@ -68,7 +68,7 @@ pub(super) fn upscale(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         claims.write("report", "--report", report)?;
     }
     drop(claims);
-    let mut report = Report::create(arguments.report.as_deref())?;
+    let mut report = BatchReport::create(arguments.report.as_deref())?;
     if let Some(manifest) = &mut manifest {
         manifest.open()?;
     }
@@ -193,16 +193,16 @@ impl Batch<'_> {
         };
         let named = || input.path.display().to_string();
         let output = match result.target.with_context(named)? {
-            Target::Own(output) if is_current(&output) => {
+            ResultFile::Own(output) if is_current(&output) => {
                 let output = report::shown(&output);
                 return Ok(Outcome::UpToDate { output });
             }
-            Target::Skip(output) => {
+            ResultFile::Skip(output) => {
                 let output = report::shown(&output);
                 return Ok(Outcome::Skipped { output });
             }
             // Another program may have created it since the results were planned.
-            Target::Write(output)
+            ResultFile::Write(output)
                 if self.arguments.if_exists != IfExists::Overwrite
                     && output.symlink_metadata().is_ok() =>
             {
@@ -216,7 +216,7 @@ impl Batch<'_> {
                     output.display()
                 );
             }
-            Target::Write(output) | Target::Own(output) => output,
+            ResultFile::Write(output) | ResultFile::Own(output) => output,
         };
         result.claim.with_context(named)?;
 
@@ -266,7 +266,7 @@ impl Batch<'_> {
 /// Where the result of an input goes.
 struct ResultPlan {
     format: Format,
-    target: anyhow::Result<Target>,
+    target: anyhow::Result<ResultFile>,
     /// A conflict fails only the image whose result would be written.
     claim: Result<(), Conflict>,
 }
@@ -294,7 +294,7 @@ fn plan_results(
         let taken = |path: &Path| claims.contains(path);
         let (place, policy) = (&input.relative, arguments.if_exists);
         let target = existing::target(&output, place, policy, manifest, &taken);
-        let path = target.as_ref().map_or(&*output, Target::path);
+        let path = target.as_ref().map_or(&*output, ResultFile::path);
         let claim = claims.write("result", "-o", path);
         Ok(ResultPlan {
             format,

@@ -20,7 +20,7 @@ pub(super) enum IfExists {
 }
 
 /// Where a result goes.
-pub(super) enum Target {
+pub(super) enum ResultFile {
     /// A new file, or one to replace.
     Write(PathBuf),
     /// The result of an earlier run, to replace where that had another input, model or options.
@@ -29,7 +29,7 @@ pub(super) enum Target {
     Skip(PathBuf),
 }
 
-impl Target {
+impl ResultFile {
     pub(super) fn path(&self) -> &Path {
         let (Self::Write(path) | Self::Own(path) | Self::Skip(path)) = self;
         path
@@ -37,28 +37,28 @@ impl Target {
 }
 
 /// Chooses the file for the result of the image at `place`. A result that the manifest has of that image
-/// is [`Target::Own`] whatever the policy. `taken` are files of this run.
+/// is [`ResultFile::Own`] whatever the policy. `taken` are files of this run.
 pub(super) fn target(
     output: &Path,
     place: &Path,
     policy: IfExists,
     manifest: Option<&Manifest>,
     taken: &dyn Fn(&Path) -> bool,
-) -> anyhow::Result<Target> {
+) -> anyhow::Result<ResultFile> {
     let is_own = |path: &Path| manifest.is_some_and(|m| m.own_result(path, place).is_some());
     let mut candidate = output.to_owned();
     let mut number = 0;
     loop {
         let free = number == 0 || !taken(&candidate);
         if free && candidate.symlink_metadata().is_err() {
-            return Ok(Target::Write(candidate));
+            return Ok(ResultFile::Write(candidate));
         }
         if free && is_own(&candidate) {
-            return Ok(Target::Own(candidate));
+            return Ok(ResultFile::Own(candidate));
         }
         match policy {
-            IfExists::Skip => return Ok(Target::Skip(candidate)),
-            IfExists::Overwrite => return Ok(Target::Write(candidate)),
+            IfExists::Skip => return Ok(ResultFile::Skip(candidate)),
+            IfExists::Overwrite => return Ok(ResultFile::Write(candidate)),
             IfExists::Error => bail!(
                 "{} already exists; choose --if-exists skip, overwrite or rename",
                 candidate.display()

@@ -12,11 +12,11 @@ use anyhow::{Context, bail};
 use wdsr_image::{Error, Reader};
 use wdsr_upscale::{Job, Settings};
 
-use super::existing::{self, IfExists, Target};
+use super::existing::{self, IfExists, ResultFile};
 use super::failure::explained;
 use super::metadata::Warnings;
 use super::networks::Networks;
-use super::report::{Outcome, Report};
+use super::report::{BatchReport, Outcome};
 use super::{Arguments, interrupt};
 use crate::exit::OutOfMemory;
 use crate::file_claims::{Conflict, FileClaims};
@@ -32,12 +32,12 @@ pub(super) fn is_used(arguments: &Arguments) -> bool {
 }
 
 /// The input of a run with pipes.
-pub(super) enum Source {
+pub(super) enum PipeInput {
     Standard,
     File(PathBuf),
 }
 
-impl Source {
+impl PipeInput {
     /// # Errors
     /// [`WrongUsage`] for several inputs, options for several, or a terminal.
     pub(super) fn of(arguments: &Arguments) -> anyhow::Result<Self> {
@@ -109,12 +109,12 @@ impl Source {
 }
 
 /// Where the result of a run with pipes goes.
-pub(super) enum Sink {
+pub(super) enum PipeOutput {
     Standard,
     File(PathBuf),
 }
 
-impl Sink {
+impl PipeOutput {
     /// `None` if the file exists and should be kept.
     ///
     /// # Errors
@@ -143,8 +143,8 @@ impl Sink {
         let never = |_: &Path| false;
         Ok(
             match existing::target(output, place, arguments.if_exists, None, &never)? {
-                Target::Write(path) => Some(Self::File(path)),
-                Target::Own(path) | Target::Skip(path) => {
+                ResultFile::Write(path) => Some(Self::File(path)),
+                ResultFile::Own(path) | ResultFile::Skip(path) => {
                     if !arguments.quiet {
                         progress::note(&format!("skipped, {} exists", path.display()));
                     }
@@ -179,10 +179,10 @@ pub(super) fn write_standard(bytes: &[u8], what: &str) -> anyhow::Result<()> {
 }
 
 /// Claims the files of a run with pipes; a shell may have redirected the pipes to files.
-pub(super) fn claim_files(arguments: &Arguments, source: &Source) -> Result<(), Conflict> {
+pub(super) fn claim_files(arguments: &Arguments, source: &PipeInput) -> Result<(), Conflict> {
     let input = match source {
-        Source::Standard => ("standard input", Path::new("/dev/stdin")),
-        Source::File(path) => ("input", &**path),
+        PipeInput::Standard => ("standard input", Path::new("/dev/stdin")),
+        PipeInput::File(path) => ("input", &**path),
     };
     let (role, output) = match &*arguments.output {
         path if path == Path::new(PIPE) => ("standard output", Path::new("/dev/stdout")),
@@ -203,10 +203,10 @@ fn wrong_usage<T>(message: String) -> anyhow::Result<T> {
 /// Upscales the image.
 pub(super) fn upscale(arguments: &Arguments) -> anyhow::Result<()> {
     let started = Instant::now();
-    let source = Source::of(arguments)?;
-    let sink = Sink::of(arguments)?;
+    let source = PipeInput::of(arguments)?;
+    let sink = PipeOutput::of(arguments)?;
     claim_files(arguments, &source)?;
-    let mut report = Report::create(arguments.report.as_deref())?;
+    let mut report = BatchReport::create(arguments.report.as_deref())?;
     let input = source.name();
     let Some(sink) = sink else {
         let output = arguments.output.display().to_string();
@@ -230,8 +230,8 @@ pub(super) fn upscale(arguments: &Arguments) -> anyhow::Result<()> {
 
 fn upscale_to(
     arguments: &Arguments,
-    source: &Source,
-    sink: &Sink,
+    source: &PipeInput,
+    sink: &PipeOutput,
     started: Instant,
 ) -> anyhow::Result<Outcome> {
     let (input, output) = (source.name(), sink.name());
@@ -256,7 +256,7 @@ fn upscale_to(
     let upscalers = networks.upscalers();
     let job = Job::new(reader, &upscalers, settings).map_err(explained)?;
     let summary = match sink {
-        Sink::Standard => {
+        PipeOutput::Standard => {
             let result = job.into_bytes(&output, format, &progress);
             let (bytes, summary) = result.map_err(explained)?;
             bar.finish_and_clear();
@@ -264,7 +264,7 @@ fn upscale_to(
             write_standard(&bytes, "the image")?;
             summary
         }
-        Sink::File(path) => {
+        PipeOutput::File(path) => {
             let result = job.into_file(path, format, &progress);
             let (file, summary) = result.map_err(explained)?;
             bar.finish_and_clear();

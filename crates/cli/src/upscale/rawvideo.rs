@@ -19,7 +19,7 @@ use wdsr_upscale::{Error, ImageUpscaler, Size};
 
 use super::failure::{Refused, explained};
 use super::networks::Networks;
-use super::pipe::{self, Sink, Source};
+use super::pipe::{self, PipeInput, PipeOutput};
 use super::yuv::{self, Coding, Matrix, Range};
 use super::{Arguments, interrupt};
 use crate::exit::OutOfMemory;
@@ -156,8 +156,8 @@ impl Video {
 /// Upscales all frames of the input.
 pub(super) fn upscale(arguments: &Arguments, video: &Video) -> anyhow::Result<()> {
     let started = Instant::now();
-    let source = Source::of(arguments)?;
-    let Some(sink) = Sink::of(arguments)? else {
+    let source = PipeInput::of(arguments)?;
+    let Some(sink) = PipeOutput::of(arguments)? else {
         return Ok(());
     };
     pipe::claim_files(arguments, &source)?;
@@ -247,7 +247,7 @@ enum Next {
 }
 
 /// Reads frames on a thread of its own, which ends with the source or the receiver.
-fn read_ahead(source: &Source, frame_bytes: usize) -> anyhow::Result<Receiver<Next>> {
+fn read_ahead(source: &PipeInput, frame_bytes: usize) -> anyhow::Result<Receiver<Next>> {
     let name = source.name();
     let mut stream = source.open()?;
     let (sender, receiver) = sync_channel(1);
@@ -311,12 +311,12 @@ struct FrameWriter {
 }
 
 impl FrameWriter {
-    fn start(sink: Sink) -> anyhow::Result<Self> {
+    fn start(sink: PipeOutput) -> anyhow::Result<Self> {
         let name = sink.name();
         let cannot_write = move || format!("cannot write {}", name.display());
         let mut file = match &sink {
-            Sink::Standard => None,
-            Sink::File(path) => Some(AtomicFile::create(path).with_context(&cannot_write)?),
+            PipeOutput::Standard => None,
+            PipeOutput::File(path) => Some(AtomicFile::create(path).with_context(&cannot_write)?),
         };
         let (sender, receiver) = sync_channel::<Vec<u8>>(1);
         let write = move || {

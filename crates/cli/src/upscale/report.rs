@@ -104,9 +104,9 @@ pub(super) fn shown(path: &Path) -> String {
 }
 
 /// The report's file, if there is one.
-pub(super) struct Report(Option<(PathBuf, File)>);
+pub(super) struct BatchReport(Option<(PathBuf, File)>);
 
-impl Report {
+impl BatchReport {
     pub(super) fn create(path: Option<&Path>) -> anyhow::Result<Self> {
         let Some(path) = path else {
             return Ok(Self(None));
