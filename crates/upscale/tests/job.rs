@@ -30,7 +30,7 @@ fn image(width_px: usize, height_px: usize, colour: Colour, depth: Depth) -> Ima
         Depth::F32 => Samples::F32(noise.map(|v| v as f32 / (1 << 24) as f32).collect()),
     };
     let mut image = Image::new(width_px, height_px, colour, samples);
-    image.metadata.resolution = Some(Resolution::PerInch { x: 300.0, y: 300.0 });
+    image.metadata.resolution = Some(Resolution::PerInch { x: 254.0, y: 254.0 });
     image
 }
 
@@ -189,8 +189,8 @@ fn headers_that_claim_more_than_the_file_holds_end_in_an_error() {
     let png = encode_bytes(&low, Format::Png).expect("a file");
     let tiff = encode_bytes(&low, Format::Tiff).expect("a file");
     for (file, streams) in [
-        (lying_tiff(3, 4), true),
-        (lying_tiff(3, 4), false),
+        (lying_tiff(300, 40), true),
+        (lying_tiff(300, 40), false),
         (lying_tiff(30_000, 30_000), true),
         (png[..png.len() / 2].to_vec(), true),
         (png[..png.len() / 2].to_vec(), false),
