@@ -30,7 +30,7 @@ fn image(width_px: usize, height_px: usize, colour: Colour, depth: Depth) -> Ima
         Depth::F32 => Samples::F32(noise.map(|v| v as f32 / (1 << 24) as f32).collect()),
     };
     let mut image = Image::new(width_px, height_px, colour, samples);
-    image.metadata.resolution = Some(Resolution::PerInch { x: 300.0, y: 300.0 });
+    image.metadata.resolution = Some(Resolution::PerInch { x: 254.0, y: 254.0 });
     image
 }
 
@@ -204,6 +204,8 @@ fn headers_that_claim_more_than_the_file_holds_end_in_an_error() {
         (lying_tiff(3, 4, UNCOMPRESSED), false),
         (lying_tiff(30_000, 30_000, UNCOMPRESSED), true),
         (lying_tiff(30_000, 30_000, DEFLATE), true),
+        (lying_tiff(300, 40, UNCOMPRESSED), true),
+        (lying_tiff(300, 40, UNCOMPRESSED), false),
         (png[..png.len() / 2].to_vec(), true),
         (png[..png.len() / 2].to_vec(), false),
         (tiff[..tiff.len() / 2].to_vec(), true),

@@ -18,7 +18,7 @@ pub(super) struct PngWriter<W: Write + 'static> {
 
 enum State<W: Write + 'static> {
     Header(::png::Writer<Shared<W>>),
-    Rows(::png::StreamWriter<'static, Shared<W>>),
+    Rows(Box<::png::StreamWriter<'static, Shared<W>>>),
     /// An error ended the file.
     Failed,
 }
@@ -71,7 +71,7 @@ impl<W: Write + 'static> PngWriter<W> {
         self.state = match std::mem::replace(&mut self.state, State::Failed) {
             State::Header(writer) => {
                 let stream = writer.into_stream_writer_with_size(BUFFER_BYTES);
-                State::Rows(stream?)
+                State::Rows(Box::new(stream?))
             }
             state => state,
         };
