@@ -3,7 +3,7 @@
     reference/run gallery.py
 
 Five crops of free photographs, which no model here was trained on: `wdsr data fetch` leaves them
-out (`gallery/` in crates/train/src/data_fetch/kept_out.txt). They come from scikit-image's wheel
+out (`gallery/` in crates/data/src/lists/kept_out.txt). They come from scikit-image's wheel
 (PyPI) and from Debian's lomiri-wallpapers-16.04 (apt-get, dpkg), and are checked by SHA-256. Each
 whole image is halved (Pillow's bicubic, the kernel of MATLAB's imresize), upscaled again, then
 cut.

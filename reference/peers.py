@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Times wdsr and other inference engines, and writes a report.
 
-    reference/peers.py --output docs/benchmarks.md
+    reference/peers.py --output docs/benchmarks/zen5.md
 
 All engines run the ONNX file that `wdsr bench --save-onnx` writes. In each round every engine runs
 once, in a process of its own, on the same processors. Ratios are computed within a round; the report

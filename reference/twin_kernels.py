@@ -15,7 +15,7 @@ from torch import Tensor
 # What products are of. Triton's interpreter, which the check runs on, multiplies float32 only.
 PRODUCT_TYPE = torch.bfloat16
 # Pixels and wide channels that a program holds at a time, and its warps: the fastest of a few on an
-# H200 (docs/log.md, "Training on a GPU").
+# H200 (docs/experiments/gpu-training.md).
 TILE_PX, TILE_WIDE, WARPS = 128, 64, 4
 # The same for a sum over pixels, and how many programs share these.
 SUM_TILE_PX, SUM_WARPS, PARTS = 64, 4, 264

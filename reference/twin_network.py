@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# PyTorch's defaults for BatchNorm2d, and `crates/train/src/parameters.rs`.
+# PyTorch's defaults for BatchNorm2d, and `crates/train/src/parameters/layout.rs`.
 BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM = 1e-5, 0.1
 # Where a convolution of a block stands once the norms are folded in, by where it stood.
 POSITION_WITHOUT_NORM = {0: 0, 3: 2, 5: 3}

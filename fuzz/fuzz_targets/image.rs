@@ -2,32 +2,20 @@
 //! the same one read whole, read by rows, and written and read again.
 #![no_main]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use wdsr_model::{Model, NetworkConfig, Upscaler};
 use wdsr_image::{
-    Depth, Format, Limits, Image, RowReader, RowSample, Samples, decode_bytes,
-    dimensions_of_bytes, encode_bytes,
+    Depth, Format, Image, Limits, Reader, RowSample, Samples, decode_bytes, encode_bytes,
 };
+use wdsr_model::{Model, NetworkConfig, Upscaler};
 use wdsr_upscale::{ImageUpscaler, Plan, Size, SizeRequest};
 
 const LIMITS: Limits = Limits {
     max_pixels: 1 << 16,
     max_bytes: 64 << 20,
 };
-
-/// Rows are read from files, so the bytes go into one, in memory where the system has such a folder.
-static FILE: LazyLock<PathBuf> = LazyLock::new(|| {
-    let memory = Path::new("/dev/shm");
-    let folder = if memory.is_dir() {
-        memory.to_owned()
-    } else {
-        std::env::temp_dir()
-    };
-    folder.join(format!("wdsr-fuzz-{}", std::process::id()))
-});
 
 /// The hook that the fuzzer sets ends the process on panics that are caught, too: those of the decoder of
 /// JPEG XL. Others end it behind this target.
@@ -41,15 +29,18 @@ static NETWORK: LazyLock<Upscaler> = LazyLock::new(|| {
 fuzz_target!(|bytes: &[u8]| {
     LazyLock::force(&HOOK);
     let name = Path::new("fuzzed");
-    let whole = decode_bytes(bytes, name, &LIMITS);
+    let Ok(reader) = Reader::from_bytes(bytes, name, &LIMITS) else {
+        return;
+    };
+    let (outline, metadata) = (reader.outline(), reader.metadata().clone());
     let by_rows = read_by_rows(bytes);
-    let Ok(image) = whole else {
+    let Ok(image) = reader.read_all() else {
         // What cannot be read whole ends in an error by rows too.
         assert_eq!(by_rows, None, "read by rows alone");
         return;
     };
-    let size_px = (image.width_px, image.height_px);
-    assert_eq!(dimensions_of_bytes(bytes, name).ok(), Some(size_px));
+    assert_eq!(image.outline(), outline, "of the header and of the image");
+    assert_eq!(image.metadata, metadata, "of the header and of the image");
     if let Some(by_rows) = by_rows {
         assert_eq!(by_rows, bits(&image.samples), "read whole and by rows");
     }
@@ -73,16 +64,18 @@ fn bits(samples: &Samples) -> Vec<u32> {
 
 /// The bits of the samples read row by row; `None` where that is not possible or fails.
 fn read_by_rows(bytes: &[u8]) -> Option<Vec<u32>> {
-    fn rows<T: RowSample>(reader: &mut RowReader) -> Option<Vec<T>> {
+    fn rows<T: RowSample>(reader: &mut Reader) -> Option<Vec<T>> {
         let outline = reader.outline();
         let mut samples = vec![T::default(); outline.row_len() * outline.height_px];
         for row in samples.chunks_exact_mut(outline.row_len()) {
-            reader.read(row).ok()?;
+            reader.read_rows(row).ok()?;
         }
         Some(samples)
     }
-    std::fs::write(&*FILE, bytes).expect("room for a file");
-    let mut reader = RowReader::open(&FILE, &LIMITS).ok()??;
+    let mut reader = Reader::from_bytes(bytes, Path::new("fuzzed"), &LIMITS).ok()?;
+    if !reader.streams_rows() {
+        return None;
+    }
     Some(bits(&match reader.outline().depth {
         Depth::U8 => Samples::U8(rows(&mut reader)?),
         Depth::U16 => Samples::U16(rows(&mut reader)?),
@@ -98,7 +91,7 @@ fn upscale(image: Image) {
     };
     let size_px = (2 * image.width_px, 2 * image.height_px);
     let plan = Plan::new(Size::of(&image), SizeRequest::Factor(2.0), &[2]).expect("a plan");
-    match ImageUpscaler::new(&plan, &[&NETWORK]).upscale(image) {
+    match ImageUpscaler::new(plan, &[&NETWORK]).upscale(image) {
         Ok(large) => assert_eq!((large.width_px, large.height_px), size_px),
         Err(error) => assert!(!finite, "{error}"),
     }

@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use pyo3::exceptions::{PyFileNotFoundError, PyRuntimeWarning, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use wdsr_image::is_memory_free;
 use wdsr_model::{BuiltinModel, DEFAULT_TILE_PX, Error, Isa, Precision, Upscaler};
 use wdsr_upscale::{AlphaMethod, ImageUpscaler, Plan, Size};
 
@@ -31,18 +30,18 @@ pub(crate) enum NameOrPath {
 /// Parameters
 /// ----------
 /// model : str or os.PathLike
-///     Name of models that come with the package ("base" or "small"), or path of a model file
-///     (safetensors, as `wdsr train` writes it). A name wins over a file: "./small" is the file.
+///     Name of built-in models ("base" or "small"), or path of a model file (safetensors, as written by
+///     `wdsr train`). For a file called small use "./small".
 /// scale : int, optional
-///     Output pixels per input pixel on each side; None: what the model has. A name without a scale
-///     is its model of scale 2, and brings those of 3 and 4 for other sizes.
+///     Output pixels per input pixel on each side; by default that of the model. A name without a
+///     scale loads the models of scale 2, 3 and 4; `scale` is then 2.
 ///
 /// Raises
 /// ------
 /// FileNotFoundError, PermissionError, OSError
 ///     The file cannot be read.
 /// ValueError
-///     The file is no model file or is damaged, or the model has another scale.
+///     The file is not a model file or is corrupt, or the model has another scale.
 #[pyfunction]
 #[pyo3(signature = (model, scale = None))]
 pub(crate) fn load(py: Python<'_>, model: NameOrPath, scale: Option<i64>) -> PyResult<Model> {
@@ -65,14 +64,14 @@ pub(crate) fn load(py: Python<'_>, model: NameOrPath, scale: Option<i64>) -> PyR
     let found = model.scale();
     if let Some(asked) = scale.filter(|asked| usize::try_from(*asked) != Ok(found)) {
         return Err(PyValueError::new_err(format!(
-            "scale is {asked}, but model {} upscales {found} times; load a model of that scale",
+            "scale is {asked}, but model {} has scale {found}; load a model of that scale",
             model.name
         )));
     }
     Ok(model)
 }
 
-/// Of the models of a kind, the one of the scale asked for, or all of them.
+/// The model of a kind with the given scale, or all of the kind.
 fn of_scale(kind: &str, all: &[BuiltinModel], scale: Option<i64>) -> PyResult<Vec<BuiltinModel>> {
     let Some(scale) = scale else {
         return Ok(all.to_vec());
@@ -95,14 +94,14 @@ fn released_names() -> String {
 fn load_file(py: Python<'_>, path: &Path) -> PyResult<wdsr_model::Model> {
     py.detach(|| wdsr_model::Model::load(path))
         .map_err(|error| match &error {
-            // A name rather than a path.
+            // More likely a name than a path.
             Error::Io { source, .. }
                 if source.kind() == ErrorKind::NotFound
                     && path.components().count() == 1
                     && path.extension().is_none() =>
             {
                 PyFileNotFoundError::new_err(format!(
-                    "{}: neither a file nor a model of the package, which has {}",
+                    "{}: neither a file nor a built-in model; built-in are {}",
                     path.display(),
                     released_names()
                 ))
@@ -111,24 +110,24 @@ fn load_file(py: Python<'_>, path: &Path) -> PyResult<wdsr_model::Model> {
         })
 }
 
-/// A super-resolution network with its weights. `wdsr.load` makes one; it never changes, any number of
-/// threads may use it at once, and it can be pickled (with its weights).
+/// A super-resolution network with its weights, loaded by `wdsr.load`. It is immutable, may be used by
+/// any number of threads at once, and can be pickled (with its weights).
 #[pyclass(frozen, module = "wdsr")]
 pub(crate) struct Model {
     name: String,
-    /// The model, and those of other scales that come with its name.
+    /// The model, and the models of other scales of its name.
     networks: Vec<wdsr_model::Model>,
     prepared: Mutex<Prepared>,
 }
 
-/// The weights of each network arranged as the last call wanted them, where it wanted that network.
+/// The networks that the last call used, their weights arranged by its options.
 #[derive(Default)]
 struct Prepared {
     options: Option<Options>,
     upscalers: Vec<Option<Arc<Upscaler>>>,
 }
 
-/// How an image is to be computed.
+/// How an image is computed.
 #[derive(Clone, Copy, PartialEq)]
 struct Options {
     /// 0: the image's width.
@@ -139,8 +138,8 @@ struct Options {
 
 #[pymethods]
 impl Model {
-    /// Upscales an image, bit for bit as the program `wdsr upscale` does: `scale` times, or to the
-    /// size that one of `factor`, `width`, `height`, `longest` and `size` asks for.
+    /// Upscales an image by `scale`, or to the size given by one of `factor`, `width`, `height`,
+    /// `longest` and `size`. The result is that of the program `wdsr upscale`, bit for bit.
     ///
     /// Parameters
     /// ----------
@@ -148,52 +147,53 @@ impl Model {
     ///     Array of uint8 (0..255), uint16 (0..65535) or float32 (0..1), [height, width] or
     ///     [height, width, channels] with 1 (grey), 2 (grey, alpha), 3 (R G B) or 4 (R G B, alpha)
     ///     channels; or a Pillow image of mode L, LA, RGB, RGBA or I;16. Alpha is straight (not
-    ///     premultiplied), 0 is transparent. A contiguous RGB array upscaled `scale` times is read
-    ///     where it lies; do not write to it before the call returns.
+    ///     premultiplied), 0 is transparent. Contiguous RGB and grey arrays upscaled by `scale` are read
+    ///     without a copy; do not write to them before the call returns.
     /// factor : float, optional
-    ///     So many times as large on each side, any number above 0.
+    ///     Factor of both sides, above 0; may be fractional.
     /// width, height, longest : int, optional
-    ///     This width, height or longer side in pixels, the other side in proportion.
+    ///     Width, height or longer side of the result in pixels; the other side follows in proportion.
     /// size : (int, int), optional
-    ///     This width and height in pixels. What would stretch the image by more than a pixel is refused.
+    ///     Width and height of the result in pixels. A size that would stretch the image by more than a
+    ///     pixel is refused.
     /// alpha : {"network", "lanczos"}, default "network"
-    ///     What upscales alpha that is not the same everywhere: the network (sharp edges, twice the
-    ///     work) or Lanczos interpolation.
+    ///     How to upscale alpha that is not the same everywhere: by the network (sharp edges, twice the
+    ///     work) or by Lanczos interpolation.
     /// threads : int, default 0
-    ///     Threads; 0: one for each processor. The result is the same.
+    ///     Number of threads; 0: one for each processor. It does not change the result.
     /// tile : int, default 640
-    ///     Width in pixels of the columns computed at once; 0: the image's width. The result is the
-    ///     same; what is computed at once should fit the cache.
+    ///     Width in pixels of the columns computed at once, which should fit the cache; 0: the image's
+    ///     width. It does not change the result.
     /// precision : {"f32", "bf16"}, default "f32"
     ///     Arithmetic of the network. bf16 is faster on processors with AVX512-BF16 and differs in
-    ///     the last bits; others compute in f32 with a RuntimeWarning.
+    ///     the last bits; other processors compute in f32, with a RuntimeWarning.
     /// self_ensemble : bool, default False
     ///     Average over the 8 flips and rotations: slightly better, 8 times the work.
     /// progress : callable, optional
-    ///     Called as progress(done, total) from time to time, in the calling thread, the last time
-    ///     with done == total; never, if the size needs no network.
+    ///     Called as progress(done, total) from time to time in the calling thread, the last time with
+    ///     done == total. It is not called if the size needs no network.
     ///
     /// Returns
     /// -------
     /// numpy.ndarray or PIL.Image.Image
-    ///     The same dtype and number of axes, [height, width, channels]; floats are not clipped. Of
-    ///     an image an image, with its mode and `info`. Sizes that passes of the network do not make
-    ///     are resized down from the next that they make (Lanczos). Colours under fully transparent
-    ///     pixels are those visible beside them; alpha that is the same everywhere stays so.
+    ///     The same dtype and number of axes, [height, width, channels]; floats are not clipped. For a
+    ///     Pillow image, an image of the same mode and `info`. Sizes that passes of the network do not
+    ///     reach exactly are reduced from the next larger one (Lanczos). Fully transparent pixels get
+    ///     the colour of the visible pixels beside them; alpha that is the same everywhere stays exactly so.
     ///
     /// Raises
     /// ------
     /// TypeError
-    ///     The image is neither, or of another dtype.
+    ///     The image is neither, or has another dtype.
     /// ValueError
-    ///     Another shape or mode, a sample that is NaN or infinite, an argument out of range, more than
-    ///     one size, or a size that would stretch the image.
+    ///     The image has another shape or mode or a sample that is NaN or infinite, an argument is out of
+    ///     range, more than one size is given, or the size would stretch the image.
     /// MemoryError
-    ///     The work does not fit the memory.
+    ///     Upscaling needs more memory than is available.
     /// RuntimeError
-    ///     The network gives what cannot be an image: the model is damaged.
+    ///     The output of the network is not an image: the model is damaged.
     ///
-    /// What `progress` raises, and KeyboardInterrupt, stops the work and comes out of the call.
+    /// An exception in `progress`, and KeyboardInterrupt, stops the work and is raised by the call.
     #[pyo3(signature = (image, *, factor = None, width = None, height = None, longest = None,
         size = None, alpha = "network", threads = 0, tile = DEFAULT_TILE_PX as i64,
         precision = "f32", self_ensemble = false, progress = None),
@@ -237,23 +237,19 @@ impl Model {
         };
         let upscalers = self.prepare(py, options, plan.passes())?;
         let (samples, colour) = (pixels.samples()?, pixels.colour);
-        let large = work::run(py, threads, progress.as_ref(), |tell| {
+        let large = work::run(py, threads, progress.as_ref(), |report| {
             let networks: Vec<&Upscaler> = upscalers.iter().map(Arc::as_ref).collect();
-            let image_upscaler = ImageUpscaler::new(&plan, &networks).alpha(alpha);
-            let bytes = image_upscaler.memory_bytes(colour, samples.depth())
-                + image_upscaler.working_bytes();
-            // A failed allocation in the midst of the work would end the interpreter.
-            if !is_memory_free(bytes) {
-                return Err(Failure::Memory(bytes));
-            }
-            image_upscaler
-                .upscale_samples(samples, colour, tell)
+            let upscaler = ImageUpscaler::new(plan, &networks).alpha(alpha);
+            // A failed allocation amid the work would end the interpreter.
+            upscaler.check_memory(colour, samples.depth(), 0, None)?;
+            upscaler
+                .upscale_samples(samples, colour, report)
                 .map_err(Failure::Upscale)
         })??;
         pixels.give_back(large)
     }
 
-    /// What `pickle` and `copy` call.
+    /// Called by `pickle` and `copy`.
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Reduced<'py>> {
         let of_bytes = py.get_type::<Self>().getattr("_of_bytes")?;
         let files = self
@@ -280,7 +276,7 @@ impl Model {
         })
     }
 
-    /// What `wdsr.load` was given, such as "small x2" or a path.
+    /// Name of the model, such as "small x2" or a path.
     #[getter]
     fn name(&self) -> &str {
         &self.name
@@ -334,13 +330,13 @@ impl Model {
         self.model().network().multiply_adds_per_pixel()
     }
 
-    /// How far, in pixels of the input, a pixel of the result depends on the input.
+    /// Distance in pixels of the input at which the input still affects a pixel of the result.
     #[getter]
     fn receptive_radius_px(&self) -> usize {
         self.model().network().receptive_radius_px()
     }
 
-    /// Remarks in the model's file, such as how it was trained.
+    /// Notes in the model's file, such as how it was trained.
     #[getter]
     fn notes(&self) -> BTreeMap<String, String> {
         self.model().notes().clone()
@@ -357,23 +353,23 @@ impl Model {
 }
 
 impl Model {
-    /// The one that the properties tell of.
+    /// The model that the properties describe.
     fn model(&self) -> &wdsr_model::Model {
         &self.networks[0]
     }
 
-    /// The networks of the scales named. Arranges their weights, unless the last call wanted them
-    /// the same way.
+    /// The networks of the given scales. Arranges their weights unless the last call used the same
+    /// options.
     fn prepare(
         &self,
         py: Python<'_>,
-        asked: Options,
+        requested: Options,
         scales: &[usize],
     ) -> PyResult<Vec<Arc<Upscaler>>> {
         let isa = Isa::detect().map_err(|e| PyValueError::new_err(e.to_string()))?;
         let options = Options {
-            precision: or_f32(py, asked.precision, isa)?,
-            ..asked
+            precision: or_f32(py, requested.precision, isa)?,
+            ..requested
         };
         let arrange = |model: &wdsr_model::Model| {
             let upscaler = Upscaler::with_isa(model, isa)
@@ -382,7 +378,7 @@ impl Model {
                 .precision(options.precision);
             Arc::new(upscaler)
         };
-        // The lock is taken and left without the GIL, which its holder would wait for.
+        // Without the GIL, as the holder of the lock may be waiting for it.
         Ok(py.detach(|| {
             let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
             if prepared.options != Some(options) {
@@ -400,7 +396,7 @@ impl Model {
     }
 }
 
-/// A callable and its arguments, name and files, that make a model anew.
+/// A callable and its arguments, name and files, that recreate a model.
 type Reduced<'py> = (Bound<'py, PyAny>, (String, Vec<Bound<'py, PyBytes>>));
 
 fn parse_alpha(text: &str) -> PyResult<AlphaMethod> {
@@ -423,13 +419,13 @@ fn parse_precision(text: &str) -> PyResult<Precision> {
         })
 }
 
-/// What was asked for, or f32 with a warning where that would be slower than f32.
-fn or_f32(py: Python<'_>, asked: Precision, isa: Isa) -> PyResult<Precision> {
-    let precision = isa.precision_for(asked);
-    if precision != asked {
+/// The requested precision, or f32 with a warning where the requested one would be slower.
+fn or_f32(py: Python<'_>, requested: Precision, isa: Isa) -> PyResult<Precision> {
+    let precision = isa.precision_for(requested);
+    if precision != requested {
         let warning = format!(
             "precision {}: expected a processor with AVX512-BF16, found {isa}; computing in {}",
-            asked.name(),
+            requested.name(),
             precision.name()
         );
         warn(py, &warning)?;

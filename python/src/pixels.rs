@@ -1,4 +1,4 @@
-//! Images from Python and back: NumPy arrays and Pillow's images.
+//! Images from and to Python: NumPy arrays and Pillow images.
 
 use numpy::ndarray::ArrayD;
 use numpy::{
@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use wdsr_image::{Colour, Image, Samples, SamplesRef};
 
-/// An image that a caller gave, and how to give one back in kind.
+/// An image of a caller, and how to return one of the same kind.
 pub(crate) struct Pixels<'py> {
     /// Row-major, interleaved, without gaps.
     array: Array<'py>,
@@ -38,9 +38,9 @@ enum Form<'py> {
 impl<'py> Pixels<'py> {
     /// Borrows an array of `uint8`, `uint16` or `float32`, `[height, width]` or
     /// `[height, width, 1 to 4]`, or the pixels of a Pillow image of mode L, LA, RGB, RGBA or I;16.
-    /// Arrays with gaps or of turned axes are copied, and so are images (by Pillow).
+    /// Arrays with gaps or transposed axes are copied, and so are images (by Pillow).
     ///
-    /// `name` stands in messages.
+    /// Messages name the image by `name`.
     pub(crate) fn read(object: &Bound<'py, PyAny>, name: &str) -> PyResult<Self> {
         let py = object.py();
         if let Ok(array) = object.cast::<PyUntypedArray>() {
@@ -91,7 +91,7 @@ impl<'py> Pixels<'py> {
         if height_px == 0 || width_px == 0 {
             return Err(refused(""));
         }
-        // Copies only what is not as asked. Called from Rust it would need unsafe code.
+        // Copies only if needed. Calling it from Rust would need unsafe code.
         let whole = py.import(intern!(py, "numpy"))?.call_method1(
             intern!(py, "require"),
             (array, py.None(), ["C_CONTIGUOUS", "ALIGNED"]),
@@ -171,7 +171,7 @@ fn borrow<'py, T: Element>(
     Ok(array.try_readonly()?)
 }
 
-/// An array that takes over the samples.
+/// An array that owns the samples.
 fn owned<T: Element>(
     py: Python<'_>,
     samples: Vec<T>,
@@ -182,8 +182,8 @@ fn owned<T: Element>(
     Ok(array.into_pyarray(py).into_any())
 }
 
-/// Whether it is a Pillow image. Where Pillow has not been imported nothing is one, so the package
-/// never imports it by itself.
+/// Whether it is a Pillow image. That is impossible before Pillow is imported, so the package never
+/// imports it itself.
 fn is_pillow_image(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = object.py();
     let modules = py
@@ -195,7 +195,7 @@ fn is_pillow_image(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     }
 }
 
-/// Refuses images whose mode a result could not keep.
+/// Refuses images of a mode that the result could not have.
 fn check_mode(image: &Bound<'_, PyAny>, name: &str) -> PyResult<()> {
     let py = image.py();
     let mode: String = image.getattr(intern!(py, "mode"))?.extract()?;

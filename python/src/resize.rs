@@ -2,14 +2,16 @@
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use wdsr_image::imresize::{Resized, Rounding, imresize_f32, imresize_u8_rounded, imresize_u16};
+use wdsr_image::imresize::{
+    Resized, Rounding, UnknownRounding, imresize_f32, imresize_u8_rounded, imresize_u16,
+};
 use wdsr_image::{Image, Samples, SamplesRef};
 
 use crate::error::check_memory;
 use crate::pixels::Pixels;
 use crate::work;
 
-/// The largest factor, and one over the smallest: the taps of each pixel must fit the memory.
+/// The largest factor, and the inverse of the smallest: the taps of each pixel must fit into memory.
 const MAX_SCALE: f64 = 1024.0;
 
 /// Resizes an image as MATLAB's `imresize(image, scale)` does (bicubic, antialiased): with scale 1/2, 1/3,
@@ -23,27 +25,27 @@ const MAX_SCALE: f64 = 1024.0;
 /// scale : float
 ///     1/1024 to 1024.
 /// rounding : {"8bit", "float"}, default "8bit"
-///     Of uint8 images. "8bit": after each dimension, as MATLAB does with uint8 and DIV2K was
-///     made. "float": once at the end, as `im2uint8(imresize(im2double(image), scale))` does and many copies
-///     of Set5 and Set14 were made. uint16 is rounded once at the end; float32 is neither rounded
-///     nor clipped.
+///     When to round uint8 images. "8bit": after each dimension, as MATLAB does with uint8 and as DIV2K
+///     was made. "float": once at the end, as `im2uint8(imresize(im2double(image), scale))` does and as
+///     many copies of Set5 and Set14 were made. uint16 is rounded once at the end; float32 is neither
+///     rounded nor clipped.
 /// threads : int, default 0
-///     Threads; 0: one for each processor. The result is the same.
+///     Number of threads; 0: one for each processor. It does not change the result.
 ///
 /// Returns
 /// -------
 /// numpy.ndarray or PIL.Image.Image
-///     The same dtype and number of axes, [ceil(height * scale), ceil(width * scale), channels]. Of
-///     an image an image, with its mode and `info`.
+///     The same dtype and number of axes, [ceil(height * scale), ceil(width * scale), channels]. For a
+///     Pillow image, an image of the same mode and `info`.
 ///
 /// Raises
 /// ------
 /// TypeError
-///     The image is neither, or of another dtype.
+///     The image is neither, or has another dtype.
 /// ValueError
-///     Another shape or mode, or an argument out of range.
+///     The image has another shape or mode, or an argument is out of range.
 /// MemoryError
-///     The result does not fit the memory.
+///     The result needs more memory than is available.
 #[pyfunction]
 #[pyo3(signature = (image, scale, *, rounding = "8bit", threads = 0))]
 pub(crate) fn imresize<'py>(
@@ -52,7 +54,7 @@ pub(crate) fn imresize<'py>(
     rounding: &str,
     threads: i64,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let rounding: Rounding = rounding.parse().map_err(|_: String| {
+    let rounding: Rounding = rounding.parse().map_err(|_: UnknownRounding| {
         PyValueError::new_err(format!(
             "rounding is '{rounding}', expected '8bit' or 'float'"
         ))

@@ -62,7 +62,7 @@ pub(crate) fn psnr(
 /// a, b, scale, protocol
 ///     As for `psnr`.
 /// threads : int, default 0
-///     Threads; 0: one for each processor. The result is the same.
+///     Number of threads; 0: one for each processor. It does not change the result.
 ///
 /// Returns
 /// -------

@@ -1,11 +1,11 @@
-//! The size that a caller asks for.
+//! The size that a caller requests.
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use wdsr_upscale::{MAX_SIDE_PX, Size, SizeRequest};
 
-/// The one that is given of `factor`, `width`, `height`, `longest` and `size` (width, height);
-/// without any, what one pass of the model makes.
+/// The request by one of `factor`, `width`, `height`, `longest` and `size` (width, height); without any,
+/// what one pass of the model makes.
 pub(crate) fn request(
     factor: Option<f64>,
     width: Option<i64>,

@@ -10,17 +10,17 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use wdsr_model::Progress;
 
-/// How often Ctrl-C is looked for.
+/// How often to check for Ctrl-C.
 const SIGNALS_EVERY: Duration = Duration::from_millis(50);
 
 /// Runs `work` on a pool of `threads` threads (0: one for each processor) with the GIL released.
 ///
-/// `progress` is called with what the work tells, always in the calling thread (GUIs want that),
-/// with rising counts; when it is slow, counts are left out. What it raises, and what Python's
-/// signal handlers raise (Ctrl-C: `KeyboardInterrupt`), stops the work and comes out.
+/// `progress` is called with rising counts, always in the calling thread, as GUIs need it; a slow one
+/// skips counts. An exception in it or in a signal handler (Ctrl-C: `KeyboardInterrupt`) stops the work
+/// and is returned.
 ///
-/// The pool lives as long as the work: one that outlived it would be without its threads in a
-/// process that `os.fork` (so `multiprocessing`) made, and hang there.
+/// The pool lives only as long as the work: in a process forked by `os.fork` (so by
+/// `multiprocessing`) a longer-lived pool would have no threads, and hang.
 pub(crate) fn run<T: Send>(
     py: Python<'_>,
     threads: i64,
@@ -31,7 +31,7 @@ pub(crate) fn run<T: Send>(
         .num_threads(count("threads", threads)?)
         .build()
         .map_err(cannot_start)?;
-    let told = progress.is_some();
+    let reports = progress.is_some();
     let stopped = AtomicBool::new(false);
     let stopped = &stopped;
     py.detach(|| {
@@ -43,8 +43,8 @@ pub(crate) fn run<T: Send>(
                         if stopped.load(Ordering::Relaxed) {
                             return ControlFlow::Break(());
                         }
-                        if told {
-                            // Nobody listens any more where the work is just being stopped.
+                        if reports {
+                            // The receiver is gone while the work is being stopped.
                             let _ = sender.send((done, total));
                         }
                         ControlFlow::Continue(())
@@ -61,7 +61,7 @@ pub(crate) fn run<T: Send>(
                     Err(RecvTimeoutError::Timeout) => None,
                     Err(RecvTimeoutError::Disconnected) => break None,
                 };
-                // Threads tell in any order.
+                // Threads report in any order.
                 let counts = counts.filter(|(done, _)| *done > reported);
                 let report = Python::attach(|py| {
                     py.check_signals()?;
@@ -82,7 +82,7 @@ pub(crate) fn run<T: Send>(
                 Some(error) => Err(error),
                 None => result.map_err(|_| {
                     PyRuntimeError::new_err(
-                        "internal error of wdsr (standard error has its words); please report it",
+                        "internal error of wdsr (see standard error); please report it",
                     )
                 }),
             }

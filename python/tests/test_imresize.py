@@ -32,7 +32,7 @@ def test_golden_images(golden: Path) -> None:
     assert seen >= 8
 
 
-def test_rounding_once_is_another_result(photograph: Photograph) -> None:
+def test_rounding_once_differs_from_rounding_twice(photograph: Photograph) -> None:
     once = wdsr.imresize(photograph, 0.5, rounding="float")
     unrounded = wdsr.imresize(photograph.astype(np.float32), 0.5)
     np.testing.assert_array_equal(once, np.clip(np.floor(unrounded + 0.5), 0, 255))
@@ -49,7 +49,7 @@ def test_axes_and_dtype_stay(dtype: type, channels: int | None) -> None:
     np.testing.assert_allclose(made, 1, atol=1e-6)
 
 
-def test_images_come_back_as_images(photograph: Photograph) -> None:
+def test_images_give_images(photograph: Photograph) -> None:
     image = Image.fromarray(photograph)
     made = wdsr.imresize(image, 1 / 3)
     assert (made.mode, made.size) == ("RGB", (32, 20))

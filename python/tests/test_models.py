@@ -14,7 +14,7 @@ from conftest import MODEL_FILE
 import wdsr
 
 
-def test_a_model_tells_what_it_is() -> None:
+def test_a_model_describes_itself() -> None:
     model = wdsr.load("small", scale=2)
     assert model.name == "small x2"
     assert (model.scale, model.block, model.blocks, model.features) == (2, "wdsr-b", 8, 32)
@@ -31,7 +31,7 @@ def test_a_model_tells_what_it_is() -> None:
         wdsr.Model()
 
 
-def test_a_kind_brings_its_models_of_every_scale() -> None:
+def test_a_name_loads_its_models_of_every_scale() -> None:
     base = wdsr.load("base")
     assert (base.name, base.blocks, base.scale) == ("base x2", 16, 2)
     assert base.parameters == 299_564
@@ -64,7 +64,7 @@ def test_files_are_loaded_by_text_and_path(model: wdsr.Model) -> None:
         np.testing.assert_array_equal(loaded.upscale(image), model.upscale(image))
 
 
-def test_a_name_is_no_file_and_a_path_no_name(
+def test_names_and_paths_are_told_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -76,7 +76,7 @@ def test_a_name_is_no_file_and_a_path_no_name(
     assert wdsr.load(Path("small")).name == "small"
 
 
-def test_missing_files_have_their_name_and_number(tmp_path: Path) -> None:
+def test_errors_of_missing_files_have_name_and_errno(tmp_path: Path) -> None:
     place = tmp_path / "none.safetensors"
     with pytest.raises(
         FileNotFoundError, match=re.escape(f"No such file or directory: '{place}'")
@@ -102,14 +102,14 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     ("arguments", "kind", "words"),
     [
         (("small", 8), ValueError, 'no model "small" of scale 8; the package has base x2, base x3'),
-        ((MODEL_FILE, 4), ValueError, "upscales 2 times"),
+        ((MODEL_FILE, 4), ValueError, "has scale 2"),
         (("small", -2), ValueError, "of scale -2"),
         (("small", "2"), TypeError, "scale"),
         ((5,), TypeError, "str.*os.PathLike|PathLike"),
         ((), TypeError, "model"),
     ],
 )
-def test_what_cannot_be_loaded_is_refused(
+def test_other_arguments_are_refused(
     arguments: tuple[Any, ...], kind: type[Exception], words: str
 ) -> None:
     with pytest.raises(kind, match=words):

@@ -41,7 +41,7 @@ LARGE = np.zeros((2000, 2000, 3), np.uint8)
 SOON_S = 10
 
 
-def test_what_progress_raises_stops_the_work(model: wdsr.Model, photograph: Photograph) -> None:
+def test_an_exception_in_progress_stops_the_work(model: wdsr.Model, photograph: Photograph) -> None:
     calls = 0
     start = time.process_time()
 
@@ -114,7 +114,7 @@ def upscale_and_shrink(image: Photograph) -> Photograph:
     return wdsr.imresize(wdsr.load("small").upscale(image), 0.5)
 
 
-def test_a_model_goes_to_another_process(model: wdsr.Model, photograph: Photograph) -> None:
+def test_a_model_is_sent_to_another_process(model: wdsr.Model, photograph: Photograph) -> None:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         made = pool.apply_async(model.upscale, [photograph]).get(timeout=60)
     np.testing.assert_array_equal(made, model.upscale(photograph))

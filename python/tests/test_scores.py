@@ -69,7 +69,7 @@ IMAGE = np.zeros((32, 24, 3), np.uint8)
         ((IMAGE, IMAGE), TypeError, "scale"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(
+def test_images_that_cannot_be_compared_are_refused(
     score: Callable[..., float], arguments: tuple[Any, ...], kind: type[Exception], words: str
 ) -> None:
     with pytest.raises(kind, match=words):

@@ -8,8 +8,9 @@ use wdsr_convert::{
 };
 use wdsr_model::{BlockKind, Model, NetworkConfig, WeightFormat};
 
+use crate::exit::WrongUsage;
 use crate::file_claims::FileClaims;
-use crate::{WrongUsage, progress};
+use crate::progress;
 
 /// Convert models: from other trainers, to ONNX, ncnn, PyTorch or this program
 ///

@@ -1,16 +1,16 @@
-//! `wdsr data`: images to train on.
+//! `wdsr data`: builds and checks datasets.
 
 mod fetch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use wdsr_data::check::{CheckReport, ProblemKind, check_data};
 use wdsr_eval::Track;
-use wdsr_train::data_check::{DataReport, Kind, check_data};
 
 use crate::{on_threads, progress, stdout};
 
-/// Gather and check images to train on
+/// Build and check datasets
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -23,31 +23,28 @@ enum Command {
     Check(CheckArguments),
 }
 
-/// Name every broken, too small, grey, wrongly paired or duplicate image
+/// List broken, too small, grey, wrongly paired and duplicate images
 ///
-/// Folders are read as `wdsr train --data` reads them. Duplicates are found across folders, so
-/// training and validation images can be checked against each other. Exits with 1 when it has
-/// found something.
+/// Folders are read as by `wdsr train --data`. Duplicates are found across folders, so training and
+/// validation images can be checked against each other. Exits with 1 if there are any.
 #[derive(clap::Args)]
 struct CheckArguments {
-    /// Folders of images
+    /// Folders to check
     #[arg(required = true, value_name = "FOLDER")]
     folders: Vec<PathBuf>,
     /// Scale of the training
     #[arg(short = 's', long, value_name = "N", default_value_t = 2)]
     scale: usize,
-    /// Side of its patches in low-resolution pixels
+    /// Side of the training's patches in low-resolution pixels
     #[arg(long, value_name = "PX", default_value_t = 48)]
     patch: usize,
-    /// DIV2K's track: bicubic, mild, difficult or wild
-    ///
-    /// Which of its low-resolution images are read.
+    /// Which low-resolution images of DIV2K: bicubic, mild, difficult or wild
     #[arg(long, default_value_t)]
     track: Track,
-    /// Print one JSON object instead of lines
+    /// Print a JSON object
     #[arg(long)]
     json: bool,
-    /// Threads; 0: one for each processor
+    /// Number of threads; 0: one for each processor
     #[arg(short = 'j', long, value_name = "N", default_value_t = 0)]
     threads: usize,
 }
@@ -64,7 +61,7 @@ fn check(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
         let message = format!("-s {}: expected 1, 2, 3, 4 or 8", arguments.scale);
         return Err(crate::WrongUsage(message).into());
     }
-    let reading = progress::bar(0, "checking [{bar:30}] {pos}/{len}, {eta} left", false);
+    let checking = progress::bar(0, "checking [{bar:30}] {pos}/{len}, {eta} left", false);
     let report = on_threads(arguments.threads, || {
         let (folders, track) = (&arguments.folders, arguments.track);
         check_data(
@@ -73,12 +70,12 @@ fn check(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
             track,
             arguments.patch,
             &|done, total| {
-                reading.set_length(total as u64);
-                reading.set_position(done as u64);
+                checking.set_length(total as u64);
+                checking.set_position(done as u64);
             },
         )
     })??;
-    reading.finish_and_clear();
+    checking.finish_and_clear();
     if arguments.json {
         stdout::print_json(&report)?;
     } else {
@@ -91,20 +88,20 @@ fn check(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn to_lines(report: &DataReport) -> String {
+fn to_lines(report: &CheckReport) -> String {
     let mut text = String::new();
     for problem in &report.problems {
         let (kind, path) = (problem.kind, problem.path.display());
         text += &format!("{kind:<16}{path}: {}\n", problem.detail);
     }
-    let counts: Vec<String> = Kind::ALL
+    let counts: Vec<String> = ProblemKind::ALL
         .into_iter()
         .map(|kind| (kind, report.count(kind)))
         .filter(|(_, count)| *count > 0)
         .map(|(kind, count)| format!("{count} {kind}"))
         .collect();
     let found = if counts.is_empty() {
-        "nothing wrong".to_owned()
+        "no problems".to_owned()
     } else {
         counts.join(", ")
     };

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use clap::CommandFactory;
+use clap::Command;
 use clap_complete::Shell;
 
-use crate::{Arguments, stdout};
+use crate::stdout;
 
 /// Print shell completions to standard output
 #[derive(clap::Args)]
@@ -15,14 +15,12 @@ pub(crate) struct CompletionsArguments {
     shell: Shell,
 }
 
-pub(crate) fn completions(arguments: &CompletionsArguments) -> anyhow::Result<()> {
+pub(crate) fn completions(
+    arguments: &CompletionsArguments,
+    mut program: Command,
+) -> anyhow::Result<()> {
     let mut script = Vec::new();
-    clap_complete::generate(
-        arguments.shell,
-        &mut Arguments::command(),
-        "wdsr",
-        &mut script,
-    );
+    clap_complete::generate(arguments.shell, &mut program, "wdsr", &mut script);
     Ok(stdout::print(script)?)
 }
 
@@ -34,10 +32,10 @@ pub(crate) struct ManArguments {
     out: PathBuf,
 }
 
-pub(crate) fn man(arguments: &ManArguments) -> anyhow::Result<()> {
+pub(crate) fn man(arguments: &ManArguments, program: Command) -> anyhow::Result<()> {
     let folder = &arguments.out;
     std::fs::create_dir_all(folder)
         .with_context(|| format!("{}: cannot create the folder", folder.display()))?;
-    clap_mangen::generate_to(Arguments::command(), folder)
+    clap_mangen::generate_to(program, folder)
         .with_context(|| format!("{}: cannot write the manual pages", folder.display()))
 }

@@ -11,7 +11,8 @@ use wdsr_eval::{
 use wdsr_model::{Precision, Upscaler};
 
 use crate::models::{self, Choice, ModelArguments};
-use crate::{exit, on_threads, progress, stdout};
+use crate::threads::on_threads;
+use crate::{exit, progress, stdout};
 
 /// Score a model: PSNR and SSIM, beside bicubic interpolation
 ///

@@ -3,7 +3,6 @@
 use std::io::{self, ErrorKind};
 use std::process::ExitCode;
 
-use crate::WrongUsage;
 use crate::file_claims::Conflict;
 
 /// The exit codes in `--help`.
@@ -31,6 +30,11 @@ pub(crate) fn code_of(error: &anyhow::Error) -> ExitCode {
         FAILED
     })
 }
+
+/// Arguments that are invalid together.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct WrongUsage(pub(crate) String);
 
 /// Not enough memory available.
 #[derive(Debug, thiserror::Error)]

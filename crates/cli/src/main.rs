@@ -13,13 +13,18 @@ mod models;
 mod progress;
 mod stdout;
 mod study;
+mod threads;
 mod train;
 mod training_view;
+mod units;
 mod upscale;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+
+pub(crate) use exit::WrongUsage;
+pub(crate) use threads::on_threads;
 
 /// Image super-resolution with WDSR networks: upscale images, score models, train them.
 #[derive(Parser)]
@@ -70,9 +75,11 @@ fn main() -> ExitCode {
         Command::Study(arguments) => study::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Info(arguments) => info::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Completions(arguments) => {
-            docs::completions(&arguments).map(|()| ExitCode::SUCCESS)
+            docs::completions(&arguments, Arguments::command()).map(|()| ExitCode::SUCCESS)
         }
-        Command::Man(arguments) => docs::man(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Man(arguments) => {
+            docs::man(&arguments, Arguments::command()).map(|()| ExitCode::SUCCESS)
+        }
         Command::Bench(arguments) => bench::run(&arguments).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
@@ -84,18 +91,4 @@ fn main() -> ExitCode {
         progress::print_error(&error);
         exit::code_of(&error)
     })
-}
-
-/// Arguments that are invalid together.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct WrongUsage(String);
-
-/// Runs work on a pool of `threads` threads; 0 means one for each processor.
-fn on_threads<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> anyhow::Result<T> {
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build()
-        .map_err(|e| anyhow::anyhow!("cannot start {threads} threads: {e}; use fewer (-j)"))?;
-    Ok(pool.install(work))
 }

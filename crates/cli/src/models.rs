@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use wdsr_model::{BuiltinModel, Isa, Model, Precision, Upscaler};
 
-use crate::{WrongUsage, progress};
+use crate::exit::WrongUsage;
+use crate::progress;
 
 /// A model that a command may run.
 pub(crate) struct Choice {

@@ -1,70 +1,71 @@
-//! `wdsr study`: repeats a published table as trainings with equal budgets.
+//! `wdsr study`: repeats a published table as runs with equal budgets.
 
 use std::path::PathBuf;
 
 use anyhow::Context;
 use wdsr_eval::Protocol;
-use wdsr_train::images::{Found, Images, Storage};
-use wdsr_train::study::{
-    Outcome, PUBLISHED_UPDATES, Results, Run, Study, StudyKind, StudyOptions, Verdict,
+use wdsr_study::{
+    Error, Outcome, PUBLISHED_UPDATES, PlannedRun, Results, STUDY_REPORTS, Study, StudyKind,
+    StudyOptions, Verdict,
 };
-use wdsr_train::{Data, Error, Trainer, Validation, trainer};
+use wdsr_train::dataset::{CacheOptions, Dataset, DecodedDataset};
+use wdsr_train::run_folder::LAST_CHECKPOINT;
+use wdsr_train::{Data, Trainer, Validation};
 
-use crate::file_claims::FileClaims;
+use crate::file_claims::{Conflict, FileClaims};
 use crate::models::PrecisionArgument;
 use crate::progress::{self, print_line};
-use crate::train::{absolute, folders};
-use crate::training_view::TrainingView;
+use crate::train::{ImageMemory, absolute, folders, run_files, run_with_reports};
 use crate::{WrongUsage, on_threads};
 
-/// Validations of a training, unless --validate-every says otherwise.
+/// Validations of a run, unless --validate-every is given.
 const VALIDATIONS: u64 = 20;
 
-/// Repeat a published table at a budget of your own, and report what held
+/// Repeat a published table at a budget of your own, and report which statements held
 ///
-/// Trains every network of the table with every seed, all with the same number of updates, one
-/// after the other. Stopped at any moment, the same command goes on where it stood; more seeds or
-/// points may be asked for later, and only those are trained. After each training, report.md,
-/// report.html and report.json in the folder of --out say what has held so far.
+/// Trains every network of the table with every seed, all with the same number of updates, one after
+/// the other. The same command resumes an interrupted study; with more seeds or rows it trains only
+/// the new runs. After each run, report.md, report.html and report.json in the folder of --out are
+/// updated.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Which table
+    /// The table
     #[arg(value_enum)]
     name: Name,
-    /// Images to train on; may be given several times
+    /// Train on the images in FOLDER; may be given several times
     #[arg(long, value_name = "FOLDER", required = true)]
     data: Vec<PathBuf>,
-    /// Images to validate on
+    /// Validate on the images in FOLDER
     ///
-    /// Without it, --validation-images of those to train on are kept.
+    /// Without it, --validation-images of the training images are kept for validation.
     #[arg(long, value_name = "FOLDER")]
     validation: Option<PathBuf>,
-    /// How many images to validate on; 0, with --validation only: all
+    /// Number of validation images; 0, with --validation only: all
     #[arg(long, value_name = "N", default_value_t = 10)]
     validation_images: usize,
-    /// Where runs and reports go
+    /// Write runs and reports to FOLDER
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
-    /// Updates of every training (published: 250,000)
+    /// Updates of each run (published: 250,000)
     #[arg(long, value_name = "N", default_value_t = PUBLISHED_UPDATES)]
     updates: u64,
-    /// Trainings of every network, each with a seed of its own
+    /// Runs of each network, with the seeds 1 to N
     #[arg(long, value_name = "N", default_value_t = 3)]
     seeds: u64,
     /// Residual blocks, separated by commas
     ///
-    /// Which of depth's table, or the depth of the others.
+    /// The rows of depth's table, or the depth of the other studies.
     #[arg(long, value_name = "N,...", value_delimiter = ',')]
     blocks: Vec<usize>,
-    /// Which expansions of width, separated by commas
+    /// Expansions of width, separated by commas
     #[arg(long, value_name = "N,...", value_delimiter = ',')]
     expansions: Vec<usize>,
-    /// Model of scale 2 that teaches in gains
+    /// Teacher of gains, a model of scale 2
     ///
-    /// Without it that point is left out.
+    /// Without it, gains skips distillation.
     #[arg(long, value_name = "FILE")]
     teacher: Option<PathBuf>,
-    /// Patches in an update
+    /// Patches of an update
     #[arg(long, value_name = "N", default_value_t = 16)]
     batch: usize,
     /// Side of a patch in low-resolution pixels
@@ -72,10 +73,10 @@ pub(crate) struct Arguments {
     patch: usize,
     /// Arithmetic of the trainings
     ///
-    /// bf16 where the processor has AVX512-BF16; elsewhere f32 serves.
+    /// A processor without AVX512-BF16 uses f32.
     #[arg(long, value_enum, default_value_t = PrecisionArgument::F32)]
     precision: PrecisionArgument,
-    /// Updates from one validation to the next; 0: a twentieth of all
+    /// Updates between validations; 0: a twentieth of all
     #[arg(long, value_name = "N", default_value_t = 0)]
     validate_every: u64,
     /// What the PSNR compares: benchmark, div2k or ntire
@@ -83,12 +84,11 @@ pub(crate) struct Arguments {
     /// As in `wdsr eval`; the published figures are div2k's.
     #[arg(long, default_value_t = Protocol::Div2k)]
     protocol: Protocol,
-    /// Memory for decoded images in MiB, as for `wdsr train`
-    #[arg(long, value_name = "MIB", default_value_t = 2048)]
-    image_memory: u64,
-    /// Threads; 0: one for each processor
+    #[command(flatten)]
+    memory: ImageMemory,
+    /// Number of threads; 0: one for each processor
     ///
-    /// The result is the same.
+    /// The result does not depend on it.
     #[arg(short = 'j', long, value_name = "N", default_value_t = 0)]
     threads: usize,
 }
@@ -101,13 +101,13 @@ enum Name {
     Norm,
     /// Expansions at equal parameters
     Width,
-    /// A recipe's ways to train the same WDSR-B better, each alone
+    /// Optional keys of a recipe, each alone, on one WDSR-B
     Gains,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let study = arguments.study()?;
-    on_threads(arguments.threads, || carry_out(arguments, &study))?
+    on_threads(arguments.threads, || run_study(arguments, &study))?
 }
 
 impl Arguments {
@@ -119,7 +119,7 @@ impl Arguments {
             Name::Gains => StudyKind::Gains,
         };
         if self.validation.is_none() && self.validation_images == 0 {
-            let message = "--validation-images 0 keeps no image to compare by; give more, or \
+            let message = "--validation-images 0 leaves no validation images; give at least 1, or \
                            --validation FOLDER";
             return Err(WrongUsage(message.to_owned()).into());
         }
@@ -148,28 +148,35 @@ impl Arguments {
                 protocol: self.protocol,
             },
         };
-        Ok(Study::new(kind, options).map_err(WrongUsage)?)
+        Ok(Study::new(kind, options).map_err(|e| WrongUsage(e.to_string()))?)
     }
 }
 
-fn carry_out(arguments: &Arguments, study: &Study) -> anyhow::Result<()> {
+/// Claims the files of a study and of its runs.
+fn claim_files(arguments: &Arguments, study: &Study) -> Result<(), Conflict> {
     let out = &arguments.out;
-    let runs = study.runs();
     let teacher = arguments.teacher.as_deref();
     let mut claims = FileClaims::of_inputs(teacher.map(|file| ("teacher", file)));
-    for name in ["report.md", "report.html", "report.json"] {
+    for name in STUDY_REPORTS {
         claims.write("report", "--out", &out.join(name))?;
     }
-    for folder in runs.iter().map(|run| study.run_folder(out, run)) {
-        for name in trainer::FILES {
-            claims.write("run's file", "--out", &folder.join(name))?;
+    for run in study.runs() {
+        for file in run_files(&study.run_folder(out, &run)) {
+            claims.write("run's file", "--out", &file)?;
         }
     }
+    Ok(())
+}
+
+fn run_study(arguments: &Arguments, study: &Study) -> anyhow::Result<()> {
+    let out = &arguments.out;
+    let runs = study.runs();
+    claim_files(arguments, study)?;
     std::fs::create_dir_all(out).with_context(|| format!("{}: cannot create", out.display()))?;
-    // All trainings see the same images: they are decoded once.
-    let found = Found::find(&runs[0].recipe)?;
-    study.check(out, found.fingerprint())?;
-    let mut images = None;
+    // All runs share one dataset: it is decoded once.
+    let dataset = Dataset::scan(&runs[0].recipe)?;
+    study.check(out, dataset.fingerprint())?;
+    let mut decoded = None;
     for (at, run) in runs.iter().enumerate() {
         let name = &study.configurations[run.configuration].name;
         let outcome = study.outcome(out, run)?;
@@ -181,12 +188,11 @@ fn carry_out(arguments: &Arguments, study: &Study) -> anyhow::Result<()> {
             describe(outcome)
         ));
         if matches!(outcome, Outcome::Open { .. }) {
-            let decoded = match images.take() {
-                Some(decoded) => decoded,
-                None => decode(arguments, &found)?,
+            let images = match &decoded {
+                Some(images) => images,
+                None => decoded.insert(decode(arguments, &dataset)?),
             };
-            train(arguments, study, run, decoded.clone())?;
-            images = Some(decoded);
+            train(arguments, study, run, images.clone())?;
             study.write_report(out)?;
         }
     }
@@ -196,29 +202,31 @@ fn carry_out(arguments: &Arguments, study: &Study) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn decode(arguments: &Arguments, found: &Found) -> anyhow::Result<Images> {
-    let reading = progress::bar(0, "reading images [{bar:30}] {pos}/{len}", false);
-    let storage = Storage {
-        memory_bytes: arguments.image_memory.saturating_mul(1 << 20),
+fn decode(arguments: &Arguments, dataset: &Dataset) -> anyhow::Result<DecodedDataset> {
+    let decoding = progress::bar(0, "reading images [{bar:30}] {pos}/{len}", false);
+    let options = CacheOptions {
+        memory_bytes: arguments.memory.bytes,
         folder: &arguments.out,
     };
-    let images = found.decode(&storage, &|done, total| {
-        reading.set_length(total as u64);
-        reading.set_position(done as u64);
+    let decoded = dataset.decode(&options, &|done, total| {
+        decoding.set_length(total as u64);
+        decoding.set_position(done as u64);
     })?;
-    reading.finish_and_clear();
-    Ok(images)
+    decoding.finish_and_clear();
+    Ok(decoded)
 }
 
-fn train(arguments: &Arguments, study: &Study, run: &Run, images: Images) -> anyhow::Result<()> {
+fn train(
+    arguments: &Arguments,
+    study: &Study,
+    run: &PlannedRun,
+    dataset: DecodedDataset,
+) -> anyhow::Result<()> {
     let folder = study.run_folder(&arguments.out, run);
-    let resume = folder.join(trainer::LAST_CHECKPOINT).exists();
-    let mut trainer = Trainer::prepare_with(run.recipe.clone(), &folder, resume, images)?;
-    let mut view = TrainingView::new(&trainer, &run.recipe);
-    let result = trainer.run(|event| view.show(&event));
-    view.finish();
-    match result {
-        Err(Error::NonFiniteLoss { update, loss, .. }) => {
+    let resume = folder.join(LAST_CHECKPOINT).exists();
+    let mut trainer = Trainer::prepare_with(run.recipe.clone(), &folder, resume, dataset)?;
+    match run_with_reports(&mut trainer) {
+        Err(Error::Train(wdsr_train::Error::NonFiniteLoss { update, loss, .. })) => {
             print_line(&format!("diverged: the loss of update {update} is {loss}"));
             study.mark_diverged(&arguments.out, run, update)?;
             Ok(())
@@ -229,23 +237,28 @@ fn train(arguments: &Arguments, study: &Study, run: &Run, images: Images) -> any
 
 fn describe(outcome: Outcome) -> String {
     match outcome {
-        Outcome::Finished { psnr_db, .. } => format!("done, {psnr_db:.3} dB"),
+        Outcome::Finished { psnr_db, .. } => format!("finished, {psnr_db:.3} dB"),
         Outcome::Diverged { update } => format!("diverged at update {update}"),
-        Outcome::Open { updates: 0 } => "begins".to_owned(),
-        Outcome::Open { updates } => format!("goes on after update {updates}"),
+        Outcome::Open { updates: 0 } => "starting".to_owned(),
+        Outcome::Open { updates } => format!("resuming after update {updates}"),
     }
 }
 
 fn summary(results: &Results) -> String {
     let count = |verdict| {
-        let of = results.statements.iter().filter(|s| s.verdict == verdict);
-        of.count()
+        let statements = results.statements.iter();
+        statements.filter(|s| s.verdict == verdict).count()
     };
-    format!(
+    let mut text = format!(
         "of {} statements {} held, {} did not, {} are undecided",
         results.statements.len(),
         count(Verdict::Held),
         count(Verdict::NotHeld),
         count(Verdict::Undecided)
-    )
+    );
+    let untrained = count(Verdict::Untrained);
+    if untrained > 0 {
+        text += &format!(", {untrained} have no verdict (untrained; train with more updates)");
+    }
+    text
 }

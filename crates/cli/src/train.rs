@@ -1,90 +1,117 @@
-//! `wdsr train`: trains a network by a recipe on folders of images.
+//! `wdsr train`: trains a network as a recipe describes, on folders of images.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use wdsr_study::TrainingReporter;
 use wdsr_train::export::BATCHES;
-use wdsr_train::trainer::{self, LAST_CHECKPOINT};
-use wdsr_train::{DataFolder, Error, Recipe, Trainer};
+use wdsr_train::run_folder::{self, LAST_CHECKPOINT, LAST_MODEL};
+use wdsr_train::{DataFolder, Recipe, Trainer};
 
 use crate::file_claims::{Conflict, FileClaims};
 use crate::progress::{self, print_line};
 use crate::training_view::TrainingView;
 use crate::{WrongUsage, on_threads};
 
-/// Train a network by a recipe
+/// Train a network as a recipe describes
 ///
-/// A folder of `--data` holds images (all subfolders are read; the low-resolution ones are made
-/// by imresize) or pairs in DIV2K's layout. The folder of `--out` receives checkpoints, models,
-/// and a log of metrics as JSON lines. A training that was stopped at any moment goes on from its
-/// last checkpoint with `--resume`, to the same result.
+/// A folder of --data contains images (subfolders are read; low-resolution images are made by
+/// imresize) or pairs in DIV2K's layout. The folder of --out receives checkpoints, models, reports
+/// and a log of metrics as JSON lines. An interrupted training is resumed from its last checkpoint
+/// with --resume, to the same result.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// What to train and how (TOML; see recipes/)
     recipe: PathBuf,
     #[command(flatten)]
     images: ImageArguments,
-    /// Where checkpoints, models and metrics go
+    /// Write checkpoints, models and metrics to FOLDER
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
-    /// Go on with the training that stands in the folder of --out
+    /// Resume the run in the folder of --out
     #[arg(long)]
     resume: bool,
     /// Start from the weights of this model or checkpoint
     ///
-    /// In place of the recipe's start.from. What fits by name and shape is taken, so an x4
-    /// network can start from an x2 one.
+    /// Overrides the recipe's start.from. Convolutions that match by name and shape are copied, so
+    /// an x4 network can start from an x2 one.
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     from: Option<PathBuf>,
     /// Spread the blocks of --from, or of start.from, over a deeper network
     ///
-    /// Those between begin as the identity.
+    /// The blocks between them start as the identity.
     #[arg(long, conflicts_with = "resume")]
     insert_blocks: bool,
-    /// Train nothing, write the batches of so many updates
+    /// Export the batches of N updates without training
     ///
-    /// They and the checkpoint to begin with go into the folder of --out, where reference/twin.py
+    /// They and the initial checkpoint are written to the folder of --out, where reference/twin.py
     /// trains on them.
-    #[arg(long, value_name = "UPDATES", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     export_batches: Option<u64>,
-    /// Train nothing, write the images to train on
+    /// Export the training images without training
     ///
-    /// They, in files of about 24 MiB, and the checkpoint to begin with go into the folder of
-    /// --out, where reference/twin.py trains on them.
+    /// They, in files of about 24 MiB, and the initial checkpoint are written to the folder of --out,
+    /// where reference/twin.py trains on them.
     #[arg(long, conflicts_with = "export_batches")]
     export_images: bool,
-    /// Threads; 0: one for each processor
+    /// Number of threads; 0: one for each processor
     ///
-    /// The result is the same.
+    /// The result does not depend on it.
     #[arg(short = 'j', long, value_name = "N", default_value_t = 0)]
     threads: usize,
 }
 
-/// Arguments that say which images to train on.
+/// Options for the dataset.
 #[derive(clap::Args)]
-pub(crate) struct ImageArguments {
-    /// Images to train on; may be given several times
+struct ImageArguments {
+    /// Train on the images in FOLDER; may be given several times
     ///
-    /// In place of the recipe's data.folders.
+    /// Overrides the recipe's data.folders.
     #[arg(long, value_name = "FOLDER")]
     data: Vec<PathBuf>,
-    /// Images to validate on
+    /// Validate on the images in FOLDER
     ///
-    /// In place of the recipe's data.validation; without either, validation.images of those to
-    /// train on are kept for it.
+    /// Overrides the recipe's data.validation. Without either, validation.images of the training
+    /// images are kept for validation.
     #[arg(long, value_name = "FOLDER")]
     validation: Option<PathBuf>,
-    /// Memory for decoded images in MiB
+    #[command(flatten)]
+    memory: ImageMemory,
+}
+
+/// The memory limit for decoded images.
+#[derive(clap::Args)]
+pub(crate) struct ImageMemory {
+    /// Memory for decoded images, such as 500M or 4G
     ///
-    /// If they need more, they are kept in a temporary file in the folder of --out. The result is
-    /// the same.
-    #[arg(long, value_name = "MIB", default_value_t = 2048)]
-    image_memory: u64,
+    /// If the images need more, they are kept in a temporary file in the folder of --out. The result
+    /// is the same.
+    #[arg(long = "image-memory", value_name = "SIZE", value_parser = parse_bytes, default_value = "2G")]
+    pub(crate) bytes: u64,
+}
+
+/// A number of bytes, optionally in K, M, G or T (powers of 1024), such as `500M`, `4G` or `1GiB`.
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let unit = unit.to_ascii_lowercase();
+    let factor = match unit.trim_end_matches('b').trim_end_matches('i') {
+        "" if !unit.contains('i') => Some(1),
+        "k" => Some(1 << 10),
+        "m" => Some(1 << 20),
+        "g" => Some(1 << 30),
+        "t" => Some(1_u64 << 40),
+        _ => None,
+    };
+    let bytes = number.parse::<u64>().ok().zip(factor);
+    bytes
+        .and_then(|(number, factor)| number.checked_mul(factor))
+        .ok_or_else(|| "expected a number of bytes, such as 500M, 4G or 1GiB".to_owned())
 }
 
 impl ImageArguments {
-    /// Puts the folders into a recipe.
-    pub(crate) fn apply(&self, recipe: &mut Recipe) -> anyhow::Result<()> {
+    /// Replaces the recipe's folders.
+    fn apply(&self, recipe: &mut Recipe) -> anyhow::Result<()> {
         let data = &mut recipe.data;
         if !self.data.is_empty() {
             data.folders = folders(&self.data)?;
@@ -93,19 +120,14 @@ impl ImageArguments {
             data.validation = Some(absolute(validation)?);
         }
         if data.folders.is_empty() {
-            let message = "no images to train on: give --data FOLDER, or data.folders in the \
-                           recipe";
+            let message = "no training images: give --data FOLDER, or data.folders in the recipe";
             return Err(WrongUsage(message.to_owned()).into());
         }
         Ok(())
     }
-
-    pub(crate) fn memory_bytes(&self) -> u64 {
-        self.image_memory.saturating_mul(1 << 20)
-    }
 }
 
-/// Folders without weights; their paths hold wherever the recipe is read.
+/// Folders without weights, with absolute paths.
 pub(crate) fn folders(paths: &[PathBuf]) -> anyhow::Result<Vec<DataFolder>> {
     let folder = |path: &PathBuf| {
         Ok(DataFolder {
@@ -116,7 +138,6 @@ pub(crate) fn folders(paths: &[PathBuf]) -> anyhow::Result<Vec<DataFolder>> {
     paths.iter().map(folder).collect()
 }
 
-/// The path wherever the program runs.
 pub(crate) fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
     std::path::absolute(path).with_context(|| format!("{}: cannot find", path.display()))
 }
@@ -130,7 +151,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     arguments.images.apply(&mut recipe)?;
     recipe.start.insert_blocks |= arguments.insert_blocks;
     if recipe.start.insert_blocks && recipe.start.from.is_none() {
-        let message = "--insert-blocks spreads the blocks of a model: give --from MODEL, or \
+        let message = "--insert-blocks needs a model whose blocks are spread: give --from MODEL, or \
                        start.from in the recipe";
         return Err(WrongUsage(message.to_owned()).into());
     }
@@ -138,8 +159,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     on_threads(arguments.threads, || train(arguments, recipe))?
 }
 
-/// Claims the files of the run. A resumed run may be given the recipe in its own folder, which it
-/// writes as it was, and does not read the model that it started from.
+/// Claims the files of the run. A resumed run may read the recipe in its own folder, which it writes
+/// unchanged, and does not read the model that it started from.
 fn claim_files(arguments: &Arguments, recipe: &Recipe) -> Result<(), Conflict> {
     let start = [
         Some(("recipe", &*arguments.recipe)),
@@ -148,8 +169,8 @@ fn claim_files(arguments: &Arguments, recipe: &Recipe) -> Result<(), Conflict> {
     let start = start.into_iter().flatten().filter(|_| !arguments.resume);
     let teacher = recipe.teacher.iter().map(|t| ("teacher", &*t.model));
     let mut claims = FileClaims::of_inputs(start.chain(teacher));
-    for name in trainer::FILES {
-        claims.write("run's file", "--out", &arguments.out.join(name))?;
+    for file in run_files(&arguments.out) {
+        claims.write("run's file", "--out", &file)?;
     }
     if arguments.export_batches.is_some() {
         claims.write("export", "--out", &arguments.out.join(BATCHES))?;
@@ -157,20 +178,26 @@ fn claim_files(arguments: &Arguments, recipe: &Recipe) -> Result<(), Conflict> {
     Ok(())
 }
 
+/// The files that a run and its reports replace.
+pub(crate) fn run_files(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    let names = run_folder::FILES.into_iter().chain([wdsr_study::REPORT]);
+    names.map(|name| folder.join(name))
+}
+
 fn train(arguments: &Arguments, recipe: Recipe) -> anyhow::Result<()> {
-    let reading = progress::bar(0, "reading images [{bar:30}] {pos}/{len}", false);
+    let decoding = progress::bar(0, "reading images [{bar:30}] {pos}/{len}", false);
     let mut trainer = Trainer::prepare(
-        recipe.clone(),
+        recipe,
         &arguments.out,
         arguments.resume,
-        arguments.images.memory_bytes(),
+        arguments.images.memory.bytes,
         &|done, total| {
-            reading.set_length(total as u64);
-            reading.set_position(done as u64);
+            decoding.set_length(total as u64);
+            decoding.set_position(done as u64);
         },
     )?;
-    reading.finish_and_clear();
-    print_line(recipe.to_toml().trim_end());
+    decoding.finish_and_clear();
+    print_line(trainer.recipe().to_toml().trim_end());
     let exported = match arguments.export_batches {
         Some(updates) => trainer.export_batches(updates)?,
         None if arguments.export_images => trainer.export_images()?,
@@ -182,29 +209,71 @@ fn train(arguments: &Arguments, recipe: Recipe) -> anyhow::Result<()> {
         }
         return Ok(());
     }
-    let mut view = TrainingView::new(&trainer, &recipe);
-    let result = trainer.run(|event| view.show(&event));
-    view.finish();
-    if let Err(error) = result {
-        let checkpoint = arguments.out.join(LAST_CHECKPOINT);
-        if matches!(error, Error::NonFiniteLoss { .. }) || !checkpoint.exists() {
-            return Err(error.into());
-        }
-        return Err(Stopped {
-            source: error,
-            checkpoint,
-        }
-        .into());
-    }
-    let model = arguments.out.join("model.safetensors");
+    run_with_reports(&mut trainer).map_err(|error| with_remedy(error, &arguments.out))?;
+    let model = arguments.out.join(LAST_MODEL);
     print_line(&format!("model: {}", model.display()));
     Ok(())
 }
 
-/// A training that can go on.
+/// Runs a training, shows its progress and writes its reports.
+pub(crate) fn run_with_reports(trainer: &mut Trainer) -> Result<(), wdsr_study::Error> {
+    let mut reporter = TrainingReporter::new(trainer)?;
+    let mut view = TrainingView::new(trainer);
+    let result = trainer.run(|event| {
+        reporter.observe(&event)?;
+        view.show(&event);
+        Ok(())
+    });
+    view.finish();
+    result
+}
+
+/// Adds how to resume to an error, unless the run has no checkpoint or resuming would fail again.
+fn with_remedy(error: wdsr_study::Error, out: &Path) -> anyhow::Error {
+    let checkpoint = out.join(LAST_CHECKPOINT);
+    let train_again = matches!(
+        error,
+        wdsr_study::Error::Train(wdsr_train::Error::NonFiniteLoss { .. })
+    );
+    if train_again || !checkpoint.exists() {
+        return error.into();
+    }
+    let stopped = Interrupted {
+        source: error,
+        checkpoint,
+    };
+    stopped.into()
+}
+
+/// An error after which the run can be resumed.
 #[derive(Debug, thiserror::Error)]
-#[error("{source}; once that is put right, go on from {} by --resume", checkpoint.display())]
-struct Stopped {
-    source: Error,
+#[error("{source}; fix this, then resume from {} with --resume", checkpoint.display())]
+struct Interrupted {
+    source: wdsr_study::Error,
     checkpoint: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_bytes;
+
+    #[test]
+    fn parses_sizes_in_binary_units() {
+        for (text, expected) in [
+            ("0", 0),
+            ("4096", 4096),
+            ("500M", 500 << 20),
+            ("500m", 500 << 20),
+            ("4G", 4 << 30),
+            ("1GiB", 1 << 30),
+            ("2KB", 2048),
+            ("1T", 1 << 40),
+        ] {
+            assert_eq!(parse_bytes(text), Ok(expected), "{text}");
+        }
+        for text in ["", "G", "-1", "1.5G", "4X", "4iB", "99999999999G"] {
+            let error = parse_bytes(text).expect_err(text);
+            assert!(error.contains("500M"), "{error}");
+        }
+    }
 }

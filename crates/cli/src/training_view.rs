@@ -1,40 +1,56 @@
-//! What a person sees of a training: on a terminal a bar with the figures of the moment and a
-//! line for each validation; elsewhere plain lines, one a minute at least.
+//! The progress of a training: on a terminal a bar and a line for each validation, elsewhere plain
+//! lines, at least one a minute.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar};
-use wdsr_train::{Event, Recipe, Summary, Trainer};
+use wdsr_train::{Event, Metrics, Trainer};
 
 use crate::progress::{self, print_line};
 
-/// From one renewal of the bar's figures to the next.
-const RENEW: Duration = Duration::from_secs(2);
-/// Longest silence where there is no terminal.
-const SILENCE: Duration = Duration::from_secs(60);
+/// Interval between updates of the bar's text.
+const BAR_INTERVAL: Duration = Duration::from_secs(2);
+/// Maximum interval between lines without a terminal.
+const LINE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// A view of one training.
+/// The view of a training.
 pub(crate) struct TrainingView {
     bar: ProgressBar,
     updates: u64,
     batch: f64,
-    /// Update, time and sum of losses since the figures were last shown.
-    shown: (u64, Instant, f64),
+    interval: Interval,
     validation: String,
-    terminal: bool,
+    is_terminal: bool,
+}
+
+/// The updates since figures were last shown.
+struct Interval {
+    first_update: u64,
+    started: Instant,
+    losses: f64,
+}
+
+impl Interval {
+    fn new(first_update: u64) -> Self {
+        Self {
+            first_update,
+            started: Instant::now(),
+            losses: 0.0,
+        }
+    }
 }
 
 impl TrainingView {
-    /// Prints what a training found, and begins its view.
-    pub(crate) fn new(trainer: &Trainer, recipe: &Recipe) -> Self {
-        print_line(&found(trainer.summary(), recipe));
+    /// Prints the summary of a training and starts its view.
+    pub(crate) fn new(trainer: &Trainer) -> Self {
+        print_line(&summary(trainer));
         if trainer.updates() > 0 {
-            print_line(&format!("going on after update {}", trainer.updates()));
+            print_line(&format!("resuming after update {}", trainer.updates()));
         }
-        let updates = recipe.training.updates;
+        let training = &trainer.recipe().training;
         let bar = progress::bar(
-            updates,
+            training.updates,
             "[{bar:40}] {pos}/{len} updates, {eta} left\n{wide_msg}",
             false,
         );
@@ -42,11 +58,11 @@ impl TrainingView {
         bar.reset_eta();
         Self {
             bar,
-            updates,
-            batch: recipe.training.batch as f64,
-            shown: (trainer.updates(), Instant::now(), 0.0),
+            updates: training.updates,
+            batch: training.batch as f64,
+            interval: Interval::new(trainer.updates()),
             validation: "no validation yet".to_owned(),
-            terminal: std::io::stderr().is_terminal(),
+            is_terminal: std::io::stderr().is_terminal(),
         }
     }
 
@@ -59,76 +75,88 @@ impl TrainingView {
                 learning_rate,
             } => {
                 self.bar.set_position(update);
-                self.shown.2 += loss;
-                let pause = if self.terminal { RENEW } else { SILENCE };
-                if self.shown.1.elapsed() >= pause {
-                    self.renew(update, learning_rate);
+                self.interval.losses += loss;
+                let interval = if self.is_terminal {
+                    BAR_INTERVAL
+                } else {
+                    LINE_INTERVAL
+                };
+                if self.interval.started.elapsed() >= interval {
+                    self.show_updates(update, learning_rate);
                 }
             }
+            Event::ValidationImage { .. } => {}
             Event::Validated {
-                metrics: m,
+                metrics,
                 best_psnr_db,
-            } => {
-                self.validation = match (m.psnr_db, m.bicubic_psnr_db, best_psnr_db) {
-                    (Some(psnr), Some(bicubic), Some(best)) => {
-                        format!("validation {psnr:.3} dB (best {best:.3}, bicubic {bicubic:.3})")
-                    }
-                    _ => "no validation images".to_owned(),
-                };
-                let left = (self.updates - m.update) as f64 * self.batch / m.patches_per_second;
-                let figures = format!(
-                    "loss {:.5}  {}  learning rate {:.2e}  {:.0} patches/s",
-                    m.loss, self.validation, m.learning_rate, m.patches_per_second
-                );
-                let left = HumanDuration(Duration::from_secs_f64(left));
-                let (update, updates) = (m.update, self.updates);
-                self.print(&format!(
-                    "update {update}/{updates}  {figures}  {left} left"
-                ));
-                self.bar.set_message(figures);
-                self.shown = (m.update, Instant::now(), 0.0);
-            }
+                ..
+            } => self.show_validation(metrics, best_psnr_db),
             Event::RolledBack {
                 update,
                 loss,
                 to_update,
                 learning_rate_factor,
+                ..
             } => {
                 self.print(&format!(
-                    "the loss of update {update} is {loss}: going on from update {to_update} with \
+                    "the loss of update {update} is {loss}: continuing from update {to_update} with \
                      {learning_rate_factor} times the schedule's learning rate"
                 ));
                 self.bar.set_position(to_update);
-                self.shown = (to_update, Instant::now(), 0.0);
+                self.interval = Interval::new(to_update);
             }
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub(crate) fn finish(self) {
         self.bar.finish_and_clear();
     }
 
-    fn renew(&mut self, update: u64, learning_rate: f64) {
-        let (since, at, sum) = self.shown;
-        let updates = (update - since) as f64;
-        let patches = updates * self.batch / at.elapsed().as_secs_f64();
-        let loss = sum / updates;
-        let figures = format!(
-            "loss {loss:.5}  {}  learning rate {learning_rate:.2e}  {patches:.0} patches/s",
-            self.validation
-        );
-        if self.terminal {
-            self.bar.set_message(figures);
+    fn show_updates(&mut self, update: u64, learning_rate: f64) {
+        let updates = (update - self.interval.first_update) as f64;
+        let speed = updates * self.batch / self.interval.started.elapsed().as_secs_f64();
+        let figures = [
+            self.validation.clone(),
+            format!("loss {:.5}", self.interval.losses / updates),
+            format!("{speed:.0} patches/s"),
+            format!("learning rate {learning_rate:.2e}"),
+        ];
+        if self.is_terminal {
+            self.bar.set_message(figures.join("  "));
         } else {
-            let left = (self.updates - update) as f64 * self.batch / patches;
-            let left = HumanDuration(Duration::from_secs_f64(left));
-            print_line(&format!(
-                "update {update}/{}  {figures}  {left} left",
-                self.updates
-            ));
+            print_line(&self.line(update, figures, speed));
         }
-        self.shown = (update, Instant::now(), 0.0);
+        self.interval = Interval::new(update);
+    }
+
+    fn show_validation(&mut self, metrics: &Metrics, best_psnr_db: Option<f64>) {
+        self.validation = match (metrics.psnr_db, metrics.bicubic_psnr_db, best_psnr_db) {
+            (Some(psnr), Some(bicubic), Some(best)) => {
+                format!("{psnr:.3} dB (best {best:.3}, bicubic {bicubic:.3})")
+            }
+            _ => "no validation images".to_owned(),
+        };
+        let speed = metrics.patches_per_second;
+        let figures = [
+            self.validation.clone(),
+            format!("loss {:.5}", metrics.loss),
+            format!("{speed:.0} patches/s"),
+            format!("learning rate {:.2e}", metrics.learning_rate),
+        ];
+        self.bar.set_message(figures.join("  "));
+        self.print(&self.line(metrics.update, figures, speed));
+        self.interval = Interval::new(metrics.update);
+    }
+
+    /// A line of the figures and the time left, as far as they fit the terminal.
+    fn line(&self, update: u64, figures: [String; 4], patches_per_second: f64) -> String {
+        let seconds = (self.updates - update) as f64 * self.batch / patches_per_second;
+        let left = HumanDuration(Duration::try_from_secs_f64(seconds).unwrap_or_default());
+        let mut parts = vec![format!("update {update}/{}", self.updates)];
+        parts.extend(figures);
+        parts.push(format!("{left} left"));
+        join_to_fit(&parts, terminal_width())
     }
 
     fn print(&self, line: &str) {
@@ -136,29 +164,86 @@ impl TrainingView {
     }
 }
 
-fn found(summary: &Summary, recipe: &Recipe) -> String {
-    let label = recipe.network.label();
+/// Columns of the terminal on standard output; none if it is not a terminal.
+fn terminal_width() -> Option<usize> {
+    let (width, _) = terminal_size::terminal_size_of(std::io::stdout())?;
+    Some(usize::from(width.0))
+}
+
+/// Joins the first parts that fit the width; the first one in any case.
+fn join_to_fit(parts: &[String], width: Option<usize>) -> String {
+    let mut line = String::new();
+    for part in parts {
+        if line.is_empty() {
+            line.push_str(part);
+            continue;
+        }
+        let length = line.chars().count() + 2 + part.chars().count();
+        if width.is_some_and(|width| length > width) {
+            break;
+        }
+        line.push_str("  ");
+        line.push_str(part);
+    }
+    line
+}
+
+fn summary(trainer: &Trainer) -> String {
+    let (summary, recipe) = (trainer.summary(), trainer.recipe());
     let mut text = format!(
-        "{label}: {} images, {:.1} megapixels{}; {} for validation; {} too small",
-        summary.training,
+        "{}: {} images, {:.1} megapixels{}; {} for validation; {} too small",
+        recipe.network.label(),
+        summary.training_images,
         summary.high_pixels as f64 / 1e6,
         if summary.in_file {
             ", in a temporary file"
         } else {
             ""
         },
-        summary.validation,
+        summary.validation_images,
         summary.too_small
     );
-    if summary.precision != recipe.training.precision {
+    let (wanted, precision) = (recipe.training.precision, summary.precision);
+    if precision != wanted {
         text += &format!(
-            "\nthe recipe asks for {}, which this processor has no arithmetic for; computing in {}",
-            recipe.training.precision.name(),
-            summary.precision.name()
+            "\nthis processor has no {} arithmetic, which the recipe asks for; training in {}",
+            wanted.name(),
+            precision.name()
         );
     }
-    if let Some(taken) = &summary.taken {
-        text += &format!("\nfrom the model, {taken}");
+    if let Some(start) = &summary.start {
+        text += &format!("\nfrom the model: {start}");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::join_to_fit;
+
+    #[test]
+    fn lines_fit_the_terminal() {
+        let parts = [
+            "update 250000/250000",
+            "33.412 dB (best 33.412, bicubic 31.234)",
+            "loss 0.01234",
+            "812 patches/s",
+            "learning rate 1.00e-3",
+            "12 minutes left",
+        ]
+        .map(str::to_owned);
+        for (width, count) in [
+            (Some(200), 6),
+            (None, 6),
+            (Some(80), 3),
+            (Some(61), 2),
+            (Some(60), 1),
+        ] {
+            let line = join_to_fit(&parts, width);
+            assert_eq!(line, parts[..count].join("  "), "{width:?}");
+            assert!(width.is_none_or(|width| line.len() <= width), "{line}");
+        }
+        // A narrower terminal still shows the update.
+        assert_eq!(join_to_fit(&parts, Some(5)), parts[0]);
+    }
 }

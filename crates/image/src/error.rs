@@ -1,11 +1,11 @@
-//! What can go wrong with files, folders and formats.
+//! Errors of files, folders and formats.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::format::Format;
 
-/// An image could not be read, written or found. Each message is one line that names the file.
+/// An image could not be read, written or found. The message is one line and names the file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -14,7 +14,7 @@ pub enum Error {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// The path is a folder, a pipe or a device.
@@ -31,12 +31,12 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
-    /// The content is none of the formats that are read.
+    /// The content is in none of the formats that are read.
     #[error("{} is not an image that can be read: expected {READABLE}, found {found}", path.display())]
-    NotAImage {
+    NotAnImage {
         /// The file.
         path: PathBuf,
-        /// What the first bytes look like.
+        /// The format or the text of the first bytes.
         found: String,
     },
     /// The file ends before its image does.
@@ -46,27 +46,27 @@ pub enum Error {
         path: PathBuf,
         /// Its format, by content.
         format: Format,
-        /// The decoder's words.
+        /// The decoder's message.
         reason: String,
     },
-    /// The file breaks the rules of its format.
+    /// The file violates its format.
     #[error("{} is damaged: {reason}; fetch or export the {format} file again", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
         /// Its format, by content.
         format: Format,
-        /// The decoder's words.
+        /// The decoder's message.
         reason: String,
     },
-    /// A valid file that uses a part of the format that is not read.
-    #[error("{} is a kind of {format} that is not read: {reason}; convert it to an 8 or 16-bit png", path.display())]
+    /// A valid file that uses an unsupported part of the format.
+    #[error("{} is an unsupported kind of {format}: {reason}; convert it to an 8 or 16-bit png", path.display())]
     Unsupported {
         /// The file.
         path: PathBuf,
         /// Its format, by content.
         format: Format,
-        /// Which part.
+        /// The part.
         reason: String,
     },
     /// The header gives a width or height of 0.
@@ -93,12 +93,12 @@ pub enum Error {
         /// The most that is allowed.
         max_pixels: u64,
     },
-    /// Its pixels take more memory than the [`Limits`](crate::Limits) allow.
+    /// The pixels take more memory than the [`Limits`](crate::Limits) allow.
     #[error("{} takes {bytes} bytes of memory to decode, allowed are {max_bytes}", path.display())]
     TooMuchMemory {
         /// The file.
         path: PathBuf,
-        /// What it takes.
+        /// The memory that they take.
         bytes: u64,
         /// The most that is allowed.
         max_bytes: u64,
@@ -130,7 +130,7 @@ pub enum Error {
         path: PathBuf,
         /// The format asked for.
         format: Format,
-        /// The encoder's words.
+        /// The encoder's message.
         reason: String,
     },
     /// The file cannot be written; no part of it is left behind.
@@ -138,7 +138,7 @@ pub enum Error {
     Write {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// The folder, or one below it, cannot be read.
@@ -146,10 +146,10 @@ pub enum Error {
     Folder {
         /// The folder or the entry in it.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The folder holds no file with a known suffix.
+    /// The folder contains no file with a known suffix.
     #[error("no images ({SUFFIXES}) in {}{}", path.display(), if *.recursive { " or below it" } else { "" })]
     NoImages {
         /// The folder.
@@ -169,7 +169,7 @@ impl Error {
             Self::Read { path, .. }
             | Self::NotAFile { path, .. }
             | Self::Empty { path }
-            | Self::NotAImage { path, .. }
+            | Self::NotAnImage { path, .. }
             | Self::Truncated { path, .. }
             | Self::Damaged { path, .. }
             | Self::Unsupported { path, .. }
@@ -212,10 +212,10 @@ impl Error {
     }
 }
 
-/// The words of another crate's error on one line.
+/// The message of another crate's error on one line.
 pub(crate) fn one_line(error: &dyn std::fmt::Display) -> String {
-    let words = error.to_string();
-    words
+    let message = error.to_string();
+    message
         .split_whitespace()
         .collect::<Vec<_>>()
         .join(" ")

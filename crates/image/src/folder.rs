@@ -6,18 +6,17 @@ use std::path::{Path, PathBuf};
 
 use walkdir::WalkDir;
 
-use crate::decode::format_of_file;
 use crate::error::Error;
 use crate::format::Format;
 
 /// The files of `folder` with a known suffix (png, jpg, jpeg, webp, tif, tiff, bmp, jxl, any case),
-/// sorted by path; with `recursive` those of the folders below too.
+/// sorted by path; with `recursive` those of the subfolders too.
 ///
 /// Names that start with a dot are skipped, folders included. Symbolic links are followed.
 ///
 /// # Errors
 ///
-/// If the folder or, with `recursive`, one below it cannot be read, or there is no such file.
+/// If the folder or, with `recursive`, a subfolder cannot be read, or there is no such file.
 pub fn images_in(folder: &Path, recursive: bool) -> Result<Vec<PathBuf>, Error> {
     let by_suffix = |path: &Path| Format::from_extension(path).is_some();
     let (images, mut errors) = walk(folder, recursive, &by_suffix);
@@ -28,15 +27,14 @@ pub fn images_in(folder: &Path, recursive: bool) -> Result<Vec<PathBuf>, Error> 
     }
 }
 
-/// The files of `folder` whose content is an image, whatever their suffix, and those whose suffix
-/// promises one, so that a broken image is not passed over; sorted by path. With `recursive`
-/// those of the folders below too. What cannot be read is in the second list, and so is a folder
-/// without an image; neither keeps the rest from the first list.
+/// The files of `folder` whose content is an image, whatever their suffix, and the files with a known
+/// suffix, so that a broken image is not skipped; sorted by path. With `recursive` those of the
+/// subfolders too. The second list has an error for each folder that cannot be read or has no image.
 ///
 /// Names that start with a dot are skipped, folders included. Symbolic links are followed.
 pub fn images_by_content(folder: &Path, recursive: bool) -> (Vec<PathBuf>, Vec<Error>) {
     walk(folder, recursive, &|path| {
-        Format::from_extension(path).is_some() || format_of_file(path).is_ok()
+        Format::from_extension(path).is_some() || Format::of_file(path).is_ok()
     })
 }
 
@@ -74,7 +72,7 @@ fn walk(
                 if error.depth() > 0 && path.file_name().is_some_and(hidden) {
                     continue;
                 }
-                // The system's own words: walkdir's repeat the path.
+                // The system's message, as walkdir's repeats the path.
                 let source = error
                     .into_io_error()
                     .unwrap_or_else(|| io::Error::other("a link leads back to a folder above it"));

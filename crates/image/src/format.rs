@@ -4,9 +4,9 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-use crate::pixels::{Colour, Depth};
+use crate::samples::{Colour, Depth};
 
-/// A file format that is read and, but for JPEG XL, written.
+/// A file format. All are read, and all but JPEG XL are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Format {
     /// PNG: lossless, 8 and 16 bit.
@@ -23,16 +23,16 @@ pub enum Format {
     JpegXl,
 }
 
-/// A name that is none of the formats.
+/// A name of no format.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown image format \"{0}\": expected png, jpg, webp, tiff, bmp or (only read) jxl")]
 pub struct UnknownFormat(
-    /// The name as it was given.
+    /// The name.
     pub String,
 );
 
 impl Format {
-    /// Every format: each is read.
+    /// All formats; each is read.
     pub const ALL: [Self; 6] = [
         Self::Png,
         Self::Jpeg,
@@ -50,14 +50,13 @@ impl Format {
         Self::WRITTEN.contains(&self)
     }
 
-    /// The format of a result of a file of this one, if none is asked for: the same where it is
-    /// written, else PNG.
+    /// The default format for the result of a file of this format: the same if it is written, else PNG.
     pub fn of_result(self) -> Self {
         if self.is_written() { self } else { Self::Png }
     }
 
-    /// The format of a path by its suffix (png, jpg, jpeg, webp, tif, tiff, bmp, jxl, any
-    /// case), or nothing if the suffix is another or there is none.
+    /// The format by the suffix of a path (png, jpg, jpeg, webp, tif, tiff, bmp, jxl, any case); `None`
+    /// for another suffix or none.
     pub fn from_extension(path: &Path) -> Option<Self> {
         path.extension()?.to_str()?.parse().ok()
     }
@@ -74,10 +73,10 @@ impl Format {
         }
     }
 
-    /// The longest side that the format's header and its readers take.
+    /// The longest side that the format and its readers support.
     ///
     /// JPEG stores 16 bits, WebP 14 bits, PNG 31 bits, TIFF 32 bits, JPEG XL 30 bits. BMP stores 31 bits; 65 535
-    /// is where the decoder of the `image` crate stops.
+    /// is the limit of the decoder of the `image` crate.
     pub fn max_side_px(self) -> usize {
         match self {
             Self::Png => 0x7fff_ffff,
@@ -88,13 +87,10 @@ impl Format {
         }
     }
 
-    /// Whether an image of that colour and depth can be written without losing a channel or
-    /// bits (JPEG's lossy compression aside).
+    /// Whether an image of this colour and depth can be written without losing a channel or bits
+    /// (JPEG's lossy compression aside). False for a format that is not written.
     ///
-    /// That is nothing for a format that is not written.
-    ///
-    /// WebP and BMP have no grey: there it is written as RGB, which loses nothing, and is read back
-    /// as RGB.
+    /// WebP and BMP have no grey: it is written as RGB, without loss, and read back as RGB.
     pub fn supports(self, colour: Colour, depth: Depth) -> bool {
         match self {
             Self::Png => depth != Depth::F32,
@@ -105,7 +101,7 @@ impl Format {
         }
     }
 
-    /// The colour in which an image of that colour is stored.
+    /// The colour in which the format stores an image of this colour.
     pub(crate) fn stored_colour(self, colour: Colour) -> Colour {
         let rgb = if colour.has_alpha() {
             Colour::RgbAlpha
@@ -138,7 +134,7 @@ impl Format {
         matches!(self, Self::Jpeg | Self::Tiff)
     }
 
-    /// Whether the format itself tells the resolution; WebP has it in EXIF only.
+    /// Whether the format has a field for the resolution; WebP has it in EXIF only.
     pub fn holds_resolution(self) -> bool {
         !matches!(self, Self::WebP | Self::JpegXl)
     }

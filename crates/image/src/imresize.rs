@@ -18,7 +18,8 @@ mod taps;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::pixels::{Image, Samples};
+use crate::pixels::Image;
+use crate::samples::Samples;
 use passes::{resize, round_half_up};
 pub use taps::Kernel;
 use taps::Taps;
@@ -46,14 +47,19 @@ impl fmt::Display for Rounding {
     }
 }
 
-impl FromStr for Rounding {
-    type Err = String;
+/// A text that names no [`Rounding`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected 8bit or float, found `{0}`")]
+pub struct UnknownRounding(pub String);
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl FromStr for Rounding {
+    type Err = UnknownRounding;
+
+    fn from_str(text: &str) -> Result<Self, UnknownRounding> {
         let found = [Self::EightBitPasses, Self::Float]
             .into_iter()
             .find(|rounding| rounding.to_string() == text);
-        found.ok_or_else(|| format!("expected 8bit or float, found `{text}`"))
+        found.ok_or_else(|| UnknownRounding(text.to_owned()))
     }
 }
 

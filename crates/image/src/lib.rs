@@ -1,36 +1,35 @@
 //! Images for super-resolution: reading and writing files, colour and depth, and the
 //! MATLAB-exact `imresize` that made the DIV2K low-resolution images.
 //!
-//! A [`Image`] holds interleaved samples (row-major, `height_px x width_px x channels`) in the
-//! depth of its file: 8 bit, 16 bit or 32-bit float. [`decode`] reads one, [`encode`] writes one
-//! atomically, [`Image::imresize`] resizes one, [`images_in`] lists a folder.
+//! An [`Image`] holds interleaved samples (row-major, `height_px x width_px x channels`) in the
+//! depth of its file: 8 bit, 16 bit or 32-bit float. [`Reader`] reads one, whole or by rows, [`Writer`]
+//! writes one, and an [`AtomicFile`] appears under its name only when it is complete. [`decode`] and
+//! [`encode`] are the short forms for a whole image. [`Image::imresize`] resizes, [`images_in`] lists a
+//! folder.
 //!
-//! What it is not: there is no colour management (an ICC profile is carried from file to file and
-//! never applied) and no animation.
+//! There is no colour management (an ICC profile is copied from file to file and never applied) and
+//! no animation.
 #![forbid(unsafe_code)]
 
-mod decode;
-mod encode;
 mod error;
 mod folder;
 mod format;
-mod icc;
 pub mod imresize;
-mod jpeg_end;
-mod jpeg_scan;
 mod memory;
 mod metadata;
 mod pixels;
-mod rows;
+mod reader;
+mod samples;
+mod tiff_file;
+mod writer;
 
-pub use decode::{
-    Limits, decode, decode_bytes, dimensions, dimensions_of_bytes, format_of_bytes, format_of_file,
-};
-pub use encode::{JPEG_QUALITY, NewFile, encode, encode_bytes, encode_named, write_atomically};
 pub use error::Error;
 pub use folder::{images_by_content, images_in};
 pub use format::{Format, UnknownFormat};
 pub use memory::is_memory_free;
 pub use metadata::{Metadata, MetadataPolicy, PngColour, Resolution};
-pub use pixels::{Colour, Depth, Image, Samples, SamplesRef};
-pub use rows::{Outline, RowReader, RowSample, encode_rows};
+pub use pixels::Image;
+pub use reader::{Limits, Reader, decode, decode_bytes};
+pub use samples::{Colour, Depth, Outline, RowSample, Samples, SamplesRef};
+pub use wdsr_atomic_file::AtomicFile;
+pub use writer::{JPEG_QUALITY, Writer, encode, encode_bytes, write_atomically};

@@ -1,11 +1,11 @@
-//! What an image file says about its image: colour, camera, place, author, print size.
+//! Metadata of image files: colour, camera, location, author, print size.
 //!
-//! Each submodule knows how one kind of file, or one block inside files, holds it. Those for files
-//! work on what a decoder has read and what an encoder is about to write, so that they serve
-//! writers of whole images and of rows alike.
+//! Each submodule handles one file format, or one block inside files. Those of file formats work on the
+//! data of decoders and encoders.
 
 pub(crate) mod bmp;
 mod exif;
+mod icc;
 mod iptc;
 pub(crate) mod jpeg;
 pub(crate) mod png;
@@ -15,8 +15,7 @@ mod xmp;
 use image::metadata::Orientation;
 
 use crate::format::Format;
-use crate::icc;
-use crate::pixels::Colour;
+use crate::samples::Colour;
 
 /// Longest EXIF block of a JPEG: a segment of 65 535 bytes less its length and `Exif\0\0`.
 const MAX_JPEG_EXIF_BYTES: usize = 65_535 - 2 - 6;
@@ -27,16 +26,15 @@ const MAX_JPEG_XMP_BYTES: usize = 65_535 - 2 - jpeg::XMP_PREFIX.len();
 /// Longest IPTC record of a JPEG: the segment less its prefix and the head of the resource.
 const MAX_JPEG_IPTC_BYTES: usize = 65_535 - 2 - jpeg::PHOTOSHOP_PREFIX.len() - 13;
 
-/// What travels with the samples of an image.
+/// The metadata of an image.
 ///
-/// [`decode`](crate::decode) reads it, turned upright as the pixels are: an orientation is reset,
-/// and what would no longer be true (thumbnails, areas given in pixels) is taken out.
-/// [`encode`](crate::encode) writes what the format holds, with the size of the written image
-/// wherever a size is told.
+/// [`Reader`](crate::Reader) makes it that of the upright image: an orientation is reset, and
+/// thumbnails and areas in pixels are removed. [`Writer`](crate::Writer) writes what the format can
+/// hold, and replaces sizes in it by that of the written image.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Metadata {
-    /// ICC profile, byte for byte. It is carried along, never applied.
+    /// ICC profile, byte for byte. It is copied, never applied.
     pub icc_profile: Option<Vec<u8>>,
     /// The colour space of a PNG file without an ICC profile.
     pub png_colour: Option<PngColour>,
@@ -46,13 +44,13 @@ pub struct Metadata {
     pub xmp: Option<Vec<u8>>,
     /// IPTC-IIM records (caption, credit, keywords), without Photoshop's wrapping.
     pub iptc: Option<Vec<u8>>,
-    /// Size of a pixel on paper. It is kept as it is, so an image upscaled twice is printed twice
-    /// as large.
+    /// Size of a pixel on paper. Upscaling does not change it, so an image upscaled by 2 is printed
+    /// twice as large.
     pub resolution: Option<Resolution>,
     /// Text chunks of a PNG file: keyword and text.
     pub texts: Vec<(String, String)>,
-    /// What the file had and this does not, in words, each with the reason.
-    pub left_out: Vec<String>,
+    /// The metadata of the file that was dropped, each with the reason.
+    pub dropped: Vec<String>,
 }
 
 /// Samples per length, along x and y; positive and finite.
@@ -65,7 +63,7 @@ pub enum Resolution {
         /// Along y.
         y: f64,
     },
-    /// Only the ratio is known: a pixel is `y` high where it is `x` wide.
+    /// Only the ratio is known.
     Ratio {
         /// Along x.
         x: f64,
@@ -74,7 +72,7 @@ pub enum Resolution {
     },
 }
 
-/// The PNG chunks that say how samples become colours, as the file has them.
+/// The PNG chunks that define the colours of samples, as in the file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PngColour {
     /// `sRGB`: the rendering intent, 0 to 3.
@@ -87,7 +85,7 @@ pub struct PngColour {
     pub code_points: Option<[u8; 4]>,
 }
 
-/// What of an image's metadata is kept.
+/// Which metadata to keep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MetadataPolicy {
     /// All of it.
@@ -95,12 +93,12 @@ pub enum MetadataPolicy {
     Keep,
     /// Only what defines the colours: the ICC profile or the colour chunks of PNG.
     Strip,
-    /// All but the place where the image was taken.
+    /// All but the location where the image was taken.
     StripGps,
 }
 
 impl Resolution {
-    /// Nothing if a value is none that a file means seriously, or if pixels are just square.
+    /// `None` if a value is implausible, or if only the ratio is known and it is 1.
     fn of(x: f64, y: f64, per_inch: Option<f64>) -> Option<Self> {
         let sound = |v: f64| v.is_finite() && (1e-6..=1e9).contains(&v);
         match per_inch {
@@ -116,12 +114,12 @@ impl Resolution {
 }
 
 impl Metadata {
-    /// Keeps what `policy` says. Nothing that it takes out is in [`left_out`](Self::left_out),
-    /// except a block that cannot be searched for what has to go.
+    /// Removes what `policy` does not keep. That is not added to [`dropped`](Self::dropped), except for a
+    /// block that cannot be searched and is therefore removed whole.
     ///
-    /// [`StripGps`](MetadataPolicy::StripGps) takes out the GPS directory of EXIF and, in XMP and
-    /// PNG texts, every property whose name begins with GPS or is a geographic coordinate. Names
-    /// of places in words, and a camera maker's own note, stay.
+    /// [`StripGps`](MetadataPolicy::StripGps) removes the GPS directory of EXIF and, in XMP and PNG texts,
+    /// every property whose name begins with GPS or is a geographic coordinate. Place names and the
+    /// camera maker's own note stay.
     pub fn apply(&mut self, policy: MetadataPolicy) {
         match policy {
             MetadataPolicy::Keep => {}
@@ -143,25 +141,24 @@ impl Metadata {
         }
     }
 
-    /// What is lost when an image of that colour is written as `format`, in words, each
-    /// with the reason.
+    /// The metadata that is lost if an image of this colour is written as `format`, each with the reason.
     pub fn lost_in(&self, format: Format, colour: Colour) -> Vec<String> {
         let mut lost = Vec::new();
-        let mut say = |what: &str, why: &str| lost.push(format!("{what}: {why}"));
+        let mut add = |what: &str, why: &str| lost.push(format!("{what}: {why}"));
         let cannot = format!("{format} cannot hold it");
         let too_long = |bytes: usize, most: usize| {
             format!("its {bytes} bytes are too long for {format} (at most {most})")
         };
         if let Some(profile) = &self.icc_profile {
             if !format.holds_icc_profile() {
-                say("ICC profile", &cannot);
+                add("ICC profile", &cannot);
             } else if icc::contradicts(profile, format.stored_colour(colour)) {
                 let why = format!("it does not describe the pixels that {format} holds");
-                say("ICC profile", &why);
+                add("ICC profile", &why);
             }
         }
         if self.png_colour.is_some_and(|colour| !colour.is_srgb()) && format != Format::Png {
-            say("colour space chunks of PNG", &cannot);
+            add("colour space chunks of PNG", &cannot);
         }
         let jpeg = format == Format::Jpeg;
         for (what, block, held, most) in [
@@ -170,25 +167,39 @@ impl Metadata {
             ("IPTC", &self.iptc, format.holds_iptc(), MAX_JPEG_IPTC_BYTES),
         ] {
             match block {
-                Some(_) if !held => say(what, &cannot),
+                Some(_) if !held => add(what, &cannot),
                 Some(block) if jpeg && block.len() > most => {
-                    say(what, &too_long(block.len(), most));
+                    add(what, &too_long(block.len(), most));
                 }
                 _ => {}
             }
         }
         let in_exif = || self.exif.as_deref().and_then(exif::resolution).is_some();
         if self.resolution.is_some() && !format.holds_resolution() && !in_exif() {
-            say("resolution", &cannot);
+            add("resolution", &cannot);
         }
         if !self.texts.is_empty() && format != Format::Png {
-            say("text chunks of PNG", &cannot);
+            add("text chunks of PNG", &cannot);
         }
         lost
     }
 
-    /// This metadata as a file of `format` with an image of that size holds it: without what
-    /// [`lost_in`](Self::lost_in) names, and with that size wherever a size is told.
+    /// Drops an ICC profile of another colour space than the pixels.
+    pub(crate) fn drop_foreign_profile(&mut self, colour: Colour) {
+        if let Some(profile) = self
+            .icc_profile
+            .take_if(|profile| icc::contradicts(profile, colour))
+        {
+            let space = profile[16..20].escape_ascii();
+            let pixels = if colour.is_grey() { "grey" } else { "RGB" };
+            self.dropped.push(format!(
+                "ICC profile: it is of colour space \"{space}\", the pixels are {pixels}"
+            ));
+        }
+    }
+
+    /// The metadata as written to a file of `format` with an image of this size: without what
+    /// [`lost_in`](Self::lost_in) names, and with its sizes replaced.
     pub(crate) fn fitted(
         &self,
         format: Format,
@@ -211,13 +222,13 @@ impl Metadata {
             iptc: fits(&self.iptc, format.holds_iptc(), MAX_JPEG_IPTC_BYTES),
             resolution: self.resolution.filter(|_| format.holds_resolution()),
             texts: self.texts.clone(),
-            left_out: Vec::new(),
+            dropped: Vec::new(),
         };
         if let Some(exif) = &mut fitted.exif {
             exif::set_size(exif, width_px, height_px);
         }
         if let Some(packet) = &self.xmp {
-            // `decode` kept no packet that cannot be edited; a caller's own is written as it is.
+            // A reader keeps no packet that cannot be edited; a caller's own is written unchanged.
             let edited = xmp::with_size(packet, width_px, height_px);
             let packet = edited.or_else(|| Some(packet.clone()));
             fitted.xmp = fits(&packet, format.holds_xmp(), MAX_JPEG_XMP_BYTES);
@@ -225,7 +236,7 @@ impl Metadata {
         fitted
     }
 
-    /// Takes a file's EXIF block. Returns the orientation that it tells.
+    /// Sets a file's EXIF block. Returns its orientation.
     fn set_exif(&mut self, mut block: Vec<u8>) -> Orientation {
         if block.starts_with(jpeg::EXIF_PREFIX) {
             // Some writers of WebP and PNG put it there.
@@ -237,31 +248,31 @@ impl Metadata {
                 orientation
             }
             None => {
-                self.left_out.push("EXIF: it is damaged".to_owned());
+                self.dropped.push("EXIF: it is damaged".to_owned());
                 Orientation::NoTransforms
             }
         }
     }
 
-    /// Takes a file's XMP packet.
+    /// Sets a file's XMP packet.
     fn set_xmp(&mut self, packet: Vec<u8>) {
         self.xmp = Some(packet);
         self.edit_xmp(&xmp::without_thumbnails);
     }
 
-    /// Keeps the edited packet. One that is no XML cannot be searched, so it is left out.
+    /// Edits the packet. One that is not XML cannot be searched, so it is dropped.
     fn edit_xmp(&mut self, edit: &dyn Fn(&[u8]) -> Option<Vec<u8>>) {
         if let Some(packet) = self.xmp.take() {
             self.xmp = edit(&packet);
             if self.xmp.is_none() {
-                self.left_out.push("XMP: it is damaged".to_owned());
+                self.dropped.push("XMP: it is damaged".to_owned());
             }
         }
     }
 
-    /// The last step of reading: with the orientation by which the pixels are to be turned. An
-    /// orientation in XMP is reset only then; told by XMP alone it is left to those who heed it,
-    /// and pixels and packet stay as they were to each other.
+    /// The last step of reading, with the orientation that will be applied to the pixels. An orientation
+    /// in XMP is reset only if there is one to apply: if XMP alone has an orientation, neither pixels
+    /// nor packet change.
     fn turned(mut self, orientation: Orientation) -> (Self, Orientation) {
         if orientation != Orientation::NoTransforms {
             self.edit_xmp(&xmp::upright);
@@ -270,15 +281,15 @@ impl Metadata {
         (self, orientation)
     }
 
-    /// Where the file itself tells no resolution, the one that EXIF tells.
+    /// Takes the resolution from EXIF if the file has none.
     fn resolution_from_exif(&mut self) {
         if self.resolution.is_none() {
             self.resolution = self.exif.as_deref().and_then(exif::resolution);
         }
     }
 
-    /// From the blocks of a file. The orientation is that of EXIF where the format has none of its
-    /// own.
+    /// The metadata from the blocks of a file. The orientation is that of EXIF if the format has none of
+    /// its own.
     pub(crate) fn of_blocks(
         icc_profile: Option<Vec<u8>>,
         exif: Option<Vec<u8>>,
@@ -298,7 +309,7 @@ impl Metadata {
 }
 
 impl PngColour {
-    /// Whether these chunks say no more than what is assumed without them.
+    /// Whether these chunks describe sRGB, which is assumed without them.
     fn is_srgb(&self) -> bool {
         // Chromaticities and exponent that stand in for sRGB: PNG, third edition, section 11.3.2.5.
         const SRGB: [u32; 8] = [

@@ -1,15 +1,15 @@
-//! The image in memory: size, colour, samples and the metadata that travels with them.
+//! The image in memory: size, colour, samples and metadata.
 
 use image::metadata::Orientation;
 
 use crate::metadata::Metadata;
-use crate::rows::{Outline, RowSample};
+use crate::samples::{Colour, Depth, Outline, RowSample, Samples};
 
 /// A still image.
 ///
 /// Samples are interleaved and row-major: sample `c` of pixel `(x, y)` is number
-/// `(y * width_px + x) * colour.channels() + c`. The pixels are upright: an EXIF orientation has
-/// been applied by [`decode`](crate::decode).
+/// `(y * width_px + x) * colour.channels() + c`. The pixels are upright: [`Reader`](crate::Reader)
+/// has applied an orientation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Image {
     /// Width in pixels, at least 1.
@@ -20,184 +20,8 @@ pub struct Image {
     pub colour: Colour,
     /// `width_px * height_px * colour.channels()` samples.
     pub samples: Samples,
-    /// What the file says about the image.
+    /// EXIF, ICC profile and other metadata.
     pub metadata: Metadata,
-}
-
-/// The channels of a pixel, in their order in memory. Alpha is straight (not premultiplied).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Colour {
-    /// One channel.
-    Grey,
-    /// Grey, alpha.
-    GreyAlpha,
-    /// Red, green, blue.
-    Rgb,
-    /// Red, green, blue, alpha.
-    RgbAlpha,
-}
-
-impl Colour {
-    /// Samples per pixel, 1 to 4.
-    pub fn channels(self) -> usize {
-        match self {
-            Self::Grey => 1,
-            Self::GreyAlpha => 2,
-            Self::Rgb => 3,
-            Self::RgbAlpha => 4,
-        }
-    }
-
-    /// Whether the last channel is alpha.
-    pub fn has_alpha(self) -> bool {
-        matches!(self, Self::GreyAlpha | Self::RgbAlpha)
-    }
-
-    /// Whether the colour is one channel (alpha aside).
-    pub fn is_grey(self) -> bool {
-        matches!(self, Self::Grey | Self::GreyAlpha)
-    }
-
-    /// The same colour without its alpha channel.
-    pub fn without_alpha(self) -> Self {
-        if self.is_grey() {
-            Self::Grey
-        } else {
-            Self::Rgb
-        }
-    }
-
-    /// The same colour with an alpha channel.
-    pub fn with_alpha(self) -> Self {
-        if self.is_grey() {
-            Self::GreyAlpha
-        } else {
-            Self::RgbAlpha
-        }
-    }
-}
-
-/// Bits and kind of one sample.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Depth {
-    /// 8-bit integer, 0..255.
-    U8,
-    /// 16-bit integer, 0..65535.
-    U16,
-    /// 32-bit float, 0..1 nominal; values outside are kept.
-    F32,
-}
-
-impl Depth {
-    /// Bytes of a sample.
-    pub fn bytes(self) -> usize {
-        match self {
-            Self::U8 => 1,
-            Self::U16 => 2,
-            Self::F32 => 4,
-        }
-    }
-}
-
-/// The samples of an image.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Samples {
-    /// 0..255, full range.
-    U8(Vec<u8>),
-    /// 0..65535, full range.
-    U16(Vec<u16>),
-    /// 0..1 nominal; values outside are kept.
-    F32(Vec<f32>),
-}
-
-/// [`Samples`] that belong to someone else.
-#[derive(Clone, Copy, Debug)]
-pub enum SamplesRef<'a> {
-    /// 0..255, full range.
-    U8(&'a [u8]),
-    /// 0..65535, full range.
-    U16(&'a [u16]),
-    /// 0..1 nominal; values outside are kept.
-    F32(&'a [f32]),
-}
-
-impl SamplesRef<'_> {
-    /// Bits and kind of one sample.
-    pub fn depth(self) -> Depth {
-        match self {
-            Self::U8(_) => Depth::U8,
-            Self::U16(_) => Depth::U16,
-            Self::F32(_) => Depth::F32,
-        }
-    }
-
-    /// A copy.
-    pub fn to_samples(self) -> Samples {
-        match self {
-            Self::U8(samples) => Samples::U8(samples.to_vec()),
-            Self::U16(samples) => Samples::U16(samples.to_vec()),
-            Self::F32(samples) => Samples::F32(samples.to_vec()),
-        }
-    }
-}
-
-impl Samples {
-    /// The same samples, without a copy.
-    pub fn borrowed(&self) -> SamplesRef<'_> {
-        match self {
-            Self::U8(samples) => SamplesRef::U8(samples),
-            Self::U16(samples) => SamplesRef::U16(samples),
-            Self::F32(samples) => SamplesRef::F32(samples),
-        }
-    }
-
-    /// Number of samples.
-    pub fn len(&self) -> usize {
-        match self {
-            Self::U8(samples) => samples.len(),
-            Self::U16(samples) => samples.len(),
-            Self::F32(samples) => samples.len(),
-        }
-    }
-
-    /// Whether there is no sample.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Bits and kind of one sample.
-    pub fn depth(&self) -> Depth {
-        match self {
-            Self::U8(_) => Depth::U8,
-            Self::U16(_) => Depth::U16,
-            Self::F32(_) => Depth::F32,
-        }
-    }
-
-    /// The samples as bytes in the machine's order.
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        match self {
-            Self::U8(samples) => samples,
-            Self::U16(samples) => bytemuck::cast_slice(samples),
-            Self::F32(samples) => bytemuck::cast_slice(samples),
-        }
-    }
-
-    /// From every pixel of `channels` samples, the samples that `pick` names, in its order.
-    pub(crate) fn pick(&self, channels: usize, pick: &[usize]) -> Self {
-        fn picked<T: Copy>(samples: &[T], channels: usize, pick: &[usize]) -> Vec<T> {
-            let mut out = Vec::with_capacity(samples.len() / channels * pick.len());
-            for pixel in samples.chunks_exact(channels) {
-                out.extend(pick.iter().map(|&c| pixel[c]));
-            }
-            out
-        }
-        match self {
-            Self::U8(samples) => Self::U8(picked(samples, channels, pick)),
-            Self::U16(samples) => Self::U16(picked(samples, channels, pick)),
-            Self::F32(samples) => Self::F32(picked(samples, channels, pick)),
-        }
-    }
 }
 
 impl Image {
@@ -228,7 +52,7 @@ impl Image {
         }
     }
 
-    /// Size and kind.
+    /// Size, colour and depth.
     pub fn outline(&self) -> Outline {
         Outline {
             width_px: self.width_px,
@@ -243,7 +67,7 @@ impl Image {
         self.samples.depth()
     }
 
-    /// The pixels turned as the orientation says.
+    /// Applies an orientation to the pixels.
     pub(crate) fn turned(self, orientation: Orientation) -> Self {
         use Orientation::*;
         fn turn<T: Copy>(
@@ -391,9 +215,9 @@ impl Image {
         }
     }
 
-    /// Grey replicated to red, green and blue; alpha stays. A colour image is returned as it
-    /// is. The metadata is carried along, a grey ICC profile included: the way back is
-    /// [`rgb_to_grey`](Self::rgb_to_grey).
+    /// Grey replicated to red, green and blue; alpha stays. A colour image is returned as it is.
+    /// The metadata stays, a grey ICC profile included. [`rgb_to_grey`](Self::rgb_to_grey) is the
+    /// inverse.
     pub fn grey_to_rgb(self) -> Self {
         let (colour, pick): (_, &[usize]) = match self.colour {
             Colour::Rgb | Colour::RgbAlpha => return self,
@@ -411,7 +235,7 @@ impl Image {
     /// The mean of red, green and blue, rounded half up in integer depths; alpha stays. A grey
     /// image is returned as it is.
     ///
-    /// It undoes [`grey_to_rgb`](Self::grey_to_rgb) exactly. It is no luminance.
+    /// Undoes [`grey_to_rgb`](Self::grey_to_rgb) exactly. The mean is not the luminance.
     pub fn rgb_to_grey(self) -> Self {
         fn grey<T: RowSample>(samples: &[T], channels: usize) -> Vec<T> {
             let mut out = Vec::with_capacity(samples.len() / channels * (channels - 2));
@@ -424,11 +248,7 @@ impl Image {
         if self.colour.is_grey() {
             return self;
         }
-        let colour = if self.colour.has_alpha() {
-            Colour::GreyAlpha
-        } else {
-            Colour::Grey
-        };
+        let colour = Colour::new(true, self.colour.has_alpha());
         let channels = self.colour.channels();
         let samples = match &self.samples {
             Samples::U8(samples) => Samples::U8(grey(samples, channels)),

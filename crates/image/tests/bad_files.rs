@@ -5,8 +5,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use wdsr_image::{
-    Colour, Error, Format, Image, Limits, Samples, decode, decode_bytes, dimensions,
-    dimensions_of_bytes, encode_bytes,
+    Colour, Error, Format, Image, Limits, Reader, Samples, decode, decode_bytes, encode_bytes,
 };
 use wdsr_testing::random;
 
@@ -50,7 +49,7 @@ fn truncated_files_of_every_format_are_errors() {
             let error = read(&whole[..cut]).expect_err("truncated");
             let kind = matches!(
                 error,
-                Error::Truncated { .. } | Error::Damaged { .. } | Error::NotAImage { .. }
+                Error::Truncated { .. } | Error::Damaged { .. } | Error::NotAnImage { .. }
             );
             assert!(kind, "{format} cut to {cut} of {}: {error:?}", whole.len());
             message(&error);
@@ -94,7 +93,7 @@ fn a_jpeg_with_a_corrupt_scan_is_damaged() {
         assert!(message.ends_with("export the jpeg file again"), "{message}");
         // Its header is whole.
         let name = Path::new("folder/name.png");
-        dimensions_of_bytes(&corrupt, name).expect("a header");
+        Reader::from_bytes(corrupt, name, &Limits::default()).expect("a header");
     }
 }
 
@@ -158,7 +157,7 @@ fn png_header(width: u32, height: u32) -> Vec<u8> {
 
 /// The decoder panics on them.
 #[test]
-fn palettes_of_half_a_colour_are_damaged() {
+fn palettes_of_incomplete_colours_are_damaged() {
     // Two pixels of the first colour, deflated without compression.
     let data = [0x78, 1, 1, 3, 0, 0xfc, 0xff, 0, 0, 0, 0, 3, 0, 1];
     let palette = |colours: &[u8], alphas: &[u8]| {
@@ -253,9 +252,9 @@ fn a_claimed_size_of_zero_is_refused() {
 }
 
 #[test]
-fn what_is_no_image_says_what_was_found() {
+fn files_of_other_content_are_refused_with_what_was_found() {
     let text = read(b"hello, this is text").expect_err("text");
-    assert!(matches!(text, Error::NotAImage { .. }), "{text:?}");
+    assert!(matches!(text, Error::NotAnImage { .. }), "{text:?}");
     let message_of_text = message(&text);
     assert!(
         message_of_text.contains("found \"hello, this is t\""),
@@ -271,7 +270,7 @@ fn what_is_no_image_says_what_was_found() {
 }
 
 #[test]
-fn paths_that_are_no_files_say_so() {
+fn folders_and_devices_are_refused() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let error = decode(folder.path(), &Limits::default()).expect_err("a folder");
     assert!(
@@ -289,12 +288,8 @@ fn paths_that_are_no_files_say_so() {
     );
     let empty = folder.path().join("empty.png");
     fs::write(&empty, "").expect("empty file");
-    for error in [
-        decode(&empty, &Limits::default()).expect_err("empty"),
-        dimensions(&empty).expect_err("empty"),
-    ] {
-        assert!(matches!(error, Error::Empty { .. }), "{error:?}");
-    }
+    let error = decode(&empty, &Limits::default()).expect_err("empty");
+    assert!(matches!(error, Error::Empty { .. }), "{error:?}");
     #[cfg(unix)]
     {
         let error = decode(Path::new("/dev/zero"), &Limits::default()).expect_err("a device");
@@ -304,7 +299,7 @@ fn paths_that_are_no_files_say_so() {
 
 /// A small file that would fill the memory: what is too long is left out, or refused.
 #[test]
-fn texts_that_decompress_to_more_than_they_may_are_left_out() {
+fn texts_that_decompress_beyond_the_limit_are_dropped() {
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, 1, 1);
     let text = |bytes| "0".repeat(bytes);
@@ -323,7 +318,7 @@ fn texts_that_decompress_to_more_than_they_may_are_left_out() {
     let metadata = read(&bytes).expect("an image").metadata;
     let keywords: Vec<_> = metadata.texts.iter().map(|(k, _)| k.as_str()).collect();
     assert_eq!(keywords, ["first"]);
-    assert_eq!(metadata.left_out.len(), 2, "{:?}", metadata.left_out);
+    assert_eq!(metadata.dropped.len(), 2, "{:?}", metadata.dropped);
 }
 
 #[test]

@@ -67,7 +67,7 @@ fn a_folder_without_images_is_an_error() {
 }
 
 #[test]
-fn what_is_no_folder_is_an_error() {
+fn a_file_in_place_of_a_folder_is_an_error() {
     let folder = folder_of(&["a.png"]);
     for path in [folder.path().join("a.png"), folder.path().join("missing")] {
         let error = images_in(&path, false).expect_err("no folder");

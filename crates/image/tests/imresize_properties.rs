@@ -196,5 +196,5 @@ fn roundings_are_read_back_by_name() {
         assert_eq!(rounding.to_string().parse(), Ok(rounding));
     }
     let error = "f64".parse::<Rounding>().expect_err("no such rounding");
-    assert_eq!(error, "expected 8bit or float, found `f64`");
+    assert_eq!(error.to_string(), "expected 8bit or float, found `f64`");
 }

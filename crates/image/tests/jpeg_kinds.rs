@@ -59,7 +59,7 @@ fn every_order_of_blocks_and_colours_is_read() {
 
 /// Adobe's marker says R G B, whatever the components are called.
 #[test]
-fn colours_are_told_by_adobe_s_marker() {
+fn adobes_marker_decides_the_colours() {
     let mut jpeg = file("gradient-rgb.jpg");
     let adobe = jpeg.windows(5).position(|bytes| bytes == b"Adobe");
     let transform = adobe.expect("Adobe's marker") + 11;

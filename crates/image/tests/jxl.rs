@@ -4,8 +4,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use wdsr_image::{
-    Colour, Depth, Error, Format, Image, Limits, Samples, decode_bytes, dimensions_of_bytes,
-    encode_bytes, format_of_bytes,
+    Colour, Depth, Error, Format, Image, Limits, Reader, Samples, decode_bytes, encode_bytes,
 };
 
 const WIDTH_PX: usize = 83;
@@ -57,16 +56,18 @@ fn lossless_files_decode_to_every_sample() {
         ("own-profile.jxl", Colour::Rgb, eight(3)),
     ] {
         let bytes = file(name);
-        let named = Path::new("whatever.png");
-        assert_eq!(format_of_bytes(&bytes, named).expect(name), Format::JpegXl);
-        let size = dimensions_of_bytes(&bytes, named).expect(name);
-        assert_eq!(size, (WIDTH_PX, HEIGHT_PX), "{name}");
+        let reader = Reader::from_bytes(bytes, Path::new("whatever.png"), &Limits::default());
+        let reader = reader.expect(name);
+        assert_eq!(reader.format(), Format::JpegXl);
+        let size = (WIDTH_PX, HEIGHT_PX);
         let image = image(name);
+        assert_eq!(reader.outline(), image.outline(), "{name}");
+        assert_eq!(reader.metadata(), &image.metadata, "{name}");
         assert_eq!((image.width_px, image.height_px), size, "{name}");
         assert_eq!(image.colour, colour, "{name}");
         assert_eq!(image.depth(), samples.depth(), "{name}");
         assert!(image.samples == samples, "{name}: other samples");
-        assert_eq!(image.metadata.left_out, [""; 0], "{name}");
+        assert_eq!(image.metadata.dropped, [""; 0], "{name}");
         // sRGB is what is meant without a profile.
         assert_eq!(
             image.metadata.icc_profile.is_some(),
@@ -110,9 +111,9 @@ fn an_embedded_profile_is_kept_or_applied() {
     let lossy = image("own-profile-lossy.jxl");
     assert_eq!(lossy.metadata.icc_profile, None);
     assert!(
-        lossy.metadata.left_out[0].contains("ICC profile"),
+        lossy.metadata.dropped[0].contains("ICC profile"),
         "{:?}",
-        lossy.metadata.left_out
+        lossy.metadata.dropped
     );
     let Samples::U8(samples) = &lossy.samples else {
         panic!("{:?}", lossy.depth());
@@ -145,10 +146,8 @@ fn orientation_is_applied_once_and_metadata_kept() {
     let turned = read(&bytes).expect("an image");
     let size = (turned.width_px, turned.height_px);
     assert_eq!(size, (HEIGHT_PX, WIDTH_PX));
-    assert_eq!(
-        dimensions_of_bytes(&bytes, Path::new("a")).expect("a size"),
-        size
-    );
+    let reader = Reader::from_bytes(bytes, Path::new("a"), &Limits::default());
+    assert_eq!(reader.expect("a header").outline(), turned.outline());
     let Samples::U8(samples) = &turned.samples else {
         panic!("{:?}", turned.depth());
     };
@@ -172,7 +171,7 @@ fn orientation_is_applied_once_and_metadata_kept() {
     assert_eq!(exif[field + 8], 1, "the orientation is reset");
     let xmp = String::from_utf8(turned.metadata.xmp.clone().expect("XMP")).expect("text");
     assert!(xmp.contains("made by a test"), "{xmp}");
-    assert_eq!(turned.metadata.left_out, [""; 0]);
+    assert_eq!(turned.metadata.dropped, [""; 0]);
 }
 
 /// Found by fuzzing: chroma of half the size where the header promises none.
@@ -199,7 +198,7 @@ fn truncated_and_corrupt_files_are_refused() {
             };
             let kind = matches!(
                 error,
-                Error::Truncated { .. } | Error::Damaged { .. } | Error::NotAImage { .. }
+                Error::Truncated { .. } | Error::Damaged { .. } | Error::NotAnImage { .. }
             );
             assert!(kind, "{name} cut to {cut}: {error:?}");
         }
@@ -224,7 +223,7 @@ fn truncated_and_corrupt_files_are_refused() {
 }
 
 #[test]
-fn it_is_not_written() {
+fn jpeg_xl_is_not_written() {
     let image = Image::new(1, 1, Colour::Grey, Samples::U8(vec![0]));
     let error = encode_bytes(&image, Format::JpegXl).expect_err("read only");
     assert_eq!(

@@ -131,7 +131,7 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
 const WITH_EXIF: [Format; 4] = [Format::Png, Format::Jpeg, Format::WebP, Format::Tiff];
 
 #[test]
-fn everything_goes_from_every_format_to_every_other_that_holds_it() {
+fn metadata_is_copied_between_all_formats_that_hold_it() {
     for from in WITH_EXIF {
         let source = read(&file(&image(), from));
         for to in WITH_EXIF {
@@ -143,13 +143,13 @@ fn everything_goes_from_every_format_to_every_other_that_holds_it() {
                 iptc,
                 resolution,
                 texts,
-                left_out,
+                dropped,
                 ..
             } = &result.metadata;
             assert_eq!(*profile, Some(icc_profile()), "{from} to {to}");
             let xmp = String::from_utf8(xmp.clone().expect("XMP")).expect("text");
             assert!(xmp.contains("a &lt;title&gt; é"), "{from} to {to}: {xmp}");
-            assert_eq!(*left_out, [""; 0], "{from} to {to}");
+            assert_eq!(*dropped, [""; 0], "{from} to {to}");
             let Some(Resolution::PerInch { x, y }) = *resolution else {
                 panic!("{from} to {to}: {resolution:?}");
             };
@@ -192,7 +192,7 @@ fn everything_goes_from_every_format_to_every_other_that_holds_it() {
 }
 
 #[test]
-fn sizes_thumbnails_and_areas_are_true_of_the_written_image() {
+fn sizes_are_replaced_and_thumbnails_and_areas_removed() {
     for format in WITH_EXIF {
         for little_endian in [false, true] {
             let mut small = image();
@@ -240,7 +240,7 @@ fn sizes_thumbnails_and_areas_are_true_of_the_written_image() {
 }
 
 #[test]
-fn the_makers_note_keeps_its_place_in_the_block() {
+fn the_makers_note_keeps_its_offset_in_the_block() {
     for little_endian in [false, true] {
         let block = exif_block(6, little_endian);
         let place = |block: &[u8]| {
@@ -258,7 +258,7 @@ fn the_makers_note_keeps_its_place_in_the_block() {
 }
 
 #[test]
-fn strip_gps_leaves_no_trace_of_the_place_and_the_rest() {
+fn strip_gps_removes_every_trace_of_the_location_only() {
     for format in WITH_EXIF {
         let whole = file(&image(), format);
         let compressed = format == Format::Png;
@@ -287,7 +287,7 @@ fn strip_gps_leaves_no_trace_of_the_place_and_the_rest() {
 }
 
 #[test]
-fn strip_leaves_the_colours_alone() {
+fn strip_keeps_only_what_defines_the_colours() {
     for format in WITH_EXIF {
         let mut source = read(&file(&image(), format));
         source.metadata.apply(MetadataPolicy::Strip);
@@ -299,7 +299,7 @@ fn strip_leaves_the_colours_alone() {
 }
 
 #[test]
-fn what_is_lost_is_said_and_nothing_else_is() {
+fn lost_metadata_is_named_exactly() {
     let all = image().metadata;
     let lost = |metadata: &Metadata, format, colour| metadata.lost_in(format, colour);
     let words = |lost: Vec<String>| -> Vec<String> {
@@ -385,7 +385,7 @@ fn resolutions_survive_in_the_units_of_each_format() {
 }
 
 #[test]
-fn damaged_blocks_are_left_out_with_a_word() {
+fn damaged_blocks_are_dropped_with_a_reason() {
     let mut source = image();
     source.metadata.exif = Some(b"II*\0\xff\xff\xff\0 no directory there".to_vec());
     source.metadata.xmp = Some(b"<x:xmpmeta>not closed</rdf:RDF>".to_vec());
@@ -393,7 +393,7 @@ fn damaged_blocks_are_left_out_with_a_word() {
         let read = read(&file(&source, format));
         assert_eq!((read.metadata.exif, read.metadata.xmp), (None, None));
         assert_eq!(
-            read.metadata.left_out,
+            read.metadata.dropped,
             ["EXIF: it is damaged", "XMP: it is damaged"],
             "{format}"
         );

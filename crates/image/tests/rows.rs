@@ -1,12 +1,12 @@
-//! Images read and written row by row are those read and written whole.
+//! Images read and written row by row are the images read and written whole.
 
 use std::io::Cursor;
 use std::path::Path;
 
 use proptest::prelude::*;
 use wdsr_image::{
-    Colour, Depth, Error, Format, Image, Limits, Metadata, Outline, Resolution, RowReader,
-    RowSample, Samples, decode, encode, encode_rows,
+    AtomicFile, Colour, Depth, Error, Format, Image, Limits, Metadata, Outline, Reader, Resolution,
+    RowSample, Samples, Writer, decode, encode, encode_bytes,
 };
 use wdsr_testing::random::Random;
 
@@ -25,21 +25,25 @@ fn image(width_px: usize, height_px: usize, colour: Colour, depth: Depth) -> Ima
 }
 
 /// All rows of a file, in pieces of one row, two, three and so on.
-fn read_all<T: RowSample>(reader: &mut RowReader) -> Vec<T> {
+fn read_all<T: RowSample>(reader: &mut Reader) -> Vec<T> {
     let Outline { height_px, .. } = reader.outline();
     let row_len = reader.outline().row_len();
     let mut samples = vec![T::default(); row_len * height_px];
     let (mut rest, mut piece) = (&mut samples[..], 1);
     while !rest.is_empty() {
         let (rows, later) = rest.split_at_mut(rest.len().min(piece * row_len));
-        reader.read(rows).expect("rows");
+        reader.read_rows(rows).expect("rows");
         (rest, piece) = (later, piece + 1);
     }
     samples
 }
 
+/// The image read by rows; `None` if that is not possible.
 fn read(path: &Path) -> Option<Image> {
-    let mut reader = RowReader::open(path, &Limits::default()).expect("an image")?;
+    let mut reader = Reader::open(path, &Limits::default()).expect("an image");
+    if !reader.streams_rows() {
+        return None;
+    }
     let Outline {
         width_px,
         height_px,
@@ -58,12 +62,14 @@ fn read(path: &Path) -> Option<Image> {
 
 fn write<T: RowSample>(samples: &[T], image: &Image, format: Format, path: &Path, rows: usize) {
     let outline = image.outline();
-    let file = encode_rows::<T, Error>(path, format, &outline, &image.metadata, |sink| {
-        samples.chunks(rows * outline.row_len()).try_for_each(sink)
-    })
-    .expect("a file");
+    let file = AtomicFile::create(path).expect("a file");
+    let mut writer = Writer::new(file, path, format, &outline, &image.metadata).expect("a header");
+    for rows in samples.chunks(rows * outline.row_len()) {
+        writer.write_rows(rows).expect("rows");
+    }
+    let file = writer.finish().expect("a file");
     assert!(!path.exists(), "under its name before it is published");
-    let bytes = file.bytes().expect("a length");
+    let bytes = file.as_file().metadata().expect("a length").len();
     file.publish().expect("a name");
     assert_eq!(path.metadata().expect("a file").len(), bytes);
 }
@@ -86,6 +92,9 @@ proptest! {
             (Format::Tiff, Colour::Rgb, Depth::U8),
             (Format::Tiff, Colour::Rgb, Depth::U16),
             (Format::Tiff, Colour::Rgb, Depth::F32),
+            (Format::Jpeg, Colour::Grey, Depth::U8),
+            (Format::WebP, Colour::GreyAlpha, Depth::U8),
+            (Format::Bmp, Colour::Rgb, Depth::U8),
         ]),
     ) {
         let (format, colour, depth) = kind;
@@ -99,6 +108,12 @@ proptest! {
             Samples::F32(v) => write(v, &original, format, &by_rows, rows),
         }
         let expected = decode(&whole, &Limits::default()).expect("an image");
+        if !format.streams_rows() {
+            // Rows are collected, and the file is the same.
+            let [whole, by_rows] = [whole, by_rows].map(|path| std::fs::read(path).expect("a file"));
+            prop_assert!(whole == by_rows, "{format}");
+            return Ok(());
+        }
         prop_assert!(expected.samples == original.samples);
         for file in [&whole, &by_rows] {
             let found = read(file).expect("readable by rows");
@@ -200,7 +215,7 @@ fn tiled(samples: &[u8], width_px: usize, height_px: usize) -> Vec<u8> {
 }
 
 #[test]
-fn what_needs_the_whole_image_is_left_to_decode() {
+fn other_kinds_are_read_whole_only() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("a");
     let rgb = image(9, 8, Colour::Rgb, Depth::U8);
@@ -208,7 +223,7 @@ fn what_needs_the_whole_image_is_left_to_decode() {
         encode(&rgb, &path, format).expect("a file");
         assert!(read(&path).is_none(), "{format}");
     }
-    // An orientation, which the encoder writes as it is told.
+    // The writer writes the orientation that the EXIF block has.
     let mut turned = rgb.clone();
     turned.metadata.exif = Some(orientation_6());
     encode(&turned, &path, Format::Png).expect("a file");
@@ -219,12 +234,12 @@ fn what_needs_the_whole_image_is_left_to_decode() {
         8
     );
     assert!(read(&path).is_none(), "turned");
-    // A file that is cut short is refused by `decode` before any work.
+    // A truncated file is refused before any work: by its header, or read whole.
     for format in [Format::Png, Format::Tiff] {
-        encode(&rgb, &path, format).expect("a file");
-        let bytes = std::fs::read(&path).expect("a file");
-        std::fs::write(&path, &bytes[..bytes.len() / 2]).expect("a file");
-        assert!(read(&path).is_none(), "{format} cut short");
+        let bytes = encode_bytes(&rgb, format).expect("a file");
+        let reader = Reader::from_bytes(&bytes[..bytes.len() / 2], &path, &Limits::default());
+        let is_streamed = reader.is_ok_and(|reader| reader.streams_rows());
+        assert!(!is_streamed, "{format} truncated");
     }
 }
 
@@ -236,62 +251,187 @@ fn orientation_6() -> Vec<u8> {
 }
 
 #[test]
-fn an_error_leaves_no_file() {
+fn an_unfinished_file_leaves_nothing_behind() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("a.png");
     let outline = image(9, 8, Colour::Rgb, Depth::U8).outline();
-    let error =
-        encode_rows::<u8, Error>(&path, Format::Png, &outline, &Metadata::default(), |sink| {
-            sink(&[0; 27])?;
-            Err(Error::Empty {
-                path: "source".into(),
-            })
-        })
-        .expect_err("the producer's");
-    assert!(matches!(error, Error::Empty { .. }), "{error}");
-    assert_eq!(
-        std::fs::read_dir(folder.path()).expect("a folder").count(),
-        0
-    );
-}
-
-/// Every kind of file that other programs wrote: what is read by rows is what is decoded.
-#[test]
-fn files_of_others_give_the_same_rows() {
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
-    for (folder, flows_at_least) in [("tiff", 8), ("pngsuite", 60)] {
-        let mut flows = 0;
-        for entry in std::fs::read_dir(tests.join(folder)).expect("a folder") {
-            let path = entry.expect("an entry").path();
-            let Ok(Some(_)) = RowReader::open(&path, &Limits::default()) else {
-                continue;
-            };
-            // Damage amid the rows shows as they are read, and is refused by either.
-            let Ok(expected) = decode(&path, &Limits::default()) else {
-                continue;
-            };
-            let found = read(&path).expect("it flows");
-            assert!(found.samples == expected.samples, "{}", path.display());
-            assert_eq!(found.colour, expected.colour, "{}", path.display());
-            flows += 1;
-        }
-        assert!(flows >= flows_at_least, "{flows} files of {folder} flow");
+    for format in Format::WRITTEN {
+        let file = AtomicFile::create(&path).expect("a file");
+        let metadata = Metadata::default();
+        let mut writer = Writer::new(file, &path, format, &outline, &metadata).expect("a header");
+        writer.write_rows(&[0_u8; 27]).expect("a row");
+        drop(writer);
+        let files = std::fs::read_dir(folder.path()).expect("a folder").count();
+        assert_eq!(files, 0, "{format}");
     }
 }
 
-/// The decoder does not know of reversed bits and would give other samples.
+/// A destination that is full after some bytes.
+#[derive(Clone, Copy)]
+struct Full(usize);
+
+impl std::io::Write for Full {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 = self
+            .0
+            .checked_sub(bytes.len())
+            .ok_or(std::io::ErrorKind::StorageFull)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl std::io::Seek for Full {
+    fn seek(&mut self, _: std::io::SeekFrom) -> std::io::Result<u64> {
+        Ok(0)
+    }
+}
+
 #[test]
-fn tiff_of_reversed_bits_is_left_to_decode_which_refuses_it() {
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tiff");
-    let mut bytes = std::fs::read(tests.join("grey8.tif")).expect("a file");
+fn a_full_disk_is_an_error_wherever_it_ends_the_file() {
+    let low = image(300, 200, Colour::Rgb, Depth::U8);
+    let Samples::U8(samples) = &low.samples else {
+        panic!("8 bit");
+    };
+    let (outline, name) = (low.outline(), Path::new("a"));
+    for format in Format::WRITTEN {
+        let len = encode_bytes(&low, format).expect("a file").len();
+        for room in [0, 10, len / 2, len - 1] {
+            let write = || {
+                let mut writer = Writer::new(Full(room), name, format, &outline, &low.metadata)?;
+                samples
+                    .chunks(900 * 7)
+                    .try_for_each(|rows| writer.write_rows(rows))?;
+                writer.finish()
+            };
+            let by_rows = write().map(|_| ());
+            let whole = Writer::new(Full(room), name, format, &outline, &low.metadata)
+                .and_then(|writer| writer.write_all(low.samples.borrowed()))
+                .map(|_| ());
+            for (how, result) in [("rows", by_rows), ("whole", whole)] {
+                let Err(Error::Write { source, .. }) = &result else {
+                    panic!("{format} {how} with room for {room} of {len} bytes: {result:?}");
+                };
+                assert_eq!(source.kind(), std::io::ErrorKind::StorageFull);
+            }
+        }
+    }
+}
+
+/// The sizes of the result of a x3 upscaling whose input is within all limits of pixels.
+#[test]
+fn sides_beyond_the_format_are_refused_before_a_byte_is_written() {
+    let outline = Outline {
+        width_px: 3,
+        height_px: 3 * 715_827_883,
+        colour: Colour::Grey,
+        depth: Depth::U8,
+    };
+    let (name, metadata) = (Path::new("a.png"), Metadata::default());
+    let result = Writer::new(Full(0), name, Format::Png, &outline, &metadata);
+    let error = result.err().expect("2^31 + 1 rows");
+    assert!(matches!(error, Error::CannotHold { .. }), "{error}");
+    let expected = "cannot write a.png as png: it cannot hold 3 x 2147483649 pixels (at most \
+                    2147483647 a side); tiff can";
+    assert_eq!(error.to_string(), expected);
+}
+
+/// A PNG of the given header, one small chunk of pixels and the end.
+fn lying_png(width: u32, height: u32) -> Vec<u8> {
+    let mut header = [width.to_be_bytes(), height.to_be_bytes()].concat();
+    header.extend([8, 0, 0, 0, 0]);
+    let pixels = [0x78, 1, 1, 2, 0, 0xfd, 0xff, 0, 0, 0, 2, 0, 1];
+    let mut png = b"\x89PNG\r\n\x1a\n".to_vec();
+    for (name, data) in [(b"IHDR", &header[..]), (b"IDAT", &pixels), (b"IEND", &[])] {
+        png.extend((data.len() as u32).to_be_bytes());
+        let start = png.len();
+        png.extend(name);
+        png.extend(data);
+        png.extend(crc32fast::hash(&png[start..]).to_be_bytes());
+    }
+    png
+}
+
+#[test]
+fn a_png_whose_bytes_cannot_hold_its_pixels_is_refused_when_it_is_opened() {
+    let open = |width, height| {
+        let png = lying_png(width, height);
+        Reader::from_bytes(png, Path::new("a.png"), &Limits::default())
+    };
+    assert!(open(1, 1).is_ok());
+    let error = open(1, 715_827_883).err().expect("700 million rows");
+    assert!(matches!(error, Error::Truncated { .. }), "{error}");
+    let expected = "its header says 1 x 715827883 pixels, more than its 70 bytes can hold";
+    assert!(error.to_string().contains(expected), "{error}");
+}
+
+#[test]
+fn the_hash_is_of_the_content_and_keeps_the_position() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("a.tif");
-    std::fs::write(&path, &bytes).expect("a file");
-    assert!(read(&path).is_some(), "it flows as it is");
+    // Small, and beyond what is read into memory.
+    for (width_px, height_px) in [(40, 30), (2000, 1500)] {
+        let original = image(width_px, height_px, Colour::Rgb, Depth::U8);
+        encode(&original, &path, Format::Tiff).expect("a file");
+        let bytes = std::fs::read(&path).expect("a file");
+        let hash = Reader::from_bytes(bytes, &path, &Limits::default())
+            .and_then(|mut reader| reader.content_hash())
+            .expect("a hash");
+        let mut reader = Reader::open(&path, &Limits::default()).expect("an image");
+        let mut samples = vec![0; width_px * 3 * height_px];
+        let (first, rest) = samples.split_at_mut(width_px * 3 * 20);
+        reader.read_rows(first).expect("rows");
+        assert_eq!(reader.content_hash().expect("a hash"), hash);
+        reader.read_rows(rest).expect("rows");
+        assert!(Samples::U8(samples) == original.samples);
+    }
+}
+
+/// Every kind of file that other programs wrote: the header announces what is decoded, by rows and
+/// whole.
+#[test]
+fn files_of_other_programs_give_the_same_image_by_rows_and_whole() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    for (folder, streams_at_least) in [("tiff", 8), ("pngsuite", 60), ("jpeg", 0)] {
+        let mut streams = 0;
+        for entry in std::fs::read_dir(tests.join(folder)).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            let Ok(reader) = Reader::open(&path, &Limits::default()) else {
+                decode(&path, &Limits::default()).expect_err("refused when it is opened");
+                continue;
+            };
+            let (outline, metadata) = (reader.outline(), reader.metadata().clone());
+            let is_streamed = reader.streams_rows();
+            // Damage amid the rows shows as they are read, and is refused either way.
+            let Ok(expected) = reader.read_all() else {
+                continue;
+            };
+            assert_eq!(outline, expected.outline(), "{}", path.display());
+            assert_eq!(metadata, expected.metadata, "{}", path.display());
+            if is_streamed {
+                let found = read(&path).expect("rows");
+                assert!(found.samples == expected.samples, "{}", path.display());
+                streams += 1;
+            }
+        }
+        assert!(streams >= streams_at_least, "{streams} files of {folder}");
+    }
+}
+
+/// The decoder does not know reversed bits and would give other samples.
+#[test]
+fn tiff_of_reversed_bits_is_refused() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tiff");
+    let mut bytes = std::fs::read(tests.join("grey8.tif")).expect("a file");
+    let open = |bytes: &[u8]| Reader::from_bytes(bytes, Path::new("a.tif"), &Limits::default());
+    assert!(open(&bytes).is_ok_and(|reader| reader.streams_rows()));
     // The entry FillOrder, of type SHORT, one value.
     let entry = [10, 1, 3, 0, 1, 0, 0, 0, 1, 0];
     let at = bytes.windows(10).position(|window| window == entry);
     bytes[at.expect("FillOrder 1") + 8] = 2;
-    std::fs::write(&path, &bytes).expect("a file");
-    assert!(read(&path).is_none(), "it flows with reversed bits");
+    let error = open(&bytes).err().expect("reversed bits");
+    assert!(matches!(error, Error::Unsupported { .. }), "{error}");
 }

@@ -49,7 +49,7 @@ fn every_kind_decodes_to_the_samples_of_another_decoder() {
 }
 
 #[test]
-fn reversed_bits_are_refused_instead_of_read_wrongly() {
+fn reversed_bits_are_refused() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tiff");
     let mut bytes = std::fs::read(folder.join("grey8.tif")).expect("a file");
     // The entry FillOrder, of type SHORT, one value.

@@ -14,7 +14,7 @@
 //! use wdsr_model::{Model, Upscaler};
 //!
 //! # let folder = tempfile::tempdir()?;
-//! # let [source, target] = ["small.png", "large.png"].map(|name| folder.path().join(name));
+//! # let [source, target] = ["small.bmp", "large.bmp"].map(|name| folder.path().join(name));
 //! # image::RgbImage::from_fn(8, 6, |x, y| image::Rgb([30 * x as u8, 40 * y as u8, 90])).save(&source)?;
 //! let small = image::open(source)?.to_rgb8();
 //! let (width, height) = small.dimensions();

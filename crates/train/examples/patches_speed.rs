@@ -1,4 +1,4 @@
-//! How many patches a second the images of a folder give, and how much memory that takes.
+//! Measures patches per second from the images of a folder, and the memory used.
 //!
 //!     cargo run --release -p wdsr-train --example patches_speed -- FOLDER IMAGE_MEMORY_MIB
 #![allow(clippy::print_stdout, reason = "the figures are its output")]
@@ -6,8 +6,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use wdsr_train::images::{Found, Storage};
-use wdsr_train::patches::Patches;
+use wdsr_train::dataset::{CacheOptions, Dataset, Patches};
 use wdsr_train::{DataFolder, Recipe};
 
 const BATCHES: u64 = 500;
@@ -23,21 +22,21 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         weight: None,
     });
     let temporary = std::env::temp_dir();
-    let storage = Storage {
+    let options = CacheOptions {
         memory_bytes: memory_mib.parse::<u64>()? << 20,
         folder: &temporary,
     };
     let started = Instant::now();
-    let images = Found::find(&recipe)?.decode(&storage, &|_, _| {})?;
+    let dataset = Dataset::scan(&recipe)?.decode(&options, &|_, _| {})?;
     println!(
         "{} images, {:.0} megapixels, in a file: {}, decoded in {:.1} s",
-        images.training.len(),
-        images.training.high_pixels() as f64 / 1e6,
-        images.training.is_in_file(),
+        dataset.training.len(),
+        dataset.training.high_pixels() as f64 / 1e6,
+        dataset.training.is_in_file(),
         started.elapsed().as_secs_f64()
     );
     let t = &recipe.training;
-    let patches = Patches::new(images.training, images.shares, t.patch_px, t.batch, 1);
+    let patches = Patches::new(dataset.training, dataset.weights, t.patch_px, t.batch, 1);
     let started = Instant::now();
     for update in 0..BATCHES {
         patches.batch(update)?;

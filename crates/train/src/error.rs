@@ -1,107 +1,184 @@
 use std::path::{Path, PathBuf};
 
-/// Why a training could not start or go on.
+/// An error of a training.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The operating system refused.
+    /// A file operation failed.
     #[error("{}: cannot {action}: {source}", path.display())]
     Io {
-        /// The file.
+        /// The file or folder.
         path: PathBuf,
-        /// "read" or "write".
+        /// What failed: "read", "write", "create", "remove", "lock" or "find".
         action: &'static str,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The recipe is wrong.
-    #[error("{}: {reason}", path.display())]
+    /// The recipe is invalid.
+    #[error("{}: {source}", path.display())]
     Recipe {
-        /// The file.
+        /// The recipe's file.
         path: PathBuf,
-        /// What was expected and what was found.
-        reason: String,
+        /// What is wrong with it.
+        source: RecipeError,
     },
-    /// The checkpoint is damaged or belongs to another recipe.
-    #[error("{}: {reason}", path.display())]
+    /// The checkpoint is corrupt or does not belong to the training.
+    #[error("{}: {source}", path.display())]
     Checkpoint {
-        /// The file.
+        /// The checkpoint.
         path: PathBuf,
-        /// What was expected and what was found.
-        reason: String,
+        /// What is wrong with it.
+        source: CheckpointError,
     },
-    /// The images do not serve.
-    #[error("{}: {reason}", path.display())]
-    Data {
-        /// The folder or file.
-        path: PathBuf,
-        /// What was expected and what was found.
-        reason: String,
-    },
-    /// The decoded images need more than the memory they may take, and the disk does not serve.
+    /// The folder already contains a run.
     #[error(
-        "{}: cannot keep the decoded images in a temporary file here: {source}; make room, or \
-         allow more memory for images",
+        "{}: the folder already contains a run; resume it with --resume, or choose another --out",
+        checkpoint.display()
+    )]
+    RunExists {
+        /// The checkpoint found.
+        checkpoint: PathBuf,
+    },
+    /// Another process is training in the folder.
+    #[error(
+        "{}: another process is training here; wait until it ends, or choose another --out",
         folder.display()
     )]
-    ImageFile {
-        /// Where the file is.
+    FolderInUse {
+        /// The folder of the run.
         folder: PathBuf,
-        /// What the system said.
+    },
+    /// Too few images are large enough for a patch.
+    #[error(
+        "{}: expected more than {validation} images of at least {patch_px} low-resolution pixels on \
+         each side, found {found} ({too_small} are smaller); add images, or lower \
+         validation.images, of which {validation} are kept from training, or training.patch_px",
+        folder.display()
+    )]
+    TooFewImages {
+        /// The first folder of images.
+        folder: PathBuf,
+        /// Images that are large enough.
+        found: usize,
+        /// Images kept from training for validation.
+        validation: usize,
+        /// Images that are smaller than a patch.
+        too_small: usize,
+        /// Side of a patch in low-resolution pixels.
+        patch_px: usize,
+    },
+    /// A validation image is smaller than the border that its protocol cuts off.
+    #[error(
+        "{}: {width_px} x {height_px} pixels to validate on, expected at least {least_px} on each \
+         side, as validation.protocol cuts {shave_px} off each; remove the image, or raise \
+         training.patch_px, which skips small images",
+        image.display()
+    )]
+    ValidationImageTooSmall {
+        /// The image.
+        image: PathBuf,
+        /// Its width.
+        width_px: usize,
+        /// Its height.
+        height_px: usize,
+        /// The least side that can be scored.
+        least_px: usize,
+        /// Border that the protocol cuts off each side.
+        shave_px: usize,
+    },
+    /// A folder with a weight has no image to train on.
+    #[error(
+        "{}: the folder has a weight but no image to train on; add images that are large enough, or \
+         remove it from data.folders",
+        folder.display()
+    )]
+    EmptyWeightedFolder {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// An image has changed since the dataset was scanned.
+    #[error(
+        "{}: expected {} x {} low-resolution pixels, found {} x {}: the image has changed since the \
+         training started; do not change images during a training",
+        image.display(), expected.0, expected.1, found.0, found.1
+    )]
+    ImageChanged {
+        /// The image.
+        image: PathBuf,
+        /// Low-resolution width and height at the scan.
+        expected: (usize, usize),
+        /// Low-resolution width and height now.
+        found: (usize, usize),
+    },
+    /// The decoded images exceed the memory limit and cannot be kept on disk.
+    #[error(
+        "{}: cannot keep the decoded images in a temporary file: {source}; free disk space, or raise \
+         --image-memory",
+        folder.display()
+    )]
+    ImageCache {
+        /// The folder of the temporary file.
+        folder: PathBuf,
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The loss is no number any more, and going back did not help.
+    /// The loss is not finite, and rolling back did not help.
     #[error(
-        "the loss of update {update} is {loss} after going back to a checkpoint {rollbacks} times; \
-         the last good checkpoint is {}; train with a lower schedule.learning_rate, a longer \
-         schedule.warm_up_updates or training.gradient_clip_norm, starting from it by --from in \
-         another --out",
-        checkpoint.as_ref().map_or("none yet".to_owned(), |path| path.display().to_string())
+        "the loss of update {update} is {loss} after {rollbacks} rollbacks; the last good checkpoint \
+         is {}; start from it with --from in another --out, with a lower schedule.learning_rate, a \
+         longer schedule.warm_up_updates or training.gradient_clip_norm",
+        checkpoint.as_ref().map_or("none".to_owned(), |path| path.display().to_string())
     )]
     NonFiniteLoss {
         /// The update that failed.
         update: u64,
         /// Its loss.
         loss: f64,
-        /// How often the training has gone back.
+        /// Rollbacks before it.
         rollbacks: u32,
-        /// Where the training stood last.
+        /// The last good checkpoint.
         checkpoint: Option<PathBuf>,
     },
-    /// The weights to start from do not serve.
-    #[error("{}: {reason}", path.display())]
+    /// The training cannot start from the model.
+    #[error("{}: {source}", path.display())]
     Start {
         /// The model's file.
         path: PathBuf,
-        /// What was expected and what was found.
-        reason: String,
+        /// Why it does not fit.
+        source: StartError,
     },
-    /// A study's folder does not serve.
-    #[error("{}: {reason}", path.display())]
-    Study {
-        /// The folder of a run.
+    /// The teacher has another scale than the network.
+    #[error(
+        "{}: expected a teacher of scale {expected}, found one of scale {found}; name another in \
+         [teacher] model",
+        path.display()
+    )]
+    TeacherScale {
+        /// The teacher's file.
         path: PathBuf,
-        /// What was expected and what was found.
-        reason: String,
+        /// The network's scale.
+        expected: usize,
+        /// The teacher's scale.
+        found: usize,
     },
-    /// A model could not be written or prepared.
+    /// A model cannot be read or written.
     #[error(transparent)]
     Model(#[from] wdsr_model::Error),
-    /// The network or its teacher gives what cannot be an image.
+    /// The network or its teacher returned an invalid image.
     #[error("{}: {source}", path.display())]
     Upscale {
         /// The validation image, or the teacher's file.
         path: PathBuf,
-        /// What it gives.
+        /// What is invalid.
         source: wdsr_model::UpscaleError,
     },
-    /// An image could not be read.
+    /// An image cannot be read, or a file cannot be written.
     #[error(transparent)]
     Image(#[from] wdsr_image::Error),
-    /// Validation failed.
+    /// The dataset cannot be scanned or a pair cannot be read.
     #[error(transparent)]
     Eval(#[from] wdsr_eval::Error),
-    /// `WDSR_ISA` names no instruction set.
+    /// `WDSR_ISA` is not a known instruction set.
     #[error(transparent)]
     Isa(#[from] wdsr_kernels::UnknownIsa),
 }
@@ -114,4 +191,182 @@ impl Error {
             source,
         }
     }
+}
+
+/// An invalid recipe.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecipeError {
+    /// The text is not TOML, or has an unknown key or a value of another type.
+    #[error("line {line}: {message}")]
+    Syntax {
+        /// Line number from 1.
+        line: usize,
+        /// What was expected and what was found.
+        message: String,
+    },
+    /// A key has no effect.
+    #[error("{key} has no effect without {needs}; remove it, or set {needs}")]
+    NoEffect {
+        /// The key.
+        key: &'static str,
+        /// What it depends on.
+        needs: &'static str,
+    },
+    /// Neither the recipe nor a model describes the network.
+    #[error(
+        "no [network] table; add one (an empty one is the paper's network), or give a model whose \
+         network is trained further with --from"
+    )]
+    NoNetwork,
+    /// The network cannot be built.
+    #[error("[network] {0}")]
+    Network(String),
+    /// A value is out of range.
+    #[error("{key} is {found}, expected {expected}")]
+    OutOfRange {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        found: String,
+        /// The valid range.
+        expected: String,
+    },
+    /// An update has too many pixels.
+    #[error(
+        "training.batch patches of training.patch_px x network.scale pixels on each side are \
+         {found} pixels an update, expected at most {most}; lower training.batch or \
+         training.patch_px"
+    )]
+    BatchTooLarge {
+        /// High-resolution pixels of an update.
+        found: usize,
+        /// The limit.
+        most: usize,
+    },
+    /// Some folders have weights and others do not.
+    #[error(
+        "data.folders has {weights} weights for {folders} folders, expected one for each or none"
+    )]
+    MissingWeights {
+        /// Folders with a weight.
+        weights: usize,
+        /// All folders.
+        folders: usize,
+    },
+}
+
+/// A file that is not a usable checkpoint of the training.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckpointError {
+    /// The file is not a complete safetensors file.
+    #[error("not a complete checkpoint ({0}); {RESTORE_BEST}")]
+    Incomplete(safetensors::SafeTensorError),
+    /// The file is no checkpoint, or one of another version.
+    #[error("expected format wdsr-checkpoint version 1, found `{format}` version `{version}`")]
+    Format {
+        /// The file's format.
+        format: String,
+        /// The file's version.
+        version: String,
+    },
+    /// The checkpoint's recipe cannot be read.
+    #[error("the checkpoint's recipe is invalid: {0}")]
+    Recipe(String),
+    /// The checkpoint was written by another recipe.
+    #[error(
+        "written by another recipe ({0}); choose another --out, or start a new training from its \
+         weights with --from"
+    )]
+    OtherRecipe(String),
+    /// The dataset or the teacher differs from the checkpoint's.
+    #[error(
+        "the {0} from the checkpoint's; use the same, or start a new training from its weights with \
+         --from"
+    )]
+    OtherInputs(InputDifference),
+    /// The checksum does not match.
+    #[error("corrupt: expected checksum {expected}, found {found}; {RESTORE_BEST}")]
+    Checksum {
+        /// The checksum in the file.
+        expected: String,
+        /// The checksum of its tensors.
+        found: String,
+    },
+    /// A tensor is missing.
+    #[error("tensor `{0}` is missing")]
+    MissingTensor(String),
+    /// A tensor has another shape or type.
+    #[error("tensor `{name}` is {found}, expected F32 {expected:?}")]
+    TensorShape {
+        /// Its name.
+        name: String,
+        /// The type and shape found.
+        found: String,
+        /// The shape expected.
+        expected: Vec<usize>,
+    },
+    /// A metadata value is not a number.
+    #[error("`{key}` is `{found}`, expected a number")]
+    Number {
+        /// Its key.
+        key: &'static str,
+        /// Its value.
+        found: String,
+    },
+    /// A value is NaN or infinite.
+    #[error("corrupt: it has values that are not finite; {RESTORE_BEST}")]
+    NotFinite,
+}
+
+/// The remedy for a corrupt checkpoint.
+const RESTORE_BEST: &str =
+    "if best.checkpoint beside it is intact, copy it over this file and resume from it";
+
+/// Which input of two trainings differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InputDifference {
+    /// Names, sizes or weights of the images.
+    Dataset,
+    /// The teacher.
+    Teacher,
+}
+
+impl std::fmt::Display for InputDifference {
+    /// A clause that `from ...` completes, such as "teacher differs".
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Dataset => "dataset (image names, sizes or weights) differs",
+            Self::Teacher => "teacher differs",
+        })
+    }
+}
+
+/// A model that a training cannot start from.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// No convolution fits.
+    #[error(
+        "no convolution of {model} fits {network} by name and shape; start without --from, or from a \
+         model of the same kind and width"
+    )]
+    NothingFits {
+        /// The model's network.
+        model: String,
+        /// The recipe's network.
+        network: String,
+    },
+    /// Blocks cannot be inserted.
+    #[error(
+        "start.insert_blocks needs a network that is {model} with more blocks (widths, scale, mean \
+         and residual_scale must match), found {network}"
+    )]
+    NotDeeper {
+        /// The model's network.
+        model: String,
+        /// The recipe's network.
+        network: String,
+    },
 }

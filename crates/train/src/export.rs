@@ -1,14 +1,14 @@
-//! What a training works on, written for a trainer in another program, which finds it beside the
-//! checkpoint it begins with. `reference/twin.py` reads these files.
+//! Exports of a training's dataset for a trainer in another program, written beside a checkpoint.
+//! `reference/twin.py` reads these files.
 //!
-//! [`BATCHES`] is a safetensors file of 8-bit samples: `low` `[updates, batch, 3, side, side]` and
-//! `high` `[updates, batch, 3, scale side, scale side]`, R G B; its metadata `first_update` counts
-//! the updates done before the first batch.
+//! [`BATCHES`] is a safetensors file of 8-bit samples, R G B: `low` `[updates, batch, 3, side, side]`
+//! and `high` `[updates, batch, 3, scale side, scale side]`. Its metadata `first_update` is the number
+//! of updates before the first batch.
 //!
-//! `images-1.safetensors` and so on hold the images' files as they are: `INDEX.high`, and
-//! `INDEX.low` where an image has one (elsewhere it is made by `imresize`, 8-bit after each
-//! dimension). Their metadata `probabilities` is a JSON object: for each index of the file, how
-//! probable the image is to be the next patch's.
+//! `images-1.safetensors` and so on hold the image files themselves: `INDEX.high`, and `INDEX.low` if
+//! an image has a low-resolution file (else `imresize` makes it, rounded to 8 bits after each
+//! dimension). Their metadata `probabilities` is a JSON object with the probability of each image of
+//! the file to be drawn.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -16,20 +16,20 @@ use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, TensorView};
 
+use crate::dataset::Patches;
 use crate::error::Error;
-use crate::patches::Patches;
 
-/// The batches, within the folder of a training.
+/// Name of the file of batches.
 pub const BATCHES: &str = "batches.safetensors";
 
 const VERSION: &str = "1";
-/// A file of images is ended before it would pass this.
-const PART_BYTES: usize = 24 << 20;
+/// Maximum size of a file of images, unless a single image is larger.
+const MAX_PART_BYTES: usize = 24 << 20;
 
-/// A named tensor of bytes.
-type Bytes = (String, Vec<usize>, Vec<u8>);
+/// Name, shape and bytes of a tensor.
+type ByteTensor = (String, Vec<usize>, Vec<u8>);
 
-/// Writes the batches of a range of updates into a folder and returns the file.
+/// Writes the batches of a range of updates into a folder. Returns the file.
 pub(crate) fn write_batches(
     patches: &Patches,
     updates: Range<u64>,
@@ -59,12 +59,12 @@ pub(crate) fn write_batches(
     Ok(path)
 }
 
-/// Writes the images into files of a folder and returns these.
+/// Writes the training images into a folder. Returns the files.
 pub(crate) fn write_images(patches: &Patches, folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut parts = Vec::new();
-    let mut tensors: Vec<Bytes> = Vec::new();
+    let mut tensors: Vec<ByteTensor> = Vec::new();
     let mut probabilities = BTreeMap::new();
-    let mut end_part = |tensors: &mut Vec<Bytes>, probabilities: &mut BTreeMap<usize, f64>| {
+    let mut end_part = |tensors: &mut Vec<ByteTensor>, probabilities: &mut BTreeMap<usize, f64>| {
         let path = folder.join(format!("images-{}.safetensors", parts.len() + 1));
         let json = serde_json::to_string(probabilities)
             .unwrap_or_else(|e| unreachable!("numbers are plain JSON: {e}"));
@@ -76,14 +76,14 @@ pub(crate) fn write_images(patches: &Patches, folder: &Path) -> Result<Vec<PathB
     };
     for (image, probability) in patches.probabilities().into_iter().enumerate() {
         let files = patches.images().files(image);
-        let mut own: Vec<Bytes> = Vec::new();
+        let mut own: Vec<ByteTensor> = Vec::new();
         for (role, path) in [("high", Some(&files.high)), ("low", files.low.as_ref())] {
             let Some(path) = path else { continue };
             let bytes = std::fs::read(path).map_err(|e| Error::io(path, "read", e))?;
             own.push((format!("{image}.{role}"), vec![bytes.len()], bytes));
         }
-        let size = |tensors: &[Bytes]| tensors.iter().map(|(.., b)| b.len()).sum::<usize>();
-        if !tensors.is_empty() && size(&tensors) + size(&own) > PART_BYTES {
+        let size = |tensors: &[ByteTensor]| tensors.iter().map(|(.., b)| b.len()).sum::<usize>();
+        if !tensors.is_empty() && size(&tensors) + size(&own) > MAX_PART_BYTES {
             end_part(&mut tensors, &mut probabilities)?;
         }
         tensors.append(&mut own);
@@ -96,8 +96,8 @@ pub(crate) fn write_images(patches: &Patches, folder: &Path) -> Result<Vec<PathB
 fn write(
     path: &Path,
     format: &str,
-    remark: (&str, String),
-    tensors: &[Bytes],
+    (key, value): (&str, String),
+    tensors: &[ByteTensor],
 ) -> Result<(), Error> {
     let views = tensors.iter().map(|(name, shape, bytes)| {
         let view = TensorView::new(Dtype::U8, shape.clone(), bytes)
@@ -107,7 +107,7 @@ fn write(
     let metadata = HashMap::from([
         ("format".to_owned(), format.to_owned()),
         ("version".to_owned(), VERSION.to_owned()),
-        (remark.0.to_owned(), remark.1),
+        (key.to_owned(), value),
     ]);
     let bytes = safetensors::serialize(views, Some(metadata))
         .unwrap_or_else(|e| unreachable!("valid tensors serialise: {e}"));

@@ -1,39 +1,36 @@
 //! Training of super-resolution networks on the processor.
 //!
-//! A [`Recipe`] says what to train and how; [`Trainer`] carries it out on a folder of images,
-//! writing checkpoints from which it continues bit for bit.
+//! A [`Recipe`] describes a training; a [`Trainer`] runs it on folders of images, hands out
+//! [`Event`]s, and writes checkpoints from which it is resumed to the same bits.
 //!
-//! Reading order: [`trainer`] (the loop), [`gradients`] (forward beside backward),
-//! [`parameters`] (weight normalisation), [`optimizer`], [`patches`] over [`image_cache`].
+//! Reading order: [`trainer`] (the loop), [`gradients`] (forwards and backwards), [`parameters`]
+//! (weight normalisation), [`optimizer`], [`dataset`] (images and patches), [`checkpoint`].
 #![forbid(unsafe_code)]
 
-mod branches;
+mod batch;
 pub mod checkpoint;
-pub mod data_check;
-pub mod data_fetch;
+pub mod dataset;
+pub mod decibels;
 mod error;
 pub mod export;
 pub mod gradients;
-pub mod image_cache;
-pub mod images;
-pub mod kept_out;
 mod loss;
+pub mod metrics;
 pub mod optimizer;
 pub mod parameters;
-pub mod patches;
-mod perceptual_hash;
 mod recipe;
-pub mod report;
+mod recipe_file;
+pub mod run_folder;
 pub mod schedule;
 pub mod start;
-pub mod study;
-mod teacher;
-pub mod tensorboard;
+pub mod state;
+pub mod teacher;
 pub mod trainer;
 
-pub use error::Error;
+pub use error::{CheckpointError, Error, InputDifference, RecipeError, StartError};
+pub use metrics::Metrics;
 pub use recipe::{
-    Course, Data, DataFolder, Initialization, Loss, Recipe, Schedule, Start, Teacher, Training,
+    Data, DataFolder, Decay, Initialization, Loss, Recipe, Schedule, Start, Teacher, Training,
     Validation,
 };
-pub use trainer::{Event, Metrics, Summary, Trainer};
+pub use trainer::{Event, Trainer, TrainingSummary};

@@ -1,8 +1,8 @@
-//! What a training minimises, and its gradient by the network's output.
+//! The loss and its gradient by the network's output.
 //!
-//! Sums and gradients are kept unscaled, per sample: with L1 a gradient is -1, 0 or 1, so sums
-//! that cancel are exactly zero, as in the float64 golden vectors. The caller divides by the
-//! number of samples once, at the end.
+//! Sums and gradients are per sample, not divided by the number of samples: with L1 a gradient is
+//! -1, 0 or 1, so sums that cancel are exactly zero, as in the float64 golden vectors. The caller
+//! divides once, at the end.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -21,7 +21,7 @@ impl Loss {
             Self::Charbonnier { epsilon } => {
                 let epsilon = epsilon as f32;
                 let root = (error * error + epsilon * epsilon).sqrt();
-                // At epsilon 0 and error 0 there is no slope.
+                // The slope is undefined for epsilon 0 and error 0.
                 let slope = if root == 0.0 { 0.0 } else { error / root };
                 (root, slope)
             }
@@ -29,7 +29,7 @@ impl Loss {
     }
 }
 
-/// -1, 0 or 1; a NaN stays one.
+/// -1, 0 or 1; NaN for NaN.
 fn sign(error: f32) -> f32 {
     if error == 0.0 { 0.0 } else { error.signum() }
 }
@@ -47,32 +47,32 @@ impl LossOverPatches {
         Self { loss, planner }
     }
 
-    /// The loss of a patch, `made + mean` against `high` (3 planes each, R G B), summed over its
-    /// samples. `gradient`, of `made`'s shape, receives the gradient by each sample of `made`,
-    /// times the number of samples of the patch.
+    /// The loss of a patch, `output + mean` against `high` (3 planes each, R G B), summed over its
+    /// samples. `gradient`, of `output`'s shape, receives the gradient of that sum by each sample of
+    /// `output`.
     ///
     /// # Panics
-    /// When the shapes differ.
+    /// If the shapes differ.
     pub(crate) fn run(
         &self,
-        made: &Planes,
+        output: &Planes,
         mean: [f32; 3],
         high: &Planes,
         gradient: &mut Planes,
     ) -> f64 {
         assert_eq!(
             (high.channels(), high.width_px(), high.height_px()),
-            (made.channels(), made.width_px(), made.height_px()),
+            (output.channels(), output.width_px(), output.height_px()),
             "high-resolution patch and output of the network (channels, width, height)"
         );
         let mut sum = 0.0;
         for (channel, mean) in mean.into_iter().enumerate() {
             for y in 0..high.height_px() {
                 let to = gradient.row_mut(channel, y).iter_mut();
-                let pairs = made.row(channel, y).iter().zip(high.row(channel, y));
+                let pairs = output.row(channel, y).iter().zip(high.row(channel, y));
                 let mut row_sum = 0.0;
-                for (to, (made, high)) in to.zip(pairs) {
-                    let (value, slope) = self.loss.of(made + mean - high);
+                for (to, (output, high)) in to.zip(pairs) {
+                    let (value, slope) = self.loss.of(output + mean - high);
                     row_sum += value;
                     *to = slope;
                 }
@@ -80,26 +80,39 @@ impl LossOverPatches {
             }
         }
         if let Loss::Fft { weight } = self.loss {
-            for (channel, mean) in mean.into_iter().enumerate() {
-                let (width, height) = (high.width_px(), high.height_px());
-                let error: Vec<f32> = (0..height)
-                    .flat_map(|y| {
-                        let pairs = made.row(channel, y).iter().zip(high.row(channel, y));
-                        pairs.map(move |(made, high)| made + mean - high)
-                    })
-                    .collect();
-                let (value, slopes) = self.spectrum(&error, width, height);
-                // A mean over the half spectrum's real and imaginary parts, as so many samples.
-                let parts = 2 * height * (width / 2 + 1);
-                let factor = weight * (width * height) as f64 / parts as f64;
-                sum += factor * value;
-                for (y, slopes) in slopes.chunks_exact(width).enumerate() {
-                    let to = gradient.row_mut(channel, y).iter_mut();
-                    to.zip(slopes).for_each(|(to, s)| *to += factor as f32 * s);
-                }
-            }
+            self.add_spectrum(weight, output, mean, high, gradient, &mut sum);
         }
         sum
+    }
+
+    /// Adds the loss on the spectrum of [`Loss::Fft`] and its gradient. It is a mean over the real and
+    /// imaginary parts of the half spectrum, scaled to a sum over samples.
+    fn add_spectrum(
+        &self,
+        weight: f64,
+        output: &Planes,
+        mean: [f32; 3],
+        high: &Planes,
+        gradient: &mut Planes,
+        sum: &mut f64,
+    ) {
+        let (width, height) = (high.width_px(), high.height_px());
+        let parts = 2 * height * (width / 2 + 1);
+        let factor = weight * (width * height) as f64 / parts as f64;
+        for (channel, mean) in mean.into_iter().enumerate() {
+            let error: Vec<f32> = (0..height)
+                .flat_map(|y| {
+                    let pairs = output.row(channel, y).iter().zip(high.row(channel, y));
+                    pairs.map(move |(output, high)| output + mean - high)
+                })
+                .collect();
+            let (value, slopes) = self.spectrum(&error, width, height);
+            *sum += factor * value;
+            for (y, slopes) in slopes.chunks_exact(width).enumerate() {
+                let to = gradient.row_mut(channel, y).iter_mut();
+                to.zip(slopes).for_each(|(to, s)| *to += factor as f32 * s);
+            }
+        }
     }
 
     /// Sum of |re| + |im| over the half spectrum (frequencies 0 to width / 2 along the rows, all
@@ -155,7 +168,7 @@ mod tests {
         planes
     }
 
-    /// The definition, in float64: the mean loss of errors `[3, height, width]`.
+    /// The mean loss of errors `[3, height, width]` by its definition, in f64.
     fn reference(loss: Loss, errors: &[f64]) -> f64 {
         let (width, height) = SIZE;
         let mean = |of: &dyn Fn(f64) -> f64| {
@@ -189,14 +202,14 @@ mod tests {
     }
 
     #[test]
-    fn losses_and_their_gradients_are_the_definitions() {
-        let (made, high) = (planes(1), planes(2));
+    fn losses_and_gradients_match_their_definitions() {
+        let (output, high) = (planes(1), planes(2));
         let samples = 3 * SIZE.0 * SIZE.1;
         let means = MEAN.iter().flat_map(|m| [*m; SIZE.0 * SIZE.1]);
-        let pairs = made.to_chw().into_iter().zip(high.to_chw());
+        let pairs = output.to_chw().into_iter().zip(high.to_chw());
         let errors: Vec<f64> = pairs
             .zip(means)
-            .map(|((made, high), mean)| f64::from(made + mean - high))
+            .map(|((output, high), mean)| f64::from(output + mean - high))
             .collect();
         for loss in [
             Loss::L1,
@@ -205,7 +218,7 @@ mod tests {
             Loss::Fft { weight: 0.3 },
         ] {
             let mut gradient = Planes::zeros(3, SIZE.0, SIZE.1);
-            let sum = LossOverPatches::new(loss).run(&made, MEAN, &high, &mut gradient);
+            let sum = LossOverPatches::new(loss).run(&output, MEAN, &high, &mut gradient);
             let expected = reference(loss, &errors);
             let found = sum / samples as f64;
             assert!(

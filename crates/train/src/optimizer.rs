@@ -1,23 +1,23 @@
 //! Adam (Kingma and Ba 2015, algorithm 1) and the moving average of the weights.
 
-/// Betas and epsilon of PyTorch's Adam, which all published recipes use.
+/// Defaults of PyTorch's Adam, which all published recipes use.
 const BETA_1: f32 = 0.9;
 const BETA_2: f32 = 0.999;
 const EPSILON: f32 = 1e-8;
 
-/// Adam's memory: one pair of moments for each parameter.
+/// Adam's moments, a pair for each parameter.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Adam {
-    /// Moving mean of the gradient.
+    /// Moving average of the gradient.
     pub first_moment: Vec<f32>,
-    /// Moving mean of its square.
+    /// Moving average of its square.
     pub second_moment: Vec<f32>,
     /// Updates done.
     pub updates: u64,
 }
 
 impl Adam {
-    /// No memory yet.
+    /// The moments before the first update.
     pub fn new(parameters: usize) -> Self {
         Self {
             first_moment: vec![0.0; parameters],
@@ -26,10 +26,10 @@ impl Adam {
         }
     }
 
-    /// One update of the parameters.
+    /// Updates the parameters.
     ///
     /// # Panics
-    /// When the lengths differ.
+    /// If the lengths differ.
     pub fn update(&mut self, parameters: &mut [f32], gradient: &[f32], learning_rate: f64) {
         assert_eq!(parameters.len(), self.first_moment.len(), "parameters");
         assert_eq!(gradient.len(), parameters.len(), "gradient");
@@ -48,26 +48,26 @@ impl Adam {
     }
 }
 
-/// Euclidean length of a gradient, summed in float64; not finite when an element is not.
+/// Euclidean length of a gradient, summed in f64; not finite if an element is not.
 pub fn length(gradient: &[f32]) -> f64 {
     let sum: f64 = gradient.iter().map(|v| f64::from(*v).powi(2)).sum();
     sum.sqrt()
 }
 
-/// Shortens a gradient of the given length to at most `longest`; 0 leaves it as it is (Pascanu et
+/// Scales a gradient of the given length down to `max_length`; 0 turns clipping off (Pascanu et
 /// al. 2013, algorithm 1).
-pub fn clip(gradient: &mut [f32], length: f64, longest: f64) {
-    if longest > 0.0 && length > longest {
-        let factor = (longest / length) as f32;
+pub fn clip(gradient: &mut [f32], length: f64, max_length: f64) {
+    if max_length > 0.0 && length > max_length {
+        let factor = (max_length / length) as f32;
         gradient.iter_mut().for_each(|v| *v *= factor);
     }
 }
 
 /// Moves an exponential moving average towards the parameters: `average = d average + (1 - d)
-/// parameters`, where d grows from 0.1 to `decay` so that the first updates do not linger.
+/// parameters`, where d grows from 0.1 to `decay` so that the initial weights are forgotten soon.
 ///
 /// # Panics
-/// When the lengths differ.
+/// If the lengths differ.
 pub fn average(average: &mut [f32], parameters: &[f32], decay: f64, updates: u64) {
     assert_eq!(average.len(), parameters.len(), "averaged parameters");
     let decay = decay.min((1.0 + updates as f64) / (10.0 + updates as f64)) as f32;
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clipping_keeps_the_direction_and_short_gradients() {
+    fn clipping_keeps_the_direction() {
         let mut gradient = [3.0, -4.0];
         assert_eq!(length(&gradient), 5.0);
         clip(&mut gradient, 5.0, 0.0);

@@ -2,20 +2,20 @@
 
 use std::f64::consts::PI;
 
-use crate::recipe::{Course, Schedule};
+use crate::recipe::{Decay, Schedule};
 
-/// A one-cycle schedule begins at its highest rate divided by this (`OneCycleLR`'s `div_factor`).
+/// A one-cycle schedule starts at its highest rate divided by this (`OneCycleLR`'s `div_factor`).
 const ONE_CYCLE_START_DIVISOR: f64 = 25.0;
 
 /// Learning rate of update `update` (from 0) out of `updates`.
 ///
 /// - constant: `learning_rate`
-/// - cosine: from `learning_rate` down to `final_learning_rate` along half a cosine
-/// - step: `learning_rate` times `factor` for each milestone passed
-/// - one-cycle: along half a cosine from 1/25 of `learning_rate` up to it over the warm-up, along
-///   another down to `final_learning_rate` over the rest
+/// - cosine: half a cosine from `learning_rate` down to `final_learning_rate`
+/// - step: `learning_rate`, times `factor` for each milestone passed
+/// - one-cycle: half a cosine from 1/25 of `learning_rate` up to it over the warm-up, then half a
+///   cosine down to `final_learning_rate`
 ///
-/// A linear warm-up from 0 multiplies the first three.
+/// The first three are multiplied by a linear warm-up from 0.
 pub fn learning_rate(schedule: &Schedule, update: u64, updates: u64) -> f64 {
     let highest = schedule.learning_rate;
     let warm_up_updates = schedule.warm_up_updates;
@@ -24,19 +24,19 @@ pub fn learning_rate(schedule: &Schedule, update: u64, updates: u64) -> f64 {
     } else {
         1.0
     };
-    match &schedule.course {
-        Course::Constant => highest * warm_up,
-        Course::Cosine {
+    match &schedule.decay {
+        Decay::Constant => highest * warm_up,
+        Decay::Cosine {
             final_learning_rate,
         } => {
             let progress = update as f64 / updates as f64;
             half_cosine(highest, *final_learning_rate, progress) * warm_up
         }
-        Course::Step { milestones, factor } => {
+        Decay::Step { milestones, factor } => {
             let passed = milestones.iter().filter(|m| update >= **m).count();
             highest * factor.powi(passed as i32) * warm_up
         }
-        Course::OneCycle {
+        Decay::OneCycle {
             final_learning_rate,
         } => {
             if update < warm_up_updates {
@@ -51,7 +51,7 @@ pub fn learning_rate(schedule: &Schedule, update: u64, updates: u64) -> f64 {
     }
 }
 
-/// From `first` at progress 0 to `last` at progress 1.
+/// Half a cosine from `first` at progress 0 to `last` at progress 1.
 fn half_cosine(first: f64, last: f64, progress: f64) -> f64 {
     last + (first - last) * 0.5 * (1.0 + (PI * progress).cos())
 }
@@ -60,11 +60,11 @@ fn half_cosine(first: f64, last: f64, progress: f64) -> f64 {
 mod tests {
     use super::*;
 
-    fn rates(course: Course, warm_up_updates: u64) -> impl Fn(u64) -> f64 {
+    fn rates(decay: Decay, warm_up_updates: u64) -> impl Fn(u64) -> f64 {
         let schedule = Schedule {
             learning_rate: 1e-3,
             warm_up_updates,
-            course,
+            decay,
         };
         move |update| learning_rate(&schedule, update, 1000)
     }
@@ -78,16 +78,16 @@ mod tests {
 
     #[test]
     fn constant_warms_up_linearly() {
-        let rate = rates(Course::Constant, 100);
+        let rate = rates(Decay::Constant, 100);
         for (update, expected) in [(0, 1e-5), (49, 5e-4), (99, 1e-3), (100, 1e-3), (999, 1e-3)] {
             close(rate(update), expected);
         }
     }
 
     #[test]
-    fn cosine_is_half_way_down_at_half_time() {
+    fn cosine_is_at_the_mean_half_way() {
         let rate = rates(
-            Course::Cosine {
+            Decay::Cosine {
                 final_learning_rate: 1e-5,
             },
             0,
@@ -98,9 +98,9 @@ mod tests {
     }
 
     #[test]
-    fn steps_lie_at_the_milestones() {
+    fn step_decays_at_its_milestones() {
         let rate = rates(
-            Course::Step {
+            Decay::Step {
                 milestones: vec![400, 800],
                 factor: 0.2,
             },
@@ -112,9 +112,9 @@ mod tests {
     }
 
     #[test]
-    fn one_cycle_rises_from_a_25th_and_falls_to_the_end() {
+    fn one_cycle_rises_from_a_25th_and_falls_to_its_final_rate() {
         let rate = rates(
-            Course::OneCycle {
+            Decay::OneCycle {
                 final_learning_rate: 1e-6,
             },
             300,

@@ -1,38 +1,39 @@
 //! Starting from a model's weights: fine-tuning, another scale, a deeper body.
 //!
-//! Convolutions are matched by the part they play (head, the n-th convolution of a block, tail,
-//! ...) and taken where their shapes agree; the others keep their random weights. Weight
-//! normalisation begins at v = w, g = |w|, which is the same function.
+//! Convolutions are matched by their role (head, the n-th convolution of a block, tail, ...) and
+//! copied where their shapes match; the others stay random. With weight normalisation v = w and
+//! g = |w|, which is the same function.
 
 use std::fmt;
 
-use wdsr_model::{BlockKind, ConvWeights, Model, Network, NetworkConfig};
+use wdsr_model::{BlockKind, Model, Network, NetworkConfig, Norm};
 
-use crate::parameters::{Layout, block_of};
+use crate::error::StartError;
+use crate::parameters::{ParameterLayout, block_of};
 
-/// What a training took from the model it started from.
+/// Which weights were copied from a model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Taken {
-    /// Convolutions with the model's weights.
-    pub taken: Vec<String>,
-    /// Convolutions with random weights.
-    pub drawn: Vec<String>,
-    /// Blocks that begin as the identity.
+pub struct StartSummary {
+    /// Convolutions copied from the model.
+    pub copied: Vec<String>,
+    /// Convolutions initialised at random.
+    pub random: Vec<String>,
+    /// Blocks that start as the identity.
     pub inserted: Vec<usize>,
-    /// Why the function is not the model's even where all weights are taken.
+    /// Reasons why the function differs from the model's even if all weights are copied.
     pub differences: Vec<String>,
 }
 
-impl fmt::Display for Taken {
-    /// One line, such as `taken: head.0, body.0 to body.7; drawn at random: tail.0, skip.0`.
+impl fmt::Display for StartSummary {
+    /// One line, such as `copied head.0, body.0 to body.7; random: tail.0, skip.0`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "taken: {}", spans(&self.taken))?;
+        write!(f, "copied {}", spans(&self.copied))?;
         if !self.inserted.is_empty() {
             let names: Vec<String> = self.inserted.iter().map(|b| format!("body.{b}")).collect();
             write!(f, "; inserted as identity: {}", names.join(", "))?;
         }
-        if !self.drawn.is_empty() {
-            write!(f, "; drawn at random: {}", spans(&self.drawn))?;
+        if !self.random.is_empty() {
+            write!(f, "; random: {}", spans(&self.random))?;
         }
         for difference in &self.differences {
             write!(f, "; {difference}")?;
@@ -41,7 +42,7 @@ impl fmt::Display for Taken {
     }
 }
 
-/// The names, the convolutions of a block as one and neighbouring blocks as a span.
+/// The names, with the convolutions of a block as one and neighbouring blocks as a span.
 fn spans(names: &[String]) -> String {
     let mut parts: Vec<String> = Vec::new();
     let mut open: Option<(usize, usize)> = None;
@@ -70,70 +71,67 @@ fn spans(names: &[String]) -> String {
     parts.join(", ")
 }
 
-/// The part a convolution plays, whatever the depth and the normalisation of its network.
+/// The role of a convolution, independent of depth and normalisation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
+enum Role {
     /// The n-th convolution of a block.
-    Block {
-        block: usize,
-        nth: usize,
-    },
+    Block { block: usize, nth: usize },
     /// EDSR's convolution after the body.
-    Closing,
+    AfterBody,
+    /// Any other.
     Named(String),
 }
 
-fn parts(network: &Network) -> Vec<Part> {
-    let closing = format!("body.{}", network.config.blocks);
+fn roles(network: &Network) -> Vec<Role> {
+    let after_body = format!("body.{}", network.config.blocks);
     let mut last = None;
     let mut nth = 0;
-    let part = |name: &str| match block_of(name) {
+    let mut role = |name: &str| match block_of(name) {
         Some(block) => {
             nth = if last == Some(block) { nth + 1 } else { 0 };
             last = Some(block);
-            Part::Block { block, nth }
+            Role::Block { block, nth }
         }
-        None if name == closing => Part::Closing,
-        None => Part::Named(name.to_owned()),
+        None if name == after_body => Role::AfterBody,
+        None => Role::Named(name.to_owned()),
     };
-    let names: Vec<&str> = network.convs.iter().map(|c| c.name.as_str()).collect();
-    names.into_iter().map(part).collect()
+    network.convs.iter().map(|conv| role(&conv.name)).collect()
 }
 
-/// Puts a model's weights into fresh parameters of a network made by
-/// [`Network::for_training`](wdsr_model::Network::for_training). With `insert_blocks` the model's
-/// blocks are spread evenly over the network's, and those between begin as the identity.
+/// Copies a model's weights into the initial parameters of a network made by
+/// [`Network::for_training`]. With `insert_blocks` the model's blocks are spread evenly over the
+/// network's, and the blocks between them start as the identity.
 ///
 /// # Errors
-/// When nothing fits, or blocks are to be inserted and the networks differ in more than depth.
+/// If nothing fits, or blocks are to be inserted and the networks differ in more than depth.
 pub fn start_from(
     model: &Model,
     insert_blocks: bool,
     network: &Network,
-    layout: &Layout,
+    layout: &ParameterLayout,
     parameters: &mut [f32],
-) -> Result<Taken, String> {
+) -> Result<StartSummary, StartError> {
     let (from, to) = (model.config(), &network.config);
-    let block_from = if insert_blocks {
+    let source_blocks = if insert_blocks {
         spread(from, to)?
     } else {
         (0..to.blocks).map(Some).collect()
     };
-    let mut taken = Taken {
+    let mut summary = StartSummary {
         differences: differences(from, to),
-        ..Taken::default()
+        ..StartSummary::default()
     };
-    let source_parts = parts(model.network());
-    for (at, (part, conv)) in parts(network).into_iter().zip(&network.convs).enumerate() {
-        let wanted = match part {
-            Part::Block { block, nth } => match block_from[block] {
-                Some(block) => Part::Block { block, nth },
+    let source_roles = roles(model.network());
+    for (at, (role, conv)) in roles(network).into_iter().zip(&network.convs).enumerate() {
+        let source_role = match role {
+            Role::Block { block, nth } => match source_blocks[block] {
+                Some(block) => Role::Block { block, nth },
                 None => {
                     if nth == 0 {
-                        taken.inserted.push(block);
+                        summary.inserted.push(block);
                     }
-                    // The body of a block is zero when its last convolution is.
-                    if nth + 1 == convs_of_a_block(to.block) {
+                    // A block is the identity if its last convolution is zero.
+                    if nth + 1 == convs_of_block(to.block) {
                         layout.set_zero(at, parameters);
                     }
                     continue;
@@ -141,50 +139,45 @@ pub fn start_from(
             },
             other => other,
         };
-        let found = source_parts.iter().position(|part| *part == wanted);
-        let found = found
-            .filter(|found| model.network().convs[*found].weight_shape() == conv.weight_shape());
-        match found {
-            Some(found) => {
-                let weights: &ConvWeights = &model.convs()[found];
-                layout.set_conv(at, weights, parameters);
-                taken.taken.push(conv.name.clone());
+        let fits =
+            |source: &usize| model.network().convs[*source].weight_shape() == conv.weight_shape();
+        let source = source_roles.iter().position(|role| *role == source_role);
+        match source.filter(fits) {
+            Some(source) => {
+                layout.set_conv(at, &model.convs()[source], parameters);
+                summary.copied.push(conv.name.clone());
             }
-            None => taken.drawn.push(conv.name.clone()),
+            None => summary.random.push(conv.name.clone()),
         }
     }
-    if taken.taken.is_empty() {
-        return Err(format!(
-            "no convolution of {} fits {} by name and shape; train from the start, or take a model \
-             of the same kind and width",
-            from.label(),
-            to.label()
-        ));
+    if summary.copied.is_empty() {
+        return Err(StartError::NothingFits {
+            model: from.label(),
+            network: to.label(),
+        });
     }
-    Ok(taken)
+    Ok(summary)
 }
 
-fn convs_of_a_block(kind: BlockKind) -> usize {
+fn convs_of_block(kind: BlockKind) -> usize {
     match kind {
         BlockKind::WdsrA | BlockKind::Edsr => 2,
         BlockKind::WdsrB => 3,
     }
 }
 
-/// For each block of the deeper network the model's block it takes, or none.
-fn spread(from: &NetworkConfig, to: &NetworkConfig) -> Result<Vec<Option<usize>>, String> {
-    let alike = NetworkConfig {
+/// The model's block for each block of the deeper network; none for a block that is inserted.
+fn spread(from: &NetworkConfig, to: &NetworkConfig) -> Result<Vec<Option<usize>>, StartError> {
+    let same_but_depth = NetworkConfig {
         blocks: to.blocks,
         norm: to.norm,
         ..from.clone()
     };
-    if alike != *to || to.blocks <= from.blocks {
-        return Err(format!(
-            "start.insert_blocks makes {} deeper and changes nothing else, but the recipe's \
-             network is {} (widths, scale, mean and residual_scale must agree)",
-            from.label(),
-            to.label()
-        ));
+    if same_but_depth != *to || to.blocks <= from.blocks {
+        return Err(StartError::NotDeeper {
+            model: from.label(),
+            network: to.label(),
+        });
     }
     let mut blocks = vec![None; to.blocks];
     for block in 0..from.blocks {
@@ -197,17 +190,15 @@ fn spread(from: &NetworkConfig, to: &NetworkConfig) -> Result<Vec<Option<usize>>
 fn differences(from: &NetworkConfig, to: &NetworkConfig) -> Vec<String> {
     let mut differences = Vec::new();
     if from.mean != to.mean {
-        differences.push(format!(
-            "mean is {:?}, the model's {:?}",
-            to.mean, from.mean
-        ));
+        let (from, to) = (from.mean, to.mean);
+        differences.push(format!("mean is {to:?}, the model's is {from:?}"));
     }
     if from.residual_scale != to.residual_scale {
         let (from, to) = (from.residual_scale, to.residual_scale);
-        differences.push(format!("residual_scale is {to}, the model's {from}"));
+        differences.push(format!("residual_scale is {to}, the model's is {from}"));
     }
-    if to.norm == wdsr_model::Norm::Batch {
-        let note = "batch normalisation begins anew and changes the function";
+    if to.norm == Norm::Batch {
+        let note = "batch normalisation is reset, which changes the function";
         differences.push(note.to_owned());
     }
     differences

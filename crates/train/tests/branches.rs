@@ -1,16 +1,16 @@
-//! 3x3 convolutions that are trained as sums of branches, and how weights are drawn.
+//! 3x3 convolutions that are trained as sums of branches, and initial weights.
 
 use wdsr_model::{ConvWeights, Network, NetworkConfig, Norm};
 use wdsr_testing::random::signed_units;
 use wdsr_train::Initialization;
-use wdsr_train::parameters::{Gradients, Layout};
+use wdsr_train::parameters::{Gradients, ParameterLayout};
 
 fn config() -> NetworkConfig {
     NetworkConfig::wdsr_b(4, 2, 2)
 }
 
-/// A parameter vector in which every branch counts.
-fn lively(layout: &Layout, network: &Network) -> Vec<f32> {
+/// A parameter vector with non-zero branches.
+fn random_parameters(layout: &ParameterLayout, network: &Network) -> Vec<f32> {
     let mut parameters = layout.initial(network, Initialization::Pytorch, 3);
     let noise = signed_units(parameters.len(), 4);
     parameters
@@ -35,19 +35,19 @@ fn probe(convs: &[ConvWeights], by_conv: &Gradients) -> f64 {
 }
 
 #[test]
-fn the_gradient_by_branches_is_that_of_their_sum() {
+fn gradients_by_branches_match_finite_differences() {
     for norm in [Norm::Weight, Norm::None] {
         let network = Network::for_training(&NetworkConfig { norm, ..config() });
-        let layout = Layout::new(&network, true);
-        let parameters = lively(&layout, &network);
+        let layout = ParameterLayout::new(&network, true);
+        let parameters = random_parameters(&layout, &network);
         let mut by_conv = Gradients::zeros(&network);
         for (at, conv) in by_conv.convs.iter_mut().enumerate() {
             conv.weight = signed_units(conv.weight.len(), 50 + at as u64);
             conv.bias = signed_units(conv.bias.len(), 90 + at as u64);
         }
         let gradient = layout.gradient(&parameters, &by_conv);
-        for slot in &layout.slots {
-            for at in slot.range.clone().step_by(slot.range.len().div_ceil(5)) {
+        for tensor in &layout.tensors {
+            for at in tensor.range.clone().step_by(tensor.range.len().div_ceil(5)) {
                 let step = 1e-2;
                 let moved = |by: f32| {
                     let mut moved = parameters.clone();
@@ -59,7 +59,7 @@ fn the_gradient_by_branches_is_that_of_their_sum() {
                 assert!(
                     (found - expected).abs() < 2e-3 * (1.0 + expected.abs()),
                     "{} at {at}: {found}, expected {expected}",
-                    slot.name
+                    tensor.name
                 );
             }
         }
@@ -67,10 +67,10 @@ fn the_gradient_by_branches_is_that_of_their_sum() {
 }
 
 #[test]
-fn branches_begin_as_the_function_without_them() {
+fn branches_start_as_the_function_without_them() {
     let network = Network::for_training(&config());
     let convs = |branches: bool| {
-        let layout = Layout::new(&network, branches);
+        let layout = ParameterLayout::new(&network, branches);
         let parameters = layout.initial(&network, Initialization::Pytorch, 8);
         (layout.len(), layout.convs(&network, &parameters))
     };
@@ -83,13 +83,13 @@ fn branches_begin_as_the_function_without_them() {
 }
 
 #[test]
-fn weights_that_are_set_are_what_runs() {
+fn set_weights_are_the_merged_ones() {
     let network = Network::for_training(&NetworkConfig {
         norm: Norm::None,
         ..config()
     });
-    let layout = Layout::new(&network, true);
-    let mut parameters = lively(&layout, &network);
+    let layout = ParameterLayout::new(&network, true);
+    let mut parameters = random_parameters(&layout, &network);
     let before = layout.convs(&network, &parameters);
     for (at, conv) in before.iter().enumerate() {
         let wanted = ConvWeights {
@@ -108,9 +108,9 @@ fn weights_that_are_set_are_what_runs() {
 }
 
 #[test]
-fn the_reloaded_initialization_sets_gains_and_biases() {
+fn reloaded_initialization_sets_gains_and_biases() {
     let network = Network::for_training(&NetworkConfig::wdsr_b(4, 4, 2));
-    let layout = Layout::new(&network, false);
+    let layout = ParameterLayout::new(&network, false);
     let [plain, reloaded] = [Initialization::Pytorch, Initialization::Reloaded]
         .map(|initialization| layout.initial(&network, initialization, 5));
     let gains = [
@@ -121,11 +121,11 @@ fn the_reloaded_initialization_sets_gains_and_biases() {
         ("tail.0", 1.0),
         ("skip.0", 1.0),
     ];
-    for slot in &layout.slots {
-        let found = &reloaded[slot.range.clone()];
-        let (key, part) = slot.name.rsplit_once('.').expect("a key");
+    for tensor in &layout.tensors {
+        let found = &reloaded[tensor.range.clone()];
+        let (key, part) = tensor.name.rsplit_once('.').expect("a key");
         match part {
-            "weight_v" => assert_eq!(found, &plain[slot.range.clone()], "{key}"),
+            "weight_v" => assert_eq!(found, &plain[tensor.range.clone()], "{key}"),
             "bias" => assert!(found.iter().all(|b| *b == 0.0), "{key}"),
             _ => {
                 if let Some((_, gain)) = gains.iter().find(|(name, _)| *name == key) {
@@ -134,7 +134,7 @@ fn the_reloaded_initialization_sets_gains_and_biases() {
             }
         }
     }
-    let names: Vec<&str> = layout.slots.iter().map(|s| s.name.as_str()).collect();
+    let names: Vec<&str> = layout.tensors.iter().map(|s| s.name.as_str()).collect();
     for (key, _) in gains {
         assert!(
             names.contains(&format!("{key}.weight_g").as_str()),

@@ -16,7 +16,7 @@ use wdsr_testing::images::{interleaved, planar};
 use wdsr_testing::random::Random;
 use wdsr_train::gradients::{Batch, BatchResult, GradientEngine};
 use wdsr_train::optimizer::Adam;
-use wdsr_train::parameters::{Layout, RunningStatistics, Slot};
+use wdsr_train::parameters::{ParameterLayout, ParameterTensor, RunningStatistics};
 
 /// Largest difference allowed, relative to the largest magnitude of the tensor.
 const TOLERANCE: f64 = 1e-5;
@@ -95,12 +95,16 @@ fn upscale(golden: &Golden, model: &Model, isa: Isa) -> Vec<f32> {
 }
 
 /// The golden parameters in their order.
-fn parameters_of(golden: &Golden, layout: &Layout) -> Vec<f32> {
+fn parameters_of(golden: &Golden, layout: &ParameterLayout) -> Vec<f32> {
     let mut parameters = vec![0.0; layout.len()];
-    for slot in &layout.slots {
-        let tensor = golden.vectors.tensor(&format!("param/{}", slot.name));
-        assert_eq!(tensor.shape, slot.shape, "{}: {}", golden.name, slot.name);
-        parameters[slot.range.clone()].copy_from_slice(&tensor.floats());
+    for tensor in &layout.tensors {
+        let expected = golden.vectors.tensor(&format!("param/{}", tensor.name));
+        assert_eq!(
+            expected.shape, tensor.shape,
+            "{}: {}",
+            golden.name, tensor.name
+        );
+        parameters[tensor.range.clone()].copy_from_slice(&expected.floats());
     }
     parameters
 }
@@ -138,11 +142,11 @@ impl AdamBounds {
 
     /// Adds the step of the gradient, the `step`th from 1. Written after the published equations,
     /// independent of the optimiser under test.
-    fn add(&mut self, step: i32, gradient: &[f32], slots: &[Slot]) {
+    fn add(&mut self, step: i32, gradient: &[f32], tensors: &[ParameterTensor]) {
         let correction = 1.0 - 0.999_f64.powi(step);
-        for slot in slots {
-            let error = TOLERANCE * floats::largest(&gradient[slot.range.clone()]);
-            for at in slot.range.clone() {
+        for tensor in tensors {
+            let error = TOLERANCE * floats::largest(&gradient[tensor.range.clone()]);
+            for at in tensor.range.clone() {
                 let square = f64::from(gradient[at]).powi(2);
                 self.squares[at] = 0.999 * self.squares[at] + 0.001 * square;
                 let root = (self.squares[at] / correction).sqrt() + 1e-8;
@@ -157,7 +161,7 @@ impl AdamBounds {
 /// output, loss and gradients; those after ten steps in units of their bounds.
 fn compare(golden: &Golden, isa: Isa, seed: u64) -> Result<(f64, f64), String> {
     let network = Network::for_training(&golden.config);
-    let layout = Layout::new(&network, false);
+    let layout = ParameterLayout::new(&network, false);
     let mut parameters = parameters_of(golden, &layout);
     reround(&mut parameters, seed);
     let mut running: Vec<RunningStatistics> = network
@@ -189,20 +193,20 @@ fn compare(golden: &Golden, isa: Isa, seed: u64) -> Result<(f64, f64), String> {
     let gradient = layout.gradient(&parameters, &result.gradients);
     // The gradient by a bias before a batch normalisation is exactly zero: what is left of it is
     // rounding, measured against the largest gradient of all.
-    let vanishes = |slot: &Slot| {
+    let vanishes = |tensor: &ParameterTensor| {
         let of_norm =
-            |norm: &BatchNorm| slot.name == format!("{}.bias", network.convs[norm.conv].name);
+            |norm: &BatchNorm| tensor.name == format!("{}.bias", network.convs[norm.conv].name);
         network.batch_norms.iter().any(of_norm)
     };
-    for slot in &layout.slots {
-        let key = format!("grad/{}", slot.name);
-        let what = format!("gradient of {}", slot.name);
-        let floor = if vanishes(slot) {
+    for tensor in &layout.tensors {
+        let key = format!("grad/{}", tensor.name);
+        let what = format!("gradient of {}", tensor.name);
+        let floor = if vanishes(tensor) {
             floats::largest(&gradient)
         } else {
             0.0
         };
-        let found = &gradient[slot.range.clone()];
+        let found = &gradient[tensor.range.clone()];
         worst = worst.max(golden.compare(&what, found, &key, TOLERANCE, floor)?);
     }
 
@@ -217,15 +221,15 @@ fn compare(golden: &Golden, isa: Isa, seed: u64) -> Result<(f64, f64), String> {
         }
         let gradient = layout.gradient(&parameters, &result.gradients);
         adam.update(&mut parameters, &gradient, LEARNING_RATE);
-        bounds.add(at, &gradient, &layout.slots);
+        bounds.add(at, &gradient, &layout.tensors);
     }
     golden.compare("ten losses", &losses, "adam10_loss", TOLERANCE, 1e-3)?;
     let (mut worst_after, mut strict, mut count) = (0.0_f64, 0, 0);
-    for slot in layout.slots.iter().filter(|slot| !vanishes(slot)) {
-        let expected = golden.values(&format!("adam10_param/{}", slot.name));
-        let what = format!("{} {} after ten steps", golden.name, slot.name);
-        let found = &parameters[slot.range.clone()];
-        let bounds = &bounds.bounds[slot.range.clone()];
+    for tensor in layout.tensors.iter().filter(|tensor| !vanishes(tensor)) {
+        let expected = golden.values(&format!("adam10_param/{}", tensor.name));
+        let what = format!("{} {} after ten steps", golden.name, tensor.name);
+        let found = &parameters[tensor.range.clone()];
+        let bounds = &bounds.bounds[tensor.range.clone()];
         worst_after = worst_after.max(floats::compare(found, &expected, |at| bounds[at], what)?);
         // A thousandth of what ten steps can move a parameter.
         let strictly = |bound: &&f64| **bound <= 1e-3 * LEARNING_RATE * f64::from(STEPS);
@@ -292,7 +296,7 @@ fn networks_agree_with_the_golden_vectors() {
 /// bf16 is off.
 fn error_of_bf16(golden: &Golden, isa: Isa) -> f64 {
     let network = Network::for_training(&golden.config);
-    let layout = Layout::new(&network, false);
+    let layout = ParameterLayout::new(&network, false);
     let parameters = parameters_of(golden, &layout);
     let engine = GradientEngine::new(network.clone(), isa).with_precision(Precision::Bf16);
     let convs = layout.convs(&network, &parameters);
@@ -303,9 +307,9 @@ fn error_of_bf16(golden: &Golden, isa: Isa) -> f64 {
         .unwrap_or_else(|e| panic!("{e}"));
     let gradient = layout.gradient(&parameters, &result.gradients);
     let (mut error, mut length) = (0.0, 0.0);
-    for slot in &layout.slots {
-        let expected = golden.values(&format!("grad/{}", slot.name));
-        for (found, expected) in gradient[slot.range.clone()].iter().zip(&expected) {
+    for tensor in &layout.tensors {
+        let expected = golden.values(&format!("grad/{}", tensor.name));
+        for (found, expected) in gradient[tensor.range.clone()].iter().zip(&expected) {
             error += f64::from(found - expected).powi(2);
             length += f64::from(*expected).powi(2);
         }

@@ -1,20 +1,20 @@
-//! Starting from a model's weights: what is taken, and that the function stays where it should.
+//! Starting from a model's weights: which are copied, and when the function stays the same.
 
 use std::collections::BTreeMap;
 
 use wdsr_kernels::{Isa, Planes};
 use wdsr_model::{Model, Network, NetworkConfig, Norm};
-use wdsr_train::Initialization;
-use wdsr_train::checkpoint::State;
 use wdsr_train::gradients::{Batch, GradientEngine};
-use wdsr_train::parameters::Layout;
-use wdsr_train::start::{Taken, start_from};
+use wdsr_train::parameters::ParameterLayout;
+use wdsr_train::start::{StartSummary, start_from};
+use wdsr_train::state::TrainingState;
+use wdsr_train::{Initialization, StartError};
 
-/// A model with random weights; under weight normalisation folding leaves them as they are.
+/// A model with random weights.
 fn model(config: &NetworkConfig, seed: u64) -> Model {
     let network = Network::for_training(config);
-    let layout = Layout::new(&network, false);
-    let state = State::initial(&network, &layout, Initialization::Pytorch, seed);
+    let layout = ParameterLayout::new(&network, false);
+    let state = TrainingState::initial(&network, &layout, Initialization::Pytorch, seed);
     let convs = layout.folded(&network, &state.parameters, &state.running);
     Model::new(config, convs, BTreeMap::new())
 }
@@ -36,25 +36,25 @@ fn batch(scale: usize) -> Batch {
 }
 
 struct Started {
-    taken: Taken,
+    summary: StartSummary,
     /// Of one batch, and its gradient by the parameters.
     loss: f64,
-    layout: Layout,
+    layout: ParameterLayout,
     parameters: Vec<f32>,
     gradient: Vec<f32>,
 }
 
-fn start(model: &Model, to: &NetworkConfig, insert_blocks: bool) -> Result<Started, String> {
+fn start(model: &Model, to: &NetworkConfig, insert_blocks: bool) -> Result<Started, StartError> {
     let network = Network::for_training(to);
-    let layout = Layout::new(&network, false);
+    let layout = ParameterLayout::new(&network, false);
     let mut parameters = layout.initial(&network, Initialization::Pytorch, 99);
-    let taken = start_from(model, insert_blocks, &network, &layout, &mut parameters)?;
+    let summary = start_from(model, insert_blocks, &network, &layout, &mut parameters)?;
     let engine = GradientEngine::new(network.clone(), Isa::detect().expect("an ISA"));
     let convs = layout.convs(&network, &parameters);
     let result = engine.run(&convs, &layout.norms(&parameters), &batch(to.scale));
     let gradient = layout.gradient(&parameters, &result.gradients);
     Ok(Started {
-        taken,
+        summary,
         loss: result.loss,
         layout,
         parameters,
@@ -84,7 +84,7 @@ fn plain(config: NetworkConfig) -> NetworkConfig {
 }
 
 #[test]
-fn the_same_network_starts_as_the_same_function() {
+fn a_copied_network_is_the_same_function() {
     for config in [
         NetworkConfig::wdsr_a(6, 2, 2),
         NetworkConfig::wdsr_b(10, 2, 3),
@@ -97,25 +97,25 @@ fn the_same_network_starts_as_the_same_function() {
                 ..config.clone()
             };
             let started = start(&model, &to, false).expect("it fits");
-            assert!(started.taken.drawn.is_empty(), "{}", started.taken);
+            assert!(started.summary.random.is_empty(), "{}", started.summary);
             close(started.loss, loss(&model));
         }
     }
 }
 
 #[test]
-fn another_scale_takes_head_and_body() {
+fn another_scale_copies_head_and_body() {
     let model = model(&NetworkConfig::wdsr_b(10, 3, 2), 1);
     let to = NetworkConfig::wdsr_b(10, 3, 4);
     let started = start(&model, &to, false).expect("it fits");
     assert_eq!(
-        started.taken.to_string(),
-        "taken: head.0, body.0 to body.2; drawn at random: tail.0, skip.0"
+        started.summary.to_string(),
+        "copied head.0, body.0 to body.2; random: tail.0, skip.0"
     );
     let network = Network::for_training(&to);
     let convs = started.layout.convs(&network, &started.parameters);
     for (conv, (found, expected)) in network.convs.iter().zip(convs.iter().zip(model.convs())) {
-        if started.taken.taken.contains(&conv.name) {
+        if started.summary.copied.contains(&conv.name) {
             let far = found.weight.iter().zip(&expected.weight);
             let far = far.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(far < 1e-6, "{}: {far}", conv.name);
@@ -125,7 +125,7 @@ fn another_scale_takes_head_and_body() {
 }
 
 #[test]
-fn inserted_blocks_leave_the_function_and_learn() {
+fn inserted_blocks_keep_the_function_and_have_gradients() {
     for (from, to) in [
         (
             NetworkConfig::wdsr_a(6, 2, 2),
@@ -144,22 +144,27 @@ fn inserted_blocks_leave_the_function_and_learn() {
         let model = model(&from, 1);
         let started = start(&model, &to, true).expect("it fits");
         let inserted = to.blocks - from.blocks;
-        assert_eq!(started.taken.inserted.len(), inserted, "{}", started.taken);
-        assert!(started.taken.drawn.is_empty(), "{}", started.taken);
+        assert_eq!(
+            started.summary.inserted.len(),
+            inserted,
+            "{}",
+            started.summary
+        );
+        assert!(started.summary.random.is_empty(), "{}", started.summary);
         close(started.loss, loss(&model));
-        // The zero convolution of each inserted block has a gradient: the block is not dead.
-        for block in &started.taken.inserted {
+        // The zero convolution of each inserted block has a gradient.
+        for block in &started.summary.inserted {
             let last = started
                 .layout
-                .slots
+                .tensors
                 .iter()
-                .rfind(|slot| slot.name.starts_with(&format!("body.{block}.body.")))
-                .expect("a slot");
+                .rfind(|tensor| tensor.name.starts_with(&format!("body.{block}.body.")))
+                .expect("a tensor");
             let (conv, _) = last.name.rsplit_once('.').expect("a name");
-            let moving = started.layout.slots.iter().any(|slot| {
-                let gain = slot.name == format!("{conv}.weight_g");
-                let weight = slot.name == format!("{conv}.weight");
-                let gradient = &started.gradient[slot.range.clone()];
+            let moving = started.layout.tensors.iter().any(|tensor| {
+                let gain = tensor.name == format!("{conv}.weight_g");
+                let weight = tensor.name == format!("{conv}.weight");
+                let gradient = &started.gradient[tensor.range.clone()];
                 (gain || weight) && gradient.iter().any(|g| *g != 0.0)
             });
             assert!(moving, "{conv} of {}", to.label());
@@ -172,7 +177,7 @@ fn inserted_blocks_leave_the_function_and_learn() {
 fn blocks_are_spread_evenly() {
     let model = model(&NetworkConfig::wdsr_a(4, 3, 2), 1);
     let started = start(&model, &NetworkConfig::wdsr_a(4, 7, 2), true).expect("it fits");
-    assert_eq!(started.taken.inserted, [1, 3, 5, 6]);
+    assert_eq!(started.summary.inserted, [1, 3, 5, 6]);
 }
 
 #[test]
@@ -188,21 +193,21 @@ fn a_channel_of_zeros_stays_trainable_under_weight_normalisation() {
 }
 
 #[test]
-fn what_does_not_fit_is_refused_or_said() {
+fn refuses_models_that_do_not_fit_and_reports_differences() {
     let small = model(&NetworkConfig::wdsr_b(10, 2, 2), 1);
     let refused = |to: &NetworkConfig, insert: bool| match start(&small, to, insert) {
-        Err(reason) => reason,
-        Ok(started) => panic!("accepted: {}", started.taken),
+        Err(error) => error.to_string(),
+        Ok(started) => panic!("accepted: {}", started.summary),
     };
-    // Neither deeper, nor another width at once.
-    assert!(refused(&NetworkConfig::wdsr_b(10, 2, 2), true).contains("deeper"));
-    assert!(refused(&NetworkConfig::wdsr_b(20, 4, 2), true).contains("deeper"));
+    // Not deeper; deeper and wider.
+    assert!(refused(&NetworkConfig::wdsr_b(10, 2, 2), true).contains("with more blocks"));
+    assert!(refused(&NetworkConfig::wdsr_b(20, 4, 2), true).contains("with more blocks"));
     let reason = refused(&NetworkConfig::edsr(7, 2, 4), false);
     assert!(reason.contains("no convolution"), "{reason}");
     let other_mean = NetworkConfig {
         mean: [0.5; 3],
         ..NetworkConfig::wdsr_b(10, 2, 2)
     };
-    let taken = start(&small, &other_mean, false).expect("it fits").taken;
-    assert!(taken.to_string().contains("mean is"), "{taken}");
+    let summary = start(&small, &other_mean, false).expect("it fits").summary;
+    assert!(summary.to_string().contains("mean is"), "{summary}");
 }

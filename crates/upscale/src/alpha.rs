@@ -1,15 +1,15 @@
-//! Transparency: what colour lies under it, and how it is upscaled without a halo.
+//! Transparency: the colour under it, and how it is upscaled without a halo.
 //!
-//! Alpha is straight throughout. The network takes colours as they are, so those of transparent
-//! pixels, which may be anything, are first replaced by what is visible beside them
-//! ([`spread_colour`]). Nothing foreign can then be mixed into an edge, and weighting by alpha
+//! Alpha is straight throughout. The network takes colours as they are, so the colours of transparent
+//! pixels, which may be anything, are first replaced by the visible colours beside them
+//! ([`spread_colour`]). No foreign colour can then be mixed into an edge, and weighting by alpha
 //! (premultiplied filtering) would change next to nothing.
 
 use rayon::prelude::*;
 use wdsr_image::{Image, Samples};
 use wdsr_model::Sample;
 
-/// What upscales alpha that is not the same everywhere.
+/// How to upscale alpha that is not the same everywhere.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AlphaMethod {
     /// The networks, as they upscale grey: sharp edges, twice the work.
@@ -20,10 +20,10 @@ pub enum AlphaMethod {
 }
 
 impl AlphaMethod {
-    /// Both.
+    /// Both methods.
     pub const ALL: [Self; 2] = [Self::Network, Self::Lanczos];
 
-    /// As it is called in arguments: `network`, `lanczos`.
+    /// The name in arguments: `network`, `lanczos`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Network => "network",
@@ -44,7 +44,7 @@ pub(crate) fn is_constant(samples: &Samples) -> bool {
     }
 }
 
-/// So many samples of the same value as the first.
+/// `len` samples of the value of the first.
 pub(crate) fn repeat_first(samples: &Samples, len: usize) -> Samples {
     match samples {
         Samples::U8(samples) => Samples::U8(vec![samples[0]; len]),
@@ -53,12 +53,12 @@ pub(crate) fn repeat_first(samples: &Samples, len: usize) -> Samples {
     }
 }
 
-/// Replaces the colour of fully transparent pixels by what spreads from the others, ring by ring:
-/// each is the mean of its neighbours nearer to something visible. Where nothing is visible
-/// nothing changes.
+/// Replaces the colour of fully transparent pixels by colour that spreads from the others, ring by
+/// ring: each pixel becomes the mean of its neighbours nearer to a visible pixel. An image without
+/// visible pixels does not change.
 ///
 /// # Panics
-/// When the sizes differ, or `alpha` has more than one channel.
+/// If the sizes differ, or `alpha` has more than one channel.
 pub(crate) fn spread_colour(colour: &mut Image, alpha: &Image) {
     assert_eq!(
         (colour.width_px, colour.height_px),
@@ -79,11 +79,11 @@ pub(crate) fn spread_colour(colour: &mut Image, alpha: &Image) {
     }
 }
 
-/// How far a pixel has come in [`spread`].
+/// The progress of a pixel in [`spread`].
 #[derive(Clone, Copy, PartialEq)]
 enum State {
     Unknown,
-    /// In the ring that is to be coloured.
+    /// In the ring to be coloured next.
     InRing,
     Coloured,
 }
@@ -140,13 +140,13 @@ fn spread<T: Sample>(samples: &mut [T], channels: usize, width: usize, visible: 
     }
 }
 
-/// Gives upscaled alpha the value of `small` wherever that is the same within a pixel of its place
-/// (or, of reduced alpha, within what a pixel covers): what is opaque or transparent stays exactly
-/// so, and no ring stands beside an edge. Between, where lines may be thinner than a pixel of
-/// `small`, it is left as it is.
+/// Sets upscaled alpha to the value of `small` wherever that is constant within a pixel of the
+/// position (or, of reduced alpha, within the area of a pixel): opaque and transparent areas stay
+/// exactly so, without ringing beside an edge. Elsewhere, where lines may be thinner than a pixel of
+/// `small`, alpha does not change.
 ///
 /// # Panics
-/// When the depths differ, or either has more than one channel.
+/// If the depths differ, or either has more than one channel.
 pub(crate) fn keep_flat(large: &mut Image, small: &Image) {
     assert_eq!(
         (large.colour.channels(), small.colour.channels()),
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn visible_pixels_keep_their_colour_and_none_is_left_out() {
+    fn visible_pixels_keep_their_colour_and_all_others_get_one() {
         let (width, height): (usize, usize) = (37, 23);
         let noise = |i: usize| (i * 7919 % 65_521) as u16;
         // Visible: a disc, nearly transparent at one pixel of its edge.
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_is_visible_nothing_changes() {
+    fn an_image_without_visible_pixels_does_not_change() {
         let mut image = grey(3, 2, vec![1, 2, 3, 4, 5, 6]);
         let before = image.clone();
         spread_colour(&mut image, &grey(3, 2, vec![0; 6]));

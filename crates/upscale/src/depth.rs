@@ -1,10 +1,10 @@
-//! Between an image's own depth and the floats that passes and resizing hand on.
+//! Conversion between an image's own depth and the floats between passes and resizing.
 
 use rayon::prelude::*;
 use wdsr_image::{Depth, Image, Samples};
 use wdsr_model::{Sample, UpscaleError};
 
-/// The image in floats, white 1.
+/// Converts to floats; white is 1.
 pub(crate) fn to_float(image: Image) -> Image {
     fn floats<T: Sample>(samples: &[T]) -> Vec<f32> {
         samples.par_iter().map(|sample| sample.to_unit()).collect()
@@ -17,7 +17,7 @@ pub(crate) fn to_float(image: Image) -> Image {
     Image { samples, ..image }
 }
 
-/// The image in the given depth; of floats, integers are rounded to nearest and clamped.
+/// Converts floats to a depth; integers are rounded to nearest and clamped.
 pub(crate) fn in_depth(image: Image, depth: Depth) -> Image {
     fn rounded<T: Sample>(floats: &[f32]) -> Vec<T> {
         floats
@@ -42,7 +42,7 @@ pub(crate) fn clamp_to_unit(image: &mut Image) {
     }
 }
 
-/// Refuses floats that are NaN or infinite, as networks do.
+/// Checks that no float is NaN or infinite, as networks do.
 pub(crate) fn check_finite(image: &Image) -> Result<(), UpscaleError> {
     let Samples::F32(floats) = &image.samples else {
         return Ok(());

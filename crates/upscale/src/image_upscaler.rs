@@ -1,29 +1,32 @@
-//! An image as a plan wants it: through networks, resized, and its alpha.
+//! An image in memory: through networks, resized, its alpha upscaled.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 
 use wdsr_image::imresize::{Kernel, imresize_to_f32};
-use wdsr_image::{Colour, Depth, Image, Samples, SamplesRef};
-use wdsr_model::{UpscaleError, Upscaler};
+use wdsr_image::{Colour, Depth, Image, Outline, RowSample, Samples, SamplesRef};
+use wdsr_model::{Sample, UpscaleError, Upscaler};
 
 use crate::alpha::{self, AlphaMethod};
 use crate::depth::{check_finite, clamp_to_unit, in_depth, to_float};
+use crate::error::Error;
+use crate::settings::Settings;
 use crate::size::{Plan, Size};
 
-/// Upscales images of one size as a [`Plan`] says.
+/// Upscales images of one size by a [`Plan`].
 pub struct ImageUpscaler<'a> {
-    pub(crate) plan: &'a Plan,
+    pub(crate) plan: Plan,
     /// The network of each pass.
     pub(crate) passes: Vec<&'a Upscaler>,
     pub(crate) alpha: AlphaMethod,
 }
 
 impl<'a> ImageUpscaler<'a> {
-    /// With the first of `networks` that has the scale of a pass.
+    /// Each pass runs the first of `networks` that has its scale.
     ///
     /// # Panics
-    /// When there is none.
-    pub fn new(plan: &'a Plan, networks: &[&'a Upscaler]) -> Self {
+    /// If no network has the scale of a pass.
+    pub fn new(plan: Plan, networks: &[&'a Upscaler]) -> Self {
         let of_scale = |&scale: &usize| {
             let network = networks.iter().find(|network| network.scale() == scale);
             *network.unwrap_or_else(|| {
@@ -32,13 +35,45 @@ impl<'a> ImageUpscaler<'a> {
             })
         };
         Self {
-            plan,
             passes: plan.passes().iter().map(of_scale).collect(),
+            plan,
             alpha: AlphaMethod::default(),
         }
     }
 
-    /// What upscales alpha that is not the same everywhere; the networks unless asked otherwise.
+    /// Plans the passes by which an image gets the size of the settings; the first of `networks` is that
+    /// of [`SizeRequest::OnePass`](crate::SizeRequest::OnePass). Errors name the image by `name`.
+    ///
+    /// # Errors
+    /// If the image cannot get the size, or the result is above
+    /// [`max_output_pixels`](Settings::max_output_pixels).
+    ///
+    /// # Panics
+    /// If there is no network, or the request is out of its range ([`Plan::new`]).
+    pub fn planned(
+        name: &Path,
+        input: Size,
+        networks: &[&'a Upscaler],
+        settings: &Settings,
+    ) -> Result<Self, Error> {
+        let name = name.to_owned();
+        let scales: Vec<usize> = networks.iter().map(|network| network.scale()).collect();
+        let plan = match Plan::new(input, settings.size, &scales) {
+            Ok(plan) => plan,
+            Err(source) => return Err(Error::Size { name, source }),
+        };
+        let (size, max_pixels) = (plan.target(), settings.max_output_pixels);
+        if size.pixels() > u128::from(max_pixels) {
+            return Err(Error::ResultTooLarge {
+                name,
+                size,
+                max_pixels,
+            });
+        }
+        Ok(Self::new(plan, networks).alpha(settings.alpha))
+    }
+
+    /// How to upscale alpha that is not the same everywhere; by the networks unless set otherwise.
     #[must_use]
     pub fn alpha(mut self, method: AlphaMethod) -> Self {
         self.alpha = method;
@@ -46,12 +81,12 @@ impl<'a> ImageUpscaler<'a> {
     }
 
     /// The plan.
-    pub fn plan(&self) -> &'a Plan {
-        self.plan
+    pub fn plan(&self) -> &Plan {
+        &self.plan
     }
 
-    /// The network, where one pass of it makes the result.
-    pub fn only_pass(&self) -> Option<&'a Upscaler> {
+    /// The network, if one pass of it makes the result.
+    pub(crate) fn only_pass(&self) -> Option<&'a Upscaler> {
         self.plan.only_pass().map(|_| self.passes[0])
     }
 
@@ -62,28 +97,29 @@ impl<'a> ImageUpscaler<'a> {
     /// visible beside them; alpha that is the same everywhere stays exactly so.
     ///
     /// # Errors
-    /// When a sample is not finite, or a network gives what cannot be an image.
+    /// If a sample is not finite, or a network gives what cannot be an image.
     ///
     /// # Panics
-    /// When the image has another size than the plan's input.
+    /// If the image has another size than the plan's input.
     pub fn upscale(&self, image: Image) -> Result<Image, UpscaleError> {
         self.upscale_with_progress(image, &|_, _| ControlFlow::Continue(()))
     }
 
-    /// [`ImageUpscaler::upscale`] that reports (work done, work in all) of the networks, from any thread,
-    /// and stops when told to. The work in all stays the same; without a pass nothing is reported.
+    /// [`ImageUpscaler::upscale`] that reports (work done, work in all) of the networks, from any
+    /// thread, and stops when `progress` says so. The work in all stays the same; without a pass nothing
+    /// is reported.
     ///
     /// # Errors
     /// Those of [`ImageUpscaler::upscale`], and [`UpscaleError::Stopped`].
     ///
     /// # Panics
-    /// When the image has another size than the plan's input.
+    /// If the image has another size than the plan's input.
     pub fn upscale_with_progress(
         &self,
         image: Image,
         progress: &wdsr_model::Progress,
     ) -> Result<Image, UpscaleError> {
-        let plan = self.plan;
+        let plan = &self.plan;
         assert_eq!(
             Size::of(&image),
             plan.input(),
@@ -122,36 +158,41 @@ impl<'a> ImageUpscaler<'a> {
             .join_alpha(&large))
     }
 
-    /// [`ImageUpscaler::upscale_with_progress`] of samples that belong to someone else, interleaved,
-    /// row-major, of the plan's input size. RGB is read where it lies, if one pass makes the result;
-    /// else it is copied.
+    /// [`ImageUpscaler::upscale_with_progress`] of borrowed samples, interleaved, row-major, of the
+    /// plan's input size. If one pass makes the result, RGB is read where it lies and grey is
+    /// streamed through the network, both without a copy of the image; else the samples are copied.
     ///
     /// # Errors
     /// Those of [`ImageUpscaler::upscale_with_progress`].
     ///
     /// # Panics
-    /// When the number of samples differs from size and channels.
+    /// If the number of samples is not that of the size and the channels.
     pub fn upscale_samples(
         &self,
         samples: SamplesRef<'_>,
         colour: Colour,
         progress: &wdsr_model::Progress,
     ) -> Result<Image, UpscaleError> {
-        let size = self.plan.input();
-        if let (Some(network), Colour::Rgb) = (self.only_pass(), colour) {
-            let large = pass(samples, size, network, &mut self.progress(progress, 1))?;
-            let Size {
-                width_px,
-                height_px,
-            } = self.plan.target();
-            return Ok(Image::new(width_px, height_px, colour, large));
-        }
-        let samples = samples.to_samples();
-        let image = Image::new(size.width_px, size.height_px, colour, samples);
-        self.upscale_with_progress(image, progress)
+        let (size, target) = (self.plan.input(), self.plan.target());
+        let large = match (self.only_pass(), colour) {
+            (Some(network), Colour::Rgb) => {
+                pass(samples, size, network, &mut self.progress(progress, 1))?
+            }
+            (Some(network), Colour::Grey) => match samples {
+                SamplesRef::U8(v) => Samples::U8(upscale_grey(v, size, network, progress)?),
+                SamplesRef::U16(v) => Samples::U16(upscale_grey(v, size, network, progress)?),
+                SamplesRef::F32(v) => Samples::F32(upscale_grey(v, size, network, progress)?),
+            },
+            _ => {
+                let samples = samples.to_samples();
+                let image = Image::new(size.width_px, size.height_px, colour, samples);
+                return self.upscale_with_progress(image, progress);
+            }
+        };
+        Ok(Image::new(target.width_px, target.height_px, colour, large))
     }
 
-    /// Of so many runs of all passes.
+    /// The progress of `runs` runs of all passes.
     fn progress<'p>(&self, report: &'p wdsr_model::Progress<'p>, runs: u128) -> Progress<'p> {
         let read = self.plan.sizes().into_iter().take(self.passes.len());
         Progress {
@@ -253,10 +294,95 @@ fn pass(
     })
 }
 
+/// Upscales an image without alpha row by row. `read` fills the next whole rows, `write` gets the next
+/// rows of the result. Grey goes through the network as three equal colours.
+///
+/// `rows_px` rows are read at a time, or one if the image is grey.
+pub(crate) fn upscale_rows<T: Sample + RowSample, E: From<UpscaleError>>(
+    network: &Upscaler,
+    low: &Outline,
+    rows_px: usize,
+    mut read: impl FnMut(&mut [T]) -> Result<(), E>,
+    mut write: impl FnMut(&[T]) -> Result<(), E>,
+    progress: &wdsr_model::Progress,
+) -> Result<(), E> {
+    let size = (low.width_px, low.height_px);
+    if low.colour != Colour::Grey {
+        assert_eq!(low.colour, Colour::Rgb, "colour of rows");
+        return network.upscale_rows(size, rows_px, read, write, progress);
+    }
+    let high_width_px = low.width_px * network.scale();
+    let mut low_row = vec![T::default(); low.width_px];
+    let mut high_row = vec![T::default(); high_width_px];
+    network.upscale_rows(
+        size,
+        rows_px,
+        |rows| {
+            for rgb_row in rows.chunks_exact_mut(low.width_px * 3) {
+                read(&mut low_row)?;
+                let pixels = rgb_row.as_chunks_mut::<3>().0.iter_mut();
+                pixels.zip(&low_row).for_each(|(rgb, &v)| *rgb = [v; 3]);
+            }
+            Ok(())
+        },
+        |rows| {
+            for rgb_row in rows.chunks_exact(high_width_px * 3) {
+                let pixels = rgb_row.as_chunks::<3>().0.iter();
+                let grey = high_row.iter_mut();
+                grey.zip(pixels).for_each(|(v, &rgb)| *v = T::mean(rgb));
+                write(&high_row)?;
+            }
+            Ok(())
+        },
+        progress,
+    )
+}
+
+/// Upscales grey samples in memory row by row.
+fn upscale_grey<T: Sample + RowSample>(
+    samples: &[T],
+    size: Size,
+    network: &Upscaler,
+    progress: &wdsr_model::Progress,
+) -> Result<Vec<T>, UpscaleError> {
+    let low = Outline {
+        width_px: size.width_px,
+        height_px: size.height_px,
+        colour: Colour::Grey,
+        depth: T::DEPTH,
+    };
+    assert_eq!(
+        samples.len() as u128,
+        size.pixels(),
+        "samples of {size} grey"
+    );
+    let Ok(rows_px) = network.rows_within(size.width_px, size_of::<T>(), u64::MAX) else {
+        unreachable!("rows within no limit");
+    };
+    let scale = network.scale();
+    let mut large = Vec::with_capacity(samples.len() * scale * scale);
+    let mut rows = samples.chunks_exact(size.width_px);
+    upscale_rows::<T, UpscaleError>(
+        network,
+        &low,
+        rows_px,
+        |row| {
+            row.copy_from_slice(rows.next().unwrap_or_default());
+            Ok(())
+        },
+        |row| {
+            large.extend_from_slice(row);
+            Ok(())
+        },
+        progress,
+    )?;
+    Ok(large)
+}
+
 /// Floats to another size, by Lanczos's kernel.
 ///
 /// # Panics
-/// When the image is not of floats.
+/// If the image is not of floats.
 fn resize(image: Image, to: Size) -> Image {
     let Samples::F32(floats) = &image.samples else {
         panic!("floats are resized, not {:?}", image.depth());
@@ -313,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_of_someone_else_are_upscaled_as_an_image() {
+    fn borrowed_samples_give_the_same_result_as_an_image() {
         let network = network();
         for request in [
             SizeRequest::OnePass,
@@ -321,7 +447,7 @@ mod tests {
             SizeRequest::Width(9),
         ] {
             let plan = plan(request);
-            let image_upscaler = ImageUpscaler::new(&plan, &[&network]);
+            let image_upscaler = ImageUpscaler::new(plan.clone(), &[&network]);
             for colour in [
                 Colour::Grey,
                 Colour::GreyAlpha,
@@ -345,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_finite_is_refused_also_without_a_network() {
+    fn samples_that_are_not_finite_are_refused_also_without_a_network() {
         let network = network();
         let colour = Colour::GreyAlpha;
         let mut with_nan = floats(colour);
@@ -359,7 +485,7 @@ mod tests {
             for (samples, at) in [(&with_nan, (2, 1)), (&constant, (0, 0))] {
                 let plan = plan(request);
                 let image_upscaler =
-                    ImageUpscaler::new(&plan, &[&network]).alpha(AlphaMethod::Lanczos);
+                    ImageUpscaler::new(plan.clone(), &[&network]).alpha(AlphaMethod::Lanczos);
                 let result = image_upscaler.upscale(image(colour, samples.clone(), Depth::F32));
                 let Err(UpscaleError::Input { x, y, .. }) = result else {
                     panic!("{request:?}, expected an error at {at:?}");
@@ -370,8 +496,11 @@ mod tests {
         let plan = plan(SizeRequest::Factor(1.0));
         let mut grey = floats(Colour::Grey);
         grey[WIDTH_PX * HEIGHT_PX - 1] = f32::NEG_INFINITY;
-        let result =
-            ImageUpscaler::new(&plan, &[&network]).upscale(image(Colour::Grey, grey, Depth::F32));
+        let result = ImageUpscaler::new(plan.clone(), &[&network]).upscale(image(
+            Colour::Grey,
+            grey,
+            Depth::F32,
+        ));
         let Err(UpscaleError::Input { x, y, .. }) = result else {
             panic!("infinity is kept");
         };
@@ -384,7 +513,7 @@ mod tests {
         let plan = plan(SizeRequest::Factor(3.0));
         let told = std::sync::Mutex::new(Vec::new());
         let colour = Colour::RgbAlpha;
-        let image_upscaler = ImageUpscaler::new(&plan, &[&network]);
+        let image_upscaler = ImageUpscaler::new(plan.clone(), &[&network]);
         image_upscaler
             .upscale_with_progress(image(colour, floats(colour), Depth::U8), &|done, total| {
                 told.lock().expect("no panic").push((done, total));
@@ -405,7 +534,7 @@ mod tests {
         let network = network();
         let plan = plan(SizeRequest::OnePass);
         let small = Image::new(2, 2, Colour::Grey, Samples::U8(vec![0; 4]));
-        let _ = ImageUpscaler::new(&plan, &[&network]).upscale(small);
+        let _ = ImageUpscaler::new(plan.clone(), &[&network]).upscale(small);
     }
 
     #[test]
@@ -417,6 +546,6 @@ mod tests {
             height_px: 5,
         };
         let plan = Plan::new(size, SizeRequest::OnePass, &[3]).expect("a plan");
-        let _ = ImageUpscaler::new(&plan, &[&network]);
+        let _ = ImageUpscaler::new(plan.clone(), &[&network]);
     }
 }

@@ -1,16 +1,96 @@
-//! The memory that upscaling an image takes, estimated before the work.
+//! The memory that upscaling an image takes, estimated before the work. An allocation that fails amid
+//! the work would end the process.
 
 use std::collections::BTreeMap;
 
-use wdsr_image::{Colour, Depth};
+use wdsr_image::{Colour, Depth, Outline, Reader, is_memory_free};
+use wdsr_model::Upscaler;
 
-use crate::{AlphaMethod, ImageUpscaler};
+use crate::error::{OutOfMemory, Work};
+use crate::{AlphaMethod, ImageUpscaler, Size};
+
+/// Most memory for an image that streams, unless another limit is given: enough for any usual width.
+const DEFAULT_MAX_BYTES: u64 = 2 << 30;
+
+/// What the process takes besides: code, weights, stacks, buffers of files.
+const FIXED_BYTES: u64 = 24 << 20;
+
+/// Checks that a part of the work stays within `max_bytes` and the memory that is available.
+pub(crate) fn check_memory(
+    work: Work,
+    needed_bytes: u128,
+    max_bytes: Option<u64>,
+) -> Result<(), OutOfMemory> {
+    let allowed_bytes = max_bytes.filter(|most| needed_bytes > u128::from(*most));
+    if allowed_bytes.is_none() && is_memory_free(needed_bytes) {
+        return Ok(());
+    }
+    Err(OutOfMemory {
+        work,
+        needed_bytes,
+        allowed_bytes,
+    })
+}
+
+/// How many rows of an image to read at a time so that the whole process stays within `max_bytes`.
+pub(crate) fn rows_at_a_time(
+    reader: &Reader,
+    network: &Upscaler,
+    max_bytes: Option<u64>,
+) -> Result<usize, OutOfMemory> {
+    let Outline {
+        width_px,
+        height_px,
+        depth,
+        ..
+    } = reader.outline();
+    let sample_bytes = depth.bytes();
+    let row_bytes = (width_px * 3 * sample_bytes) as u64;
+    // A row of the result as it is encoded, some times over.
+    let others = FIXED_BYTES + reader.rows_memory_bytes() + 8 * row_bytes * network.scale() as u64;
+    let mut max_bytes = max_bytes.unwrap_or(DEFAULT_MAX_BYTES);
+    let rows_px = loop {
+        let bytes = |rows_px| others + network.memory_bytes(width_px, rows_px, sample_bytes);
+        match network.rows_within(width_px, sample_bytes, max_bytes.saturating_sub(others)) {
+            // Less may be available than is allowed.
+            Ok(rows_px) if !is_memory_free(u128::from(bytes(rows_px))) => max_bytes /= 2,
+            found => break found,
+        }
+    };
+    rows_px.map_err(|least: u64| OutOfMemory {
+        work: Work::Streaming {
+            input: Size {
+                width_px,
+                height_px,
+            },
+            is_mostly_decoding: reader.rows_memory_bytes() > least,
+        },
+        needed_bytes: u128::from(others + least),
+        allowed_bytes: Some(max_bytes),
+    })
+}
 
 impl ImageUpscaler<'_> {
+    /// Checks that upscaling an image in memory stays within `max_bytes` and the memory that is
+    /// available. `other_bytes` are what the caller needs besides.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn check_memory(
+        &self,
+        colour: Colour,
+        depth: Depth,
+        other_bytes: u128,
+        max_bytes: Option<u64>,
+    ) -> Result<(), OutOfMemory> {
+        let needed_bytes = self.memory_bytes(colour, depth) + self.working_bytes() + other_bytes;
+        let work = Work::Upscaling(self.plan().target());
+        check_memory(work, needed_bytes, max_bytes)
+    }
+
     /// Bytes that upscaling an image takes at most, with the image, the result and what lies
-    /// between them, but without [`ImageUpscaler::working_bytes`]. An allocation that fails amid the work ends
-    /// the program, so compare it with what is free ([`wdsr_image::is_memory_free`]).
-    pub fn memory_bytes(&self, colour: Colour, depth: Depth) -> u128 {
+    /// between them, but without [`working_bytes`](Self::working_bytes).
+    pub(crate) fn memory_bytes(&self, colour: Colour, depth: Depth) -> u128 {
         let sample = depth.bytes() as u128;
         let (input, target) = (self.plan.input().pixels(), self.plan.target().pixels());
         let channels = colour.channels() as u128;
@@ -37,9 +117,9 @@ impl ImageUpscaler<'_> {
         steps.into_iter().max().unwrap_or(0)
     }
 
-    /// Bytes of the networks' strips for the threads of rayon's current pool, most of which they keep
-    /// for the next image.
-    pub fn working_bytes(&self) -> u128 {
+    /// Bytes of the networks' buffers for the threads of rayon's current pool, most of which the
+    /// networks keep for the next image.
+    pub(crate) fn working_bytes(&self) -> u128 {
         let mut by_scale = BTreeMap::new();
         for (network, size) in self.passes.iter().zip(self.plan.sizes()) {
             let most: &mut u128 = by_scale.entry(network.scale()).or_default();
@@ -50,7 +130,7 @@ impl ImageUpscaler<'_> {
 
     /// Bytes for the passes and the resizing of an image of so many channels without alpha.
     fn opaque_bytes(&self, channels: u128, depth: Depth) -> u128 {
-        let plan = self.plan;
+        let plan = &self.plan;
         let sample = match plan.only_pass() {
             Some(_) => depth.bytes() as u128,
             None => 4,

@@ -1,4 +1,4 @@
-//! Which size a result gets, and by which passes of which networks.
+//! The size of a result, and the passes of networks that make it.
 
 use std::fmt;
 
@@ -7,18 +7,18 @@ use wdsr_image::Image;
 /// Longest side of a result in pixels: no format of images holds more.
 pub const MAX_SIDE_PX: usize = u32::MAX as usize;
 
-/// A size asked for. Sides are of 1 to [`MAX_SIDE_PX`] pixels.
+/// A requested size. Sides have 1 to [`MAX_SIDE_PX`] pixels.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum SizeRequest {
     /// What one pass of the first network makes.
     OnePass,
-    /// Both sides so many times as long, rounded to nearest; finite and above 0, also below 1.
+    /// Both sides times this factor, rounded to nearest; finite and above 0, also below 1.
     Factor(f64),
-    /// So wide, the height in proportion.
+    /// This width, the height in proportion.
     Width(usize),
-    /// So high, the width in proportion.
+    /// This height, the width in proportion.
     Height(usize),
-    /// The longer side so long, the other in proportion.
+    /// This length of the longer side, the other in proportion.
     Longest(usize),
     /// This size, which may stretch the image by less than a pixel.
     Exactly(Size),
@@ -34,7 +34,7 @@ pub struct Size {
 }
 
 impl Size {
-    /// Of an image.
+    /// The size of an image.
     pub fn of(image: &Image) -> Self {
         Self {
             width_px: image.width_px,
@@ -53,7 +53,7 @@ impl Size {
         self.width_px >= other.width_px && self.height_px >= other.height_px
     }
 
-    /// Pixels in all.
+    /// Width times height.
     pub fn pixels(self) -> u128 {
         self.width_px as u128 * self.height_px as u128
     }
@@ -69,39 +69,41 @@ impl fmt::Display for Size {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SizeError {
-    /// It has other proportions than the image.
+    /// The requested size has other proportions than the image.
     #[error(
-        "{asked} would stretch its {input}; a width of {} gives {by_width}, a height of {} gives \
+        "{requested} would stretch its {input}; a width of {} gives {by_width}, a height of {} gives \
          {by_height}",
-        asked.width_px, asked.height_px
+        requested.width_px, requested.height_px
     )]
     Stretches {
         /// The image's size.
         input: Size,
-        /// The size asked for.
-        asked: Size,
+        /// The requested size.
+        requested: Size,
         /// The size of that width in the image's proportions.
         by_width: Size,
         /// The size of that height in the image's proportions.
         by_height: Size,
     },
-    /// No format could hold it.
+    /// No format can hold the result.
     #[error(
         "a side of the result would have more than {MAX_SIDE_PX} pixels, which no format holds"
     )]
     TooLarge,
-    /// No network upscales.
-    #[error("{asked} is more than its {input}, and the network upscales 1 time; use another one")]
+    /// All networks have scale 1.
+    #[error(
+        "{requested} is more than its {input}, and the network has scale 1; use another network"
+    )]
     NotUpscaling {
         /// The image's size.
         input: Size,
-        /// The size asked for.
-        asked: Size,
+        /// The requested size.
+        requested: Size,
     },
 }
 
-/// How an image of a certain size gets another: passes of networks, then a resize down where they
-/// make more than was asked for.
+/// How an image of one size gets another: passes of networks, then a reduction if they make more than
+/// was requested.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     input: Size,
@@ -110,17 +112,16 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Chooses the fewest passes of networks of the scales given, then those that make least more
-    /// than is asked for. Smaller scales come first: that is better and less work (`docs/log.md`).
-    /// An image as large as asked for, or larger, goes through no network.
+    /// Chooses the fewest passes of networks of the given scales that reach the requested size, and of
+    /// those the passes that exceed it least. Smaller scales come first: that is better and less work
+    /// (`docs/log.md`). An image at least as large as requested goes through no network.
     ///
     /// # Errors
-    /// When the size would stretch the image, no format could hold it, or it is larger than the
-    /// image and no scale is above 1.
+    /// If the size would stretch the image, no format can hold it, or it is larger than the image and
+    /// no scale is above 1.
     ///
     /// # Panics
-    /// When no scale is given or one is 0, a side of the image is 0, or the request is out of its
-    /// range.
+    /// If no scale is given or one is 0, a side of the image is 0, or the request is out of its range.
     pub fn new(input: Size, request: SizeRequest, scales: &[usize]) -> Result<Self, SizeError> {
         assert!(
             !scales.is_empty() && !scales.contains(&0),
@@ -143,12 +144,12 @@ impl Plan {
         })
     }
 
-    /// The size of the image.
+    /// The size of the input.
     pub fn input(&self) -> Size {
         self.input
     }
 
-    /// Scales of the networks that it goes through, in order.
+    /// The scales of the networks in the order of the passes.
     pub fn passes(&self) -> &[usize] {
         &self.passes
     }
@@ -158,7 +159,7 @@ impl Plan {
         self.target
     }
 
-    /// The scale, where one pass of a network makes the result.
+    /// The scale, if one pass of a network makes the result.
     pub fn only_pass(&self) -> Option<usize> {
         match self.passes[..] {
             [scale] if !self.is_resized() => Some(scale),
@@ -186,7 +187,7 @@ impl Plan {
     }
 }
 
-/// How the size comes about, in words: `x2, x2, resized from 400 x 400`.
+/// The steps, such as `x2, x2, resized from 400 x 400`.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut steps: Vec<String> = self
@@ -197,13 +198,13 @@ impl fmt::Display for Plan {
         if self.is_resized() {
             steps.push(format!("resized from {}", self.upscaled()));
         } else if steps.is_empty() {
-            steps.push("as large before".to_owned());
+            steps.push("already that size".to_owned());
         }
         f.write_str(&steps.join(", "))
     }
 }
 
-/// The size of the result, of whose sides no proportional one is 0.
+/// The size of the result. A side that follows in proportion has at least one pixel.
 fn target(input: Size, request: SizeRequest) -> Result<Size, SizeError> {
     let Size {
         width_px,
@@ -257,7 +258,7 @@ fn target(input: Size, request: SizeRequest) -> Result<Size, SizeError> {
             if crossed[0].abs_diff(crossed[1]) > width_px.max(height_px) as u128 {
                 return Err(SizeError::Stretches {
                     input,
-                    asked: size,
+                    requested: size,
                     by_width: by_width(size.width_px),
                     by_height: by_height(size.height_px),
                 });
@@ -271,7 +272,7 @@ fn target(input: Size, request: SizeRequest) -> Result<Size, SizeError> {
     Ok(target)
 }
 
-/// The fewest passes, then the smallest product, that make `target` or more of `input`.
+/// The fewest passes, then those of the smallest product, that upscale `input` to `target` or more.
 fn passes(input: Size, target: Size, scales: &[usize]) -> Result<Vec<usize>, SizeError> {
     // Every choice of so many passes once: scales in ascending order.
     let mut choices: Vec<Vec<usize>> = vec![Vec::new()];
@@ -295,7 +296,7 @@ fn passes(input: Size, target: Size, scales: &[usize]) -> Result<Vec<usize>, Siz
         if choices.is_empty() {
             return Err(SizeError::NotUpscaling {
                 input,
-                asked: target,
+                requested: target,
             });
         }
     }
@@ -395,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn one_pass_is_plain_however_it_is_asked_for() {
+    fn one_pass_is_plain_however_it_is_requested() {
         let input = size(30, 20);
         for (request, scales) in [
             (SizeRequest::OnePass, &[2][..]),
@@ -410,7 +411,7 @@ mod tests {
         assert_eq!((same.only_pass(), same.target), (Some(1), input));
         for (longest, words) in [
             (90, "x2, x2, resized from 120 x 80"),
-            (30, "as large before"),
+            (30, "already that size"),
             (15, "resized from 30 x 20"),
         ] {
             let plan = Plan::new(input, SizeRequest::Longest(longest), &[2]).expect("a plan");
@@ -420,9 +421,9 @@ mod tests {
 
     #[test]
     fn a_network_that_does_not_upscale_makes_nothing_larger() {
-        let (input, asked) = (size(30, 20), size(60, 40));
+        let (input, requested) = (size(30, 20), size(60, 40));
         let error = Plan::new(input, SizeRequest::Width(60), &[1]).expect_err("larger");
-        assert_eq!(error, SizeError::NotUpscaling { input, asked });
+        assert_eq!(error, SizeError::NotUpscaling { input, requested });
         let plan = Plan::new(input, SizeRequest::Width(15), &[1]).expect("smaller");
         assert_eq!(plan.to_string(), "resized from 30 x 20");
     }

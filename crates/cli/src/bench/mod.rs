@@ -12,9 +12,11 @@ use serde::Serialize;
 use wdsr_kernels::multiply_add_burst;
 use wdsr_model::{Isa, Model, NetworkConfig, Precision, WeightFormat};
 
+use crate::exit::WrongUsage;
 use crate::file_claims::FileClaims;
 use crate::models::PrecisionArgument;
-use crate::{WrongUsage, models, on_threads, stdout};
+use crate::threads::on_threads;
+use crate::{models, stdout};
 
 /// The least number of measured runs, and the least time that they take together.
 const MIN_RUNS: usize = 5;

@@ -7,7 +7,7 @@ use wdsr_model::{Network, NetworkConfig, Precision};
 use wdsr_train::Initialization;
 use wdsr_train::gradients::{Batch, BatchResult, GradientEngine};
 use wdsr_train::optimizer::{Adam, average};
-use wdsr_train::parameters::Layout;
+use wdsr_train::parameters::ParameterLayout;
 
 use super::Work;
 
@@ -19,7 +19,7 @@ pub(super) const PATCH_PX: usize = 48;
 /// Trains on the same batch repeatedly.
 pub(super) struct Training {
     engine: GradientEngine,
-    layout: Layout,
+    layout: ParameterLayout,
     parameters: Vec<f32>,
     average: Vec<f32>,
     adam: Adam,
@@ -53,7 +53,7 @@ impl Training {
             ..config.clone()
         };
         let network = Network::for_training(&config);
-        let layout = Layout::new(&network, false);
+        let layout = ParameterLayout::new(&network, false);
         let parameters = layout.initial(&network, Initialization::Pytorch, 1);
         let batch = Batch {
             low: (0..patches).map(|n| patch(patch_px, n)).collect(),

@@ -1,40 +1,39 @@
-//! `wdsr data fetch`: builds the training set.
+//! `wdsr data fetch`: builds a dataset.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use wdsr_train::data_fetch::{Report, Request, Sources, Step, fetch};
+use wdsr_data::Sources;
+use wdsr_data::fetch::{FetchProgress, FetchReport, FetchRequest, fetch};
 
 use crate::file_claims::FileClaims;
 use crate::{WrongUsage, on_threads, progress, stdout};
 
-/// Build a folder of images to train on
+/// Build a dataset of photographs
 ///
-/// From Debian packages of free photographs, which are downloaded and unpacked, not installed
-/// (apt-get and dpkg), and from folders of public sets: cid (CID22), bsds (BSDS500), wall, div2k,
-/// flickr2k, or any other name. Known images are checked by SHA-256. Those without detail, and
-/// those recognised as images of Set5, Set14, B100, Kodak24 or the gallery, are left out; soft
-/// ones are reduced. manifest.jsonl has source, licence and treatment of each, contact-sheet.html shows
-/// them. A run that was stopped goes on, a complete folder is left as it is.
+/// Its sources are Debian packages, which are downloaded and unpacked but not installed (by apt-get
+/// and dpkg), and folders of public sets: cid (CID22), bsds (BSDS500), wall, div2k, flickr2k, or any
+/// other name. Known images are checked by SHA-256. Images without detail, and images of Set5, Set14,
+/// B100, Kodak24 and the gallery, are excluded; soft images are reduced. manifest.jsonl has source,
+/// licence and processing of each image, contact-sheet.html shows them. An interrupted run can be
+/// repeated; it prepares only the missing images.
 #[derive(clap::Args)]
 pub(super) struct FetchArguments {
-    /// Folder to build, for `wdsr train --data`
+    /// Folder of the dataset, for `wdsr train --data`
     #[arg(value_name = "FOLDER")]
     out: PathBuf,
-    /// Folder that has a folder for each of cid, bsds, wall
+    /// Use the folders cid, bsds and wall in FOLDER, if they exist
     #[arg(long, value_name = "FOLDER")]
     shared: Option<PathBuf>,
-    /// Folder of a source, as div2k=DIV2K
+    /// Use FOLDER for the source NAME, e.g. div2k=DIV2K; may be given several times
     ///
-    /// May be given several times. For a package it is the folder of its unpacked files.
+    /// For a package, the folder of its unpacked files.
     #[arg(long, value_name = "NAME=FOLDER", value_parser = named_folder)]
     from: Vec<(String, PathBuf)>,
-    /// Source not to use
-    ///
-    /// May be given several times.
+    /// Exclude the source NAME; may be given several times
     #[arg(long, value_name = "NAME")]
     without: Vec<String>,
-    /// Threads; 0: one for each processor
+    /// Number of threads; 0: one for each processor
     #[arg(short = 'j', long, value_name = "N", default_value_t = 0)]
     threads: usize,
 }
@@ -63,7 +62,7 @@ pub(super) fn run(arguments: &FetchArguments) -> anyhow::Result<()> {
         "FOLDER",
         &arguments.out,
     )?;
-    let request = Request {
+    let request = FetchRequest {
         out: &arguments.out,
         shared: arguments.shared.as_deref(),
         folders: &arguments.from,
@@ -71,9 +70,9 @@ pub(super) fn run(arguments: &FetchArguments) -> anyhow::Result<()> {
     };
     let bar = progress::bar(0, "{msg} [{bar:30}] {pos}/{len}, {eta} left", false);
     let report = on_threads(arguments.threads, || {
-        fetch(&sources, &request, &|step| match step {
-            Step::Fetching(name) => bar.set_message(format!("downloading {name}")),
-            Step::Preparing {
+        fetch(&sources, &request, &|progress| match progress {
+            FetchProgress::Downloading(name) => bar.set_message(format!("downloading {name}")),
+            FetchProgress::Preparing {
                 source,
                 done,
                 total,
@@ -88,7 +87,7 @@ pub(super) fn run(arguments: &FetchArguments) -> anyhow::Result<()> {
     stdout::print(to_lines(&report))?;
     if let Some(first) = report.unknown.first() {
         progress::note(&format!(
-            "{} images in the folder are not from here, as {}; a training would use them",
+            "{} images in the folder are not in the manifest, such as {}; a training would use them",
             report.unknown.len(),
             first.display()
         ));
@@ -96,13 +95,13 @@ pub(super) fn run(arguments: &FetchArguments) -> anyhow::Result<()> {
     if !report.not_given.is_empty() {
         let names = report.not_given.join(", ");
         progress::note(&format!(
-            "not given (--shared, --from NAME=FOLDER): {names}"
+            "skipped, as no folder is given (--shared, --from NAME=FOLDER): {names}"
         ));
     }
     Ok(())
 }
 
-fn to_lines(report: &Report) -> String {
+fn to_lines(report: &FetchReport) -> String {
     let mut text = String::new();
     for source in &report.sources {
         text += &format!(
@@ -112,9 +111,9 @@ fn to_lines(report: &Report) -> String {
         if source.without_licence > 0 {
             text += &format!(", {} of unknown licence", source.without_licence);
         }
-        // The word before the colon says why.
+        // A reason starts with its kind and a colon.
         let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
-        for (_, reason) in &source.left_out {
+        for (_, reason) in &source.excluded {
             let kind = reason
                 .split_once(':')
                 .map_or(reason.as_str(), |(kind, _)| kind);
@@ -124,14 +123,14 @@ fn to_lines(report: &Report) -> String {
             let counts = reasons
                 .iter()
                 .map(|(kind, count)| format!("{count} {kind}"));
-            text += &format!("; left out {}", counts.collect::<Vec<_>>().join(", "));
+            text += &format!("; excluded {}", counts.collect::<Vec<_>>().join(", "));
         }
         text.push('\n');
     }
     let images: usize = report.sources.iter().map(|source| source.images).sum();
     let megapixels: f64 = report.sources.iter().map(|source| source.megapixels).sum();
     text + &format!(
-        "{:<28}{images:>5} images {megapixels:>8.1} megapixels, {} looked at now\n",
-        "in all", report.prepared
+        "{:<28}{images:>5} images {megapixels:>8.1} megapixels, {} newly prepared\n",
+        "total", report.prepared
     )
 }

@@ -1,4 +1,4 @@
-//! What happens when a file of the result's name exists.
+//! What to do if a file of the result's name exists.
 
 use std::path::{Path, PathBuf};
 
@@ -6,10 +6,10 @@ use anyhow::bail;
 
 use super::manifest::Manifest;
 
-/// For a file that this program did not make from the same input.
+/// The policy for a file that is not the own result of the same input.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum IfExists {
-    /// Leave the file, do not upscale the image
+    /// Keep the file and skip the image
     Skip,
     /// Replace the file
     Overwrite,
@@ -20,7 +20,7 @@ pub(super) enum IfExists {
 }
 
 /// Where a result goes.
-pub(super) enum Target {
+pub(super) enum ResultFile {
     /// A new file, or one to replace.
     Write(PathBuf),
     /// The result of an earlier run, to replace where that had another input, model or options.
@@ -29,7 +29,7 @@ pub(super) enum Target {
     Skip(PathBuf),
 }
 
-impl Target {
+impl ResultFile {
     pub(super) fn path(&self) -> &Path {
         let (Self::Write(path) | Self::Own(path) | Self::Skip(path)) = self;
         path
@@ -37,30 +37,30 @@ impl Target {
 }
 
 /// Chooses the file for the result of the image at `place`. A result that the manifest has of that image
-/// is [`Target::Own`] whatever the policy. `taken` are files of this run.
+/// is [`ResultFile::Own`] whatever the policy. `taken` are files of this run.
 pub(super) fn target(
     output: &Path,
     place: &Path,
     policy: IfExists,
     manifest: Option<&Manifest>,
     taken: &dyn Fn(&Path) -> bool,
-) -> anyhow::Result<Target> {
+) -> anyhow::Result<ResultFile> {
     let is_own = |path: &Path| manifest.is_some_and(|m| m.own_result(path, place).is_some());
     let mut candidate = output.to_owned();
     let mut number = 0;
     loop {
         let free = number == 0 || !taken(&candidate);
         if free && candidate.symlink_metadata().is_err() {
-            return Ok(Target::Write(candidate));
+            return Ok(ResultFile::Write(candidate));
         }
         if free && is_own(&candidate) {
-            return Ok(Target::Own(candidate));
+            return Ok(ResultFile::Own(candidate));
         }
         match policy {
-            IfExists::Skip => return Ok(Target::Skip(candidate)),
-            IfExists::Overwrite => return Ok(Target::Write(candidate)),
+            IfExists::Skip => return Ok(ResultFile::Skip(candidate)),
+            IfExists::Overwrite => return Ok(ResultFile::Write(candidate)),
             IfExists::Error => bail!(
-                "{} exists already; --if-exists skip, overwrite or rename goes on",
+                "{} already exists; choose --if-exists skip, overwrite or rename",
                 candidate.display()
             ),
             IfExists::Rename => {

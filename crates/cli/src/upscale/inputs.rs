@@ -1,4 +1,4 @@
-//! Which images a command line means, and where their results go.
+//! The images that the arguments name, and the shard that each belongs to.
 
 use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
@@ -7,19 +7,18 @@ use std::str::FromStr;
 use wdsr_image::images_by_content;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::image::Refused;
+use super::failure::Refused;
 
 /// One image to upscale.
 pub(super) struct Input {
     pub(super) path: PathBuf,
-    /// Its place below the folder it was found in, which is the place of its result below the
-    /// output folder; of a file named by itself, its name.
+    /// Its path below the folder it was found in, and the path of its result below the output
+    /// folder; the name of a file that is named itself.
     pub(super) relative: PathBuf,
 }
 
-/// The images that the arguments mean (files, folders, patterns), each once and in order, and
-/// what could not be read. Results of earlier runs in `output`, below a folder of inputs, are not
-/// among them.
+/// The images that the arguments name (files, folders, patterns), each once and in order, and the
+/// errors. Results of earlier runs in `output`, if that is below a folder of inputs, are skipped.
 pub(super) fn collect(
     arguments: &[PathBuf],
     recursive: bool,
@@ -72,8 +71,7 @@ pub(super) fn collect(
     (inputs, errors)
 }
 
-/// Whether an argument is a pattern for the program to expand: it has a pattern's characters, and
-/// no file is called so.
+/// Whether an argument is a pattern: it has a pattern's characters, and no file has that name.
 pub(super) fn is_pattern(argument: &Path) -> bool {
     argument
         .as_os_str()
@@ -100,12 +98,12 @@ fn expand(argument: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let matches = glob::glob_with(pattern, options).map_err(|e| refuse(&e.to_string()))?;
     let paths = matches.collect::<Result<Vec<_>, _>>()?;
     if paths.is_empty() {
-        return Err(refuse("no file has that name and none matches it").into());
+        return Err(refuse("no file has this name or matches this pattern").into());
     }
     Ok(paths)
 }
 
-/// A part of a batch: that of machine `index` of `count`, counted from 1.
+/// A part of a batch: number `index` of `count`, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shard {
     pub(super) index: u64,
@@ -113,9 +111,9 @@ pub(super) struct Shard {
 }
 
 impl Shard {
-    /// Whether an image belongs to this part. That follows from its place alone, so machines
-    /// that see the folder at different times still share it without gap or overlap. The suffix
-    /// does not count: images whose results have one name meet in one part, and are reported.
+    /// Whether an image belongs to this shard. Its path alone decides, so machines that see the folder
+    /// at different times share it without gap or overlap. The suffix does not count: images whose
+    /// results would have the same name are in one shard, which reports them.
     pub(super) fn contains(self, relative: &Path) -> bool {
         let without_suffix = relative.with_extension("");
         let place: Vec<&[u8]> = without_suffix
@@ -127,10 +125,15 @@ impl Shard {
     }
 }
 
-impl FromStr for Shard {
-    type Err = String;
+/// A text that names no shard.
+#[derive(Debug, thiserror::Error)]
+#[error("expected I/N with I from 1 to N, e.g. 2/8 for the second of eight, found \"{0}\"")]
+pub(super) struct ShardError(String);
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl FromStr for Shard {
+    type Err = ShardError;
+
+    fn from_str(text: &str) -> Result<Self, ShardError> {
         let parse = || {
             let (index, count) = text.split_once('/')?;
             let (index, count) = (index.parse().ok()?, count.parse().ok()?);
@@ -138,9 +141,7 @@ impl FromStr for Shard {
                 .contains(&index)
                 .then_some(Self { index, count })
         };
-        parse().ok_or_else(|| {
-            format!("expected I/N with I from 1 to N, as 2/8 for the second of eight, found {text}")
-        })
+        parse().ok_or_else(|| ShardError(text.to_owned()))
     }
 }
 
@@ -164,10 +165,11 @@ mod tests {
 
     #[test]
     fn shards_parse() {
-        assert_eq!("2/8".parse(), Ok(Shard { index: 2, count: 8 }));
+        let expected = Shard { index: 2, count: 8 };
+        assert_eq!("2/8".parse::<Shard>().ok(), Some(expected));
         for wrong in ["0/8", "9/8", "2", "2/", "a/b", "0/0", "-1/2"] {
             let error = wrong.parse::<Shard>().expect_err(wrong);
-            assert!(error.contains(wrong), "{error}");
+            assert!(error.to_string().contains(wrong), "{error}");
         }
     }
 }

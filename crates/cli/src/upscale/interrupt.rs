@@ -1,5 +1,5 @@
-//! Ctrl-C: the image at work is finished, a second time drops it, a third time ends the program
-//! at once. No half file stays under an image's name either way.
+//! Ctrl-C: the first finishes the current image, the second drops it, the third ends the program at
+//! once. A partial file never has an image's name.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,10 +11,10 @@ use crate::{exit, progress};
 
 static REQUESTED: AtomicBool = AtomicBool::new(false);
 static DROPPING: AtomicBool = AtomicBool::new(false);
-/// Held while files are written, so that the program does not end amid that.
+/// Held while files are written, so that the program does not end meanwhile.
 static WRITING: Mutex<()> = Mutex::new(());
 
-/// Starts to listen.
+/// Starts to listen for interrupts.
 pub(super) fn listen() -> anyhow::Result<()> {
     ctrlc::set_handler(|| {
         if REQUESTED.swap(true, Ordering::SeqCst) {
@@ -33,12 +33,12 @@ pub(super) fn listen() -> anyhow::Result<()> {
     .context("cannot listen for interrupts")
 }
 
-/// Whether the batch is to end.
+/// Whether the batch should end.
 pub(super) fn requested() -> bool {
     REQUESTED.load(Ordering::SeqCst)
 }
 
-/// Whether the image at work is to go on or be dropped, as a network's progress function says it.
+/// Whether the current image should be dropped, as the result of a progress function.
 pub(super) fn flow() -> ControlFlow<()> {
     match DROPPING.load(Ordering::SeqCst) {
         true => ControlFlow::Break(()),
@@ -46,7 +46,7 @@ pub(super) fn flow() -> ControlFlow<()> {
     }
 }
 
-/// While this is held the program is not ended by an interrupt.
+/// Keeps an interrupt from ending the program while the guard is held.
 pub(super) fn writing() -> MutexGuard<'static, ()> {
     WRITING.lock().unwrap_or_else(PoisonError::into_inner)
 }

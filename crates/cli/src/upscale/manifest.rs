@@ -1,13 +1,13 @@
-//! What earlier runs made in an output folder, from what and how: so that a batch that was stopped
-//! does what is left, and another model or setting does it again.
+//! The results of earlier runs in an output folder, with their inputs and settings: a batch that was
+//! stopped resumes, and a changed model or setting re-runs it.
 //!
 //! `.wdsr-manifest.jsonl` in the output folder has a line of JSON for each result; of several
-//! lines for a result the last counts. Each shard has a file of its own, as machines cannot append
-//! to one file of a network folder; all of them are read.
+//! lines for a result the last counts. Each shard has its own file, as machines cannot append to one
+//! file of a network folder; all of them are read.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -22,15 +22,15 @@ const PREFIX: &str = ".wdsr-manifest";
 /// A result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Entry {
-    /// Place of the result below the output folder.
+    /// Path of the result below the output folder.
     pub(super) output: String,
-    /// Its length, by which a file that another program put there is told apart.
+    /// Its length, by which a file of another program is recognised.
     pub(super) output_bytes: u64,
-    /// Place of the input below its folder.
+    /// Path of the input below its folder.
     pub(super) input: String,
     /// XXH3 of the input's bytes.
     pub(super) input_hash: String,
-    /// Program, model and options, in words.
+    /// Program, models and options.
     pub(super) settings: String,
 }
 
@@ -123,15 +123,15 @@ impl Manifest {
         portable(output.strip_prefix(&self.folder).unwrap_or(output))
     }
 
-    /// How `output` was made, if it is what this program made from the input of that place.
+    /// The entry of `output`, if that is this program's result of the input at that path.
     pub(super) fn own_result(&self, output: &Path, input: &Path) -> Option<&Entry> {
         let entry = self.entries.get(&self.name_of(output))?;
         let length = fs::metadata(output).ok()?.len();
         (entry.input == portable(input) && entry.output_bytes == length).then_some(entry)
     }
 
-    /// Adds an entry. Called before the result gets its name: a run killed between the two leaves
-    /// an entry without its file, which is done again, and never a file that nothing tells about.
+    /// Adds an entry. Must be called before the result gets its name: a run that is killed between the
+    /// two leaves an entry without a file, which is upscaled again, and never a file without an entry.
     pub(super) fn add(&mut self, entry: Entry) -> anyhow::Result<()> {
         let mut line = serde_json::to_string(&entry)?;
         line.push('\n');
@@ -145,8 +145,8 @@ impl Manifest {
     }
 }
 
-/// A relative path with `/` between its parts. Bytes that are no UTF-8 are escaped, and so are
-/// backslashes: no two paths are one.
+/// A relative path with `/` between its parts. Bytes that are not UTF-8 and backslashes are escaped, so
+/// that no two paths become one.
 pub(super) fn portable(path: &Path) -> String {
     let part = |part: std::path::Component<'_>| match part.as_os_str().to_str() {
         Some(text) => text.replace('\\', r"\\"),
@@ -159,20 +159,7 @@ pub(super) fn portable(path: &Path) -> String {
     path.components().map(part).collect::<Vec<_>>().join("/")
 }
 
-/// XXH3 (128 bit, hexadecimal) of a file's bytes.
-pub(super) fn hash_of_file(path: &Path) -> std::io::Result<String> {
-    let mut file = File::open(path)?;
-    let mut hash = Xxh3::new();
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(format!("{:032x}", hash.digest128())),
-            count => hash.update(&buffer[..count]),
-        }
-    }
-}
-
-/// XXH3 of what a model computes: its description and weights, not its notes.
+/// XXH3 of a model's description and weights, without its notes.
 pub(super) fn hash_of_model(model: &Model) -> anyhow::Result<String> {
     let mut hash = Xxh3::new();
     hash.update(&serde_json::to_vec(model.config())?);
@@ -199,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_line_costs_its_own_entry_only() {
+    fn an_incomplete_line_loses_only_its_own_entry() {
         let folder = tempfile::tempdir().expect("a folder");
         let opened = || {
             let mut manifest = Manifest::read(folder.path(), None).expect("read");

@@ -1,7 +1,7 @@
-//! One image by standard input or to standard output: `-` for an input or for OUT.
+//! One image from standard input or to standard output: `-` for an input or for OUT.
 //!
-//! It is in memory as a whole, both as a file and decoded: a pipe cannot be read twice, and what goes
-//! out is complete before its first byte does.
+//! The image and the result are whole in memory: a pipe cannot be read twice, and a result is complete
+//! before its first byte is written.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
@@ -9,15 +9,15 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use wdsr_image::{Error, Limits, NewFile, decode_bytes, dimensions_of_bytes, format_of_bytes};
-use wdsr_model::Isa;
-use wdsr_upscale::Size;
+use wdsr_image::{Error, Reader};
+use wdsr_upscale::{Job, Settings};
 
-use super::existing::{self, IfExists, Target};
-use super::image::{self, Asked, Method};
-use super::metadata::Losses;
-use super::report::{Outcome, Report};
-use super::{Arguments, interrupt, load_networks, size_plan};
+use super::existing::{self, IfExists, ResultFile};
+use super::failure::explained;
+use super::metadata::Warnings;
+use super::networks::Networks;
+use super::report::{BatchReport, Outcome};
+use super::{Arguments, interrupt};
 use crate::exit::OutOfMemory;
 use crate::file_claims::{Conflict, FileClaims};
 use crate::{WrongUsage, progress};
@@ -25,19 +25,19 @@ use crate::{WrongUsage, progress};
 /// The path that means standard input or output.
 const PIPE: &str = "-";
 
-/// Whether standard input or output takes part.
+/// Whether standard input or output is used.
 pub(super) fn is_used(arguments: &Arguments) -> bool {
     let pipe = Path::new(PIPE);
     arguments.output == pipe || arguments.inputs().iter().any(|input| input == pipe)
 }
 
-/// The one input of a run with pipes.
-pub(super) enum Source {
+/// The input of a run with pipes.
+pub(super) enum PipeInput {
     Standard,
     File(PathBuf),
 }
 
-impl Source {
+impl PipeInput {
     /// # Errors
     /// [`WrongUsage`] for several inputs, options for several, or a terminal.
     pub(super) fn of(arguments: &Arguments) -> anyhow::Result<Self> {
@@ -63,7 +63,7 @@ impl Source {
         Ok(Self::Standard)
     }
 
-    /// As messages call it.
+    /// The name in messages.
     pub(super) fn name(&self) -> PathBuf {
         match self {
             Self::Standard => PathBuf::from("standard input"),
@@ -81,7 +81,7 @@ impl Source {
         })
     }
 
-    /// All bytes, of which there may be so many.
+    /// Reads to the end, up to `max_bytes`.
     fn read(&self, max_bytes: Option<u64>) -> anyhow::Result<Vec<u8>> {
         const STEP: usize = 1 << 20;
         let path = self.name();
@@ -91,7 +91,7 @@ impl Source {
             let fits = max_bytes.is_none_or(|most| bytes.len() as u64 <= most);
             if !fits || bytes.try_reserve(STEP).is_err() {
                 return Err(OutOfMemory(format!(
-                    "{}: more than {} bytes, and a pipe's image is in memory as a whole; raise \
+                    "{}: more than {} bytes, and an image from a pipe must fit into memory; raise \
                      --max-memory, free memory, or give files instead of -",
                     path.display(),
                     bytes.len()
@@ -109,17 +109,17 @@ impl Source {
 }
 
 /// Where the result of a run with pipes goes.
-pub(super) enum Sink {
+pub(super) enum PipeOutput {
     Standard,
     File(PathBuf),
 }
 
-impl Sink {
-    /// `None` if the file exists and is to be left.
+impl PipeOutput {
+    /// `None` if the file exists and should be kept.
     ///
     /// # Errors
-    /// [`WrongUsage`] for a terminal, a folder, or an option that does not go together; an error
-    /// for a file that exists, with `--if-exists error`.
+    /// [`WrongUsage`] for a terminal, a folder, or options that contradict each other; an error for a
+    /// file that exists, with `--if-exists error`.
     pub(super) fn of(arguments: &Arguments) -> anyhow::Result<Option<Self>> {
         let output = &arguments.output;
         if output == Path::new(PIPE) {
@@ -143,8 +143,8 @@ impl Sink {
         let never = |_: &Path| false;
         Ok(
             match existing::target(output, place, arguments.if_exists, None, &never)? {
-                Target::Write(path) => Some(Self::File(path)),
-                Target::Own(path) | Target::Skip(path) => {
+                ResultFile::Write(path) => Some(Self::File(path)),
+                ResultFile::Own(path) | ResultFile::Skip(path) => {
                     if !arguments.quiet {
                         progress::note(&format!("skipped, {} exists", path.display()));
                     }
@@ -154,7 +154,7 @@ impl Sink {
         )
     }
 
-    /// As messages call it.
+    /// The name in messages.
     pub(super) fn name(&self) -> PathBuf {
         match self {
             Self::Standard => PathBuf::from("standard output"),
@@ -166,7 +166,7 @@ impl Sink {
 /// Writes to standard output.
 ///
 /// # Errors
-/// Names `what` if its reader went away before it had all of it.
+/// Names `what` if the reader closed the pipe before it had all of it.
 pub(super) fn write_standard(bytes: &[u8], what: &str) -> anyhow::Result<()> {
     let mut output = io::stdout().lock();
     let written = output.write_all(bytes).and_then(|()| output.flush());
@@ -178,11 +178,11 @@ pub(super) fn write_standard(bytes: &[u8], what: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Claims the files of a run with pipes, for which a shell may have put files.
-pub(super) fn claim_files(arguments: &Arguments, source: &Source) -> Result<(), Conflict> {
+/// Claims the files of a run with pipes; a shell may have redirected the pipes to files.
+pub(super) fn claim_files(arguments: &Arguments, source: &PipeInput) -> Result<(), Conflict> {
     let input = match source {
-        Source::Standard => ("standard input", Path::new("/dev/stdin")),
-        Source::File(path) => ("input", &**path),
+        PipeInput::Standard => ("standard input", Path::new("/dev/stdin")),
+        PipeInput::File(path) => ("input", &**path),
     };
     let (role, output) = match &*arguments.output {
         path if path == Path::new(PIPE) => ("standard output", Path::new("/dev/stdout")),
@@ -203,10 +203,10 @@ fn wrong_usage<T>(message: String) -> anyhow::Result<T> {
 /// Upscales the image.
 pub(super) fn upscale(arguments: &Arguments) -> anyhow::Result<()> {
     let started = Instant::now();
-    let source = Source::of(arguments)?;
-    let sink = Sink::of(arguments)?;
+    let source = PipeInput::of(arguments)?;
+    let sink = PipeOutput::of(arguments)?;
     claim_files(arguments, &source)?;
-    let mut report = Report::create(arguments.report.as_deref())?;
+    let mut report = BatchReport::create(arguments.report.as_deref())?;
     let input = source.name();
     let Some(sink) = sink else {
         let output = arguments.output.display().to_string();
@@ -220,74 +220,59 @@ pub(super) fn upscale(arguments: &Arguments) -> anyhow::Result<()> {
         },
     };
     report.add(&input.to_string_lossy(), outcome)?;
-    let outcome = result?;
     let shown = input.display().to_string();
-    let mut remarks = Vec::from_iter(outcome.remark(&shown));
-    if let Outcome::Done { left_out, .. } = &outcome {
-        remarks.extend(Losses::default().remarks(&shown, left_out, false));
-    }
-    for remark in remarks.iter().filter(|_| !arguments.quiet) {
-        progress::note(remark);
+    let lines = result?.lines(&shown, &mut Warnings::default(), false);
+    for line in lines.iter().filter(|_| !arguments.quiet) {
+        progress::note(line);
     }
     Ok(())
 }
 
 fn upscale_to(
     arguments: &Arguments,
-    source: &Source,
-    sink: &Sink,
+    source: &PipeInput,
+    sink: &PipeOutput,
     started: Instant,
 ) -> anyhow::Result<Outcome> {
     let (input, output) = (source.name(), sink.name());
-    let precision = arguments.model.precision.or_f32(Isa::detect()?);
-    let networks = load_networks(arguments, precision)?;
+    let networks = Networks::load(arguments)?;
     let file = source.read(arguments.max_memory)?;
-    let format = match arguments.asked_format(false) {
-        Some(format) => format,
-        None => format_of_bytes(&file, &input)?.of_result(),
+    let len_bytes = file.len() as u64;
+    let reader =
+        Reader::from_bytes(file, &input, &arguments.reading_limits()).map_err(explained)?;
+    let format = arguments
+        .chosen_format(false)
+        .unwrap_or(reader.format().of_result());
+    let settings = Settings {
+        streams: false,
+        ..arguments.settings()
     };
-    let (width_px, height_px) = dimensions_of_bytes(&file, &input)?;
-    let size = Size {
-        width_px,
-        height_px,
-    };
-    let plan = size_plan(arguments, &networks, &input, size)?;
-    let target = plan.target();
-    arguments.limits.check(
-        &input,
-        (width_px, height_px),
-        (target.width_px, target.height_px),
-    )?;
-    let mut method = Method::new(arguments, &plan, &networks);
-    // The file stays beside the image until that is decoded.
-    method.max_bytes = method
-        .max_bytes
-        .map(|most| most.saturating_sub(file.len() as u64));
-    let asked = Asked {
-        output: &output,
-        format,
-        metadata: arguments.metadata,
-    };
-    let bar = progress::bar_of_files(file.len() as u64, arguments.quiet);
+    let bar = progress::bar_of_files(len_bytes, arguments.quiet);
     bar.set_message(input.display().to_string());
     let progress = |done: usize, total: usize| {
-        bar.set_position(progress::share(file.len() as u64, done, total));
+        bar.set_position(progress::share(len_bytes, done, total));
         interrupt::flow()
     };
-    let decode = |limits: &Limits| decode_bytes(&file, &input, limits);
-    let (bytes, left_out) = image::upscale_file(&input, decode, &asked, &method, &progress)?;
-    bar.finish_and_clear();
-    let _writing = interrupt::writing();
-    match sink {
-        Sink::Standard => write_standard(&bytes, "the image")?,
-        Sink::File(path) => NewFile::with(path, &bytes)?.publish()?,
-    }
-    Ok(Outcome::Done {
-        output: output.display().to_string(),
-        width_px: target.width_px,
-        height_px: target.height_px,
-        steps: plan.to_string(),
-        seconds: started.elapsed().as_secs_f64(),
-        left_out,
-    })
+    let upscalers = networks.upscalers();
+    let job = Job::new(reader, &upscalers, settings).map_err(explained)?;
+    let summary = match sink {
+        PipeOutput::Standard => {
+            let result = job.into_bytes(&output, format, &progress);
+            let (bytes, summary) = result.map_err(explained)?;
+            bar.finish_and_clear();
+            let _writing = interrupt::writing();
+            write_standard(&bytes, "the image")?;
+            summary
+        }
+        PipeOutput::File(path) => {
+            let result = job.into_file(path, format, &progress);
+            let (file, summary) = result.map_err(explained)?;
+            bar.finish_and_clear();
+            let _writing = interrupt::writing();
+            let write = || format!("cannot write {}", path.display());
+            file.publish().with_context(write)?;
+            summary
+        }
+    };
+    Ok(Outcome::done(&output, summary, started.elapsed()))
 }

@@ -1,7 +1,7 @@
 //! Frames without headers, as `ffmpeg -f rawvideo` writes and reads them, upscaled one by one.
 //!
-//! A thread reads ahead, another writes behind, so that both overlap with the network. Between them
-//! and it one frame each may wait, which bounds memory.
+//! One thread reads ahead and another writes, so that both overlap with the network. At most one
+//! frame waits on either side, which bounds the memory.
 
 use std::fmt;
 use std::io::{Read, Write};
@@ -13,51 +13,54 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use wdsr_image::{Colour, Depth, Image, NewFile, Samples};
-use wdsr_model::{Isa, UpscaleError};
-use wdsr_upscale::Size;
+use wdsr_image::{AtomicFile, Colour, Depth, Image, Samples};
+use wdsr_model::UpscaleError;
+use wdsr_upscale::{Error, ImageUpscaler, Size};
 
-use super::image::{self, Method, Refused};
-use super::pipe::{self, Sink, Source};
-use super::size::parse_size;
+use super::failure::{Refused, explained};
+use super::networks::Networks;
+use super::pipe::{self, PipeInput, PipeOutput};
 use super::yuv::{self, Coding, Matrix, Range};
-use super::{Arguments, interrupt, load_networks, size_plan};
-use crate::progress;
+use super::{Arguments, interrupt};
+use crate::exit::OutOfMemory;
+use crate::{progress, units};
 
 #[derive(clap::Args)]
 #[command(next_help_heading = "Raw video")]
 pub(super) struct RawVideoArguments {
-    /// Input and result are frames without headers, as ffmpeg's `-f rawvideo`, of this size and
-    /// pixel format; the result has the same format
+    /// Read and write raw video frames of this size and pixel format, as ffmpeg -f rawvideo
+    ///
+    /// The frames have no headers. The result has the same pixel format.
     #[arg(
         long,
         value_name = "WxH:rgb24|yuv420p",
         conflicts_with_all = ["recursive", "shard", "report", "format", "metadata", "alpha"]
     )]
-    rawvideo: Option<Layout>,
-    /// What yuv420p means, before and after. Unless given bt709 for frames of 1280 or more columns
-    /// or above 576 rows, else bt601
+    rawvideo: Option<FrameFormat>,
+    /// YUV matrix of input and output
+    ///
+    /// By default bt709 for frames of 1280 or more columns or more than 576 rows, else bt601.
     #[arg(long, value_enum, requires = "rawvideo")]
     matrix: Option<Matrix>,
-    /// Codes of black and white in yuv420p [default: limited]
+    /// YUV range of input and output [default: limited]
     #[arg(long, value_enum, requires = "rawvideo")]
     range: Option<Range>,
 }
 
 impl RawVideoArguments {
-    /// The frames, if raw video is asked for.
+    /// The frames, with --rawvideo.
     pub(super) fn video(&self) -> Option<Video> {
-        self.rawvideo.map(|layout| Video {
-            layout,
+        self.rawvideo.map(|frames| Video {
+            frames,
             coding: Coding {
-                matrix: self.matrix.unwrap_or(Matrix::usual(layout.size)),
+                matrix: self.matrix.unwrap_or(Matrix::usual(frames.size)),
                 range: self.range.unwrap_or(Range::Limited),
             },
         })
     }
 }
 
-/// A pixel format, as ffmpeg calls it.
+/// A pixel format, by ffmpeg's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PixelFormat {
     /// R G B interleaved, 8 bit.
@@ -74,11 +77,11 @@ impl PixelFormat {
         }
     }
 
-    /// Of images on their way through the network.
+    /// Depth of the frames between input and output.
     fn depth(self) -> Depth {
         match self {
             Self::Rgb24 => Depth::U8,
-            // Rounded once only, when they are YUV again.
+            // Rounded only once, when they become YUV again.
             Self::Yuv420p => Depth::F32,
         }
     }
@@ -95,19 +98,24 @@ impl fmt::Display for PixelFormat {
 
 /// Size and pixel format of frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Layout {
+pub(super) struct FrameFormat {
     size: Size,
     format: PixelFormat,
 }
 
-impl FromStr for Layout {
-    type Err = String;
+/// A text that is no [`FrameFormat`].
+#[derive(Debug, thiserror::Error)]
+#[error("expected WxH:rgb24 or WxH:yuv420p, e.g. 640x360:yuv420p, found \"{0}\"")]
+pub(super) struct FrameFormatError(String);
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl FromStr for FrameFormat {
+    type Err = FrameFormatError;
+
+    fn from_str(text: &str) -> Result<Self, FrameFormatError> {
         let parse = || {
             let (size, format) = text.split_once(':')?;
             Some(Self {
-                size: parse_size(size).ok()?,
+                size: units::size(size).ok()?,
                 format: match format {
                     "rgb24" => PixelFormat::Rgb24,
                     "yuv420p" => PixelFormat::Yuv420p,
@@ -115,21 +123,19 @@ impl FromStr for Layout {
                 },
             })
         };
-        parse().ok_or_else(|| {
-            format!("expected WxH:rgb24 or WxH:yuv420p, as 640x360:yuv420p, found {text}")
-        })
+        parse().ok_or_else(|| FrameFormatError(text.to_owned()))
     }
 }
 
-/// Frames and what they mean.
+/// The format and the colour coding of frames.
 pub(super) struct Video {
-    layout: Layout,
+    frames: FrameFormat,
     coding: Coding,
 }
 
 impl Video {
     fn image_of(&self, frame: Vec<u8>) -> Image {
-        let Layout { size, format } = self.layout;
+        let FrameFormat { size, format } = self.frames;
         let samples = match format {
             PixelFormat::Rgb24 => Samples::U8(frame),
             PixelFormat::Yuv420p => Samples::F32(yuv::to_rgb(&frame, size, self.coding)),
@@ -147,56 +153,68 @@ impl Video {
     }
 }
 
-/// Upscales all frames.
+/// Upscales all frames of the input.
 pub(super) fn upscale(arguments: &Arguments, video: &Video) -> anyhow::Result<()> {
     let started = Instant::now();
-    let source = Source::of(arguments)?;
-    let Some(sink) = Sink::of(arguments)? else {
+    let source = PipeInput::of(arguments)?;
+    let Some(sink) = PipeOutput::of(arguments)? else {
         return Ok(());
     };
     pipe::claim_files(arguments, &source)?;
     let (input, output) = (source.name(), sink.name());
-    let Layout { size, format } = video.layout;
-    let precision = arguments.model.precision.or_f32(Isa::detect()?);
-    let networks = load_networks(arguments, precision)?;
-    let plan = size_plan(arguments, &networks, &input, size)?;
-    let [low, high] = [size, plan.target()].map(|size| (size.width_px, size.height_px));
-    arguments.limits.check(&input, low, high)?;
-    let method = Method::new(arguments, &plan, &networks);
+    let FrameFormat { size, format } = video.frames;
+    let networks = Networks::load(arguments)?;
+    let limits = arguments.reading_limits();
+    limits
+        .check(size.width_px, size.height_px, &input)
+        .map_err(explained)?;
+    let (upscalers, settings) = (networks.upscalers(), arguments.settings());
+    let upscaler =
+        ImageUpscaler::planned(&input, size, &upscalers, &settings).map_err(explained)?;
+    let plan = upscaler.plan();
     let frame_bytes = format.frame_bytes(size);
-    // Read, waiting, at work; and the same on the way out.
-    let waiting = 3 * (frame_bytes + format.frame_bytes(plan.target()));
-    let image_upscaler = &method.image_upscaler;
-    let bytes = image_upscaler.memory_bytes(Colour::Rgb, format.depth())
-        + image_upscaler.working_bytes()
-        + waiting;
-    image::check_memory(&input, bytes, &method, "or use smaller frames")?;
+    // One that is read, one that waits, and the current one, on either side.
+    let waiting_bytes = 3 * (frame_bytes + format.frame_bytes(plan.target()));
+    upscaler
+        .check_memory(
+            Colour::Rgb,
+            format.depth(),
+            waiting_bytes,
+            arguments.max_memory,
+        )
+        .map_err(|error| {
+            let input = input.display();
+            OutOfMemory(format!(
+                "{input}: {error}; raise --max-memory or use smaller frames"
+            ))
+        })?;
 
     let frames = read_ahead(&source, frame_bytes as usize)?;
-    let writer = Writer::start(sink)?;
+    let writer = FrameWriter::start(sink)?;
     let bar = progress::bar(0, "{pos} frames, {per_sec}", arguments.quiet);
     let report = |_: usize, _: usize| interrupt::flow();
     let mut count = 0_u64;
+    let frame_error = |number: u64, source: UpscaleError| {
+        let name = format!("{}: frame {number}", input.display()).into();
+        explained(Error::Network { name, source })
+    };
     let (whole, result) = loop {
         if interrupt::requested() {
-            break (false, Err(UpscaleError::Stopped.into()));
+            break (false, Err(frame_error(count + 1, UpscaleError::Stopped)));
         }
         let frame = match frames.recv_timeout(Duration::from_millis(100)) {
             Ok(Next::Frame(frame)) => frame,
             Ok(Next::End(result)) => break (count > 0, result),
-            // A source that says nothing must not keep an interrupt waiting.
+            // An idle source must not delay an interrupt.
             Err(RecvTimeoutError::Timeout) => continue,
-            Err(RecvTimeoutError::Disconnected) => panic!("the reader ended without a word"),
+            Err(RecvTimeoutError::Disconnected) => panic!("the reader ended without an end"),
         };
-        let large = match image_upscaler.upscale_with_progress(video.image_of(frame), &report) {
+        let large = match upscaler.upscale_with_progress(video.image_of(frame), &report) {
             Ok(large) => large,
-            Err(error) => {
-                let frame = format!("{}: frame {}", input.display(), count + 1);
-                break (false, Err(anyhow::Error::new(error).context(frame)));
-            }
+            Err(error) => break (false, Err(frame_error(count + 1, error))),
         };
         if !writer.send(video.frame_of(large)) {
-            // It tells why when it is asked for its end.
+            // `finish` returns the error.
             break (false, Ok(()));
         }
         count += 1;
@@ -206,7 +224,8 @@ pub(super) fn upscale(arguments: &Arguments, video: &Video) -> anyhow::Result<()
     let file = writer.finish()?;
     if let Some(file) = file.filter(|_| whole) {
         let _writing = interrupt::writing();
-        file.publish()?;
+        file.publish()
+            .with_context(|| format!("cannot write {}", output.display()))?;
     }
     if !arguments.quiet && count > 0 {
         progress::note(&format!(
@@ -220,15 +239,15 @@ pub(super) fn upscale(arguments: &Arguments, video: &Video) -> anyhow::Result<()
     result
 }
 
-/// What comes from the reader, [`Next::End`] at last.
+/// A message of the reader; [`Next::End`] is the last.
 enum Next {
     Frame(Vec<u8>),
     /// Whether the source ended after a whole frame.
     End(anyhow::Result<()>),
 }
 
-/// Reads frames on a thread of its own, which ends with the source, or when nobody wants more.
-fn read_ahead(source: &Source, frame_bytes: usize) -> anyhow::Result<Receiver<Next>> {
+/// Reads frames on a thread of its own, which ends with the source or the receiver.
+fn read_ahead(source: &PipeInput, frame_bytes: usize) -> anyhow::Result<Receiver<Next>> {
     let name = source.name();
     let mut stream = source.open()?;
     let (sender, receiver) = sync_channel(1);
@@ -250,11 +269,11 @@ fn read_ahead(source: &Source, frame_bytes: usize) -> anyhow::Result<Receiver<Ne
     Ok(receiver)
 }
 
-/// The next frame, the first of them number 1; `None` at the end.
+/// Reads frame `number`, counted from 1; `None` at the end.
 ///
 /// # Errors
-/// When the source ends amid a frame or without any ([`Refused`] if it had no whole one), or cannot
-/// be read.
+/// If the source ends within a frame or without any ([`Refused`] if it had no whole one), or cannot be
+/// read.
 fn read_frame(
     stream: &mut (dyn Read + Send),
     name: &Path,
@@ -270,7 +289,7 @@ fn read_frame(
         return Ok(Some(frame));
     }
     let name = name.display();
-    let remedy = "do size and pixel format of --rawvideo fit?";
+    let remedy = "check the size and pixel format of --rawvideo";
     match (number, found) {
         (1, _) => Err(Refused(format!(
             "{name}: no whole frame: expected {frame_bytes} bytes, found {found}; {remedy}"
@@ -279,23 +298,25 @@ fn read_frame(
         (_, 0) => Ok(None),
         _ => bail!(
             "{name}: frame {number} is truncated: expected {frame_bytes} bytes, found {found}; \
-             the {} whole frames before it are done; {remedy}",
+             the {} whole frames before it are written; {remedy}",
             number - 1
         ),
     }
 }
 
 /// A thread that writes frames.
-struct Writer {
+struct FrameWriter {
     frames: SyncSender<Vec<u8>>,
-    thread: JoinHandle<anyhow::Result<Option<NewFile>>>,
+    thread: JoinHandle<anyhow::Result<Option<AtomicFile>>>,
 }
 
-impl Writer {
-    fn start(sink: Sink) -> anyhow::Result<Self> {
+impl FrameWriter {
+    fn start(sink: PipeOutput) -> anyhow::Result<Self> {
+        let name = sink.name();
+        let cannot_write = move || format!("cannot write {}", name.display());
         let mut file = match &sink {
-            Sink::Standard => None,
-            Sink::File(path) => Some(NewFile::create(path)?),
+            PipeOutput::Standard => None,
+            PipeOutput::File(path) => Some(AtomicFile::create(path).with_context(&cannot_write)?),
         };
         let (sender, receiver) = sync_channel::<Vec<u8>>(1);
         let write = move || {
@@ -309,7 +330,7 @@ impl Writer {
                 }
             }
             if let Some(file) = &file {
-                file.synchronise()?;
+                file.synchronise().with_context(cannot_write)?;
             }
             Ok(file)
         };
@@ -321,13 +342,13 @@ impl Writer {
         })
     }
 
-    /// Hands a frame over; false if the thread has ended with an error.
+    /// Sends a frame; false if the thread has ended with an error.
     fn send(&self, frame: Vec<u8>) -> bool {
         self.frames.send(frame).is_ok()
     }
 
-    /// Waits until all frames are written; the file, where they went into one.
-    fn finish(self) -> anyhow::Result<Option<NewFile>> {
+    /// Waits until all frames are written. Returns the file, if they went into one.
+    fn finish(self) -> anyhow::Result<Option<AtomicFile>> {
         drop(self.frames);
         self.thread
             .join()
@@ -340,7 +361,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn layouts_parse() {
+    fn frame_formats_parse() {
         let size = Size {
             width_px: 640,
             height_px: 361,
@@ -353,7 +374,8 @@ mod tests {
                 640 * 361 + 2 * 320 * 181,
             ),
         ] {
-            assert_eq!(text.parse(), Ok(Layout { size, format }));
+            let expected = FrameFormat { size, format };
+            assert_eq!(text.parse::<FrameFormat>().ok(), Some(expected));
             assert_eq!(format.frame_bytes(size), bytes, "{text}");
         }
         for wrong in [
@@ -364,7 +386,7 @@ mod tests {
             "4x4:yuv444p",
             "4x4:RGB24",
         ] {
-            wrong.parse::<Layout>().expect_err(wrong);
+            wrong.parse::<FrameFormat>().expect_err(wrong);
         }
     }
 }

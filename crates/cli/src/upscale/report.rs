@@ -1,11 +1,15 @@
-//! The report of a batch for other programs: a line of JSON for each input.
+//! What became of each input: lines for people, and the report for other programs, a line of JSON each.
 
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use serde::Serialize;
+use wdsr_upscale::Summary;
+
+use super::metadata::Warnings;
 
 /// What became of an input.
 #[derive(Serialize)]
@@ -16,49 +20,78 @@ pub(super) enum Outcome {
         output: String,
         width_px: usize,
         height_px: usize,
-        /// Passes of networks and resizing, in words.
+        /// Passes of networks and resizing.
         steps: String,
         seconds: f64,
-        /// Metadata of the input that the result does not have, though it was to be kept.
-        #[serde(skip_serializing_if = "Vec::is_empty")]
-        left_out: Vec<String>,
+        /// Metadata that the result lacks although it was to be copied.
+        #[serde(rename = "left_out", skip_serializing_if = "Vec::is_empty")]
+        dropped: Vec<String>,
     },
-    /// An earlier run made the result from the same input, model and settings.
-    UpToDate { output: String },
+    /// The result of an earlier run has the same input, model and settings.
+    UpToDate {
+        output: String,
+    },
     /// A file of the result's name exists (`--if-exists skip`).
-    Skipped { output: String },
-    /// Not upscaled.
-    Failed { error: String },
+    Skipped {
+        output: String,
+    },
+    Failed {
+        error: String,
+    },
 }
 
 impl Outcome {
-    /// A line for people, `None` for failures, whose errors have been printed.
-    pub(super) fn remark(&self, input: &str) -> Option<String> {
-        Some(match self {
+    pub(super) fn done(output: &Path, summary: Summary, duration: Duration) -> Self {
+        Self::Done {
+            output: shown(output),
+            width_px: summary.plan.target().width_px,
+            height_px: summary.plan.target().height_px,
+            steps: summary.plan.to_string(),
+            seconds: duration.as_secs_f64(),
+            dropped: summary.dropped,
+        }
+    }
+
+    /// Lines for people, with the warnings that are new. Failures have none, as their errors have been
+    /// printed.
+    pub(super) fn lines(
+        &self,
+        input: &str,
+        warnings: &mut Warnings,
+        is_batch: bool,
+    ) -> Vec<String> {
+        match self {
             Self::Done {
                 output,
                 width_px,
                 height_px,
                 steps,
                 seconds,
-                ..
-            } => format!("{input} -> {output} ({width_px} x {height_px}: {steps}; {seconds:.1} s)"),
-            Self::UpToDate { output } => format!("{input}: {output} is up to date"),
-            Self::Skipped { output } => format!("{input}: skipped, {output} exists"),
-            Self::Failed { .. } => return None,
-        })
+                dropped,
+            } => {
+                let size = format!("{width_px} x {height_px}");
+                let mut lines = vec![format!(
+                    "{input} -> {output} ({size}: {steps}; {seconds:.1} s)"
+                )];
+                lines.extend(warnings.new_ones(input, dropped, is_batch));
+                lines
+            }
+            Self::UpToDate { output } => vec![format!("{input}: {output} is up to date")],
+            Self::Skipped { output } => vec![format!("{input}: skipped, {output} exists")],
+            Self::Failed { .. } => Vec::new(),
+        }
     }
 }
 
 #[derive(Serialize)]
 struct Line<'a> {
-    /// As [`shown`].
+    /// A path by [`shown`].
     input: &'a str,
     #[serde(flatten)]
     outcome: &'a Outcome,
 }
 
-/// A path in the report: as it is, or with its bytes escaped where they are no UTF-8.
+/// A path in the report, its bytes escaped where they are not UTF-8.
 pub(super) fn shown(path: &Path) -> String {
     match path.to_str() {
         Some(text) => text.to_owned(),
@@ -70,10 +103,10 @@ pub(super) fn shown(path: &Path) -> String {
     }
 }
 
-/// The file, if one is asked for.
-pub(super) struct Report(Option<(PathBuf, File)>);
+/// The report's file, if there is one.
+pub(super) struct BatchReport(Option<(PathBuf, File)>);
 
-impl Report {
+impl BatchReport {
     pub(super) fn create(path: Option<&Path>) -> anyhow::Result<Self> {
         let Some(path) = path else {
             return Ok(Self(None));

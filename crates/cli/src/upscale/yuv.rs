@@ -1,27 +1,27 @@
-//! Frames of yuv420p and the R G B in 0..1 that networks take.
+//! Conversion between frames of yuv420p and R G B in 0..1, which networks take.
 //!
 //! A frame is a plane of luma and two of chroma with half its columns and rows, rounded up. Chroma
-//! samples lie on the even columns, amid two rows ("left", as in MPEG-2, H.264 and HEVC unless a stream
-//! says otherwise). They are interpolated linearly, and made of 1/4, 1/2, 1/4 of three columns and the
-//! mean of two rows; beyond an edge its samples are repeated. What lies outside of 0..1, as colours in
-//! limited range may, is kept.
+//! samples lie on the even columns, between two rows ("left", as in MPEG-2, H.264 and HEVC unless a
+//! stream says otherwise). To RGB they are interpolated linearly; from RGB they are 1/4, 1/2, 1/4 of
+//! three columns and the mean of two rows. Samples are repeated beyond an edge. Values outside of 0..1,
+//! which limited range can have, are kept.
 //!
 //! Source: ITU-R BT.601-7 and BT.709-6, sections on signal levels; ITU-T H.273, chroma location 0.
 
 use rayon::prelude::*;
 use wdsr_upscale::Size;
 
-/// How much red, green and blue weigh in luma.
+/// The weights of red, green and blue in luma.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Matrix {
-    /// Standard definition, as ffmpeg's bt470bg and smpte170m
+    /// Standard definition; ffmpeg's bt470bg and smpte170m
     Bt601,
     /// High definition
     Bt709,
 }
 
 impl Matrix {
-    /// That of most videos of a size: players guess it so where a file does not tell.
+    /// The matrix of most videos of a size, as players guess it where a file does not tell.
     ///
     /// Source: mpv, video/mp_image.c, `mp_csp_guess_colorspace`.
     pub(super) fn usual(size: Size) -> Self {
@@ -32,7 +32,7 @@ impl Matrix {
         }
     }
 
-    /// Weights of red and blue; the rest is green's.
+    /// Weights of red and blue; green has the rest.
     fn red_blue(self) -> (f32, f32) {
         match self {
             Self::Bt601 => (0.299, 0.114),
@@ -41,17 +41,17 @@ impl Matrix {
     }
 }
 
-/// Which codes are black and white.
+/// The codes of black and white.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Range {
-    /// Luma 16 to 235, chroma 16 to 240 (ffmpeg: tv), as nearly all video
+    /// Luma 16 to 235, chroma 16 to 240 (ffmpeg: tv); nearly all video
     Limited,
-    /// 0 to 255 (ffmpeg: pc), as JPEG
+    /// 0 to 255 (ffmpeg: pc), as in JPEG
     Full,
 }
 
 impl Range {
-    /// Code of black, codes from black to white, and codes over which chroma goes.
+    /// Code of black, number of codes from black to white, and number of codes of chroma.
     fn codes(self) -> (f32, f32, f32) {
         match self {
             Self::Limited => (16.0, 219.0, 224.0),
@@ -60,14 +60,14 @@ impl Range {
     }
 }
 
-/// What the codes of a frame mean.
+/// The colour coding of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Coding {
     pub(super) matrix: Matrix,
     pub(super) range: Range,
 }
 
-/// Code of no colour.
+/// The code of grey.
 const NEUTRAL: f32 = 128.0;
 
 impl Coding {
@@ -102,7 +102,7 @@ impl Coding {
     }
 }
 
-/// To nearest; casts to integers clamp.
+/// Rounds to nearest; casts to integers clamp.
 fn rounded(code: f32) -> u8 {
     (code + 0.5) as u8
 }
@@ -119,10 +119,10 @@ pub(super) fn frame_bytes(size: Size) -> u128 {
     size.pixels() + 2 * chroma_size(size).pixels()
 }
 
-/// R G B interleaved, black 0 and white 1, of a frame.
+/// Converts a frame to R G B, interleaved, black 0 and white 1.
 ///
 /// # Panics
-/// When the frame is not of that size.
+/// If the frame has another size.
 pub(super) fn to_rgb(frame: &[u8], size: Size, coding: Coding) -> Vec<f32> {
     assert_eq!(
         frame.len() as u128,
@@ -149,7 +149,7 @@ pub(super) fn to_rgb(frame: &[u8], size: Size, coding: Coding) -> Vec<f32> {
     pixels
 }
 
-/// The samples of a plane of chroma at the height of a row of luma.
+/// A row of chroma, interpolated to the height of a row of luma.
 fn chroma_row(plane: &[u8], size: Size, luma_y: usize) -> Vec<f32> {
     let near = luma_y / 2;
     let far = match luma_y % 2 {
@@ -163,10 +163,10 @@ fn chroma_row(plane: &[u8], size: Size, luma_y: usize) -> Vec<f32> {
         .collect()
 }
 
-/// The frame of R G B as [`to_rgb`] gives them.
+/// Converts R G B as of [`to_rgb`] to a frame.
 ///
 /// # Panics
-/// When there are not three samples for each pixel.
+/// If there are not three samples for each pixel.
 pub(super) fn from_rgb(pixels: &[f32], size: Size, coding: Coding) -> Vec<u8> {
     let (width, height, chroma) = (size.width_px, size.height_px, chroma_size(size));
     assert_eq!(

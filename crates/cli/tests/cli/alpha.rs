@@ -77,7 +77,7 @@ fn unit(image: &Image) -> Vec<f64> {
 /// background as the upscaled surface cut out by the upscaled alpha: nothing of what lay under it
 /// shows in its edge.
 #[test]
-fn what_lies_under_transparent_pixels_does_not_show() {
+fn colour_under_transparent_pixels_does_not_show() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);
     for (colour, deep, request) in [

@@ -42,7 +42,7 @@ fn folder_of(root: &Path, files: &[&str]) {
 }
 
 #[test]
-fn a_tree_is_mirrored_and_content_counts() {
+fn mirrors_the_folder_tree_and_recognises_images_by_content() {
     let folder = tempfile::tempdir().expect("a folder");
     let (input, output) = (folder.path().join("in"), folder.path().join("in/out"));
     folder_of(&input, &["a.png", "sub/b.png", "sub/deep/c.tif"]);
@@ -62,7 +62,7 @@ fn a_tree_is_mirrored_and_content_counts() {
 }
 
 #[test]
-fn a_restart_does_what_is_left_or_has_changed() {
+fn a_second_run_upscales_only_missing_and_changed_images() {
     let folder = tempfile::tempdir().expect("a folder");
     let (input, output) = (folder.path().join("in"), folder.path().join("out"));
     folder_of(&input, &["a.png", "b.png", "c.png"]);
@@ -85,7 +85,7 @@ fn a_restart_does_what_is_left_or_has_changed() {
 }
 
 #[test]
-fn files_of_others_are_treated_as_asked() {
+fn if_exists_decides_about_files_of_other_programs() {
     let folder = tempfile::tempdir().expect("a folder");
     let (input, output) = (folder.path().join("in"), folder.path().join("out"));
     folder_of(&input, &["a.png"]);
@@ -149,7 +149,7 @@ fn noise(width: usize, height: usize, colour: Colour) -> Image {
 /// passes, floats, alpha and the file.
 #[test]
 #[cfg(target_os = "linux")]
-fn memory_is_asked_for_before_the_work() {
+fn memory_is_checked_before_the_work() {
     let folder = tempfile::tempdir().expect("a folder");
     let (input, output) = (folder.path().join("in.png"), folder.path().join("out.png"));
     let model = small_network(folder.path());
@@ -168,29 +168,29 @@ fn memory_is_asked_for_before_the_work() {
         (Colour::Grey, &["--factor", "2.7"]),
     ] {
         write(&input, &noise(500, 360, colour));
-        // What lets the program start and decode the image, which is not what is tested here.
+        // The limit that lets the program start, which is not tested here.
         let (start_kb, text) = (30_000..60_000)
             .step_by(1_000)
             .map(|limit_kb| (limit_kb, run(extra, limit_kb)))
             .find_map(|(limit_kb, (code, text))| {
-                let told = code == Some(4) && text.contains(" MB of memory");
-                told.then_some((limit_kb, text))
+                let is_told = code == Some(4) && text.contains("upscaling the image to");
+                is_told.then_some((limit_kb, text))
             })
             .unwrap_or_else(|| panic!("{colour:?} {extra:?}: no limit is told"));
-        let megabytes = text
-            .split(" MB")
+        let mebibytes = text
+            .split(" MiB")
             .next()
             .and_then(|text| text.rsplit(' ').next());
-        let needed_kb = megabytes
-            .expect("megabytes")
+        let needed_kb = mebibytes
+            .expect("mebibytes")
             .parse::<u64>()
             .expect("a number")
-            * 1000;
+            * 1024;
         // The first limit that lets the work begin must let it end.
         let codes = (10..=16).map(|part| {
             let (code, text) = run(extra, start_kb + needed_kb * part / 16);
-            let told = code == Some(0) || code == Some(4) && text.contains(" MB of memory");
-            assert!(told, "{colour:?} {extra:?}, {part}/16: {code:?} {text}");
+            let is_told = code == Some(0) || code == Some(4) && text.contains(" MiB of memory");
+            assert!(is_told, "{colour:?} {extra:?}, {part}/16: {code:?} {text}");
             code
         });
         let done = codes.into_iter().any(|code| code == Some(0));

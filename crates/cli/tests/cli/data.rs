@@ -7,7 +7,7 @@ use wdsr_image::{Colour, Image, Samples};
 
 use super::{image, program, wdsr, write};
 
-/// A few soft blobs, different for every seed; `level` is added to all samples.
+/// Soft blobs, different for every seed; `level` is added to all samples.
 fn photograph(side_px: usize, seed: usize, level: u8) -> Image {
     let blob = |k: usize| {
         let mixed = (seed * 7 + k + 1).wrapping_mul(0x9e37_79b9) as u32;
@@ -62,7 +62,7 @@ fn expected(problems: &[(&str, &str)]) -> BTreeSet<(String, String)> {
 }
 
 #[test]
-fn every_wrong_image_is_named() {
+fn lists_every_problem() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);
     for seed in 0..6 {
@@ -86,7 +86,7 @@ fn every_wrong_image_is_named() {
         ("too-small", "small.png"),
         ("grey", "grey.png"),
         ("duplicate", "twin.png"),
-        // The first by name stands, the others look like it.
+        // The first by name is not a duplicate.
         ("near-duplicate", "good2.png"),
         ("near-duplicate", "good3.png"),
     ]);
@@ -94,7 +94,7 @@ fn every_wrong_image_is_named() {
     assert_eq!(code, 1);
     assert_eq!(report["images"], 13);
     assert_eq!(report["usable"], 10);
-    // Smaller patches, and the lines a person reads.
+    // With smaller patches, and as text.
     let (_, report) = check(folder.path(), &["--patch", "40"]);
     assert_eq!(report["usable"], 11);
     wdsr()
@@ -109,7 +109,7 @@ fn every_wrong_image_is_named() {
 }
 
 #[test]
-fn pairs_that_do_not_belong_together_are_named() {
+fn lists_wrong_pairs() {
     let folder = tempfile::tempdir().expect("a folder");
     let (high, low) = (
         folder.path().join("HR"),
@@ -125,7 +125,7 @@ fn pairs_that_do_not_belong_together_are_named() {
     }
     let (code, report) = check(folder.path(), &[]);
     assert_eq!((code, found(&report)), (0, expected(&[])));
-    // Exchanged, of another size, alone on either side.
+    // Exchanged, of another size, without original, without low resolution.
     write(&low.join("0x2.png"), &photograph(128, 1, 0).imresize(0.5));
     write(&low.join("2x2.png"), &photograph(126, 2, 0).imresize(0.5));
     std::fs::remove_file(low.join("3x2.png")).expect("removed");
@@ -142,7 +142,7 @@ fn pairs_that_do_not_belong_together_are_named() {
 }
 
 #[test]
-fn a_folder_without_images_is_named() {
+fn refuses_a_folder_without_images() {
     let folder = tempfile::tempdir().expect("a folder");
     wdsr()
         .args(["data", "check"])
@@ -157,7 +157,7 @@ fn a_folder_without_images_is_named() {
         .code(2);
 }
 
-/// The sources that are downloaded.
+/// The packages among the sources.
 pub(super) const PACKAGES: [&str; 6] = [
     "endless-sky-high-dpi",
     "lomiri-wallpapers-16.04",
@@ -167,7 +167,7 @@ pub(super) const PACKAGES: [&str; 6] = [
     "mate-backgrounds",
 ];
 
-/// `wdsr data fetch` into `out` from the folder `own` and none of the packages but `with`.
+/// `wdsr data fetch` into `out` from the folder `own` and the packages `with`.
 fn fetch(root: &Path, out: &str, with: &[&str]) -> Command {
     let mut command = Command::new(program::path());
     command.args(["data", "fetch", out]).current_dir(root);
@@ -181,7 +181,7 @@ fn fetch(root: &Path, out: &str, with: &[&str]) -> Command {
     command
 }
 
-/// [`photograph`] with noise, for it not to be flat.
+/// A [`photograph`] with noise, so that it is not flat.
 fn noisy(seed: usize) -> Image {
     let mut image = photograph(200, seed, 30);
     if let Samples::U8(samples) = &mut image.samples {
@@ -194,7 +194,7 @@ fn noisy(seed: usize) -> Image {
 }
 
 #[test]
-fn a_killed_fetch_goes_on_to_the_same_folder() {
+fn a_killed_fetch_is_completed_to_the_same_folder() {
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path();
     std::fs::create_dir(root.join("own")).expect("a folder");
@@ -238,8 +238,8 @@ fn a_killed_fetch_goes_on_to_the_same_folder() {
     }
     let again = fetch(root, "killed", &[]).output().expect("it runs");
     let said = String::from_utf8_lossy(&again.stdout).into_owned();
-    assert!(said.contains(", 0 looked at now"), "{said}");
-    // A training takes the folder as it is.
+    assert!(said.contains(", 0 newly prepared"), "{said}");
+    // The folder is a usable dataset.
     let (_, report) = check(&root.join("whole"), &[]);
     assert_eq!(
         (&report["images"], &report["usable"]),
@@ -249,7 +249,7 @@ fn a_killed_fetch_goes_on_to_the_same_folder() {
 
 #[test]
 #[cfg(unix)]
-fn packages_are_taken_by_apt_and_their_content_is_checked() {
+fn downloads_packages_and_checks_their_content() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path();
@@ -260,7 +260,7 @@ fn packages_are_taken_by_apt_and_their_content_is_checked() {
     let failed = |said: &[&str]| {
         let mut command = fetch(root, "out", &["lomiri-wallpapers-20.04"]);
         let path = format!("{}:/bin", root.join("programs").display());
-        let path = if said[0] == "there is no apt-get" {
+        let path = if said[0] == "apt-get is not installed" {
             String::new()
         } else {
             path
@@ -274,7 +274,7 @@ fn packages_are_taken_by_apt_and_their_content_is_checked() {
     };
     let remedy = "--from lomiri-wallpapers-20.04=FOLDER";
     failed(&[
-        "there is no apt-get",
+        "apt-get is not installed",
         "https://packages.debian.org/",
         remedy,
     ]);
@@ -307,7 +307,7 @@ fn packages_are_taken_by_apt_and_their_content_is_checked() {
 }
 
 #[test]
-fn wrong_sources_are_named() {
+fn refuses_invalid_sources() {
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().join("out");
     for (arguments, code, said) in [

@@ -65,7 +65,7 @@ fn quarter(right: bool, bottom: bool) -> [u8; 3] {
 }
 
 #[test]
-fn a_size_asked_for_is_that_of_the_upright_image() {
+fn a_requested_size_is_that_of_the_upright_image() {
     let folder = tempfile::tempdir().expect("a folder");
     let [input, output] = ["in.jpg", "out.png"].map(|name| folder.path().join(name));
     let samples = vec![90; 24 * 16 * 3];
@@ -171,7 +171,7 @@ fn all_eight_orientations_come_out_upright_with_the_tag_reset() {
 }
 
 #[test]
-fn metadata_is_kept_stripped_or_freed_of_the_place() {
+fn metadata_is_kept_stripped_or_stripped_of_the_location() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);
     let mut photo = image(24, 16, Colour::Rgb);
@@ -223,7 +223,7 @@ fn metadata_is_kept_stripped_or_freed_of_the_place() {
 }
 
 #[test]
-fn what_a_format_cannot_hold_is_said_once() {
+fn warns_once_of_metadata_that_the_format_cannot_hold() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);
     let mut photo = image(8, 8, Colour::Rgb);
@@ -241,7 +241,8 @@ fn what_a_format_cannot_hold_is_said_once() {
     let text = String::from_utf8(output.stderr).expect("text");
     assert!(output.status.success(), "{text}");
     assert_eq!(
-        text.matches("left out EXIF: bmp cannot hold it").count(),
+        text.matches("dropped EXIF: bmp cannot hold it (shown once; see --report)")
+            .count(),
         1,
         "{text}"
     );
@@ -260,7 +261,7 @@ fn what_a_format_cannot_hold_is_said_once() {
             .output()
             .expect("it runs");
         assert!(output.status.success());
-        !String::from_utf8_lossy(&output.stderr).contains("left out")
+        !String::from_utf8_lossy(&output.stderr).contains("dropped")
     };
     assert!(!quiet(&[]));
     assert!(quiet(&["-q"]));
@@ -269,7 +270,7 @@ fn what_a_format_cannot_hold_is_said_once() {
 }
 
 #[test]
-fn another_choice_of_metadata_makes_the_results_again() {
+fn another_metadata_choice_reruns_a_batch() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);
     write(&path("a.png"), &image(8, 8, Colour::Rgb));
@@ -286,7 +287,7 @@ fn another_choice_of_metadata_makes_the_results_again() {
 }
 
 #[test]
-fn limits_are_raised_by_the_flags_that_their_messages_name() {
+fn messages_name_the_option_that_raises_a_limit() {
     let folder = tempfile::tempdir().expect("a folder");
     let (input, output) = (folder.path().join("in.png"), folder.path().join("out.png"));
     write(&input, &image(30, 20, Colour::Rgb));

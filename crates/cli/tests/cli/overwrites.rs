@@ -197,7 +197,7 @@ fn existing_inputs_follow_if_exists() {
     for (policy, named) in [
         ("rename", "one/photo.jpg -> one/photo-1.png"),
         ("skip", "one/photo.jpg: skipped, one/photo.png exists"),
-        ("error", "one/photo.png exists already"),
+        ("error", "one/photo.png already exists"),
     ] {
         let arguments = format!("upscale one -o one -f png --if-exists {policy}");
         Originals::new().expect(&arguments, 1, &[named]);

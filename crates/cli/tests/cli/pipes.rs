@@ -5,9 +5,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, Output, Stdio};
 
-use wdsr_image::{
-    Colour, Format, Image, Limits, Samples, decode_bytes, encode_bytes, format_of_bytes,
-};
+use wdsr_image::{Colour, Format, Image, Limits, Reader, Samples, decode_bytes, encode_bytes};
 
 use super::sizes::result;
 use super::upscale::{names, read};
@@ -52,12 +50,17 @@ fn start(arguments: &[&str], stdout: Stdio) -> Child {
         .expect("it starts")
 }
 
+fn format_of(bytes: &[u8]) -> Format {
+    let reader = Reader::from_bytes(bytes, Path::new("output"), &Limits::default());
+    reader.expect("an image").format()
+}
+
 fn pixels(bytes: &[u8]) -> Image {
     decode_bytes(bytes, Path::new("output"), &Limits::default()).expect("an image")
 }
 
 #[test]
-fn an_image_by_pipes_is_the_image_by_files() {
+fn pipes_give_the_same_image_as_files() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);
     let deep = (0..30 * 20 * 4).map(|i| (i * 211 % 65521) as u16).collect();
@@ -79,7 +82,7 @@ fn an_image_by_pipes_is_the_image_by_files() {
         for arguments in [["-i", "-"], ["-i", input], ["--input", "-"], ["-q", "-"]] {
             let arguments = [&arguments[..], &["-o", "-", "--width", "50"]].concat();
             let bytes = output(&arguments, bytes.clone());
-            let found = format_of_bytes(&bytes, Path::new(name)).expect("a format");
+            let found = format_of(&bytes);
             assert_eq!(
                 (found, &pixels(&bytes)),
                 (format, &expected),
@@ -94,7 +97,7 @@ fn an_image_by_pipes_is_the_image_by_files() {
 }
 
 #[test]
-fn formats_reports_and_existing_files_are_as_asked() {
+fn pipes_honour_format_report_and_if_exists() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name).to_str().expect("text").to_owned();
     let low = image(9, 8, Colour::Rgb);
@@ -104,7 +107,7 @@ fn formats_reports_and_existing_files_are_as_asked() {
         &["-", "-o", "-", "-f", "webp", "--report", &report],
         bytes.clone(),
     );
-    let format = format_of_bytes(&webp, Path::new("output")).expect("a format");
+    let format = format_of(&webp);
     assert_eq!((format, pixels(&webp).width_px), (Format::WebP, 18));
     let line = std::fs::read_to_string(&report).expect("a report");
     assert!(
@@ -129,7 +132,7 @@ fn formats_reports_and_existing_files_are_as_asked() {
 
 /// The decoder panics on this one; it is a damaged file like others.
 #[test]
-fn a_jpeg_xl_that_its_decoder_panics_on_is_one_error() {
+fn a_panic_of_the_jpeg_xl_decoder_is_one_error() {
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().join("out.png");
     let file = "../image/tests/jxl/decoder-gives-up.jxl";
@@ -152,7 +155,7 @@ fn jpeg_xl_becomes_png() {
     let bytes = std::fs::read(file).expect("a file of the crate image");
     let png = output(&["-i", "-", "-o", "-"], bytes);
     let name = Path::new("output");
-    assert_eq!(format_of_bytes(&png, name).expect("a format"), Format::Png);
+    assert_eq!(format_of(&png), Format::Png);
     let large = decode_bytes(&png, name, &Limits::default()).expect("an image");
     assert_eq!((large.width_px, large.height_px), (166, 122));
     assert_eq!(large.colour, Colour::GreyAlpha);
@@ -167,7 +170,7 @@ fn jpeg_xl_becomes_png() {
 }
 
 #[test]
-fn broken_input_is_refused_and_nothing_goes_out() {
+fn broken_input_is_refused_and_nothing_is_written() {
     let png = encode_bytes(&image(40, 30, Colour::Rgb), Format::Png).expect("encoded");
     // Its file is small.
     let flat = Image::new(40, 30, Colour::Rgb, Samples::U8(vec![9; 40 * 30 * 3]));
@@ -185,11 +188,16 @@ fn broken_input_is_refused_and_nothing_goes_out() {
             &png,
             &["-f", "jpg", "--longest", "70000"],
             3,
-            "holds at most 65535",
+            "at most 65535 a side",
         ),
         (&png, &["--max-memory", "1M"], 4, "--max-memory"),
         (&png, &["--max-memory", "1K"], 4, "--max-memory"),
-        (&flat, &["--max-memory", "3K"], 4, "decoding it needs"),
+        (
+            &flat,
+            &["--max-memory", "3K"],
+            4,
+            "decoding the image needs",
+        ),
     ] {
         let run = run(&[&["-i", "-", "-o", "-"], extra].concat(), bytes);
         let text = error(&run, code);
@@ -199,7 +207,7 @@ fn broken_input_is_refused_and_nothing_goes_out() {
 }
 
 #[test]
-fn what_makes_no_sense_with_pipes_is_wrong_usage() {
+fn options_that_contradict_pipes_are_wrong_usage() {
     let folder = tempfile::tempdir().expect("a folder");
     let folder = folder.path().to_str().expect("text");
     for (arguments, word) in [
@@ -401,7 +409,7 @@ fn yuv420p_keeps_its_colours_and_odd_sizes() {
 }
 
 #[test]
-fn luma_of_grey_frames_is_what_grey_images_become() {
+fn luma_of_grey_frames_is_upscaled_as_a_grey_image() {
     let folder = tempfile::tempdir().expect("a folder");
     let [low, high] = ["low.png", "high.png"].map(|name| folder.path().join(name));
     let grey = image(20, 12, Colour::Grey);
@@ -435,7 +443,7 @@ fn luma_of_grey_frames_is_what_grey_images_become() {
 }
 
 #[test]
-fn frames_flow_and_an_interrupt_ends_them() {
+fn frames_stream_until_an_interrupt() {
     let (input, _) = frames(3, 21, 13);
     let mut child = start(
         &["-", "-o", "-", "--rawvideo", "21x13:rgb24"],

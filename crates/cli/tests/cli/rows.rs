@@ -47,7 +47,7 @@ fn peak_bytes(command: &mut Command) -> (bool, u64) {
 }
 
 #[test]
-fn memory_stays_within_its_bound_and_the_image_is_the_same() {
+fn streaming_stays_within_the_memory_limit_with_the_same_result() {
     const FREE: u64 = 64 << 20;
     const BOUND: u64 = 32 << 20;
     let folder = tempfile::tempdir().expect("a folder");
@@ -84,7 +84,7 @@ fn memory_stays_within_its_bound_and_the_image_is_the_same() {
 }
 
 #[test]
-fn grey_and_16_bit_images_flow_too() {
+fn grey_and_16_bit_images_stream_too() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = |name: &str| folder.path().join(name);
     let model = small_network(folder.path());
@@ -132,7 +132,7 @@ fn grey_and_16_bit_images_flow_too() {
 }
 
 #[test]
-fn too_little_memory_is_said_before_any_work() {
+fn too_little_memory_is_an_error_before_any_work() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = |name: &str| folder.path().join(name);
     write(&at("in.png"), &large_image(4000, 30, Colour::Rgb));
@@ -143,8 +143,8 @@ fn too_little_memory_is_said_before_any_work() {
         .arg("-o")
         .arg(at("out.png"));
     command.args(["--max-memory", "25M"]);
-    let message = contains("4000 x 30 pixels need at least")
-        .and(contains("25 MB are allowed or free; raise"));
+    let message = contains("upscaling 4000 x 30 pixels row by row needs about")
+        .and(contains("memory, allowed are 25 MiB; raise --max-memory"));
     command.assert().code(4).stderr(message);
     assert_eq!(names(folder.path()), ["in.png"]);
 }
@@ -177,7 +177,7 @@ fn a_damaged_model_writes_no_image() {
 }
 
 #[test]
-fn a_float_that_is_no_number_is_the_images_fault() {
+fn a_nan_sample_is_an_error_of_the_image() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = |name: &str| folder.path().join(name);
     let mut samples = vec![0.25_f32; 9 * 8 * 3];

@@ -30,7 +30,7 @@ pub(crate) fn result(input: &Path, output: &Path, extra: &[&str]) -> Image {
 }
 
 #[test]
-fn results_have_the_size_that_was_asked_for() {
+fn results_have_the_requested_size() {
     let folder = tempfile::tempdir().expect("a folder");
     let (input, output) = (folder.path().join("in.png"), folder.path().join("out.png"));
     write(&input, &image(30, 20, Colour::Grey));
@@ -192,11 +192,11 @@ fn a_model_of_any_scale_is_used_as_often_as_needed() {
         &["-m", &models[0], "-s", "2"],
     );
     assert_eq!(code, 2, "{text}");
-    assert!(text.contains("leave the size out"), "{text}");
+    assert!(text.contains("has scale 1; omit the size"), "{text}");
 }
 
 #[test]
-fn sizes_that_cannot_be_are_refused() {
+fn impossible_sizes_are_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let (input, output) = (folder.path().join("in.png"), folder.path().join("out.png"));
     write(&input, &image(30, 20, Colour::Rgb));
@@ -227,7 +227,7 @@ fn sizes_that_cannot_be_are_refused() {
 }
 
 #[test]
-fn a_batch_is_done_again_for_another_size_only() {
+fn only_another_size_reruns_a_batch() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);
     std::fs::create_dir(path("in")).expect("a folder");
@@ -261,10 +261,10 @@ fn a_batch_is_done_again_for_another_size_only() {
 }
 
 #[test]
-fn eval_wants_a_model_of_its_scale() {
+fn eval_requires_a_model_of_its_scale() {
     wdsr()
         .args(["eval", "-s", "8", "--set", "none"])
         .assert()
         .code(2)
-        .stderr(contains("upscales 2 times"));
+        .stderr(contains("has scale 2"));
 }

@@ -58,7 +58,7 @@ fn train(folder: &Path, out: &str) -> Command {
     command
 }
 
-/// Update and loss of each line of a metrics log, which no clock can change.
+/// Update, loss and PSNR of each line of a metrics log: what does not depend on time.
 fn losses(folder: &Path) -> Vec<(u64, f64, f64)> {
     let text = std::fs::read_to_string(folder.join("metrics.jsonl")).expect("a log");
     text.lines()
@@ -75,7 +75,7 @@ fn losses(folder: &Path) -> Vec<(u64, f64, f64)> {
 }
 
 #[test]
-fn a_killed_training_goes_on_bit_for_bit() {
+fn resumes_a_killed_training_to_the_same_bits() {
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path();
     prepare(root, RECIPE);
@@ -86,7 +86,7 @@ fn a_killed_training_goes_on_bit_for_bit() {
         String::from_utf8_lossy(&whole.stderr)
     );
 
-    // Killed again and again, each time once the log has grown, on another count of threads.
+    // Killed three times, each time after the log has grown, with another number of threads.
     let out = root.join("killed");
     let log = out.join("metrics.jsonl");
     let lines = || std::fs::read_to_string(&log).map_or(0, |text| text.lines().count());
@@ -135,7 +135,7 @@ fn a_killed_training_goes_on_bit_for_bit() {
 }
 
 #[test]
-fn the_loss_falls_and_the_model_can_be_used() {
+fn trains_a_usable_model() {
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path();
     prepare(root, RECIPE);
@@ -148,7 +148,7 @@ fn the_loss_falls_and_the_model_can_be_used() {
     );
     let losses = losses(&root.join("out"));
     assert_eq!(losses.len(), 6);
-    // The report stands alone: plots and crops are within it, nothing is fetched.
+    // The report is self-contained, with plots and crops.
     let report = std::fs::read_to_string(root.join("out/report.html")).expect("a report");
     assert_eq!(report.matches("<svg").count(), 4);
     assert_eq!(report.matches("data:image/png;base64,").count(), 4);
@@ -171,7 +171,7 @@ fn the_loss_falls_and_the_model_can_be_used() {
 }
 
 #[test]
-fn a_loss_that_stays_not_finite_stops_the_training_and_keeps_the_checkpoint() {
+fn stops_when_the_loss_is_never_finite_and_keeps_the_checkpoint() {
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path();
     // The rate explodes after the first checkpoint.
@@ -187,7 +187,7 @@ fn a_loss_that_stays_not_finite_stops_the_training_and_keeps_the_checkpoint() {
     assert_eq!(run.status.code(), Some(1), "{text}");
     assert!(
         text.contains("the loss of update")
-            && text.contains("going back to a checkpoint 3 times")
+            && text.contains("after 3 rollbacks")
             && text.contains("last.checkpoint"),
         "{text}"
     );
@@ -200,10 +200,10 @@ fn a_loss_that_stays_not_finite_stops_the_training_and_keeps_the_checkpoint() {
 }
 
 #[test]
-fn a_training_goes_back_with_a_lower_rate_and_finishes() {
+fn rolls_back_and_finishes_with_a_lower_rate() {
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path();
-    // The rate explodes after the first checkpoint, and going back makes up for it.
+    // The rate explodes after the first checkpoint, and a rollback makes up for it.
     let recipe = RECIPE
         .replace(
             "kind = \"cosine\"",
@@ -216,7 +216,7 @@ fn a_training_goes_back_with_a_lower_rate_and_finishes() {
     let text = String::from_utf8_lossy(&[run.stdout, run.stderr].concat()).into_owned();
     assert!(run.status.success(), "{text}");
     assert!(
-        text.contains("going on from update 10 with 0.000000000000000000000000000001 times"),
+        text.contains("continuing from update 10 with 0.000000000000000000000000000001 times"),
         "{text}"
     );
     let updates: Vec<u64> = losses(&root.join("out")).iter().map(|l| l.0).collect();
@@ -227,7 +227,7 @@ fn a_training_goes_back_with_a_lower_rate_and_finishes() {
 
 #[test]
 #[cfg(unix)]
-fn a_disk_that_is_full_leaves_the_last_good_checkpoint() {
+fn keeps_the_last_checkpoint_when_the_disk_is_full() {
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path();
     prepare(root, RECIPE);
@@ -235,8 +235,8 @@ fn a_disk_that_is_full_leaves_the_last_good_checkpoint() {
     assert!(whole.status.success(), "the training without a limit");
     let first = RECIPE.replace("updates = 60", "updates = 60 # again");
     std::fs::write(root.join("recipe.toml"), first).expect("written");
-    // The system refuses files above a size: the log fits, a checkpoint does not. Where it
-    // refuses the first, none is left; where a later one, the one before stays.
+    // With a limit on the size of files the log fits and a checkpoint does not. The first leaves no
+    // checkpoint, a later one the one before.
     let out = root.join("out");
     let limited = |kib: u64, resume: &str| {
         let command = train(root, "out");
@@ -251,7 +251,7 @@ fn a_disk_that_is_full_leaves_the_last_good_checkpoint() {
     assert_eq!(code, Some(4), "{text}");
     assert!(text.contains("cannot keep the decoded images"), "{text}");
     assert!(!out.join("last.checkpoint").exists());
-    // A training stopped after 30 of its updates, then a full disk.
+    // A training that is killed after 30 updates and resumed on a full disk.
     std::fs::remove_dir_all(&out).expect("removed");
     let mut child = train(root, "out").spawn().expect("it runs");
     let log = out.join("metrics.jsonl");
@@ -266,13 +266,13 @@ fn a_disk_that_is_full_leaves_the_last_good_checkpoint() {
     let before = std::fs::read(out.join("last.checkpoint")).expect("a checkpoint");
     let (code, text) = limited(4, "--resume");
     if code == Some(0) {
-        // The kill came too late: nothing was left to do.
+        // Killed too late: the training was finished.
         assert_eq!(losses(&out), losses(&root.join("whole")));
         return;
     }
     assert_eq!(code, Some(4), "{text}");
     assert!(
-        text.contains("go on from") && text.contains("last.checkpoint by --resume"),
+        text.contains("resume from") && text.contains("last.checkpoint with --resume"),
         "{text}"
     );
     let after = std::fs::read(out.join("last.checkpoint")).expect("a checkpoint");
@@ -294,7 +294,7 @@ fn a_disk_that_is_full_leaves_the_last_good_checkpoint() {
 }
 
 #[test]
-fn images_in_a_file_train_to_the_same_bits() {
+fn trains_to_the_same_bits_with_images_in_a_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path();
     prepare(root, RECIPE);
@@ -306,14 +306,14 @@ fn images_in_a_file_train_to_the_same_bits() {
         assert!(run.status.success(), "{text}");
         text
     };
-    assert!(!run("memory", "100").contains("temporary file"));
+    assert!(!run("memory", "100M").contains("temporary file"));
     assert!(run("file", "0").contains("temporary file"));
     assert_eq!(losses(&root.join("memory")), losses(&root.join("file")));
-    // The file has no name, so nothing of it is left.
+    // The temporary file has no name, so it is not left behind.
     let names = |out: &str| {
         let entries = std::fs::read_dir(root.join(out)).expect("a folder");
         let names = entries.map(|entry| entry.expect("an entry").file_name());
-        // Event files carry their time.
+        // Names of event files contain the time.
         let names = names.filter(|name| !name.to_string_lossy().contains("tfevents"));
         names.collect::<std::collections::BTreeSet<_>>()
     };
@@ -321,7 +321,7 @@ fn images_in_a_file_train_to_the_same_bits() {
 }
 
 #[test]
-fn a_model_is_trained_further_at_another_scale_and_deeper() {
+fn starts_from_a_model_of_another_scale_or_depth() {
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path();
     prepare(root, RECIPE);
@@ -339,7 +339,7 @@ fn a_model_is_trained_further_at_another_scale_and_deeper() {
     };
     let text = further(&RECIPE.replace("scale = 2", "scale = 3"), "x3", &[]);
     assert!(
-        text.contains("taken: head.0, body.0; drawn at random: tail.0, skip.0"),
+        text.contains("copied head.0, body.0; random: tail.0, skip.0"),
         "{text}"
     );
     let deeper = RECIPE.replace("blocks = 1", "blocks = 3");
@@ -348,11 +348,11 @@ fn a_model_is_trained_further_at_another_scale_and_deeper() {
         text.contains("inserted as identity: body.1, body.2"),
         "{text}"
     );
-    // Without a [network] table it is the model's; a tiny rate keeps what it has learnt.
+    // Without a [network] table the network is the model's; a tiny rate keeps its weights.
     let fine_tune = "[training]\nupdates = 10\nbatch = 4\npatch_px = 16\n[schedule]\n\
                      kind = \"constant\"\nlearning_rate = 1e-9\n[validation]\nimages = 1";
     further(fine_tune, "further", &[]);
-    // It goes on without being told the model again.
+    // It is resumed without --from.
     let again = train(root, "further").arg("--resume").output();
     let again = again.expect("it runs");
     let error = String::from_utf8_lossy(&again.stderr).into_owned();
@@ -384,7 +384,7 @@ fn a_model_is_trained_further_at_another_scale_and_deeper() {
         .success()
         .stdout(contains("5 images"))
         .stdout(contains("1 for validation"));
-    // Its images are part of what a checkpoint stands for.
+    // A checkpoint belongs to its dataset.
     std::fs::remove_file(root.join("data/b.png")).expect("removed");
     wdsr()
         .arg("train")
@@ -394,11 +394,13 @@ fn a_model_is_trained_further_at_another_scale_and_deeper() {
         .arg("--resume")
         .assert()
         .code(1)
-        .stderr(contains("its training began with other images"));
+        .stderr(contains(
+            "the dataset (image names, sizes or weights) differs",
+        ));
 }
 
 #[test]
-fn a_teacher_teaches() {
+fn distils_a_teacher() {
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path();
     prepare(root, RECIPE);
@@ -409,7 +411,7 @@ fn a_teacher_teaches() {
             .status
             .success()
     );
-    // Its own images from the first update on: no error but the order of sums.
+    // The teacher is the initial model: no loss except rounding.
     let taught = |weight: f64, scale: usize| {
         format!(
             "{}\n[start]\nfrom = \"first/model.safetensors\"\n[teacher]\n\
@@ -433,7 +435,7 @@ fn a_teacher_teaches() {
     let [none, half, all] = [0.0, 0.5, 1.0].map(&mut first_loss);
     assert!(
         all < 1e-5 && none > 1e-3,
-        "loss {all} by the teacher, {none} by the images"
+        "loss {all} against the teacher, {none} against the images"
     );
     assert!(
         (half - none / 2.0).abs() < 1e-5,
@@ -447,7 +449,7 @@ fn a_teacher_teaches() {
 }
 
 #[test]
-fn branches_and_gains_train_to_a_plain_model() {
+fn branches_are_merged_in_the_model() {
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path();
     let recipe = RECIPE.replace(
@@ -482,7 +484,7 @@ fn branches_and_gains_train_to_a_plain_model() {
         last.1,
         first.1
     );
-    // The checkpoint is read back with its branches: it is that very model.
+    // The checkpoint has the branches and can be resumed.
     let again = train(root, "out")
         .arg("--resume")
         .output()
@@ -495,7 +497,7 @@ fn branches_and_gains_train_to_a_plain_model() {
 }
 
 #[test]
-fn what_cannot_be_trained_is_refused() {
+fn refuses_invalid_recipes_datasets_and_folders() {
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path();
     prepare(root, RECIPE);
@@ -528,7 +530,7 @@ fn what_cannot_be_trained_is_refused() {
         (
             "[training]",
             "[start]\ninsert_blocks = true\n[training]",
-            "start.insert_blocks does nothing without start.from",
+            "start.insert_blocks has no effect without start.from",
         ),
     ] {
         std::fs::write(root.join("recipe.toml"), RECIPE.replace(from, to)).expect("written");
@@ -538,7 +540,7 @@ fn what_cannot_be_trained_is_refused() {
     run(&["--data", &data, "--insert-blocks"])
         .code(2)
         .stderr(contains("--from MODEL"));
-    // An image too small to be validated on is found before anything is trained.
+    // An image too small for validation is refused before the training.
     let tiny = root.join("tiny");
     std::fs::create_dir(&tiny).expect("a folder");
     write(&tiny.join("tiny.png"), &image(4, 40, Colour::Rgb));
@@ -587,9 +589,9 @@ fn what_cannot_be_trained_is_refused() {
         .stderr(contains("data.track"));
 }
 
-/// The folders of the command line are in it as the command meant them.
+/// The paths in it are absolute.
 #[test]
-fn the_recipe_that_is_written_can_be_trained_from_anywhere() {
+fn written_recipe_can_be_trained_from_another_folder() {
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path();
     prepare(root, RECIPE);
@@ -613,7 +615,7 @@ fn the_recipe_that_is_written_can_be_trained_from_anywhere() {
 }
 
 #[test]
-fn a_training_outlives_the_reader_of_its_log() {
+fn continues_when_its_output_is_closed() {
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path();
     prepare(root, RECIPE);
@@ -626,7 +628,7 @@ fn a_training_outlives_the_reader_of_its_log() {
 }
 
 #[test]
-fn a_checkpoint_is_told_from_a_model() {
+fn upscale_refuses_a_checkpoint() {
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path();
     prepare(root, &RECIPE.replace("updates = 60", "updates = 10"));
@@ -649,9 +651,9 @@ fn a_checkpoint_is_told_from_a_model() {
         .stderr(contains("model.safetensors or best.safetensors beside it"));
 }
 
-/// The released models' recipes, two updates on small images, as the command at their head says.
+/// Two updates on small images, with the command in the recipe's comment.
 #[test]
-fn the_recipes_of_released_models_run() {
+fn recipes_of_released_models_can_be_trained() {
     let recipes = wdsr_testing::paths::checkout("recipes");
     let small = [
         ("updates = ", "updates = 2"),

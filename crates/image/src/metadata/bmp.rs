@@ -13,7 +13,7 @@ const WITH_RESOLUTION: u32 = 40;
 
 const METRES_PER_INCH: f64 = 0.0254;
 
-/// `start` is the first bytes of the file, 46 or more.
+/// Reads the resolution; `start` is the first 46 or more bytes of the file.
 pub(crate) fn read(start: &[u8]) -> Metadata {
     let number = |at: usize| Some(u32::from_le_bytes(*start.get(at..)?.first_chunk()?));
     let read = || {
@@ -27,7 +27,7 @@ pub(crate) fn read(start: &[u8]) -> Metadata {
     }
 }
 
-/// Sets the resolution of a written file.
+/// Sets the resolution in a written file.
 pub(crate) fn insert(file: &mut [u8], metadata: &Metadata) {
     if let Some(Resolution::PerInch { x, y }) = metadata.resolution {
         for (at, per_inch) in [(X_AT, x), (Y_AT, y)] {

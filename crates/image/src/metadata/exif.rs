@@ -1,8 +1,8 @@
-//! EXIF blocks, edited where they lie.
+//! EXIF blocks, edited in place.
 //!
-//! Values are changed in place and directories shortened in place, so that whatever else the block
-//! has keeps its offset: a camera maker's own note points into the block in ways that only the
-//! maker knows. Nothing outside the block is ever touched, whatever its offsets claim.
+//! Values are changed and directories shortened in place, so that everything else in the block keeps
+//! its offset: a camera maker's own note points into the block in undocumented ways. Nothing outside
+//! the block is touched, whatever its offsets claim.
 //!
 //! Source: CIPA DC-008 (Exif 2.32), section 4.6; TIFF 6.0, section 2.
 
@@ -11,6 +11,7 @@ use std::ops::Range;
 use image::metadata::Orientation;
 
 use super::Resolution;
+use crate::tiff_file::{LONG, RATIONAL, SHORT, bytes_of_kind};
 
 const IMAGE_WIDTH: u16 = 0x0100;
 const IMAGE_LENGTH: u16 = 0x0101;
@@ -33,24 +34,8 @@ const SUBJECT_LOCATION: u16 = 0xa214;
 const RELATED_IMAGE_WIDTH: u16 = 0x1001;
 const RELATED_IMAGE_LENGTH: u16 = 0x1002;
 
-const SHORT: u16 = 3;
-const LONG: u16 = 4;
-const RATIONAL: u16 = 5;
-
-/// Bytes of one value of a TIFF field type, and of each number in it; nothing for an unknown type.
-pub(super) fn bytes_of_kind(kind: u16) -> Option<(usize, usize)> {
-    Some(match kind {
-        1 | 2 | 6 | 7 => (1, 1),
-        3 | 8 => (2, 2),
-        4 | 9 | 11 | 13 => (4, 4),
-        5 | 10 => (8, 4),
-        12 | 16 | 17 | 18 => (8, 8),
-        _ => return None,
-    })
-}
-
-/// The first number of a value of any integer type: writers take others than the standard names (an
-/// orientation as LONG or SLONG). Nothing for a negative number.
+/// The first number of a value of any integer type: some writers use other types than the standard (an
+/// orientation as LONG or SLONG). `None` for a negative number.
 pub(super) fn integer(kind: u16, value: &[u8], big_endian: bool) -> Option<u64> {
     let (length, is_signed) = match kind {
         1 | 7 => (1, false),
@@ -84,12 +69,12 @@ struct Entry {
     at: usize,
 }
 
-/// A directory that lies wholly in the block.
+/// A directory that is complete within the block.
 struct Directory {
     entries: Vec<Entry>,
     /// Offset of its count.
     at: usize,
-    /// Offset of the byte after the last entry, where the offset of the next directory stands.
+    /// Offset of the byte after the last entry, which starts the offset of the next directory.
     end: usize,
 }
 
@@ -136,7 +121,7 @@ impl<'a> Block<'a> {
         self.bytes[at..at + 4].copy_from_slice(&bytes);
     }
 
-    /// Makes an entry one number.
+    /// Sets an entry to one number.
     fn set(&mut self, entry: Entry, kind: u16, value: u32) {
         self.put_u16(entry.at + 2, kind);
         self.put_u32(entry.at + 4, 1);
@@ -148,7 +133,7 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// Takes an entry out of its directory and clears its value.
+    /// Removes an entry from its directory and clears its value.
     fn remove(&mut self, directory_at: usize, tag: u16) {
         let Some(directory) = self.view().directory(directory_at) else {
             return;
@@ -157,7 +142,7 @@ impl<'a> Block<'a> {
             return;
         };
         self.clear_value(entry);
-        // The offset of the next directory moves up with the entries; some writers leave it out.
+        // The offset of the next directory moves with the entries; some writers omit it.
         let end = (directory.end + 4).min(self.bytes.len());
         self.bytes.copy_within(entry.at + 12..end, entry.at);
         self.bytes[end - 12..end].fill(0);
@@ -173,7 +158,7 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// Clears a directory with its values.
+    /// Clears a directory and its values.
     fn clear(&mut self, directory: &Directory) {
         for &entry in &directory.entries {
             self.clear_value(entry);
@@ -183,7 +168,7 @@ impl<'a> Block<'a> {
     }
 }
 
-/// A block that is only read.
+/// A read-only block.
 #[derive(Clone, Copy)]
 struct View<'a> {
     bytes: &'a [u8],
@@ -214,7 +199,7 @@ impl<'a> View<'a> {
         })
     }
 
-    /// The directory at an offset, if it lies in the block with all its entries.
+    /// The directory at an offset, if all its entries are within the block.
     fn directory(self, at: usize) -> Option<Directory> {
         // The header has 8 bytes.
         let count = usize::from(self.u16(at).filter(|_| at >= 8)?);
@@ -247,7 +232,7 @@ impl<'a> View<'a> {
         self.directory(self.number(parent.find(tag)?)? as usize)
     }
 
-    /// Where the value of an entry lies.
+    /// The range of an entry's value.
     fn value(self, entry: Entry) -> Option<Range<usize>> {
         let length = bytes_of_kind(entry.kind)?
             .0
@@ -261,7 +246,7 @@ impl<'a> View<'a> {
         (end <= self.bytes.len()).then_some(start..end)
     }
 
-    /// The first number of an entry, if it is an integer of no sign.
+    /// The first number of an entry, if it is a non-negative integer.
     fn number(self, entry: Entry) -> Option<u32> {
         let value = &self.bytes[self.value(entry)?];
         u32::try_from(integer(entry.kind, value, self.big_endian)?).ok()
@@ -284,9 +269,9 @@ fn is_big_endian(bytes: &[u8]) -> Option<bool> {
     }
 }
 
-/// Makes the block that of an upright image: the orientation becomes 1; the thumbnail, which
-/// lies as the camera was held, and areas in pixels are taken out. Returns the orientation it told
-/// (none told, or none of the eight, is upright), or nothing if the block has no directory.
+/// Makes the block that of an upright image: sets the orientation to 1 and removes the thumbnail, which
+/// is not upright, and areas in pixels. Returns the orientation that the block had (upright if none or an
+/// unknown one), or `None` if the block has no directory.
 pub(super) fn make_upright(bytes: &mut Vec<u8>) -> Option<Orientation> {
     let mut block = Block::new(bytes)?;
     let main = block.view().main_directory()?;
@@ -295,7 +280,7 @@ pub(super) fn make_upright(bytes: &mut Vec<u8>) -> Option<Orientation> {
         let value = block.view().number(entry)?;
         Orientation::from_exif(u8::try_from(value).ok()?)
     });
-    // What is not understood here may be by others.
+    // An unknown orientation is kept, as other programs may know it.
     if let Some(entry) = entry.filter(|_| told.is_some()) {
         block.set(entry, SHORT, 1);
     }
@@ -327,14 +312,14 @@ fn remove_thumbnail(block: &mut Block<'_>, main: &Directory) {
     block.clear(&directory);
     if let Some(range) = range {
         block.bytes[range.clone()].fill(0);
-        // It is the last thing of most blocks.
+        // Most blocks end with it.
         if range.end == block.bytes.len() {
             block.bytes.truncate(range.start);
         }
     }
 }
 
-/// Writes the size of the image wherever the block tells one.
+/// Replaces the sizes in the block.
 pub(super) fn set_size(bytes: &mut Vec<u8>, width_px: usize, height_px: usize) {
     let Some(mut block) = Block::new(bytes) else {
         return;
@@ -361,7 +346,7 @@ pub(super) fn set_size(bytes: &mut Vec<u8>, width_px: usize, height_px: usize) {
     }
 }
 
-/// Takes the GPS directory out.
+/// Removes the GPS directory.
 pub(super) fn strip_gps(bytes: &mut Vec<u8>) {
     let Some(mut block) = Block::new(bytes) else {
         return;
@@ -375,7 +360,7 @@ pub(super) fn strip_gps(bytes: &mut Vec<u8>) {
     block.remove(main.at, GPS_DIRECTORY);
 }
 
-/// The resolution that the main directory tells.
+/// The resolution in the main directory.
 pub(super) fn resolution(bytes: &[u8]) -> Option<Resolution> {
     let view = View::new(bytes)?;
     let main = view.main_directory()?;
@@ -386,7 +371,7 @@ pub(super) fn resolution(bytes: &[u8]) -> Option<Resolution> {
     resolution_of(rational(X_RESOLUTION)?, rational(Y_RESOLUTION)?, unit)
 }
 
-/// As TIFF and EXIF tell it: units 1 (none), 2 (inch, the default) and 3 (centimetre).
+/// The resolution by the units of TIFF and EXIF: 1 (none), 2 (inch, the default) and 3 (centimetre).
 pub(super) fn resolution_of(x: f64, y: f64, unit: Option<u32>) -> Option<Resolution> {
     match unit {
         Some(1) => Resolution::of(x, y, None),
@@ -395,7 +380,7 @@ pub(super) fn resolution_of(x: f64, y: f64, unit: Option<u32>) -> Option<Resolut
     }
 }
 
-/// An entry apart from its block.
+/// An entry outside of a block.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Field {
     pub(super) tag: u16,
@@ -405,8 +390,7 @@ pub(super) struct Field {
     pub(super) value: Vec<u8>,
 }
 
-/// The directories of a block, apart from each other. Those that point to others, and pointers,
-/// are left out.
+/// The directories of a block, without the pointers between them.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Fields {
     pub(super) main: Vec<Field>,
@@ -422,7 +406,7 @@ fn is_pointer(tag: u16) -> bool {
     )
 }
 
-/// Turns the numbers of a value from an order to this machine's, or back.
+/// Converts the numbers of a value from a byte order to the machine's, or back.
 pub(super) fn swap_to_native(kind: u16, value: &mut [u8], big_endian: bool) {
     if let Some((_, number)) = bytes_of_kind(kind)
         && big_endian != cfg!(target_endian = "big")
@@ -464,7 +448,7 @@ pub(super) fn fields(bytes: &[u8]) -> Fields {
     read().unwrap_or_default()
 }
 
-/// A block of these fields, or nothing if there is none.
+/// A block of these fields; `None` if there is none.
 pub(super) fn block_of(fields: &Fields) -> Option<Vec<u8>> {
     let Fields {
         main,

@@ -1,14 +1,14 @@
 //! IPTC-IIM records inside Photoshop's image resources.
 //!
-//! Other resources are not carried: they are Photoshop's own, a thumbnail among them.
+//! Other resources, among them a thumbnail, are Photoshop's own and are not copied.
 //!
 //! Source: Adobe Photoshop File Formats Specification, "Image Resource Blocks".
 
-/// Number of the resource with the records.
+/// The number of the resource with the records.
 const IPTC: u16 = 0x0404;
 const SIGNATURE: &[u8] = b"8BIM";
 
-/// The records in a run of resources.
+/// The records in a sequence of resources.
 pub(super) fn of_resources(mut resources: &[u8]) -> Option<Vec<u8>> {
     loop {
         let rest = resources.strip_prefix(SIGNATURE)?;
@@ -25,7 +25,7 @@ pub(super) fn of_resources(mut resources: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// One resource with the records.
+/// A resource with the records.
 pub(super) fn resource_of(records: &[u8]) -> Vec<u8> {
     let mut resource = SIGNATURE.to_vec();
     resource.extend(IPTC.to_be_bytes());

@@ -23,7 +23,7 @@ const APP2: u8 = 0xe2;
 const APP13: u8 = 0xed;
 const APP14: u8 = 0xee;
 
-/// The segments before the image: marker, content without its length, and where it ends.
+/// The segments before the pixels: marker, content without its length, and the offset of its end.
 fn segments(jpeg: &[u8]) -> impl Iterator<Item = (u8, &[u8], usize)> {
     const START_OF_SCAN: u8 = 0xda;
     let mut at = 2;
@@ -62,7 +62,7 @@ pub(crate) fn read(jpeg: &[u8]) -> (Metadata, Orientation) {
                 let numbered = part(ICC_PREFIX).and_then(|part| part.split_first_chunk());
                 profile.extend(numbered.map(|(&[number, count], data)| (number, count, data)));
             }
-            // A resource may go on in the next segment.
+            // A resource may continue in the next segment.
             APP13 => resources.extend_from_slice(part(PHOTOSHOP_PREFIX).unwrap_or_default()),
             _ => {}
         }
@@ -76,7 +76,7 @@ pub(crate) fn read(jpeg: &[u8]) -> (Metadata, Orientation) {
     });
     if !is_whole {
         metadata
-            .left_out
+            .dropped
             .push("ICC profile: a part of it is missing".to_owned());
     } else if !profile.is_empty() {
         let parts: Vec<&[u8]> = profile.iter().map(|&(.., data)| data).collect();
@@ -84,14 +84,14 @@ pub(crate) fn read(jpeg: &[u8]) -> (Metadata, Orientation) {
     }
     if has_extension {
         let why = "second part of XMP: packets over several segments are not read";
-        metadata.left_out.push(why.to_owned());
+        metadata.dropped.push(why.to_owned());
     }
     metadata.iptc = iptc::of_resources(&resources);
     metadata.turned(orientation)
 }
 
-/// Whether three components are R G B rather than luma and chroma: by libjpeg's rules a JFIF segment
-/// says that they are not, Adobe's tells, and without either the names of the components do.
+/// Whether three components are R G B instead of luma and chroma. By libjpeg's rules they are not if
+/// there is a JFIF segment; else Adobe's segment decides, and without it the names of the components.
 pub(crate) fn is_rgb(jpeg: &[u8]) -> bool {
     let mut of_adobe = None;
     let mut of_names = false;
@@ -119,7 +119,7 @@ pub(crate) fn is_rgb(jpeg: &[u8]) -> bool {
     of_adobe.unwrap_or(of_names)
 }
 
-/// The density of a JFIF segment, its name taken off.
+/// The density of a JFIF segment, without its name.
 fn density(jfif: &[u8]) -> Option<Resolution> {
     let &[_, _, unit, x_high, x_low, y_high, y_low] = jfif.first_chunk()?;
     let x = f64::from(u16::from_be_bytes([x_high, x_low]));
@@ -132,7 +132,7 @@ fn density(jfif: &[u8]) -> Option<Resolution> {
     }
 }
 
-/// The density that JFIF can tell: whole numbers per inch or per centimetre, whichever is nearer.
+/// The density for JFIF: whole numbers per inch or per centimetre, whichever is nearer.
 pub(crate) fn density_of(resolution: Option<Resolution>) -> PixelDensity {
     let (unit, x, y) = match resolution {
         None => return PixelDensity::default(),
@@ -161,8 +161,7 @@ pub(crate) fn density_of(resolution: Option<Resolution>) -> PixelDensity {
     }
 }
 
-/// Puts the blocks for which the encoder has no place into its file: XMP and IPTC, after the
-/// segments of metadata that it wrote.
+/// Inserts the blocks that the encoder does not support, XMP and IPTC, after its segments of metadata.
 pub(crate) fn insert(jpeg: &mut Vec<u8>, metadata: &Metadata) {
     let mut added = Vec::new();
     let mut add = |marker, parts: [&[u8]; 2]| {

@@ -14,12 +14,12 @@ use super::{Metadata, PngColour, Resolution, iptc, jpeg};
 const XMP_KEYWORD: &str = "XML:com.adobe.xmp";
 const RAW_PROFILE: &str = "Raw profile type ";
 
-/// Longest text of a chunk after decompression, and of all of them; longer ones are left out.
+/// Longest text of a chunk after decompression, and of all of them; longer ones are dropped.
 pub(crate) const MAX_TEXT_BYTES: usize = 16 << 20;
 
 const METRES_PER_INCH: f64 = 0.0254;
 
-/// What the decoder has read so far. Chunks behind the image are there only after
+/// The metadata that the decoder has read. Chunks behind the pixels are included only after
 /// [`Reader::finish`](::png::Reader::finish).
 pub(crate) fn read(info: &Info<'_>) -> (Metadata, Orientation) {
     let mut metadata = Metadata {
@@ -44,7 +44,7 @@ pub(crate) fn read(info: &Info<'_>) -> (Metadata, Orientation) {
             all_bytes += text.len();
             all_bytes <= MAX_TEXT_BYTES
         }) else {
-            metadata.left_out.push(format!(
+            metadata.dropped.push(format!(
                 "PNG text {keyword:?}: it is damaged, or texts are longer than {MAX_TEXT_BYTES} bytes"
             ));
             continue;
@@ -59,7 +59,7 @@ pub(crate) fn read(info: &Info<'_>) -> (Metadata, Orientation) {
         };
         let Some(block) = raw_profile(&text) else {
             let what = format!("PNG text {keyword:?}: it is damaged");
-            metadata.left_out.push(what);
+            metadata.dropped.push(what);
             continue;
         };
         let exif = matches!(kind, "exif") || block.starts_with(jpeg::EXIF_PREFIX);
@@ -96,7 +96,7 @@ fn texts(info: &Info<'_>) -> Vec<(String, Option<String>)> {
     plain.chain(compressed).chain(international).collect()
 }
 
-/// The bytes of "\nname\n  length\nhexadecimal digits in lines".
+/// Decodes "\nname\n  length\nhexadecimal digits in lines".
 fn raw_profile(text: &str) -> Option<Vec<u8>> {
     let mut lines = text.trim_start().lines();
     lines.next()?;
@@ -131,12 +131,12 @@ fn colour(info: &Info<'_>) -> Option<PngColour> {
         }),
         code_points: points,
     };
-    // A profile outranks them all but the code points, which no profile stands beside.
+    // A profile outranks all of them but the code points, which a file with a profile does not have.
     (colour != PngColour::default() && info.icc_profile.is_none()).then_some(colour)
 }
 
-/// The head of a file for an encoder, size and colour type aside. What it has no place for,
-/// [`write`] writes behind it.
+/// The header for an encoder, without size and colour type. [`write`] writes the metadata that it
+/// cannot hold.
 pub(crate) fn info_of(metadata: &Metadata) -> Info<'_> {
     let whole = |v: f64| v.round().clamp(1.0, f64::from(i32::MAX)) as u32;
     let mut info = Info::default();
@@ -186,7 +186,7 @@ pub(crate) fn info_of(metadata: &Metadata) -> Info<'_> {
     info
 }
 
-/// Writes what [`info_of`] could not say, between the head and the image.
+/// Writes the metadata that [`info_of`] cannot hold, between the header and the pixels.
 pub(crate) fn write<W: Write>(
     metadata: &Metadata,
     writer: &mut ::png::Writer<W>,

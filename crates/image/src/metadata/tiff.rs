@@ -1,41 +1,39 @@
 //! Metadata in the tags of TIFF files.
 //!
-//! EXIF is TIFF: what a block has in its main directory stands among the tags of the image here,
-//! and its other directories hang on pointers. Only tags that describe the image are carried;
-//! those that say how it is stored belong to each file alone.
+//! EXIF is TIFF: the main directory of a block becomes tags of the image, and pointers lead to its
+//! other directories. Only tags that describe the image are copied, not those that say how it is
+//! stored.
 //!
 //! Source: TIFF 6.0, sections 2 and 8; Exif 2.32, section 4.6; XMP part 3, section 3.2; ICC.1:2022,
 //! annex B.3.
 
-use std::io::{Read, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 
 use ::tiff::Directory;
-use ::tiff::TiffResult;
 use ::tiff::decoder::Decoder;
-use ::tiff::decoder::ifd::Entry;
-use ::tiff::encoder::{DirectoryEncoder, Rational, TiffEncoder, TiffKind};
 use ::tiff::tags::{ByteOrder, IfdPointer, Tag, Type, ValueBuffer};
 use image::metadata::Orientation;
 
 use super::exif::{self, Field, Fields};
 use super::{Metadata, Resolution, iptc};
+use crate::tiff_file::{self, TiffFile, bytes_of_kind};
 
 const XMP: u16 = 700;
 const IPTC: u16 = 33_723;
 const PHOTOSHOP: u16 = 34_377;
 
-/// Tags of the image's directory that describe it: name and description, camera, program, date,
-/// author, rating, and the titles that Windows writes.
+/// Tags that describe the image: name and description, camera, program, date, author, rating, and
+/// the titles that Windows writes.
 const DESCRIPTIVE: [u16; 17] = [
     269, 270, 271, 272, 285, 305, 306, 315, 316, 0x4746, 0x4749, 0x8298, 0x9c9b, 0x9c9c, 0x9c9d,
     0x9c9e, 0x9c9f,
 ];
 
-/// Most bytes of values that are carried; a value beyond them is left out.
+/// Most bytes of values that are copied; a value beyond them is dropped.
 const MAX_VALUE_BYTES: u64 = 64 << 20;
 
-/// Reads the metadata of the image at which the decoder stands. Its limits should allow values
-/// of the length of a profile.
+/// Reads the metadata of the decoder's current image. The decoder's limits must allow values of the
+/// length of a profile.
 pub(crate) fn read<R: Read + Seek>(decoder: &mut Decoder<R>) -> (Metadata, Orientation) {
     let at = decoder.ifd_pointer();
     let Some(main) = at.and_then(|at| decoder.read_directory(at).ok()) else {
@@ -49,7 +47,7 @@ pub(crate) fn read<R: Read + Seek>(decoder: &mut Decoder<R>) -> (Metadata, Orien
     let mut value = |tag: u16| tags.field(&main, tag).map(|field| field.value);
     metadata.icc_profile = value(Tag::IccProfile.to_u16());
     let xmp = value(XMP);
-    // Photoshop's resources are kept up to date where both are there.
+    // If both are present, Photoshop's resources are the current ones.
     metadata.iptc = value(PHOTOSHOP)
         .and_then(|resources| iptc::of_resources(&resources))
         .or_else(|| value(IPTC));
@@ -74,18 +72,18 @@ pub(crate) fn read<R: Read + Seek>(decoder: &mut Decoder<R>) -> (Metadata, Orien
     let interoperability = exif
         .as_ref()
         .and_then(|exif| tags.directory(exif, exif::INTEROPERABILITY_DIRECTORY));
-    // EXIF, too, tells the resolution in the main directory, for formats that have it nowhere else.
+    // The resolution is part of EXIF too, for formats that have no other place for it.
     let resolution: &[Tag] = match metadata.resolution {
         Some(Resolution::PerInch { .. }) => {
             &[Tag::XResolution, Tag::YResolution, Tag::ResolutionUnit]
         }
         _ => &[],
     };
-    let carried = DESCRIPTIVE
+    let copied = DESCRIPTIVE
         .into_iter()
         .chain(resolution.iter().map(Tag::to_u16));
     let fields = Fields {
-        main: carried.filter_map(|tag| tags.field(&main, tag)).collect(),
+        main: copied.filter_map(|tag| tags.field(&main, tag)).collect(),
         exif: tags.all(exif.as_ref()),
         gps: tags.all(gps.as_ref()),
         interoperability: tags.all(interoperability.as_ref()),
@@ -101,7 +99,7 @@ pub(crate) fn read<R: Read + Seek>(decoder: &mut Decoder<R>) -> (Metadata, Orien
     metadata.turned(orientation)
 }
 
-/// Reads values until they are too many bytes: entries may all claim the same bytes of a file.
+/// Reads values up to a limit of bytes in total: all entries may claim the same bytes of a file.
 struct Tags<'a, R: Read + Seek> {
     decoder: &'a mut Decoder<R>,
     bytes_left: u64,
@@ -112,7 +110,7 @@ impl<R: Read + Seek> Tags<'_, R> {
     fn field(&mut self, directory: &Directory, tag: u16) -> Option<Field> {
         let tag = Tag::from_u16_exhaustive(tag);
         let entry = directory.get(tag)?;
-        let (size, _) = exif::bytes_of_kind(entry.field_type().to_u16())?;
+        let (size, _) = bytes_of_kind(entry.field_type().to_u16())?;
         let length = entry.count().checked_mul(size as u64)?;
         self.bytes_left = self.bytes_left.checked_sub(length)?;
         let mut value = ValueBuffer::empty(Type::BYTE);
@@ -162,33 +160,34 @@ impl<R: Read + Seek> Tags<'_, R> {
     }
 }
 
-/// Where the directories lie that hang on the image's.
+/// Offsets of the directories that the image's directory points to.
 #[derive(Default)]
 pub(crate) struct SubDirectories {
     exif: Option<u64>,
     gps: Option<u64>,
 }
 
-/// Writes the directories that hang on the image's, before the image's own is begun.
-pub(crate) fn write_sub_directories<W: Write + Seek, K: TiffKind>(
+/// Writes the directories that the image's directory will point to.
+pub(crate) fn write_sub_directories<W: Write>(
     metadata: &Metadata,
-    encoder: &mut TiffEncoder<W, K>,
-) -> TiffResult<SubDirectories> {
-    let fields = metadata
-        .exif
-        .as_deref()
-        .map(exif::fields)
-        .unwrap_or_default();
-    let mut write = |fields: &[Field], below: Option<u64>| -> TiffResult<Option<u64>> {
+    file: &mut TiffFile<W>,
+) -> io::Result<SubDirectories> {
+    let fields = exif_fields(metadata);
+    let mut write = |fields: &[Field], below: Option<u64>| -> io::Result<Option<u64>> {
         if fields.is_empty() && below.is_none() {
             return Ok(None);
         }
-        let mut directory = encoder.extra_directory()?;
+        let mut directory = file.start_directory()?;
         for field in fields {
-            write_field(&mut directory, field)?;
+            file.add(&mut directory, field.tag, field.kind, &field.value)?;
         }
-        write_pointer(&mut directory, exif::INTEROPERABILITY_DIRECTORY, below)?;
-        Ok(Some(directory.finish_with_offsets()?.pointer.0))
+        add_pointer(
+            file,
+            &mut directory,
+            exif::INTEROPERABILITY_DIRECTORY,
+            below,
+        )?;
+        file.write_directory(&directory).map(Some)
     };
     let interoperability = write(&fields.interoperability, None)?;
     Ok(SubDirectories {
@@ -197,94 +196,76 @@ pub(crate) fn write_sub_directories<W: Write + Seek, K: TiffKind>(
     })
 }
 
-/// Writes the metadata among the tags of the image.
-pub(crate) fn write<W: Write + Seek, K: TiffKind>(
+/// Adds the metadata to the directory of the image.
+pub(crate) fn write<W: Write>(
     metadata: &Metadata,
     sub_directories: &SubDirectories,
-    directory: &mut DirectoryEncoder<'_, W, K>,
-) -> TiffResult<()> {
-    let fields = metadata
-        .exif
-        .as_deref()
-        .map(exif::fields)
-        .unwrap_or_default();
-    for field in &fields.main {
+    file: &mut TiffFile<W>,
+    directory: &mut tiff_file::Directory,
+) -> io::Result<()> {
+    for field in &exif_fields(metadata).main {
         if DESCRIPTIVE.contains(&field.tag) {
-            write_field(directory, field)?;
+            file.add(directory, field.tag, field.kind, &field.value)?;
         }
     }
-    write_pointer(directory, exif::EXIF_DIRECTORY, sub_directories.exif)?;
-    write_pointer(directory, exif::GPS_DIRECTORY, sub_directories.gps)?;
-    if let Some(profile) = &metadata.icc_profile {
+    add_pointer(file, directory, exif::EXIF_DIRECTORY, sub_directories.exif)?;
+    add_pointer(file, directory, exif::GPS_DIRECTORY, sub_directories.gps)?;
+    for (tag, kind, block) in [
         // ICC.1 asks for type UNDEFINED.
-        write_bytes(directory, Tag::IccProfile, Type::UNDEFINED, profile)?;
-    }
-    if let Some(packet) = &metadata.xmp {
-        write_bytes(directory, Tag::Unknown(XMP), Type::BYTE, packet)?;
-    }
-    if let Some(records) = &metadata.iptc {
-        write_bytes(directory, Tag::Unknown(IPTC), Type::BYTE, records)?;
+        (
+            Tag::IccProfile.to_u16(),
+            tiff_file::UNDEFINED,
+            &metadata.icc_profile,
+        ),
+        (XMP, tiff_file::BYTE, &metadata.xmp),
+        (IPTC, tiff_file::BYTE, &metadata.iptc),
+    ] {
+        if let Some(block) = block {
+            file.add(directory, tag, kind, block)?;
+        }
     }
     if let Some(resolution) = metadata.resolution {
         let (x, y, unit) = match resolution {
-            Resolution::Ratio { x, y } => (x, y, 1_u16),
+            Resolution::Ratio { x, y } => (x, y, 1),
             Resolution::PerInch { x, y } => (x, y, 2),
         };
-        directory.write_tag(Tag::XResolution, rational_of(x))?;
-        directory.write_tag(Tag::YResolution, rational_of(y))?;
-        directory.write_tag(Tag::ResolutionUnit, unit)?;
+        for (tag, value) in [(Tag::XResolution, x), (Tag::YResolution, y)] {
+            let rational = rational_of(value).map(u32::to_ne_bytes).concat();
+            file.add(directory, tag.to_u16(), tiff_file::RATIONAL, &rational)?;
+        }
+        file.add_shorts(directory, Tag::ResolutionUnit.to_u16(), &[unit])?;
     }
     Ok(())
 }
 
-/// A fraction that is near: whole numbers as they are, others with the digits that fit.
-fn rational_of(value: f64) -> Rational {
+fn exif_fields(metadata: &Metadata) -> Fields {
+    metadata
+        .exif
+        .as_deref()
+        .map(exif::fields)
+        .unwrap_or_default()
+}
+
+/// Numerator and denominator near a value: whole numbers exactly, others with the digits that fit.
+fn rational_of(value: f64) -> [u32; 2] {
     let d = [1, 1_000, 1_000_000]
         .into_iter()
         .filter(|&d| value * f64::from(d) < f64::from(u32::MAX))
         .find(|&d| (value * f64::from(d)).fract().abs() < 1e-6 || d == 1_000_000)
         .unwrap_or(1);
-    Rational {
-        n: (value * f64::from(d)).round() as u32,
-        d,
-    }
+    [(value * f64::from(d)).round() as u32, d]
 }
 
-fn write_pointer<W: Write + Seek, K: TiffKind>(
-    directory: &mut DirectoryEncoder<'_, W, K>,
+fn add_pointer<W: Write>(
+    file: &mut TiffFile<W>,
+    directory: &mut tiff_file::Directory,
     tag: u16,
-    at: Option<u64>,
-) -> TiffResult<()> {
-    let Some(at) = at else {
-        return Ok(());
-    };
-    // A file above 4 GB has the wider offsets.
-    match u32::try_from(at) {
-        Ok(at) => directory.write_tag(Tag::Unknown(tag), at),
-        Err(_) => directory.write_tag(Tag::Unknown(tag), at),
-    }
-}
-
-fn write_field<W: Write + Seek, K: TiffKind>(
-    directory: &mut DirectoryEncoder<'_, W, K>,
-    field: &Field,
-) -> TiffResult<()> {
-    match Type::from_u16(field.kind) {
-        Some(kind) => write_bytes(directory, Tag::Unknown(field.tag), kind, &field.value),
+    offset: Option<u64>,
+) -> io::Result<()> {
+    match offset.map(u32::try_from) {
         None => Ok(()),
+        Some(Ok(offset)) => file.add_long(directory, tag, offset),
+        // Beyond 4 GiB, in a BigTIFF.
+        Some(Err(_)) => file.add_offsets(directory, tag, &offset.map_or(vec![], |at| vec![at])),
     }
-}
-
-/// Writes a value of any type, in this machine's byte order as all of the file.
-fn write_bytes<W: Write + Seek, K: TiffKind>(
-    directory: &mut DirectoryEncoder<'_, W, K>,
-    tag: Tag,
-    kind: Type,
-    value: &[u8],
-) -> TiffResult<()> {
-    let entry: Entry = directory.write_entry_bytes(kind, value)?;
-    let mut one = Directory::empty();
-    one.extend([(tag, entry)]);
-    directory.extend_from(&one);
-    Ok(())
 }

@@ -16,15 +16,15 @@ const XMP: &str = "http://ns.adobe.com/xap/1.0/";
 const XMP_NOTE: &str = "http://ns.adobe.com/xmp/note/";
 const GEO: &str = "http://www.w3.org/2003/01/geo/wgs84_pos#";
 
-/// What becomes of a property.
+/// What to do with a property.
 enum Fate {
     Keep,
     Remove,
     Set(String),
 }
 
-/// The packet of an image whose pixels were turned upright. Nothing if the packet is no XML; so
-/// too for the others here.
+/// The packet of an image after its orientation was applied. `None` if the packet is not XML, as for
+/// the other functions here.
 pub(super) fn upright(packet: &[u8]) -> Option<Vec<u8>> {
     edit(packet, &|namespace, name| match (namespace, name) {
         (TIFF, "Orientation") => Fate::Set("1".to_owned()),
@@ -32,7 +32,7 @@ pub(super) fn upright(packet: &[u8]) -> Option<Vec<u8>> {
     })
 }
 
-/// The packet without thumbnails and areas in pixels, as for EXIF.
+/// The packet without thumbnails and areas in pixels.
 pub(super) fn without_thumbnails(packet: &[u8]) -> Option<Vec<u8>> {
     edit(packet, &|namespace, name| match (namespace, name) {
         (XMP, "Thumbnails")
@@ -43,7 +43,7 @@ pub(super) fn without_thumbnails(packet: &[u8]) -> Option<Vec<u8>> {
     })
 }
 
-/// The packet with the size of the image wherever it tells one.
+/// The packet with its sizes replaced.
 pub(super) fn with_size(packet: &[u8], width_px: usize, height_px: usize) -> Option<Vec<u8>> {
     edit(packet, &|namespace, name| match (namespace, name) {
         (TIFF, "ImageWidth") | (EXIF, "PixelXDimension") => Fate::Set(width_px.to_string()),
@@ -65,7 +65,7 @@ pub(super) fn without_gps(packet: &[u8]) -> Option<Vec<u8>> {
     })
 }
 
-/// Copies the packet with each property, by namespace and name, as `fate` says.
+/// Copies the packet and applies `fate`, by namespace and name, to each property.
 fn edit(packet: &[u8], fate: &dyn Fn(&str, &str) -> Fate) -> Option<Vec<u8>> {
     let text = std::str::from_utf8(packet).ok()?;
     let mut reader = NsReader::from_str(text);
@@ -112,7 +112,7 @@ fn uri<'a>(namespace: &'a ResolveResult<'_>) -> &'a str {
     }
 }
 
-/// The start tag `raw` with its attributes as `fate` says.
+/// Copies the start tag `raw` and applies `fate` to its attributes.
 fn edit_attributes(
     reader: &NsReader<&[u8]>,
     tag: &BytesStart<'_>,
@@ -141,7 +141,7 @@ fn edit_attributes(
                 value
             }
         };
-        // The value is as it was in the file, so it has the other kind of quotes at most.
+        // The value is as in the file, so it has at most the other kind of quotes.
         let quote = if value.contains('"') { '\'' } else { '"' };
         let key = attribute.key.as_ref();
         edited.push_str(&format!(" {key}={quote}{value}{quote}"));

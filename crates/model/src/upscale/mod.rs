@@ -24,7 +24,7 @@ use rows::{InputRows, OutputFormat};
 pub use sample::Sample;
 
 /// Default width of a tile in low-resolution pixels: the strips of `base` that are in use at a time
-/// then take 2 MB for each thread (docs/log.md, "Sizes").
+/// then take 2 MB for each thread (docs/experiments/kernels.md, "Image sizes").
 pub const DEFAULT_TILE_PX: usize = 640;
 
 /// Waves for each thread that [`Upscaler::upscale_rows`] computes at a time if memory allows. Threads

@@ -5,8 +5,8 @@ use wdsr_kernels::Planes;
 
 use crate::parameters::BATCH_NORM_EPSILON;
 
-/// Sums side by side: pixel i of a row goes to sum i modulo this, so that an addition need not wait
-/// for the one before it.
+/// Partial sums: pixel i of a row is added to sum i modulo this, so that an addition does not wait for
+/// the one before.
 const LANES: usize = 8;
 type Lanes = [f64; LANES];
 
@@ -38,11 +38,11 @@ fn add_terms<const TERMS: usize>(
 /// Mean and biased variance of each channel over a batch.
 #[derive(Clone, Debug)]
 pub struct Statistics {
-    /// Per channel.
+    /// Mean per channel.
     pub mean: Vec<f32>,
-    /// Per channel.
+    /// Biased variance per channel.
     pub variance: Vec<f32>,
-    /// Pixels it was taken over.
+    /// Pixels of a channel over the batch.
     pub count: usize,
 }
 
@@ -86,7 +86,7 @@ impl Statistics {
     }
 }
 
-/// Normalises the pixels of a patch: factor (x - mean) gain + offset, through a ReLU if that follows.
+/// Normalises a patch: factor (x - mean) gain + offset, followed by a ReLU if `relu`.
 pub(super) fn forward(
     input: &Planes,
     statistics: &Statistics,
@@ -132,16 +132,16 @@ pub(super) fn backward(
     }
 }
 
-/// Sums over the batch, per channel, that the gradient through a batch normalisation needs.
-/// They are also the gradients by its offset and its factor.
+/// Sums over the batch, per channel, for the gradient through a batch normalisation. They are also
+/// the gradients by its offset and factor.
 pub(super) struct Sums {
     gradient: Vec<f64>,
     gradient_times_normalised: Vec<f64>,
 }
 
 impl Sums {
-    /// Of each patch's gradient by the output and input. Where a ReLU follows, those gradients have
-    /// been set to zero already.
+    /// Sums over the (gradient by the output, input) of each patch. The ReLU after the normalisation,
+    /// if any, has been applied to the gradients.
     pub(super) fn of(pairs: &[(&Planes, &Planes)], statistics: &Statistics) -> Self {
         let (gradient, gradient_times_normalised) = (0..statistics.mean.len())
             .into_par_iter()
@@ -166,7 +166,7 @@ impl Sums {
         }
     }
 
-    /// By factor and offset.
+    /// The gradients by factor and offset.
     pub(super) fn into_gradients(self) -> [Vec<f32>; 2] {
         [self.gradient_times_normalised, self.gradient]
             .map(|sums| sums.into_iter().map(|v| v as f32).collect())

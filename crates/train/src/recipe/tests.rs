@@ -7,25 +7,26 @@ fn parse(text: &str) -> Recipe {
 }
 
 fn refused(text: &str) -> String {
-    let error = Recipe::parse(text, None).expect_err("a wrong recipe");
+    let error = Recipe::parse(text, None).expect_err("an invalid recipe");
+    let error = error.to_string();
     assert!(!error.contains('\n'), "{error}");
     error
 }
 
 #[test]
-fn left_out_keys_are_the_published_training() {
+fn defaults_are_the_published_training() {
     let recipe = parse("[network]");
     assert_eq!(recipe.network, NetworkConfig::wdsr_a(32, 16, 2));
     let t = &recipe.training;
     assert_eq!((t.updates, t.batch, t.patch_px), (250_000, 16, 48));
     assert_eq!(t.loss, Loss::L1);
     assert_eq!(recipe.schedule.learning_rate, 1e-3);
-    let step = Course::Step {
+    let step = Decay::Step {
         milestones: vec![200_000],
         factor: 0.5,
     };
-    assert_eq!(recipe.schedule.course, step);
-    // Blocks bring their published widths, networks without weight norm their published rate.
+    assert_eq!(recipe.schedule.decay, step);
+    // Defaults depend on the kind of block and on the normalisation.
     let wdsr_b = parse("[network]\nblock = \"wdsr-b\"\nfeatures = 64\nblocks = 8");
     assert_eq!(wdsr_b.network, NetworkConfig::wdsr_b(64, 8, 2));
     let edsr = parse("[network]\nblock = \"edsr\"\nfeatures = 64");
@@ -36,7 +37,7 @@ fn left_out_keys_are_the_published_training() {
 }
 
 #[test]
-fn unknown_names_are_refused_with_the_nearest_known_one() {
+fn suggests_the_nearest_known_name() {
     for (text, line, unknown, nearest) in [
         ("[network]\n[training]\nbacth = 4", 3, "bacth", "batch"),
         ("[network]\nfeature = 4", 2, "feature", "features"),
@@ -73,14 +74,14 @@ fn unknown_names_are_refused_with_the_nearest_known_one() {
         let end = format!("did you mean `{nearest}`?");
         assert!(error.ends_with(&end), "{error}");
     }
-    // Nothing alike: no guess, but the known names.
+    // Without a similar name the known names are listed.
     let error = refused("[network]\n[training]\nxyz = 4");
     assert!(!error.contains("did you mean"), "{error}");
     assert!(error.contains("`patch_px`"), "{error}");
 }
 
 #[test]
-fn values_out_of_range_and_keys_without_effect_are_refused() {
+fn refuses_values_out_of_range_and_keys_without_effect() {
     for (text, expected) in [
         (
             "[network]\n[training]\nupdates = 0",
@@ -100,7 +101,7 @@ fn values_out_of_range_and_keys_without_effect_are_refused() {
         ),
         (
             "[network]\n[training]\nupdates = 10\n[schedule]\nmilestones = [5, 10]",
-            "milestones has 10",
+            "milestones is 10, expected milestones below training.updates, 10",
         ),
         (
             "[network]\n[training]\nupdates = 10\n[schedule]\nwarm_up_updates = 11",
@@ -108,11 +109,11 @@ fn values_out_of_range_and_keys_without_effect_are_refused() {
         ),
         (
             "[network]\n[schedule]\nkind = \"cosine\"\nmilestones = [5]",
-            "milestones does nothing without",
+            "milestones has no effect without",
         ),
         (
             "[network]\n[training]\nfft_weight = 0.1",
-            "fft_weight does nothing without",
+            "fft_weight has no effect without",
         ),
         (
             "[network]\n[data]\nfolders = [{ path = \"a\", weight = 1 }, { path = \"b\" }]",
@@ -120,7 +121,7 @@ fn values_out_of_range_and_keys_without_effect_are_refused() {
         ),
         (
             "[network]\n[data]\nfolders = [{ path = \"a\", weight = 0 }]",
-            "not above 0",
+            "weight is 0, expected a number above 0",
         ),
         ("[network]\nscale = 5", "[network] scale is 5"),
         ("[training]\nupdates = 5", "no [network] table"),
@@ -131,7 +132,7 @@ fn values_out_of_range_and_keys_without_effect_are_refused() {
 }
 
 #[test]
-fn a_resolved_recipe_reads_back_to_the_same() {
+fn parses_its_own_toml_and_json() {
     for text in [
         "[network]",
         "[network]\nblock = \"edsr\"\n[training]\nloss = \"l2\"\n[schedule]\nkind = \"constant\"",
@@ -152,13 +153,13 @@ fn a_resolved_recipe_reads_back_to_the_same() {
 }
 
 #[test]
-fn one_cycle_rises_over_three_tenths() {
+fn one_cycle_warms_up_over_three_tenths() {
     let recipe = parse("[network]\n[training]\nupdates = 1000\n[schedule]\nkind = \"one-cycle\"");
     assert_eq!(recipe.schedule.warm_up_updates, 300);
 }
 
 #[test]
-fn differences_name_the_key_and_ignore_places() {
+fn differences_name_the_key_and_ignore_paths() {
     let here = parse("[network]\n[data]\nvalidation = \"a\"");
     let there = parse("[network]\n[data]\nvalidation = \"b\"");
     assert_eq!(here.difference(&there), None);
@@ -171,7 +172,7 @@ fn differences_name_the_key_and_ignore_places() {
 }
 
 #[test]
-fn without_a_network_table_the_models_network_is_trained_further() {
+fn takes_the_network_of_a_model_without_a_network_table() {
     let model = NetworkConfig {
         norm: Norm::None,
         ..NetworkConfig::wdsr_b(24, 3, 4)
@@ -182,12 +183,12 @@ fn without_a_network_table_the_models_network_is_trained_further() {
 }
 
 #[test]
-fn every_recipe_of_the_repository_is_sound() {
+fn recipes_of_the_repository_are_valid() {
     let folder = wdsr_testing::paths::checkout("recipes");
     let mut labels = Vec::new();
     for entry in std::fs::read_dir(&folder).expect("recipes/") {
         let path = entry.expect("an entry").path();
-        // For those that train a given model further.
+        // These two train a given model further.
         let name = path
             .file_name()
             .expect("a name")
@@ -203,7 +204,7 @@ fn every_recipe_of_the_repository_is_sound() {
         let found = labels.iter().find(|(stem, _)| stem == name);
         &found.unwrap_or_else(|| panic!("no recipe {name}")).1
     };
-    // The paper's recipe is what an empty one means.
+    // The defaults are the paper's recipe.
     let paper = of("paper-wdsr-a-x2");
     assert_eq!(
         paper.difference(&parse("[network]\n[validation]\nprotocol = \"div2k\"")),
@@ -213,12 +214,12 @@ fn every_recipe_of_the_repository_is_sound() {
     assert!(grown.start.insert_blocks && grown.start.from.is_some());
     let reloaded = &of("reloaded-x2");
     assert_eq!(reloaded.training.updates, 1_500_000);
-    let step = Course::Step {
+    let step = Decay::Step {
         milestones: vec![1_000_000, 1_250_000],
         factor: 0.2,
     };
-    assert_eq!(reloaded.schedule.course, step);
-    // facts.md 1.8: parameters of the NTIRE 2018 networks.
+    assert_eq!(reloaded.schedule.decay, step);
+    // Parameters of the PyTorch networks, with gains.
     for (name, parameters) in [
         ("ntire2018-x8", 38_029_760),
         ("ntire2018-wild-x4", 18_961_744),
@@ -232,7 +233,7 @@ fn every_recipe_of_the_repository_is_sound() {
 }
 
 #[test]
-fn ways_to_train_better_are_keys() {
+fn optional_keys_are_off_by_default() {
     let recipe = parse(
         "[network]\n[start]\ninitialization = \"reloaded\"\n[training]\nbranches = true\n\
          least_detail = 2.5",
@@ -247,7 +248,7 @@ fn ways_to_train_better_are_keys() {
 
     let text = "[network]\nnorm = \"none\"\n[start]\ninitialization = \"reloaded\"";
     assert!(
-        refused(text).contains("start.initialization"),
+        refused(text).contains("start.initialization = \"reloaded\" has no effect"),
         "{}",
         refused(text)
     );
@@ -255,12 +256,12 @@ fn ways_to_train_better_are_keys() {
     assert!(refused(text).contains("training.least_detail is -1"));
 }
 
-/// Found by fuzzing: the milestone of a schedule is a part of it.
+/// Found by fuzzing: the default milestone is computed from any number of updates.
 #[test]
-fn any_number_of_updates_has_a_schedule() {
+fn default_milestone_does_not_overflow() {
     let recipe = parse("[network]\n[training]\nupdates = 9_223_372_036_854_775_807");
-    let Course::Step { milestones, .. } = recipe.schedule.course else {
-        panic!("{:?}", recipe.schedule.course);
+    let Decay::Step { milestones, .. } = recipe.schedule.decay else {
+        panic!("{:?}", recipe.schedule.decay);
     };
     assert!(milestones[0] > 1 << 62, "{milestones:?}");
 }

@@ -1,13 +1,19 @@
 use wdsr_image::{Colour, Format, Image, Samples, encode};
 
 use super::*;
+use crate::Error;
 use crate::recipe::DataFolder;
+
+/// Observes nothing.
+fn ignore(_: Event<'_>) -> Result<(), Error> {
+    Ok(())
+}
 
 fn trainer(root: &Path, updates: u64) -> Trainer {
     trainer_with(root, updates, "")
 }
 
-/// A training of two images in a folder of its own; `more` are further keys of `[training]`.
+/// A training on two images in a folder of its own, with more keys of `[training]`.
 fn trainer_with(root: &Path, updates: u64, more: &str) -> Trainer {
     let data = root.join("data");
     std::fs::create_dir_all(&data).expect("a folder");
@@ -36,7 +42,7 @@ const FAILED: NotFinite = NotFinite {
 };
 
 #[test]
-fn every_loss_trains() {
+fn every_loss_improves_the_psnr() {
     for loss in [
         "loss = \"l1\"\ngradient_clip_norm = 0.1",
         "loss = \"l2\"",
@@ -45,75 +51,77 @@ fn every_loss_trains() {
     ] {
         let folder = tempfile::tempdir().expect("a folder");
         let mut trainer = trainer_with(folder.path(), 60, loss);
-        trainer.run(|_| {}).expect("trained");
-        let psnr = |at: usize| trainer.metrics[at].psnr_db.expect("a validation image");
-        let (first, last) = (psnr(0), psnr(trainer.metrics.len() - 1));
+        trainer.run(ignore).expect("trained");
+        let psnr = |at: usize| trainer.history[at].psnr_db.expect("a validation image");
+        let (first, last) = (psnr(0), psnr(trainer.history.len() - 1));
         assert!(last > first + 0.5, "{loss}: {first} to {last} dB");
     }
 }
 
 #[test]
-fn going_back_ends_at_the_best_checkpoint_and_then_stops() {
+fn rollbacks_end_at_the_best_checkpoint_and_are_limited() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut trainer = trainer(folder.path(), 10);
-    trainer.run(|_| {}).expect("trained");
+    trainer.run(ignore).expect("trained");
     let last = trainer.state.clone();
-    // A best checkpoint that lies before the last one.
+    // A best checkpoint older than the last one.
     trainer.state.updates = 5;
     trainer.state.adam.updates = 5;
     trainer.save(BEST_CHECKPOINT).expect("saved");
     trainer.state = last.clone();
 
-    trainer.roll_back(&FAILED).expect("back");
+    trainer.roll_back(&FAILED).expect("rolled back");
     assert_eq!((trainer.state.updates, trainer.state.rollbacks), (10, 1));
     assert_eq!(trainer.state.parameters, last.parameters);
-    trainer.roll_back(&FAILED).expect("back again");
+    trainer.roll_back(&FAILED).expect("rolled back again");
     assert_eq!((trainer.state.updates, trainer.state.rollbacks), (5, 2));
     assert_eq!(trainer.state.learning_rate_factor, 0.25);
-    // What lies after it is forgotten, and the checkpoint remembers having gone back.
-    let updates: Vec<u64> = trainer.metrics.iter().map(|m| m.update).collect();
+    // Later metrics are removed, and the checkpoint has the number of rollbacks.
+    let updates: Vec<u64> = trainer.history.iter().map(|m| m.update).collect();
     assert_eq!(updates, [5]);
     let path = folder.path().join("out").join(LAST_CHECKPOINT);
     let network = trainer.engine.network();
-    let saved = State::load(&path, &trainer.recipe, network, &trainer.layout).expect("loaded");
+    let saved = checkpoint::load(&path, &trainer.recipe, network, &trainer.layout).expect("loaded");
     assert_eq!(saved, trainer.state);
     trainer.roll_back(&FAILED).expect("the third time");
     let error = trainer.roll_back(&FAILED).expect_err("the fourth time");
     let text = error.to_string();
     assert!(
-        text.contains("3 times") && text.contains(LAST_CHECKPOINT),
+        text.contains("3 rollbacks") && text.contains(LAST_CHECKPOINT),
         "{text}"
     );
 }
 
 #[test]
-fn before_the_first_checkpoint_it_goes_back_to_the_start() {
+fn rolls_back_to_the_start_before_the_first_checkpoint() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut trainer = trainer(folder.path(), 10);
     let start = trainer.state.clone();
     trainer.state.parameters.fill(f32::NAN);
-    trainer.roll_back(&FAILED).expect("back");
+    trainer.roll_back(&FAILED).expect("rolled back");
     assert_eq!(trainer.state.parameters, start.parameters);
     assert_eq!(trainer.state.inputs, start.inputs);
     assert_eq!(trainer.state.learning_rate_factor, 0.5);
 }
 
 #[test]
-fn a_state_that_is_not_finite_is_never_saved() {
+fn never_saves_a_state_that_is_not_finite() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut trainer = trainer(folder.path(), 1);
     // The only update has a finite loss, but leaves a parameter that is not.
     trainer.state.adam.second_moment[0] = f32::NAN;
-    let mut went_back = 0;
-    trainer
-        .run(|event| went_back += u32::from(matches!(event, Event::RolledBack { .. })))
-        .expect("trained");
-    assert_eq!(went_back, 1);
+    let mut rollbacks = 0;
+    let count = |event: Event<'_>| {
+        rollbacks += u32::from(matches!(event, Event::RolledBack { .. }));
+        Ok::<(), Error>(())
+    };
+    trainer.run(count).expect("trained");
+    assert_eq!(rollbacks, 1);
     assert!(trainer.state.is_finite());
 }
 
 #[test]
-fn what_a_killed_process_had_begun_is_removed() {
+fn removes_temporary_files_of_a_killed_process() {
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().join("out");
     std::fs::create_dir(&out).expect("a folder");
@@ -126,7 +134,7 @@ fn what_a_killed_process_had_begun_is_removed() {
 }
 
 #[test]
-fn one_training_at_a_time_in_a_folder() {
+fn refuses_a_folder_in_use() {
     let folder = tempfile::tempdir().expect("a folder");
     let first = trainer(folder.path(), 1);
     let recipe = first.recipe.clone();
@@ -134,7 +142,9 @@ fn one_training_at_a_time_in_a_folder() {
     let again = || Trainer::prepare(recipe.clone(), &out, false, u64::MAX, &|_, _| {});
     let error = again().err().expect("refused");
     assert!(
-        error.to_string().contains("another program trains here"),
+        error
+            .to_string()
+            .contains("another process is training here"),
         "{error}"
     );
     drop(first);
@@ -142,7 +152,7 @@ fn one_training_at_a_time_in_a_folder() {
 }
 
 #[test]
-fn exports_are_the_batches_and_the_images_files() {
+fn exports_batches_and_image_files() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut trainer = trainer(folder.path(), 6);
     let files = trainer.export_batches(100).expect("written");
@@ -168,7 +178,67 @@ fn exports_are_the_batches_and_the_images_files() {
     let file = tensors.tensor("0.high").expect("there");
     assert_eq!(file.data(), std::fs::read(source).expect("read"));
 
-    // The training itself has not moved.
+    // The training itself is unchanged.
     assert_eq!(trainer.updates(), 0);
-    trainer.run(|_| {}).expect("trained");
+    trainer.run(ignore).expect("trained");
+}
+
+#[test]
+fn observes_validations_in_order() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut trainer = trainer(folder.path(), 10);
+    let mut observed = Vec::new();
+    trainer
+        .run(|event| {
+            match event {
+                Event::Update { update, .. } => observed.push(format!("update {update}")),
+                Event::ValidationImage { pair, upscaled, .. } => {
+                    assert_eq!(upscaled.len(), pair.high.len());
+                    observed.push("image".to_owned());
+                }
+                Event::Validated {
+                    metrics, history, ..
+                } => {
+                    assert_eq!(history.last(), Some(metrics));
+                    observed.push(format!("validation {}", history.len()));
+                }
+                Event::RolledBack { .. } => unreachable!("finite losses"),
+            }
+            Ok::<(), Error>(())
+        })
+        .expect("trained");
+    assert_eq!(
+        observed[3..],
+        [
+            "update 4",
+            "update 5",
+            "image",
+            "validation 1",
+            "update 6",
+            "update 7",
+            "update 8",
+            "update 9",
+            "update 10",
+            "image",
+            "validation 2"
+        ]
+    );
+}
+
+/// Nothing is saved after an error of the observer.
+#[test]
+fn stops_at_an_error_of_the_observer() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut trainer = trainer(folder.path(), 10);
+    let full = |event: Event<'_>| match event {
+        Event::Validated { .. } => Err(Error::io(
+            Path::new("report.html"),
+            "write",
+            std::io::ErrorKind::StorageFull.into(),
+        )),
+        _ => Ok(()),
+    };
+    let error = trainer.run(full).expect_err("stopped").to_string();
+    assert!(error.contains("report.html: cannot write"), "{error}");
+    assert!(!folder.path().join("out").join(LAST_CHECKPOINT).exists());
 }

@@ -1,0 +1,19 @@
+//! Datasets for training super-resolution networks.
+//!
+//! [`fetch`] builds a folder of training images, [`check`] finds unusable images in a folder, and
+//! [`kept_out`] recognises images of test sets.
+#![forbid(unsafe_code)]
+
+pub mod check;
+mod contact_sheet;
+mod detail;
+mod error;
+pub mod fetch;
+pub mod kept_out;
+mod manifest;
+mod packages;
+mod perceptual_hash;
+mod sources;
+
+pub use error::{Error, PackageProblem};
+pub use sources::Sources;

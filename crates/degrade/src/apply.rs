@@ -1,0 +1,360 @@
+//! Drawing the values of a degradation and carrying them out.
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use wdsr_image::imresize::imresize_u8;
+
+use crate::blur::{ANGLES, BlurKernel};
+use crate::jpeg::{CHROMA_REACH_PX, Compression, GRID_PX};
+use crate::mosaic::{self, Phase};
+use crate::noise::{DrawnNoise, NoisePlace};
+use crate::planes::Planes;
+use crate::resample::{GAUSSIAN_REACH, area, cubic, gaussian, resample, triangle};
+use crate::stage::{BlurShape, Degradation, Method, Range, Stage};
+
+/// A high-resolution image, or a part of one, with the patch in it that is to be degraded.
+///
+/// Samples are 8-bit R G B, interleaved and row-major. Where the region ends inside an image, the
+/// patch needs [`Draw::margin_px`] around it; where the region ends with the image, it needs none.
+#[derive(Clone, Copy, Debug)]
+pub struct Region<'a> {
+    width_px: usize,
+    height_px: usize,
+    pixels: &'a [u8],
+}
+
+impl<'a> Region<'a> {
+    /// A region of `width_px` x `height_px` high-resolution pixels.
+    ///
+    /// # Panics
+    ///
+    /// If a side is 0 or `pixels` does not hold `width_px * height_px * 3`.
+    pub fn new(width_px: usize, height_px: usize, pixels: &'a [u8]) -> Self {
+        assert!(
+            width_px > 0 && height_px > 0,
+            "a region has at least one pixel, not {width_px} x {height_px}"
+        );
+        assert_eq!(
+            pixels.len(),
+            width_px * height_px * 3,
+            "samples of a {width_px} x {height_px} region"
+        );
+        Self {
+            width_px,
+            height_px,
+            pixels,
+        }
+    }
+}
+
+/// What came of a region.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Degraded {
+    /// Width in low-resolution pixels: the region's over the scale.
+    pub width_px: usize,
+    /// Height in low-resolution pixels.
+    pub height_px: usize,
+    /// 8-bit R G B, interleaved and row-major.
+    pub pixels: Vec<u8>,
+}
+
+/// A degradation with its values drawn.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Draw {
+    scale: usize,
+    /// None: untouched.
+    steps: Option<Vec<Step>>,
+    noise_seed: u64,
+    margin_px: usize,
+    known_shift_px: (isize, isize),
+    gain: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Step {
+    Blur {
+        kernel: BlurKernel,
+        kernel_px: usize,
+    },
+    Downsample {
+        method: Method,
+        sigma_px: f64,
+    },
+    Shift {
+        offset_px: (f64, f64),
+    },
+    Exposure {
+        gain: f64,
+    },
+    Noise(DrawnNoise),
+    Jpeg(Compression),
+}
+
+impl Range {
+    fn draw(self, rng: &mut impl Rng) -> f64 {
+        rng.random_range(self.min..=self.max)
+    }
+}
+
+fn choose<T: Copy>(list: &[T], rng: &mut impl Rng) -> T {
+    list[rng.random_range(0..list.len())]
+}
+
+impl Degradation {
+    /// Chooses the values for one patch. The same state of `rng` gives the same values.
+    ///
+    /// # Panics
+    ///
+    /// If [`check`](Self::check) would refuse the degradation at this scale.
+    pub fn draw(&self, scale: usize, rng: &mut impl Rng) -> Draw {
+        if let Err(error) = self.check(scale) {
+            panic!("{error}");
+        }
+        let untouched = rng.random_bool(self.untouched);
+        let mut draw = Draw {
+            scale,
+            steps: None,
+            noise_seed: rng.random(),
+            margin_px: 0,
+            known_shift_px: (0, 0),
+            gain: 1.0,
+        };
+        let mut steps = Vec::new();
+        // High-resolution pixels of a pixel at this stage.
+        for stage in &self.stages {
+            draw.add(stage, &mut steps, rng);
+        }
+        if untouched {
+            return Draw {
+                // What MATLAB's bicubic kernel reads, which is nothing at scale 1.
+                margin_px: if scale == 1 { 0 } else { 2 },
+                known_shift_px: (0, 0),
+                gain: 1.0,
+                ..draw
+            };
+        }
+        draw.margin_px = margin_px(&steps, scale);
+        draw.steps = Some(steps);
+        draw
+    }
+}
+
+impl Draw {
+    fn add(&mut self, stage: &Stage, steps: &mut Vec<Step>, rng: &mut impl Rng) {
+        match stage {
+            Stage::Blur(blur) => {
+                let runs = rng.random_bool(blur.probability);
+                let angle = rng.random_range(ANGLES);
+                let kernel = match choose(&blur.shapes, rng) {
+                    BlurShape::Isotropic => BlurKernel::Isotropic {
+                        sigma_px: blur.sigma_px.draw(rng),
+                    },
+                    BlurShape::Anisotropic => BlurKernel::Anisotropic {
+                        sigma_px: [blur.sigma_px.draw(rng), blur.sigma_px.draw(rng)],
+                        angle,
+                    },
+                    BlurShape::Motion => BlurKernel::Motion {
+                        length_px: blur.length_px.draw(rng),
+                        angle,
+                    },
+                };
+                let kernel_px = blur.kernel_px;
+                steps.extend(runs.then_some(Step::Blur { kernel, kernel_px }));
+            }
+            Stage::Downsample(downsample) => steps.push(Step::Downsample {
+                method: choose(&downsample.methods, rng),
+                sigma_px: downsample.sigma_px.draw(rng),
+            }),
+            Stage::Shift(shift) => {
+                let runs = rng.random_bool(shift.probability);
+                let offset_px = (shift.offset_px.draw(rng), shift.offset_px.draw(rng));
+                if runs {
+                    let is_low = steps.iter().any(|s| matches!(s, Step::Downsample { .. }));
+                    let factor = if is_low { self.scale as f64 } else { 1.0 };
+                    if shift.known {
+                        self.known_shift_px.0 += (offset_px.0 * factor).round() as isize;
+                        self.known_shift_px.1 += (offset_px.1 * factor).round() as isize;
+                    }
+                    steps.push(Step::Shift { offset_px });
+                }
+            }
+            Stage::Exposure(exposure) => {
+                let runs = rng.random_bool(exposure.probability);
+                let gain = exposure.gain.draw(rng);
+                if runs {
+                    self.gain *= gain;
+                    steps.push(Step::Exposure { gain });
+                }
+            }
+            Stage::Noise(noise) => {
+                let runs = rng.random_bool(noise.probability);
+                let place = rng.random_range(0.0..1.0);
+                let phase = Phase {
+                    x: rng.random_range(0..2),
+                    y: rng.random_range(0..2),
+                };
+                let drawn = DrawnNoise {
+                    sigma_levels: noise.sigma_levels.draw(rng),
+                    poisson: noise.poisson.draw(rng),
+                    place: if place < noise.grey {
+                        NoisePlace::Grey
+                    } else if place < noise.grey + noise.bayer {
+                        NoisePlace::Bayer(phase)
+                    } else {
+                        NoisePlace::Channels
+                    },
+                };
+                steps.extend(runs.then_some(Step::Noise(drawn)));
+            }
+            Stage::Jpeg(jpeg) => {
+                let runs = rng.random_bool(jpeg.probability);
+                let twice = rng.random_bool(jpeg.twice);
+                for repetition in 0..2 {
+                    let compression = Compression {
+                        quality: rng.random_range(jpeg.quality[0]..=jpeg.quality[1]),
+                        subsampling: choose(&jpeg.subsampling, rng),
+                        grid_px: (rng.random_range(0..GRID_PX), rng.random_range(0..GRID_PX)),
+                    };
+                    if runs && (repetition == 0 || twice) {
+                        steps.push(Step::Jpeg(compression));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Low-resolution pixels that a region holds on each side of the patch, where the image goes on
+    /// there. Fewer change the values near the patch's edges, as the end of an image would.
+    pub fn margin_px(&self) -> usize {
+        self.margin_px
+    }
+
+    /// Whether no stage touches the patch.
+    pub fn is_untouched(&self) -> bool {
+        self.steps.is_none()
+    }
+
+    /// What the training target is multiplied with: the product of the exposures.
+    pub fn gain(&self) -> f64 {
+        self.gain
+    }
+
+    /// Where the target of the patch begins, relative to its place in the original: whole
+    /// high-resolution pixels to the left and upwards, for a shift that is known.
+    pub fn known_shift_px(&self) -> (isize, isize) {
+        self.known_shift_px
+    }
+
+    /// The region at low resolution, degraded. Only the patch inside it, [`margin_px`](Self::margin_px)
+    /// from the edges that are not the image's, has the values of the whole image degraded.
+    ///
+    /// # Panics
+    ///
+    /// If a side of the region is no multiple of the scale.
+    pub fn apply(&self, region: &Region<'_>) -> Degraded {
+        let (width_px, height_px, scale) = (region.width_px, region.height_px, self.scale);
+        assert!(
+            width_px.is_multiple_of(scale) && height_px.is_multiple_of(scale),
+            "a region of {width_px} x {height_px} pixels at scale {scale}"
+        );
+        let low_size = (width_px / scale, height_px / scale);
+        let pixels = match &self.steps {
+            None if scale == 1 => region.pixels.to_vec(),
+            None => imresize_u8(region.pixels, width_px, height_px, 3, 1.0 / scale as f64).pixels,
+            Some(steps) => {
+                let mut image = Planes::from_interleaved(width_px, height_px, region.pixels);
+                let mut rng = ChaCha8Rng::seed_from_u64(self.noise_seed);
+                for step in steps {
+                    step.apply(&mut image, low_size, scale, &mut rng);
+                }
+                image.to_interleaved()
+            }
+        };
+        Degraded {
+            width_px: low_size.0,
+            height_px: low_size.1,
+            pixels,
+        }
+    }
+}
+
+impl Step {
+    fn apply(
+        &self,
+        image: &mut Planes,
+        low_size: (usize, usize),
+        scale: usize,
+        rng: &mut impl Rng,
+    ) {
+        match *self {
+            Self::Blur { kernel, kernel_px } => *image = kernel.apply(image, kernel_px),
+            Self::Downsample { method, sigma_px } => {
+                let factor = scale as f64;
+                let centred = (0.0, 0.0);
+                *image = match method {
+                    Method::Bicubic => resample(image, low_size, factor, centred, &cubic(factor)),
+                    Method::Bilinear => {
+                        resample(image, low_size, factor, centred, &triangle(factor))
+                    }
+                    Method::Area => resample(image, low_size, factor, centred, &area(factor)),
+                    Method::ShiftedGaussian => {
+                        resample(image, low_size, factor, centred, &gaussian(sigma_px))
+                    }
+                };
+            }
+            Self::Shift { offset_px } => {
+                let size = (image.width_px, image.height_px);
+                *image = resample(image, size, 1.0, offset_px, &cubic(1.0));
+            }
+            Self::Exposure { gain } => {
+                let gain = gain as f32;
+                let samples = image.samples.iter_mut();
+                samples.for_each(|v| *v = (*v * gain).min(255.0));
+            }
+            Self::Noise(noise) => noise.apply(image, rng),
+            Self::Jpeg(compression) => compression.apply(image),
+        }
+    }
+
+    /// Pixels around a pixel that its value depends on, at the resolution before the step.
+    fn reach_px(&self, scale: usize) -> f64 {
+        let factor = scale as f64;
+        match *self {
+            Self::Blur { kernel, kernel_px } => kernel.radius_px(kernel_px) as f64,
+            Self::Downsample { method, sigma_px } => match method {
+                Method::Bicubic => 2.0 * factor,
+                Method::Bilinear => factor,
+                Method::Area => factor / 2.0,
+                Method::ShiftedGaussian => GAUSSIAN_REACH * sigma_px + factor / 2.0,
+            },
+            Self::Shift {
+                offset_px: (right, down),
+            } => right.abs().max(down.abs()) + 2.0,
+            Self::Exposure { .. } => 0.0,
+            Self::Noise(noise) => match noise.place {
+                NoisePlace::Bayer(_) => mosaic::REACH_PX as f64,
+                _ => 0.0,
+            },
+            Self::Jpeg(_) => (GRID_PX + CHROMA_REACH_PX) as f64,
+        }
+    }
+}
+
+/// Low-resolution pixels around a patch that the steps read.
+fn margin_px(steps: &[Step], scale: usize) -> usize {
+    let mut margin_px = 0.0;
+    let mut is_low = scale > 1;
+    for step in steps.iter().rev() {
+        if matches!(step, Step::Downsample { .. }) {
+            margin_px *= scale as f64;
+            is_low = false;
+        }
+        // Two compressions one after the other have grids within the same pixels.
+        margin_px += step.reach_px(scale);
+    }
+    let high_per_low = if scale > 1 && !is_low { scale } else { 1 };
+    (margin_px / high_per_low as f64).ceil() as usize
+}
+
+#[cfg(test)]
+mod tests;

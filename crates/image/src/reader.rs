@@ -1,0 +1,596 @@
+//! Reading image files.
+//!
+//! The crates `png`, `jpeg-decoder`, `tiff`, `jxl-oxide` and `image` decode. Around them, here and for
+//! every format alike: the size is checked from the header before memory for pixels is allocated, the
+//! orientation is applied, an ICC profile of another colour space is dropped, and errors name the file.
+
+mod jpeg;
+mod jpeg_end;
+mod jpeg_scan;
+mod jxl;
+mod plain;
+mod png;
+mod tiff;
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use image::metadata::Orientation;
+use image::{ImageError, ImageFormat};
+use xxhash_rust::xxh3::{Xxh3, xxh3_128};
+
+use crate::error::{Error, one_line};
+use crate::format::Format;
+use crate::memory::is_memory_free;
+use crate::metadata::Metadata;
+use crate::pixels::Image;
+use crate::samples::{Outline, RowSample, Samples};
+
+/// The largest image that is decoded. The header is checked before memory is allocated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most pixels, width x height; a billion by default (3 GB as 8-bit RGB).
+    pub max_pixels: u64,
+    /// Most memory in bytes for the pixels while a whole image is decoded, without the file's own
+    /// bytes; unlimited by default, but for the memory that is available.
+    pub max_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_pixels: 1_000_000_000,
+            max_bytes: u64::MAX,
+        }
+    }
+}
+
+impl Limits {
+    /// Checks a size against [`max_pixels`](Self::max_pixels). Errors name the image by `name`.
+    ///
+    /// # Errors
+    ///
+    /// If it has more pixels.
+    pub fn check(&self, width_px: usize, height_px: usize, name: &Path) -> Result<(), Error> {
+        let pixels = (width_px as u64).saturating_mul(height_px as u64);
+        let max_pixels = self.max_pixels;
+        if pixels <= max_pixels {
+            return Ok(());
+        }
+        Err(Error::TooLarge {
+            path: name.to_owned(),
+            width_px,
+            height_px,
+            pixels,
+            max_pixels,
+        })
+    }
+}
+
+/// Memory that a decoder may allocate for anything but pixels: profiles, text, tables.
+const MAX_METADATA_BYTES: u64 = 256 << 20;
+
+/// Files up to this length are read into memory at once; of longer ones only JPEG and JPEG XL are.
+const MAX_BYTES_IN_MEMORY: u64 = 8 << 20;
+
+/// Reads one image from a file or from memory. The content decides the format, not the suffix.
+///
+/// When it is opened, the reader knows the format, the upright size, the colour, the depth and all
+/// metadata, and has checked the size against [`Limits`]. Pixels are then read by rows or all at once.
+///
+/// Samples keep the file's depth; palettes and 1, 2 or 4-bit samples are expanded to 8 bit, CMYK
+/// becomes RGB. The orientation (of EXIF, TIFF or JPEG XL) is applied. Of a TIFF with several pages
+/// the first is read. Animations are refused.
+///
+/// The file is opened once. Files up to 8 MiB, and all JPEG and JPEG XL files, are read into memory
+/// and decoded from there; longer ones are read as they are decoded.
+///
+/// # Examples
+/// ```
+/// use std::path::Path;
+/// use wdsr_image::{Colour, Format, Image, Limits, Reader, Samples, encode_bytes};
+///
+/// let image = Image::new(3, 2, Colour::Grey, Samples::U8(vec![1, 2, 3, 4, 5, 6]));
+/// let file = encode_bytes(&image, Format::Png)?;
+/// let mut reader = Reader::from_bytes(file, Path::new("grey.png"), &Limits::default())?;
+/// assert_eq!(reader.outline(), image.outline());
+/// assert!(reader.streams_rows());
+/// let mut row = [0_u8; 3];
+/// reader.read_rows(&mut row)?;
+/// assert_eq!(row, [1, 2, 3]);
+/// # Ok::<(), wdsr_image::Error>(())
+/// ```
+pub struct Reader {
+    name: PathBuf,
+    format: Format,
+    limits: Limits,
+    outline: Outline,
+    metadata: Metadata,
+    orientation: Orientation,
+    /// Width and height before the orientation is applied.
+    stored_size: (usize, usize),
+    streams_rows: bool,
+    whole_bytes: u64,
+    rows_bytes: u64,
+    rows_left: usize,
+    decoder: Box<dyn Decode>,
+    content: Content,
+}
+
+/// The file's bytes, beside the decoder.
+enum Content {
+    Memory {
+        len_bytes: u64,
+        hash: u128,
+    },
+    /// Another handle of the decoder's file.
+    File(File),
+}
+
+/// What a decoder knows after the header.
+struct Header {
+    /// As the pixels are stored.
+    outline: Outline,
+    orientation: Orientation,
+    metadata: Metadata,
+    /// Whether [`Decode::read_rows`] can be used.
+    streams_rows: bool,
+    /// Memory in bytes for the pixels while the whole image is decoded.
+    whole_bytes: u64,
+    /// Memory in bytes of a decoder that reads rows.
+    rows_bytes: u64,
+}
+
+/// A decoder that has read the header.
+trait Decode: Send {
+    /// Fills `rows` with the next whole rows, in the machine's byte order, where
+    /// [`Header::streams_rows`] is true.
+    fn read_rows(&mut self, _rows: &mut [u8], name: &Path) -> Result<(), Error> {
+        unreachable!("{} does not stream rows", name.display())
+    }
+
+    /// All samples as they are stored.
+    fn read_all(self: Box<Self>, name: &Path) -> Result<Samples, Error>;
+}
+
+impl Reader {
+    /// Opens a file and reads its header and metadata.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, is empty, not an image, above `limits`, an animation, of an
+    /// unsupported kind, or its header is damaged.
+    pub fn open(path: &Path, limits: &Limits) -> Result<Self, Error> {
+        let read = |source| Error::Read {
+            path: path.to_owned(),
+            source,
+        };
+        let mut file = open(path)?;
+        let format = format_of(&mut file, path)?;
+        let len_bytes = file.get_ref().metadata().map_err(read)?.len();
+        let needs_memory = matches!(format, Format::Jpeg | Format::JpegXl);
+        if needs_memory || len_bytes <= MAX_BYTES_IN_MEMORY {
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes).map_err(read)?;
+            return Self::from_bytes(bytes, path, limits);
+        }
+        let handle = file.get_ref().try_clone().map_err(read)?;
+        Self::new(
+            Source::File(file),
+            Content::File(handle),
+            format,
+            path,
+            limits,
+        )
+    }
+
+    /// Reads the header and metadata of a file that is in memory. Errors name it by `name`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Self::open).
+    pub fn from_bytes(
+        bytes: impl Into<Vec<u8>>,
+        name: &Path,
+        limits: &Limits,
+    ) -> Result<Self, Error> {
+        let bytes = bytes.into();
+        let content = Content::Memory {
+            len_bytes: bytes.len() as u64,
+            hash: xxh3_128(&bytes),
+        };
+        let mut bytes = Cursor::new(bytes);
+        let format = format_of(&mut bytes, name)?;
+        Self::new(Source::Memory(bytes), content, format, name, limits)
+    }
+
+    fn new(
+        source: Source,
+        content: Content,
+        format: Format,
+        name: &Path,
+        limits: &Limits,
+    ) -> Result<Self, Error> {
+        let (header, decoder) = match format {
+            Format::Png => png::open(source, name, limits)?,
+            Format::Tiff => tiff::open(source, name, limits)?,
+            Format::Jpeg => jpeg::open(source, name, limits)?,
+            Format::JpegXl => jxl::open(source, name, limits)?,
+            Format::WebP | Format::Bmp => plain::open(source, format, name, limits)?,
+        };
+        let Header {
+            mut outline,
+            orientation,
+            mut metadata,
+            streams_rows,
+            whole_bytes,
+            rows_bytes,
+        } = header;
+        let stored_size = (outline.width_px, outline.height_px);
+        if let Orientation::Rotate90
+        | Orientation::Rotate270
+        | Orientation::Rotate90FlipH
+        | Orientation::Rotate270FlipH = orientation
+        {
+            (outline.width_px, outline.height_px) = (outline.height_px, outline.width_px);
+        }
+        metadata.drop_foreign_profile(outline.colour);
+        Ok(Self {
+            name: name.to_owned(),
+            format,
+            limits: *limits,
+            outline,
+            metadata,
+            orientation,
+            stored_size,
+            streams_rows: streams_rows && orientation == Orientation::NoTransforms,
+            whole_bytes,
+            rows_bytes,
+            rows_left: outline.height_px,
+            decoder,
+            content,
+        })
+    }
+
+    /// The path or name that errors use.
+    pub fn name(&self) -> &Path {
+        &self.name
+    }
+
+    /// The format, by content.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Upright size, colour and depth of the image.
+    pub fn outline(&self) -> Outline {
+        self.outline
+    }
+
+    /// The metadata, without what is damaged and without an ICC profile of another colour space;
+    /// [`Metadata::dropped`] names both.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// Whether [`read_rows`](Self::read_rows) can be used: the image is a PNG that is not interlaced,
+    /// or a TIFF whose strips or tiles hold 8-bit, 16-bit or float grey or RGB, upright, and its file
+    /// is not truncated.
+    pub fn streams_rows(&self) -> bool {
+        self.streams_rows
+    }
+
+    /// Memory in bytes that reading rows takes beside the rows.
+    pub fn rows_memory_bytes(&self) -> u64 {
+        self.held_bytes() + self.rows_bytes
+    }
+
+    /// Memory in bytes that [`read_all`](Self::read_all) takes for the pixels and the file.
+    pub fn whole_memory_bytes(&self) -> u64 {
+        self.held_bytes() + self.whole_bytes
+    }
+
+    /// Bytes of the file that are in memory.
+    fn held_bytes(&self) -> u64 {
+        match self.content {
+            Content::Memory { len_bytes, .. } => len_bytes,
+            Content::File(_) => 0,
+        }
+    }
+
+    /// XXH3 (128 bit) of the file's bytes. A file that is not in memory is read for it once more.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read.
+    pub fn content_hash(&mut self) -> Result<u128, Error> {
+        let file = match &mut self.content {
+            Content::Memory { hash, .. } => return Ok(*hash),
+            Content::File(file) => file,
+        };
+        let mut hash = || {
+            // The decoder's handle shares the position.
+            let position = file.stream_position()?;
+            file.rewind()?;
+            let mut hash = Xxh3::new();
+            let mut buffer = vec![0; 1 << 16];
+            loop {
+                match file.read(&mut buffer)? {
+                    0 => break,
+                    count => hash.update(&buffer[..count]),
+                }
+            }
+            file.seek(SeekFrom::Start(position))?;
+            Ok(hash.digest128())
+        };
+        hash().map_err(|source| Error::Read {
+            path: self.name.clone(),
+            source,
+        })
+    }
+
+    /// Fills `rows` with the next whole rows.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, is truncated or damaged.
+    ///
+    /// # Panics
+    ///
+    /// If [`streams_rows`](Self::streams_rows) is false, the samples have another depth than the
+    /// image, or `rows` are not whole rows or more than are left.
+    pub fn read_rows<T: RowSample>(&mut self, rows: &mut [T]) -> Result<(), Error> {
+        assert!(self.streams_rows, "rows of {}", self.name.display());
+        assert_eq!(
+            T::DEPTH,
+            self.outline.depth,
+            "depth of the rows and of the image"
+        );
+        let row_len = self.outline.row_len();
+        let count = rows.len() / row_len;
+        assert!(
+            rows.len() == count * row_len && count <= self.rows_left,
+            "{} samples asked, {} rows of {row_len} left",
+            rows.len(),
+            self.rows_left
+        );
+        self.rows_left -= count;
+        let rows = bytemuck::cast_slice_mut(rows);
+        self.decoder.read_rows(rows, &self.name)
+    }
+
+    /// Reads the whole image.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, is truncated, damaged (of a JPEG: a scan whose codes do not fill its
+    /// blocks), or its pixels take more memory than [`Limits::max_bytes`] or than is available.
+    ///
+    /// # Panics
+    ///
+    /// If rows were read before.
+    pub fn read_all(self) -> Result<Image, Error> {
+        let outline = self.outline;
+        assert_eq!(self.rows_left, outline.height_px, "rows left of the image");
+        check_memory(self.whole_bytes, &self.name, &self.limits)?;
+        let samples = self.decoder.read_all(&self.name)?;
+        let (width_px, height_px) = self.stored_size;
+        let mut image =
+            Image::new(width_px, height_px, outline.colour, samples).turned(self.orientation);
+        debug_assert_eq!(image.outline(), outline, "decoded and announced");
+        image.metadata = self.metadata;
+        Ok(image)
+    }
+}
+
+/// Reads an image file: [`Reader::open`] and [`Reader::read_all`].
+///
+/// # Errors
+///
+/// Those of both.
+pub fn decode(path: &Path, limits: &Limits) -> Result<Image, Error> {
+    Reader::open(path, limits)?.read_all()
+}
+
+/// Reads an image file that is in memory: [`Reader::from_bytes`] and [`Reader::read_all`].
+///
+/// # Errors
+///
+/// Those of both.
+pub fn decode_bytes(bytes: &[u8], name: &Path, limits: &Limits) -> Result<Image, Error> {
+    Reader::from_bytes(bytes, name, limits)?.read_all()
+}
+
+impl Format {
+    /// The format of a file by its first bytes, whatever its suffix.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, is empty, or has none of the formats.
+    pub fn of_file(path: &Path) -> Result<Self, Error> {
+        format_of(&mut open(path)?, path)
+    }
+}
+
+/// A file that is read.
+enum Source {
+    File(BufReader<File>),
+    Memory(Cursor<Vec<u8>>),
+}
+
+impl Source {
+    fn len_bytes(&mut self) -> io::Result<u64> {
+        match self {
+            Self::File(file) => Ok(file.get_ref().metadata()?.len()),
+            Self::Memory(bytes) => Ok(bytes.get_ref().len() as u64),
+        }
+    }
+
+    /// All bytes.
+    fn into_bytes(self, name: &Path) -> Result<Vec<u8>, Error> {
+        match self {
+            Self::Memory(bytes) => Ok(bytes.into_inner()),
+            Self::File(mut file) => {
+                let mut bytes = Vec::new();
+                let read = file.rewind().and_then(|()| file.read_to_end(&mut bytes));
+                let path = name.to_owned();
+                read.map_err(|source| Error::Read { path, source })?;
+                Ok(bytes)
+            }
+        }
+    }
+}
+
+impl Read for Source {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::File(file) => file.read(buffer),
+            Self::Memory(bytes) => bytes.read(buffer),
+        }
+    }
+}
+
+impl BufRead for Source {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        match self {
+            Self::File(file) => file.fill_buf(),
+            Self::Memory(bytes) => bytes.fill_buf(),
+        }
+    }
+
+    fn consume(&mut self, count: usize) {
+        match self {
+            Self::File(file) => file.consume(count),
+            Self::Memory(bytes) => bytes.consume(count),
+        }
+    }
+}
+
+impl Seek for Source {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        match self {
+            Self::File(file) => file.seek(to),
+            Self::Memory(bytes) => bytes.seek(to),
+        }
+    }
+}
+
+fn open(path: &Path) -> Result<BufReader<File>, Error> {
+    let read = |source| Error::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let kind = fs::metadata(path).map_err(read)?.file_type();
+    // A pipe would block and a device might never end.
+    if !kind.is_file() {
+        let found = if kind.is_dir() {
+            "a folder"
+        } else {
+            "not a regular file"
+        };
+        return Err(Error::NotAFile {
+            path: path.to_owned(),
+            found,
+        });
+    }
+    Ok(BufReader::new(File::open(path).map_err(read)?))
+}
+
+/// The format by the first bytes; the stream is left at its start.
+fn format_of(stream: &mut (impl BufRead + Seek), path: &Path) -> Result<Format, Error> {
+    let mut start = Vec::with_capacity(16);
+    let read = |source| Error::Read {
+        path: path.to_owned(),
+        source,
+    };
+    stream
+        .by_ref()
+        .take(16)
+        .read_to_end(&mut start)
+        .map_err(read)?;
+    stream.rewind().map_err(read)?;
+    if start.is_empty() {
+        return Err(Error::Empty {
+            path: path.to_owned(),
+        });
+    }
+    // BigTIFF, which the `image` crate does not know.
+    if start.starts_with(b"II+\0") || start.starts_with(b"MM\0+") {
+        return Ok(Format::Tiff);
+    }
+    if start.starts_with(jxl::CODESTREAM) || start.starts_with(jxl::CONTAINER) {
+        return Ok(Format::JpegXl);
+    }
+    let found = match image::guess_format(&start) {
+        Ok(ImageFormat::Png) => return Ok(Format::Png),
+        Ok(ImageFormat::Jpeg) => return Ok(Format::Jpeg),
+        Ok(ImageFormat::WebP) => return Ok(Format::WebP),
+        Ok(ImageFormat::Tiff) => return Ok(Format::Tiff),
+        Ok(ImageFormat::Bmp) => return Ok(Format::Bmp),
+        Ok(other) => format!("{other:?}").to_lowercase(),
+        Err(_) => format!("\"{}\"", start.escape_ascii()),
+    };
+    Err(Error::NotAnImage {
+        path: path.to_owned(),
+        found,
+    })
+}
+
+fn animation(format: Format, path: &Path) -> Error {
+    Error::unsupported("it is an animation", format, path)
+}
+
+/// Checks width and height of a header: neither is 0, and they are within the limits.
+fn check_size(
+    (width, height): (u32, u32),
+    path: &Path,
+    limits: &Limits,
+) -> Result<(usize, usize), Error> {
+    let (width_px, height_px) = (width as usize, height as usize);
+    if width == 0 || height == 0 {
+        return Err(Error::NoPixels {
+            path: path.to_owned(),
+            width_px,
+            height_px,
+        });
+    }
+    limits.check(width_px, height_px, path)?;
+    Ok((width_px, height_px))
+}
+
+/// Refuses an image whose pixels need more memory than is allowed or available.
+fn check_memory(bytes: u64, path: &Path, limits: &Limits) -> Result<(), Error> {
+    if bytes > limits.max_bytes {
+        return Err(Error::TooMuchMemory {
+            path: path.to_owned(),
+            bytes,
+            max_bytes: limits.max_bytes,
+        });
+    }
+    if is_memory_free(u128::from(bytes)) {
+        return Ok(());
+    }
+    Err(Error::Read {
+        path: path.to_owned(),
+        source: io::Error::new(
+            io::ErrorKind::OutOfMemory,
+            format!("its pixels need {bytes} bytes of memory, more than is available"),
+        ),
+    })
+}
+
+fn read_error(error: ImageError, format: Format, path: &Path) -> Error {
+    match error {
+        ImageError::IoError(source) if source.kind() == io::ErrorKind::UnexpectedEof => {
+            Error::truncated(one_line(&source), format, path)
+        }
+        // The decoders report some damage as an io error without a code of the system.
+        ImageError::IoError(source) if source.raw_os_error().is_some() => Error::Read {
+            path: path.to_owned(),
+            source,
+        },
+        ImageError::Unsupported(error) => Error::unsupported(one_line(&error), format, path),
+        error => Error::damaged(one_line(&error), format, path),
+    }
+}

@@ -1,0 +1,169 @@
+//! PNG.
+
+use std::borrow::Cow;
+use std::io::{BufRead, Seek};
+use std::path::Path;
+
+use ::png::{BitDepth, ColorType, DecodingError, Info, Limits as PngLimits, Transformations};
+use image::error::{DecodingError as ImageDecodingError, ImageFormatHint};
+use image::{ImageError, ImageFormat};
+
+use super::{
+    Decode, Header, Limits, MAX_METADATA_BYTES, Source, animation, check_size, read_error,
+};
+use crate::error::Error;
+use crate::format::Format;
+use crate::metadata;
+use crate::samples::{Colour, Depth, Outline, Samples};
+
+/// The most bytes that a byte of deflated data can become.
+///
+/// Source: zlib's technical details: 258 bytes in two bits.
+const MAX_INFLATION: u64 = 1032;
+
+struct PngDecoder {
+    reader: ::png::Reader<Source>,
+    outline: Outline,
+}
+
+pub(super) fn open(
+    mut source: Source,
+    name: &Path,
+    limits: &Limits,
+) -> Result<(Header, Box<dyn Decode>), Error> {
+    // Metadata may follow the pixels, so a first pass goes over the whole file, without inflating it.
+    let mut reader = png_reader(&mut source, name)?;
+    if reader.info().animation_control.is_some() {
+        return Err(animation(Format::Png, name));
+    }
+    let (width_px, height_px) = check_size(reader.info().size(), name, limits)?;
+    let is_interlaced = reader.info().interlaced;
+    // Damage behind the pixels costs no pixel; damage of the pixels is found when they are read.
+    let is_complete = reader.finish().is_ok();
+    let (metadata, orientation) = metadata::png::read(reader.info());
+    drop(reader);
+
+    let io_failed = |source| Error::Read {
+        path: name.to_owned(),
+        source,
+    };
+    let file_bytes = source.len_bytes().map_err(io_failed)?;
+    source.rewind().map_err(io_failed)?;
+    let reader = png_reader(source, name)?;
+    let (colour, depth) = colour_of(&reader);
+    let outline = Outline {
+        width_px,
+        height_px,
+        colour,
+        depth,
+    };
+    let pixels = width_px as u64 * height_px as u64;
+    let stored_bits = pixels.saturating_mul(reader.info().bits_per_pixel() as u64);
+    if stored_bits / 8 / MAX_INFLATION > file_bytes {
+        let reason = format!(
+            "its header says {width_px} x {height_px} pixels, more than its {file_bytes} bytes can hold"
+        );
+        return Err(Error::truncated(reason, Format::Png, name));
+    }
+    let row_bytes = outline.row_bytes() as u64;
+    let header = Header {
+        outline,
+        orientation,
+        metadata,
+        streams_rows: is_complete && !is_interlaced,
+        whole_bytes: row_bytes.saturating_mul(height_px as u64),
+        // Unfiltered rows, and what is inflated ahead.
+        rows_bytes: 4 * row_bytes + (1 << 20),
+    };
+    Ok((header, Box::new(PngDecoder { reader, outline })))
+}
+
+impl Decode for PngDecoder {
+    fn read_rows(&mut self, rows: &mut [u8], name: &Path) -> Result<(), Error> {
+        for row in rows.chunks_exact_mut(self.outline.row_bytes()) {
+            let read = self.reader.read_row(row);
+            if read.map_err(|error| png_error(error, name))?.is_none() {
+                return Err(Error::truncated("rows are missing", Format::Png, name));
+            }
+        }
+        self.to_native(rows);
+        Ok(())
+    }
+
+    fn read_all(mut self: Box<Self>, name: &Path) -> Result<Samples, Error> {
+        let len = self.outline.row_len() * self.outline.height_px;
+        let mut samples = Samples::zeros(self.outline.depth, len);
+        let bytes = samples.as_bytes_mut();
+        self.reader
+            .next_frame(bytes)
+            .map_err(|error| png_error(error, name))?;
+        self.to_native(bytes);
+        Ok(samples)
+    }
+}
+
+impl PngDecoder {
+    /// Turns samples of 16 bits into the machine's byte order.
+    fn to_native(&self, samples: &mut [u8]) {
+        if self.outline.depth == Depth::U16 {
+            for sample in samples.as_chunks_mut::<2>().0 {
+                *sample = u16::from_be_bytes(*sample).to_ne_bytes();
+            }
+        }
+    }
+}
+
+/// A decoder of PNG that has read the header.
+fn png_reader<R: BufRead + Seek>(stream: R, path: &Path) -> Result<::png::Reader<R>, Error> {
+    let failed = |error| png_error(error, path);
+    let bytes = MAX_METADATA_BYTES as usize;
+    let mut decoder = ::png::Decoder::new_with_limits(stream, PngLimits { bytes });
+    // Palettes become RGB, 1, 2 and 4 bits become 8, a transparent colour becomes alpha.
+    decoder.set_transformations(Transformations::EXPAND);
+    let reader = decoder.read_info().map_err(failed)?;
+    check_palette(reader.info(), path)?;
+    Ok(reader)
+}
+
+/// A palette holds three bytes for each colour, its transparency at most one: on others the decoder
+/// panics.
+fn check_palette(info: &Info<'_>, path: &Path) -> Result<(), Error> {
+    let bytes = |chunk: &Option<Cow<'_, [u8]>>| chunk.as_ref().map_or(0, |chunk| chunk.len());
+    let (palette, alphas) = (bytes(&info.palette), bytes(&info.trns));
+    let whole = palette.is_multiple_of(3) && alphas <= palette / 3;
+    if whole || info.color_type != ColorType::Indexed {
+        return Ok(());
+    }
+    let reason = format!(
+        "its palette and the transparency of it have {palette} and {alphas} bytes, expected three and \
+         at most one for each colour"
+    );
+    Err(Error::damaged(reason, Format::Png, path))
+}
+
+/// Colour and depth of the samples that a decoder gives.
+fn colour_of<R: BufRead + Seek>(reader: &::png::Reader<R>) -> (Colour, Depth) {
+    let (colour, depth) = reader.output_color_type();
+    let colour = match colour {
+        ColorType::Grayscale => Colour::Grey,
+        ColorType::GrayscaleAlpha => Colour::GreyAlpha,
+        ColorType::Rgb | ColorType::Indexed => Colour::Rgb,
+        ColorType::Rgba => Colour::RgbAlpha,
+    };
+    let depth = match depth {
+        BitDepth::Sixteen => Depth::U16,
+        _ => Depth::U8,
+    };
+    (colour, depth)
+}
+
+fn png_error(error: DecodingError, path: &Path) -> Error {
+    let error = match error {
+        DecodingError::IoError(error) => ImageError::IoError(error),
+        error => {
+            let hint = ImageFormatHint::Exact(ImageFormat::Png);
+            ImageError::Decoding(ImageDecodingError::new(hint, error))
+        }
+    };
+    read_error(error, Format::Png, path)
+}

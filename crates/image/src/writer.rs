@@ -1,0 +1,396 @@
+//! Writing image files.
+//!
+//! PNG and TIFF are written as rows arrive. The other formats collect the rows and are encoded when
+//! the image is complete.
+
+mod png;
+mod tiff;
+
+use std::io::{self, BufWriter, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use image::codecs::{bmp, jpeg};
+use image::{ExtendedColorType, ImageEncoder};
+use wdsr_atomic_file::AtomicFile;
+
+use crate::error::{Error, one_line};
+use crate::format::Format;
+use crate::metadata::{self, Metadata};
+use crate::pixels::Image;
+use crate::samples::{Colour, Outline, RowSample, SamplesRef};
+
+/// Quality of written JPEG files on libjpeg's scale of 1 to 100; the chroma is not subsampled.
+pub const JPEG_QUALITY: u8 = 95;
+
+/// Bytes that are collected for a write to the destination.
+const BUFFER_BYTES: usize = 1 << 18;
+
+/// Writes one image to a file, to memory or to any other destination that can be written and sought.
+///
+/// PNG, WebP (lossless), TIFF (BigTIFF near 4 GiB) and BMP keep every sample; JPEG is written with
+/// [`JPEG_QUALITY`]. Where a format has no grey, grey is stored as RGB ([`Format::supports`]). Sizes in
+/// the metadata become that of the image, and what the format cannot hold is dropped
+/// ([`Metadata::lost_in`] names it).
+///
+/// The destination holds a whole file after [`finish`](Self::finish) or [`write_all`](Self::write_all)
+/// only. Files should be written through an [`AtomicFile`].
+///
+/// # Examples
+/// ```
+/// use std::io::Cursor;
+/// use std::path::Path;
+/// use wdsr_image::{Colour, Depth, Format, Metadata, Outline, Writer};
+///
+/// let outline = Outline { width_px: 4, height_px: 2, colour: Colour::Grey, depth: Depth::U8 };
+/// let (file, name) = (Cursor::new(Vec::new()), Path::new("grey.png"));
+/// let mut writer = Writer::new(file, name, Format::Png, &outline, &Metadata::default())?;
+/// writer.write_rows(&[0_u8, 50, 100, 150])?;
+/// writer.write_rows(&[10_u8, 60, 110, 160])?;
+/// let file = writer.finish()?;
+/// assert!(file.into_inner().starts_with(b"\x89PNG"));
+/// # Ok::<(), wdsr_image::Error>(())
+/// ```
+pub struct Writer<W: Write + Seek + 'static> {
+    name: PathBuf,
+    format: Format,
+    outline: Outline,
+    metadata: Metadata,
+    rows_left: usize,
+    encoder: Encoder<W>,
+}
+
+enum Encoder<W: Write + Seek + 'static> {
+    Png(png::PngWriter<BufWriter<W>>),
+    Tiff(tiff::TiffWriter<BufWriter<W>>),
+    /// The other formats: the samples so far, in bytes.
+    Whole {
+        destination: W,
+        samples: Vec<u8>,
+    },
+}
+
+impl<W: Write + Seek + 'static> Writer<W> {
+    /// Starts a file of `format`, whatever the suffix of `name` is. Errors name the file by `name`.
+    ///
+    /// # Errors
+    ///
+    /// If the format cannot hold such an image ([`Format::check`]), or the destination cannot be
+    /// written.
+    pub fn new(
+        destination: W,
+        name: &Path,
+        format: Format,
+        outline: &Outline,
+        metadata: &Metadata,
+    ) -> Result<Self, Error> {
+        format.check(outline, name)?;
+        let size = (outline.width_px, outline.height_px);
+        let metadata = metadata.fitted(format, size, outline.colour);
+        let failed = |error| write_error(error, format, name);
+        let buffered = |destination| BufWriter::with_capacity(BUFFER_BYTES, destination);
+        let encoder = match format {
+            Format::Png => {
+                let writer = png::PngWriter::new(buffered(destination), outline, &metadata);
+                Encoder::Png(writer.map_err(failed)?)
+            }
+            Format::Tiff => {
+                let writer = tiff::TiffWriter::new(buffered(destination), outline, &metadata);
+                Encoder::Tiff(writer.map_err(|error| failed(error.into()))?)
+            }
+            _ => Encoder::Whole {
+                destination,
+                samples: Vec::new(),
+            },
+        };
+        Ok(Self {
+            name: name.to_owned(),
+            format,
+            outline: *outline,
+            metadata,
+            rows_left: outline.height_px,
+            encoder,
+        })
+    }
+
+    /// Writes the next whole rows.
+    ///
+    /// # Errors
+    ///
+    /// If the destination cannot be written.
+    ///
+    /// # Panics
+    ///
+    /// If the samples have another depth than the image, or `rows` are not whole rows or more than are
+    /// left.
+    pub fn write_rows<T: RowSample>(&mut self, rows: &[T]) -> Result<(), Error> {
+        self.count_rows(T::DEPTH, rows.len());
+        let bytes: &[u8] = bytemuck::cast_slice(rows);
+        match &mut self.encoder {
+            Encoder::Png(writer) => writer.write_rows(bytes),
+            Encoder::Tiff(writer) => writer.write_rows(bytes).map_err(Into::into),
+            Encoder::Whole { samples, .. } => {
+                samples.extend_from_slice(bytes);
+                Ok(())
+            }
+        }
+        .map_err(|error| write_error(error, self.format, &self.name))
+    }
+
+    /// Writes all rows and finishes the file, and returns the destination.
+    ///
+    /// # Errors
+    ///
+    /// If the destination cannot be written.
+    ///
+    /// # Panics
+    ///
+    /// If rows were written before, or the samples are not those of the whole image.
+    pub fn write_all(mut self, samples: SamplesRef<'_>) -> Result<W, Error> {
+        self.count_rows(samples.depth(), samples.len());
+        assert_eq!(self.rows_left, 0, "rows left of the image");
+        let samples = samples.as_bytes();
+        let (name, format) = (self.name, self.format);
+        match self.encoder {
+            Encoder::Png(writer) => writer.write_all(samples).and_then(unbuffered),
+            Encoder::Tiff(mut writer) => writer
+                .write_rows(samples)
+                .and_then(|()| writer.finish())
+                .map_err(Into::into)
+                .and_then(unbuffered),
+            Encoder::Whole { destination, .. } => {
+                encode_whole(destination, format, &self.outline, &self.metadata, samples)
+            }
+        }
+        .map_err(|error| write_error(error, format, &name))
+    }
+
+    /// Finishes the file after its last row, and returns the destination.
+    ///
+    /// # Errors
+    ///
+    /// If the destination cannot be written.
+    ///
+    /// # Panics
+    ///
+    /// If rows are missing.
+    pub fn finish(self) -> Result<W, Error> {
+        assert_eq!(self.rows_left, 0, "rows left of the image");
+        let (name, format) = (self.name, self.format);
+        match self.encoder {
+            Encoder::Png(writer) => writer.finish().and_then(unbuffered),
+            Encoder::Tiff(writer) => writer.finish().map_err(Into::into).and_then(unbuffered),
+            Encoder::Whole {
+                destination,
+                samples,
+            } => encode_whole(destination, format, &self.outline, &self.metadata, &samples),
+        }
+        .map_err(|error| write_error(error, format, &name))
+    }
+
+    fn count_rows(&mut self, depth: crate::samples::Depth, samples: usize) {
+        assert_eq!(
+            depth, self.outline.depth,
+            "depth of the rows and of the image"
+        );
+        let row_len = self.outline.row_len();
+        let rows = samples / row_len;
+        assert!(
+            samples == rows * row_len && rows <= self.rows_left,
+            "{samples} samples, {} rows of {row_len} left",
+            self.rows_left
+        );
+        self.rows_left -= rows;
+    }
+}
+
+impl Format {
+    /// Whether [`Writer::write_rows`] writes rows as they arrive instead of collecting them.
+    pub fn streams_rows(self) -> bool {
+        matches!(self, Self::Png | Self::Tiff)
+    }
+
+    /// Checks that the format can hold an image. Errors name the file by `name`.
+    ///
+    /// # Errors
+    ///
+    /// If the format is not written, or a side, the colour or the depth is beyond what it holds; the
+    /// message names the formats that can hold the image.
+    pub fn check(self, outline: &Outline, name: &Path) -> Result<(), Error> {
+        let Outline {
+            width_px,
+            height_px,
+            colour,
+            depth,
+        } = *outline;
+        let path = name.to_owned();
+        if !self.is_written() {
+            return Err(Error::NotWritten { path, format: self });
+        }
+        let longest_px = width_px.max(height_px);
+        let what = if longest_px > self.max_side_px() {
+            let side = self.max_side_px();
+            format!("{width_px} x {height_px} pixels (at most {side} a side)")
+        } else if !self.supports(colour, depth) {
+            format!("{depth} {colour}")
+        } else {
+            return Ok(());
+        };
+        let fits =
+            |other: &Self| longest_px <= other.max_side_px() && other.supports(colour, depth);
+        let able: Vec<_> = Self::WRITTEN
+            .into_iter()
+            .filter(fits)
+            .map(|f| f.to_string())
+            .collect();
+        let remedy = if able.is_empty() {
+            "no format can, convert the image first".to_owned()
+        } else {
+            format!("{} can", able.join(", "))
+        };
+        Err(Error::CannotHold {
+            path,
+            format: self,
+            what,
+            remedy,
+        })
+    }
+}
+
+fn unbuffered<W: Write>(buffered: BufWriter<W>) -> Result<W, EncodeError> {
+    Ok(buffered
+        .into_inner()
+        .map_err(io::IntoInnerError::into_error)?)
+}
+
+/// Encodes an image of a format that is not written row by row.
+fn encode_whole<W: Write>(
+    mut destination: W,
+    format: Format,
+    outline: &Outline,
+    metadata: &Metadata,
+    samples: &[u8],
+) -> Result<W, EncodeError> {
+    // No format has a longer side than u32 holds.
+    let (width, height) = (outline.width_px as u32, outline.height_px as u32);
+    let stored = format.stored_colour(outline.colour);
+    let expanded;
+    let samples = if stored == outline.colour {
+        samples
+    } else {
+        expanded = grey_as_rgb(samples, outline.colour);
+        &expanded
+    };
+    let mut file = Vec::new();
+    let extended = match stored {
+        Colour::Grey => ExtendedColorType::L8,
+        Colour::GreyAlpha => ExtendedColorType::La8,
+        Colour::Rgb => ExtendedColorType::Rgb8,
+        Colour::RgbAlpha => ExtendedColorType::Rgba8,
+    };
+    match format {
+        Format::Jpeg => {
+            let mut encoder = jpeg::JpegEncoder::new_with_quality(&mut file, JPEG_QUALITY);
+            encoder.set_pixel_density(metadata::jpeg::density_of(metadata.resolution));
+            if let Some(profile) = &metadata.icc_profile {
+                encoder.set_icc_profile(profile.clone())?;
+            }
+            if let Some(block) = &metadata.exif {
+                encoder.set_exif_metadata(block.clone())?;
+            }
+            encoder.write_image(samples, width, height, extended)?;
+            metadata::jpeg::insert(&mut file, metadata);
+        }
+        Format::WebP => {
+            let mut encoder = image_webp::WebPEncoder::new(&mut file);
+            encoder.set_icc_profile(metadata.icc_profile.clone().unwrap_or_default());
+            encoder.set_exif_metadata(metadata.exif.clone().unwrap_or_default());
+            encoder.set_xmp_metadata(metadata.xmp.clone().unwrap_or_default());
+            let colour = if stored.has_alpha() {
+                image_webp::ColorType::Rgba8
+            } else {
+                image_webp::ColorType::Rgb8
+            };
+            encoder.encode(samples, width, height, colour)?;
+        }
+        Format::Bmp => {
+            bmp::BmpEncoder::new(&mut file).write_image(samples, width, height, extended)?;
+            metadata::bmp::insert(&mut file, metadata);
+        }
+        Format::Png | Format::Tiff | Format::JpegXl => {
+            unreachable!("{format} is written by rows or not at all")
+        }
+    }
+    destination.write_all(&file)?;
+    Ok(destination)
+}
+
+/// 8-bit grey replicated to red, green and blue; alpha stays.
+fn grey_as_rgb(samples: &[u8], colour: Colour) -> Vec<u8> {
+    let channels = colour.channels();
+    let mut out = Vec::with_capacity(samples.len() / channels * (channels + 2));
+    for pixel in samples.chunks_exact(channels) {
+        out.extend([pixel[0]; 3]);
+        out.extend(&pixel[1..]);
+    }
+    out
+}
+
+/// Why an encoder failed: in the end an [`Error`].
+type EncodeError = Box<dyn std::error::Error + Send + Sync>;
+
+fn write_error(error: EncodeError, format: Format, name: &Path) -> Error {
+    let path = name.to_owned();
+    match error.downcast::<io::Error>() {
+        Ok(source) => Error::Write {
+            path,
+            source: *source,
+        },
+        Err(error) => Error::Encode {
+            path,
+            format,
+            reason: one_line(&error),
+        },
+    }
+}
+
+/// Writes an image to a file that appears under its name when it is complete. An existing file is
+/// replaced, and keeps its content if anything fails.
+///
+/// # Errors
+///
+/// If the format cannot hold the image, or the file cannot be written.
+pub fn encode(image: &Image, path: &Path, format: Format) -> Result<(), Error> {
+    format.check(&image.outline(), path)?;
+    let failed = |source| Error::Write {
+        path: path.to_owned(),
+        source,
+    };
+    let file = AtomicFile::create(path).map_err(failed)?;
+    let file = Writer::new(file, path, format, &image.outline(), &image.metadata)?
+        .write_all(image.samples.borrowed())?;
+    file.publish().map_err(failed)
+}
+
+/// Writes a file of any kind through an [`AtomicFile`].
+///
+/// # Errors
+///
+/// If the file cannot be written; an existing file then keeps its content.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    wdsr_atomic_file::write(path, bytes).map_err(|source| Error::Write {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// The bytes of an image file. Errors name it "image".
+///
+/// # Errors
+///
+/// If the format cannot hold the image.
+pub fn encode_bytes(image: &Image, format: Format) -> Result<Vec<u8>, Error> {
+    let (file, name) = (io::Cursor::new(Vec::new()), Path::new("image"));
+    let file = Writer::new(file, name, format, &image.outline(), &image.metadata)?
+        .write_all(image.samples.borrowed())?;
+    Ok(file.into_inner())
+}

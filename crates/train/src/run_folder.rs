@@ -1,0 +1,65 @@
+//! The files of a run.
+//!
+//! - `last.checkpoint`: the state at the last validation, which `--resume` continues from;
+//!   `best.checkpoint`: the state at the best validation
+//! - `model.safetensors`: the model at the last validation; `best.safetensors`: at the best one
+//! - `metrics.jsonl`: one line for each validation
+//! - `recipe.toml`: the recipe with all defaults
+
+use std::fs::{File, TryLockError};
+use std::path::Path;
+
+use crate::error::Error;
+
+/// The checkpoint of the last validation.
+pub const LAST_CHECKPOINT: &str = "last.checkpoint";
+/// The checkpoint of the best validation.
+pub const BEST_CHECKPOINT: &str = "best.checkpoint";
+/// The model of the last validation.
+pub const LAST_MODEL: &str = "model.safetensors";
+/// The model of the best validation.
+pub const BEST_MODEL: &str = "best.safetensors";
+/// The metrics log.
+pub const METRICS: &str = "metrics.jsonl";
+/// The recipe with all defaults.
+pub const RECIPE: &str = "recipe.toml";
+/// Locked by the process that trains in the folder.
+const LOCK: &str = ".wdsr-lock";
+
+/// All files that a trainer replaces.
+pub const FILES: [&str; 7] = [
+    LOCK,
+    RECIPE,
+    LAST_CHECKPOINT,
+    BEST_CHECKPOINT,
+    METRICS,
+    LAST_MODEL,
+    BEST_MODEL,
+];
+
+/// Locks a folder for this process until the returned file is closed, however the process ends.
+pub(crate) fn lock(folder: &Path) -> Result<File, Error> {
+    let path = folder.join(LOCK);
+    let file = File::create(&path).map_err(|source| Error::io(&path, "write", source))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::FolderInUse {
+            folder: folder.to_owned(),
+        }),
+        Err(TryLockError::Error(source)) => Err(Error::io(&path, "lock", source)),
+    }
+}
+
+/// Removes the temporary files of a killed process: files are renamed to their names when they are
+/// complete.
+pub(crate) fn remove_temporary_files(folder: &Path) -> Result<(), Error> {
+    let entries = std::fs::read_dir(folder).map_err(|source| Error::io(folder, "read", source))?;
+    for entry in entries.flatten() {
+        let (name, path) = (entry.file_name(), entry.path());
+        let name = name.to_string_lossy();
+        if name.starts_with(".wdsr-") && name.ends_with(".part") {
+            std::fs::remove_file(&path).map_err(|source| Error::io(&path, "remove", source))?;
+        }
+    }
+    Ok(())
+}

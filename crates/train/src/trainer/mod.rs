@@ -1,0 +1,437 @@
+//! The training loop.
+
+mod event;
+mod setup;
+#[cfg(test)]
+mod tests;
+mod validation;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use wdsr_kernels::Isa;
+use wdsr_model::{Model, Upscaler};
+
+use crate::batch::Batch;
+use crate::checkpoint;
+use crate::dataset::{CacheOptions, Dataset, DecodedDataset, Patches, ValidationImage};
+use crate::error::{CheckpointError, Error};
+use crate::export::{write_batches, write_images};
+use crate::gradients::GradientEngine;
+use crate::metrics::{Metrics, truncate_metrics};
+use crate::optimizer::{average, clip, length};
+use crate::parameters::ParameterLayout;
+use crate::recipe::Recipe;
+use crate::run_folder::{
+    BEST_CHECKPOINT, BEST_MODEL, LAST_CHECKPOINT, LAST_MODEL, METRICS, RECIPE,
+};
+use crate::schedule::learning_rate;
+use crate::state::{InputFingerprints, TrainingState};
+use crate::teacher::TeacherModel;
+pub use event::{Event, TrainingSummary};
+use setup::{Setup, initial_state};
+
+/// A training in the folder of its run ([`run_folder`](crate::run_folder)).
+pub struct Trainer {
+    recipe: Recipe,
+    folder: PathBuf,
+    layout: ParameterLayout,
+    engine: GradientEngine,
+    teacher: Option<TeacherModel>,
+    isa: Isa,
+    patches: Arc<Patches>,
+    validation: Arc<[ValidationImage]>,
+    state: TrainingState,
+    summary: TrainingSummary,
+    /// PSNR of bicubic interpolation on the validation images, after the first validation.
+    bicubic_psnr_db: Option<f64>,
+    /// All validations of the run.
+    history: Vec<Metrics>,
+    /// Locks the folder.
+    _lock: File,
+}
+
+/// An update whose loss or gradient is not finite.
+struct NotFinite {
+    update: u64,
+    loss: f64,
+}
+
+/// The losses since the last validation.
+struct Interval {
+    first_update: u64,
+    started: Instant,
+    losses: f64,
+}
+
+impl Interval {
+    fn new(first_update: u64) -> Self {
+        Self {
+            first_update,
+            started: Instant::now(),
+            losses: 0.0,
+        }
+    }
+}
+
+impl Trainer {
+    /// Prepares a training in `folder`: a new run, or with `resume` the run in the folder. Calls
+    /// `progress` with (images decoded, all images).
+    ///
+    /// # Errors
+    /// If `resume` is not set and the folder contains a run, or is set and it contains none; if the
+    /// checkpoint is corrupt or has another recipe, dataset or teacher; if the dataset is unusable or
+    /// a file cannot be read or written.
+    ///
+    /// # Panics
+    /// If the recipe names no folder of images.
+    pub fn prepare(
+        recipe: Recipe,
+        folder: &Path,
+        resume: bool,
+        image_memory_bytes: u64,
+        progress: &(dyn Fn(usize, usize) + Sync),
+    ) -> Result<Self, Error> {
+        let setup = Setup::new(recipe, folder, resume)?;
+        let options = CacheOptions {
+            memory_bytes: image_memory_bytes,
+            folder,
+        };
+        let dataset = Dataset::scan(&setup.recipe)?.decode(&options, progress)?;
+        Self::new(setup, folder, dataset)
+    }
+
+    /// Prepares a training as [`Trainer::prepare`] does, on a dataset that several trainings share:
+    /// one that was scanned for the same data, scale, patches and validation.
+    ///
+    /// # Errors
+    /// As [`Trainer::prepare`].
+    ///
+    /// # Panics
+    /// If the dataset has another scale, or an image smaller than a patch.
+    pub fn prepare_with(
+        recipe: Recipe,
+        folder: &Path,
+        resume: bool,
+        dataset: DecodedDataset,
+    ) -> Result<Self, Error> {
+        let setup = Setup::new(recipe, folder, resume)?;
+        assert_eq!(
+            dataset.training.scale(),
+            setup.recipe.network.scale,
+            "scale of the dataset and of the network"
+        );
+        Self::new(setup, folder, dataset)
+    }
+
+    fn new(setup: Setup, folder: &Path, dataset: DecodedDataset) -> Result<Self, Error> {
+        let Setup {
+            recipe,
+            network,
+            layout,
+            mut state,
+            start,
+            teacher,
+            isa,
+            lock,
+        } = setup;
+        let inputs = InputFingerprints {
+            dataset: Some(dataset.fingerprint),
+            teacher: teacher.as_ref().map(|t| t.fingerprint().to_owned()),
+        };
+        if let Some(difference) = state.inputs.difference(&inputs) {
+            return Err(Error::Checkpoint {
+                path: folder.join(LAST_CHECKPOINT),
+                source: CheckpointError::OtherInputs(difference),
+            });
+        }
+        state.inputs = inputs;
+        let history = truncate_metrics(&folder.join(METRICS), state.updates)?;
+        wdsr_image::write_atomically(&folder.join(RECIPE), recipe.to_toml().as_bytes())?;
+        let t = &recipe.training;
+        let precision = isa.precision_for(t.precision);
+        let summary = TrainingSummary {
+            training_images: dataset.training.len(),
+            high_pixels: dataset.training.high_pixels(),
+            in_file: dataset.training.is_in_file(),
+            validation_images: dataset.validation.len(),
+            too_small: dataset.too_small.len(),
+            precision,
+            start,
+        };
+        let (images, weights) = (dataset.training, dataset.weights);
+        let patches = Patches::new(images, weights, t.patch_px, t.batch, t.seed)
+            .with_least_detail(t.least_detail);
+        Ok(Self {
+            folder: folder.to_owned(),
+            engine: GradientEngine::new(network, isa)
+                .with_precision(precision)
+                .with_loss(t.loss)
+                .with_teacher_weight(recipe.teacher.as_ref().map_or(0.0, |t| t.weight)),
+            teacher,
+            validation: dataset.validation,
+            recipe,
+            layout,
+            isa,
+            patches: Arc::new(patches),
+            state,
+            summary,
+            bicubic_psnr_db: None,
+            history,
+            _lock: lock,
+        })
+    }
+
+    /// The recipe.
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// The folder of the run.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Updates done so far.
+    pub fn updates(&self) -> u64 {
+        self.state.updates
+    }
+
+    /// The metrics of all validations so far.
+    pub fn history(&self) -> &[Metrics] {
+        &self.history
+    }
+
+    /// The dataset and the start of the training.
+    pub fn summary(&self) -> &TrainingSummary {
+        &self.summary
+    }
+
+    /// Writes [`LAST_CHECKPOINT`] and the batches of the next `updates` updates, up to the recipe's
+    /// last, for a trainer in another program ([`crate::export`]). Returns the files.
+    ///
+    /// # Errors
+    /// If a file cannot be written, or the temporary file of the images cannot be read.
+    pub fn export_batches(&self, updates: u64) -> Result<Vec<PathBuf>, Error> {
+        self.save(LAST_CHECKPOINT)?;
+        let first = self.state.updates;
+        let end = first.saturating_add(updates);
+        let range = first..end.min(self.recipe.training.updates);
+        let batches = write_batches(&self.patches, range, &self.folder)?;
+        Ok(vec![self.folder.join(LAST_CHECKPOINT), batches])
+    }
+
+    /// Writes [`LAST_CHECKPOINT`] and the training images, for a trainer in another program
+    /// ([`crate::export`]). Returns the files.
+    ///
+    /// # Errors
+    /// If a file cannot be written, or an image cannot be read.
+    pub fn export_images(&self) -> Result<Vec<PathBuf>, Error> {
+        self.save(LAST_CHECKPOINT)?;
+        let mut files = vec![self.folder.join(LAST_CHECKPOINT)];
+        files.extend(write_images(&self.patches, &self.folder)?);
+        Ok(files)
+    }
+
+    /// Trains to the recipe's last update and calls `observe` for each event. If the loss is not
+    /// finite, rolls back to the last good checkpoint and continues with a lower learning rate, as
+    /// often as the recipe allows.
+    ///
+    /// # Errors
+    /// If rolling back did not help (the last good checkpoint remains), a file cannot be read or
+    /// written, or `observe` fails.
+    pub fn run<E: From<Error>>(
+        &mut self,
+        mut observe: impl FnMut(Event<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let end = self.recipe.training.updates;
+        while self.state.updates < end {
+            let batches = self.patches.stream(self.state.updates, end);
+            if let Some(failed) = self.run_batches(&batches, &mut observe)? {
+                self.roll_back(&failed)?;
+                observe(Event::RolledBack {
+                    update: failed.update,
+                    loss: failed.loss,
+                    to_update: self.state.updates,
+                    learning_rate_factor: self.state.learning_rate_factor,
+                    history: &self.history,
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs updates until the batches end or an update is not finite.
+    fn run_batches<E: From<Error>>(
+        &mut self,
+        batches: &Receiver<Result<Batch, Error>>,
+        observe: &mut impl FnMut(Event<'_>) -> Result<(), E>,
+    ) -> Result<Option<NotFinite>, E> {
+        let end = self.recipe.training.updates;
+        let mut interval = Interval::new(self.state.updates);
+        for batch in batches {
+            let scheduled = learning_rate(&self.recipe.schedule, self.state.updates, end);
+            let learning_rate = scheduled * self.state.learning_rate_factor;
+            let mut batch = batch?;
+            if let Some(teacher) = &self.teacher {
+                batch.taught = teacher.upscale(&batch.low)?;
+            }
+            let loss = match self.update(&batch, learning_rate) {
+                Ok(loss) => loss,
+                Err(failed) => return Ok(Some(failed)),
+            };
+            interval.losses += loss;
+            let update = self.state.updates;
+            observe(Event::Update {
+                update,
+                loss,
+                learning_rate,
+            })?;
+            if update.is_multiple_of(self.recipe.validation.every_updates) || update == end {
+                if !self.state.is_finite() {
+                    return Ok(Some(NotFinite { update, loss }));
+                }
+                self.validate(&interval, learning_rate, observe)?;
+                self.save(LAST_CHECKPOINT)?;
+                interval = Interval::new(update);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Updates the weights. Returns the loss before the update.
+    fn update(&mut self, batch: &Batch, learning_rate: f64) -> Result<f64, NotFinite> {
+        let network = self.engine.network();
+        let state = &mut self.state;
+        let convs = self.layout.convs(network, &state.parameters);
+        let norms = self.layout.norms(&state.parameters);
+        let result = self.engine.run(&convs, &norms, batch);
+        let mut gradient = self.layout.gradient(&state.parameters, &result.gradients);
+        let length = length(&gradient);
+        if !result.loss.is_finite() || !length.is_finite() {
+            return Err(NotFinite {
+                update: state.updates + 1,
+                loss: result.loss,
+            });
+        }
+        let training = &self.recipe.training;
+        clip(&mut gradient, length, training.gradient_clip_norm);
+        let adam = &mut state.adam;
+        adam.update(&mut state.parameters, &gradient, learning_rate);
+        for (running, batch) in state.running.iter_mut().zip(&result.statistics) {
+            running.update(&batch.mean, &batch.variance, batch.count);
+        }
+        state.updates += 1;
+        let decay = training.average_decay;
+        average(&mut state.average, &state.parameters, decay, state.updates);
+        Ok(result.loss)
+    }
+
+    /// Scores and writes the model, and logs its metrics.
+    fn validate<E: From<Error>>(
+        &mut self,
+        interval: &Interval,
+        learning_rate: f64,
+        observe: &mut impl FnMut(Event<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let update = self.state.updates;
+        let seconds = interval.started.elapsed().as_secs_f64();
+        let updates = (update - interval.first_update) as f64;
+        self.state.seconds += seconds;
+        let model = self.model();
+        let mut psnr_db = None;
+        if !self.validation.is_empty() {
+            let upscaler = Upscaler::with_isa(&model, self.isa);
+            let protocol = self.recipe.validation.protocol;
+            let first = self.bicubic_psnr_db.is_none();
+            let (mean, bicubic) =
+                validation::score(&upscaler, &self.validation, protocol, first, observe)?;
+            psnr_db = Some(mean);
+            self.bicubic_psnr_db = self.bicubic_psnr_db.or(bicubic);
+        }
+        self.write_models(&model, psnr_db)?;
+        let metrics = Metrics {
+            update,
+            loss: interval.losses / updates,
+            learning_rate,
+            psnr_db,
+            bicubic_psnr_db: self.bicubic_psnr_db,
+            patches_per_second: updates * self.recipe.training.batch as f64 / seconds,
+            seconds: self.state.seconds,
+            unix_seconds: unix_seconds(),
+        };
+        metrics.append_to(&self.folder.join(METRICS))?;
+        self.history.push(metrics.clone());
+        observe(Event::Validated {
+            metrics: &metrics,
+            history: &self.history,
+            best_psnr_db: self.state.best_psnr_db,
+        })
+    }
+
+    /// Writes the model, and the best model and checkpoint if there is no better one.
+    fn write_models(&mut self, model: &Model, psnr_db: Option<f64>) -> Result<(), Error> {
+        model.save(&self.folder.join(LAST_MODEL))?;
+        if self.state.best_psnr_db.is_none() || psnr_db > self.state.best_psnr_db {
+            self.state.best_psnr_db = psnr_db;
+            model.save(&self.folder.join(BEST_MODEL))?;
+            self.save(BEST_CHECKPOINT)?;
+        }
+        Ok(())
+    }
+
+    /// Rolls back to the last checkpoint; to the best one if the last one has failed before; to the
+    /// start if there is none yet.
+    fn roll_back(&mut self, failed: &NotFinite) -> Result<(), Error> {
+        let [last, best] = [LAST_CHECKPOINT, BEST_CHECKPOINT].map(|name| self.folder.join(name));
+        let rollbacks = self.state.rollbacks + 1;
+        if rollbacks > self.recipe.training.rollbacks {
+            return Err(Error::NonFiniteLoss {
+                update: failed.update,
+                loss: failed.loss,
+                rollbacks: self.state.rollbacks,
+                checkpoint: Some(last).filter(|path| path.exists()),
+            });
+        }
+        let network = self.engine.network();
+        let load = |path: &Path| checkpoint::load(path, &self.recipe, network, &self.layout);
+        let mut state = if last.exists() {
+            let state = load(&last)?;
+            if state.rolled_back_to == Some(state.updates) && best.exists() {
+                load(&best)?
+            } else {
+                state
+            }
+        } else {
+            let (mut state, _) = initial_state(&self.recipe, network, &self.layout)?;
+            state.inputs.clone_from(&self.state.inputs);
+            state
+        };
+        state.rolled_back_to = Some(state.updates);
+        state.rollbacks = rollbacks;
+        state.learning_rate_factor =
+            self.state.learning_rate_factor * self.recipe.training.rollback_factor;
+        self.state = state;
+        self.history = truncate_metrics(&self.folder.join(METRICS), self.state.updates)?;
+        self.save(LAST_CHECKPOINT)
+    }
+
+    /// The model of the averaged weights (the weights themselves if the recipe does not average).
+    pub fn model(&self) -> Model {
+        let network = self.engine.network();
+        self.state.model(&self.recipe, network, &self.layout)
+    }
+
+    fn save(&self, name: &str) -> Result<(), Error> {
+        let (path, network) = (self.folder.join(name), self.engine.network());
+        checkpoint::save(&path, &self.state, &self.recipe, network, &self.layout)
+    }
+}
+
+fn unix_seconds() -> f64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0.0, |since| since.as_secs_f64())
+}

@@ -1,0 +1,83 @@
+//! The part of a training that needs no images: a resumed or an initial state in a locked folder.
+
+use std::fs::File;
+use std::path::Path;
+
+use wdsr_kernels::Isa;
+use wdsr_model::Network;
+
+use crate::checkpoint::{self, load_model};
+use crate::error::Error;
+use crate::parameters::ParameterLayout;
+use crate::recipe::Recipe;
+use crate::run_folder::{LAST_CHECKPOINT, lock, remove_temporary_files};
+use crate::start::{StartSummary, start_from};
+use crate::state::TrainingState;
+use crate::teacher::TeacherModel;
+
+pub(super) struct Setup {
+    pub(super) recipe: Recipe,
+    pub(super) network: Network,
+    pub(super) layout: ParameterLayout,
+    pub(super) state: TrainingState,
+    pub(super) start: Option<StartSummary>,
+    pub(super) teacher: Option<TeacherModel>,
+    pub(super) isa: Isa,
+    pub(super) lock: File,
+}
+
+impl Setup {
+    pub(super) fn new(recipe: Recipe, folder: &Path, resume: bool) -> Result<Self, Error> {
+        let isa = Isa::detect()?;
+        let network = Network::for_training(&recipe.network);
+        let layout = ParameterLayout::new(&network, recipe.training.branches);
+        let teacher = TeacherModel::load(&recipe, isa)?;
+        if !resume {
+            std::fs::create_dir_all(folder)
+                .map_err(|source| Error::io(folder, "create", source))?;
+        }
+        let lock = lock(folder)?;
+        let last = folder.join(LAST_CHECKPOINT);
+        let (state, start) = if resume {
+            (checkpoint::load(&last, &recipe, &network, &layout)?, None)
+        } else if last.exists() {
+            return Err(Error::RunExists { checkpoint: last });
+        } else {
+            initial_state(&recipe, &network, &layout)?
+        };
+        remove_temporary_files(folder)?;
+        Ok(Self {
+            recipe,
+            network,
+            layout,
+            state,
+            start,
+            teacher,
+            isa,
+            lock,
+        })
+    }
+}
+
+/// The state before the first update: random weights, and those of the model that the recipe starts
+/// from where they fit.
+pub(super) fn initial_state(
+    recipe: &Recipe,
+    network: &Network,
+    layout: &ParameterLayout,
+) -> Result<(TrainingState, Option<StartSummary>), Error> {
+    let (start, seed) = (&recipe.start, recipe.training.seed);
+    let mut state = TrainingState::initial(network, layout, start.initialization, seed);
+    let Some(path) = &start.from else {
+        return Ok((state, None));
+    };
+    let model = load_model(path)?;
+    let parameters = &mut state.parameters;
+    let summary = start_from(&model, start.insert_blocks, network, layout, parameters);
+    let summary = summary.map_err(|source| Error::Start {
+        path: path.clone(),
+        source,
+    })?;
+    state.average.clone_from(&state.parameters);
+    Ok((state, Some(summary)))
+}

@@ -1,0 +1,268 @@
+//! One image from a reader to a file: checked, planned, upscaled, written.
+
+use std::io::{Cursor, Seek, Write};
+use std::path::Path;
+
+use wdsr_image::{
+    AtomicFile, Colour, Depth, Format, Metadata, MetadataPolicy, Outline, Reader, RowSample, Writer,
+};
+use wdsr_model::{Progress, Sample, UpscaleError, Upscaler};
+
+use crate::error::{Error, OutOfMemory, Work};
+use crate::image_upscaler::{ImageUpscaler, upscale_rows};
+use crate::memory::{check_memory, rows_at_a_time};
+use crate::settings::Settings;
+use crate::{Plan, Size};
+
+/// An image that is opened and planned, to be upscaled into a file.
+///
+/// A PNG or TIFF image without alpha streams into a PNG or TIFF file, if one pass of a network makes
+/// the size: some rows at a time are decoded, upscaled and encoded, so that its height needs no memory.
+/// Other images are decoded, upscaled and encoded as a whole. The samples are the same either way.
+pub struct Job<'a> {
+    reader: Reader,
+    upscaler: ImageUpscaler<'a>,
+    settings: Settings,
+}
+
+/// What became of an image.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// The passes and the sizes.
+    pub plan: Plan,
+    /// The metadata of the image that the result lacks although it was to be copied, each with the
+    /// reason.
+    pub dropped: Vec<String>,
+    /// Whether the image streamed.
+    pub streamed: bool,
+}
+
+impl<'a> Job<'a> {
+    /// Plans the passes by which an image gets its size.
+    ///
+    /// # Errors
+    /// Those of [`ImageUpscaler::planned`].
+    ///
+    /// # Panics
+    /// When [`ImageUpscaler::planned`] does.
+    pub fn new(
+        reader: Reader,
+        networks: &[&'a Upscaler],
+        settings: Settings,
+    ) -> Result<Self, Error> {
+        let Outline {
+            width_px,
+            height_px,
+            ..
+        } = reader.outline();
+        let input = Size {
+            width_px,
+            height_px,
+        };
+        let upscaler = ImageUpscaler::planned(reader.name(), input, networks, &settings)?;
+        Ok(Self {
+            reader,
+            upscaler,
+            settings,
+        })
+    }
+
+    /// The passes and the sizes.
+    pub fn plan(&self) -> &Plan {
+        self.upscaler.plan()
+    }
+
+    /// Upscales the image into a file that is complete, but not published under its name.
+    /// `progress` gets (work done, work in all) and may stop the work.
+    ///
+    /// # Errors
+    /// If `format` cannot hold the result or memory does not suffice, which is found before any work; if
+    /// the image cannot be read or upscaled; if the file cannot be written. No part of it is left.
+    pub fn into_file(
+        self,
+        path: &Path,
+        format: Format,
+        progress: &Progress<'_>,
+    ) -> Result<(AtomicFile, Summary), Error> {
+        let failed = |source| wdsr_image::Error::Write {
+            path: path.to_owned(),
+            source,
+        };
+        let create = || AtomicFile::create(path).map_err(failed);
+        let (file, summary) = self.run(create, path, format, progress)?;
+        file.synchronise().map_err(failed)?;
+        Ok((file, summary))
+    }
+
+    /// Upscales the image into the bytes of a file. Errors name it by `name`.
+    ///
+    /// # Errors
+    /// Those of [`into_file`](Self::into_file).
+    pub fn into_bytes(
+        self,
+        name: &Path,
+        format: Format,
+        progress: &Progress<'_>,
+    ) -> Result<(Vec<u8>, Summary), Error> {
+        let create = || Ok(Cursor::new(Vec::new()));
+        let (file, summary) = self.run(create, name, format, progress)?;
+        Ok((file.into_inner(), summary))
+    }
+
+    fn run<W: Write + Seek + 'static>(
+        mut self,
+        create: impl FnOnce() -> Result<W, wdsr_image::Error>,
+        output: &Path,
+        format: Format,
+        progress: &Progress<'_>,
+    ) -> Result<(W, Summary), Error> {
+        let low = self.reader.outline();
+        let size = self.plan().target();
+        let high = Outline {
+            width_px: size.width_px,
+            height_px: size.height_px,
+            ..low
+        };
+        format.check(&high, output).map_err(|source| {
+            let name = self.reader.name().to_owned();
+            Error::Format { name, source }
+        })?;
+        let policy = self.settings.metadata;
+        let (metadata, dropped) = copied(self.reader.metadata(), policy, low.colour, format);
+        let plan = self.plan().clone();
+        let rows_px = self.rows_at_a_time(format)?;
+        let file = if let Some(rows_px) = rows_px {
+            let mut writer = Writer::new(create()?, output, format, &high, &metadata)?;
+            match low.depth {
+                Depth::U8 => self.stream::<u8, _>(rows_px, &mut writer, progress),
+                Depth::U16 => self.stream::<u16, _>(rows_px, &mut writer, progress),
+                Depth::F32 => self.stream::<f32, _>(rows_px, &mut writer, progress),
+            }?;
+            writer.finish()?
+        } else {
+            self.check_whole_memory()?;
+            let name = self.reader.name().to_owned();
+            let image = self.reader.read_all()?;
+            let large = self
+                .upscaler
+                .upscale_with_progress(image, progress)
+                .map_err(|source| Error::Network { name, source })?;
+            let writer = Writer::new(create()?, output, format, &high, &metadata)?;
+            writer.write_all(large.samples.borrowed())?
+        };
+        let summary = Summary {
+            plan,
+            dropped,
+            streamed: rows_px.is_some(),
+        };
+        Ok((file, summary))
+    }
+
+    /// How many rows to read at a time if the image streams; `None` if it does not.
+    fn rows_at_a_time(&self, format: Format) -> Result<Option<usize>, Error> {
+        let streams = self.settings.streams
+            && self.reader.streams_rows()
+            && format.streams_rows()
+            // Colour under transparency spreads from afar.
+            && !self.reader.outline().colour.has_alpha();
+        match self.upscaler.only_pass().filter(|_| streams) {
+            Some(network) => {
+                let max_bytes = self.settings.max_memory_bytes;
+                let rows_px = rows_at_a_time(&self.reader, network, max_bytes);
+                rows_px
+                    .map(Some)
+                    .map_err(|source| self.memory_error(source))
+            }
+            None => Ok(None),
+        }
+    }
+
+    fn stream<T: Sample + RowSample, W: Write + Seek + 'static>(
+        &mut self,
+        rows_px: usize,
+        writer: &mut Writer<W>,
+        progress: &Progress<'_>,
+    ) -> Result<(), Error> {
+        let Some(network) = self.upscaler.only_pass() else {
+            unreachable!("rows stream through one pass, not {:?}", self.plan());
+        };
+        let low = self.reader.outline();
+        let streamed = upscale_rows::<T, RowError>(
+            network,
+            &low,
+            rows_px,
+            |rows| Ok(self.reader.read_rows(rows)?),
+            |rows| Ok(writer.write_rows(rows)?),
+            progress,
+        );
+        streamed.map_err(|error| match error {
+            RowError::Image(error) => error.into(),
+            RowError::Network(source) => {
+                let name = self.reader.name().to_owned();
+                Error::Network { name, source }
+            }
+        })
+    }
+
+    /// Checks the memory of an image that is decoded, upscaled and encoded as a whole.
+    fn check_whole_memory(&self) -> Result<(), Error> {
+        let max_bytes = self.settings.max_memory_bytes;
+        let Outline { colour, depth, .. } = self.reader.outline();
+        let decoding = u128::from(self.reader.whole_memory_bytes());
+        let pixel = (colour.channels() * depth.bytes()) as u128;
+        let copying = self.plan().input().pixels() * pixel * 2;
+        // The result, its encoder's copy, the file of noise, and its buffer before it grew.
+        let encoding = self.plan().target().pixels() * pixel * 5;
+        let most = self.upscaler.memory_bytes(colour, depth);
+        let blocks = most.max(copying).max(encoding) + self.upscaler.working_bytes();
+        // Blocks that are freed leave gaps that later ones do not fit.
+        let upscaling = blocks + blocks / 4;
+        let target = self.plan().target();
+        check_memory(Work::Decoding, decoding, max_bytes)
+            .and_then(|()| check_memory(Work::Upscaling(target), upscaling, max_bytes))
+            .map_err(|source| self.memory_error(source))
+    }
+
+    fn memory_error(&self, source: OutOfMemory) -> Error {
+        let name = self.reader.name().to_owned();
+        Error::Memory { name, source }
+    }
+}
+
+/// An error of reading, upscaling or writing rows.
+enum RowError {
+    Image(wdsr_image::Error),
+    Network(UpscaleError),
+}
+
+impl From<wdsr_image::Error> for RowError {
+    fn from(error: wdsr_image::Error) -> Self {
+        Self::Image(error)
+    }
+}
+
+impl From<UpscaleError> for RowError {
+    fn from(error: UpscaleError) -> Self {
+        Self::Network(error)
+    }
+}
+
+/// The metadata that is copied from an image of that colour to a file of `format`, and what is dropped
+/// although `policy` keeps it.
+fn copied(
+    metadata: &Metadata,
+    policy: MetadataPolicy,
+    colour: Colour,
+    format: Format,
+) -> (Metadata, Vec<String>) {
+    let mut metadata = metadata.clone();
+    let unreadable = std::mem::take(&mut metadata.dropped);
+    metadata.apply(policy);
+    let mut dropped = metadata.lost_in(format, colour);
+    dropped.append(&mut metadata.dropped);
+    // Of unreadable metadata only the profile is missed where the rest is stripped.
+    let is_missed =
+        |line: &String| policy != MetadataPolicy::Strip || line.starts_with("ICC profile");
+    dropped.extend(unreadable.into_iter().filter(is_missed));
+    (metadata, dropped)
+}
