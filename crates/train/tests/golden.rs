@@ -25,7 +25,7 @@ const ULP: f64 = 1.0 / (1 << 23) as f64;
 const STEPS: i32 = 10;
 const LEARNING_RATE: f64 = 1e-3;
 /// Runs from other roundings of the parameters, where the first differs.
-const RETRIES: u64 = 32;
+const RETRIES: u64 = 16;
 
 /// A network and its golden vectors.
 struct Golden {

@@ -1,11 +1,14 @@
 //! `wdsr upscale` over many images: which, where to, restarts, exit codes.
 
 use std::path::Path;
+#[cfg(target_os = "linux")]
+use std::time::Duration;
 
 use predicates::str::contains;
 use wdsr_image::{Colour, Image, Samples};
 use wdsr_testing::random;
 
+use super::rows::small_network;
 use super::upscale::{names, read};
 use super::{image, program, wdsr, write};
 
@@ -149,9 +152,11 @@ fn noise(width: usize, height: usize, colour: Colour) -> Image {
 fn memory_is_checked_before_the_work() {
     let folder = tempfile::tempdir().expect("a folder");
     let (input, output) = (folder.path().join("in.png"), folder.path().join("out.png"));
+    let model = small_network(folder.path());
     let run = |extra: &[&str], limit_kb: u64| {
-        let arguments = ["upscale", "-q", "-j", "1", "-o"].map(Path::new);
-        let paths = arguments.into_iter().chain([&*output, &*input]);
+        let arguments = ["upscale", "-q", "-j", "1", "-m"].map(Path::new);
+        let arguments = arguments.into_iter().chain([&*model, Path::new("-o")]);
+        let paths = arguments.chain([&*output, &*input]);
         program::under_limits(
             &format!("ulimit -v {limit_kb}; export MALLOC_ARENA_MAX=1"),
             paths.chain(extra.iter().map(Path::new)),
@@ -194,17 +199,27 @@ fn memory_is_checked_before_the_work() {
     }
 }
 
+/// The processor time that a process has used, by the kernel's count of 10 ms.
+#[cfg(target_os = "linux")]
+fn processor_time_ms(process: u32) -> u64 {
+    let path = format!("/proc/{process}/stat");
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+    // After the name in parentheses: user and system time are the 12th and 13th field.
+    let (_, fields) = text.rsplit_once(')').expect("a name");
+    let fields = fields.split_whitespace().skip(11).take(2);
+    10 * fields
+        .map(|n| n.parse::<u64>().expect("ticks"))
+        .sum::<u64>()
+}
+
 #[test]
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 fn an_interrupt_finishes_an_image_and_a_second_drops_it() {
     let folder = tempfile::tempdir().expect("a folder");
     let (input, output) = (folder.path().join("in"), folder.path().join("out"));
     std::fs::create_dir(&input).expect("a folder");
     for i in 0..4 {
-        write(
-            &input.join(format!("{i}.png")),
-            &image(200, 200, Colour::Rgb),
-        );
+        write(&input.join(format!("{i}.png")), &image(64, 64, Colour::Rgb));
     }
     for interrupts in [1, 2] {
         let mut child = std::process::Command::new(program::path())
@@ -213,12 +228,15 @@ fn an_interrupt_finishes_an_image_and_a_second_drops_it() {
             .args([&input, Path::new("-o"), &output])
             .spawn()
             .expect("it runs");
+        // The first image begins right after the manifest, and takes a second or more on plain loops.
         let manifest = output.join(".wdsr-manifest.jsonl");
         while !manifest.exists() {
-            std::thread::sleep(std::time::Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(5));
         }
-        // The first image begins right after that, and takes some seconds on plain loops.
-        std::thread::sleep(std::time::Duration::from_secs(1));
+        let before_ms = processor_time_ms(child.id());
+        while processor_time_ms(child.id()) < before_ms + 200 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         for _ in 0..interrupts {
             let pid = child.id().to_string();
             let kill = std::process::Command::new("kill")
@@ -227,7 +245,7 @@ fn an_interrupt_finishes_an_image_and_a_second_drops_it() {
                 .expect("kill");
             assert!(kill.success(), "no such process");
             // Two signals that wait at once are one.
-            std::thread::sleep(std::time::Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(20));
         }
         assert_eq!(child.wait().expect("it ends").code(), Some(130));
         let expected: &[&str] = if interrupts == 1 {

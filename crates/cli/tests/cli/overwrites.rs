@@ -8,7 +8,7 @@ use wdsr_image::Colour;
 use wdsr_model::Model;
 
 use super::data::PACKAGES;
-use super::{image, write};
+use super::{image, program, write};
 
 /// A folder of originals: images under names that meet, models and links.
 struct Originals {
@@ -67,7 +67,7 @@ impl Originals {
     /// Runs the program there, with a file as standard input; its exit code and errors. No original may
     /// have changed.
     fn run_with(&self, arguments: &str, input: Option<&str>) -> (i32, String) {
-        let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin("wdsr"));
+        let mut command = std::process::Command::new(program::path());
         command.current_dir(self.root()).args(arguments.split(' '));
         if let Some(input) = input {
             command.stdin(File::open(self.root().join(input)).expect("opened"));
@@ -228,7 +228,7 @@ fn a_file_that_appears_during_the_run_follows_if_exists() {
         fs::create_dir(root.join("in")).expect("a folder");
         write(&root.join("in/a.png"), &image(96, 64, Colour::Rgb));
         write(&root.join("in/b.png"), &image(8, 6, Colour::Rgb));
-        let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("wdsr"))
+        let mut child = std::process::Command::new(program::path())
             .current_dir(root)
             .env("WDSR_ISA", "reference")
             .args(["upscale", "-q", "in", "-o", "out", "--if-exists", policy])
@@ -384,7 +384,7 @@ fn pipes_and_raw_video_replace_no_input() {
 /// What the program prints on standard error, with standard output in a file.
 #[cfg(target_os = "linux")]
 fn wdsr_to_file(arguments: &str, originals: &Originals, output: &Path) -> String {
-    let run = std::process::Command::new(assert_cmd::cargo::cargo_bin("wdsr"))
+    let run = std::process::Command::new(program::path())
         .current_dir(originals.root())
         .args(arguments.split(' '))
         .stdout(File::create(output).expect("created"))

@@ -21,7 +21,7 @@ fn large_image(width_px: usize, height_px: usize, colour: Colour) -> Image {
 }
 
 /// A network of next to no work.
-fn small_network(folder: &Path) -> std::path::PathBuf {
+pub(super) fn small_network(folder: &Path) -> std::path::PathBuf {
     let path = folder.join("small.safetensors");
     let model = Model::random(&NetworkConfig::wdsr_b(2, 1, 2), 1);
     model.save(&path).expect("a model");

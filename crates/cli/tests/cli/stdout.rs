@@ -5,11 +5,11 @@ use std::process::{Output, Stdio};
 
 use wdsr_image::Colour;
 
-use super::{image, write};
+use super::{image, program, write};
 
 /// Runs the program with the given standard output.
 fn run(arguments: &[&str], stdout: impl Into<Stdio>) -> Output {
-    std::process::Command::new(assert_cmd::cargo::cargo_bin("wdsr"))
+    std::process::Command::new(program::path())
         .args(arguments)
         .stdout(stdout)
         .stderr(Stdio::piped())
@@ -58,7 +58,7 @@ fn the_work_does_not_depend_on_the_reader_of_messages() {
         env!("CARGO_MANIFEST_DIR"),
         "/../../models/small-x2.safetensors"
     );
-    let status = std::process::Command::new(assert_cmd::cargo::cargo_bin("wdsr"))
+    let status = std::process::Command::new(program::path())
         .args(["convert", input])
         .arg(&model)
         .stderr(writer)
