@@ -89,6 +89,12 @@ pub(super) fn open(
         colour: Colour::new(matches!(kind.photometric, 0 | 1), alpha.is_some()),
         depth: kind.depth(&map),
     };
+    let chunks = Chunks::read(&mut decoder);
+    if let Some(chunks) = &chunks
+        && let Some(reason) = chunks.first_short(&mut decoder).map_err(failed)?
+    {
+        return Err(Error::damaged(reason, Format::Tiff, name));
+    }
     let chunks_are_plain = kind.is_plain(&mut decoder);
     let (_, chunk_height) = decoder.chunk_dimensions();
     let chunk_rows = (chunk_height as usize).min(height_px);
@@ -98,7 +104,7 @@ pub(super) fn open(
         metadata,
         streams_rows: chunks_are_plain
             && orientation == Orientation::NoTransforms
-            && is_complete(&mut decoder, file_bytes),
+            && chunks.is_some_and(|chunks| chunks.end_before(file_bytes)),
         whole_bytes: layout.complete_len as u64,
         // A row of chunks, and the same while one is decompressed.
         rows_bytes: 2 * outline.row_bytes() as u64 * chunk_rows as u64,
@@ -250,18 +256,55 @@ impl Band {
     }
 }
 
-/// Whether all chunks lie in the file.
-fn is_complete(decoder: &mut SourceDecoder, file_bytes: u64) -> bool {
-    let (offsets, lengths) = match decoder.get_chunk_type() {
-        ChunkType::Strip => (Tag::StripOffsets, Tag::StripByteCounts),
-        ChunkType::Tile => (Tag::TileOffsets, Tag::TileByteCounts),
-    };
-    let mut numbers = |tag: Tag| -> Option<Vec<u64>> { decoder.find_tag_unsigned_vec(tag).ok()? };
-    let Some((offsets, lengths)) = numbers(offsets).zip(numbers(lengths)) else {
-        return false;
-    };
-    let mut ends = offsets.iter().zip(&lengths).map(|(a, b)| a.checked_add(*b));
-    ends.all(|end| end.is_some_and(|end| end <= file_bytes))
+/// Where the strips or tiles of a file lie, in bytes.
+struct Chunks {
+    offsets: Vec<u64>,
+    lengths: Vec<u64>,
+}
+
+impl Chunks {
+    /// None if the file does not say it in a form that can be read.
+    fn read(decoder: &mut SourceDecoder) -> Option<Self> {
+        let (offsets, lengths) = match decoder.get_chunk_type() {
+            ChunkType::Strip => (Tag::StripOffsets, Tag::StripByteCounts),
+            ChunkType::Tile => (Tag::TileOffsets, Tag::TileByteCounts),
+        };
+        let mut numbers =
+            |tag: Tag| -> Option<Vec<u64>> { decoder.find_tag_unsigned_vec(tag).ok()? };
+        Some(Self {
+            offsets: numbers(offsets)?,
+            lengths: numbers(lengths)?,
+        })
+    }
+
+    /// Whether all chunks lie in the file.
+    fn end_before(&self, file_bytes: u64) -> bool {
+        let chunks = self.offsets.iter().zip(&self.lengths);
+        let mut ends = chunks.map(|(offset, length)| offset.checked_add(*length));
+        ends.all(|end| end.is_some_and(|end| end <= file_bytes))
+    }
+
+    /// The fault of the first uncompressed chunk that is shorter than its samples: the decoder would
+    /// read what lies behind it. Length 0 stands for unknown.
+    fn first_short(&self, decoder: &mut SourceDecoder) -> TiffResult<Option<String>> {
+        const UNCOMPRESSED: u16 = 1;
+        let compression = decoder.find_tag_unsigned(Tag::Compression)?;
+        if compression.unwrap_or(UNCOMPRESSED) != UNCOMPRESSED {
+            return Ok(None);
+        }
+        for (number, &length) in self.lengths.iter().enumerate() {
+            let Ok(layout) = decoder.image_chunk_buffer_layout(number as u32) else {
+                break;
+            };
+            if length != 0 && length < layout.len as u64 {
+                return Ok(Some(format!(
+                    "strip or tile {number} has {length} bytes, its pixels take {}",
+                    layout.len
+                )));
+            }
+        }
+        Ok(None)
+    }
 }
 
 /// The samples as the file has them, plane after plane.
