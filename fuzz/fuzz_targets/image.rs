@@ -1,5 +1,5 @@
-//! Image files: whatever the bytes are, they are an image or refused, and what is an image is
-//! the same one read whole, read by rows, and written and read again.
+//! Image files: any bytes are an image or an error. An image is the same read whole, read by rows, and
+//! written and read again.
 #![no_main]
 
 use std::path::Path;
@@ -17,8 +17,8 @@ const LIMITS: Limits = Limits {
     max_bytes: 64 << 20,
 };
 
-/// The hook that the fuzzer sets ends the process on panics that are caught, too: those of the decoder of
-/// JPEG XL. Others end it behind this target.
+/// Removes the fuzzer's panic hook, which ends the process on caught panics too: those of the JPEG XL
+/// decoder. Other panics unwind out of the target, which is a find.
 static HOOK: LazyLock<()> = LazyLock::new(|| drop(std::panic::take_hook()));
 
 static NETWORK: LazyLock<Upscaler> = LazyLock::new(|| {

@@ -1,4 +1,4 @@
-//! Checkpoints of other trainers: whatever the bytes are, they are read or refused.
+//! Checkpoints of other trainers: any bytes are a model or an error.
 #![no_main]
 
 use std::path::Path;
@@ -7,6 +7,6 @@ use libfuzzer_sys::fuzz_target;
 use wdsr_convert::{Options, import_bytes};
 
 fuzz_target!(|bytes: &[u8]| {
-    // A refusal is as good as a model; a panic, an overflow or memory without bounds is not.
+    // A panic, an overflow or unbounded memory is a find; an error is not.
     let _ = import_bytes(bytes, Path::new("fuzzed.pt"), &Options::default());
 });

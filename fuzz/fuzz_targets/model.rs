@@ -1,5 +1,4 @@
-//! Model files: whatever the bytes are, they are a model that is written and read again the same,
-//! or refused.
+//! Model files: any bytes are an error, or a model that is the same after it is written and read again.
 #![no_main]
 
 use std::path::Path;

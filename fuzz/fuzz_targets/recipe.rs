@@ -1,5 +1,4 @@
-//! Recipes: whatever the text is, it is a recipe that is written and read again the same, or
-//! refused.
+//! Recipes: any text is an error, or a recipe that is the same after it is written and read again.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

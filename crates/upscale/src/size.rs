@@ -114,7 +114,7 @@ pub struct Plan {
 impl Plan {
     /// Chooses the fewest passes of networks of the given scales that reach the requested size, and of
     /// those the passes that exceed it least. Smaller scales come first: that is better and less work
-    /// (`docs/log.md`). An image at least as large as requested goes through no network.
+    /// (`docs/experiments/upscaling.md`). An image at least as large as requested goes through no network.
     ///
     /// # Errors
     /// If the size would stretch the image, no format can hold it, or it is larger than the image and
