@@ -2,9 +2,9 @@
 
     reference/run ncnn_check.py
 
-Every network of the golden vectors (all kinds, scales and normalisations, a residual scale), published
-networks with random weights, and the built-in model, at odd sizes. A difference above the bounds
-below is an error. Input and output are 32-bit float in both programs.
+Every network of the golden vectors (all kinds, scales and normalisations, a residual scale),
+published networks with random weights, and the built-in model, at odd sizes. A difference above the
+bounds below is an error. Input and output are 32-bit float in both programs.
 """
 
 import sys

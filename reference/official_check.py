@@ -3,8 +3,8 @@
     reference/run --peers official_check.py
 
 Networks of every kind with random weights at scales 2, 3 and 4, a residual scale, and the built-in
-model. `load_state_dict` is strict. Golden checkpoints, which the published code wrote, show that the
-networks here have the published keys and ranges.
+model. `load_state_dict` is strict. Golden checkpoints, which the published code wrote, show that
+the networks here have the published keys and ranges.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Checks `wdsr convert` to ONNX: by ONNX's checker, and ONNX Runtime's output against `wdsr upscale`.
+"""Checks `wdsr convert` to ONNX: ONNX's checker, and ONNX Runtime against `wdsr upscale`.
 
     reference/run onnx_check.py
 

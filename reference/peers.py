@@ -4,9 +4,9 @@
     reference/peers.py --output docs/benchmarks/zen5.md
 
 All engines run the ONNX file that `wdsr bench --save-onnx` writes. In each round every engine runs
-once, in a process of its own, on the same processors. Ratios are computed within a round; the report
-has the medians over the rounds. It is written after every table, so that an interrupted run leaves
-the tables that are complete. No other work must run on the machine.
+once, in a process of its own, on the same processors. Ratios are computed within a round; the
+report has the medians over the rounds. It is written after every table, so that an interrupted run
+leaves the tables that are complete. No other work must run on the machine.
 """
 
 import argparse
@@ -70,7 +70,7 @@ class Bench:
         return path
 
     def expected(self, work: Work) -> Path:
-        """The output of ONNX Runtime, with which others are compared. Computed on the first call."""
+        """The output of ONNX Runtime, to which others are compared. Computed once."""
         width, height = map(str, work.size)
         path = self.folder / f"{work.network}-{width}x{height}.f32"
         if not path.exists():
@@ -104,7 +104,7 @@ class Bench:
             late = time.monotonic() - started > 60 * self.arguments.limit_minutes
             if late and round_index >= LEAST_ROUNDS:
                 break
-            # Every second round runs in reverse order, so that no engine always follows the same one.
+            # Every second round runs in reverse, so that no engine always follows the same one.
             order = list(zip(results, commands, strict=True))[:: -1 if round_index % 2 else 1]
             ran = []
             for result, command in order:

@@ -64,9 +64,7 @@ def test_files_are_loaded_by_text_and_path(model: wdsr.Model) -> None:
         np.testing.assert_array_equal(loaded.upscale(image), model.upscale(image))
 
 
-def test_names_and_paths_are_told_apart(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_names_and_paths_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError):
         wdsr.load("./small")
