@@ -11,7 +11,7 @@ use wdsr_train::{DataFolder, Recipe, Trainer};
 use crate::file_claims::{Conflict, FileClaims};
 use crate::progress::{self, print_line};
 use crate::training_view::TrainingView;
-use crate::{WrongUsage, on_threads};
+use crate::{WrongUsage, on_threads, units};
 
 /// Train a network as a recipe describes
 ///
@@ -86,27 +86,8 @@ pub(crate) struct ImageMemory {
     ///
     /// If the images need more, they are kept in a temporary file in the folder of --out. The result
     /// is the same.
-    #[arg(long = "image-memory", value_name = "SIZE", value_parser = parse_bytes, default_value = "2G")]
+    #[arg(long = "image-memory", value_name = "SIZE", value_parser = units::bytes, default_value = "2G")]
     pub(crate) bytes: u64,
-}
-
-/// A number of bytes, optionally in K, M, G or T (powers of 1024), such as `500M`, `4G` or `1GiB`.
-fn parse_bytes(text: &str) -> Result<u64, String> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let unit = unit.to_ascii_lowercase();
-    let factor = match unit.trim_end_matches('b').trim_end_matches('i') {
-        "" if !unit.contains('i') => Some(1),
-        "k" => Some(1 << 10),
-        "m" => Some(1 << 20),
-        "g" => Some(1 << 30),
-        "t" => Some(1_u64 << 40),
-        _ => None,
-    };
-    let bytes = number.parse::<u64>().ok().zip(factor);
-    bytes
-        .and_then(|(number, factor)| number.checked_mul(factor))
-        .ok_or_else(|| "expected a number of bytes, such as 500M, 4G or 1GiB".to_owned())
 }
 
 impl ImageArguments {
@@ -251,29 +232,4 @@ fn with_remedy(error: wdsr_study::Error, out: &Path) -> anyhow::Error {
 struct Interrupted {
     source: wdsr_study::Error,
     checkpoint: PathBuf,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::parse_bytes;
-
-    #[test]
-    fn parses_sizes_in_binary_units() {
-        for (text, expected) in [
-            ("0", 0),
-            ("4096", 4096),
-            ("500M", 500 << 20),
-            ("500m", 500 << 20),
-            ("4G", 4 << 30),
-            ("1GiB", 1 << 30),
-            ("2KB", 2048),
-            ("1T", 1 << 40),
-        ] {
-            assert_eq!(parse_bytes(text), Ok(expected), "{text}");
-        }
-        for text in ["", "G", "-1", "1.5G", "4X", "4iB", "99999999999G"] {
-            let error = parse_bytes(text).expect_err(text);
-            assert!(error.contains("500M"), "{error}");
-        }
-    }
 }

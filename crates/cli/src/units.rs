@@ -23,7 +23,11 @@ pub(crate) fn bytes(text: &str) -> Result<u64, UnitError> {
     let units = ["", "K", "M", "G", "T"];
     let without_suffix = |unit: &str| {
         let unit = unit.to_ascii_uppercase();
-        unit.trim_end_matches('B').trim_end_matches('I').to_owned()
+        match unit.as_bytes() {
+            [_, b'I', b'B'] | [_, b'B'] => unit[..1].to_owned(),
+            [b'B'] => String::new(),
+            _ => unit,
+        }
     };
     scaled(text, 1024, |unit| {
         let unit = without_suffix(unit);
@@ -97,6 +101,8 @@ mod tests {
             "-1M",
             "1.5G",
             "1X",
+            "4iB",
+            "1MiBs",
             "99999999999T",
             "1 G",
             "1é",
