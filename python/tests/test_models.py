@@ -19,7 +19,7 @@ def test_a_model_describes_itself() -> None:
     assert model.name == "small x2"
     assert (model.scale, model.block, model.blocks, model.features) == (2, "wdsr-b", 8, 32)
     assert (model.expansion, model.low_rank) == (6, 25)
-    # shared/facts.md 1.8.
+    # Counted from the layers of the published network.
     assert (model.parameters, model.multiply_adds_per_pixel) == (152_420, 150_372)
     assert model.receptive_radius_px == 10
     assert all(isinstance(note, str) for note in model.notes.values())

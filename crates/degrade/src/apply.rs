@@ -120,7 +120,6 @@ impl Degradation {
             gain: 1.0,
         };
         let mut steps = Vec::new();
-        // High-resolution pixels of a pixel at this stage.
         for stage in &self.stages {
             draw.add(stage, &mut steps, rng);
         }
@@ -340,20 +339,17 @@ impl Step {
     }
 }
 
-/// Low-resolution pixels around a patch that the steps read.
+/// Low-resolution pixels around a patch that the steps read. At a scale above 1 one of them is the
+/// reduction, before which pixels are of high resolution.
 fn margin_px(steps: &[Step], scale: usize) -> usize {
     let mut margin_px = 0.0;
-    let mut is_low = scale > 1;
     for step in steps.iter().rev() {
         if matches!(step, Step::Downsample { .. }) {
             margin_px *= scale as f64;
-            is_low = false;
         }
-        // Two compressions one after the other have grids within the same pixels.
         margin_px += step.reach_px(scale);
     }
-    let high_per_low = if scale > 1 && !is_low { scale } else { 1 };
-    (margin_px / high_per_low as f64).ceil() as usize
+    (margin_px / scale as f64).ceil() as usize
 }
 
 #[cfg(test)]

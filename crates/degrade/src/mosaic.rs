@@ -113,10 +113,7 @@ mod tests {
             }
             let found = demosaic(&mosaic(&image, phase), 9, 8, phase);
             for (a, b) in found.samples.iter().zip(&image.samples) {
-                assert!(
-                    (a - b).abs() < 1e-3 * 255.0 || (a - b).abs() < 40.0,
-                    "{a} for {b}"
-                );
+                assert!((a - b).abs() < 1e-3, "{a} for {b}");
             }
             for i in 0..72 {
                 let measured = phase.channel(i % 9, i / 9) * 72 + i;

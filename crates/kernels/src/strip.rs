@@ -17,13 +17,13 @@ pub(crate) const STRIP_OVERSHOOT: usize = 48;
 /// for `rows_above`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct StripLayout {
-    /// Pixels of a row at most.
+    /// Largest width of a strip in pixels.
     pub width_px: usize,
-    /// Pixels left of a row that can be kept beside it.
+    /// Largest left margin in pixels.
     pub margin_px: usize,
     /// Rows, a multiple of [`STRIP_ROWS`].
     pub rows: usize,
-    /// Rows above them that are kept beside them.
+    /// Rows kept above the strip's own.
     pub rows_above: usize,
 }
 
