@@ -4,6 +4,7 @@
 //! every format alike: the size is checked from the header before memory for pixels is allocated, the
 //! orientation is applied, an ICC profile of another colour space is dropped, and errors name the file.
 
+mod after_end;
 mod jpeg;
 mod jpeg_end;
 mod jpeg_scan;
@@ -11,6 +12,7 @@ mod jxl;
 mod plain;
 mod png;
 mod tiff;
+mod tiff_directories;
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
@@ -26,6 +28,7 @@ use crate::memory::is_memory_free;
 use crate::metadata::Metadata;
 use crate::pixels::Image;
 use crate::samples::{Outline, RowSample, Samples};
+use crate::unread;
 
 /// The largest image that is decoded. The header is checked before memory is allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +72,7 @@ impl Limits {
 }
 
 /// Memory that a decoder may allocate for anything but pixels: profiles, text, tables.
-const MAX_METADATA_BYTES: u64 = 256 << 20;
+const MAX_METADATA_BYTES: u64 = 64 << 20;
 
 /// Files up to this length are read into memory at once; of longer ones only JPEG and JPEG XL are.
 const MAX_BYTES_IN_MEMORY: u64 = 8 << 20;
@@ -107,6 +110,7 @@ pub struct Reader {
     limits: Limits,
     outline: Outline,
     metadata: Metadata,
+    omitted: Vec<String>,
     orientation: Orientation,
     /// Width and height before the orientation is applied.
     stored_size: (usize, usize),
@@ -134,6 +138,9 @@ struct Header {
     outline: Outline,
     orientation: Orientation,
     metadata: Metadata,
+    /// What the file contains beside the image and its metadata, each with the reason why it is not
+    /// read.
+    omitted: Vec<String>,
     /// Whether [`Decode::read_rows`] can be used.
     streams_rows: bool,
     /// Memory in bytes for the pixels while the whole image is decoded.
@@ -223,6 +230,7 @@ impl Reader {
             mut outline,
             orientation,
             mut metadata,
+            omitted,
             streams_rows,
             whole_bytes,
             rows_bytes,
@@ -242,6 +250,7 @@ impl Reader {
             limits: *limits,
             outline,
             metadata,
+            omitted,
             orientation,
             stored_size,
             streams_rows: streams_rows && orientation == Orientation::NoTransforms,
@@ -272,6 +281,12 @@ impl Reader {
     /// [`Metadata::dropped`] names both.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
+    }
+
+    /// What the file contains beside the image and its metadata, each with the reason why it is not read:
+    /// further images or pages, a gain map, a video, data after the end of the image.
+    pub fn omitted(&self) -> &[String] {
+        &self.omitted
     }
 
     /// Whether [`read_rows`](Self::read_rows) can be used: the image is a PNG that is not interlaced,
@@ -403,6 +418,25 @@ pub fn decode_bytes(bytes: &[u8], name: &Path, limits: &Limits) -> Result<Image,
 }
 
 impl Format {
+    /// The format by the first bytes of a file, 16 or more.
+    pub(crate) fn of_start(start: &[u8]) -> Option<Self> {
+        // BigTIFF, which the `image` crate does not know.
+        if start.starts_with(b"II+\0") || start.starts_with(b"MM\0+") {
+            return Some(Self::Tiff);
+        }
+        if start.starts_with(jxl::CODESTREAM) || start.starts_with(jxl::CONTAINER) {
+            return Some(Self::JpegXl);
+        }
+        match image::guess_format(start).ok()? {
+            ImageFormat::Png => Some(Self::Png),
+            ImageFormat::Jpeg => Some(Self::Jpeg),
+            ImageFormat::WebP => Some(Self::WebP),
+            ImageFormat::Tiff => Some(Self::Tiff),
+            ImageFormat::Bmp => Some(Self::Bmp),
+            _ => None,
+        }
+    }
+
     /// The format of a file by its first bytes, whatever its suffix.
     ///
     /// # Errors
@@ -474,6 +508,14 @@ impl Seek for Source {
             Self::Memory(bytes) => bytes.seek(to),
         }
     }
+
+    /// Keeps the buffer of a file where it can.
+    fn seek_relative(&mut self, offset: i64) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.seek_relative(offset),
+            Self::Memory(bytes) => bytes.seek_relative(offset),
+        }
+    }
 }
 
 fn open(path: &Path) -> Result<BufReader<File>, Error> {
@@ -497,43 +539,36 @@ fn open(path: &Path) -> Result<BufReader<File>, Error> {
     Ok(BufReader::new(File::open(path).map_err(read)?))
 }
 
+/// Bytes by which formats are recognised.
+const START_BYTES: u64 = 16;
+
 /// The format by the first bytes; the stream is left at its start.
 fn format_of(stream: &mut (impl BufRead + Seek), path: &Path) -> Result<Format, Error> {
-    let mut start = Vec::with_capacity(16);
+    let mut start = Vec::new();
     let read = |source| Error::Read {
         path: path.to_owned(),
         source,
     };
     stream
         .by_ref()
-        .take(16)
+        .take(START_BYTES)
         .read_to_end(&mut start)
         .map_err(read)?;
     stream.rewind().map_err(read)?;
+    let path = path.to_owned();
     if start.is_empty() {
-        return Err(Error::Empty {
-            path: path.to_owned(),
-        });
+        return Err(Error::Empty { path });
     }
-    // BigTIFF, which the `image` crate does not know.
-    if start.starts_with(b"II+\0") || start.starts_with(b"MM\0+") {
-        return Ok(Format::Tiff);
+    if let Some(format) = Format::of_start(&start) {
+        return Ok(format);
     }
-    if start.starts_with(jxl::CODESTREAM) || start.starts_with(jxl::CONTAINER) {
-        return Ok(Format::JpegXl);
-    }
-    let found = match image::guess_format(&start) {
-        Ok(ImageFormat::Png) => return Ok(Format::Png),
-        Ok(ImageFormat::Jpeg) => return Ok(Format::Jpeg),
-        Ok(ImageFormat::WebP) => return Ok(Format::WebP),
-        Ok(ImageFormat::Tiff) => return Ok(Format::Tiff),
-        Ok(ImageFormat::Bmp) => return Ok(Format::Bmp),
-        Ok(other) => format!("{other:?}").to_lowercase(),
-        Err(_) => format!("\"{}\"", start.escape_ascii()),
-    };
-    Err(Error::NotAnImage {
-        path: path.to_owned(),
-        found,
+    let by_name = path.file_name().map(Path::new).and_then(unread::by_suffix);
+    Err(match unread::by_start(&start).or(by_name) {
+        Some(found) => Error::UnreadFormat { path, found },
+        None => Error::NotAnImage {
+            path,
+            found: format!("\"{}\"", start.escape_ascii()),
+        },
     })
 }
 

@@ -30,8 +30,8 @@ pub struct Job<'a> {
 pub struct Summary {
     /// The passes and the sizes.
     pub plan: Plan,
-    /// The metadata of the image that the result lacks although it was to be copied, each with the
-    /// reason.
+    /// What the file contains and the result lacks, each with the reason: further images, and metadata
+    /// that was to be copied.
     pub dropped: Vec<String>,
     /// Whether the image streamed.
     pub streamed: bool,
@@ -128,7 +128,14 @@ impl<'a> Job<'a> {
             Error::Format { name, source }
         })?;
         let policy = self.settings.metadata;
-        let (metadata, dropped) = copied(self.reader.metadata(), policy, low.colour, format);
+        let (mut metadata, mut dropped) =
+            copied(self.reader.metadata(), policy, low.colour, format);
+        metadata.scale(
+            (low.width_px, low.height_px),
+            (size.width_px, size.height_px),
+        );
+        // Further images of the file matter more than metadata.
+        dropped.splice(..0, self.reader.omitted().iter().cloned());
         let plan = self.plan().clone();
         let rows_px = self.rows_at_a_time(format)?;
         let file = if let Some(rows_px) = rows_px {
