@@ -17,6 +17,7 @@ mod tiff_directories;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use image::metadata::Orientation;
 use image::{ImageError, ImageFormat};
@@ -127,6 +128,8 @@ enum Content {
     Memory {
         len_bytes: u64,
         hash: u128,
+        /// The bytes, for decoders that can start again.
+        bytes: Option<SharedBytes>,
     },
     /// Another handle of the decoder's file.
     File(File),
@@ -154,6 +157,11 @@ trait Decode: Send {
     /// Fills `rows` with the next whole rows, in the machine's byte order, where
     /// [`Header::streams_rows`] is true.
     fn read_rows(&mut self, _rows: &mut [u8], name: &Path) -> Result<(), Error> {
+        unreachable!("{} does not stream rows", name.display())
+    }
+
+    /// Starts again with the first row of the same file, where [`Header::streams_rows`] is true.
+    fn restart(&mut self, _source: Source, name: &Path) -> Result<(), Error> {
         unreachable!("{} does not stream rows", name.display())
     }
 
@@ -203,12 +211,15 @@ impl Reader {
         limits: &Limits,
     ) -> Result<Self, Error> {
         let bytes = bytes.into();
+        let (len_bytes, hash) = (bytes.len() as u64, xxh3_128(&bytes));
+        let bytes = SharedBytes(Arc::new(bytes));
+        let format = format_of(&mut Cursor::new(bytes.clone()), name)?;
         let content = Content::Memory {
-            len_bytes: bytes.len() as u64,
-            hash: xxh3_128(&bytes),
+            len_bytes,
+            hash,
+            bytes: matches!(format, Format::Png | Format::Tiff).then(|| bytes.clone()),
         };
-        let mut bytes = Cursor::new(bytes);
-        let format = format_of(&mut bytes, name)?;
+        let bytes = Cursor::new(bytes);
         Self::new(Source::Memory(bytes), content, format, name, limits)
     }
 
@@ -375,6 +386,38 @@ impl Reader {
         self.decoder.read_rows(rows, &self.name)
     }
 
+    /// Starts again with the first row.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read.
+    ///
+    /// # Panics
+    ///
+    /// If [`streams_rows`](Self::streams_rows) is false.
+    pub fn restart(&mut self) -> Result<(), Error> {
+        assert!(self.streams_rows, "rows of {}", self.name.display());
+        let source = match &self.content {
+            Content::Memory { bytes, .. } => {
+                let bytes = bytes.clone().expect("decoders of rows have kept bytes");
+                Source::Memory(Cursor::new(bytes))
+            }
+            Content::File(file) => {
+                let reopen = || {
+                    let mut file = file.try_clone()?;
+                    file.rewind()?;
+                    Ok(Source::File(BufReader::new(file)))
+                };
+                reopen().map_err(|source| Error::Read {
+                    path: self.name.clone(),
+                    source,
+                })?
+            }
+        };
+        self.rows_left = self.outline.height_px;
+        self.decoder.restart(source, &self.name)
+    }
+
     /// Reads the whole image.
     ///
     /// # Errors
@@ -450,21 +493,31 @@ impl Format {
 /// A file that is read.
 enum Source {
     File(BufReader<File>),
-    Memory(Cursor<Vec<u8>>),
+    Memory(Cursor<SharedBytes>),
+}
+
+/// The bytes of a file that is read once more.
+#[derive(Clone)]
+struct SharedBytes(Arc<Vec<u8>>);
+
+impl AsRef<[u8]> for SharedBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 impl Source {
     fn len_bytes(&mut self) -> io::Result<u64> {
         match self {
             Self::File(file) => Ok(file.get_ref().metadata()?.len()),
-            Self::Memory(bytes) => Ok(bytes.get_ref().len() as u64),
+            Self::Memory(bytes) => Ok(bytes.get_ref().0.len() as u64),
         }
     }
 
     /// All bytes.
     fn into_bytes(self, name: &Path) -> Result<Vec<u8>, Error> {
         match self {
-            Self::Memory(bytes) => Ok(bytes.into_inner()),
+            Self::Memory(bytes) => Ok(Arc::unwrap_or_clone(bytes.into_inner().0)),
             Self::File(mut file) => {
                 let mut bytes = Vec::new();
                 let read = file.rewind().and_then(|()| file.read_to_end(&mut bytes));

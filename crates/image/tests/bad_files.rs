@@ -321,7 +321,10 @@ fn texts_that_decompress_beyond_the_limit_are_dropped() {
     let [dropped] = &metadata.dropped[..] else {
         panic!("{:?}", metadata.dropped);
     };
-    assert!(dropped.starts_with("PNG text \"long\" and 1 others: "), "{dropped}");
+    assert!(
+        dropped.starts_with("PNG text \"long\" and 1 others: "),
+        "{dropped}"
+    );
 }
 
 #[test]

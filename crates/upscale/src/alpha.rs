@@ -71,11 +71,16 @@ pub(crate) fn spread_colour(colour: &mut Image, alpha: &Image) {
         Samples::U16(alpha) => alpha.iter().map(|alpha| *alpha > 0).collect(),
         Samples::F32(alpha) => alpha.iter().map(|alpha| *alpha > 0.0).collect(),
     };
-    let (width, channels) = (colour.width_px, colour.colour.channels());
-    match &mut colour.samples {
-        Samples::U8(samples) => spread(samples, channels, width, &visible),
-        Samples::U16(samples) => spread(samples, channels, width, &visible),
-        Samples::F32(samples) => spread(samples, channels, width, &visible),
+    spread_where(colour, &visible);
+}
+
+/// Replaces the samples of pixels that are not `visible` by those that spread from the others.
+pub(crate) fn spread_where(image: &mut Image, visible: &[bool]) {
+    let (width, channels) = (image.width_px, image.colour.channels());
+    match &mut image.samples {
+        Samples::U8(samples) => spread(samples, channels, width, visible),
+        Samples::U16(samples) => spread(samples, channels, width, visible),
+        Samples::F32(samples) => spread(samples, channels, width, visible),
     }
 }
 

@@ -129,6 +129,11 @@ impl Decode for PngDecoder {
         Ok(())
     }
 
+    fn restart(&mut self, source: Source, name: &Path) -> Result<(), Error> {
+        self.reader = png_reader(source, name)?;
+        Ok(())
+    }
+
     fn read_all(mut self: Box<Self>, name: &Path) -> Result<Samples, Error> {
         let len = self.outline.row_len() * self.outline.height_px;
         let mut samples = Samples::zeros(self.outline.depth, len);

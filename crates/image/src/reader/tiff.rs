@@ -39,6 +39,7 @@ type SourceDecoder = Decoder<Overlay<Source>>;
 
 struct TiffDecoder {
     decoder: SourceDecoder,
+    directories: Option<Directories>,
     kind: Kind,
     layout: BufferLayoutPreference,
     /// The colours of a palette.
@@ -147,6 +148,7 @@ pub(super) fn open(
     let decoder = decoder.with_limits(decoder_limits(layout.complete_len));
     let decoder = TiffDecoder {
         decoder,
+        directories,
         kind,
         layout,
         map,
@@ -192,6 +194,14 @@ impl Decode for TiffDecoder {
                 .read_row(row, &mut self.decoder, &self.outline)
                 .map_err(|error| tiff_error(error, name))?;
         }
+        Ok(())
+    }
+
+    fn restart(&mut self, source: Source, name: &Path) -> Result<(), Error> {
+        let decoder = decoder_of(source, self.directories.as_ref())
+            .map_err(|error| tiff_error(error, name))?;
+        self.decoder = decoder.with_limits(decoder_limits(self.layout.complete_len));
+        self.band = Band::default();
         Ok(())
     }
 
