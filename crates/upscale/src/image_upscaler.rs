@@ -142,12 +142,19 @@ impl<'a> ImageUpscaler<'a> {
         let varying = alpha
             .as_ref()
             .is_some_and(|alpha| !alpha::is_constant(&alpha.samples));
-        let alpha_passes = varying && self.alpha == AlphaMethod::Network;
+        if let Some(alpha) = &alpha {
+            check_finite(alpha)?;
+        }
+        let by_network = varying && self.alpha == AlphaMethod::Network && !self.passes.is_empty();
+        let levels = alpha
+            .as_ref()
+            .filter(|_| by_network)
+            .and_then(alpha::hard_levels);
+        let alpha_passes = by_network && levels.is_none();
         let mut progress = self.progress(progress, if alpha_passes { 2 } else { 1 });
         let Some(alpha) = alpha else {
             return self.upscale_colour(colour, &mut progress);
         };
-        check_finite(&alpha)?;
         let target = plan.target();
         if !varying {
             let samples = alpha::repeat_first(&alpha.samples, target.pixels() as usize);
@@ -157,12 +164,13 @@ impl<'a> ImageUpscaler<'a> {
                 .join_alpha(&large));
         }
         alpha::spread_colour(&mut colour, &alpha);
-        let mut large = match self.alpha {
-            AlphaMethod::Network => self.upscale_opaque(alpha.clone(), &mut progress)?,
-            AlphaMethod::Lanczos => {
-                let depth = alpha.depth();
-                in_depth(resize(to_float(alpha.clone()), target), depth)
+        let depth = alpha.depth();
+        let mut large = match (self.alpha, levels) {
+            (AlphaMethod::Network, Some(levels)) => {
+                in_depth(alpha::upscale_levels(&alpha, &levels, target), depth)
             }
+            (AlphaMethod::Network, None) => self.upscale_opaque(alpha.clone(), &mut progress)?,
+            (AlphaMethod::Lanczos, _) => in_depth(resize(to_float(alpha.clone()), target), depth),
         };
         alpha::keep_flat(&mut large, &alpha);
         drop(alpha);
