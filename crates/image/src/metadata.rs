@@ -145,8 +145,13 @@ impl Metadata {
                 }
             }
             MetadataPolicy::StripGps => {
-                if let Some(exif) = &mut self.exif {
-                    exif::strip_gps(exif);
+                if let Some(mut block) = self.exif.take() {
+                    if exif::strip_gps(&mut block) {
+                        self.exif = Some(block);
+                    } else {
+                        let what = "EXIF: it has too many directories to be searched for GPS";
+                        self.dropped.push(what.to_owned());
+                    }
                 }
                 self.edit_xmp(&xmp::without_gps);
                 self.texts
@@ -232,8 +237,12 @@ impl Metadata {
         {
             let space = profile[16..20].escape_ascii();
             let pixels = if colour.is_grey() { "grey" } else { "RGB" };
+            let change = match &profile[16..20] {
+                b"CMYK" => "; it was not applied, so the colours differ from those of a printer",
+                _ => "",
+            };
             self.dropped.push(format!(
-                "ICC profile: it is of colour space \"{space}\", the pixels are {pixels}"
+                "ICC profile: it is of colour space \"{space}\", the pixels are {pixels}{change}"
             ));
         }
     }

@@ -256,38 +256,36 @@ impl<'a> View<'a> {
     }
 
     /// The offsets of a directory and of all that it leads to: by pointers and as successors. Those in
-    /// `known` are not followed.
+    /// `known` are not followed. A tree beyond the limits ends early.
     fn tree(self, at: usize, known: &[usize]) -> Vec<usize> {
+        self.bounded_tree(at, known).0
+    }
+
+    /// [`tree`](Self::tree), and whether it is all of it.
+    fn bounded_tree(self, at: usize, known: &[usize]) -> (Vec<usize>, bool) {
+        let mut is_whole = true;
         let mut seen: HashSet<usize> = known.iter().copied().collect();
         let mut entries_left = MAX_ENTRIES;
         let mut found = Vec::new();
         let mut next = vec![at];
         while let Some(at) = next.pop() {
-            if found.len() == MAX_DIRECTORIES || !seen.insert(at) {
-                continue;
-            }
-            let Some(directory) = self
-                .directory(at)
-                .filter(|d| d.entries.len() <= entries_left)
-            else {
+            let Some(directory) = self.directory(at).filter(|_| seen.insert(at)) else {
                 continue;
             };
+            if found.len() == MAX_DIRECTORIES || directory.entries.len() > entries_left {
+                is_whole = false;
+                break;
+            }
             entries_left -= directory.entries.len();
             found.push(at);
-            for &entry in directory
-                .entries
-                .iter()
-                .filter(|entry| is_pointer(entry.tag))
-            {
+            for &entry in directory.entries.iter().filter(|e| is_pointer(e.tag)) {
+                is_whole &= entry.count as usize <= MAX_DIRECTORIES;
                 next.extend(self.numbers(entry));
             }
-            next.extend(
-                self.u32(directory.end)
-                    .filter(|&next| next != 0)
-                    .map(|next| next as usize),
-            );
+            let successor = self.u32(directory.end).filter(|&at| at != 0);
+            next.extend(successor.map(|at| at as usize));
         }
-        found
+        (found, is_whole)
     }
 
     /// The numbers of an entry, up to [`MAX_DIRECTORIES`], if they are 32-bit or 16-bit integers.
@@ -426,15 +424,17 @@ pub(super) fn set_size(bytes: &mut Vec<u8>, width_px: usize, height_px: usize) {
     }
 }
 
-/// Removes all GPS directories, wherever a pointer to one is.
-pub(super) fn strip_gps(bytes: &mut Vec<u8>) {
+/// Removes all GPS directories, wherever a pointer to one is. Returns false if there are too many
+/// directories to search all of them.
+pub(super) fn strip_gps(bytes: &mut Vec<u8>) -> bool {
     let Some(mut block) = Block::new(bytes) else {
-        return;
+        return true;
     };
     let Some(main) = block.view().main_directory() else {
-        return;
+        return true;
     };
-    for at in block.view().tree(main.at, &[]) {
+    let (directories, is_whole) = block.view().bounded_tree(main.at, &[]);
+    for at in directories {
         let entry = |block: &Block<'_>| block.view().directory(at)?.find(GPS_DIRECTORY);
         while let Some(entry) = entry(&block) {
             for gps in block.view().numbers(entry) {
@@ -443,6 +443,7 @@ pub(super) fn strip_gps(bytes: &mut Vec<u8>) {
             block.remove(at, GPS_DIRECTORY);
         }
     }
+    is_whole
 }
 
 /// Removes the description if programs read it as the structure of the file, with sizes and numbers of
@@ -528,7 +529,7 @@ pub(super) struct Fields {
     pub(super) interoperability: Vec<Field>,
 }
 
-fn is_pointer(tag: u16) -> bool {
+pub(super) fn is_pointer(tag: u16) -> bool {
     matches!(
         tag,
         SUB_DIRECTORIES | EXIF_DIRECTORY | GPS_DIRECTORY | INTEROPERABILITY_DIRECTORY

@@ -193,7 +193,7 @@ impl<R: Read + Seek> Tags<'_, R> {
             let tags = directory.iter().map(|(tag, _)| tag.to_u16());
             tags.map(move |tag| (*directory, tag))
         });
-        tags.filter(|&(_, tag)| tag != exif::INTEROPERABILITY_DIRECTORY)
+        tags.filter(|&(_, tag)| !exif::is_pointer(tag))
             .filter_map(|(directory, tag)| self.field(directory, tag))
             .collect()
     }
