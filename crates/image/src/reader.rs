@@ -612,8 +612,14 @@ fn format_of(stream: &mut (impl BufRead + Seek), path: &Path) -> Result<Format, 
     if start.is_empty() {
         return Err(Error::Empty { path });
     }
-    if let Some(format) = Format::of_start(&start) {
-        return Ok(format);
+    match Format::of_start(&start) {
+        // Many camera raw files are TIFF files with a small preview.
+        Some(Format::Tiff) if unread::has_raw_suffix(&path) => {
+            let found = unread::CAMERA_RAW;
+            return Err(Error::UnreadFormat { path, found });
+        }
+        Some(format) => return Ok(format),
+        None => {}
     }
     let by_name = path.file_name().map(Path::new).and_then(unread::by_suffix);
     Err(match unread::by_start(&start).or(by_name) {

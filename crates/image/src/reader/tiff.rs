@@ -160,7 +160,7 @@ pub(super) fn open(
 
 /// Refuses camera raw files, whose pixels need developing, and describes the images that are not read.
 fn check_directories(directories: &Directories, name: &Path) -> Result<Vec<String>, Error> {
-    if directories.is_camera_raw() || unread::has_raw_suffix(name) {
+    if directories.is_camera_raw() {
         let (path, found) = (name.to_owned(), unread::CAMERA_RAW);
         return Err(Error::UnreadFormat { path, found });
     }
