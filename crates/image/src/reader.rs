@@ -84,8 +84,9 @@ const MAX_BYTES_IN_MEMORY: u64 = 8 << 20;
 /// metadata, and has checked the size against [`Limits`]. Pixels are then read by rows or all at once.
 ///
 /// Samples keep the file's depth; palettes and 1, 2 or 4-bit samples are expanded to 8 bit, CMYK
-/// becomes RGB. The orientation (of EXIF, TIFF or JPEG XL) is applied. Of a TIFF with several pages
-/// the first is read. Animations are refused.
+/// becomes RGB. The orientation (of EXIF, TIFF or JPEG XL) is applied. Of a TIFF with several
+/// directories the first of full size is read; [`omitted`](Self::omitted) names the others. Camera raw files
+/// and animations of more than one frame are refused.
 ///
 /// The file is opened once. Files up to 8 MiB, and all JPEG and JPEG XL files, are read into memory
 /// and decoded from there; longer ones are read as they are decoded.
