@@ -508,6 +508,10 @@ impl AsRef<[u8]> for SharedBytes {
 }
 
 impl Source {
+    fn memory(bytes: Vec<u8>) -> Self {
+        Self::Memory(Cursor::new(SharedBytes(Arc::new(bytes))))
+    }
+
     fn len_bytes(&mut self) -> io::Result<u64> {
         match self {
             Self::File(file) => Ok(file.get_ref().metadata()?.len()),

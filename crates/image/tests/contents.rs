@@ -499,6 +499,46 @@ fn an_animation_of_one_frame_is_an_image() {
 }
 
 #[test]
+fn an_image_beside_an_animation_is_the_image() {
+    let png = file(Format::Png);
+    let end = png.len() - 12;
+    let mut control = vec![0, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0, 12];
+    control.extend([0; 14]);
+    // The chunk of the frame is put before the end, by way of a file of nothing but a header.
+    let frame = with_png_chunks(&png[..33], &[(b"fcTL", &control)]);
+    let bytes = [&png[..end], &frame[33..], &png[end..]].concat();
+    let bytes = with_png_chunks(&bytes, &[(b"acTL", &[0, 0, 0, 1, 0, 0, 0, 0])]);
+    assert_eq!(said(&bytes), "1 further image: only the first is upscaled");
+}
+
+#[test]
+fn an_animated_webp_of_one_frame_is_an_image() {
+    let still = file(Format::WebP);
+    let pixels = &still[12..];
+    assert_eq!(&pixels[..4], b"VP8L");
+    let chunk = |kind: &[u8; 4], content: &[u8]| {
+        let length = (content.len() as u32).to_le_bytes();
+        [&kind[..], &length, content, &[0][..content.len() % 2]].concat()
+    };
+    let size = [15, 0, 0, 11, 0, 0];
+    let frame = [&[0; 6][..], &size, &[100, 0, 0, 0], pixels].concat();
+    let animated = |frames: usize| {
+        let chunks = [
+            chunk(b"VP8X", &[&[2, 0, 0, 0][..], &size].concat()),
+            chunk(b"ANIM", &[0; 6]),
+            chunk(b"ANMF", &frame).repeat(frames),
+        ]
+        .concat();
+        let length = (4 + chunks.len() as u32).to_le_bytes();
+        [&b"RIFF"[..], &length, b"WEBP", &chunks].concat()
+    };
+    let expected = decode_bytes(&still, Path::new("x"), &Limits::default()).expect("an image");
+    let read = decode_bytes(&animated(1), Path::new("x"), &Limits::default()).expect("an image");
+    assert_eq!(read.grey_to_rgb().samples, expected.grey_to_rgb().samples);
+    assert!(matches!(error(&animated(2)), Error::Unsupported { .. }));
+}
+
+#[test]
 fn images_of_all_formats_in_a_folder_are_listed() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);

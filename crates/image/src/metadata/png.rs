@@ -30,6 +30,9 @@ const METRES_PER_INCH: f64 = 0.0254;
 pub(crate) struct PngChunks {
     /// Frames of an animation.
     pub(crate) frames: usize,
+    has_pixels: bool,
+    /// Whether the image is shown only by programs that know no animations.
+    pub(crate) is_beside_animation: bool,
     /// Contents by type.
     contents: Vec<([u8; 4], Vec<u8>)>,
     unknown: BTreeSet<[u8; 4]>,
@@ -55,7 +58,12 @@ impl PngChunks {
     /// Adds the next chunk, with its content if that is wanted.
     pub(crate) fn add(&mut self, kind: [u8; 4], content: &[u8]) {
         match &kind {
-            b"fcTL" => self.frames += 1,
+            b"IDAT" => self.has_pixels = true,
+            b"fcTL" => {
+                // Without a frame before its pixels, the image is none of the animation.
+                self.is_beside_animation |= self.has_pixels && self.frames == 0;
+                self.frames += 1;
+            }
             b"iCCP" => self.has_profile = true,
             b"mDCV" | b"mDCv" | b"cLLI" | b"cLLi" | b"bKGD" | b"tIME" | b"sBIT" => {
                 if self.content(&kind).is_none() {

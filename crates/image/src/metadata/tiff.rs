@@ -118,6 +118,17 @@ pub(crate) fn read<R: Read + Seek>(
     (metadata, orientation, images.unwrap_or(1))
 }
 
+/// Whether a tag is about how a file stores its image: size, compression, strips, tiles, place on the page,
+/// number of the page, resolution, ink sets, tables of JPEG.
+fn is_of_storage(tag: u16) -> bool {
+    matches!(
+        tag,
+        254..=266 | 273..=284 | 286..=297 | 317 | 320..=330 | 332 | 334 | 338..=347 | 512..=532 | 34_675
+            // Padding of Windows, and of GDAL's cloud-optimised files.
+            | 59_932 | 65_534
+    )
+}
+
 /// Names the tags that are not copied, unless they are about how the file stores the image.
 fn dropped_tags(tags: &[u16]) -> Option<String> {
     let is_copied = |tag: u16| {
@@ -127,15 +138,6 @@ fn dropped_tags(tags: &[u16]) -> Option<String> {
                 tag,
                 XMP | IPTC | PHOTOSHOP | exif::EXIF_DIRECTORY | exif::GPS_DIRECTORY
             )
-    };
-    // Size, compression, strips, tiles, place on the page, number of the page, ink sets, tables of JPEG.
-    let is_of_storage = |tag: u16| {
-        matches!(
-            tag,
-            254..=266 | 273..=284 | 286..=297 | 317 | 320..=330 | 332 | 334 | 338..=347 | 512..=532 | 34_675
-                // Padding of Windows, and of GDAL's cloud-optimised files.
-                | 59_932 | 65_534
-        )
     };
     let names: BTreeSet<String> = tags
         .iter()
@@ -265,7 +267,9 @@ pub(crate) fn write<W: Write>(
     directory: &mut tiff_file::Directory,
 ) -> io::Result<()> {
     for field in &exif_fields(metadata).main {
-        if DESCRIPTIVE.contains(&field.tag) {
+        let is_block =
+            matches!(field.tag, XMP | IPTC | PHOTOSHOP) || geo::TAGS.contains(&field.tag);
+        if DESCRIPTIVE.contains(&field.tag) || !is_of_storage(field.tag) && !is_block {
             file.add(directory, field.tag, field.kind, &field.value)?;
         }
     }

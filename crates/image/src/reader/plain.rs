@@ -35,9 +35,12 @@ pub(super) fn open(
             check_riff_length(&mut source, name)?;
             let chunks = RiffChunks::read(&mut source)
                 .map_err(|error| failed(ImageError::IoError(error)))?;
+            if chunks.frames == 1 {
+                let still = still_of(&source.into_bytes(name)?);
+                source = Source::memory(still.ok_or_else(|| animation(format, name))?);
+            }
             let mut decoder = webp::WebPDecoder::new(source).map_err(failed)?;
-            // An animation of one frame is an image.
-            if decoder.has_animation() && chunks.frames != 1 {
+            if decoder.has_animation() {
                 return Err(animation(format, name));
             }
             omitted = chunks.omitted;
@@ -140,6 +143,55 @@ fn images_after(start: &[u8], source: &mut Source) -> io::Result<Vec<String>> {
 
 /// Of what follows the image so many bytes are searched for further images.
 const MAX_REST_BYTES: u64 = 8 << 20;
+
+/// An animated WebP file of one frame as a still one. `None` if the frame does not cover the image. (The
+/// decoder would blend the frame, and lose up to a level.)
+///
+/// Source: RFC 9649, sections 2.7.1.1 (ANMF) and 2.7 (VP8X).
+fn still_of(animated: &[u8]) -> Option<Vec<u8>> {
+    const ANIMATION: u8 = 2;
+    const FRAME_HEADER_BYTES: usize = 16;
+    let mut still = b"RIFF\0\0\0\0WEBP".to_vec();
+    let mut size = None;
+    let mut rest = animated.get(12..)?;
+    while let Some((header, after)) = rest.split_first_chunk::<8>() {
+        let [kind @ .., a, b, c, d] = *header;
+        let length = u32::from_le_bytes([a, b, c, d]) as usize;
+        let Some(content) = after.get(..length) else {
+            break;
+        };
+        rest = after.get(length.next_multiple_of(2)..).unwrap_or_default();
+        match &kind {
+            b"VP8X" => {
+                let mut content = *content.first_chunk::<10>()?;
+                content[0] &= !ANIMATION;
+                size = Some([
+                    content[4], content[5], content[6], content[7], content[8], content[9],
+                ]);
+                still.extend(header);
+                still.extend(content);
+            }
+            b"ANMF" => {
+                let (frame, image) = content.split_at_checked(FRAME_HEADER_BYTES)?;
+                if frame[..6] != [0; 6]
+                    || size.as_ref().map(|size| &size[..]) != Some(&frame[6..12])
+                {
+                    return None;
+                }
+                still.extend(image);
+            }
+            b"ANIM" => {}
+            _ => {
+                still.extend(header);
+                still.extend(content);
+            }
+        }
+        still.resize(still.len().next_multiple_of(2), 0);
+    }
+    let length = u32::try_from(still.len() - 8).ok()?;
+    still[4..8].copy_from_slice(&length.to_le_bytes());
+    Some(still)
+}
 
 /// The chunks of a WebP file.
 #[derive(Default)]

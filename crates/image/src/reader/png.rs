@@ -39,7 +39,12 @@ pub(super) fn open(
         path: name.to_owned(),
         source,
     };
-    let chunks = PngChunks::read(&mut source).map_err(io_failed)?;
+    let mut chunks = PngChunks::read(&mut source).map_err(io_failed)?;
+    if chunks.is_beside_animation {
+        chunks
+            .omitted
+            .extend(after_end::further_images(chunks.frames));
+    }
     source.rewind().map_err(io_failed)?;
     // Metadata may follow the pixels, so a first pass goes over the whole file, without inflating it.
     let mut reader = png_reader(&mut source, name)?;
