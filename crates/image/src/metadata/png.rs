@@ -28,6 +28,8 @@ const METRES_PER_INCH: f64 = 0.0254;
 /// The chunks that the decoder does not read.
 #[derive(Default)]
 pub(crate) struct PngChunks {
+    /// Width and height.
+    pub(crate) size_px: Option<(u32, u32)>,
     /// Frames of an animation.
     pub(crate) frames: usize,
     has_pixels: bool,
@@ -45,6 +47,7 @@ impl PngChunks {
     /// Whether the content of a chunk is wanted.
     pub(crate) fn is_wanted(kind: [u8; 4], length: u32) -> bool {
         let known = match &kind {
+            b"IHDR" => 13,
             b"mDCV" | b"mDCv" => 24,
             b"cLLI" | b"cLLi" => 8,
             b"bKGD" => 6,
@@ -58,6 +61,11 @@ impl PngChunks {
     /// Adds the next chunk, with its content if that is wanted.
     pub(crate) fn add(&mut self, kind: [u8; 4], content: &[u8]) {
         match &kind {
+            b"IHDR" => {
+                let number =
+                    |at: usize| Some(u32::from_be_bytes(*content.get(at..)?.first_chunk()?));
+                self.size_px = self.size_px.or(number(0).zip(number(4)));
+            }
             b"IDAT" => self.has_pixels = true,
             b"fcTL" => {
                 // Without a frame before its pixels, the image is none of the animation.
@@ -65,11 +73,12 @@ impl PngChunks {
                 self.frames += 1;
             }
             b"iCCP" => self.has_profile = true,
-            b"mDCV" | b"mDCv" | b"cLLI" | b"cLLi" | b"bKGD" | b"tIME" | b"sBIT" => {
-                if self.content(&kind).is_none() {
-                    self.contents.push((kind, content.to_vec()));
-                }
+            b"mDCV" | b"mDCv" | b"cLLI" | b"cLLi" | b"bKGD" | b"tIME" | b"sBIT"
+                if self.content(&kind).is_none() =>
+            {
+                self.contents.push((kind, content.to_vec()));
             }
+            b"mDCV" | b"mDCv" | b"cLLI" | b"cLLi" | b"bKGD" | b"tIME" | b"sBIT" => {}
             // Read by the decoder, or about how the file stores the pixels (iDOT).
             b"tRNS" | b"cHRM" | b"gAMA" | b"sRGB" | b"cICP" | b"eXIf" | b"iTXt" | b"tEXt"
             | b"zTXt" | b"pHYs" | b"acTL" | b"fdAT" | b"iDOT" => {}

@@ -8,10 +8,7 @@ use ::png::{BitDepth, ColorType, DecodingError, Info, Limits as PngLimits, Trans
 use image::error::{DecodingError as ImageDecodingError, ImageFormatHint};
 use image::{ImageError, ImageFormat};
 
-use super::{
-    Decode, Header, Limits, MAX_METADATA_BYTES, Source, after_end, animation, check_size,
-    read_error,
-};
+use super::{Decode, Header, Limits, Source, after_end, animation, check_size, read_error};
 use crate::error::Error;
 use crate::format::Format;
 use crate::metadata::{self, png::PngChunks};
@@ -46,8 +43,10 @@ pub(super) fn open(
             .extend(after_end::further_images(chunks.frames));
     }
     source.rewind().map_err(io_failed)?;
+    let size = chunks.size_px.unwrap_or((1, 1));
+    let (width_px, _) = check_size(size, name, limits)?;
     // Metadata may follow the pixels, so a first pass goes over the whole file, without inflating it.
-    let mut reader = png_reader(&mut source, name)?;
+    let mut reader = png_reader(&mut source, Pass::Metadata, width_px, name)?;
     if chunks.frames > 1 {
         return Err(animation(Format::Png, name));
     }
@@ -60,7 +59,7 @@ pub(super) fn open(
 
     let file_bytes = source.len_bytes().map_err(io_failed)?;
     source.rewind().map_err(io_failed)?;
-    let reader = png_reader(source, name)?;
+    let reader = png_reader(source, Pass::Pixels, width_px, name)?;
     let (colour, depth) = colour_of(&reader);
     let outline = Outline {
         width_px,
@@ -135,7 +134,7 @@ impl Decode for PngDecoder {
     }
 
     fn restart(&mut self, source: Source, name: &Path) -> Result<(), Error> {
-        self.reader = png_reader(source, name)?;
+        self.reader = png_reader(source, Pass::Pixels, self.outline.width_px, name)?;
         Ok(())
     }
 
@@ -162,11 +161,27 @@ impl PngDecoder {
     }
 }
 
-/// A decoder of PNG that has read the header.
-fn png_reader<R: BufRead + Seek>(stream: R, path: &Path) -> Result<::png::Reader<R>, Error> {
+/// What a decoder of PNG reads.
+#[derive(Clone, Copy, PartialEq)]
+enum Pass {
+    Metadata,
+    Pixels,
+}
+
+/// A decoder of PNG that has read the header of an image of that width.
+fn png_reader<R: BufRead + Seek>(
+    stream: R,
+    pass: Pass,
+    width_px: usize,
+    path: &Path,
+) -> Result<::png::Reader<R>, Error> {
+    // Texts within their own limit, a profile, and at most 8 bytes of each pixel in a row.
+    const MOST_BYTES: usize = 32 << 20;
     let failed = |error| png_error(error, path);
-    let bytes = MAX_METADATA_BYTES as usize;
+    let bytes = MOST_BYTES + 8 * width_px;
     let mut decoder = ::png::Decoder::new_with_limits(stream, PngLimits { bytes });
+    decoder.set_ignore_text_chunk(pass == Pass::Pixels);
+    decoder.set_ignore_iccp_chunk(pass == Pass::Pixels);
     // Palettes become RGB, 1, 2 and 4 bits become 8, a transparent colour becomes alpha.
     decoder.set_transformations(Transformations::EXPAND);
     let reader = decoder.read_info().map_err(failed)?;

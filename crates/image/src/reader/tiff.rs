@@ -82,6 +82,9 @@ pub(super) fn open(
     if kind.is_reversed {
         return Err(unsupported("the bits of its bytes are reversed".to_owned()));
     }
+    check_compression(&mut decoder)
+        .map_err(failed)?
+        .map_err(unsupported)?;
     let map = if is_palette {
         let map: Option<Vec<u16>> = decoder
             .find_tag_unsigned_vec(Tag::ColorMap)
@@ -318,6 +321,24 @@ impl Band {
         self.next += 1;
         Ok(())
     }
+}
+
+/// Refuses compressions that the decoder does not know, before it takes memory for the pixels.
+fn check_compression(decoder: &mut SourceDecoder) -> TiffResult<Result<(), String>> {
+    let compression = decoder
+        .find_tag_unsigned(Tag::Compression)?
+        .unwrap_or(1_u16);
+    let name = match compression {
+        1 | 4 | 5 | 7 | 8 | 32_773 | 32_946 => return Ok(Ok(())),
+        6 => "old JPEG".to_owned(),
+        34_887 => "LERC".to_owned(),
+        34_925 => "LZMA".to_owned(),
+        50_000 => "ZSTD".to_owned(),
+        50_001 => "WebP".to_owned(),
+        50_002 | 52_546 => "JPEG XL".to_owned(),
+        number => format!("number {number}"),
+    };
+    Ok(Err(format!("its compression is {name}")))
 }
 
 /// Refuses tiles far larger than the image, as the decoder takes memory for whole tiles.
