@@ -30,8 +30,8 @@ const MAX_JPEG_IPTC_BYTES: usize = 65_535 - 2 - jpeg::PHOTOSHOP_PREFIX.len() - 1
 
 /// The metadata of an image.
 ///
-/// [`Reader`](crate::Reader) makes it that of the upright image: an orientation is reset, and
-/// thumbnails and areas in pixels are removed. [`Writer`](crate::Writer) writes what the format can
+/// [`Reader`](crate::Reader) makes it that of the upright image: an orientation is reset, thumbnails are
+/// removed, and so are areas and regions if the image was turned. [`Writer`](crate::Writer) writes what the format can
 /// hold, and replaces sizes in it by that of the written image.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
@@ -225,6 +225,13 @@ impl Metadata {
         if factors == [1.0; 2] {
             return;
         }
+        if let Some(block) = &mut self.exif
+            && exif::scale_areas(block, factors).is_none()
+            && exif::remove_areas(block)
+        {
+            let what = "subject area in EXIF: its numbers have 16 bits, too few for the result";
+            self.dropped.push(what.to_owned());
+        }
         self.edit_xmp(&|packet| xmp::scaled(packet, factors));
         self.geo.scale(factors);
     }
@@ -336,6 +343,10 @@ impl Metadata {
     /// nor packet change.
     fn turned(mut self, orientation: Orientation) -> (Self, Orientation) {
         if orientation != Orientation::NoTransforms {
+            if self.exif.as_mut().is_some_and(exif::remove_areas) {
+                let what = "subject area in EXIF: it is that of the image before its rotation";
+                self.dropped.push(what.to_owned());
+            }
             let has_regions = self.xmp.as_deref().is_some_and(xmp::has_regions);
             self.edit_xmp(&xmp::upright);
             if has_regions {

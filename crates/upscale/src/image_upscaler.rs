@@ -132,6 +132,19 @@ impl<'a> ImageUpscaler<'a> {
         image: Image,
         progress: &wdsr_model::Progress,
     ) -> Result<Image, UpscaleError> {
+        let size = Size::of(&image);
+        let mut large = self.upscale_samples_of(image, progress)?;
+        let to = (large.width_px, large.height_px);
+        large.metadata.scale((size.width_px, size.height_px), to);
+        Ok(large)
+    }
+
+    /// [`ImageUpscaler::upscale_with_progress`] with the metadata as it is.
+    fn upscale_samples_of(
+        &self,
+        image: Image,
+        progress: &wdsr_model::Progress,
+    ) -> Result<Image, UpscaleError> {
         let plan = &self.plan;
         assert_eq!(
             Size::of(&image),

@@ -135,6 +135,7 @@ impl<'a> Job<'a> {
             (low.width_px, low.height_px),
             (size.width_px, size.height_px),
         );
+        dropped.append(&mut metadata.dropped);
         // Further images of the file matter more than metadata.
         dropped.splice(..0, self.reader.omitted().iter().cloned());
         let plan = self.plan().clone();

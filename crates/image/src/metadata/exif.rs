@@ -346,7 +346,7 @@ fn is_big_endian(bytes: &[u8]) -> Option<bool> {
 }
 
 /// Makes the block that of an upright image: sets the orientation to 1 and removes the thumbnail, which
-/// is not upright, and areas in pixels. Returns the orientation that the block had (upright if none or an
+/// is not upright. Returns the orientation that the block had (upright if none or an
 /// unknown one), or `None` if the block has no directory.
 pub(super) fn make_upright(bytes: &mut Vec<u8>) -> Option<Orientation> {
     let mut block = Block::new(bytes)?;
@@ -360,15 +360,48 @@ pub(super) fn make_upright(bytes: &mut Vec<u8>) -> Option<Orientation> {
     if let Some(entry) = entry.filter(|_| told.is_some()) {
         block.set(entry, SHORT, 1);
     }
-    if let Some(at) = main
-        .find(EXIF_DIRECTORY)
-        .and_then(|e| block.view().number(e))
-    {
-        block.remove(at as usize, SUBJECT_AREA);
-        block.remove(at as usize, SUBJECT_LOCATION);
-    }
     remove_thumbnail(&mut block, &main);
     Some(told.unwrap_or(Orientation::NoTransforms))
+}
+
+/// Removes areas in pixels; returns whether there was one.
+pub(super) fn remove_areas(bytes: &mut Vec<u8>) -> bool {
+    let mut remove = || {
+        let mut block = Block::new(bytes)?;
+        let main = block.view().main_directory()?;
+        let exif = block.view().sub_directory(&main, EXIF_DIRECTORY)?;
+        let areas = [SUBJECT_AREA, SUBJECT_LOCATION];
+        let found = areas.into_iter().filter(|tag| exif.find(*tag).is_some());
+        let found: Vec<u16> = found.collect();
+        found.iter().for_each(|tag| block.remove(exif.at, *tag));
+        (!found.is_empty()).then_some(())
+    };
+    remove().is_some()
+}
+
+/// Adapts areas in pixels to an image of `factors` times the width and height: x and y of the middle, then
+/// a diameter, or width and height. Returns `None` if one is not of 16-bit numbers, or would not fit them.
+pub(super) fn scale_areas(bytes: &mut Vec<u8>, factors: [f64; 2]) -> Option<()> {
+    let mut block = Block::new(bytes)?;
+    let main = block.view().main_directory()?;
+    let Some(exif) = block.view().sub_directory(&main, EXIF_DIRECTORY) else {
+        return Some(());
+    };
+    let areas = [SUBJECT_AREA, SUBJECT_LOCATION];
+    for entry in areas.into_iter().filter_map(|tag| exif.find(tag)) {
+        let range = block.view().value(entry)?;
+        if entry.kind != SHORT || entry.count > 4 {
+            return None;
+        }
+        for (i, at) in range.step_by(2).enumerate() {
+            let number = (f64::from(block.view().u16(at)?) * factors[i % 2]).round();
+            if number > f64::from(u16::MAX) {
+                return None;
+            }
+            block.put_u16(at, number as u16);
+        }
+    }
+    Some(())
 }
 
 fn remove_thumbnail(block: &mut Block<'_>, main: &Directory) {

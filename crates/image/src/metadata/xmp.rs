@@ -68,6 +68,7 @@ pub(super) fn upright(packet: &[u8]) -> Option<Vec<u8>> {
         Extras::Kept,
         &|property| match (property.namespace, property.name) {
             (TIFF, "Orientation") => Fate::Set("1".to_owned()),
+            (EXIF, "SubjectArea" | "SubjectLocation") => Fate::Remove,
             _ if is_region(property) => Fate::Remove,
             _ => Fate::Keep,
         },
@@ -92,7 +93,7 @@ fn is_region(property: &Property<'_>) -> bool {
     )
 }
 
-/// The packet of the pixels alone: without thumbnails, areas in pixels, and what describes or announces
+/// The packet of the pixels alone: without thumbnails, and what describes or announces
 /// further images, videos and sounds in the file.
 pub(super) fn of_pixels(packet: &[u8]) -> Option<Vec<u8>> {
     edit(
@@ -100,7 +101,6 @@ pub(super) fn of_pixels(packet: &[u8]) -> Option<Vec<u8>> {
         Extras::Kept,
         &|property| match (property.namespace, property.name) {
         (XMP, "Thumbnails")
-        | (EXIF, "SubjectArea" | "SubjectLocation")
         // The second part of a packet in a JPEG file, which is not read.
         | (XMP_NOTE, "HasExtendedXMP") => Fate::Remove,
         (CAMERA, name) if name.starts_with("MicroVideo") || name.starts_with("MotionPhoto") => {
@@ -127,7 +127,11 @@ pub(super) fn with_size(packet: &[u8], width_px: usize, height_px: usize) -> Opt
 
 /// The packet of an image of `factors` times the width and height: with other sizes and positions in
 /// pixels.
+///
+/// Subject areas, which EXIF has too, are removed. Regions of IPTC are in pixels or in parts of the size.
 pub(super) fn scaled(packet: &[u8], [x, y]: [f64; 2]) -> Option<Vec<u8>> {
+    let has = |text: &[u8]| packet.windows(text.len()).any(|w| w == text);
+    let are_regions_in_pixels = has(b"rbUnit") && has(b"pixel") && !has(b"relative");
     edit(
         packet,
         Extras::Kept,
@@ -148,6 +152,9 @@ pub(super) fn scaled(packet: &[u8], [x, y]: [f64; 2]) -> Option<Vec<u8>> {
                 | "LargestValidInteriorRectTop"
                 | "LargestValidInteriorRectHeight",
             ) => Fate::Times(y),
+            (EXIF, "SubjectArea" | "SubjectLocation") => Fate::Remove,
+            (IPTC_EXTENSION, "rbX" | "rbW" | "rbRx") if are_regions_in_pixels => Fate::Times(x),
+            (IPTC_EXTENSION, "rbY" | "rbH") if are_regions_in_pixels => Fate::Times(y),
             (DIMENSIONS, "w") if property.in_dimensions => Fate::Times(x),
             (DIMENSIONS, "h") if property.in_dimensions => Fate::Times(y),
             _ => Fate::Keep,

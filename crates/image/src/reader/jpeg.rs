@@ -78,26 +78,32 @@ impl Decode for JpegDecoder {
 /// Cuts off what follows the image, and describes it. An image without an end-of-image marker, as some
 /// cameras write, gets one if its scans are complete.
 fn cut_after_end(jpeg: &mut Vec<u8>, path: &Path) -> Result<Vec<String>, Error> {
-    // A video directly after the last scan may contain the marker by chance.
-    let video_at = after_end::video_at(jpeg);
-    let marked = end_of_image(&jpeg[..video_at.unwrap_or(jpeg.len())]);
-    let (end, mut omitted) = match marked {
-        Some(end) => (end, Vec::new()),
-        None => {
+    let marked = end_of_image(jpeg);
+    let unmarked = match (marked, after_end::video_at(jpeg)) {
+        // A video directly after the last scan may contain the marker by chance.
+        (Some(end), Some(video_at)) if video_at < end => {
+            end_of_unmarked(jpeg).filter(|end| *end <= video_at)
+        }
+        (Some(_), _) => None,
+        (None, _) => {
             // The start also names files of kinds that are not supported.
             start(jpeg, path)?;
-            let end = end_of_unmarked(jpeg)
-                .ok_or_else(|| Error::truncated("no end-of-image marker", Format::Jpeg, path))?;
-            let remark = "end-of-image marker: the file has none, but the image is complete";
-            (end, vec![remark.to_owned()])
+            let end = end_of_unmarked(jpeg);
+            Some(end.ok_or_else(|| Error::truncated("no end-of-image marker", Format::Jpeg, path))?)
         }
     };
+    let mut omitted = Vec::new();
+    if unmarked.is_some() {
+        let remark = "end-of-image marker: the file has none, but the image is complete";
+        omitted.push(remark.to_owned());
+    }
+    let end = unmarked.or(marked).unwrap_or(jpeg.len());
     omitted.extend(after_end::described(
         &jpeg[end..],
         after_end::announces_gain_map(&jpeg[..end]),
     ));
     jpeg.truncate(end);
-    if marked.is_none() {
+    if unmarked.is_some() {
         jpeg.extend([0xff, END_OF_IMAGE]);
     }
     Ok(omitted)
