@@ -121,6 +121,224 @@ fn shards_share_a_folder() {
     assert_eq!(run(&input, &output, &["--shard", "3/2"]).0, 2);
 }
 
+/// The statuses of the inputs in a report, with the results.
+fn outcomes(report: &Path) -> Vec<(String, String)> {
+    let text = std::fs::read_to_string(report).expect("a report");
+    let outcome = |line: &str| {
+        let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        let text = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
+        let output = text("output");
+        let output = Path::new(&output).file_name().unwrap_or_default();
+        (text("status"), output.to_string_lossy().into_owned())
+    };
+    text.lines().map(outcome).collect()
+}
+
+#[test]
+fn results_of_another_folder_are_files_of_others() {
+    for (policy, code, expected, kept) in [
+        ("skip", 0, ("skipped", "a.png"), true),
+        ("error", 1, ("failed", ""), true),
+        ("rename", 0, ("done", "a-1.png"), true),
+        ("overwrite", 0, ("done", "a.png"), false),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        folder_of(&path("one"), &["a.png"]);
+        folder_of(&path("two"), &["a.png"]);
+        write(&path("two/a.png"), &image(9, 6, Colour::Rgb));
+        assert_eq!(run(&path("one"), &path("out"), &[]).0, 0);
+        let before = std::fs::read(path("out/a.png")).expect("read");
+        let report = path("report");
+        let (two, report_text) = (path("two"), report.to_str().expect("UTF-8"));
+        let extra = ["--if-exists", policy, "--report", report_text];
+        let again = |times: usize| {
+            let run = wdsr()
+                .arg("upscale")
+                .args([&*two, Path::new("-o"), &path("out")])
+                .args(extra)
+                .output()
+                .expect("it runs");
+            assert_eq!(run.status.code(), Some(code), "{policy}, run {times}");
+            outcomes(&report)
+        };
+        let expected = (expected.0.to_owned(), expected.1.to_owned());
+        assert_eq!(again(1), [expected.clone()], "{policy}");
+        let after = std::fs::read(path("out/a.png")).expect("read");
+        assert_eq!(before == after, kept, "{policy}");
+        let second = match expected.0.as_str() {
+            "done" => ("up_to_date".to_owned(), expected.1),
+            _ => expected,
+        };
+        assert_eq!(again(2), [second], "{policy} again");
+        // The first folder's result is its own still, unless it was replaced.
+        let first = run(&path("one"), &path("out"), &["--if-exists", policy]);
+        let status = if kept { "up_to_date" } else { "done" };
+        assert_eq!(
+            first,
+            (0, vec![status.to_owned()]),
+            "{policy}, first folder"
+        );
+    }
+}
+
+#[test]
+fn inputs_of_one_result_name_get_numbers_with_rename() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    for (at, name) in ["x", "y", "z"].into_iter().enumerate() {
+        folder_of(&path(name), &["p.png"]);
+        write(&path(name).join("p.png"), &image(8 + at, 6, Colour::Rgb));
+    }
+    let run = |order: [&str; 3]| {
+        let report = path("report");
+        wdsr()
+            .arg("upscale")
+            .args(order.map(|name| path(name).join("p.png")))
+            .args([
+                Path::new("-o"),
+                &path("out"),
+                Path::new("--report"),
+                &report,
+            ])
+            .args(["--if-exists", "rename"])
+            .assert()
+            .success();
+        outcomes(&report)
+    };
+    let of =
+        |status: &str, names: [&str; 3]| names.map(|name| (status.to_owned(), name.to_owned()));
+    assert_eq!(
+        run(["x", "y", "z"]),
+        of("done", ["p.png", "p-1.png", "p-2.png"])
+    );
+    // Each is recognised, whatever the order.
+    let again = run(["z", "x", "y"]);
+    assert_eq!(again, of("up_to_date", ["p-2.png", "p.png", "p-1.png"]));
+    for (at, name) in ["p.png", "p-1.png", "p-2.png"].into_iter().enumerate() {
+        assert_eq!(
+            read(&path("out").join(name)).width_px,
+            2 * (8 + at),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn a_changed_result_is_not_up_to_date() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (input, output) = (folder.path().join("in"), folder.path().join("out"));
+    folder_of(&input, &["a.tif"]);
+    assert_eq!(run(&input, &output, &[]).0, 0);
+    let result = output.join("a.tif");
+    let bytes = std::fs::read(&result).expect("read");
+    let mut edited = bytes.clone();
+    *edited.last_mut().expect("bytes") ^= 1;
+    for changed in [
+        vec![0; bytes.len()],
+        edited,
+        bytes[1..].to_vec(),
+        Vec::new(),
+    ] {
+        for (policy, code, status) in [
+            ("skip", 0, "skipped"),
+            ("error", 1, "failed"),
+            ("overwrite", 0, "done"),
+        ] {
+            std::fs::write(&result, &changed).expect("written");
+            let found = run(&input, &output, &["--if-exists", policy]);
+            assert_eq!(found, (code, vec![status.to_owned()]));
+        }
+        assert_eq!(std::fs::read(&result).expect("read"), bytes);
+        assert_eq!(run(&input, &output, &[]), (0, vec!["up_to_date".into()]));
+    }
+}
+
+#[test]
+fn the_newest_result_counts_whatever_the_manifest() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (input, output) = (folder.path().join("in"), folder.path().join("out"));
+    let files: Vec<String> = (0..6).map(|i| format!("{i}.tif")).collect();
+    folder_of(&input, &Vec::from_iter(files.iter().map(String::as_str)));
+    let run = |extra: &[&str]| run(&input, &output, &[extra, &["-q"]].concat()).1;
+    let contents = || {
+        files
+            .iter()
+            .map(|f| std::fs::read(output.join(f)).expect("read"))
+    };
+    let base_of_shards = |count: u64| {
+        for index in 1..=count {
+            run(&["--shard", &format!("{index}/{count}")]);
+        }
+        contents().collect::<Vec<_>>()
+    };
+    // Uncompressed results have the same length whatever the options.
+    let expected = base_of_shards(3);
+    for shards in [1, 2, 3, 5] {
+        base_of_shards(shards);
+        assert_eq!(run(&["-x"]), vec!["done"; 6]);
+        assert!(
+            contents()
+                .zip(&expected)
+                .all(|(found, base)| found != *base),
+            "all replaced"
+        );
+        let again = run(&[]);
+        assert_eq!(again, vec!["done"; 6], "{shards} shards");
+        assert!(contents().eq(expected.iter().cloned()), "{shards} shards");
+        assert_eq!(run(&[]), vec!["up_to_date"; 6]);
+    }
+}
+
+#[test]
+fn an_entry_without_its_result_does_not_hide_the_older_one() {
+    // Killed between the entry and the name of a result: the older result is there.
+    let folder = tempfile::tempdir().expect("a folder");
+    let (input, output) = (folder.path().join("in"), folder.path().join("out"));
+    folder_of(&input, &["a.png"]);
+    assert_eq!(run(&input, &output, &[]).0, 0);
+    let old = std::fs::read(output.join("a.png")).expect("read");
+    assert_eq!(run(&input, &output, &["-x"]).0, 0);
+    std::fs::write(output.join("a.png"), old).expect("written");
+    for policy in ["skip", "error", "rename"] {
+        let found = run(&input, &output, &["--if-exists", policy]);
+        assert_eq!(found, (0, vec!["up_to_date".into()]), "{policy}");
+    }
+    let found = run(&input, &output, &["-x", "--if-exists", "skip"]);
+    assert_eq!(found, (0, vec!["done".into()]));
+}
+
+#[test]
+fn two_runs_into_one_folder_work_one_after_the_other() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (input, output) = (folder.path().join("in"), folder.path().join("out"));
+    folder_of(&input, &["a.png", "b.png", "c.png", "d.png"]);
+    let start = |report: &str| {
+        std::process::Command::new(program::path())
+            .args(["upscale", "-q", "-j", "1", "--report"])
+            .args([
+                &folder.path().join(report),
+                &input,
+                Path::new("-o"),
+                &output,
+            ])
+            .spawn()
+            .expect("it runs")
+    };
+    let mut runs = ["1", "2", "3"].map(start);
+    let mut done = 0;
+    for (run, report) in runs.iter_mut().zip(["1", "2", "3"]) {
+        assert!(run.wait().expect("it ends").success(), "run {report}");
+        let outcomes = outcomes(&folder.path().join(report));
+        assert_eq!(outcomes.len(), 4);
+        done += outcomes
+            .iter()
+            .filter(|(status, _)| status == "done")
+            .count();
+    }
+    assert_eq!(done, 4, "each image is upscaled once");
+}
+
 #[test]
 #[cfg(target_os = "linux")]
 fn memory_that_runs_out_ends_with_code_4() {
@@ -264,5 +482,5 @@ fn the_help_lists_the_exit_codes() {
         .arg("--help")
         .assert()
         .success()
-        .stdout(contains("130 interrupted"));
+        .stdout(contains("130, 143 or 129 ended by"));
 }
