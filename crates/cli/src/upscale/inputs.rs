@@ -107,8 +107,12 @@ fn expand(pattern: &Path) -> Matches {
     let is_literal = |part: &Component<'_>| !has_wildcard(part.as_os_str().as_encoded_bytes());
     let base: PathBuf = pattern.components().take_while(is_literal).collect();
     let rest: PathBuf = pattern.components().skip_while(is_literal).collect();
+    let folder = match base.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => &base,
+    };
     let mut matches = Matches {
-        base: base.clone(),
+        base: folder.to_owned(),
         paths: Vec::new(),
         errors: Vec::new(),
     };
@@ -142,10 +146,6 @@ fn expand(pattern: &Path) -> Matches {
     let ends_deep = parts().next_back() == Some(b"**");
     let names_hidden = parts().any(|part| part.starts_with(b"."));
     let depth = if is_deep { usize::MAX } else { parts().count() };
-    let folder = match base.as_os_str().is_empty() {
-        true => Path::new("."),
-        false => &base,
-    };
     let entries = WalkDir::new(folder)
         .max_depth(depth)
         .follow_links(!is_deep)
@@ -173,14 +173,19 @@ fn expand(pattern: &Path) -> Matches {
             Err(error) if error.loop_ancestor().is_some() => {}
             Err(error) => {
                 let path = error.path().unwrap_or(folder).to_owned();
-                let is_missing = error
-                    .io_error()
-                    .is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound);
-                if !is_missing {
-                    matches.errors.push(InputError {
-                        path,
-                        error: error.into(),
-                    });
+                let below = path.strip_prefix(folder).unwrap_or(&path).to_owned();
+                if path.is_symlink() && !path.exists() {
+                    // A link that leads nowhere: an error if it was meant.
+                    if matcher.is_match(&below) {
+                        matches.paths.push(base.join(&below));
+                    }
+                } else if let Some(source) = error.into_io_error().filter(|_| path.exists()) {
+                    let error = wdsr_image::Error::Folder {
+                        path: path.clone(),
+                        source,
+                    };
+                    let error = error.into();
+                    matches.errors.push(InputError { path, error });
                 }
             }
         }
