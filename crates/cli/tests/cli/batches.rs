@@ -340,6 +340,158 @@ fn two_runs_into_one_folder_work_one_after_the_other() {
 }
 
 #[test]
+fn one_image_that_needs_too_much_memory_fails_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (input, output) = (folder.path().join("in"), folder.path().join("out"));
+    folder_of(&input, &["1.png", "3.png"]);
+    // Alpha keeps it from streaming.
+    write(&input.join("2.png"), &image(1200, 1200, Colour::RgbAlpha));
+    let limit = ["--max-memory", "100M"];
+    for status in ["done", "up_to_date"] {
+        let found = run(&input, &output, &limit);
+        assert_eq!(
+            found,
+            (1, [status, "failed", status].map(String::from).to_vec())
+        );
+    }
+    // 4 where no image was upscaled for want of memory.
+    assert_eq!(
+        run(&input.join("2.png"), &output, &limit),
+        (4, vec!["failed".into()])
+    );
+}
+
+#[test]
+fn an_image_that_takes_too_long_fails_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (input, output) = (folder.path().join("in"), folder.path().join("out"));
+    folder_of(&input, &["1.png", "3.png"]);
+    write(&input.join("2.png"), &image(3000, 3000, Colour::Grey));
+    let found = run(&input, &output, &["-m", "base", "-x", "--timeout", "2"]);
+    assert_eq!(
+        found,
+        (1, ["done", "failed", "done"].map(String::from).to_vec())
+    );
+    assert_eq!(names(&output), [".wdsr-manifest.jsonl", "1.png", "3.png"]);
+    wdsr()
+        .args(["upscale", "--timeout", "0.001", "-o", "-"])
+        .arg(input.join("2.png"))
+        .assert()
+        .code(1)
+        .stderr(contains(
+            "2.png: not done within 0.001 s; --timeout allows more",
+        ));
+    for wrong in ["0", "-1", "nan", "inf", "soon"] {
+        assert_eq!(run(&input, &output, &["--timeout", wrong]).0, 2, "{wrong}");
+    }
+}
+
+#[test]
+fn untrusted_sets_tight_limits_that_options_loosen() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (input, output) = (folder.path().join("in.png"), folder.path().join("out"));
+    write(&input, &image(4100, 4100, Colour::Grey));
+    let with = |extra: &[&str]| {
+        let extra = [&["--untrusted", "-m", "small"], extra].concat();
+        let mut command = wdsr();
+        command
+            .arg("upscale")
+            .args([&input, Path::new("-o"), &output])
+            .args(extra);
+        command.assert()
+    };
+    with(&[]).code(3).stderr(contains("allowed are 16000000"));
+    let allowed = ["--max-pixels", "20M"];
+    with(&[&allowed[..], &["--factor", "5"]].concat())
+        .code(3)
+        .stderr(contains("allowed are 256000000"));
+    with(&[&allowed[..], &["--factor", "3.9"]].concat())
+        .code(4)
+        .stderr(contains("allowed are 1024 MiB"));
+    with(&[&allowed[..], &["--timeout", "0.5"]].concat())
+        .code(1)
+        .stderr(contains("within 0.5 s"));
+}
+
+#[test]
+fn a_batch_ends_with_a_summary() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (input, output) = (folder.path().join("in"), folder.path().join("out"));
+    folder_of(&input, &["a.png", "b.png", "c.png"]);
+    std::fs::write(input.join("d.png"), "no image").expect("written");
+    let missing = folder.path().join("missing*.png");
+    let report = folder.path().join("report");
+    let with = |inputs: &[&Path], extra: &[&str]| {
+        let run = wdsr()
+            .arg("upscale")
+            .args(inputs)
+            .args([Path::new("-o"), &output, Path::new("--report"), &report])
+            .args(extra)
+            .output()
+            .expect("it runs");
+        let text = String::from_utf8(run.stderr).expect("UTF-8");
+        let last = text.lines().last().unwrap_or_default().to_owned();
+        (last, outcomes(&report).len())
+    };
+    let (last, lines) = with(&[&input, &missing], &[]);
+    assert!(last.starts_with("5 inputs: 3 done, 2 failed; "), "{last}");
+    assert_eq!(lines, 5, "a line for each");
+    let (last, _) = with(&[&input], &[]);
+    assert!(
+        last.starts_with("4 inputs: 3 up to date, 1 failed; "),
+        "{last}"
+    );
+    let (last, _) = with(&[&input], &["-q"]);
+    assert!(last.starts_with("error: "), "only errors: {last}");
+    let text = std::fs::read_to_string(&report).expect("read");
+    let failed = text
+        .lines()
+        .find(|line| line.contains("failed"))
+        .expect("a line");
+    assert!(failed.contains("d.png"), "{failed}");
+}
+
+/// The disk is full in the midst of a batch; quotas and limits of file systems are the same to a program.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_ends_a_batch_and_reports_what_was_not_tried() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (input, output) = (folder.path().join("in"), folder.path().join("out"));
+    folder_of(&input, &["a.png", "b.png", "c.png"]);
+    std::fs::create_dir(&output).expect("a folder");
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=64k", "none"])
+        .arg(&output)
+        .output();
+    if !mounted.is_ok_and(|run| run.status.success()) {
+        eprintln!("skipped: no right to mount a small disk");
+        return;
+    }
+    std::fs::write(output.join("ballast"), vec![0; 50 << 10]).expect("written");
+    write(&input.join("b.png"), &noise(100, 80, Colour::Rgb));
+    let full = run(&input, &output, &[]);
+    let files = names(&output);
+    std::fs::remove_file(output.join("ballast")).expect("removed");
+    std::fs::write(output.join("ballast"), []).expect("written");
+    write(&input.join("b.png"), &image(8, 6, Colour::Rgb));
+    let again = run(&input, &output, &[]);
+    let unmounted = std::process::Command::new("umount").arg(&output).status();
+    assert!(unmounted.is_ok_and(|status| status.success()), "umount");
+    assert_eq!(
+        full,
+        (
+            4,
+            ["done", "failed", "not_tried"].map(String::from).to_vec()
+        )
+    );
+    assert_eq!(files, [".wdsr-manifest.jsonl", "a.png", "ballast"]);
+    assert_eq!(
+        again,
+        (0, ["up_to_date", "done", "done"].map(String::from).to_vec())
+    );
+}
+
+#[test]
 #[cfg(target_os = "linux")]
 fn memory_that_runs_out_ends_with_code_4() {
     let folder = tempfile::tempdir().expect("a folder");
