@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind};
 use std::process::ExitCode;
 
 use crate::file_claims::Conflict;
+use crate::signals;
 
 /// The exit codes in `--help`.
 pub(crate) const HELP: &str = "Exit codes: 0 success, 1 some inputs failed or another error, \
@@ -21,6 +22,9 @@ pub(crate) const RAN_OUT: u8 = 4;
 
 /// The exit code of an error that ends the program.
 pub(crate) fn code_of(error: &anyhow::Error) -> ExitCode {
+    if let Some(code) = signals::exit_code() {
+        return code;
+    }
     ExitCode::from(if error.is::<WrongUsage>() || error.is::<Conflict>() {
         USAGE
     } else if ran_out(error) {

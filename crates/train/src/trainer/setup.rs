@@ -10,7 +10,7 @@ use crate::checkpoint::{self, load_model};
 use crate::error::Error;
 use crate::parameters::ParameterLayout;
 use crate::recipe::Recipe;
-use crate::run_folder::{LAST_CHECKPOINT, lock, remove_temporary_files};
+use crate::run_folder::{LAST_CHECKPOINT, lock};
 use crate::start::{StartSummary, start_from};
 use crate::state::TrainingState;
 use crate::teacher::TeacherModel;
@@ -45,7 +45,6 @@ impl Setup {
         } else {
             initial_state(&recipe, &network, &layout)?
         };
-        remove_temporary_files(folder)?;
         Ok(Self {
             recipe,
             network,
