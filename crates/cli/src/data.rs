@@ -105,6 +105,7 @@ fn to_lines(report: &CheckReport) -> String {
     } else {
         counts.join(", ")
     };
+    text += &format!("low-resolution images: {}\n", report.low_images);
     text += &format!(
         "{} images, {} usable at x{} with patches of {} ({:.1} megapixels); {found}\n",
         report.images, report.usable, report.scale, report.patch_px, report.megapixels

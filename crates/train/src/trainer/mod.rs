@@ -147,6 +147,7 @@ impl Trainer {
         let summary = TrainingSummary {
             training_images: dataset.training.len(),
             high_pixels: dataset.training.high_pixels(),
+            low_images: dataset.low_images,
             in_file: dataset.training.is_in_file(),
             validation_images: dataset.validation.len(),
             too_small: dataset.too_small.len(),
