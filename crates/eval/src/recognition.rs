@@ -140,8 +140,8 @@ fn shown_low(high: &Path, track: Track) -> String {
 /// The folder of originals among the folders of a set.
 fn high_among(folder: &Path, inside: &[PathBuf]) -> Result<Option<PathBuf>, Error> {
     let named = |names: &[&str]| {
-        let is_named = |name: &&str| inside.iter().find(|path| name_of(path) == **name);
-        names.iter().find_map(|name| is_named(&name)).cloned()
+        let is_named = |name: &&str| inside.iter().find(|path| name_of(path) == *name);
+        names.iter().find_map(is_named).cloned()
     };
     if let Some(high) = named(&HIGH_NAMES) {
         return Ok(Some(high));
@@ -209,7 +209,8 @@ fn low_beside(high: &Path, beside: &[PathBuf], scale: usize) -> Result<Option<Pa
         };
         let is_weak = set.is_none() && WEAK_LOW_NAMES.contains(&name.as_str());
         let is_scale_alone = set.is_none() && name.starts_with('x') && scale_of(&name).is_some();
-        if !(name.starts_with("lr") || name.starts_with("lq")) && !is_weak && !is_scale_alone {
+        let is_named_low = ["lr", "lq"].iter().any(|low| name.starts_with(low));
+        if !(is_named_low || is_weak || is_scale_alone) {
             continue;
         }
         let (base, marked) = split_scale(&name);
