@@ -378,8 +378,8 @@ impl Model {
                 .precision(options.precision);
             Arc::new(upscaler)
         };
-        // A process may be forked while another thread holds the lock, and would wait for it for ever.
-        // So nobody waits: without the lock, the weights are arranged once more.
+        // If a process is forked while another thread holds the lock, the child never gets it.
+        // So no call waits: without the lock, it arranges the weights once more.
         let mut cached = vec![None; self.networks.len()];
         if let Some(prepared) = self.try_prepared()
             && prepared.options == Some(options)

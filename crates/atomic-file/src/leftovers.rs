@@ -58,7 +58,7 @@ pub fn remove_unpublished() {
 }
 
 /// Removes the temporary files in a folder that no process holds, unless this process has done so.
-/// They matter to nobody, so errors are ignored.
+/// An error is ignored, because no work depends on it.
 pub(crate) fn remove_from(folder: &Path) {
     let known_path = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     if !known().swept.insert(known_path) {

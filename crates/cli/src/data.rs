@@ -79,7 +79,7 @@ fn check(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
     if arguments.json {
         stdout::print_json(&report)?;
     } else {
-        stdout::print(to_lines(&report))?;
+        stdout::print_lines(&to_lines(&report))?;
     }
     Ok(if report.problems.is_empty() {
         ExitCode::SUCCESS

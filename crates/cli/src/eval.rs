@@ -114,7 +114,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         if arguments.json {
             stdout::print_json(&report)?;
         } else {
-            stdout::print(report.to_table())?;
+            stdout::print_lines(&report.to_table())?;
         }
         return Ok(exit_code);
     }
@@ -129,7 +129,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if arguments.json {
         stdout::print_json(&result)?;
     } else {
-        stdout::print(format!(
+        stdout::print_lines(&format!(
             "{}\n{}: {:.4} dB; f32: {:.4} dB; loss {:.4} dB\n",
             result.report.to_table(),
             result.precision,

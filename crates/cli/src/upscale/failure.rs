@@ -131,7 +131,7 @@ impl Deadline {
         };
         let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::Builder::new().spawn(move || {
-            // Nobody waits for it beyond the deadline.
+            // Beyond the deadline the receiver is gone.
             let _late = sender.send(work());
         })?;
         match receiver.recv_timeout(left) {

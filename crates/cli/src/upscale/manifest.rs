@@ -38,7 +38,7 @@ pub(super) struct Entry {
     pub(super) output_hash: String,
     /// Path of the input below its folder.
     pub(super) input: String,
-    /// XXH3 of the input's absolute path, which itself is nobody's business.
+    /// XXH3 of the input's absolute path, which itself may be private.
     pub(super) input_place: String,
     /// XXH3 of the input's bytes.
     pub(super) input_hash: String,

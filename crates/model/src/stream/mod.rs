@@ -29,8 +29,8 @@ pub(crate) use tiles::Tiles;
 /// A model prepared for one instruction set and precision.
 pub(crate) struct StreamingNetwork {
     plan: Plan,
-    /// Buffers of the last image, for the next one. Nobody waits for them: in a forked process the lock
-    /// of another thread is held for ever.
+    /// Buffers of the last image, for the next one. No call waits for them: in a forked process the lock
+    /// of another thread is never released.
     spare: Mutex<Buffers>,
 }
 
