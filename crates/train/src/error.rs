@@ -139,6 +139,16 @@ pub enum Error {
         /// The last good checkpoint.
         checkpoint: Option<PathBuf>,
     },
+    /// The training was asked to stop; its state is saved.
+    #[error(
+        "stopped after update {update}; resume from {} with --resume", checkpoint.display()
+    )]
+    Stopped {
+        /// Updates done.
+        update: u64,
+        /// The checkpoint.
+        checkpoint: PathBuf,
+    },
     /// The training cannot start from the model.
     #[error("{}: {source}", path.display())]
     Start {

@@ -53,17 +53,3 @@ pub(crate) fn lock(folder: &Path) -> Result<File, Error> {
         Err(TryLockError::Error(source)) => Err(Error::io(&path, "lock", source)),
     }
 }
-
-/// Removes the temporary files of a killed process: files are renamed to their names when they are
-/// complete.
-pub(crate) fn remove_temporary_files(folder: &Path) -> Result<(), Error> {
-    let entries = std::fs::read_dir(folder).map_err(|source| Error::io(folder, "read", source))?;
-    for entry in entries.flatten() {
-        let (name, path) = (entry.file_name(), entry.path());
-        let name = name.to_string_lossy();
-        if name.starts_with(".wdsr-") && name.ends_with(".part") {
-            std::fs::remove_file(&path).map_err(|source| Error::io(&path, "remove", source))?;
-        }
-    }
-    Ok(())
-}

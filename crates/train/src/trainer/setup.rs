@@ -11,7 +11,7 @@ use crate::clean::clean_model;
 use crate::error::Error;
 use crate::parameters::ParameterLayout;
 use crate::recipe::Recipe;
-use crate::run_folder::{LAST_CHECKPOINT, lock, remove_temporary_files};
+use crate::run_folder::{LAST_CHECKPOINT, lock};
 use crate::start::{StartSummary, start_from};
 use crate::state::TrainingState;
 use crate::teacher::TeacherModel;
@@ -48,7 +48,6 @@ impl Setup {
         } else {
             initial_state(&recipe, &network, &layout)?
         };
-        remove_temporary_files(folder)?;
         let first = || layout.convs(&network, &state.parameters);
         let clean = clean_model(&recipe, folder, resume, &network, first)?;
         Ok(Self {
