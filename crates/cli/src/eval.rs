@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use wdsr_eval::{
-    FailedImage, ImageScore, MeanScore, Pair, Protocol, Report, Track, describe_low_images,
-    find_pairs_and_problems, score_pair,
+    FailedImage, ImageScore, MeanScore, Pair, Protocol, Report, Scoring, Track,
+    describe_low_images, find_pairs_and_problems, score_pair,
 };
 use wdsr_model::{Precision, Upscaler};
 
@@ -35,12 +35,15 @@ pub(crate) struct Arguments {
     /// Scale of the model
     #[arg(short = 's', long, value_name = "N")]
     scale: Option<usize>,
-    /// How to compare images: benchmark, div2k or ntire
-    ///
-    /// benchmark: luma (Y), border of `scale` pixels cropped; div2k: RGB, `scale` + 6 pixels cropped;
-    /// ntire: RGB, `scale` pixels cropped.
-    #[arg(long, default_value_t)]
-    protocol: Protocol,
+    /// How to compare images
+    #[arg(long, value_enum, default_value_t = ProtocolArgument::Benchmark)]
+    protocol: ProtocolArgument,
+    /// JPEG quality of the input, for the protocols jpeg (10 by default) and sr-jpeg (90 by default)
+    #[arg(long, value_name = "Q", value_parser = clap::value_parser!(u8).range(1..=100))]
+    quality: Option<u8>,
+    /// Convert colour images to grey first, for the protocol jpeg
+    #[arg(long)]
+    grey: bool,
     /// Low-resolution images of DIV2K: bicubic, mild, difficult or wild
     #[arg(long, default_value_t)]
     track: Track,
@@ -49,6 +52,59 @@ pub(crate) struct Arguments {
     /// An infinite PSNR, that of equal images, is null.
     #[arg(long)]
     json: bool,
+}
+
+/// [`Scoring`] as an argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum ProtocolArgument {
+    /// Luma (Y), border of `scale` pixels cropped
+    #[value(name = "benchmark")]
+    Benchmark,
+    /// RGB, `scale` + 6 pixels cropped
+    #[value(name = "div2k")]
+    Div2k,
+    /// RGB, `scale` pixels cropped
+    #[value(name = "ntire")]
+    Ntire,
+    /// Realistic tracks of 2018 (x4): RGB, central 60 x 60 pixels, best shift, equal brightness
+    #[value(name = "ntire2018")]
+    Ntire2018,
+    /// Restoration (x1): input is the original as JPEG, 4:2:0
+    #[value(name = "jpeg")]
+    Jpeg,
+    /// RGB, `scale` pixels cropped; input is reduced by imresize, then JPEG, 4:2:0
+    #[value(name = "sr-jpeg")]
+    SrJpeg,
+}
+
+impl Arguments {
+    fn scoring(&self) -> Result<Scoring, exit::WrongUsage> {
+        let has_jpeg = matches!(
+            self.protocol,
+            ProtocolArgument::Jpeg | ProtocolArgument::SrJpeg
+        );
+        if self.quality.is_some() && !has_jpeg {
+            let message = "--quality: expected --protocol jpeg or sr-jpeg; remove it";
+            return Err(exit::WrongUsage(message.to_owned()));
+        }
+        if self.grey && self.protocol != ProtocolArgument::Jpeg {
+            let message = "--grey: expected --protocol jpeg; remove it";
+            return Err(exit::WrongUsage(message.to_owned()));
+        }
+        Ok(match self.protocol {
+            ProtocolArgument::Benchmark => Protocol::Benchmark.into(),
+            ProtocolArgument::Div2k => Protocol::Div2k.into(),
+            ProtocolArgument::Ntire => Protocol::Ntire.into(),
+            ProtocolArgument::Ntire2018 => Scoring::Ntire2018,
+            ProtocolArgument::Jpeg => Scoring::Jpeg {
+                quality: self.quality.unwrap_or(10),
+                grey: self.grey,
+            },
+            ProtocolArgument::SrJpeg => Scoring::SrJpeg {
+                quality: self.quality.unwrap_or(90),
+            },
+        })
+    }
 }
 
 /// The JSON object in another precision than f32: the report's fields, and these.
@@ -74,6 +130,7 @@ struct Scores {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let scoring = arguments.scoring()?;
     let Choice { name, model } = models::load(arguments.model.model.as_deref(), arguments.scale)?;
     let precision = Precision::from(arguments.model.precision);
     let upscaler = arguments.model.upscaler_of(&model, precision)?;
@@ -88,7 +145,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         scores.fail(problem)?;
     }
     on_threads(arguments.model.threads, || {
-        scores.score(&pairs, arguments.protocol, &upscaler, f32_upscaler.as_ref())
+        scores.score(&pairs, scoring, &upscaler, f32_upscaler.as_ref())
     })??;
 
     let Scores {
@@ -106,8 +163,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     };
     let set = arguments.set.display().to_string();
     let report_of = |images| {
-        Report::new(scale, arguments.protocol, set, name, images)
-            .with_low_images(describe_low_images(&pairs))
+        Report::new(scale, scoring, set, name, images).with_low_images(describe_low_images(&pairs))
     };
     if precision == Precision::F32 {
         let report = report_of(images).with_failed(failed);
@@ -147,7 +203,7 @@ impl Scores {
     fn score(
         &mut self,
         pairs: &[Pair],
-        protocol: Protocol,
+        scoring: Scoring,
         upscaler: &Upscaler,
         f32_upscaler: Option<&Upscaler>,
     ) -> anyhow::Result<()> {
@@ -157,7 +213,7 @@ impl Scores {
             false,
         );
         for pair in pairs {
-            let score = |upscaler| score_pair(pair, upscaler, protocol);
+            let score = |upscaler| score_pair(pair, upscaler, scoring);
             let scores =
                 score(upscaler).and_then(|first| Ok((first, f32_upscaler.map(score).transpose()?)));
             match scores {

@@ -79,6 +79,34 @@ pub enum Error {
         /// Pixels that the protocol crops on each side.
         shave_px: usize,
     },
+    /// An image is too small for the shifts of the NTIRE 2018 protocol.
+    #[error(
+        "{}: {width_px} x {height_px} pixels, expected at least {least_px} x {least_px}: ntire2018 \
+         shifts a patch by 40 pixels; remove the image from the set or use another protocol",
+        path.display()
+    )]
+    TooSmallToShift {
+        /// The high-resolution image.
+        path: PathBuf,
+        /// Its width, cropped to a multiple of 4.
+        width_px: usize,
+        /// Its height, cropped to a multiple of 4.
+        height_px: usize,
+        /// The smallest side that can be scored.
+        least_px: usize,
+    },
+    /// The protocol is of another scale than the model.
+    #[error("{}: {protocol} expects {expected}, found x{scale}; use a model of that scale", path.display())]
+    ProtocolScale {
+        /// The high-resolution image.
+        path: PathBuf,
+        /// Name of the protocol.
+        protocol: &'static str,
+        /// Scales that it is defined for.
+        expected: &'static str,
+        /// Scale of the pair.
+        scale: usize,
+    },
     /// The layout of the folder is not a known one, or an image does not fit it.
     #[error("{}: {reason}", path.display())]
     Layout {
@@ -98,6 +126,8 @@ impl Error {
             | Self::Upscale { path, .. }
             | Self::SmallerThanScale { path, .. }
             | Self::TooSmall { path, .. }
+            | Self::TooSmallToShift { path, .. }
+            | Self::ProtocolScale { path, .. }
             | Self::Layout { path, .. } => path,
         }
     }

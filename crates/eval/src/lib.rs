@@ -18,6 +18,8 @@ mod protocol;
 mod recognition;
 mod report;
 mod score;
+mod scoring;
+mod shifts;
 
 pub use error::Error;
 pub use layouts::{Track, UnknownTrack, describe_low_images, find_pairs, find_pairs_and_problems};
@@ -26,3 +28,5 @@ pub use pairs::{ImagePair, Pair};
 pub use protocol::{Protocol, UnknownProtocol};
 pub use report::{FailedImage, ImageScore, MeanScore, Report};
 pub use score::{bicubic, score_image, score_pair, score_set, score_set_with};
+pub use scoring::Scoring;
+pub use shifts::psnr_db_and_ssim_over_shifts;

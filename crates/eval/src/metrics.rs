@@ -20,7 +20,7 @@ pub enum Channel {
 }
 
 /// An image without its border: planes of `f64`, 0..255, row-major, and their width and height.
-fn planes(
+pub(crate) fn planes(
     rgb: &[u8],
     width_px: usize,
     height_px: usize,
@@ -143,7 +143,7 @@ pub fn ssim(
     scores.sum::<f64>() / a.len() as f64
 }
 
-fn ssim_plane(a: &[f64], b: &[f64], width: usize, height: usize) -> f64 {
+pub(crate) fn ssim_plane(a: &[f64], b: &[f64], width: usize, height: usize) -> f64 {
     let (c1, c2) = ((0.01 * 255.0_f64).powi(2), (0.03 * 255.0_f64).powi(2));
     let window = gaussian();
     let (out_width, out_height) = (width + 1 - WINDOW_PX, height + 1 - WINDOW_PX);

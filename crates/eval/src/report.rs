@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::protocol::Protocol;
+use crate::scoring::Scoring;
 
 /// Scores of one image. PSNR is in dB, and infinite for equal images. JSON has no infinite numbers, so
 /// an infinite PSNR is `null` there. SSIM is -1..1.
@@ -65,7 +65,7 @@ pub struct Report {
     /// Scale of the model.
     pub scale: usize,
     /// The protocol.
-    pub protocol: Protocol,
+    pub protocol: Scoring,
     /// Folder of the set.
     pub set: String,
     /// File or name of the model.
@@ -88,7 +88,7 @@ impl Report {
     /// If there are none.
     pub fn new(
         scale: usize,
-        protocol: Protocol,
+        protocol: impl Into<Scoring>,
         set: String,
         model: String,
         images: Vec<ImageScore>,
@@ -97,7 +97,7 @@ impl Report {
         let mean = MeanScore::of(&images);
         Self {
             scale,
-            protocol,
+            protocol: protocol.into(),
             set,
             model,
             low_images: None,
@@ -136,6 +136,8 @@ impl Report {
             .low_images
             .iter()
             .map(|low| format!("low-resolution images: {low}\n"));
+        // Bicubic interpolation at x1 is the input.
+        let baseline = if self.scale == 1 { "input" } else { "bicubic" };
         let mut table = format!(
             "{}, x{}, {}\n{}\n{}\n{:name_width$}  {:>8}  {:>8}  {:>7}  {:>7}  {:>12}\n",
             self.set,
@@ -145,10 +147,10 @@ impl Report {
             low_images.collect::<String>(),
             "image",
             "PSNR dB",
-            "bicubic",
+            baseline,
             "gain",
             "SSIM",
-            "bicubic SSIM"
+            format!("{baseline} SSIM")
         );
         let mut line = |name: &str, psnr: f64, bicubic: f64, ssim: f64, bicubic_ssim: f64| {
             let gain = match psnr - bicubic {
@@ -183,6 +185,7 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::Protocol;
 
     fn score(name: &str, psnr_db: f64, bicubic_psnr_db: f64) -> ImageScore {
         ImageScore {

@@ -6,8 +6,9 @@ use wdsr_model::Upscaler;
 use crate::error::Error;
 use crate::metrics::{WINDOW_PX, psnr_db, ssim};
 use crate::pairs::{ImagePair, Pair};
-use crate::protocol::Protocol;
 use crate::report::ImageScore;
+use crate::scoring::Scoring;
+use crate::shifts;
 
 /// Scores a model on pairs, one after another, on rayon's current thread pool. Calls `progress` with
 /// each score.
@@ -20,9 +21,10 @@ use crate::report::ImageScore;
 pub fn score_set(
     pairs: &[Pair],
     upscaler: &Upscaler,
-    protocol: Protocol,
+    protocol: impl Into<Scoring>,
     mut progress: impl FnMut(&ImageScore),
 ) -> Result<Vec<ImageScore>, Error> {
+    let protocol = protocol.into();
     pairs
         .iter()
         .map(|pair| {
@@ -44,7 +46,7 @@ pub fn score_set(
 pub fn score_pair(
     pair: &Pair,
     upscaler: &Upscaler,
-    protocol: Protocol,
+    protocol: impl Into<Scoring>,
 ) -> Result<ImageScore, Error> {
     assert_eq!(
         pair.scale,
@@ -72,10 +74,11 @@ pub fn score_pair(
 /// If the result of `upscale` and the original differ in the number of samples.
 pub fn score_set_with<E: From<Error>>(
     pairs: &[Pair],
-    protocol: Protocol,
+    protocol: impl Into<Scoring>,
     mut upscale: impl FnMut(&[u8], usize, usize) -> Result<Vec<u8>, E>,
     mut progress: impl FnMut(&ImageScore),
 ) -> Result<Vec<ImageScore>, E> {
+    let protocol = protocol.into();
     pairs
         .iter()
         .map(|pair| {
@@ -88,11 +91,21 @@ pub fn score_set_with<E: From<Error>>(
 
 fn score_pair_with<E: From<Error>>(
     pair: &Pair,
-    protocol: Protocol,
+    protocol: impl Into<Scoring>,
     upscale: impl FnOnce(&[u8], usize, usize) -> Result<Vec<u8>, E>,
 ) -> Result<ImageScore, E> {
-    let images = pair.load()?;
+    let protocol = protocol.into();
+    let images = protocol.load(pair)?;
     let (width_px, height_px) = images.high_size_px();
+    if protocol == Scoring::Ntire2018 && width_px.min(height_px) < shifts::LEAST_PX {
+        let too_small = Error::TooSmallToShift {
+            path: pair.high.clone(),
+            width_px,
+            height_px,
+            least_px: shifts::LEAST_PX,
+        };
+        return Err(too_small.into());
+    }
     let shave_px = protocol.shave_px(pair.scale);
     let least_px = 2 * shave_px + WINDOW_PX;
     if width_px.min(height_px) < least_px {
@@ -119,17 +132,26 @@ pub fn score_image(
     name: &str,
     pair: &ImagePair,
     upscaled: &[u8],
-    protocol: Protocol,
+    protocol: impl Into<Scoring>,
 ) -> ImageScore {
-    let bicubic = bicubic(pair);
+    let protocol = protocol.into();
     let (w, h) = pair.high_size_px();
     let (channel, shave_px) = (protocol.channel(pair.grey), protocol.shave_px(pair.scale));
+    let score = |image: &[u8]| match protocol {
+        Scoring::Ntire2018 => shifts::psnr_db_and_ssim_over_shifts(image, &pair.high, w, h),
+        _ => (
+            psnr_db(image, &pair.high, w, h, channel, shave_px),
+            ssim(image, &pair.high, w, h, channel, shave_px),
+        ),
+    };
+    let (psnr_db, ssim) = score(upscaled);
+    let (bicubic_psnr_db, bicubic_ssim) = score(&bicubic(pair));
     ImageScore {
         name: name.to_owned(),
-        psnr_db: psnr_db(upscaled, &pair.high, w, h, channel, shave_px),
-        ssim: ssim(upscaled, &pair.high, w, h, channel, shave_px),
-        bicubic_psnr_db: psnr_db(&bicubic, &pair.high, w, h, channel, shave_px),
-        bicubic_ssim: ssim(&bicubic, &pair.high, w, h, channel, shave_px),
+        psnr_db,
+        ssim,
+        bicubic_psnr_db,
+        bicubic_ssim,
     }
 }
 

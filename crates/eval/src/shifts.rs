@@ -1,0 +1,78 @@
+//! Scores of the realistic tracks of NTIRE 2018: the best of a patch over shifts.
+
+use rayon::prelude::*;
+
+use crate::metrics::{Channel, planes, ssim_plane};
+
+/// Side of the patch in the centre that is compared.
+const PATCH_PX: usize = 60;
+/// Largest shift along each axis.
+const SHIFT_PX: usize = 40;
+/// Pixels cropped on each side first: scale + 6.
+const SHAVE_PX: usize = 10;
+/// The smallest side that can be scored.
+pub(crate) const LEAST_PX: usize = 2 * (SHAVE_PX + SHIFT_PX) + PATCH_PX;
+
+/// PSNR in dB and SSIM of an image by the scoring program of the realistic tracks of NTIRE 2018 (x4).
+/// The central 60 x 60 pixels of the original are compared with those of the image at every shift of
+/// -40..=40 pixels along both axes, and each figure is that of its best shift. PSNR is of RGB after
+/// scaling the patch's brightness to the mean of the original's; SSIM is of the unscaled patch, at even
+/// shifts only, and at least 0.
+///
+/// # Shapes
+/// - image, original: `[height_px, width_px, 3]` R G B row-major, 0..255
+///
+/// # Panics
+/// If the number of samples differs, or a side is shorter than 160 pixels.
+///
+/// # Source
+/// jingliting/NTIRE2018@5a853a4 scoring_NTIRE2018_track2/evaluation.py, `output_measures`.
+pub fn psnr_db_and_ssim_over_shifts(
+    image: &[u8],
+    original: &[u8],
+    width_px: usize,
+    height_px: usize,
+) -> (f64, f64) {
+    assert!(
+        width_px.min(height_px) >= LEAST_PX,
+        "{width_px} x {height_px} pixels, expected at least {LEAST_PX} x {LEAST_PX}"
+    );
+    let (image, width, height) = planes(image, width_px, height_px, Channel::Rgb, SHAVE_PX);
+    let (original, ..) = planes(original, width_px, height_px, Channel::Rgb, SHAVE_PX);
+    let (left, top) = (width / 2 - PATCH_PX / 2, height / 2 - PATCH_PX / 2);
+    let patch = |planes: &[Vec<f64>], left: usize, top: usize| -> Vec<f64> {
+        let rows = |plane: &Vec<f64>| -> Vec<f64> {
+            let row = |y| &plane[y * width + left..][..PATCH_PX];
+            (top..top + PATCH_PX).flat_map(row).copied().collect()
+        };
+        planes.iter().flat_map(rows).collect()
+    };
+    let expected = patch(&original, left, top);
+    let sum: f64 = expected.iter().sum();
+    let shifts = 2 * SHIFT_PX + 1;
+    let scores = (0..shifts * shifts).into_par_iter().map(|i| {
+        let (dy, dx) = (i / shifts, i % shifts);
+        let found = patch(&image, left + dx - SHIFT_PX, top + dy - SHIFT_PX);
+        // A black patch has no brightness to scale.
+        let gain = match found.iter().sum::<f64>() {
+            0.0 => 1.0,
+            found => sum / found,
+        };
+        let squares = found.iter().zip(&expected);
+        let squares: f64 = squares.map(|(f, e)| (gain * f - e).powi(2)).sum();
+        let similarity = if dx % 2 == 0 && dy % 2 == 0 {
+            let count = PATCH_PX * PATCH_PX;
+            let channels = found.chunks_exact(count).zip(expected.chunks_exact(count));
+            let sum: f64 = channels
+                .map(|(f, e)| ssim_plane(f, e, PATCH_PX, PATCH_PX))
+                .sum();
+            sum / 3.0
+        } else {
+            0.0
+        };
+        (squares / expected.len() as f64, similarity)
+    });
+    let (least, similarity) =
+        scores.reduce(|| (f64::INFINITY, 0.0), |a, b| (a.0.min(b.0), a.1.max(b.1)));
+    (10.0 * (255.0 * 255.0 / least).log10(), similarity)
+}
