@@ -64,6 +64,7 @@ fn error(file: &[u8], format: Format, settings: Settings) -> Error {
 }
 
 const WHOLE: Settings = Settings {
+    strength: None,
     size: SizeRequest::OnePass,
     alpha: wdsr_upscale::AlphaMethod::Network,
     metadata: MetadataPolicy::Keep,

@@ -235,13 +235,19 @@ impl Batch<'_> {
     /// Program, options and models that a result depends on, as the manifest records them.
     fn settings_text(&self, plan: &Plan, format: Format) -> String {
         let arguments = self.arguments;
+        let strength = match (self.networks.have_strength(), arguments.strength) {
+            (false, _) => String::new(),
+            (true, None) => "strength by image, ".to_owned(),
+            (true, Some(strength)) => format!("strength {strength}, "),
+        };
         format!(
-            "wdsr {}, {}, self-ensemble {}, alpha {:?}, metadata {}, models [{}], {}, {format}",
+            "wdsr {}, {}, self-ensemble {}, alpha {:?}, metadata {}, {}models [{}], {}, {format}",
             env!("CARGO_PKG_VERSION"),
             self.networks.precision.name(),
             arguments.model.self_ensemble,
             arguments.alpha.method(),
             arguments.metadata.name(),
+            strength,
             self.networks.hashes_of(plan).join(" "),
             plan.target()
         )

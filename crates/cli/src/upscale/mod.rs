@@ -50,6 +50,13 @@ pub(crate) struct Arguments {
     size: SizeArguments,
     #[command(flatten)]
     model: ModelArguments,
+    /// How much damage to remove, 0 to 1 (-m photo)
+    ///
+    /// 0 takes the image for clean; 1 is for JPEG of quality 10 or noise of 25 levels. By default it is read
+    /// off each image: its JPEG tables, or the marks of JPEG and the noise in its pixels. The image's line
+    /// and the report tell it.
+    #[arg(long, value_name = "S", value_parser = units::strength)]
+    strength: Option<f32>,
     /// How to upscale alpha
     ///
     /// Alpha that is the same everywhere stays exactly so.
@@ -187,6 +194,7 @@ impl Arguments {
     fn settings(&self) -> Settings {
         Settings {
             size: self.size.request(),
+            strength: self.strength,
             alpha: self.alpha.method(),
             metadata: self.metadata.policy(),
             max_output_pixels: self.limit(
