@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use pyo3::exceptions::{PyFileNotFoundError, PyRuntimeWarning, PyValueError};
 use pyo3::prelude::*;
@@ -147,8 +147,7 @@ impl Model {
     ///     Array of uint8 (0..255), uint16 (0..65535) or float32 (0..1), [height, width] or
     ///     [height, width, channels] with 1 (grey), 2 (grey, alpha), 3 (R G B) or 4 (R G B, alpha)
     ///     channels; or a Pillow image of mode L, LA, RGB, RGBA or I;16. Alpha is straight (not
-    ///     premultiplied), 0 is transparent. Contiguous RGB and grey arrays upscaled by `scale` are read
-    ///     without a copy; do not write to them before the call returns.
+    ///     premultiplied), 0 is transparent. It is copied, and may be changed while the call runs.
     /// factor : float, optional
     ///     Factor of both sides, above 0; may be fractional.
     /// width, height, longest : int, optional
@@ -160,7 +159,8 @@ impl Model {
     ///     How to upscale alpha that is not the same everywhere: by the network (sharp edges, twice the
     ///     work) or by Lanczos interpolation.
     /// threads : int, default 0
-    ///     Number of threads; 0: one for each processor. It does not change the result.
+    ///     Number of threads; 0: one for each processor. It does not change the result. More than 16 for
+    ///     each processor are capped, with a RuntimeWarning.
     /// tile : int, default 640
     ///     Width in pixels of the columns computed at once, which should fit the cache; 0: the image's
     ///     width. It does not change the result.
@@ -236,7 +236,7 @@ impl Model {
             self_ensemble,
         };
         let upscalers = self.prepare(py, options, plan.passes())?;
-        let (samples, colour) = (pixels.samples()?, pixels.colour);
+        let (samples, colour) = (pixels.samples.borrowed(), pixels.colour);
         let large = work::run(py, threads, progress.as_ref(), |report| {
             let networks: Vec<&Upscaler> = upscalers.iter().map(Arc::as_ref).collect();
             let upscaler = ImageUpscaler::new(plan, &networks).alpha(alpha);
@@ -378,21 +378,37 @@ impl Model {
                 .precision(options.precision);
             Arc::new(upscaler)
         };
-        // Without the GIL, as the holder of the lock may be waiting for it.
-        Ok(py.detach(|| {
-            let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
-            if prepared.options != Some(options) {
-                *prepared = Prepared {
-                    options: Some(options),
-                    upscalers: vec![None; self.networks.len()],
-                };
-            }
-            let networks = self.networks.iter().zip(&mut prepared.upscalers);
+        // If a process is forked while another thread holds the lock, the child never gets it.
+        // So no call waits: without the lock, it arranges the weights once more.
+        let mut cached = vec![None; self.networks.len()];
+        if let Some(prepared) = self.try_prepared()
+            && prepared.options == Some(options)
+        {
+            cached.clone_from(&prepared.upscalers);
+        }
+        let upscalers = py.detach(|| {
+            let networks = self.networks.iter().zip(&mut cached);
             networks
                 .filter(|(model, _)| scales.contains(&model.config().scale))
                 .map(|(model, place)| place.get_or_insert_with(|| arrange(model)).clone())
                 .collect()
-        }))
+        });
+        if let Some(mut prepared) = self.try_prepared() {
+            *prepared = Prepared {
+                options: Some(options),
+                upscalers: cached,
+            };
+        }
+        Ok(upscalers)
+    }
+
+    /// The networks of the last call, unless another thread uses them just now.
+    fn try_prepared(&self) -> Option<MutexGuard<'_, Prepared>> {
+        match self.prepared.try_lock() {
+            Ok(prepared) => Some(prepared),
+            Err(TryLockError::Poisoned(error)) => Some(error.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 }
 

@@ -2,28 +2,27 @@
 
 use numpy::ndarray::ArrayD;
 use numpy::{
-    Element, IntoPyArray, PyArrayDyn, PyReadonlyArrayDyn, PyUntypedArray, PyUntypedArrayMethods,
+    Element, IntoPyArray, PyArrayDyn, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods,
 };
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use wdsr_image::{Colour, Image, Samples, SamplesRef};
+use wdsr_image::{Colour, Image, Samples};
 
-/// An image of a caller, and how to return one of the same kind.
+use crate::error::check_memory;
+
+/// A copy of a caller's image, and how to return one of the same kind.
+///
+/// It is a copy because the caller's array may be changed, resized or freed while the GIL is released.
 pub(crate) struct Pixels<'py> {
-    /// Row-major, interleaved, without gaps.
-    array: Array<'py>,
+    py: Python<'py>,
+    /// `height_px * width_px * colour.channels()` samples, row-major, interleaved.
+    pub(crate) samples: Samples,
     pub(crate) width_px: usize,
     pub(crate) height_px: usize,
     pub(crate) colour: Colour,
     form: Form<'py>,
-}
-
-enum Array<'py> {
-    U8(PyReadonlyArrayDyn<'py, u8>),
-    U16(PyReadonlyArrayDyn<'py, u16>),
-    F32(PyReadonlyArrayDyn<'py, f32>),
 }
 
 enum Form<'py> {
@@ -36,9 +35,8 @@ enum Form<'py> {
 }
 
 impl<'py> Pixels<'py> {
-    /// Borrows an array of `uint8`, `uint16` or `float32`, `[height, width]` or
+    /// Copies an array of `uint8`, `uint16` or `float32`, `[height, width]` or
     /// `[height, width, 1 to 4]`, or the pixels of a Pillow image of mode L, LA, RGB, RGBA or I;16.
-    /// Arrays with gaps or transposed axes are copied, and so are images (by Pillow).
     ///
     /// Messages name the image by `name`.
     pub(crate) fn read(object: &Bound<'py, PyAny>, name: &str) -> PyResult<Self> {
@@ -96,12 +94,12 @@ impl<'py> Pixels<'py> {
             intern!(py, "require"),
             (array, py.None(), ["C_CONTIGUOUS", "ALIGNED"]),
         )?;
-        let array = if let Ok(array) = whole.cast::<PyArrayDyn<u8>>() {
-            Array::U8(borrow(array)?)
+        let samples = if let Ok(array) = whole.cast::<PyArrayDyn<u8>>() {
+            Samples::U8(copied(array)?)
         } else if let Ok(array) = whole.cast::<PyArrayDyn<u16>>() {
-            Array::U16(borrow(array)?)
+            Samples::U16(copied(array)?)
         } else if let Ok(array) = whole.cast::<PyArrayDyn<f32>>() {
-            Array::F32(borrow(array)?)
+            Samples::F32(copied(array)?)
         } else {
             return Err(PyTypeError::new_err(format!(
                 "{name} has dtype {}, expected uint8 (0..255), uint16 (0..65535) or float32 (0..1) \
@@ -110,21 +108,12 @@ impl<'py> Pixels<'py> {
             )));
         };
         Ok(Self {
-            array,
+            py,
+            samples,
             width_px,
             height_px,
             colour,
             form,
-        })
-    }
-
-    /// `height_px * width_px * colour.channels()` samples, row-major, interleaved.
-    pub(crate) fn samples(&self) -> PyResult<SamplesRef<'_>> {
-        let gaps = |_| PyRuntimeError::new_err("numpy.require gave an array with gaps");
-        Ok(match &self.array {
-            Array::U8(array) => SamplesRef::U8(array.as_slice().map_err(gaps)?),
-            Array::U16(array) => SamplesRef::U16(array.as_slice().map_err(gaps)?),
-            Array::F32(array) => SamplesRef::F32(array.as_slice().map_err(gaps)?),
         })
     }
 
@@ -137,11 +126,7 @@ impl<'py> Pixels<'py> {
     /// An image of another size in the form of this one: an array of as many axes, or a Pillow
     /// image of the same mode with the same `info` (colour profile, EXIF).
     pub(crate) fn give_back(&self, image: Image) -> PyResult<Bound<'py, PyAny>> {
-        let py = match &self.array {
-            Array::U8(array) => array.py(),
-            Array::U16(array) => array.py(),
-            Array::F32(array) => array.py(),
-        };
+        let py = self.py;
         let mut shape = vec![image.height_px, image.width_px];
         let channels = image.colour.channels();
         if matches!(self.form, Form::Channels) || channels > 1 {
@@ -164,11 +149,15 @@ impl<'py> Pixels<'py> {
     }
 }
 
-fn borrow<'py, T: Element>(
-    array: &Bound<'py, PyArrayDyn<T>>,
-) -> PyResult<PyReadonlyArrayDyn<'py, T>> {
-    use numpy::PyArrayMethods;
-    Ok(array.try_readonly()?)
+/// The elements of an array without gaps.
+fn copied<T: Element + Copy>(array: &Bound<'_, PyArrayDyn<T>>) -> PyResult<Vec<T>> {
+    check_memory(
+        (array.len() * size_of::<T>()) as u128,
+        "a copy of the image",
+    )?;
+    let array = array.try_readonly()?;
+    let gaps = |_| PyRuntimeError::new_err("numpy.require gave an array with gaps");
+    Ok(array.as_slice().map_err(gaps)?.to_vec())
 }
 
 /// An array that owns the samples.

@@ -65,7 +65,7 @@ pub(crate) fn imresize<'py>(
         )));
     }
     let pixels = Pixels::read(image, "image")?;
-    let samples = pixels.samples()?;
+    let samples = pixels.samples.borrowed();
     let (w, h, colour) = (pixels.width_px, pixels.height_px, pixels.colour);
     let channels = colour.channels();
     check_memory(

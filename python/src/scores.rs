@@ -3,7 +3,7 @@
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use wdsr_eval::{Channel, Protocol};
-use wdsr_image::{Colour, Image, SamplesRef};
+use wdsr_image::{Colour, Image, Samples};
 
 use crate::pixels::Pixels;
 use crate::work::{self, count};
@@ -155,8 +155,8 @@ impl Pair {
             height_px: a.height_px,
             channel: protocol.channel(a.colour == Colour::Grey),
             shave_px,
-            a: rgb8(&a, "a")?,
-            b: rgb8(&b, "b")?,
+            a: rgb8(a, "a")?,
+            b: rgb8(b, "b")?,
         })
     }
 }
@@ -164,14 +164,14 @@ impl Pair {
 /// The largest scale that an image can have been upscaled by; keeps the border in range.
 const MAX_SCALE: usize = 1024;
 
-fn rgb8(pixels: &Pixels<'_>, name: &str) -> PyResult<Vec<u8>> {
-    let samples = pixels.samples()?;
-    if !matches!(samples, SamplesRef::U8(_)) {
+fn rgb8(pixels: Pixels<'_>, name: &str) -> PyResult<Vec<u8>> {
+    let samples = pixels.samples;
+    if !matches!(samples, Samples::U8(_)) {
         return Err(PyTypeError::new_err(format!(
             "{name} has samples of {} bytes, expected uint8: the protocols compare images of 8 bit",
             samples.depth().bytes()
         )));
     }
     let (width_px, height_px) = (pixels.width_px, pixels.height_px);
-    Ok(Image::new(width_px, height_px, pixels.colour, samples.to_samples()).to_rgb8())
+    Ok(Image::new(width_px, height_px, pixels.colour, samples).to_rgb8())
 }

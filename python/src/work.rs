@@ -1,12 +1,13 @@
 //! Work without the GIL, interruptible.
 
+use std::ffi::CString;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning, PyValueError};
 use pyo3::prelude::*;
 use wdsr_model::Progress;
 
@@ -28,7 +29,7 @@ pub(crate) fn run<T: Send>(
     work: impl FnOnce(&Progress<'_>) -> T + Send,
 ) -> PyResult<T> {
     let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(count("threads", threads)?)
+        .num_threads(capped(py, count("threads", threads)?)?)
         .build()
         .map_err(cannot_start)?;
     let reports = progress.is_some();
@@ -88,6 +89,28 @@ pub(crate) fn run<T: Send>(
             }
         })
     })
+}
+
+/// Threads for each processor that may be asked for. More are no faster, and thousands take minutes, in
+/// which Ctrl-C is not noticed.
+const MAX_PER_PROCESSOR: usize = 16;
+
+/// The number of threads that was asked for here or, for 0, by RAYON_NUM_THREADS; capped with a
+/// `RuntimeWarning`.
+fn capped(py: Python<'_>, threads: usize) -> PyResult<usize> {
+    let of_variable = || std::env::var("RAYON_NUM_THREADS").ok()?.parse().ok();
+    let requested = match threads {
+        0 => of_variable().unwrap_or(0),
+        threads => threads,
+    };
+    let most = MAX_PER_PROCESSOR * thread::available_parallelism().map_or(1, usize::from);
+    if requested > most {
+        let message = CString::new(format!(
+            "{requested} threads are more than {MAX_PER_PROCESSOR} for each processor; using {most}"
+        ))?;
+        PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &message, 1)?;
+    }
+    Ok(requested.min(most))
 }
 
 fn cannot_start(error: impl std::fmt::Display) -> PyErr {

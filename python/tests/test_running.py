@@ -4,6 +4,7 @@ import multiprocessing
 import signal
 import threading
 import time
+from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
@@ -127,3 +128,73 @@ def test_a_forked_process_works_too(photograph: Photograph) -> None:
     with multiprocessing.get_context("fork").Pool(1) as pool:
         made = pool.apply_async(upscale_and_shrink, [photograph]).get(timeout=60)
     np.testing.assert_array_equal(made, expected)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_process_forked_while_other_threads_work_does_not_hang(photograph: Photograph) -> None:
+    model = wdsr.load("small", scale=2)
+    expected = int(model.upscale(photograph).sum())
+    stopping = threading.Event()
+
+    def work() -> None:
+        tile = 16
+        while not stopping.is_set():
+            # Another width rearranges the weights.
+            tile = 48 - tile
+            model.upscale(photograph[:16, :16], threads=1, tile=tile)
+
+    def child(connection: Connection) -> None:
+        connection.send(int(model.upscale(photograph).sum()))
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    context = multiprocessing.get_context("fork")
+    try:
+        for _ in range(20):
+            receiver, sender = context.Pipe(duplex=False)
+            process = context.Process(target=child, args=(sender,))
+            process.start()
+            try:
+                assert receiver.poll(60), "the child hangs"
+                assert receiver.recv() == expected
+            finally:
+                process.kill()
+                process.join()
+    finally:
+        stopping.set()
+        for thread in threads:
+            thread.join()
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (3000, 300, 3)], ids=str)
+def test_an_array_resized_by_the_callback_is_read_as_it_was(shape: tuple[int, ...]) -> None:
+    model = wdsr.load("small", scale=2)
+    image = np.random.default_rng(0).integers(0, 255, (300, 300, 3), dtype=np.uint8)
+    expected = model.upscale(image)
+
+    def progress(done: int, total: int) -> None:
+        image.fill(0)
+        image.resize(shape, refcheck=False)
+
+    assert np.array_equal(model.upscale(image, threads=1, tile=16, progress=progress), expected)
+    assert image.shape == shape
+
+
+@pytest.mark.parametrize("requested", ["argument", "variable"])
+def test_the_number_of_threads_is_capped(
+    photograph: Photograph, requested: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = wdsr.load("small", scale=2)
+    expected = model.upscale(photograph)
+    threads = 100_000
+    if requested == "variable":
+        monkeypatch.setenv("RAYON_NUM_THREADS", str(threads))
+        threads = 0
+    start = time.monotonic()
+    with pytest.warns(RuntimeWarning, match="100000 threads are more than 16 for each processor"):
+        result = model.upscale(photograph, threads=threads)
+    assert np.array_equal(result, expected)
+    with pytest.warns(RuntimeWarning, match="using"):
+        wdsr.imresize(photograph, 0.5, threads=threads)
+    assert time.monotonic() - start < 60

@@ -5,44 +5,57 @@
 // The README's example compiles and runs.
 #![cfg_attr(doctest, doc = include_str!("../README.md"))]
 
+mod leftovers;
+mod target;
+
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
+pub use leftovers::remove_unpublished;
+use leftovers::{PREFIX, SUFFIX};
+
 /// A temporary file that gets its final name on [`publish`](Self::publish).
 ///
 /// It is created beside the final path under a hidden name, `.wdsr-*.part`, and removed when it is
-/// dropped unpublished.
+/// dropped unpublished. A process holds a lock on each of its temporary files. The first file that it
+/// creates in a folder removes those that no process holds any more: a killed one left them.
 #[derive(Debug)]
 pub struct AtomicFile {
     file: NamedTempFile,
     path: PathBuf,
+    /// Names the temporary file as one of this process.
+    _own: leftovers::Own,
 }
 
 impl AtomicFile {
-    /// Creates an empty file beside `path`.
+    /// Creates an empty temporary file for `path`. If `path` is a symbolic link, the file that it
+    /// leads to is the one to replace, and the link stays.
     ///
     /// # Errors
-    /// If the file cannot be created.
+    /// If the file cannot be created, or `path` is a device, a pipe or a socket.
     pub fn create(path: &Path) -> io::Result<Self> {
-        let folder = match path.parent() {
-            Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
-            Some(folder) => folder,
-            None => return Err(io::ErrorKind::InvalidInput.into()),
-        };
+        let path = target::of(path)?;
+        let folder = folder_of(&path)?;
+        leftovers::remove_from(folder);
         let mut builder = tempfile::Builder::new();
-        builder.prefix(".wdsr-").suffix(".part");
+        builder.prefix(PREFIX).suffix(SUFFIX);
         #[cfg(unix)]
         {
             // The umask decides, as for any new file; by default only the owner may read it.
             use std::os::unix::fs::PermissionsExt;
             builder.permissions(std::fs::Permissions::from_mode(0o666));
         }
-        let file = builder.tempfile_in(folder)?;
-        let path = path.to_owned();
-        Ok(Self { file, path })
+        loop {
+            let file = builder.tempfile_in(folder)?;
+            // Before the lock another process may take the file for a leftover.
+            if leftovers::claim(file.as_file()) && file.path().exists() {
+                let _own = leftovers::Own::new(file.path());
+                return Ok(Self { file, path, _own });
+            }
+        }
     }
 
     /// The final path.
@@ -63,15 +76,43 @@ impl AtomicFile {
         self.file.as_file().sync_all()
     }
 
-    /// Synchronises the file with the disk and gives it its final name. An existing file of that name
-    /// is replaced.
+    /// Synchronises the file with the disk, gives it its final name and synchronises the folder: it
+    /// survives a loss of power. An existing file of that name is replaced.
     ///
     /// # Errors
-    /// If that fails; an existing file then keeps its content.
+    /// If that fails; unless only the folder could not be synchronised, an existing file then keeps
+    /// its content.
     pub fn publish(self) -> io::Result<()> {
         self.synchronise()?;
         self.file.persist(&self.path).map_err(|error| error.error)?;
-        Ok(())
+        synchronise_folder(folder_of(&self.path)?)
+    }
+}
+
+fn folder_of(path: &Path) -> io::Result<&Path> {
+    match path.parent() {
+        Some(folder) if folder.as_os_str().is_empty() => Ok(Path::new(".")),
+        Some(folder) => Ok(folder),
+        None => Err(io::ErrorKind::InvalidInput.into()),
+    }
+}
+
+/// Synchronises the names in a folder with the disk, where the system offers that.
+///
+/// # Errors
+/// If that fails.
+pub fn synchronise_folder(folder: &Path) -> io::Result<()> {
+    if !cfg!(unix) {
+        return Ok(());
+    }
+    // A folder may be writable without being readable.
+    let Ok(folder) = File::open(folder) else {
+        return Ok(());
+    };
+    match folder.sync_all() {
+        // The file system has nothing to synchronise.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        synchronised => synchronised,
     }
 }
 
@@ -174,6 +215,71 @@ mod tests {
         assert_eq!(std::fs::read(&first).expect("read"), b"1");
         assert_eq!(std::fs::read(&second).expect("read"), b"2");
         assert_eq!(files_in(folder.path()), 2, "files left");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_stays_and_its_target_is_replaced() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path();
+        std::fs::create_dir(root.join("disk")).expect("a folder");
+        std::fs::write(root.join("disk/file"), "old").expect("written");
+        for (link, target) in [
+            ("direct", "disk/file"),
+            ("twice", "direct"),
+            ("new", "disk/new"),
+        ] {
+            symlink(target, root.join(link)).expect("a link");
+            write(&root.join(link), link.as_bytes()).expect("written");
+            assert!(root.join(link).is_symlink(), "{link} is replaced");
+            assert_eq!(
+                std::fs::read(root.join(link)).expect("read"),
+                link.as_bytes()
+            );
+        }
+        assert_eq!(
+            std::fs::read(root.join("disk/file")).expect("read"),
+            b"twice"
+        );
+        symlink("loop", root.join("loop")).expect("a link");
+        write(&root.join("loop"), b"").expect_err("a loop");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn devices_pipes_and_sockets_are_never_replaced() {
+        use std::os::unix::fs::{FileTypeExt, symlink};
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path();
+        let _socket =
+            std::os::unix::net::UnixListener::bind(root.join("socket")).expect("a socket");
+        symlink("/dev/null", root.join("link")).expect("a link");
+        for path in [root.join("socket"), root.join("link"), "/dev/full".into()] {
+            let error = write(&path, b"bytes").expect_err("not a file").to_string();
+            assert!(error.contains("not a regular file"), "{error}");
+        }
+        let socket = std::fs::metadata(root.join("socket")).expect("a socket");
+        assert!(socket.file_type().is_socket(), "the socket is replaced");
+        assert_eq!(files_in(root), 0);
+    }
+
+    #[test]
+    fn leftovers_of_killed_processes_are_removed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        let kept = [".wdsr-abc.part", ".wdsr-abc12_.part", "wdsr-abc123.part"];
+        let [left, held] = [".wdsr-abc123.part", ".wdsr-Held99.part"];
+        for name in kept.iter().chain(&[left, held]) {
+            std::fs::write(path(name), "half").expect("written");
+        }
+        let holder = File::open(path(held)).expect("open");
+        holder.try_lock().expect("a lock");
+        write(&path("file"), b"whole").expect("written");
+        assert!(!path(left).exists(), "{left} stays");
+        for name in kept.iter().chain(&[held]) {
+            assert!(path(name).exists(), "{name} is removed");
+        }
     }
 
     #[cfg(unix)]

@@ -79,7 +79,7 @@ fn check(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
     if arguments.json {
         stdout::print_json(&report)?;
     } else {
-        stdout::print(to_lines(&report))?;
+        stdout::print_lines(&to_lines(&report))?;
     }
     Ok(if report.problems.is_empty() {
         ExitCode::SUCCESS
@@ -105,6 +105,7 @@ fn to_lines(report: &CheckReport) -> String {
     } else {
         counts.join(", ")
     };
+    text += &format!("low-resolution images: {}\n", report.low_images);
     text += &format!(
         "{} images, {} usable at x{} with patches of {} ({:.1} megapixels); {found}\n",
         report.images, report.usable, report.scale, report.patch_px, report.megapixels

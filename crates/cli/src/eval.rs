@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use wdsr_eval::{
-    FailedImage, ImageScore, MeanScore, Pair, Protocol, Report, Track, find_pairs_and_problems,
-    score_pair,
+    FailedImage, ImageScore, MeanScore, Pair, Protocol, Report, Track, describe_low_images,
+    find_pairs_and_problems, score_pair,
 };
 use wdsr_model::{Precision, Upscaler};
 
@@ -17,7 +17,9 @@ use crate::{exit, progress, stdout};
 /// Score a model: PSNR and SSIM, beside bicubic interpolation
 ///
 /// The folder of `--set` contains high-resolution images (MATLAB's imresize then computes the
-/// low-resolution ones), or HR/ beside LR_bicubic/X2/, or the folders of DIV2K.
+/// low-resolution ones), or a layout of pairs: HR/ or GT/ beside LR_bicubic/X2/, LR_x2/, LRbicx2/, LR/ or
+/// LQ/, the folders of DIV2K, or files NAME_HR.png and NAME_LR2.png. Other layouts are refused. The
+/// heading tells where the low-resolution images come from.
 ///
 /// Images that cannot be scored are reported and skipped; the exit code is then 1.
 ///
@@ -103,13 +105,16 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         ExitCode::from(exit::FAILED)
     };
     let set = arguments.set.display().to_string();
-    let report_of = |images| Report::new(scale, arguments.protocol, set, name, images);
+    let report_of = |images| {
+        Report::new(scale, arguments.protocol, set, name, images)
+            .with_low_images(describe_low_images(&pairs))
+    };
     if precision == Precision::F32 {
         let report = report_of(images).with_failed(failed);
         if arguments.json {
             stdout::print_json(&report)?;
         } else {
-            stdout::print(report.to_table())?;
+            stdout::print_lines(&report.to_table())?;
         }
         return Ok(exit_code);
     }
@@ -124,7 +129,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if arguments.json {
         stdout::print_json(&result)?;
     } else {
-        stdout::print(format!(
+        stdout::print_lines(&format!(
             "{}\n{}: {:.4} dB; f32: {:.4} dB; loss {:.4} dB\n",
             result.report.to_table(),
             result.precision,

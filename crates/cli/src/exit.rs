@@ -4,10 +4,12 @@ use std::io::{self, ErrorKind};
 use std::process::ExitCode;
 
 use crate::file_claims::Conflict;
+use crate::signals;
 
 /// The exit codes in `--help`.
 pub(crate) const HELP: &str = "Exit codes: 0 success, 1 some inputs failed or another error, \
-    2 wrong usage, 3 no input could be used, 4 out of memory or disk, 130 interrupted.";
+    2 wrong usage, 3 no input could be used, 4 out of memory or disk, \
+    130, 143 or 129 ended by Ctrl-C, SIGTERM or SIGHUP.";
 
 /// Some inputs failed, or an error without a code of its own.
 pub(crate) const FAILED: u8 = 1;
@@ -17,11 +19,12 @@ pub(crate) const USAGE: u8 = 2;
 pub(crate) const REFUSED: u8 = 3;
 /// Memory or disk ran out.
 pub(crate) const RAN_OUT: u8 = 4;
-/// Interrupted (128 + SIGINT, as shells report it).
-pub(crate) const INTERRUPTED: u8 = 130;
 
 /// The exit code of an error that ends the program.
 pub(crate) fn code_of(error: &anyhow::Error) -> ExitCode {
+    if let Some(code) = signals::exit_code() {
+        return code;
+    }
     ExitCode::from(if error.is::<WrongUsage>() || error.is::<Conflict>() {
         USAGE
     } else if ran_out(error) {
@@ -41,18 +44,28 @@ pub(crate) struct WrongUsage(pub(crate) String);
 #[error("{0}")]
 pub(crate) struct OutOfMemory(pub(crate) String);
 
-/// Whether memory or disk ran out, so that other images would fail too.
+/// Whether memory or disk ran out.
 pub(crate) fn ran_out(error: &anyhow::Error) -> bool {
+    is_disk_full(error)
+        || error.chain().any(|cause| {
+            cause.is::<OutOfMemory>()
+                || cause.downcast_ref::<io::Error>().is_some_and(|error| {
+                    matches!(
+                        error.kind(),
+                        ErrorKind::FileTooLarge | ErrorKind::OutOfMemory
+                    )
+                })
+        })
+}
+
+/// Whether the disk is full, so that other images would fail too.
+pub(crate) fn is_disk_full(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
-        cause.is::<OutOfMemory>()
-            || cause.downcast_ref::<io::Error>().is_some_and(|error| {
-                matches!(
-                    error.kind(),
-                    ErrorKind::StorageFull
-                        | ErrorKind::QuotaExceeded
-                        | ErrorKind::FileTooLarge
-                        | ErrorKind::OutOfMemory
-                )
-            })
+        cause.downcast_ref::<io::Error>().is_some_and(|error| {
+            matches!(
+                error.kind(),
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+            )
+        })
     })
 }

@@ -74,7 +74,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if arguments.json {
         stdout::print_json(&info)
     } else {
-        Ok(stdout::print(info.to_table())?)
+        Ok(stdout::print_lines(&info.to_table())?)
     }
 }
 

@@ -11,6 +11,7 @@ mod file_claims;
 mod info;
 mod models;
 mod progress;
+mod signals;
 mod stdout;
 mod study;
 mod threads;

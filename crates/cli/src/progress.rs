@@ -20,14 +20,31 @@ pub(crate) fn one_line(error: &anyhow::Error) -> String {
     text.replace('\n', " ")
 }
 
+/// A text as a terminal may print it: control characters, which could move the cursor or forge lines,
+/// and marks that reverse the direction of the text are escaped.
+pub(crate) fn printable(text: &str) -> String {
+    let is_risky = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut printable = String::with_capacity(text.len());
+    for c in text.chars() {
+        match is_risky(c) {
+            true => printable.extend(c.escape_default()),
+            false => printable.push(c),
+        }
+    }
+    printable
+}
+
 /// Prints an error as one line to standard error.
 pub(crate) fn print_error(error: &anyhow::Error) {
     note(&format!("error: {}", one_line(error)));
 }
 
-/// Prints a line to standard error.
+/// Prints one line to standard error.
 pub(crate) fn note(text: &str) {
-    let _dropped = writeln!(std::io::stderr(), "{text}");
+    let _dropped = writeln!(std::io::stderr(), "{}", printable(text));
 }
 
 /// Prints a line of a log to standard output.

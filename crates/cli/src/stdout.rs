@@ -4,6 +4,8 @@ use std::io::{self, ErrorKind, Write};
 
 use serde::Serialize;
 
+use crate::progress::printable;
+
 /// Standard output could not be written.
 #[derive(Debug, thiserror::Error)]
 #[error("standard output: cannot write: {0}")]
@@ -23,6 +25,13 @@ pub(crate) fn print(text: impl AsRef<[u8]>) -> Result<(), StdoutError> {
     stdout.write_all(text.as_ref())?;
     stdout.flush()?;
     Ok(())
+}
+
+/// Writes lines of text to standard output, with control characters escaped: names of files may have
+/// them.
+pub(crate) fn print_lines(text: &str) -> Result<(), StdoutError> {
+    let lines = text.lines().map(|line| printable(line) + "\n");
+    print(lines.collect::<String>())
 }
 
 /// Writes an object as JSON to standard output.

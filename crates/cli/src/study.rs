@@ -15,8 +15,8 @@ use wdsr_train::{Data, Trainer, Validation};
 use crate::file_claims::{Conflict, FileClaims};
 use crate::models::PrecisionArgument;
 use crate::progress::{self, print_line};
-use crate::train::{ImageMemory, absolute, folders, run_files, run_with_reports};
-use crate::{WrongUsage, on_threads};
+use crate::train::{ImageMemory, STOPPING, absolute, folders, run_files, run_with_reports};
+use crate::{WrongUsage, on_threads, signals};
 
 /// Validations of a run, unless --validate-every is given.
 const VALIDATIONS: u64 = 20;
@@ -190,7 +190,11 @@ fn run_study(arguments: &Arguments, study: &Study) -> anyhow::Result<()> {
         if matches!(outcome, Outcome::Open { .. }) {
             let images = match &decoded {
                 Some(images) => images,
-                None => decoded.insert(decode(arguments, &dataset)?),
+                None => {
+                    let images = decode(arguments, &dataset)?;
+                    signals::listen(STOPPING)?;
+                    decoded.insert(images)
+                }
             };
             train(arguments, study, run, images.clone())?;
             study.write_report(out)?;
@@ -231,6 +235,10 @@ fn train(
             study.mark_diverged(&arguments.out, run, update)?;
             Ok(())
         }
+        Err(Error::Train(wdsr_train::Error::Stopped { update, .. })) => anyhow::bail!(
+            "{}: stopped after update {update}; the same command resumes the study",
+            folder.display()
+        ),
         other => Ok(other?),
     }
 }

@@ -11,14 +11,19 @@ use wdsr_train::{DataFolder, Recipe, Trainer};
 use crate::file_claims::{Conflict, FileClaims};
 use crate::progress::{self, print_line};
 use crate::training_view::TrainingView;
-use crate::{WrongUsage, on_threads, units};
+use crate::{WrongUsage, on_threads, signals, units};
+
+/// What the first Ctrl-C prints.
+pub(crate) const STOPPING: &str =
+    "interrupted: saving a checkpoint; to end at once, interrupt twice more";
 
 /// Train a network as a recipe describes
 ///
 /// A folder of --data contains images (subfolders are read; low-resolution images are made by
 /// imresize) or pairs in DIV2K's layout. The folder of --out receives checkpoints, models, reports
-/// and a log of metrics as JSON lines. An interrupted training is resumed from its last checkpoint
-/// with --resume, to the same result.
+/// and a log of metrics as JSON lines. Ctrl-C, SIGTERM and SIGHUP save a checkpoint and end the
+/// program. A training that was stopped or killed is resumed from its last checkpoint with --resume, to
+/// the same result.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// What to train and how (TOML; see recipes/)
@@ -149,7 +154,9 @@ fn claim_files(arguments: &Arguments, recipe: &Recipe) -> Result<(), Conflict> {
     ];
     let start = start.into_iter().flatten().filter(|_| !arguments.resume);
     let teacher = recipe.teacher.iter().map(|t| ("teacher", &*t.model));
-    let mut claims = FileClaims::of_inputs(start.chain(teacher));
+    let strength = recipe.strength.iter().filter(|_| !arguments.resume);
+    let clean = strength.filter_map(|s| Some(("model", s.clean.as_deref()?)));
+    let mut claims = FileClaims::of_inputs(start.chain(teacher).chain(clean));
     for file in run_files(&arguments.out) {
         claims.write("run's file", "--out", &file)?;
     }
@@ -190,6 +197,7 @@ fn train(arguments: &Arguments, recipe: Recipe) -> anyhow::Result<()> {
         }
         return Ok(());
     }
+    signals::listen(STOPPING)?;
     run_with_reports(&mut trainer).map_err(|error| with_remedy(error, &arguments.out))?;
     let model = arguments.out.join(LAST_MODEL);
     print_line(&format!("model: {}", model.display()));
@@ -197,9 +205,12 @@ fn train(arguments: &Arguments, recipe: Recipe) -> anyhow::Result<()> {
 }
 
 /// Runs a training, shows its progress and writes its reports.
+///
+/// Signals stop it once its checkpoint is saved; before, while images are read, they end the program.
 pub(crate) fn run_with_reports(trainer: &mut Trainer) -> Result<(), wdsr_study::Error> {
     let mut reporter = TrainingReporter::new(trainer)?;
     let mut view = TrainingView::new(trainer);
+    trainer.stop_when(signals::requested);
     let result = trainer.run(|event| {
         reporter.observe(&event)?;
         view.show(&event);
@@ -209,14 +220,16 @@ pub(crate) fn run_with_reports(trainer: &mut Trainer) -> Result<(), wdsr_study::
     result
 }
 
-/// Adds how to resume to an error, unless the run has no checkpoint or resuming would fail again.
+/// Adds how to resume to an error, unless the run has no checkpoint or the error names its remedy.
 fn with_remedy(error: wdsr_study::Error, out: &Path) -> anyhow::Error {
     let checkpoint = out.join(LAST_CHECKPOINT);
-    let train_again = matches!(
+    let names_remedy = matches!(
         error,
-        wdsr_study::Error::Train(wdsr_train::Error::NonFiniteLoss { .. })
+        wdsr_study::Error::Train(
+            wdsr_train::Error::NonFiniteLoss { .. } | wdsr_train::Error::Stopped { .. }
+        )
     );
-    if train_again || !checkpoint.exists() {
+    if names_remedy || !checkpoint.exists() {
         return error.into();
     }
     let stopped = Interrupted {

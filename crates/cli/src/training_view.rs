@@ -203,6 +203,7 @@ fn summary(trainer: &Trainer) -> String {
         summary.validation_images,
         summary.too_small
     );
+    text += &format!("\nlow-resolution images: {}", summary.low_images);
     let (wanted, precision) = (recipe.training.precision, summary.precision);
     if precision != wanted {
         text += &format!(

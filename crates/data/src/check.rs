@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 use serde::Serialize;
-use wdsr_eval::{ImagePair, Pair, Track, find_pairs_and_problems};
+use wdsr_eval::{ImagePair, Pair, Track, describe_low_images, find_pairs_and_problems};
 
 use crate::error::Error;
 use crate::perceptual_hash::PerceptualHash;
@@ -83,6 +83,8 @@ pub struct CheckReport {
     pub scale: usize,
     /// Side of a patch in low-resolution pixels.
     pub patch_px: usize,
+    /// Where the low-resolution images come from.
+    pub low_images: String,
     /// Number of images; a pair counts once.
     pub images: usize,
     /// Number of images that a training can use: not broken, wrongly paired or too small.
@@ -161,6 +163,7 @@ pub fn check_data(
         folders: folders.to_owned(),
         scale,
         patch_px,
+        low_images: describe_low_images(&pairs),
         images,
         usable,
         megapixels: pixels as f64 / 1e6,

@@ -1,17 +1,21 @@
 //! Folder layouts of test sets: which low-resolution image belongs to which high-resolution one.
 //!
-//! Known layouts, for x2:
-//! - `HR/` beside `LR_bicubic/X2/`: Set5 and similar sets (`baby.png`, and
-//!   `baby.png` or `babyx2.png`)
+//! Known layouts, for x2, in any case:
+//! - `HR/` or `GT/` beside `LR_bicubic/X2/`, `LR_x2/`, `LRbicx2/`, `LR/`, `LQ/` or `X2/`: Set5 and
+//!   similar sets (`baby.png`, and `baby.png` or `babyx2.png`), RealSR and RealESRGAN; `GTmod12/` beside
+//!   `LRbicx2/`: BasicSR; `target/` beside `input/`
 //! - `NAME_HR/` beside `NAME_LR_bicubic/X2/`, with NAME `DIV2K_valid`, `DIV2K_train` or
-//!   `Flickr2K` (`0801.png`, `0801x2.png`); x8 also in `NAME_LR_x8/` (`0801x8.png`); the realistic
-//!   tracks of NTIRE 2018 in `NAME_LR_mild/` (`0801x4m.png`), `NAME_LR_difficult/` (`0801x4d.png`)
-//!   and `NAME_LR_wild/` (`0801x4w1.png` to `w4`, or `0801x4w.png`). The folder given is the one
-//!   that contains them, or `NAME_HR` itself if there are several sets in it
+//!   `Flickr2K` (`0801.png`, `0801x2.png`); also `NAME_LR_bicubic_X2/` and `NAME_LR_x8/`
+//!   (`0801x8.png`); the realistic tracks of NTIRE 2018 in `NAME_LR_mild/` (`0801x4m.png`),
+//!   `NAME_LR_difficult/` (`0801x4d.png`) and `NAME_LR_wild/` (`0801x4w1.png` to `w4`, or `0801x4w.png`)
+//! - `NAME_HR.png` beside `NAME_LR2.png` in one folder: RealSR; in `image_SRF_2/`: SelfExSR
 //! - any other folder of images, and its subfolders: all high resolution
 //!
-//! If there is no folder of low-resolution images, `imresize` computes them. Images are never paired
-//! by guess: one without its counterpart is an error.
+//! The folder given is the one that contains them, or that of the originals itself.
+//!
+//! If there is no folder of low-resolution images, or only of other scales, `imresize` computes them.
+//! Images are never paired by guess: one without its counterpart is an error, and so are
+//! low-resolution images in a layout that is not known.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +29,7 @@ use wdsr_image::imresize::Rounding;
 
 use crate::error::Error;
 use crate::pairs::Pair;
+use crate::recognition::{FileKind, Layout, recognise, refuse_low_among, stem_of};
 
 /// How low-resolution images were computed. The realistic tracks of NTIRE 2018 are x4 only. Their
 /// images are shifted against the originals; that is not corrected.
@@ -43,7 +48,7 @@ pub enum Track {
 }
 
 impl Track {
-    const ALL: [Self; 4] = [Self::Bicubic, Self::Mild, Self::Difficult, Self::Wild];
+    pub(crate) const ALL: [Self; 4] = [Self::Bicubic, Self::Mild, Self::Difficult, Self::Wild];
 
     /// The suffixes after `x4` in the names of its images.
     fn name_suffixes(self) -> &'static [&'static str] {
@@ -121,24 +126,19 @@ pub fn find_pairs_and_problems(
         );
         return Err(layout(folder, reason));
     }
-    let Some((high_folder, low_folder)) = paired_folders(folder, scale, track)? else {
-        return Ok((all_high(folder, scale, track)?, Vec::new()));
+    let (high_folder, low_folder) = match recognise(folder, scale, track)? {
+        Layout::Folders { high, low } => (high, low),
+        Layout::Files(files) => return paired_files(&files, scale),
+        Layout::Originals => return Ok((all_high(folder, scale)?, Vec::new())),
     };
     let mut problems = Vec::new();
     let high = by_stem(&high_folder, &mut problems)?;
-    if !low_folder.is_dir() {
-        if track != Track::Bicubic {
-            let reason = format!(
-                "no such folder, expected the low-resolution images of the {track} track; copy \
-                 them there"
-            );
-            return Err(layout(&low_folder, reason));
-        }
+    let Some(low_folder) = low_folder else {
         let pairs = high
             .into_iter()
             .map(|(name, high)| pair(name, high, None, scale));
         return Ok((pairs.collect(), problems));
-    }
+    };
     let mut pairs = BTreeMap::new();
     let mut paired = BTreeSet::new();
     for (low_stem, low) in by_stem(&low_folder, &mut problems)? {
@@ -146,7 +146,8 @@ pub fn find_pairs_and_problems(
         let original = without_marker(&low_stem, scale, track)
             .into_iter()
             .chain([low_stem.as_str()])
-            .find_map(|name| high.get_key_value(name));
+            .find_map(|name| high.get_key_value(name))
+            .or_else(|| of_low_name(&low_stem, &high));
         let Some((stem, found)) = original else {
             let reason = format!(
                 "no high-resolution image for it in {}; add it, or remove this one",
@@ -191,7 +192,7 @@ fn pair(name: String, high: PathBuf, low: Option<PathBuf>, scale: usize) -> Pair
     }
 }
 
-fn layout(path: &Path, reason: String) -> Error {
+pub(crate) fn layout(path: &Path, reason: String) -> Error {
     Error::Layout {
         path: path.to_owned(),
         reason,
@@ -199,102 +200,95 @@ fn layout(path: &Path, reason: String) -> Error {
 }
 
 /// All images of a folder and its subfolders as high-resolution images.
-fn all_high(folder: &Path, scale: usize, track: Track) -> Result<Vec<Pair>, Error> {
-    if track != Track::Bicubic {
-        let reason = format!(
-            "expected NAME_HR/ beside NAME_LR_{track}/, as in DIV2K, found neither; give the folder of \
-             the set"
-        );
-        return Err(layout(folder, reason));
+fn all_high(folder: &Path, scale: usize) -> Result<Vec<Pair>, Error> {
+    let images = images_in(folder, true)?;
+    refuse_low_among(folder, &images)?;
+    let pair_of = |high: PathBuf| {
+        let below = high.strip_prefix(folder).unwrap_or(&high);
+        let name = below.with_extension("").to_string_lossy().into_owned();
+        pair(name, high, None, scale)
+    };
+    Ok(images.into_iter().map(pair_of).collect())
+}
+
+/// The pairs of a folder with both images of each, `NAME_HR.png` and `NAME_LR2.png`.
+fn paired_files(folder: &Path, scale: usize) -> Result<(Vec<Pair>, Vec<Error>), Error> {
+    let mut problems = Vec::new();
+    let (mut high, mut low, mut others) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+    for path in images_in(folder, false)? {
+        let (images, name) = match FileKind::of(&stem_of(&path)) {
+            FileKind::High { name } => (&mut high, name),
+            FileKind::Low {
+                name,
+                scale: of_name,
+            } if of_name.is_none_or(|of_name| of_name == scale) => (&mut low, name),
+            FileKind::Low { .. } => continue,
+            FileKind::Other => {
+                others.push(path);
+                continue;
+            }
+        };
+        if let Some(other) = images.insert(name, path.clone()) {
+            let reason = format!(
+                "{} is of the same image; remove one of them",
+                other.display()
+            );
+            problems.push(layout(&path, reason));
+        }
+    }
+    for path in others {
+        // The results of methods stand beside the images of SelfExSR.
+        let stem = stem_of(&path);
+        if !high
+            .keys()
+            .any(|name| stem.starts_with(&format!("{name}_")))
+        {
+            let reason = "expected NAME_HR or NAME_LR among such images; remove it".to_owned();
+            problems.push(layout(&path, reason));
+        }
     }
     let mut pairs = Vec::new();
-    for high in images_in(folder, true)? {
-        let below = high.strip_prefix(folder).unwrap_or(&high);
-        // Low-resolution images of a set in a subfolder must not be taken for originals.
-        let is_low = |part: &str| part.starts_with("LR_") || part.contains("_LR_");
-        let low = below.ancestors().skip(1).find(|ancestor| {
-            ancestor
-                .file_name()
-                .is_some_and(|name| is_low(&name.to_string_lossy()))
-        });
-        if let Some(low) = low {
-            let reason = format!(
-                "contains low-resolution images in {}, expected one set; give the folder of the set",
-                low.display()
-            );
-            return Err(layout(folder, reason));
+    for (name, high) in high {
+        match low.remove(&name) {
+            Some(low) => pairs.push(pair(name, high, Some(low), scale)),
+            None => {
+                let reason = format!("no low-resolution image {name}_LR{scale} beside it; add it");
+                problems.push(layout(&high, reason));
+            }
         }
-        let name = below.with_extension("").to_string_lossy().into_owned();
-        pairs.push(pair(name, high, None, scale));
     }
-    Ok(pairs)
+    for low in low.into_values() {
+        let reason = "no high-resolution image for it; add it, or remove this one".to_owned();
+        problems.push(layout(&low, reason));
+    }
+    Ok((pairs, problems))
 }
 
-/// The folders of high and low resolution, if the layout has them. The low one may not exist.
-fn paired_folders(
-    folder: &Path,
-    scale: usize,
-    track: Track,
-) -> Result<Option<(PathBuf, PathBuf)>, Error> {
-    let plain = folder.join("HR");
-    if plain.is_dir() {
-        if track != Track::Bicubic {
-            let reason = format!(
-                "found HR/, which has bicubic images only; expected NAME_HR/ beside \
-                 NAME_LR_{track}/, as in DIV2K"
-            );
-            return Err(layout(folder, reason));
-        }
-        let low = folder.join("LR_bicubic").join(format!("X{scale}"));
-        return Ok(Some((plain, low)));
-    }
-    if let (Some(name), Some(parent)) = (name_of_high(folder), folder.parent()) {
-        return Ok(Some((
-            folder.to_owned(),
-            low_folder(parent, &name, scale, track),
-        )));
-    }
-    let mut found: Vec<(PathBuf, String)> = std::fs::read_dir(folder)
+/// The original `NAME_HR` or `NAME` of a low-resolution image `NAME_LR`.
+fn of_low_name<'h>(
+    low_stem: &str,
+    high: &'h BTreeMap<String, PathBuf>,
+) -> Option<(&'h String, &'h PathBuf)> {
+    let FileKind::Low { name, .. } = FileKind::of(&low_stem.to_lowercase()) else {
+        return None;
+    };
+    high.iter().find(|(stem, _)| {
+        let stem = stem.to_lowercase();
+        stem == name || matches!(FileKind::of(&stem), FileKind::High { name: own } if own == name)
+    })
+}
+
+/// Where the low-resolution images of pairs come from: their folders, or `imresize`.
+pub fn describe_low_images<'p>(pairs: impl IntoIterator<Item = &'p Pair>) -> String {
+    let folders: BTreeSet<Option<&Path>> = pairs
         .into_iter()
-        .flatten()
-        .filter_map(|entry| {
-            let path = entry.ok()?.path();
-            let name = name_of_high(&path)?;
-            path.is_dir().then_some((path, name))
-        })
+        .map(|pair| pair.low.as_deref().and_then(Path::parent))
         .collect();
-    found.sort();
-    if let [(first, _), (second, _), ..] = &found[..] {
-        let reason = format!(
-            "contains several sets, such as {} and {}; give one of these folders",
-            first.display(),
-            second.display()
-        );
-        return Err(layout(folder, reason));
-    }
-    Ok(found.pop().map(|(high, name)| {
-        let low = low_folder(folder, &name, scale, track);
-        (high, low)
-    }))
-}
-
-/// `DIV2K_valid` for `.../DIV2K_valid_HR`.
-fn name_of_high(folder: &Path) -> Option<String> {
-    let name = folder.file_name()?.to_str()?;
-    name.strip_suffix("_HR").map(str::to_owned)
-}
-
-fn low_folder(parent: &Path, name: &str, scale: usize, track: Track) -> PathBuf {
-    if track != Track::Bicubic {
-        return parent.join(format!("{name}_LR_{track}"));
-    }
-    let of_scale = parent.join(format!("{name}_LR_x{scale}"));
-    if of_scale.is_dir() {
-        return of_scale;
-    }
-    parent
-        .join(format!("{name}_LR_bicubic"))
-        .join(format!("X{scale}"))
+    let of_folder = |folder: &Option<&Path>| match folder {
+        Some(folder) => folder.display().to_string(),
+        None => "computed by imresize".to_owned(),
+    };
+    folders.iter().map(of_folder).collect::<Vec<_>>().join("; ")
 }
 
 /// The images of a folder by their name without suffix; the first one if several share it.

@@ -15,11 +15,12 @@ mod layouts;
 mod metrics;
 mod pairs;
 mod protocol;
+mod recognition;
 mod report;
 mod score;
 
 pub use error::Error;
-pub use layouts::{Track, UnknownTrack, find_pairs, find_pairs_and_problems};
+pub use layouts::{Track, UnknownTrack, describe_low_images, find_pairs, find_pairs_and_problems};
 pub use metrics::{Channel, psnr_db, ssim};
 pub use pairs::{ImagePair, Pair};
 pub use protocol::{Protocol, UnknownProtocol};

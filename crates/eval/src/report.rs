@@ -70,6 +70,9 @@ pub struct Report {
     pub set: String,
     /// File or name of the model.
     pub model: String,
+    /// Where the low-resolution images come from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub low_images: Option<String>,
     /// The images that were scored, sorted by name.
     pub images: Vec<ImageScore>,
     /// The images that could not be scored.
@@ -97,10 +100,19 @@ impl Report {
             protocol,
             set,
             model,
+            low_images: None,
             images,
             failed: Vec::new(),
             mean,
         }
+    }
+
+    /// The report with where the low-resolution images come from
+    /// ([`describe_low_images`](crate::describe_low_images)).
+    #[must_use]
+    pub fn with_low_images(mut self, low_images: String) -> Self {
+        self.low_images = Some(low_images);
+        self
     }
 
     /// The report with images that could not be scored.
@@ -120,12 +132,17 @@ impl Report {
             .max()
             .unwrap_or(0)
             .max(7);
+        let low_images = self
+            .low_images
+            .iter()
+            .map(|low| format!("low-resolution images: {low}\n"));
         let mut table = format!(
-            "{}, x{}, {}\n{}\n\n{:name_width$}  {:>8}  {:>8}  {:>7}  {:>7}  {:>12}\n",
+            "{}, x{}, {}\n{}\n{}\n{:name_width$}  {:>8}  {:>8}  {:>7}  {:>7}  {:>12}\n",
             self.set,
             self.scale,
             self.model,
             self.protocol.describe(self.scale),
+            low_images.collect::<String>(),
             "image",
             "PSNR dB",
             "bicubic",

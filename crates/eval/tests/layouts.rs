@@ -319,3 +319,228 @@ fn names_of_tracks_are_parsed_back() {
     let track = "x8".parse::<Track>().expect_err("no such track");
     assert!(track.to_string().contains("found `x8`"), "{track}");
 }
+
+/// The pairs of a set of files at x2: original and low-resolution image, or "" if it is computed.
+fn pairs_of(files: &[&str], folder: &str) -> Result<Vec<[String; 2]>, String> {
+    let root = tempfile::tempdir().expect("a folder");
+    images(root.path(), files);
+    let pairs = find_pairs(&root.path().join(folder), 2, Track::Bicubic);
+    let pairs = pairs.map_err(|error| error.to_string())?;
+    let found = found(root.path(), &pairs);
+    Ok(found
+        .into_iter()
+        .map(|[_, high, low]| [high, low])
+        .collect())
+}
+
+#[test]
+fn layouts_of_other_projects_are_recognised() {
+    let cases: [(&[&str], &str, &str); 22] = [
+        // BasicSR; its originals are not cropped to the low-resolution images.
+        (
+            &[
+                "original/a.png",
+                "GTmod12/a.png",
+                "LRbicx2/a.png",
+                "LRbicx3/a.png",
+                "LRbicx4/a.png",
+            ],
+            "GTmod12/a.png",
+            "LRbicx2/a.png",
+        ),
+        (&["GTmod12/a.png", "LRbicx4/a.png"], "GTmod12/a.png", ""),
+        (
+            &["original/a.png", "LRbicx2/a.png"],
+            "original/a.png",
+            "LRbicx2/a.png",
+        ),
+        // RealSR, in folders and in files.
+        (&["HR/a.png", "LR/a.png"], "HR/a.png", "LR/a.png"),
+        (
+            &["HR/a_HR.png", "LR/a_LR2.png"],
+            "HR/a_HR.png",
+            "LR/a_LR2.png",
+        ),
+        (
+            &["C_001_HR.png", "C_001_LR2.png"],
+            "C_001_HR.png",
+            "C_001_LR2.png",
+        ),
+        (
+            &["C_1_HR.png", "C_1_LR2.png", "C_1_LR4.png"],
+            "C_1_HR.png",
+            "C_1_LR2.png",
+        ),
+        // SelfExSR, with the results of methods.
+        (
+            &[
+                "image_SRF_2/i_1_SRF_2_HR.png",
+                "image_SRF_2/i_1_SRF_2_LR.png",
+                "image_SRF_2/i_1_SRF_2_bicubic.png",
+                "image_SRF_4/i_1_SRF_4_HR.png",
+                "image_SRF_4/i_1_SRF_4_LR.png",
+            ],
+            "image_SRF_2/i_1_SRF_2_HR.png",
+            "image_SRF_2/i_1_SRF_2_LR.png",
+        ),
+        (&["GT/a.png", "LQ/a.png"], "GT/a.png", "LQ/a.png"),
+        (&["gt/a.png", "lq/a.png"], "gt/a.png", "lq/a.png"),
+        (
+            &["target/a.png", "input/a.png"],
+            "target/a.png",
+            "input/a.png",
+        ),
+        (
+            &["hr/a.png", "lr_bicubic/x2/ax2.png"],
+            "hr/a.png",
+            "lr_bicubic/x2/ax2.png",
+        ),
+        (
+            &["HR/a.png", "LR_x2/a.png", "LR_x4/a.png"],
+            "HR/a.png",
+            "LR_x2/a.png",
+        ),
+        (
+            &["HR/a.png", "LR/X2/a.png", "LR/X4/a.png"],
+            "HR/a.png",
+            "LR/X2/a.png",
+        ),
+        (
+            &["HR/a.png", "X2/a.png", "X3/a.png"],
+            "HR/a.png",
+            "X2/a.png",
+        ),
+        (
+            &["D_HR/a.png", "D_LR_bicubic_X2/ax2.png"],
+            "D_HR/a.png",
+            "D_LR_bicubic_X2/ax2.png",
+        ),
+        (
+            &["D_HR/a.png", "D_LR_bicubic/x2/ax2.png"],
+            "D_HR/a.png",
+            "D_LR_bicubic/x2/ax2.png",
+        ),
+        (
+            &["Test_HR/a.png", "Test_LR/a.png"],
+            "Test_HR/a.png",
+            "Test_LR/a.png",
+        ),
+        // The bicubic ones are preferred to others.
+        (
+            &[
+                "D_HR/a.png",
+                "D_LR_bicubic/X2/ax2.png",
+                "D_LR_unknown/X2/ax2.png",
+                "D_LR_mild/ax4m.png",
+            ],
+            "D_HR/a.png",
+            "D_LR_bicubic/X2/ax2.png",
+        ),
+        (&["D_HR/a.png", "D_LR_mild/ax4m.png"], "D_HR/a.png", ""),
+        (&["HR/a.png", "masks/other.png"], "HR/a.png", ""),
+        (&["linux2.png"], "linux2.png", ""),
+    ];
+    for (files, high, low) in cases {
+        let expected = vec![[high.to_owned(), low.to_owned()]];
+        assert_eq!(pairs_of(files, ""), Ok(expected), "{files:?}");
+    }
+}
+
+#[test]
+fn low_resolution_images_never_pass_for_originals() {
+    let cases: [(&[&str], &str, &str); 14] = [
+        // Folders of an unknown kind.
+        (&["HR/a.png", "LR_blur/a.png"], "", "an unknown kind"),
+        (
+            &["D_HR/a.png", "D_LR_unknown/X2/ax2.png"],
+            "",
+            "an unknown kind",
+        ),
+        (&["HR/a.png", "small/a.png"], "", "the same names"),
+        (&["HR/a.png", "small/ax2.png"], "", "the same names"),
+        (
+            &["HR/a.png", "LR/a.png", "LR_x2/a.png"],
+            "",
+            "move one of the folders away",
+        ),
+        // A set in a subfolder.
+        (
+            &["Set5/original/a.png", "Set5/LRbicx2/a.png"],
+            "",
+            "in Set5/LRbicx2",
+        ),
+        (
+            &["Set5/hr/a.png", "Set5/lr_bicubic/x2/a.png"],
+            "",
+            "in Set5/lr_bicubic",
+        ),
+        (&["s/GT/a.png", "s/LQ/a.png"], "", "in s/LQ"),
+        (
+            &["Test/2/C_HR.png", "Test/2/C_LR2.png"],
+            "",
+            "beside their originals",
+        ),
+        (&["s/a.png", "s/ax2.png"], "", "beside their originals"),
+        // Another scale.
+        (
+            &["C_HR.png", "C_LR4.png"],
+            "",
+            "expected low-resolution images of x2, found x4",
+        ),
+        // The folder of the low-resolution images itself.
+        (&["HR/a.png", "LR/a.png"], "LR", "whose originals are in"),
+        (
+            &["GTmod12/a.png", "LRbicx2/a.png"],
+            "LRbicx2",
+            "whose originals are in",
+        ),
+        (
+            &["D_HR/a.png", "D_LR_bicubic/X2/ax2.png"],
+            "D_LR_bicubic/X2",
+            "whose originals are in",
+        ),
+    ];
+    for (files, folder, expected) in cases {
+        let message = pairs_of(files, folder).expect_err(&files.join(" "));
+        assert!(message.contains(expected), "{files:?}: {message}");
+        assert!(!message.contains('\n'), "one line: {message}");
+    }
+}
+
+#[test]
+fn the_folder_of_originals_names_its_set() {
+    for (files, folder) in [
+        (["HR/a.png", "LR_bicubic/X2/ax2.png"], "HR"),
+        (["GT/a.png", "LQ/a.png"], "GT"),
+        (["GTmod12/a.png", "LRbicx2/a.png"], "GTmod12"),
+        (["D_HR/a.png", "D_LR_bicubic/X2/ax2.png"], "D_HR"),
+    ] {
+        let expected = vec![files.map(str::to_owned)];
+        assert_eq!(pairs_of(&files, folder), Ok(expected), "{files:?}");
+    }
+    // Named alone, an unknown folder beside it does not matter.
+    let expected = vec![["HR/a.png".to_owned(), String::new()]];
+    assert_eq!(pairs_of(&["HR/a.png", "small/a.png"], "HR"), Ok(expected));
+}
+
+#[test]
+fn files_without_their_counterpart_are_named() {
+    for (files, expected) in [
+        (
+            &["a_HR.png", "a_LR2.png", "b_HR.png"][..],
+            "b_HR.png: no low-resolution image b_LR2",
+        ),
+        (
+            &["a_HR.png", "a_LR2.png", "b_LR2.png"],
+            "b_LR2.png: no high-resolution image",
+        ),
+        (&["a_HR.png", "a_LR2.png", "a_LR.png"], "of the same image"),
+        (
+            &["a_HR.png", "a_LR2.png", "notes.png"],
+            "notes.png: expected NAME_HR",
+        ),
+    ] {
+        let message = pairs_of(files, "").expect_err(&files.join(" "));
+        assert!(message.contains(expected), "{files:?}: {message}");
+    }
+}

@@ -90,6 +90,8 @@ fn state_metadata(state: &TrainingState) -> HashMap<String, String> {
         ("updates", state.updates.to_string()),
         ("best_psnr_db", optional(&state.best_psnr_db)),
         ("seconds", state.seconds.to_string()),
+        ("unvalidated_updates", state.unvalidated_updates.to_string()),
+        ("unvalidated_losses", state.unvalidated_losses.to_string()),
         ("rollbacks", state.rollbacks.to_string()),
         (
             "learning_rate_factor",
@@ -213,6 +215,8 @@ fn parse(
         best_psnr_db: metadata.optional("best_psnr_db")?,
         seconds: metadata.number("seconds")?,
         // Checkpoints of older versions have none of the following.
+        unvalidated_updates: metadata.optional("unvalidated_updates")?.unwrap_or(0),
+        unvalidated_losses: metadata.optional("unvalidated_losses")?.unwrap_or(0.0),
         rollbacks: metadata.optional("rollbacks")?.unwrap_or(0),
         learning_rate_factor: metadata.optional("learning_rate_factor")?.unwrap_or(1.0),
         rolled_back_to: metadata.optional("went_back_to")?,

@@ -3,6 +3,7 @@
 //! - `last.checkpoint`: the state at the last validation, which `--resume` continues from;
 //!   `best.checkpoint`: the state at the best validation
 //! - `model.safetensors`: the model at the last validation; `best.safetensors`: at the best one
+//! - `clean.safetensors`: the model at strength 0, of a recipe with `[strength]`
 //! - `metrics.jsonl`: one line for each validation
 //! - `recipe.toml`: the recipe with all defaults
 
@@ -19,6 +20,8 @@ pub const BEST_CHECKPOINT: &str = "best.checkpoint";
 pub const LAST_MODEL: &str = "model.safetensors";
 /// The model of the best validation.
 pub const BEST_MODEL: &str = "best.safetensors";
+/// The model at strength 0, of a recipe with `[strength]`.
+pub const CLEAN_MODEL: &str = "clean.safetensors";
 /// The metrics log.
 pub const METRICS: &str = "metrics.jsonl";
 /// The recipe with all defaults.
@@ -27,7 +30,7 @@ pub const RECIPE: &str = "recipe.toml";
 const LOCK: &str = ".wdsr-lock";
 
 /// All files that a trainer replaces.
-pub const FILES: [&str; 7] = [
+pub const FILES: [&str; 8] = [
     LOCK,
     RECIPE,
     LAST_CHECKPOINT,
@@ -35,6 +38,7 @@ pub const FILES: [&str; 7] = [
     METRICS,
     LAST_MODEL,
     BEST_MODEL,
+    CLEAN_MODEL,
 ];
 
 /// Locks a folder for this process until the returned file is closed, however the process ends.
@@ -48,18 +52,4 @@ pub(crate) fn lock(folder: &Path) -> Result<File, Error> {
         }),
         Err(TryLockError::Error(source)) => Err(Error::io(&path, "lock", source)),
     }
-}
-
-/// Removes the temporary files of a killed process: files are renamed to their names when they are
-/// complete.
-pub(crate) fn remove_temporary_files(folder: &Path) -> Result<(), Error> {
-    let entries = std::fs::read_dir(folder).map_err(|source| Error::io(folder, "read", source))?;
-    for entry in entries.flatten() {
-        let (name, path) = (entry.file_name(), entry.path());
-        let name = name.to_string_lossy();
-        if name.starts_with(".wdsr-") && name.ends_with(".part") {
-            std::fs::remove_file(&path).map_err(|source| Error::io(&path, "remove", source))?;
-        }
-    }
-    Ok(())
 }

@@ -26,6 +26,10 @@ pub struct TrainingState {
     pub best_psnr_db: Option<f64>,
     /// Time spent on updates so far.
     pub seconds: f64,
+    /// Updates since the last validation.
+    pub unvalidated_updates: u64,
+    /// Sum of their losses.
+    pub unvalidated_losses: f64,
     /// Rollbacks so far.
     pub rollbacks: u32,
     /// Factor on the schedule's learning rate since the last rollback.
@@ -78,11 +82,19 @@ impl TrainingState {
             running: channels.map(RunningStatistics::new).collect(),
             best_psnr_db: None,
             seconds: 0.0,
+            unvalidated_updates: 0,
+            unvalidated_losses: 0.0,
             rollbacks: 0,
             learning_rate_factor: 1.0,
             rolled_back_to: None,
             inputs: InputFingerprints::default(),
         }
+    }
+
+    /// The last update that the metrics log may have a line for. A state that waits for its validation
+    /// was saved before it, whether that came to its end or not.
+    pub(crate) fn last_logged_update(&self) -> u64 {
+        self.updates - self.unvalidated_updates.min(1)
     }
 
     /// Whether all parameters, moments and statistics are finite.

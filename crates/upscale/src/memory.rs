@@ -15,13 +15,20 @@ const DEFAULT_MAX_BYTES: u64 = 2 << 30;
 /// What the process takes besides: code, weights, stacks, buffers of files.
 const FIXED_BYTES: u64 = 24 << 20;
 
-/// Checks that a part of the work stays within `max_bytes` and the memory that is available.
+/// Checks that the process stays within `max_bytes` with a part of the work, and that the part fits the
+/// memory that is available.
 pub(crate) fn check_memory(
     work: Work,
     needed_bytes: u128,
     max_bytes: Option<u64>,
 ) -> Result<(), OutOfMemory> {
-    let allowed_bytes = max_bytes.filter(|most| needed_bytes > u128::from(*most));
+    let whole = needed_bytes + u128::from(FIXED_BYTES);
+    let allowed_bytes = max_bytes.filter(|most| whole > u128::from(*most));
+    let needed_bytes = if allowed_bytes.is_some() {
+        whole
+    } else {
+        needed_bytes
+    };
     if allowed_bytes.is_none() && is_memory_free(needed_bytes) {
         return Ok(());
     }

@@ -84,7 +84,7 @@ pub(super) fn run(arguments: &FetchArguments) -> anyhow::Result<()> {
         })
     })??;
     bar.finish_and_clear();
-    stdout::print(to_lines(&report))?;
+    stdout::print_lines(&to_lines(&report))?;
     if let Some(first) = report.unknown.first() {
         progress::note(&format!(
             "{} images in the folder are not in the manifest, such as {}; a training would use them",

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
@@ -12,15 +13,19 @@ use wdsr_image::{Format, Reader};
 use wdsr_upscale::{Job, Plan};
 
 use super::existing::{self, IfExists, ResultFile};
-use super::failure::{self, explained};
-use super::inputs::{self, Input};
-use super::manifest::{Entry, Manifest, portable};
+use super::failure::{self, Deadline, explained};
+use super::inputs::{self, Input, InputError};
+use super::manifest::{self, Entry, Manifest, portable};
 use super::metadata::Warnings;
 use super::networks::Networks;
 use super::report::{self, BatchReport, Outcome};
-use super::{Arguments, Tally, interrupt};
+use super::{Arguments, Tally};
 use crate::file_claims::{Conflict, FileClaims, is_same_file};
-use crate::{exit, progress};
+use crate::{progress, signals};
+
+/// Why images are not tried.
+const INTERRUPTED: &str = "interrupted";
+const DISK_FULL: &str = "the disk is full";
 
 /// What all images of a batch share.
 struct Batch<'a> {
@@ -34,43 +39,21 @@ struct Batch<'a> {
 }
 
 pub(super) fn upscale(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let started = Instant::now();
     let networks = Networks::load(arguments)?;
-    let named = arguments.inputs();
-    let first = &named[0];
-    let into_folder = named.len() > 1
-        || first.is_dir()
-        || inputs::is_pattern(first)
-        || arguments.output.is_dir()
-        || Format::from_extension(&arguments.output).is_none() && arguments.format.is_none();
-    let (mut inputs, errors) = inputs::collect(named, arguments.recursive, &arguments.output);
+    let into_folder = arguments.is_into_folder();
+    let (inputs, errors) =
+        inputs::collect(arguments.inputs(), arguments.recursive, &arguments.output);
     let mut manifest = into_folder
         .then(|| Manifest::read(&arguments.output, arguments.shard))
         .transpose()?;
-    // Inputs of all shards, as results of one could replace inputs of another.
-    let images = inputs.iter().map(|input| ("input", &*input.path));
-    let read = manifest.iter().flat_map(Manifest::other_paths);
-    let read = images.chain(read.map(|path| ("manifest of another shard", path)));
-    let mut claims = FileClaims::of_inputs(arguments.model.file_claim().chain(read));
-    if let Some(shard) = arguments.shard {
-        inputs.retain(|input| shard.contains(&input.relative));
-    }
-    let plans = plan_results(
-        arguments,
-        into_folder,
-        &inputs,
-        manifest.as_ref(),
-        &mut claims,
-    );
-    if let Some(manifest) = &manifest {
-        claims.write("manifest", "-o", manifest.path())?;
-    }
-    if let Some(report) = &arguments.report {
-        claims.write("report", "--report", report)?;
-    }
-    drop(claims);
+    let (mut inputs, mut plans) = plan_results(arguments, into_folder, inputs, manifest.as_ref())?;
     let mut report = BatchReport::create(arguments.report.as_deref())?;
-    if let Some(manifest) = &mut manifest {
-        manifest.open()?;
+    if let Some(manifest) = &mut manifest
+        && manifest.open()?
+    {
+        // Another run has ended meanwhile.
+        (inputs, plans) = plan_results(arguments, into_folder, inputs, Some(manifest))?;
     }
     let bytes: Vec<u64> = inputs
         .iter()
@@ -86,64 +69,66 @@ pub(super) fn upscale(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     };
 
     let mut tally = Tally::default();
-    for error in errors {
-        tally.failures += 1;
-        tally.refusals += usize::from(failure::is_refusal(&error));
+    let is_batch = inputs.len() + errors.len() > 1;
+    for InputError { path, error } in errors {
         progress::print_error(&error);
+        tally.classify(&error);
         let error = progress::one_line(&error);
-        report.add(&arguments_of(named), &Outcome::Failed { error })?;
+        let outcome = Outcome::Failed { error };
+        tally.add(&outcome);
+        report.add(&report::shown(&path), &outcome)?;
     }
     let count = inputs.len();
-    for (at, ((input, plan), bytes)) in inputs.iter().zip(plans).zip(bytes).enumerate() {
-        if interrupt::requested() {
-            break;
-        }
+    let mut plans = plans.into_iter();
+    for (at, (input, bytes)) in inputs.iter().zip(bytes).enumerate() {
         let name = input.path.file_name().unwrap_or_default();
-        let place = if count > 1 {
+        let place = if is_batch {
             format!("[{}/{count}] ", at + 1)
         } else {
             String::new()
         };
-        batch
-            .bar
-            .set_message(format!("{place}{}", name.to_string_lossy()));
-        let result = batch.one(input, plan, bytes);
-        let shown = report::shown(&input.path);
-        let (outcome, stop) = match result {
-            Ok(outcome) => {
-                tally.done += 1;
-                (outcome, None)
-            }
-            Err(error) if failure::is_stopped(&error) => break,
-            Err(error) => {
-                tally.failures += 1;
-                tally.refusals += usize::from(failure::is_refusal(&error));
-                batch.bar.suspend(|| progress::print_error(&error));
-                let text = progress::one_line(&error);
-                let stop = exit::ran_out(&error).then_some(exit::RAN_OUT);
-                (Outcome::Failed { error: text }, stop)
-            }
+        batch.bar.set_message(progress::printable(&format!(
+            "{place}{}",
+            name.to_string_lossy()
+        )));
+        let not_tried = match () {
+            () if tally.disk_full => Some(DISK_FULL),
+            () if signals::requested() => Some(INTERRUPTED),
+            () => None,
         };
-        let _writing = interrupt::writing();
+        let outcome = match (not_tried, plans.next()) {
+            (None, Some(plan)) => match batch.one(input, plan, bytes) {
+                Ok(outcome) => outcome,
+                Err(error) if failure::is_stopped(&error) => Outcome::NotTried {
+                    reason: INTERRUPTED,
+                },
+                Err(error) => {
+                    batch.bar.suspend(|| progress::print_error(&error));
+                    tally.classify(&error);
+                    let error = progress::one_line(&error);
+                    Outcome::Failed { error }
+                }
+            },
+            (reason, _) => Outcome::NotTried {
+                reason: reason.unwrap_or(INTERRUPTED),
+            },
+        };
+        tally.add(&outcome);
+        let shown = report::shown(&input.path);
+        let _writing = signals::writing();
         report.add(&shown, &outcome)?;
-        let lines = outcome.lines(&shown, &mut batch.warnings, count > 1);
+        let lines = outcome.lines(&shown, &mut batch.warnings, is_batch);
         for line in lines.iter().filter(|_| !arguments.quiet) {
             batch
                 .bar
                 .suspend(|| progress::note(&format!("{place}{line}")));
         }
-        if let Some(code) = stop {
-            return Ok(ExitCode::from(code));
-        }
     }
     batch.bar.finish_and_clear();
+    if is_batch && !arguments.quiet {
+        progress::note(&tally.line(started.elapsed()));
+    }
     Ok(tally.code())
-}
-
-/// All inputs as the report names them for an error of none of them alone.
-fn arguments_of(inputs: &[PathBuf]) -> String {
-    let names: Vec<String> = inputs.iter().map(|i| i.display().to_string()).collect();
-    names.join(" ")
 }
 
 impl Batch<'_> {
@@ -177,7 +162,9 @@ impl Batch<'_> {
     ) -> anyhow::Result<Outcome> {
         let format = result.format;
         let limits = self.arguments.reading_limits();
-        let mut reader = Reader::open(&input.path, &limits).map_err(explained)?;
+        let deadline = Deadline::start(self.arguments.timeout());
+        let path = input.path.clone();
+        let mut reader = deadline.limit(&input.path, move || Reader::open(&path, &limits))?;
         let input_hash = match self.manifest {
             Some(_) => format!("{:032x}", reader.content_hash().map_err(explained)?),
             None => String::new(),
@@ -185,15 +172,11 @@ impl Batch<'_> {
         let upscalers = self.networks.upscalers();
         let job = Job::new(reader, &upscalers, self.arguments.settings()).map_err(explained)?;
         let settings = self.settings_text(job.plan(), format);
-        let place = &input.relative;
-        let manifest = self.manifest.as_ref();
-        let is_current = |output: &Path| {
-            let own = manifest.and_then(|manifest| manifest.own_result(output, place));
-            own.is_some_and(|own| own.input_hash == input_hash && own.settings == settings)
-        };
+        let is_current =
+            |entry: &Rc<Entry>| entry.input_hash == input_hash && entry.settings == settings;
         let named = || input.path.display().to_string();
         let output = match result.target.with_context(named)? {
-            ResultFile::Own(output) if is_current(&output) => {
+            ResultFile::Own(output, entries) if entries.iter().any(is_current) => {
                 let output = report::shown(&output);
                 return Ok(Outcome::UpToDate { output });
             }
@@ -216,14 +199,14 @@ impl Batch<'_> {
                     output.display()
                 );
             }
-            ResultFile::Write(output) | ResultFile::Own(output) => output,
+            ResultFile::Write(output) | ResultFile::Own(output, _) => output,
         };
         result.claim.with_context(named)?;
 
         let (bar, start) = (&self.bar, self.bar.position());
         let progress = |done: usize, total: usize| {
             bar.set_position(start + progress::share(bytes, done, total));
-            interrupt::flow()
+            deadline.flow()
         };
         if let (Some(folder), true) = (output.parent(), self.into_folder) {
             fs::create_dir_all(folder)
@@ -231,14 +214,16 @@ impl Batch<'_> {
         }
         let (file, summary) = job
             .into_file(&output, format, &progress)
-            .map_err(explained)?;
-        let _writing = interrupt::writing();
+            .map_err(|error| deadline.explained(&input.path, error))?;
+        let _writing = signals::writing();
         let write = || format!("cannot write {}", output.display());
         if let Some(manifest) = &mut self.manifest {
             manifest.add(Entry {
                 output: manifest.name_of(&output),
                 output_bytes: file.as_file().metadata().with_context(write)?.len(),
-                input: portable(place),
+                output_hash: manifest::hash_of(file.as_file()).with_context(write)?,
+                input: portable(&input.relative),
+                input_place: manifest::hash_of_place(&input.path),
                 input_hash,
                 settings,
             })?;
@@ -273,27 +258,39 @@ struct ResultPlan {
 
 /// Chooses and claims the files of all results before the first is written. What is wrong with one
 /// image's result is an error of that image alone.
+///
+/// Returns the inputs of this run's shard, and a plan for each of them. After a signal plans are missing
+/// at the end: results of earlier runs are read to be recognised, which may take long.
 fn plan_results(
     arguments: &Arguments,
     into_folder: bool,
-    inputs: &[Input],
+    mut inputs: Vec<Input>,
     manifest: Option<&Manifest>,
-    claims: &mut FileClaims,
-) -> Vec<anyhow::Result<ResultPlan>> {
+) -> Result<(Vec<Input>, Vec<anyhow::Result<ResultPlan>>), Conflict> {
+    // Inputs of all shards, as results of one could replace inputs of another.
+    let images = inputs.iter().map(|input| ("input", &*input.path));
+    let read = manifest.into_iter().flat_map(Manifest::other_paths);
+    let read = images.chain(read.map(|path| ("manifest of another shard", path)));
+    let mut claims = FileClaims::of_inputs(arguments.model.file_claim().chain(read));
+    if let Some(shard) = arguments.shard {
+        inputs.retain(|input| shard.contains(&input.relative));
+    }
     let mut first_of_name = HashMap::new();
-    let mut plan = |input| {
+    let mut plan = |input: &Input| {
         let (output, format) = result_name(arguments, into_folder, input)?;
-        if let Some(other) = first_of_name.insert(output.clone(), &input.path) {
+        let policy = arguments.if_exists;
+        let other = first_of_name.insert(output.clone(), input.path.clone());
+        if let Some(other) = other.filter(|_| policy != IfExists::Rename) {
             bail!(
-                "{}: its result {} is already that of {}; upscale them into different folders",
+                "{}: its result {} is already that of {}; upscale them into different folders, or use \
+                 --if-exists rename",
                 input.path.display(),
                 output.display(),
                 other.display()
             );
         }
-        let taken = |path: &Path| claims.contains(path);
-        let (place, policy) = (&input.relative, arguments.if_exists);
-        let target = existing::target(&output, place, policy, manifest, &taken);
+        let own = |path: &Path| manifest.map_or(Vec::new(), |m| m.own_result(path, input));
+        let target = existing::target(&output, policy, &own, &|path| claims.contains(path));
         let path = target.as_ref().map_or(&*output, ResultFile::path);
         let claim = claims.write("result", "-o", path);
         Ok(ResultPlan {
@@ -302,7 +299,15 @@ fn plan_results(
             claim,
         })
     };
-    inputs.iter().map(|input: &Input| plan(input)).collect()
+    let planned = inputs.iter().take_while(|_| !signals::requested());
+    let plans = planned.map(&mut plan).collect();
+    if let Some(manifest) = manifest {
+        claims.write("manifest", "-o", manifest.path())?;
+    }
+    if let Some(report) = &arguments.report {
+        claims.write("report", "--report", report)?;
+    }
+    Ok((inputs, plans))
 }
 
 /// The name of an input's result, unless it exists and another has to be found, and its format.

@@ -1,10 +1,11 @@
 //! What to do if a file of the result's name exists.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use anyhow::bail;
 
-use super::manifest::Manifest;
+use super::manifest::Entry;
 
 /// The policy for a file that is not the own result of the same input.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -23,38 +24,39 @@ pub(super) enum IfExists {
 pub(super) enum ResultFile {
     /// A new file, or one to replace.
     Write(PathBuf),
-    /// The result of an earlier run, to replace where that had another input, model or options.
-    Own(PathBuf),
+    /// The unchanged result of earlier runs, to replace unless an entry has the same input, model
+    /// and options.
+    Own(PathBuf, Vec<Rc<Entry>>),
     /// A file to keep.
     Skip(PathBuf),
 }
 
 impl ResultFile {
     pub(super) fn path(&self) -> &Path {
-        let (Self::Write(path) | Self::Own(path) | Self::Skip(path)) = self;
+        let (Self::Write(path) | Self::Own(path, _) | Self::Skip(path)) = self;
         path
     }
 }
 
-/// Chooses the file for the result of the image at `place`. A result that the manifest has of that image
+/// Chooses the file for a result. `own` has the entries of a file that is the image's own result, which
 /// is [`ResultFile::Own`] whatever the policy. `taken` are files of this run.
 pub(super) fn target(
     output: &Path,
-    place: &Path,
     policy: IfExists,
-    manifest: Option<&Manifest>,
+    own: &dyn Fn(&Path) -> Vec<Rc<Entry>>,
     taken: &dyn Fn(&Path) -> bool,
 ) -> anyhow::Result<ResultFile> {
-    let is_own = |path: &Path| manifest.is_some_and(|m| m.own_result(path, place).is_some());
     let mut candidate = output.to_owned();
     let mut number = 0;
     loop {
-        let free = number == 0 || !taken(&candidate);
+        // Only under another number can a file of this run be avoided.
+        let free = policy != IfExists::Rename || !taken(&candidate);
         if free && candidate.symlink_metadata().is_err() {
             return Ok(ResultFile::Write(candidate));
         }
-        if free && is_own(&candidate) {
-            return Ok(ResultFile::Own(candidate));
+        let entries = if free { own(&candidate) } else { Vec::new() };
+        if !entries.is_empty() {
+            return Ok(ResultFile::Own(candidate, entries));
         }
         match policy {
             IfExists::Skip => return Ok(ResultFile::Skip(candidate)),

@@ -1,10 +1,15 @@
 //! Errors of an image as the program reports them: with the options that help, and whether the input
 //! is at fault.
 
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
 use wdsr_image::Error as ImageError;
 use wdsr_upscale::{Error, ErrorKind, SizeError, Work};
 
 use crate::exit::OutOfMemory;
+use crate::signals;
 
 /// An input that cannot be upscaled as requested.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +83,82 @@ pub(super) fn is_refusal(error: &anyhow::Error) -> bool {
     })
 }
 
-/// Whether a second interrupt stopped the work.
+/// The time that an image may take.
+#[derive(Clone, Copy)]
+pub(super) struct Deadline {
+    timeout: Option<Duration>,
+    started: Instant,
+}
+
+/// An image that takes longer than it may.
+#[derive(Debug, thiserror::Error)]
+#[error("{name}: not done within {} s; --timeout allows more", timeout.as_secs_f64())]
+struct TimedOut {
+    name: String,
+    timeout: Duration,
+}
+
+impl Deadline {
+    /// `None` for no limit.
+    pub(super) fn start(timeout: Option<Duration>) -> Self {
+        Self {
+            timeout,
+            started: Instant::now(),
+        }
+    }
+
+    /// Whether to stop the work, by the deadline or a signal, as the result of a progress function.
+    pub(super) fn flow(&self) -> ControlFlow<()> {
+        match self.left() {
+            Some(Duration::ZERO) => ControlFlow::Break(()),
+            _ => signals::flow(),
+        }
+    }
+
+    /// The time left; `None` for no limit.
+    fn left(&self) -> Option<Duration> {
+        Some(self.timeout?.saturating_sub(self.started.elapsed()))
+    }
+
+    /// Runs work that cannot be stopped. Beyond the deadline its thread is left alone.
+    pub(super) fn limit<T: Send + 'static>(
+        &self,
+        name: &Path,
+        work: impl FnOnce() -> Result<T, ImageError> + Send + 'static,
+    ) -> anyhow::Result<T> {
+        let Some(left) = self.left() else {
+            return work().map_err(explained);
+        };
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::Builder::new().spawn(move || {
+            // Beyond the deadline the receiver is gone.
+            let _late = sender.send(work());
+        })?;
+        match receiver.recv_timeout(left) {
+            Ok(result) => result.map_err(explained),
+            Err(_) => Err(self.timed_out(name)),
+        }
+    }
+
+    fn timed_out(&self, name: &Path) -> anyhow::Error {
+        TimedOut {
+            name: name.display().to_string(),
+            timeout: self.timeout.unwrap_or_default(),
+        }
+        .into()
+    }
+
+    /// [`explained`], where the deadline may have stopped the work on the image `name`.
+    pub(super) fn explained(&self, name: &Path, error: Error) -> anyhow::Error {
+        let is_late = self.left() == Some(Duration::ZERO) && !signals::is_dropping();
+        if error.kind() == ErrorKind::Stopped && is_late {
+            return self.timed_out(name);
+        }
+        explained(error)
+    }
+}
+
+/// Whether a signal stopped the work.
 pub(super) fn is_stopped(error: &anyhow::Error) -> bool {
     let error = error.downcast_ref::<Error>();
     error.is_some_and(|error| error.kind() == ErrorKind::Stopped)

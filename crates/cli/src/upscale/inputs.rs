@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
+use globset::GlobBuilder;
+use walkdir::WalkDir;
 use wdsr_image::images_by_content;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -17,53 +19,63 @@ pub(super) struct Input {
     pub(super) relative: PathBuf,
 }
 
+/// An argument, folder or file that is not an input.
+pub(super) struct InputError {
+    pub(super) path: PathBuf,
+    pub(super) error: anyhow::Error,
+}
+
 /// The images that the arguments name (files, folders, patterns), each once and in order, and the
 /// errors. Results of earlier runs in `output`, if that is below a folder of inputs, are skipped.
 pub(super) fn collect(
     arguments: &[PathBuf],
     recursive: bool,
     output: &Path,
-) -> (Vec<Input>, Vec<anyhow::Error>) {
+) -> (Vec<Input>, Vec<InputError>) {
     let mut inputs = Vec::new();
     let mut errors = Vec::new();
     let mut seen = HashSet::new();
     let output = output.canonicalize().ok();
+    // Whether a path found below a folder is in an output folder below it.
+    let is_result = |path: &Path, folder: &Path| {
+        output.as_deref().is_some_and(|output| {
+            let is_inside = folder
+                .canonicalize()
+                .is_ok_and(|folder| output.starts_with(&folder) && *output != folder);
+            is_inside
+                && path
+                    .canonicalize()
+                    .is_ok_and(|path| path.starts_with(output))
+        })
+    };
+    let mut add = |path: PathBuf, relative: PathBuf| {
+        if seen.insert(path.clone()) {
+            inputs.push(Input { path, relative });
+        }
+    };
     for argument in arguments {
-        let paths = match expand(argument) {
-            Ok(paths) => paths,
-            Err(error) => {
-                errors.push(error);
-                continue;
-            }
-        };
+        let mut paths = vec![argument.clone()];
+        if is_pattern(argument) {
+            let matches = expand(argument);
+            paths = matches.paths;
+            paths.retain(|path| !is_result(path, &matches.base));
+            errors.extend(matches.errors);
+        }
         for path in paths {
             if !path.is_dir() {
                 let relative = PathBuf::from(path.file_name().unwrap_or(path.as_os_str()));
-                if seen.insert(path.clone()) {
-                    inputs.push(Input { path, relative });
-                }
+                add(path, relative);
                 continue;
             }
             let (images, folder_errors) = images_by_content(&path, recursive);
-            errors.extend(folder_errors.into_iter().map(anyhow::Error::from));
-            let own_results = output.as_deref().filter(|output| {
-                path.canonicalize()
-                    .is_ok_and(|folder| output.starts_with(&folder) && *output != folder)
-            });
+            errors.extend(folder_errors.into_iter().map(|error| InputError {
+                path: error.path().to_owned(),
+                error: error.into(),
+            }));
             for image in images {
-                if own_results.is_some_and(|output| {
-                    image
-                        .canonicalize()
-                        .is_ok_and(|image| image.starts_with(output))
-                }) {
-                    continue;
-                }
-                let relative = image.strip_prefix(&path).unwrap_or(&image).to_owned();
-                if seen.insert(image.clone()) {
-                    inputs.push(Input {
-                        path: image,
-                        relative,
-                    });
+                if !is_result(&image, &path) {
+                    let relative = image.strip_prefix(&path).unwrap_or(&image).to_owned();
+                    add(image, relative);
                 }
             }
         }
@@ -73,34 +85,117 @@ pub(super) fn collect(
 
 /// Whether an argument is a pattern: it has a pattern's characters, and no file has that name.
 pub(super) fn is_pattern(argument: &Path) -> bool {
-    argument
-        .as_os_str()
-        .as_encoded_bytes()
-        .iter()
-        .any(|byte| b"*?[".contains(byte))
-        && argument.symlink_metadata().is_err()
+    has_wildcard(argument.as_os_str().as_encoded_bytes()) && argument.symlink_metadata().is_err()
 }
 
-fn expand(argument: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    if !is_pattern(argument) {
-        return Ok(vec![argument.to_owned()]);
-    }
-    let refuse = |what: &str| Refused(format!("{}: {what}", argument.display()));
-    let pattern = argument
-        .to_str()
-        .ok_or_else(|| refuse("a pattern must be UTF-8; name the files or their folder"))?;
-    // As a shell does: a leading dot is matched by a dot only.
-    let options = glob::MatchOptions {
-        require_literal_leading_dot: true,
-        require_literal_separator: true,
-        ..glob::MatchOptions::new()
+fn has_wildcard(text: &[u8]) -> bool {
+    text.iter().any(|byte| b"*?[".contains(byte))
+}
+
+/// The files and folders that a pattern matches.
+struct Matches {
+    /// The folder before its first wildcard.
+    base: PathBuf,
+    /// Sorted.
+    paths: Vec<PathBuf>,
+    errors: Vec<InputError>,
+}
+
+/// Finds the files and folders that a pattern matches. As in a shell, `*` matches no leading dot, and
+/// `**` does not follow links to folders.
+fn expand(pattern: &Path) -> Matches {
+    let is_literal = |part: &Component<'_>| !has_wildcard(part.as_os_str().as_encoded_bytes());
+    let base: PathBuf = pattern.components().take_while(is_literal).collect();
+    let rest: PathBuf = pattern.components().skip_while(is_literal).collect();
+    let folder = match base.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => &base,
     };
-    let matches = glob::glob_with(pattern, options).map_err(|e| refuse(&e.to_string()))?;
-    let paths = matches.collect::<Result<Vec<_>, _>>()?;
-    if paths.is_empty() {
-        return Err(refuse("no file has this name or matches this pattern").into());
+    let mut matches = Matches {
+        base: folder.to_owned(),
+        paths: Vec::new(),
+        errors: Vec::new(),
+    };
+    let refused = |reason: &str| InputError {
+        path: pattern.to_owned(),
+        error: Refused(format!("{}: {reason}", pattern.display())).into(),
+    };
+    let Some(text) = rest.to_str() else {
+        let reason = "a pattern must be UTF-8; name the files or their folder";
+        matches.errors.push(refused(reason));
+        return matches;
+    };
+    // Braces stand for themselves, as before the shell has expanded them.
+    let text = text.replace('{', "[{]").replace('}', "[}]");
+    let matcher = match GlobBuilder::new(&text)
+        .literal_separator(true)
+        .backslash_escape(false)
+        .build()
+    {
+        Ok(glob) => glob.compile_matcher(),
+        Err(error) => {
+            matches.errors.push(refused(&error.kind().to_string()));
+            return matches;
+        }
+    };
+    let parts = || {
+        rest.components()
+            .map(|part| part.as_os_str().as_encoded_bytes())
+    };
+    let is_deep = parts().any(|part| part == b"**");
+    let ends_deep = parts().next_back() == Some(b"**");
+    let names_hidden = parts().any(|part| part.starts_with(b"."));
+    let depth = if is_deep { usize::MAX } else { parts().count() };
+    let entries = WalkDir::new(folder)
+        .max_depth(depth)
+        .follow_links(!is_deep)
+        .into_iter()
+        .filter_entry(|entry| {
+            let name = entry.file_name().as_encoded_bytes();
+            entry.depth() == 0 || names_hidden || !name.starts_with(b".")
+        });
+    for entry in entries {
+        match entry {
+            Ok(entry) => {
+                let below = entry.path().strip_prefix(folder).unwrap_or(entry.path());
+                let is_folder = entry.file_type().is_dir();
+                let is_link_to_folder = entry.path_is_symlink() && entry.path().is_dir();
+                // `photos/**` is all folders, each of whose images are inputs.
+                let is_wanted = match ends_deep {
+                    true => is_folder,
+                    false => entry.depth() > 0 && !(is_deep && is_link_to_folder),
+                };
+                if is_wanted && (matcher.is_match(below) || entry.depth() == 0) {
+                    matches.paths.push(base.join(below));
+                }
+            }
+            // A loop of links leads to nothing new.
+            Err(error) if error.loop_ancestor().is_some() => {}
+            Err(error) => {
+                let path = error.path().unwrap_or(folder).to_owned();
+                let below = path.strip_prefix(folder).unwrap_or(&path).to_owned();
+                if path.is_symlink() && !path.exists() {
+                    // A link that leads nowhere: an error if it was meant.
+                    if matcher.is_match(&below) {
+                        matches.paths.push(base.join(&below));
+                    }
+                } else if let Some(source) = error.into_io_error().filter(|_| path.exists()) {
+                    let error = wdsr_image::Error::Folder {
+                        path: path.clone(),
+                        source,
+                    };
+                    let error = error.into();
+                    matches.errors.push(InputError { path, error });
+                }
+            }
+        }
     }
-    Ok(paths)
+    matches.paths.sort();
+    if matches.paths.is_empty() && matches.errors.is_empty() {
+        let reason = "no file has this name or matches this pattern";
+        matches.errors.push(refused(reason));
+    }
+    matches
 }
 
 /// A part of a batch: number `index` of `count`, from 1.

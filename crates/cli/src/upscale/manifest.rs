@@ -1,33 +1,45 @@
 //! The results of earlier runs in an output folder, with their inputs and settings: a batch that was
 //! stopped resumes, and a changed model or setting re-runs it.
 //!
-//! `.wdsr-manifest.jsonl` in the output folder has a line of JSON for each result; of several
-//! lines for a result the last counts. Each shard has its own file, as machines cannot append to one
-//! file of a network folder; all of them are read.
+//! `.wdsr-manifest.jsonl` in the output folder has a line of JSON for each result that was written.
+//! Each shard has its own file, as machines cannot append to one file of a network folder; all of them
+//! are read. The lines that count for a result are those with the checksum of its bytes, so neither
+//! the order of lines and files nor a clock decides.
 
+use std::cell::LazyCell;
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::thread;
+use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use wdsr_model::Model;
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
-use super::inputs::Shard;
+use super::inputs::{Input, Shard};
+use crate::{progress, signals};
 
 const PREFIX: &str = ".wdsr-manifest";
+/// How often to look whether another run has ended.
+const LOCK_EVERY: Duration = Duration::from_millis(100);
 
 /// A result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Entry {
     /// Path of the result below the output folder.
     pub(super) output: String,
-    /// Its length, by which a file of another program is recognised.
+    /// Its length.
     pub(super) output_bytes: u64,
+    /// XXH3 of its bytes, by which a file of another program or a changed one is recognised.
+    pub(super) output_hash: String,
     /// Path of the input below its folder.
     pub(super) input: String,
+    /// XXH3 of the input's absolute path, which itself may be private.
+    pub(super) input_place: String,
     /// XXH3 of the input's bytes.
     pub(super) input_hash: String,
     /// Program, models and options.
@@ -38,11 +50,14 @@ pub(super) struct Manifest {
     folder: PathBuf,
     path: PathBuf,
     other_paths: Vec<PathBuf>,
-    /// `None` until [`Manifest::open`].
+    /// Locked; `None` until [`Manifest::open`].
     file: Option<File>,
+    /// Bytes of the file that were read.
+    read_bytes: u64,
     /// Whether the file ends within a line.
     torn: bool,
-    entries: HashMap<String, Entry>,
+    /// The entries of each output.
+    entries: HashMap<String, Vec<Rc<Entry>>>,
 }
 
 impl Manifest {
@@ -58,37 +73,52 @@ impl Manifest {
             path: folder.join(name),
             other_paths: Vec::new(),
             file: None,
+            read_bytes: 0,
             torn: false,
             entries: HashMap::new(),
         };
-        if !folder.is_dir() {
-            return Ok(manifest);
+        manifest.read_files()?;
+        Ok(manifest)
+    }
+
+    fn read_files(&mut self) -> anyhow::Result<()> {
+        if !self.folder.is_dir() {
+            return Ok(());
         }
         let read = |path: &Path| format!("{}: cannot read the manifest", path.display());
-        for file in fs::read_dir(folder).with_context(|| read(folder))? {
-            let other = file.with_context(|| read(folder))?.path();
+        for file in fs::read_dir(&self.folder).with_context(|| read(&self.folder))? {
+            let path = file.with_context(|| read(&self.folder))?.path();
             let is_manifest = |name: &str| name.starts_with(PREFIX) && name.ends_with(".jsonl");
-            if !other
-                .file_name()
-                .and_then(|n| n.to_str())
-                .is_some_and(is_manifest)
-            {
+            let name = path.file_name().and_then(|name| name.to_str());
+            if !name.is_some_and(is_manifest) {
                 continue;
             }
-            let bytes = fs::read(&other).with_context(|| read(&other))?;
-            let ends_within_a_line = bytes.last().is_some_and(|byte| *byte != b'\n');
+            // A pipe would be waited for, a device read for ever.
+            if !fs::metadata(&path).with_context(|| read(&path))?.is_file() {
+                bail!(
+                    "{}: expected a manifest, found a device, a pipe or a folder; remove it",
+                    path.display()
+                );
+            }
+            let bytes = fs::read(&path).with_context(|| read(&path))?;
             for line in bytes.split(|byte| *byte == b'\n') {
                 if let Ok(entry) = serde_json::from_slice::<Entry>(line) {
-                    manifest.entries.insert(entry.output.clone(), entry);
+                    self.insert(entry);
                 }
             }
-            if other == manifest.path {
-                manifest.torn = ends_within_a_line;
+            if path == self.path {
+                self.read_bytes = bytes.len() as u64;
+                self.torn = bytes.last().is_some_and(|byte| *byte != b'\n');
             } else {
-                manifest.other_paths.push(other);
+                self.other_paths.push(path);
             }
         }
-        Ok(manifest)
+        Ok(())
+    }
+
+    fn insert(&mut self, entry: Entry) {
+        let of_output = self.entries.entry(entry.output.clone()).or_default();
+        of_output.push(Rc::new(entry));
     }
 
     /// The file of this shard.
@@ -102,7 +132,9 @@ impl Manifest {
     }
 
     /// Opens the file of this shard for [`Manifest::add`], and creates it and the folder as needed.
-    pub(super) fn open(&mut self) -> anyhow::Result<()> {
+    /// While another run writes to it, this one waits. Returns whether another run has written to it
+    /// since it was read; it is then read again.
+    pub(super) fn open(&mut self) -> anyhow::Result<bool> {
         fs::create_dir_all(&self.folder)
             .with_context(|| format!("{}: cannot create the folder", self.folder.display()))?;
         let write = || format!("{}: cannot write the manifest", self.path.display());
@@ -111,11 +143,39 @@ impl Manifest {
             .append(true)
             .open(&self.path)
             .with_context(write)?;
+        self.lock(&file);
+        let has_changed = file.metadata().with_context(write)?.len() != self.read_bytes;
+        if has_changed {
+            self.entries.clear();
+            self.other_paths.clear();
+            self.read_files()?;
+        }
+        let write = || format!("{}: cannot write the manifest", self.path.display());
         if self.torn {
             file.write_all(b"\n").with_context(write)?;
         }
+        wdsr_atomic_file::synchronise_folder(&self.folder).with_context(write)?;
         self.file = Some(file);
-        Ok(())
+        Ok(has_changed)
+    }
+
+    /// Locks the file until it is closed, however the process ends. On file systems without locks,
+    /// and after a signal, it stays unlocked.
+    fn lock(&self, file: &File) {
+        let mut is_told = false;
+        while let Err(TryLockError::WouldBlock) = file.try_lock() {
+            if signals::requested() {
+                return;
+            }
+            if !is_told {
+                let folder = self.folder.display();
+                progress::note(&format!(
+                    "another run writes to {folder}; waiting for its end"
+                ));
+                is_told = true;
+            }
+            thread::sleep(LOCK_EVERY);
+        }
     }
 
     /// The name of a result in the manifest.
@@ -123,15 +183,35 @@ impl Manifest {
         portable(output.strip_prefix(&self.folder).unwrap_or(output))
     }
 
-    /// The entry of `output`, if that is this program's result of the input at that path.
-    pub(super) fn own_result(&self, output: &Path, input: &Path) -> Option<&Entry> {
-        let entry = self.entries.get(&self.name_of(output))?;
-        let length = fs::metadata(output).ok()?.len();
-        (entry.input == portable(input) && entry.output_bytes == length).then_some(entry)
+    /// The entries of `output`, if that is this program's unchanged result of the image: made from
+    /// the file of this path, or from one of the same bytes at the same place below its folder.
+    pub(super) fn own_result(&self, output: &Path, input: &Input) -> Vec<Rc<Entry>> {
+        let Some(entries) = self.entries.get(&self.name_of(output)) else {
+            return Vec::new();
+        };
+        let length = fs::metadata(output).ok().filter(fs::Metadata::is_file);
+        let length = length.map(|file| file.len());
+        let of_length = |entry: &&Rc<Entry>| Some(entry.output_bytes) == length;
+        let hash = |_| hash_of_file(output).ok();
+        let Some(output_hash) = entries.iter().find(of_length).and_then(hash) else {
+            return Vec::new();
+        };
+        let (input_place, place) = (hash_of_place(&input.path), portable(&input.relative));
+        let input_hash = LazyCell::new(|| hash_of_file(&input.path).unwrap_or_default());
+        let is_of_input = |entry: &Entry| {
+            entry.input_place == input_place
+                || entry.input == place && entry.input_hash == *input_hash
+        };
+        entries
+            .iter()
+            .filter(|entry| entry.output_hash == output_hash && is_of_input(entry))
+            .cloned()
+            .collect()
     }
 
-    /// Adds an entry. Must be called before the result gets its name: a run that is killed between the
-    /// two leaves an entry without a file, which is upscaled again, and never a file without an entry.
+    /// Adds an entry and synchronises it with the disk. Must be called before the result gets its
+    /// name: a run that ends between the two leaves an entry without a file, which is upscaled again,
+    /// and never a file without an entry.
     pub(super) fn add(&mut self, entry: Entry) -> anyhow::Result<()> {
         let mut line = serde_json::to_string(&entry)?;
         line.push('\n');
@@ -139,9 +219,33 @@ impl Manifest {
             unreachable!("{}: an entry before it is open", self.path.display());
         };
         file.write_all(line.as_bytes())
+            .and_then(|()| file.sync_data())
             .with_context(|| format!("{}: cannot write the manifest", self.path.display()))?;
-        self.entries.insert(entry.output.clone(), entry);
         Ok(())
+    }
+}
+
+/// XXH3 of a file's absolute path.
+pub(super) fn hash_of_place(path: &Path) -> String {
+    let absolute = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    format!("{:032x}", xxh3_128(absolute.as_os_str().as_encoded_bytes()))
+}
+
+/// XXH3 of a file's bytes.
+fn hash_of_file(path: &Path) -> io::Result<String> {
+    hash_of(&File::open(path)?)
+}
+
+/// XXH3 of a file's bytes.
+pub(super) fn hash_of(mut file: &File) -> io::Result<String> {
+    file.rewind()?;
+    let mut hash = Xxh3::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(format!("{:032x}", hash.digest128())),
+            count => hash.update(&buffer[..count]),
+        }
     }
 }
 
@@ -175,45 +279,112 @@ pub(super) fn hash_of_model(model: &Model) -> anyhow::Result<String> {
 mod tests {
     use super::*;
 
-    fn entry(output: &str) -> Entry {
+    fn entry(output: &str, bytes: &[u8], input: &Input) -> Entry {
         Entry {
             output: output.to_owned(),
-            output_bytes: 3,
-            input: "sub/a.jpg".to_owned(),
-            input_hash: "1".to_owned(),
+            output_bytes: bytes.len() as u64,
+            output_hash: format!("{:032x}", xxh3_128(bytes)),
+            input: portable(&input.relative),
+            input_place: hash_of_place(&input.path),
+            input_hash: hash_of_file(&input.path).expect("read"),
             settings: "x2".to_owned(),
         }
+    }
+
+    /// An input `root/relative` of the given bytes.
+    fn input(root: &Path, relative: &str, bytes: &str) -> Input {
+        let path = root.join(relative);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+        fs::write(&path, bytes).expect("written");
+        Input {
+            path,
+            relative: relative.into(),
+        }
+    }
+
+    fn opened(folder: &Path) -> Manifest {
+        let mut manifest = Manifest::read(folder, None).expect("read");
+        assert!(!manifest.open().expect("opened"), "unchanged since");
+        manifest
     }
 
     #[test]
     fn an_incomplete_line_loses_only_its_own_entry() {
         let folder = tempfile::tempdir().expect("a folder");
-        let opened = || {
-            let mut manifest = Manifest::read(folder.path(), None).expect("read");
-            manifest.open().expect("opened");
-            manifest
-        };
-        let mut manifest = opened();
-        manifest.add(entry("a.png")).expect("added");
-        drop(manifest);
-        let path = folder.path().join(".wdsr-manifest.jsonl");
+        let image = input(&folder.path().join("in"), "sub/a.jpg", "image");
+        let out = folder.path().join("out");
+        opened(&out)
+            .add(entry("a.png", b"abc", &image))
+            .expect("added");
+        let path = out.join(".wdsr-manifest.jsonl");
         let whole = fs::read_to_string(&path).expect("read");
         fs::write(&path, format!("{whole}{}", &whole[..20])).expect("written");
-        let mut manifest = opened();
-        manifest.add(entry("b.png")).expect("added");
-        drop(manifest);
+        opened(&out)
+            .add(entry("b.png", b"abc", &image))
+            .expect("added");
         // Another shard sees all of it.
         let shard = Shard { index: 1, count: 2 };
-        let manifest = Manifest::read(folder.path(), Some(shard)).expect("read");
+        let manifest = Manifest::read(&out, Some(shard)).expect("read");
         for name in ["a.png", "b.png"] {
-            let output = folder.path().join(name);
-            let found = |input| manifest.own_result(&output, Path::new(input)).cloned();
-            assert_eq!(found("sub/a.jpg"), None, "{name} is not there");
+            let output = out.join(name);
+            let count = || manifest.own_result(&output, &image).len();
+            assert_eq!(count(), 0, "{name} is not there");
             fs::write(&output, "abc").expect("written");
-            assert_eq!(found("sub/a.jpg"), Some(entry(name)));
-            assert_eq!(found("sub/b.jpg"), None, "of another input");
-            fs::write(&output, "changed").expect("written");
-            assert_eq!(found("sub/a.jpg"), None, "{name} is another file");
+            assert_eq!(count(), 1, "{name}");
+            fs::write(&output, "xyz").expect("written");
+            assert_eq!(count(), 0, "{name} has other bytes of the same length");
         }
+    }
+
+    #[test]
+    fn a_result_is_of_the_file_at_the_same_path_or_of_the_same_bytes_at_the_same_place() {
+        let root = tempfile::tempdir().expect("a folder");
+        let (folder, out) = (|name| root.path().join(name), root.path().join("out"));
+        let image = input(&folder("in"), "a.png", "image");
+        let mut manifest = opened(&out);
+        manifest.add(entry("a.png", b"abc", &image)).expect("added");
+        fs::write(out.join("a.png"), "abc").expect("written");
+        let manifest = Manifest::read(&out, None).expect("read");
+        let is_own = |input: Input| !manifest.own_result(&out.join("a.png"), &input).is_empty();
+        assert!(
+            is_own(input(&folder("in"), "a.png", "changed")),
+            "the same path"
+        );
+        assert!(
+            is_own(input(&folder("moved"), "a.png", "image")),
+            "the same bytes"
+        );
+        assert!(
+            !is_own(input(&folder("other"), "a.png", "other")),
+            "another image"
+        );
+        assert!(
+            !is_own(input(&folder("in"), "b.png", "image")),
+            "another name"
+        );
+    }
+
+    #[test]
+    fn a_second_run_waits_and_reads_what_the_first_wrote() {
+        let root = tempfile::tempdir().expect("a folder");
+        let image = input(&root.path().join("in"), "a.png", "image");
+        let out = root.path().join("out");
+        let mut first = opened(&out);
+        let mut second = Manifest::read(&out, None).expect("read");
+        let (sender, receiver) = std::sync::mpsc::channel();
+        thread::scope(|scope| {
+            let second = scope.spawn(|| {
+                let mut second = Manifest::read(&out, None).expect("read");
+                let has_changed = second.open().expect("opened");
+                sender.send(()).expect("sent");
+                (has_changed, second.entries.len())
+            });
+            let early = receiver.recv_timeout(Duration::from_millis(300));
+            early.expect_err("it waits for the first");
+            first.add(entry("a.png", b"abc", &image)).expect("added");
+            drop(first);
+            assert_eq!(second.join().expect("joined"), (true, 1));
+        });
+        assert!(second.open().expect("opened"), "changed since it was read");
     }
 }

@@ -4,7 +4,6 @@ mod batch;
 mod existing;
 mod failure;
 mod inputs;
-mod interrupt;
 mod manifest;
 mod metadata;
 mod networks;
@@ -14,18 +13,20 @@ mod report;
 mod size;
 mod yuv;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use wdsr_image::{Format, Limits};
 use wdsr_upscale::{AlphaMethod, Settings};
 
 use crate::models::ModelArguments;
-use crate::{WrongUsage, exit, on_threads, progress, units};
+use crate::{WrongUsage, exit, on_threads, progress, signals, units};
 use existing::IfExists;
 use inputs::Shard;
 use metadata::MetadataChoice;
 use rawvideo::RawVideoArguments;
+use report::Outcome;
 use size::SizeArguments;
 
 /// Upscale images
@@ -60,7 +61,9 @@ pub(crate) struct Arguments {
     /// What to do if a file of the result's name exists
     ///
     /// This is about files that were not made from the same image. The own result of an earlier run is
-    /// kept, or replaced if input, model or options changed.
+    /// kept, or replaced if input, model or options changed; a result that another program changed is
+    /// no longer the own one. With rename, images of a batch whose results have the same name get
+    /// numbers too.
     #[arg(long, value_enum, value_name = "ACTION", default_value = "overwrite")]
     if_exists: IfExists,
     /// Process shard I of N, e.g. 2/8
@@ -72,9 +75,20 @@ pub(crate) struct Arguments {
     ///
     /// K, M, G and T are powers of 1024. PNG and TIFF images without transparency that one pass of a
     /// network upscales into PNG or TIFF are streamed within the limit, whatever their size. Other
-    /// images that need more memory are refused.
+    /// images that need more memory fail, and the batch continues. With --untrusted 1G by default.
     #[arg(long, value_name = "SIZE", value_parser = units::bytes)]
     max_memory: Option<u64>,
+    /// Limit the time for each image in seconds, e.g. 30 or 2.5
+    ///
+    /// An image that takes longer fails, and the batch continues. With --untrusted 60 by default.
+    #[arg(long, value_name = "SECONDS", value_parser = parse_timeout)]
+    timeout: Option<Duration>,
+    /// Set tight limits, for images that you do not trust
+    ///
+    /// The defaults become --max-pixels 16M, --max-output-pixels 256M, --max-memory 1G and
+    /// --timeout 60. A file of 8 KB may hold 8,000 x 8,000 pixels, which take minutes.
+    #[arg(long)]
+    untrusted: bool,
     /// Write a report to FILE
     ///
     /// It has one line of JSON for each input.
@@ -92,14 +106,14 @@ pub(crate) struct Arguments {
     /// cannot hold.
     #[arg(long, value_enum, value_name = "CHOICE", default_value = "keep")]
     metadata: MetadataChoice,
-    /// Refuse images of more pixels (M is 10^6)
+    /// Refuse images of more pixels (M is 10^6) [default: 1G, with --untrusted 16M]
     ///
     /// k, M and G are powers of 1000.
-    #[arg(long, value_name = "PIXELS", value_parser = units::pixels, default_value = "1G")]
-    max_pixels: u64,
-    /// Refuse images whose result would have more pixels
-    #[arg(long, value_name = "PIXELS", value_parser = units::pixels, default_value = "8G")]
-    max_output_pixels: u64,
+    #[arg(long, value_name = "PIXELS", value_parser = units::pixels)]
+    max_pixels: Option<u64>,
+    /// Refuse images whose result would have more pixels [default: 8G, with --untrusted 256M]
+    #[arg(long, value_name = "PIXELS", value_parser = units::pixels)]
+    max_output_pixels: Option<u64>,
     /// Print errors only
     #[arg(short = 'q', long)]
     quiet: bool,
@@ -139,10 +153,34 @@ impl Arguments {
         self.format.or_else(by_name)
     }
 
+    /// Whether OUT is a folder for the results.
+    fn is_into_folder(&self) -> bool {
+        let inputs = self.inputs();
+        inputs.len() > 1
+            || inputs[0].is_dir()
+            || inputs::is_pattern(&inputs[0])
+            || names_folder(&self.output)
+            || Format::from_extension(&self.output).is_none() && self.format.is_none()
+    }
+
+    /// A limit: as given, or the default for trusted or untrusted images.
+    fn limit(&self, given: Option<u64>, trusted: u64, untrusted: u64) -> u64 {
+        given.unwrap_or(if self.untrusted { untrusted } else { trusted })
+    }
+
+    fn max_memory(&self) -> Option<u64> {
+        (self.max_memory).or(self.untrusted.then_some(UNTRUSTED_MAX_MEMORY_BYTES))
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        (self.timeout).or(self.untrusted.then_some(UNTRUSTED_TIMEOUT))
+    }
+
     fn reading_limits(&self) -> Limits {
+        let trusted = Limits::default();
         Limits {
-            max_pixels: self.max_pixels,
-            ..Limits::default()
+            max_pixels: self.limit(self.max_pixels, trusted.max_pixels, UNTRUSTED_MAX_PIXELS),
+            ..trusted
         }
     }
 
@@ -151,16 +189,50 @@ impl Arguments {
             size: self.size.request(),
             alpha: self.alpha.method(),
             metadata: self.metadata.policy(),
-            max_output_pixels: self.max_output_pixels,
-            max_memory_bytes: self.max_memory,
+            max_output_pixels: self.limit(
+                self.max_output_pixels,
+                MAX_OUTPUT_PIXELS,
+                UNTRUSTED_MAX_OUTPUT_PIXELS,
+            ),
+            max_memory_bytes: self.max_memory(),
             streams: true,
         }
     }
 }
 
+const MAX_OUTPUT_PIXELS: u64 = 8_000_000_000;
+const UNTRUSTED_MAX_PIXELS: u64 = 16_000_000;
+/// Four times both sides.
+const UNTRUSTED_MAX_OUTPUT_PIXELS: u64 = 256_000_000;
+const UNTRUSTED_MAX_MEMORY_BYTES: u64 = 1 << 30;
+const UNTRUSTED_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Suffixes of images and videos that are not written.
+const OTHER_SUFFIXES: [&str; 24] = [
+    "avif", "dds", "dng", "exr", "gif", "hdr", "heic", "heif", "ico", "j2k", "jp2", "jxr", "mkv",
+    "mov", "mp4", "pbm", "pdf", "pgm", "ppm", "psd", "qoi", "svg", "tga", "webm",
+];
+
+/// Whether a path is that of a folder: there is one, or it ends with a separator.
+fn names_folder(path: &Path) -> bool {
+    let last = path.as_os_str().as_encoded_bytes().last();
+    path.is_dir() || last.is_some_and(|byte| std::path::is_separator(char::from(*byte)))
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("expected seconds above 0 such as 30 or 2.5, found \"{0}\"")]
+struct TimeoutError(String);
+
+fn parse_timeout(text: &str) -> Result<Duration, TimeoutError> {
+    let seconds = text.parse().ok().filter(|seconds| *seconds > 0.0);
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| TimeoutError(text.to_owned()))
+}
+
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     check_format(arguments)?;
-    interrupt::listen()?;
+    signals::listen("interrupted: finishing this image; interrupt again to drop it")?;
     on_threads(arguments.model.threads, || {
         if let Some(video) = arguments.rawvideo.video() {
             code_of_one(rawvideo::upscale(arguments, &video))
@@ -172,20 +244,32 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     })?
 }
 
-/// Refuses a format that can only be read, chosen by -f or by OUT's suffix.
+/// Refuses a format that can only be read, chosen by -f or by OUT's suffix, and a new folder that is
+/// named like an image.
 fn check_format(arguments: &Arguments) -> anyhow::Result<()> {
     let output = &arguments.output;
-    match arguments.chosen_format(output.is_dir()) {
-        Some(format) if !format.is_written() => {
-            let written = Format::WRITTEN.map(Format::extension).join(", ");
-            let message = format!(
-                "{}: {format} is only read; expected a result of {written} (-f or OUT's suffix)",
-                output.display()
-            );
-            Err(WrongUsage(message).into())
-        }
-        _ => Ok(()),
-    }
+    let is_folder = arguments.is_into_folder();
+    let shown = output.display();
+    let written = || Format::WRITTEN.map(Format::extension).join(", ");
+    let message = match arguments.chosen_format(is_folder) {
+        Some(format) if !format.is_written() => format!(
+            "{shown}: {format} is only read; expected a result of {} (-f or OUT's suffix)",
+            written()
+        ),
+        _ if is_folder && !names_folder(output) && has_suffix_of_image(output) => format!(
+            "{shown}: expected a file for one image, of {}, or a folder; for a new folder of that name \
+             give {shown}/",
+            written()
+        ),
+        _ => return Ok(()),
+    };
+    Err(WrongUsage(message).into())
+}
+
+fn has_suffix_of_image(path: &Path) -> bool {
+    let suffix = path.extension().and_then(|suffix| suffix.to_str());
+    let is_other = |suffix: &str| OTHER_SUFFIXES.contains(&suffix.to_lowercase().as_str());
+    Format::from_extension(path).is_some() || suffix.is_some_and(is_other)
 }
 
 /// The exit code of a run with one input. Errors without a code of their own are left to the caller.
@@ -206,23 +290,72 @@ fn code_of_one(result: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
 /// How the inputs of a batch ended.
 #[derive(Default)]
 struct Tally {
-    /// Upscaled, up to date or skipped.
     done: usize,
+    up_to_date: usize,
+    skipped: usize,
     failures: usize,
     /// Failures that are the input's fault.
     refusals: usize,
+    /// Failures for want of memory or disk space.
+    ran_out: usize,
+    not_tried: usize,
+    /// Whether the batch ended because the disk is full.
+    disk_full: bool,
 }
 
 impl Tally {
+    fn add(&mut self, outcome: &Outcome) {
+        let count = match outcome {
+            Outcome::Done { .. } => &mut self.done,
+            Outcome::UpToDate { .. } => &mut self.up_to_date,
+            Outcome::Skipped { .. } => &mut self.skipped,
+            Outcome::Failed { .. } => &mut self.failures,
+            Outcome::NotTried { .. } => &mut self.not_tried,
+        };
+        *count += 1;
+    }
+
+    /// Classifies a failure, which is counted by [`add`](Self::add).
+    fn classify(&mut self, error: &anyhow::Error) {
+        self.refusals += usize::from(failure::is_refusal(error));
+        self.ran_out += usize::from(exit::ran_out(error));
+        self.disk_full |= exit::is_disk_full(error);
+    }
+
     fn code(&self) -> ExitCode {
-        if interrupt::requested() {
-            ExitCode::from(exit::INTERRUPTED)
-        } else if self.failures == 0 {
-            ExitCode::SUCCESS
-        } else if self.done == 0 && self.refusals == self.failures {
-            ExitCode::from(exit::REFUSED)
-        } else {
-            ExitCode::from(exit::FAILED)
+        if let Some(code) = signals::exit_code() {
+            return code;
         }
+        let has_none = self.done + self.up_to_date + self.skipped == 0;
+        ExitCode::from(if self.disk_full {
+            exit::RAN_OUT
+        } else if self.failures == 0 {
+            return ExitCode::SUCCESS;
+        } else if has_none && self.refusals == self.failures {
+            exit::REFUSED
+        } else if has_none && self.ran_out == self.failures {
+            exit::RAN_OUT
+        } else {
+            exit::FAILED
+        })
+    }
+
+    /// The last line of a batch.
+    fn line(&self, duration: Duration) -> String {
+        let counts = [
+            (self.done, "done"),
+            (self.up_to_date, "up to date"),
+            (self.skipped, "skipped"),
+            (self.failures, "failed"),
+            (self.not_tried, "not tried"),
+        ];
+        let inputs: usize = counts.iter().map(|(count, _)| count).sum();
+        let parts: Vec<String> = counts
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect();
+        let seconds = duration.as_secs_f64();
+        format!("{inputs} inputs: {}; {seconds:.1} s", parts.join(", "))
     }
 }

@@ -1,9 +1,10 @@
-//! One image from standard input or to standard output: `-` for an input or for OUT.
+//! One image from standard input or to standard output: `-` for an input or for OUT. An OUT that is a
+//! named pipe or a device is one too.
 //!
 //! The image and the result are whole in memory: a pipe cannot be read twice, and a result is complete
 //! before its first byte is written.
 
-use std::fs::File;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -13,14 +14,14 @@ use wdsr_image::{Error, Reader};
 use wdsr_upscale::{Job, Settings};
 
 use super::existing::{self, IfExists, ResultFile};
-use super::failure::explained;
+use super::failure::{Deadline, explained};
 use super::metadata::Warnings;
 use super::networks::Networks;
 use super::report::{BatchReport, Outcome};
-use super::{Arguments, interrupt};
+use super::{Arguments, names_folder};
 use crate::exit::OutOfMemory;
 use crate::file_claims::{Conflict, FileClaims};
-use crate::{WrongUsage, progress};
+use crate::{WrongUsage, progress, signals};
 
 /// The path that means standard input or output.
 const PIPE: &str = "-";
@@ -28,7 +29,14 @@ const PIPE: &str = "-";
 /// Whether standard input or output is used.
 pub(super) fn is_used(arguments: &Arguments) -> bool {
     let pipe = Path::new(PIPE);
-    arguments.output == pipe || arguments.inputs().iter().any(|input| input == pipe)
+    arguments.output == pipe
+        || is_special(&arguments.output)
+        || arguments.inputs().iter().any(|input| input == pipe)
+}
+
+/// Whether a path leads to a pipe, a device or a socket, which is written to and never replaced.
+fn is_special(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|file| !file.is_file() && !file.is_dir())
 }
 
 /// The input of a run with pipes.
@@ -111,6 +119,8 @@ impl PipeInput {
 /// Where the result of a run with pipes goes.
 pub(super) enum PipeOutput {
     Standard,
+    /// A named pipe or a device.
+    Special(PathBuf),
     File(PathBuf),
 }
 
@@ -133,18 +143,19 @@ impl PipeOutput {
             }
             return Ok(Some(Self::Standard));
         }
-        if output.is_dir() {
+        if is_special(output) {
+            return Ok(Some(Self::Special(output.clone())));
+        }
+        if names_folder(output) {
             return wrong_usage(format!(
                 "{} is a folder; expected a file beside - or --rawvideo",
                 output.display()
             ));
         }
-        let place = Path::new(PIPE);
-        let never = |_: &Path| false;
         Ok(
-            match existing::target(output, place, arguments.if_exists, None, &never)? {
+            match existing::target(output, arguments.if_exists, &|_| Vec::new(), &|_| false)? {
                 ResultFile::Write(path) => Some(Self::File(path)),
-                ResultFile::Own(path) | ResultFile::Skip(path) => {
+                ResultFile::Own(path, _) | ResultFile::Skip(path) => {
                     if !arguments.quiet {
                         progress::note(&format!("skipped, {} exists", path.display()));
                     }
@@ -158,23 +169,53 @@ impl PipeOutput {
     pub(super) fn name(&self) -> PathBuf {
         match self {
             Self::Standard => PathBuf::from("standard output"),
-            Self::File(path) => path.clone(),
+            Self::Special(path) | Self::File(path) => path.clone(),
         }
+    }
+
+    /// Opens the pipe or device; `None` for a file.
+    pub(super) fn open(&self) -> anyhow::Result<Option<Box<dyn Write + Send>>> {
+        Ok(match self {
+            Self::Standard => Some(Box::new(io::stdout())),
+            Self::Special(path) => Some(Box::new(open_special(path)?)),
+            Self::File(_) => None,
+        })
     }
 }
 
-/// Writes to standard output.
+/// Opens a named pipe or a character device for writing.
+///
+/// # Errors
+/// For a block device: an image would destroy the file system on it.
+fn open_special(path: &Path) -> anyhow::Result<File> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        if fs::metadata(path).is_ok_and(|file| file.file_type().is_block_device()) {
+            let message = format!("{} is a disk; expected a file or a folder", path.display());
+            return wrong_usage(message);
+        }
+    }
+    let file = OpenOptions::new().write(true).open(path);
+    file.with_context(|| format!("{}: cannot open", path.display()))
+}
+
+/// Writes to a pipe or a device.
 ///
 /// # Errors
 /// Names `what` if the reader closed the pipe before it had all of it.
-pub(super) fn write_standard(bytes: &[u8], what: &str) -> anyhow::Result<()> {
-    let mut output = io::stdout().lock();
-    let written = output.write_all(bytes).and_then(|()| output.flush());
-    match written {
+pub(super) fn write_to(
+    output: &mut dyn Write,
+    name: &Path,
+    bytes: &[u8],
+    what: &str,
+) -> anyhow::Result<()> {
+    let name = name.display();
+    match output.write_all(bytes).and_then(|()| output.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-            bail!("standard output: its reader closed it before it had all of {what}")
+            bail!("{name}: its reader closed it before it had all of {what}")
         }
-        written => written.with_context(|| format!("standard output: cannot write {what}")),
+        written => written.with_context(|| format!("{name}: cannot write {what}")),
     }
 }
 
@@ -236,10 +277,11 @@ fn upscale_to(
 ) -> anyhow::Result<Outcome> {
     let (input, output) = (source.name(), sink.name());
     let networks = Networks::load(arguments)?;
-    let file = source.read(arguments.max_memory)?;
+    let file = source.read(arguments.max_memory())?;
     let len_bytes = file.len() as u64;
-    let reader =
-        Reader::from_bytes(file, &input, &arguments.reading_limits()).map_err(explained)?;
+    let deadline = Deadline::start(arguments.timeout());
+    let (name, limits) = (input.clone(), arguments.reading_limits());
+    let reader = deadline.limit(&input, move || Reader::from_bytes(file, &name, &limits))?;
     let format = arguments
         .chosen_format(false)
         .unwrap_or(reader.format().of_result());
@@ -251,28 +293,26 @@ fn upscale_to(
     bar.set_message(input.display().to_string());
     let progress = |done: usize, total: usize| {
         bar.set_position(progress::share(len_bytes, done, total));
-        interrupt::flow()
+        deadline.flow()
     };
     let upscalers = networks.upscalers();
     let job = Job::new(reader, &upscalers, settings).map_err(explained)?;
-    let summary = match sink {
-        PipeOutput::Standard => {
-            let result = job.into_bytes(&output, format, &progress);
-            let (bytes, summary) = result.map_err(explained)?;
-            bar.finish_and_clear();
-            let _writing = interrupt::writing();
-            write_standard(&bytes, "the image")?;
-            summary
+    let summary = if let PipeOutput::File(path) = sink {
+        let result = job.into_file(path, format, &progress);
+        let (file, summary) = result.map_err(|error| deadline.explained(&input, error))?;
+        bar.finish_and_clear();
+        let _writing = signals::writing();
+        let write = || format!("cannot write {}", path.display());
+        file.publish().with_context(write)?;
+        summary
+    } else {
+        let result = job.into_bytes(&output, format, &progress);
+        let (bytes, summary) = result.map_err(|error| deadline.explained(&input, error))?;
+        bar.finish_and_clear();
+        if let Some(mut stream) = sink.open()? {
+            write_to(&mut *stream, &output, &bytes, "the image")?;
         }
-        PipeOutput::File(path) => {
-            let result = job.into_file(path, format, &progress);
-            let (file, summary) = result.map_err(explained)?;
-            bar.finish_and_clear();
-            let _writing = interrupt::writing();
-            let write = || format!("cannot write {}", path.display());
-            file.publish().with_context(write)?;
-            summary
-        }
+        summary
     };
     Ok(Outcome::done(&output, summary, started.elapsed()))
 }

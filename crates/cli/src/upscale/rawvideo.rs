@@ -17,13 +17,13 @@ use wdsr_image::{AtomicFile, Colour, Depth, Image, Samples};
 use wdsr_model::UpscaleError;
 use wdsr_upscale::{Error, ImageUpscaler, Size};
 
+use super::Arguments;
 use super::failure::{Refused, explained};
 use super::networks::Networks;
 use super::pipe::{self, PipeInput, PipeOutput};
 use super::yuv::{self, Coding, Matrix, Range};
-use super::{Arguments, interrupt};
 use crate::exit::OutOfMemory;
-use crate::{progress, units};
+use crate::{progress, signals, units};
 
 #[derive(clap::Args)]
 #[command(next_help_heading = "Raw video")]
@@ -182,7 +182,7 @@ pub(super) fn upscale(arguments: &Arguments, video: &Video) -> anyhow::Result<()
             Colour::Rgb,
             format.depth(),
             waiting_bytes,
-            arguments.max_memory,
+            arguments.max_memory(),
         )
         .map_err(|error| {
             let input = input.display();
@@ -194,14 +194,14 @@ pub(super) fn upscale(arguments: &Arguments, video: &Video) -> anyhow::Result<()
     let frames = read_ahead(&source, frame_bytes as usize)?;
     let writer = FrameWriter::start(sink)?;
     let bar = progress::bar(0, "{pos} frames, {per_sec}", arguments.quiet);
-    let report = |_: usize, _: usize| interrupt::flow();
+    let report = |_: usize, _: usize| signals::flow();
     let mut count = 0_u64;
     let frame_error = |number: u64, source: UpscaleError| {
         let name = format!("{}: frame {number}", input.display()).into();
         explained(Error::Network { name, source })
     };
     let (whole, result) = loop {
-        if interrupt::requested() {
+        if signals::requested() {
             break (false, Err(frame_error(count + 1, UpscaleError::Stopped)));
         }
         let frame = match frames.recv_timeout(Duration::from_millis(100)) {
@@ -225,7 +225,7 @@ pub(super) fn upscale(arguments: &Arguments, video: &Video) -> anyhow::Result<()
     bar.finish_and_clear();
     let file = writer.finish()?;
     if let Some(file) = file.filter(|_| whole) {
-        let _writing = interrupt::writing();
+        let _writing = signals::writing();
         file.publish()
             .with_context(|| format!("cannot write {}", output.display()))?;
     }
@@ -315,23 +315,27 @@ struct FrameWriter {
 impl FrameWriter {
     fn start(sink: PipeOutput) -> anyhow::Result<Self> {
         let name = sink.name();
-        let cannot_write = move || format!("cannot write {}", name.display());
-        let mut file = match &sink {
-            PipeOutput::Standard => None,
-            PipeOutput::File(path) => Some(AtomicFile::create(path).with_context(&cannot_write)?),
+        let mut pipe = sink.open()?;
+        let mut file = match pipe {
+            Some(_) => None,
+            None => {
+                let write = || format!("cannot write {}", name.display());
+                Some(AtomicFile::create(&name).with_context(write)?)
+            }
         };
         let (sender, receiver) = sync_channel::<Vec<u8>>(1);
         let write = move || {
             for (frame, number) in receiver.iter().zip(1_u64..) {
                 let what = format!("frame {number}");
-                match &mut file {
-                    None => pipe::write_standard(&frame, &what)?,
-                    Some(file) => file.write_all(&frame).with_context(|| {
-                        format!("{}: cannot write {what}", sink.name().display())
-                    })?,
+                if let Some(pipe) = &mut pipe {
+                    pipe::write_to(&mut **pipe, &name, &frame, &what)?;
+                } else if let Some(file) = &mut file {
+                    let cannot_write = || format!("{}: cannot write {what}", name.display());
+                    file.write_all(&frame).with_context(cannot_write)?;
                 }
             }
             if let Some(file) = &file {
+                let cannot_write = || format!("cannot write {}", name.display());
                 file.synchronise().with_context(cannot_write)?;
             }
             Ok(file)

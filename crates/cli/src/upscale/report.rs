@@ -38,6 +38,10 @@ pub(super) enum Outcome {
     Failed {
         error: String,
     },
+    /// The batch ended before.
+    NotTried {
+        reason: &'static str,
+    },
 }
 
 impl Outcome {
@@ -53,7 +57,7 @@ impl Outcome {
     }
 
     /// Lines for people, with the warnings that are new. Failures have none, as their errors have been
-    /// printed.
+    /// printed, nor have images that were not tried, which the last line counts.
     pub(super) fn lines(
         &self,
         input: &str,
@@ -78,7 +82,7 @@ impl Outcome {
             }
             Self::UpToDate { output } => vec![format!("{input}: {output} is up to date")],
             Self::Skipped { output } => vec![format!("{input}: skipped, {output} exists")],
-            Self::Failed { .. } => Vec::new(),
+            Self::Failed { .. } | Self::NotTried { .. } => Vec::new(),
         }
     }
 }

@@ -121,6 +121,376 @@ fn shards_share_a_folder() {
     assert_eq!(run(&input, &output, &["--shard", "3/2"]).0, 2);
 }
 
+/// The statuses of the inputs in a report, with the results.
+fn outcomes(report: &Path) -> Vec<(String, String)> {
+    let text = std::fs::read_to_string(report).expect("a report");
+    let outcome = |line: &str| {
+        let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        let text = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
+        let output = text("output");
+        let output = Path::new(&output).file_name().unwrap_or_default();
+        (text("status"), output.to_string_lossy().into_owned())
+    };
+    text.lines().map(outcome).collect()
+}
+
+#[test]
+fn results_of_another_folder_are_files_of_others() {
+    for (policy, code, expected, kept) in [
+        ("skip", 0, ("skipped", "a.png"), true),
+        ("error", 1, ("failed", ""), true),
+        ("rename", 0, ("done", "a-1.png"), true),
+        ("overwrite", 0, ("done", "a.png"), false),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        folder_of(&path("one"), &["a.png"]);
+        folder_of(&path("two"), &["a.png"]);
+        write(&path("two/a.png"), &image(9, 6, Colour::Rgb));
+        assert_eq!(run(&path("one"), &path("out"), &[]).0, 0);
+        let before = std::fs::read(path("out/a.png")).expect("read");
+        let report = path("report");
+        let (two, report_text) = (path("two"), report.to_str().expect("UTF-8"));
+        let extra = ["--if-exists", policy, "--report", report_text];
+        let again = |times: usize| {
+            let run = wdsr()
+                .arg("upscale")
+                .args([&*two, Path::new("-o"), &path("out")])
+                .args(extra)
+                .output()
+                .expect("it runs");
+            assert_eq!(run.status.code(), Some(code), "{policy}, run {times}");
+            outcomes(&report)
+        };
+        let expected = (expected.0.to_owned(), expected.1.to_owned());
+        assert_eq!(again(1), vec![expected.clone()], "{policy}");
+        let after = std::fs::read(path("out/a.png")).expect("read");
+        assert_eq!(before == after, kept, "{policy}");
+        let second = match expected.0.as_str() {
+            "done" => ("up_to_date".to_owned(), expected.1),
+            _ => expected,
+        };
+        assert_eq!(again(2), [second], "{policy} again");
+        // The first folder's result is its own still, unless it was replaced.
+        let first = run(&path("one"), &path("out"), &["--if-exists", policy]);
+        let status = if kept { "up_to_date" } else { "done" };
+        assert_eq!(
+            first,
+            (0, vec![status.to_owned()]),
+            "{policy}, first folder"
+        );
+    }
+}
+
+#[test]
+fn inputs_of_one_result_name_get_numbers_with_rename() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    for (at, name) in ["x", "y", "z"].into_iter().enumerate() {
+        folder_of(&path(name), &["p.png"]);
+        write(&path(name).join("p.png"), &image(8 + at, 6, Colour::Rgb));
+    }
+    let run = |order: [&str; 3]| {
+        let report = path("report");
+        wdsr()
+            .arg("upscale")
+            .args(order.map(|name| path(name).join("p.png")))
+            .args([
+                Path::new("-o"),
+                &path("out"),
+                Path::new("--report"),
+                &report,
+            ])
+            .args(["--if-exists", "rename"])
+            .assert()
+            .success();
+        outcomes(&report)
+    };
+    let of =
+        |status: &str, names: [&str; 3]| names.map(|name| (status.to_owned(), name.to_owned()));
+    assert_eq!(
+        run(["x", "y", "z"]),
+        of("done", ["p.png", "p-1.png", "p-2.png"])
+    );
+    // Each is recognised, whatever the order.
+    let again = run(["z", "x", "y"]);
+    assert_eq!(again, of("up_to_date", ["p-2.png", "p.png", "p-1.png"]));
+    for (at, name) in ["p.png", "p-1.png", "p-2.png"].into_iter().enumerate() {
+        assert_eq!(
+            read(&path("out").join(name)).width_px,
+            2 * (8 + at),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn a_changed_result_is_not_up_to_date() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (input, output) = (folder.path().join("in"), folder.path().join("out"));
+    folder_of(&input, &["a.tif"]);
+    assert_eq!(run(&input, &output, &[]).0, 0);
+    let result = output.join("a.tif");
+    let bytes = std::fs::read(&result).expect("read");
+    let mut edited = bytes.clone();
+    *edited.last_mut().expect("bytes") ^= 1;
+    for changed in [
+        vec![0; bytes.len()],
+        edited,
+        bytes[1..].to_vec(),
+        Vec::new(),
+    ] {
+        for (policy, code, status) in [
+            ("skip", 0, "skipped"),
+            ("error", 1, "failed"),
+            ("overwrite", 0, "done"),
+        ] {
+            std::fs::write(&result, &changed).expect("written");
+            let found = run(&input, &output, &["--if-exists", policy]);
+            assert_eq!(found, (code, vec![status.to_owned()]));
+        }
+        assert_eq!(std::fs::read(&result).expect("read"), bytes);
+        assert_eq!(run(&input, &output, &[]), (0, vec!["up_to_date".into()]));
+    }
+}
+
+#[test]
+fn the_newest_result_counts_whatever_the_manifest() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (input, output) = (folder.path().join("in"), folder.path().join("out"));
+    let files: Vec<String> = (0..6).map(|i| format!("{i}.tif")).collect();
+    folder_of(&input, &Vec::from_iter(files.iter().map(String::as_str)));
+    let run = |extra: &[&str]| run(&input, &output, &[extra, &["-q"]].concat()).1;
+    let contents = || {
+        files
+            .iter()
+            .map(|f| std::fs::read(output.join(f)).expect("read"))
+    };
+    let base_of_shards = |count: u64| {
+        for index in 1..=count {
+            run(&["--shard", &format!("{index}/{count}")]);
+        }
+        contents().collect::<Vec<_>>()
+    };
+    // Uncompressed results have the same length whatever the options.
+    let expected = base_of_shards(3);
+    for shards in [1, 2, 3, 5] {
+        base_of_shards(shards);
+        assert_eq!(run(&["-x"]), vec!["done"; 6]);
+        assert!(
+            contents()
+                .zip(&expected)
+                .all(|(found, base)| found != *base),
+            "all replaced"
+        );
+        let again = run(&[]);
+        assert_eq!(again, vec!["done"; 6], "{shards} shards");
+        assert!(contents().eq(expected.iter().cloned()), "{shards} shards");
+        assert_eq!(run(&[]), vec!["up_to_date"; 6]);
+    }
+}
+
+#[test]
+fn an_entry_without_its_result_does_not_hide_the_older_one() {
+    // Killed between the entry and the name of a result: the older result is there.
+    let folder = tempfile::tempdir().expect("a folder");
+    let (input, output) = (folder.path().join("in"), folder.path().join("out"));
+    folder_of(&input, &["a.png"]);
+    assert_eq!(run(&input, &output, &[]).0, 0);
+    let old = std::fs::read(output.join("a.png")).expect("read");
+    assert_eq!(run(&input, &output, &["-x"]).0, 0);
+    std::fs::write(output.join("a.png"), old).expect("written");
+    for policy in ["skip", "error", "rename"] {
+        let found = run(&input, &output, &["--if-exists", policy]);
+        assert_eq!(found, (0, vec!["up_to_date".into()]), "{policy}");
+    }
+    let found = run(&input, &output, &["-x", "--if-exists", "skip"]);
+    assert_eq!(found, (0, vec!["done".into()]));
+}
+
+#[test]
+fn two_runs_into_one_folder_work_one_after_the_other() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (input, output) = (folder.path().join("in"), folder.path().join("out"));
+    folder_of(&input, &["a.png", "b.png", "c.png", "d.png"]);
+    let start = |report: &str| {
+        std::process::Command::new(program::path())
+            .args(["upscale", "-q", "-j", "1", "--report"])
+            .args([
+                &folder.path().join(report),
+                &input,
+                Path::new("-o"),
+                &output,
+            ])
+            .spawn()
+            .expect("it runs")
+    };
+    let mut runs = ["1", "2", "3"].map(start);
+    let mut done = 0;
+    for (run, report) in runs.iter_mut().zip(["1", "2", "3"]) {
+        assert!(run.wait().expect("it ends").success(), "run {report}");
+        let outcomes = outcomes(&folder.path().join(report));
+        assert_eq!(outcomes.len(), 4);
+        done += outcomes
+            .iter()
+            .filter(|(status, _)| status == "done")
+            .count();
+    }
+    assert_eq!(done, 4, "each image is upscaled once");
+}
+
+#[test]
+fn one_image_that_needs_too_much_memory_fails_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (input, output) = (folder.path().join("in"), folder.path().join("out"));
+    folder_of(&input, &["1.png", "3.png"]);
+    // Alpha keeps it from streaming.
+    write(&input.join("2.png"), &image(1200, 1200, Colour::RgbAlpha));
+    let limit = ["--max-memory", "100M"];
+    for status in ["done", "up_to_date"] {
+        let found = run(&input, &output, &limit);
+        assert_eq!(
+            found,
+            (1, [status, "failed", status].map(String::from).to_vec())
+        );
+    }
+    // 4 where no image was upscaled for want of memory.
+    assert_eq!(
+        run(&input.join("2.png"), &output, &limit),
+        (4, vec!["failed".into()])
+    );
+}
+
+#[test]
+fn an_image_that_takes_too_long_fails_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (input, output) = (folder.path().join("in"), folder.path().join("out"));
+    folder_of(&input, &["1.png", "3.png"]);
+    write(&input.join("2.png"), &image(3000, 3000, Colour::Grey));
+    let found = run(&input, &output, &["-m", "base", "-x", "--timeout", "2"]);
+    assert_eq!(
+        found,
+        (1, ["done", "failed", "done"].map(String::from).to_vec())
+    );
+    assert_eq!(names(&output), [".wdsr-manifest.jsonl", "1.png", "3.png"]);
+    wdsr()
+        .args(["upscale", "--timeout", "0.001", "-o", "-"])
+        .arg(input.join("2.png"))
+        .assert()
+        .code(1)
+        .stderr(contains(
+            "2.png: not done within 0.001 s; --timeout allows more",
+        ));
+    for wrong in ["0", "-1", "nan", "inf", "soon"] {
+        assert_eq!(run(&input, &output, &["--timeout", wrong]).0, 2, "{wrong}");
+    }
+}
+
+#[test]
+fn untrusted_sets_tight_limits_that_options_loosen() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (input, output) = (folder.path().join("in.png"), folder.path().join("out"));
+    write(&input, &image(4100, 4100, Colour::Grey));
+    let with = |extra: &[&str]| {
+        let extra = [&["--untrusted", "-m", "small"], extra].concat();
+        let mut command = wdsr();
+        command
+            .arg("upscale")
+            .args([&input, Path::new("-o"), &output])
+            .args(extra);
+        command.assert()
+    };
+    with(&[]).code(3).stderr(contains("allowed are 16000000"));
+    let allowed = ["--max-pixels", "20M"];
+    with(&[&allowed[..], &["--factor", "5"]].concat())
+        .code(3)
+        .stderr(contains("allowed are 256000000"));
+    with(&[&allowed[..], &["--factor", "3.9"]].concat())
+        .code(4)
+        .stderr(contains("allowed are 1024 MiB"));
+    with(&[&allowed[..], &["--timeout", "0.5"]].concat())
+        .code(1)
+        .stderr(contains("within 0.5 s"));
+}
+
+#[test]
+fn a_batch_ends_with_a_summary() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (input, output) = (folder.path().join("in"), folder.path().join("out"));
+    folder_of(&input, &["a.png", "b.png", "c.png"]);
+    std::fs::write(input.join("d.png"), "no image").expect("written");
+    let missing = folder.path().join("missing*.png");
+    let report = folder.path().join("report");
+    let with = |inputs: &[&Path], extra: &[&str]| {
+        let run = wdsr()
+            .arg("upscale")
+            .args(inputs)
+            .args([Path::new("-o"), &output, Path::new("--report"), &report])
+            .args(extra)
+            .output()
+            .expect("it runs");
+        let text = String::from_utf8(run.stderr).expect("UTF-8");
+        let last = text.lines().last().unwrap_or_default().to_owned();
+        (last, outcomes(&report).len())
+    };
+    let (last, lines) = with(&[&input, &missing], &[]);
+    assert!(last.starts_with("5 inputs: 3 done, 2 failed; "), "{last}");
+    assert_eq!(lines, 5, "a line for each");
+    let (last, _) = with(&[&input], &[]);
+    assert!(
+        last.starts_with("4 inputs: 3 up to date, 1 failed; "),
+        "{last}"
+    );
+    let (last, _) = with(&[&input], &["-q"]);
+    assert!(last.starts_with("error: "), "only errors: {last}");
+    let text = std::fs::read_to_string(&report).expect("read");
+    let failed = text
+        .lines()
+        .find(|line| line.contains("failed"))
+        .expect("a line");
+    assert!(failed.contains("d.png"), "{failed}");
+}
+
+/// The disk is full in the midst of a batch; quotas and limits of file systems are the same to a program.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_ends_a_batch_and_reports_what_was_not_tried() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (input, output) = (folder.path().join("in"), folder.path().join("out"));
+    folder_of(&input, &["a.png", "b.png", "c.png"]);
+    std::fs::create_dir(&output).expect("a folder");
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=64k", "none"])
+        .arg(&output)
+        .output();
+    if !mounted.is_ok_and(|run| run.status.success()) {
+        // No right to mount a small disk.
+        return;
+    }
+    std::fs::write(output.join("ballast"), vec![0; 50 << 10]).expect("written");
+    write(&input.join("b.png"), &noise(100, 80, Colour::Rgb));
+    let full = run(&input, &output, &[]);
+    let files = names(&output);
+    std::fs::remove_file(output.join("ballast")).expect("removed");
+    std::fs::write(output.join("ballast"), []).expect("written");
+    write(&input.join("b.png"), &image(8, 6, Colour::Rgb));
+    let again = run(&input, &output, &[]);
+    let unmounted = std::process::Command::new("umount").arg(&output).status();
+    assert!(unmounted.is_ok_and(|status| status.success()), "umount");
+    assert_eq!(
+        full,
+        (
+            4,
+            ["done", "failed", "not_tried"].map(String::from).to_vec()
+        )
+    );
+    assert_eq!(files, [".wdsr-manifest.jsonl", "a.png", "ballast"]);
+    assert_eq!(
+        again,
+        (0, ["up_to_date", "done", "done"].map(String::from).to_vec())
+    );
+}
+
 #[test]
 #[cfg(target_os = "linux")]
 fn memory_that_runs_out_ends_with_code_4() {
@@ -264,5 +634,5 @@ fn the_help_lists_the_exit_codes() {
         .arg("--help")
         .assert()
         .success()
-        .stdout(contains("130 interrupted"));
+        .stdout(contains("130, 143 or 129 ended by"));
 }

@@ -159,3 +159,77 @@ fn infinite_psnr_is_null_in_json() {
         assert_eq!(scores["bicubic_ssim"], 1.0, "{report}");
     }
 }
+
+#[test]
+fn says_where_the_low_resolution_images_come_from() {
+    let set_of = |files: &[(&str, usize)]| {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (name, width) in files {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            write(&path, &image(*width, *width, Colour::Rgb));
+        }
+        folder
+    };
+    let eval = |folder: &tempfile::TempDir| {
+        let mut command = wdsr();
+        command.args(["eval", "--set"]).arg(folder.path());
+        command
+    };
+    for (files, expected) in [
+        (
+            &[("a.png", 40)][..],
+            "low-resolution images: computed by imresize",
+        ),
+        (&[("HR/a.png", 40), ("LR/a.png", 20)], "/LR\n"),
+        (
+            &[
+                ("original/a.png", 41),
+                ("GTmod12/a.png", 36),
+                ("LRbicx2/a.png", 18),
+                ("LRbicx3/a.png", 12),
+            ],
+            "/LRbicx2\n",
+        ),
+        (
+            &[("HR/a.png", 40), ("LR_bicubic/X3/a.png", 13)],
+            "computed by imresize",
+        ),
+    ] {
+        let folder = set_of(files);
+        eval(&folder)
+            .assert()
+            .success()
+            .stdout(contains(expected).and(contains("\na        ")));
+        let json = eval(&folder)
+            .arg("--json")
+            .assert()
+            .success()
+            .get_output()
+            .stdout
+            .clone();
+        let report: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
+        assert_eq!(
+            report["images"].as_array().map(Vec::len),
+            Some(1),
+            "{files:?}"
+        );
+        assert!(report["low_images"].is_string(), "{report}");
+        let check = wdsr()
+            .args(["data", "check", "--patch", "8"])
+            .arg(folder.path())
+            .assert();
+        check.stdout(contains(expected).and(contains("1 images, 1 usable")));
+    }
+    let folder = set_of(&[("HR/a.png", 40), ("LR_blur/a.png", 20)]);
+    for mut command in [eval(&folder), {
+        let mut command = wdsr();
+        command.args(["data", "check"]).arg(folder.path());
+        command
+    }] {
+        command
+            .assert()
+            .code(1)
+            .stderr(contains("LR_blur").and(contains("understood are")));
+    }
+}

@@ -13,9 +13,14 @@ mod metadata;
 #[cfg(target_os = "linux")]
 mod names;
 mod overwrites;
+mod patterns;
 mod pipes;
 mod rows;
+#[cfg(target_os = "linux")]
+mod signals;
 mod sizes;
+#[cfg(target_os = "linux")]
+mod special_files;
 #[cfg(target_os = "linux")]
 mod stdout;
 mod study;

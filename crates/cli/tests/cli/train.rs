@@ -1,4 +1,5 @@
 use std::ffi::OsStr;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -132,6 +133,58 @@ fn resumes_a_killed_training_to_the_same_bits() {
         "the models differ after {kills} kills"
     );
     assert_eq!(losses(&root.join("whole")), losses(&out));
+}
+
+#[test]
+#[cfg(unix)]
+fn signals_save_a_checkpoint_at_once_and_resuming_gives_the_same_bits() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    // The validation comes too late for the signals.
+    let recipe = RECIPE
+        .replace("updates = 60", "updates = 1000")
+        .replace("every_updates = 10", "every_updates = 500")
+        .replace("features = 8", "features = 16");
+    prepare(root, &recipe);
+    let whole = train(root, "whole").arg("-j1").output().expect("it runs");
+    assert!(whole.status.success(), "{whole:?}");
+    let checkpoint = root.join("stopped/last.checkpoint");
+    for (signal, code) in [("-INT", 130), ("-TERM", 143), ("-HUP", 129)] {
+        let before = std::fs::read(&checkpoint).ok();
+        let mut command = train(root, "stopped");
+        command.arg("-j1");
+        if before.is_some() {
+            command.arg("--resume");
+        }
+        let mut child = command.spawn().expect("it runs");
+        // The listener has started when the dataset is summed up.
+        let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        lines
+            .find(|line| line.as_ref().is_ok_and(|line| line.contains("megapixels")))
+            .expect("a line")
+            .expect("UTF-8");
+        std::thread::sleep(Duration::from_millis(100));
+        let kill = Command::new("kill")
+            .args([signal, &child.id().to_string()])
+            .status();
+        assert!(kill.expect("kill").success(), "{signal}: it has ended");
+        let run = child.wait_with_output().expect("it ends");
+        drop(lines);
+        let text = String::from_utf8_lossy(&run.stderr);
+        assert_eq!(run.status.code(), Some(code), "{signal}: {text}");
+        assert!(text.contains("resume from"), "{signal}: {text}");
+        let after = std::fs::read(&checkpoint).expect("a checkpoint");
+        assert_ne!(before, Some(after), "{signal}: nothing is saved");
+    }
+    let last = train(root, "stopped")
+        .arg("--resume")
+        .output()
+        .expect("it runs");
+    assert!(last.status.success(), "{last:?}");
+    assert_eq!(losses(&root.join("stopped")), losses(&root.join("whole")));
+    let model =
+        |out: &str| Model::load(&root.join(out).join("model.safetensors")).expect("a model");
+    assert_eq!(model("stopped").convs(), model("whole").convs());
 }
 
 #[test]

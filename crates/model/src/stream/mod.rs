@@ -29,7 +29,8 @@ pub(crate) use tiles::Tiles;
 /// A model prepared for one instruction set and precision.
 pub(crate) struct StreamingNetwork {
     plan: Plan,
-    /// Buffers of the last image, for the next one.
+    /// Buffers of the last image, for the next one. No call waits for them: in a forked process the lock
+    /// of another thread is never released.
     spare: Mutex<Buffers>,
 }
 
@@ -77,7 +78,11 @@ impl StreamingNetwork {
 
     /// Starts an image.
     pub(crate) fn start(&self, tiles: Tiles, height_px: usize) -> Inference<'_> {
-        let buffers = std::mem::take(&mut *lock(&self.spare));
+        let spare = self.spare.try_lock();
+        let buffers = spare.map_or_else(
+            |_| Buffers::default(),
+            |mut spare| std::mem::take(&mut *spare),
+        );
         Inference {
             buffers: buffers.for_image(&self.plan, &tiles),
             times: StageTimes::new(self.plan.stages.len()),
@@ -149,7 +154,9 @@ impl Inference<'_> {
 
     /// Ends the image, and returns the time of each part of the network.
     pub(crate) fn finish(self) -> Vec<StageTime> {
-        *lock(&self.network.spare) = self.buffers;
+        if let Ok(mut spare) = self.network.spare.try_lock() {
+            *spare = self.buffers;
+        }
         let stages = self.network.plan.stages.iter().zip(self.times.stages);
         let stage_times = stages.map(|(stage, time)| StageTime {
             name: stage.name.clone(),

@@ -2,6 +2,7 @@
 //! and decoded; [`Patches`] cuts patches from them.
 
 mod cache;
+mod damage;
 mod patches;
 
 use std::borrow::Cow;
@@ -9,12 +10,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rayon::prelude::*;
-use wdsr_eval::{ImagePair, Pair, Protocol, Track, find_pairs};
+use wdsr_eval::{ImagePair, Pair, Protocol, Track, describe_low_images, find_pairs};
 use wdsr_image::{Limits, Reader};
 
 use crate::error::Error;
 use crate::recipe::{DataFolder, Recipe};
-pub use cache::{ImageCache, PairSource, PatchPixels};
+pub use cache::{ImageCache, PairSource, PatchPixels, Rectangle};
+pub use damage::Damage;
 pub use patches::{Patches, WeightedImages};
 
 /// A dataset whose images are not decoded yet.
@@ -23,6 +25,7 @@ pub struct Dataset {
     validation: Vec<PairSource>,
     weights: Vec<WeightedImages>,
     too_small: Vec<String>,
+    low_images: String,
     fingerprint: String,
 }
 
@@ -37,6 +40,8 @@ pub struct DecodedDataset {
     pub validation: Arc<[ValidationImage]>,
     /// Names of the images that are skipped because they are smaller than a patch.
     pub too_small: Vec<String>,
+    /// Where the low-resolution training images come from.
+    pub low_images: String,
     /// Of the names, sizes and weights of all images: a run is resumed with the same only.
     pub fingerprint: String,
 }
@@ -130,11 +135,13 @@ impl Dataset {
         let weights = weights(&data.folders, &folder_of)?;
         let training: Vec<PairSource> = training.into_iter().map(|(_, source)| source).collect();
         let fingerprint = fingerprint(&data.folders, &training, &validation);
+        let low_images = describe_low_images(training.iter().map(|source| &source.pair));
         Ok(Self {
             training,
             validation,
             weights,
             too_small,
+            low_images,
             fingerprint,
         })
     }
@@ -177,6 +184,7 @@ impl Dataset {
             training: Arc::new(training),
             weights: self.weights.clone(),
             too_small: self.too_small.clone(),
+            low_images: self.low_images.clone(),
             fingerprint: self.fingerprint.clone(),
         })
     }

@@ -56,6 +56,8 @@ pub struct TrainingSummary {
     pub training_images: usize,
     /// Their high-resolution pixels.
     pub high_pixels: u64,
+    /// Where their low-resolution images come from.
+    pub low_images: String,
     /// Whether they are kept in a temporary file.
     pub in_file: bool,
     /// Number of validation images.

@@ -13,11 +13,11 @@ use std::sync::mpsc::Receiver;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use wdsr_kernels::Isa;
-use wdsr_model::{Model, Upscaler};
+use wdsr_model::Model;
 
 use crate::batch::Batch;
 use crate::checkpoint;
-use crate::dataset::{CacheOptions, Dataset, DecodedDataset, Patches, ValidationImage};
+use crate::dataset::{CacheOptions, Damage, Dataset, DecodedDataset, Patches, ValidationImage};
 use crate::error::{CheckpointError, Error};
 use crate::export::{write_batches, write_images};
 use crate::gradients::GradientEngine;
@@ -41,6 +41,9 @@ pub struct Trainer {
     layout: ParameterLayout,
     engine: GradientEngine,
     teacher: Option<TeacherModel>,
+    /// The model at strength 0.
+    clean: Option<Model>,
+    damage: Option<Damage>,
     isa: Isa,
     patches: Arc<Patches>,
     validation: Arc<[ValidationImage]>,
@@ -50,6 +53,8 @@ pub struct Trainer {
     bicubic_psnr_db: Option<f64>,
     /// All validations of the run.
     history: Vec<Metrics>,
+    /// Whether the training should stop.
+    is_stopping: fn() -> bool,
     /// Locks the folder.
     _lock: File,
 }
@@ -60,21 +65,10 @@ struct NotFinite {
     loss: f64,
 }
 
-/// The losses since the last validation.
+/// Updates and the time that they took, for the speed.
 struct Interval {
-    first_update: u64,
-    started: Instant,
-    losses: f64,
-}
-
-impl Interval {
-    fn new(first_update: u64) -> Self {
-        Self {
-            first_update,
-            started: Instant::now(),
-            losses: 0.0,
-        }
-    }
+    updates: u64,
+    seconds: f64,
 }
 
 impl Trainer {
@@ -135,6 +129,7 @@ impl Trainer {
             mut state,
             start,
             teacher,
+            clean,
             isa,
             lock,
         } = setup;
@@ -149,13 +144,14 @@ impl Trainer {
             });
         }
         state.inputs = inputs;
-        let history = truncate_metrics(&folder.join(METRICS), state.updates)?;
+        let history = truncate_metrics(&folder.join(METRICS), state.last_logged_update())?;
         wdsr_image::write_atomically(&folder.join(RECIPE), recipe.to_toml().as_bytes())?;
         let t = &recipe.training;
         let precision = isa.precision_for(t.precision);
         let summary = TrainingSummary {
             training_images: dataset.training.len(),
             high_pixels: dataset.training.high_pixels(),
+            low_images: dataset.low_images,
             in_file: dataset.training.is_in_file(),
             validation_images: dataset.validation.len(),
             too_small: dataset.too_small.len(),
@@ -164,7 +160,8 @@ impl Trainer {
         };
         let (images, weights) = (dataset.training, dataset.weights);
         let patches = Patches::new(images, weights, t.patch_px, t.batch, t.seed)
-            .with_least_detail(t.least_detail);
+            .with_least_detail(t.least_detail)
+            .with_damage(Damage::of(&recipe));
         Ok(Self {
             folder: folder.to_owned(),
             engine: GradientEngine::new(network, isa)
@@ -172,6 +169,8 @@ impl Trainer {
                 .with_loss(t.loss)
                 .with_teacher_weight(recipe.teacher.as_ref().map_or(0.0, |t| t.weight)),
             teacher,
+            clean,
+            damage: Damage::of(&recipe),
             validation: dataset.validation,
             recipe,
             layout,
@@ -181,6 +180,7 @@ impl Trainer {
             summary,
             bicubic_psnr_db: None,
             history,
+            is_stopping: || false,
             _lock: lock,
         })
     }
@@ -236,18 +236,34 @@ impl Trainer {
         Ok(files)
     }
 
+    /// Stops the training after the current update, or after the current image of a validation, once
+    /// `is_stopping` returns true. The state is saved first.
+    pub fn stop_when(&mut self, is_stopping: fn() -> bool) {
+        self.is_stopping = is_stopping;
+    }
+
     /// Trains to the recipe's last update and calls `observe` for each event. If the loss is not
     /// finite, rolls back to the last good checkpoint and continues with a lower learning rate, as
     /// often as the recipe allows.
     ///
     /// # Errors
     /// If rolling back did not help (the last good checkpoint remains), a file cannot be read or
-    /// written, or `observe` fails.
+    /// written, or `observe` fails; [`Error::Stopped`] after [`stop_when`](Self::stop_when).
     pub fn run<E: From<Error>>(
         &mut self,
         mut observe: impl FnMut(Event<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let end = self.recipe.training.updates;
+        // The last run may have ended before or amid a validation.
+        if self.is_validation_due() {
+            let learning_rate = self.learning_rate(self.state.updates - 1);
+            let all = Interval {
+                updates: self.state.updates,
+                seconds: self.state.seconds,
+            };
+            self.validate(&all, learning_rate, &mut observe)?;
+            self.save(LAST_CHECKPOINT)?;
+        }
         while self.state.updates < end {
             let batches = self.patches.stream(self.state.updates, end);
             if let Some(failed) = self.run_batches(&batches, &mut observe)? {
@@ -270,11 +286,9 @@ impl Trainer {
         batches: &Receiver<Result<Batch, Error>>,
         observe: &mut impl FnMut(Event<'_>) -> Result<(), E>,
     ) -> Result<Option<NotFinite>, E> {
-        let end = self.recipe.training.updates;
-        let mut interval = Interval::new(self.state.updates);
+        let (mut first_update, mut started) = (self.state.updates, Instant::now());
         for batch in batches {
-            let scheduled = learning_rate(&self.recipe.schedule, self.state.updates, end);
-            let learning_rate = scheduled * self.state.learning_rate_factor;
+            let learning_rate = self.learning_rate(self.state.updates);
             let mut batch = batch?;
             if let Some(teacher) = &self.teacher {
                 batch.taught = teacher.upscale(&batch.low)?;
@@ -283,32 +297,76 @@ impl Trainer {
                 Ok(loss) => loss,
                 Err(failed) => return Ok(Some(failed)),
             };
-            interval.losses += loss;
+            self.state.unvalidated_updates += 1;
+            self.state.unvalidated_losses += loss;
             let update = self.state.updates;
             observe(Event::Update {
                 update,
                 loss,
                 learning_rate,
             })?;
-            if update.is_multiple_of(self.recipe.validation.every_updates) || update == end {
+            if self.is_validation_due() || (self.is_stopping)() {
                 if !self.state.is_finite() {
                     return Ok(Some(NotFinite { update, loss }));
                 }
+                let interval = Interval {
+                    updates: update - first_update,
+                    seconds: started.elapsed().as_secs_f64(),
+                };
+                self.state.seconds += interval.seconds;
+                // A validation may take minutes, and resuming makes up for it.
+                self.save(LAST_CHECKPOINT)?;
+                self.check_stop()?;
                 self.validate(&interval, learning_rate, observe)?;
                 self.save(LAST_CHECKPOINT)?;
-                interval = Interval::new(update);
+                (first_update, started) = (update, Instant::now());
             }
         }
         Ok(None)
+    }
+
+    /// Whether the next step is a validation.
+    fn is_validation_due(&self) -> bool {
+        let update = self.state.updates;
+        let is_last = update == self.recipe.training.updates;
+        self.state.unvalidated_updates > 0
+            && (is_last || update.is_multiple_of(self.recipe.validation.every_updates))
+    }
+
+    /// The learning rate of the update after `updates`.
+    fn learning_rate(&self, updates: u64) -> f64 {
+        let recipe = &self.recipe;
+        learning_rate(&recipe.schedule, updates, recipe.training.updates)
+            * self.state.learning_rate_factor
+    }
+
+    fn check_stop(&self) -> Result<(), Error> {
+        match (self.is_stopping)() {
+            true => Err(Error::Stopped {
+                update: self.state.updates,
+                checkpoint: self.folder.join(LAST_CHECKPOINT),
+            }),
+            false => Ok(()),
+        }
     }
 
     /// Updates the weights. Returns the loss before the update.
     fn update(&mut self, batch: &Batch, learning_rate: f64) -> Result<f64, NotFinite> {
         let network = self.engine.network();
         let state = &mut self.state;
-        let convs = self.layout.convs(network, &state.parameters);
+        let mut convs = self.layout.convs(network, &state.parameters);
         let norms = self.layout.norms(&state.parameters);
-        let result = self.engine.run(&convs, &norms, batch);
+        let strength = batch.strength.unwrap_or(1.0);
+        if let Some(clean) = &self.clean {
+            for (strong, clean) in convs.iter_mut().zip(clean.convs()) {
+                *strong = clean.between(strong, strength);
+            }
+        }
+        let mut result = self.engine.run(&convs, &norms, batch);
+        if self.clean.is_some() {
+            // The weights at a strength are linear in those at strength 1.
+            result.gradients.scale(strength);
+        }
         let mut gradient = self.layout.gradient(&state.parameters, &result.gradients);
         let length = length(&gradient);
         if !result.loss.is_finite() || !length.is_finite() {
@@ -338,28 +396,38 @@ impl Trainer {
         observe: &mut impl FnMut(Event<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let update = self.state.updates;
-        let seconds = interval.started.elapsed().as_secs_f64();
-        let updates = (update - interval.first_update) as f64;
-        self.state.seconds += seconds;
         let model = self.model();
         let mut psnr_db = None;
         if !self.validation.is_empty() {
-            let upscaler = Upscaler::with_isa(&model, self.isa);
-            let protocol = self.recipe.validation.protocol;
-            let first = self.bicubic_psnr_db.is_none();
-            let (mean, bicubic) =
-                validation::score(&upscaler, &self.validation, protocol, first, observe)?;
+            let scoring = validation::Scoring {
+                model: &model,
+                isa: self.isa,
+                damage: self.damage.as_ref(),
+                protocol: self.recipe.validation.protocol,
+                with_bicubic: self.bicubic_psnr_db.is_none(),
+            };
+            let mut observe = |event: Event<'_>| {
+                self.check_stop()?;
+                observe(event)
+            };
+            let (mean, bicubic) = scoring.score(&self.validation, &mut observe)?;
             psnr_db = Some(mean);
             self.bicubic_psnr_db = self.bicubic_psnr_db.or(bicubic);
         }
+        let loss = self.state.unvalidated_losses / self.state.unvalidated_updates as f64;
+        (
+            self.state.unvalidated_losses,
+            self.state.unvalidated_updates,
+        ) = (0.0, 0);
         self.write_models(&model, psnr_db)?;
         let metrics = Metrics {
             update,
-            loss: interval.losses / updates,
+            loss,
             learning_rate,
             psnr_db,
             bicubic_psnr_db: self.bicubic_psnr_db,
-            patches_per_second: updates * self.recipe.training.batch as f64 / seconds,
+            patches_per_second: interval.updates as f64 * self.recipe.training.batch as f64
+                / interval.seconds,
             seconds: self.state.seconds,
             unix_seconds: unix_seconds(),
         };
@@ -415,14 +483,23 @@ impl Trainer {
         state.learning_rate_factor =
             self.state.learning_rate_factor * self.recipe.training.rollback_factor;
         self.state = state;
-        self.history = truncate_metrics(&self.folder.join(METRICS), self.state.updates)?;
+        let last = self.state.last_logged_update();
+        self.history = truncate_metrics(&self.folder.join(METRICS), last)?;
         self.save(LAST_CHECKPOINT)
     }
 
     /// The model of the averaged weights (the weights themselves if the recipe does not average).
     pub fn model(&self) -> Model {
         let network = self.engine.network();
-        self.state.model(&self.recipe, network, &self.layout)
+        let model = self.state.model(&self.recipe, network, &self.layout);
+        match &self.clean {
+            None => model,
+            Some(clean) => {
+                let (config, notes) = (model.config(), model.notes().clone());
+                let at_0 = Model::new(config, clean.convs().to_vec(), notes);
+                at_0.with_strong(model.convs().to_vec())
+            }
+        }
     }
 
     fn save(&self, name: &str) -> Result<(), Error> {

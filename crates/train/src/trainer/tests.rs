@@ -125,11 +125,11 @@ fn removes_temporary_files_of_a_killed_process() {
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().join("out");
     std::fs::create_dir(&out).expect("a folder");
-    for name in [".wdsr-x.part", "notes.part"] {
+    for name in [".wdsr-Killed.part", "notes.part"] {
         std::fs::write(out.join(name), "").expect("written");
     }
     trainer(folder.path(), 1);
-    assert!(!out.join(".wdsr-x.part").exists());
+    assert!(!out.join(".wdsr-Killed.part").exists());
     assert!(out.join("notes.part").exists());
 }
 
@@ -225,9 +225,8 @@ fn observes_validations_in_order() {
     );
 }
 
-/// Nothing is saved after an error of the observer.
 #[test]
-fn stops_at_an_error_of_the_observer() {
+fn an_error_of_the_observer_leaves_the_validation_to_the_resumed_run() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut trainer = trainer(folder.path(), 10);
     let full = |event: Event<'_>| match event {
@@ -240,5 +239,39 @@ fn stops_at_an_error_of_the_observer() {
     };
     let error = trainer.run(full).expect_err("stopped").to_string();
     assert!(error.contains("report.html: cannot write"), "{error}");
-    assert!(!folder.path().join("out").join(LAST_CHECKPOINT).exists());
+    let mut resumed = resume(trainer);
+    assert_eq!((resumed.updates(), resumed.history().len()), (5, 0));
+    let mut validated = Vec::new();
+    let note = |event: Event<'_>| {
+        if let Event::Validated { metrics, .. } = event {
+            validated.push((metrics.update, metrics.patches_per_second.is_finite()));
+        }
+        Ok::<(), Error>(())
+    };
+    resumed.run(note).expect("trained");
+    assert_eq!(validated, [(5, true), (10, true)]);
+}
+
+#[test]
+fn a_stopped_training_is_saved_at_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut trainer = trainer(folder.path(), 10);
+    trainer.stop_when(|| true);
+    for update in 1..=3 {
+        let error = trainer.run(ignore).expect_err("stopped");
+        assert!(matches!(error, Error::Stopped { .. }), "{error}");
+        trainer = resume(trainer);
+        trainer.stop_when(|| true);
+        assert_eq!(trainer.updates(), update);
+    }
+    trainer.stop_when(|| false);
+    trainer.run(ignore).expect("trained");
+    assert_eq!(trainer.history().len(), 2);
+}
+
+/// The training in the same folder, resumed.
+fn resume(trainer: Trainer) -> Trainer {
+    let (recipe, folder) = (trainer.recipe.clone(), trainer.folder.clone());
+    drop(trainer);
+    Trainer::prepare(recipe, &folder, true, u64::MAX, &|_, _| {}).expect("a training")
 }
