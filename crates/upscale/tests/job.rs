@@ -273,7 +273,9 @@ fn each_limit_is_an_error_of_its_own() {
             (|work| matches!(work, Work::Streaming { .. })) as fn(Work) -> bool,
         ),
         (3600, false, |work| work == Work::Decoding),
-        (20 << 10, false, |work| matches!(work, Work::Upscaling(_))),
+        ((24 << 20) + (20 << 10), false, |work| {
+            matches!(work, Work::Upscaling(_))
+        }),
     ] {
         let memory = Settings {
             max_memory_bytes: Some(max_bytes),
