@@ -34,6 +34,8 @@ from twin_network import Tensors, TwinNetwork
 KEYS = {
     "network": "block features blocks expansion low_rank norm scale residual_scale mean",
     "start": "from insert_blocks initialization",
+    "degradation": "untouched stages",
+    "strength": "clean range",
     "data": "folders track validation",
     "training": "updates batch patch_px least_detail branches precision seed loss"
     " charbonnier_epsilon fft_weight gradient_clip_norm average_decay rollbacks rollback_factor",
@@ -42,6 +44,8 @@ KEYS = {
 }
 WITHOUT_EFFECT = "validation.images and validation.protocol: twin.py does not validate"
 CHECKPOINT = "last.checkpoint"
+# The network at strength 0, of a recipe with `[strength]`.
+CLEAN = "clean.safetensors"
 
 
 class Training:
@@ -96,8 +100,35 @@ class Training:
         if device == "cuda":
             self.low = self.low.to(memory_format=torch.channels_last)
         self.graph: torch.cuda.CUDAGraph | None = None
+        if "strength" in self.recipe:
+            self.network.clean = self.clean_network()
+            self.network.strength = torch.ones((), device=device)
         self.updates = 0
         self.load_numbers()
+
+    def clean_network(self) -> Tensors:
+        """The convolutions at strength 0."""
+        path = self.folder / CLEAN
+        if path.exists():
+            tensors, _ = open_file(path, "wdsr")
+            return {key: tensor.float().to(self.device) for key, tensor in tensors.items()}
+        if self.recipe["network"]["scale"] != 1:
+            raise ValueError(f"{path} is missing: copy strength.clean of the recipe there")
+        # The identity, which the blocks do not matter to.
+        if self.metadata["updates"] != "0":
+            raise ValueError(f"{path} is missing, and {CHECKPOINT} is past update 0")
+        with torch.no_grad():
+            clean = self.network.folded(self.parameters, self.running)
+        clean = {key: tensor.detach().clone() for key, tensor in clean.items()}
+        for key in ("tail.0.weight", "tail.0.bias", "skip.0.weight", "skip.0.bias"):
+            clean[key].zero_()
+        middle = clean["skip.0.weight"].shape[-1] // 2
+        for channel in range(3):
+            clean["skip.0.weight"][channel, channel, middle, middle] = 1
+        notes = {"format": "wdsr", "version": "1"}
+        notes["config"] = json.dumps(self.recipe["network"] | {"norm": "none"})
+        write_tensors(path, clean, notes)
+        return clean
 
     def load_numbers(self) -> None:
         self.updates = int(self.metadata["updates"])
@@ -163,13 +194,15 @@ class Training:
             tensor.copy_(value)
         self.forget_losses()
 
-    def update(self, low: Tensor, high: Tensor) -> None:
+    def update(self, low: Tensor, high: Tensor, strength: Tensor | None) -> None:
         decay = self.recipe["training"]["average_decay"]
         decay = min(decay, (2 + self.updates) / (11 + self.updates))
         self.learning_rate.fill_(self.rate())
         self.average_step.fill_(1 - decay)
         self.low.copy_(low)
         self.high.copy_(high)
+        if self.network.strength is not None and strength is not None:
+            self.network.strength.copy_(strength)
         if self.graph:
             self.graph.replay()
         else:
@@ -311,12 +344,14 @@ def learning_rate(schedule: dict[str, Any], update: int, updates: int) -> float:
 
 def find_data(training: Training, elsewhere: Path | None) -> Batches | Images:
     folder, recipe = training.folder, training.recipe
-    which = (recipe["training"], recipe["network"]["scale"], training.device)
     batches = folder / "batches.safetensors"
     images = sorted((elsewhere or folder).glob("images-*.safetensors"))
     if batches.exists() and images:
         raise ValueError(f"{folder}: both {batches.name} and {images[0].name}; keep one of them")
     if batches.exists():
+        if "degradation" in recipe:
+            raise ValueError("[degradation]: twin.py degrades exported images; export these")
+        which = recipe["training"], recipe["network"]["scale"], training.device
         return Batches(batches, *which)
     if images:
         if recipe["training"]["least_detail"] > 0:
@@ -324,7 +359,7 @@ def find_data(training: Training, elsewhere: Path | None) -> Batches | Images:
                 "training.least_detail: twin.py takes every patch of exported images; set it to 0"
                 " or export batches"
             )
-        return Images(images, *which)
+        return Images(images, recipe, training.device)
     raise ValueError(
         f"{elsewhere or folder}: neither {batches.name} nor images-1.safetensors; write them by"
         " `wdsr train --export-batches N` or `--export-images`"

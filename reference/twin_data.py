@@ -13,6 +13,8 @@ from PIL import Image
 from safetensors import safe_open
 from torch import Tensor
 
+from twin_degrade import MARGIN_PX, Degradation
+
 # Patches are gathered for this many updates at once.
 UPDATES_AT_ONCE = 32
 
@@ -42,23 +44,25 @@ class Batches:
             if tensor.shape[1:] != expected:
                 raise ValueError(f"{path}: batches of {tensor.shape[1:]}, expected {expected}")
 
-    def batch(self, update: int) -> tuple[Tensor, Tensor]:
+    def batch(self, update: int) -> tuple[Tensor, Tensor, None]:
         """[batch, 3, side, side] in 0..1, low and high, of an update (counted from 0)."""
         at = update - self.first
         low, high = self.low[at].to(self.device), self.high[at].to(self.device)
-        return low.float() / 255, high.float() / 255
+        return low.float() / 255, high.float() / 255, None
 
 
 class Images:
     """Random patches, as `wdsr train` draws them but by PyTorch's generator.
 
     All images lie on the device, 8-bit, one after the other. A batch follows from (seed, update).
+    Under a `[degradation]` the low-resolution patches are made from the originals; under a
+    `[strength]` each update has one.
     """
 
-    def __init__(
-        self, paths: list[Path], training: dict[str, Any], scale: int, device: str
-    ) -> None:
-        self.training, self.scale, self.device = training, scale, device
+    def __init__(self, paths: list[Path], recipe: dict[str, Any], device: str) -> None:
+        self.training, self.scale = recipe["training"], recipe["network"]["scale"]
+        self.device = device
+        self.strength_range = recipe["strength"]["range"] if "strength" in recipe else None
         files: dict[str, Tensor] = {}
         probabilities: dict[str, float] = {}
         for path in paths:
@@ -71,8 +75,12 @@ class Images:
             raise ValueError(f"{paths[0].parent}: images-N.safetensors are not all there")
         self.probabilities = torch.tensor([probabilities[n] for n in names], device=device)
         self.generator = torch.Generator(device)
+        self.degradation: Degradation | None = None
+        if "degradation" in recipe:
+            stages = recipe["degradation"], self.scale, device, self.generator
+            self.degradation = Degradation(*stages)
         self.first, self.end = 0, math.inf
-        self.drawn: tuple[int, list[tuple[Tensor, Tensor]]] = (-1, [])
+        self.drawn: tuple[int, list[tuple[Tensor, Tensor, Tensor | None]]] = (-1, [])
 
         with ThreadPoolExecutor() as pool:
             highs = pool.map(lambda name: decode(files[f"{name}.high"]), names)
@@ -80,30 +88,35 @@ class Images:
                 self.pair(high, files.get(f"{name}.low"))
                 for name, high in zip(names, highs, strict=True)
             ]
-        low_px = torch.tensor([low.shape[0] * low.shape[1] for low, _ in pairs])
-        self.size_px = torch.tensor([low.shape[:2] for low, _ in pairs], device=device)
-        self.start = (low_px.cumsum(0) - low_px).to(device)
-        self.low = torch.cat([low.reshape(-1, 3) for low, _ in pairs]).to(device)
+        # In low-resolution pixels, as all places below.
+        size_px = torch.tensor([high.shape[:2] for _, high in pairs]) // self.scale
+        self.size_px, count_px = size_px.to(device), size_px.prod(1)
+        self.start = (count_px.cumsum(0) - count_px).to(device)
+        if self.degradation is None:
+            self.low = torch.cat([low.reshape(-1, 3) for low, _ in pairs]).to(device)
         self.high = torch.cat([high.reshape(-1, 3) for _, high in pairs]).to(device)
 
     def pair(self, high: Tensor, low_file: Tensor | None) -> tuple[Tensor, Tensor]:
         height, width = (side // self.scale * self.scale for side in high.shape[:2])
         high = high[:height, :width]
+        if self.degradation:
+            return high, high
         if low_file is not None:
             return decode(low_file), high
         return imresize_8bit(high.to(self.device), self.scale).cpu(), high
 
-    def batch(self, update: int) -> tuple[Tensor, Tensor]:
-        """[batch, 3, side, side] in 0..1, low and high, of an update (counted from 0)."""
+    def batch(self, update: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """[batch, 3, side, side] in 0..1, low and high, and the strength of an update (from 0)."""
         group, at = divmod(update, UPDATES_AT_ONCE)
         if self.drawn[0] != group:
             self.drawn = (group, self.draw(group))
         return self.drawn[1][at]
 
-    def draw(self, group: int) -> list[tuple[Tensor, Tensor]]:
+    def draw(self, group: int) -> list[tuple[Tensor, Tensor, Tensor | None]]:
         # A hash, so that neighbouring seeds and groups share no patches.
         self.generator.manual_seed(hash((self.training["seed"], group)))
-        count, side_px = self.training["batch"] * UPDATES_AT_ONCE, self.training["patch_px"]
+        batch, side_px = self.training["batch"], self.training["patch_px"]
+        count = batch * UPDATES_AT_ONCE
         random = {"generator": self.generator, "device": self.device}
         image = torch.multinomial(self.probabilities, count, True, generator=self.generator)
         height, width = self.size_px[image].unbind(1)
@@ -113,8 +126,9 @@ class Images:
         x = (place[1] * (width - side_px + 1)).long()
         turn = torch.randint(2, (3, count), **random).bool()
 
-        def gather(pixels: Tensor, factor: int) -> tuple[Tensor, ...]:
-            side = side_px * factor
+        def gather(pixels: Tensor, factor: int, margin_px: int = 0) -> Tensor:
+            """The patches and `margin_px` low-resolution pixels around them, in levels."""
+            side = (side_px + 2 * margin_px) * factor
             along = torch.arange(side, device=self.device).expand(count, side)
             rows = torch.where(turn[0, :, None], side - 1 - along, along)[:, :, None]
             columns = torch.where(turn[1, :, None], side - 1 - along, along)[:, None, :]
@@ -123,12 +137,32 @@ class Images:
                 torch.where(transpose, rows.transpose(1, 2), rows),
                 torch.where(transpose, columns.transpose(1, 2), columns),
             )
-            first = self.start[image] * factor**2 + y * factor * width * factor + x * factor
-            index = first[:, None, None] + rows * (width * factor)[:, None, None] + columns
-            patches = pixels[index].permute(0, 3, 1, 2).float() / 255
-            return patches.split(self.training["batch"])
 
-        return list(zip(gather(self.low, 1), gather(self.high, self.scale), strict=True))
+            def inside(at: Tensor, first: Tensor, length: Tensor) -> Tensor:
+                # Beyond an edge its pixel repeats.
+                first, length = (v[:, None, None] * factor for v in (first - margin_px, length))
+                return torch.minimum((first + at).clamp(min=0), length - 1)
+
+            rows, columns = inside(rows, y, height), inside(columns, x, width)
+            index = (self.start[image] * factor**2)[:, None, None]
+            index = index + rows * (width * factor)[:, None, None] + columns
+            return pixels[index].permute(0, 3, 1, 2).float()
+
+        strengths: list[Tensor | None] = [None] * UPDATES_AT_ONCE
+        if self.degradation is None:
+            low, high = gather(self.low, 1), gather(self.high, self.scale)
+        else:
+            of_patches = None
+            if self.strength_range:
+                first, last = self.strength_range
+                drawn = first + (last - first) * torch.rand(UPDATES_AT_ONCE, **random)
+                strengths, of_patches = list(drawn), drawn.repeat_interleave(batch)
+            high = gather(self.high, self.scale, MARGIN_PX)
+            low = self.degradation.apply(high, of_patches)
+            low = low[:, :, MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX]
+            border = MARGIN_PX * self.scale
+            high = high[:, :, border:-border, border:-border]
+        return list(zip((low / 255).split(batch), (high / 255).split(batch), strengths, strict=True))
 
 
 def decode(file: Tensor) -> Tensor:

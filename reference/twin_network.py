@@ -30,6 +30,9 @@ class TwinNetwork:
         """
         self.config = config
         self.kernels = kernels
+        # Of a network with a strength: its convolutions at strength 0, and the strength, 0..1.
+        self.clean: Tensors | None = None
+        self.strength: Tensor | None = None
         self.mean: Tensor | None = None
         self.body_type = body_type
         n, wide = config["features"], config["features"] * config["expansion"]
@@ -55,19 +58,19 @@ class TwinNetwork:
             self.mean = low.new_tensor(self.config["mean"]).view(1, 3, 1, 1)
         mean = self.mean
         u = low - mean
-        head = conv(tensors, "head.0", u)
+        head = self.conv(tensors, "head.0", u)
         x = head
         if self.kernels:
             x = self.fused_blocks(tensors, x)
         else:
             x = self.plain_blocks(tensors, running, x)
         if self.config["block"] == "edsr":
-            x = conv(tensors, f"body.{self.config['blocks']}", x) + head
+            x = self.conv(tensors, f"body.{self.config['blocks']}", x) + head
             stages = {1: [], 4: [2, 2], 8: [2, 2, 2]}.get(scale, [scale])
             for stage, factor in enumerate(stages):
-                x = functional.pixel_shuffle(conv(tensors, f"tail.0.{2 * stage}", x), factor)
-            return conv(tensors, "tail.1", x) + mean
-        colours = conv(tensors, "tail.0", x) + conv(tensors, "skip.0", u)
+                x = functional.pixel_shuffle(self.conv(tensors, f"tail.0.{2 * stage}", x), factor)
+            return self.conv(tensors, "tail.1", x) + mean
+        colours = self.conv(tensors, "tail.0", x) + self.conv(tensors, "skip.0", u)
         return functional.pixel_shuffle(colours, scale) + mean
 
     def plain_blocks(self, tensors: Tensors, running: Tensors, x: Tensor) -> Tensor:
@@ -87,12 +90,18 @@ class TwinNetwork:
             """[blocks, out, in, k, k] and [blocks, out] of a convolution of all blocks."""
             keys = [f"body.{b}.body.{position}" for b in range(self.config["blocks"])]
 
-            def all_of(name: str) -> Tensor:
+            def all_of(name: str, tensors: Tensors = tensors) -> Tensor:
                 return torch.stack([tensors[f"{key}.{name}"] for key in keys])
 
             if f"{keys[0]}.weight" in tensors:
-                return all_of("weight"), all_of("bias")
-            return normalised(all_of("weight_v"), all_of("weight_g")), all_of("bias")
+                weight = all_of("weight")
+            else:
+                weight = normalised(all_of("weight_v"), all_of("weight_g"))
+            if self.clean is None or self.strength is None:
+                return weight, all_of("bias")
+            clean_weight, clean_bias = (all_of(name, self.clean) for name in ("weight", "bias"))
+            weight = torch.lerp(clean_weight, weight, self.strength)
+            return weight, torch.lerp(clean_bias, all_of("bias"), self.strength)
 
         (expand, expand_bias), (reduce, reduce_bias), (spread, spread_bias) = map(
             stacked, (0, 2, 3)
@@ -113,7 +122,7 @@ class TwinNetwork:
         # Position in the published `nn.Sequential`, where norm and ReLU count too.
         position = 0
         for _, relu in self.block:
-            x = conv(tensors, f"body.{block}.body.{position}", x)
+            x = self.conv(tensors, f"body.{block}.body.{position}", x)
             if self.config["norm"] == "batch":
                 position += 1
                 key = f"body.{block}.body.{position}"
@@ -125,6 +134,13 @@ class TwinNetwork:
                 x = functional.relu(x)
             position += 2 if relu else 1
         return x
+
+    def conv(self, tensors: Tensors, key: str, x: Tensor) -> Tensor:
+        weight, bias = conv_weight(tensors, key), tensors[f"{key}.bias"]
+        if self.clean is not None and self.strength is not None:
+            weight = torch.lerp(self.clean[f"{key}.weight"], weight, self.strength)
+            bias = torch.lerp(self.clean[f"{key}.bias"], bias, self.strength)
+        return functional.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
 
     def folded(self, tensors: Tensors, running: Tensors) -> Tensors:
         """The convolutions for use, `KEY.weight` and `KEY.bias`, normalisations folded in."""
@@ -145,11 +161,6 @@ class TwinNetwork:
                 key = f"{path}.{POSITION_WITHOUT_NORM[int(position)]}"
             folded |= {f"{key}.weight": weight, f"{key}.bias": bias}
         return folded
-
-
-def conv(tensors: Tensors, key: str, x: Tensor) -> Tensor:
-    weight = conv_weight(tensors, key)
-    return functional.conv2d(x, weight, tensors[f"{key}.bias"], padding=weight.shape[-1] // 2)
 
 
 def conv_weight(tensors: Tensors, key: str) -> Tensor:

@@ -154,7 +154,9 @@ fn claim_files(arguments: &Arguments, recipe: &Recipe) -> Result<(), Conflict> {
     ];
     let start = start.into_iter().flatten().filter(|_| !arguments.resume);
     let teacher = recipe.teacher.iter().map(|t| ("teacher", &*t.model));
-    let mut claims = FileClaims::of_inputs(start.chain(teacher));
+    let strength = recipe.strength.iter().filter(|_| !arguments.resume);
+    let clean = strength.filter_map(|s| Some(("model", s.clean.as_deref()?)));
+    let mut claims = FileClaims::of_inputs(start.chain(teacher).chain(clean));
     for file in run_files(&arguments.out) {
         claims.write("run's file", "--out", &file)?;
     }

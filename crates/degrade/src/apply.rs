@@ -3,6 +3,7 @@
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use wdsr_image::imresize::imresize_u8;
+use wdsr_model::strength;
 
 use crate::blur::{ANGLES, BlurKernel};
 use crate::jpeg::{CHROMA_REACH_PX, Compression, GRID_PX};
@@ -107,6 +108,21 @@ impl Degradation {
     ///
     /// If [`check`](Self::check) would refuse the degradation at this scale.
     pub fn draw(&self, scale: usize, rng: &mut impl Rng) -> Draw {
+        self.draw_by(scale, None, rng)
+    }
+
+    /// Chooses the values for one patch that is damaged as a strength says
+    /// ([`wdsr_model::strength`]), within the ranges of the stages. One stage of noise or JPEG, drawn
+    /// by the probabilities, runs at that strength; the others run by their probabilities, each at a
+    /// strength drawn up to it.
+    ///
+    /// # Panics
+    /// If [`check`](Self::check) would refuse the degradation at this scale.
+    pub fn draw_at(&self, scale: usize, strength: f64, rng: &mut impl Rng) -> Draw {
+        self.draw_by(scale, Some(strength), rng)
+    }
+
+    fn draw_by(&self, scale: usize, strength: Option<f64>, rng: &mut impl Rng) -> Draw {
         if let Err(error) = self.check(scale) {
             panic!("{error}");
         }
@@ -120,8 +136,19 @@ impl Degradation {
             gain: 1.0,
         };
         let mut steps = Vec::new();
-        for stage in &self.stages {
-            draw.add(stage, &mut steps, rng);
+        let full = strength.and_then(|_| self.draw_full_stage(rng));
+        for (index, stage) in self.stages.iter().enumerate() {
+            let level = strength.map(|strength| match full == Some(index) {
+                true => Level {
+                    strength,
+                    is_full: true,
+                },
+                false => Level {
+                    strength: strength * rng.random_range(0.0..1.0),
+                    is_full: false,
+                },
+            });
+            draw.add(stage, level, &mut steps, rng);
         }
         if untouched {
             return Draw {
@@ -136,10 +163,47 @@ impl Degradation {
         draw.steps = Some(steps);
         draw
     }
+
+    /// The index of a stage of noise or JPEG, drawn by the probabilities.
+    fn draw_full_stage(&self, rng: &mut impl Rng) -> Option<usize> {
+        let weights = || {
+            self.stages.iter().map(|stage| match stage {
+                Stage::Noise(noise) => noise.probability,
+                Stage::Jpeg(jpeg) => jpeg.probability,
+                _ => 0.0,
+            })
+        };
+        let mut at = rng.random_range(0.0..1.0) * weights().sum::<f64>();
+        let mut drawn = None;
+        for (index, weight) in weights().enumerate().filter(|(_, weight)| *weight > 0.0) {
+            // The last one, should the sum have been rounded up.
+            drawn = Some(index);
+            at -= weight;
+            if at < 0.0 {
+                break;
+            }
+        }
+        drawn
+    }
+}
+
+/// How strong a stage is, in a draw by strength.
+#[derive(Clone, Copy)]
+struct Level {
+    strength: f64,
+    /// Whether the stage runs in any case.
+    is_full: bool,
 }
 
 impl Draw {
-    fn add(&mut self, stage: &Stage, steps: &mut Vec<Step>, rng: &mut impl Rng) {
+    fn add(
+        &mut self,
+        stage: &Stage,
+        level: Option<Level>,
+        steps: &mut Vec<Step>,
+        rng: &mut impl Rng,
+    ) {
+        let is_full = level.is_some_and(|level| level.is_full);
         match stage {
             Stage::Blur(blur) => {
                 let runs = rng.random_bool(blur.probability);
@@ -186,15 +250,23 @@ impl Draw {
                 }
             }
             Stage::Noise(noise) => {
-                let runs = rng.random_bool(noise.probability);
+                let runs = rng.random_bool(noise.probability) || is_full;
                 let place = rng.random_range(0.0..1.0);
                 let phase = Phase {
                     x: rng.random_range(0..2),
                     y: rng.random_range(0..2),
                 };
+                let (sigma, poisson) = (noise.sigma_levels, noise.poisson.draw(rng));
+                let (sigma_levels, poisson) = match level {
+                    None => (sigma.draw(rng), poisson),
+                    Some(Level { strength, .. }) => (
+                        strength::noise_at(strength).clamp(sigma.min, sigma.max),
+                        poisson * strength,
+                    ),
+                };
                 let drawn = DrawnNoise {
-                    sigma_levels: noise.sigma_levels.draw(rng),
-                    poisson: noise.poisson.draw(rng),
+                    sigma_levels,
+                    poisson,
                     place: if place < noise.grey {
                         NoisePlace::Grey
                     } else if place < noise.grey + noise.bayer {
@@ -206,11 +278,22 @@ impl Draw {
                 steps.extend(runs.then_some(Step::Noise(drawn)));
             }
             Stage::Jpeg(jpeg) => {
-                let runs = rng.random_bool(jpeg.probability);
+                let runs = rng.random_bool(jpeg.probability) || is_full;
                 let twice = rng.random_bool(jpeg.twice);
+                let [min, max] = jpeg.quality;
                 for repetition in 0..2 {
+                    let again = if repetition == 0 {
+                        1.0
+                    } else {
+                        rng.random_range(0.0..1.0)
+                    };
                     let compression = Compression {
-                        quality: rng.random_range(jpeg.quality[0]..=jpeg.quality[1]),
+                        quality: match level {
+                            None => rng.random_range(min..=max),
+                            Some(Level { strength, .. }) => {
+                                strength::jpeg_quality_at(strength * again).clamp(min, max)
+                            }
+                        },
                         subsampling: choose(&jpeg.subsampling, rng),
                         grid_px: (rng.random_range(0..GRID_PX), rng.random_range(0..GRID_PX)),
                     };

@@ -39,6 +39,14 @@ pub enum Error {
         /// The format or the text of the first bytes.
         found: String,
     },
+    /// The file is an image of a format that is not read.
+    #[error("{} is a {found} file, which is not read: expected {READABLE}; convert it (a camera raw: develop it) to png or tiff first", path.display())]
+    UnreadFormat {
+        /// The file.
+        path: PathBuf,
+        /// The name of its format.
+        found: &'static str,
+    },
     /// The file ends before its image does.
     #[error("{} is truncated: the {format} data ends before the image does ({reason}); fetch or export the file again", path.display())]
     Truncated {
@@ -170,6 +178,7 @@ impl Error {
             | Self::NotAFile { path, .. }
             | Self::Empty { path }
             | Self::NotAnImage { path, .. }
+            | Self::UnreadFormat { path, .. }
             | Self::Truncated { path, .. }
             | Self::Damaged { path, .. }
             | Self::Unsupported { path, .. }

@@ -21,13 +21,14 @@ mod pixels;
 mod reader;
 mod samples;
 mod tiff_file;
+mod unread;
 mod writer;
 
 pub use error::Error;
 pub use folder::{images_by_content, images_in};
 pub use format::{Format, UnknownFormat};
 pub use memory::is_memory_free;
-pub use metadata::{Metadata, MetadataPolicy, PngColour, Resolution};
+pub use metadata::{GeoFields, Metadata, MetadataPolicy, PngColour, Resolution};
 pub use pixels::Image;
 pub use reader::{Limits, Reader, decode, decode_bytes};
 pub use samples::{Colour, Depth, Outline, RowSample, Samples, SamplesRef};

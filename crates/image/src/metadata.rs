@@ -5,6 +5,7 @@
 
 pub(crate) mod bmp;
 mod exif;
+mod geo;
 mod icc;
 mod iptc;
 pub(crate) mod jpeg;
@@ -16,6 +17,7 @@ use image::metadata::Orientation;
 
 use crate::format::Format;
 use crate::samples::Colour;
+pub use geo::GeoFields;
 
 /// Longest EXIF block of a JPEG: a segment of 65 535 bytes less its length and `Exif\0\0`.
 const MAX_JPEG_EXIF_BYTES: usize = 65_535 - 2 - 6;
@@ -28,15 +30,15 @@ const MAX_JPEG_IPTC_BYTES: usize = 65_535 - 2 - jpeg::PHOTOSHOP_PREFIX.len() - 1
 
 /// The metadata of an image.
 ///
-/// [`Reader`](crate::Reader) makes it that of the upright image: an orientation is reset, and
-/// thumbnails and areas in pixels are removed. [`Writer`](crate::Writer) writes what the format can
+/// [`Reader`](crate::Reader) makes it that of the upright image: an orientation is reset, thumbnails are
+/// removed, and so are areas and regions if the image was turned. [`Writer`](crate::Writer) writes what the format can
 /// hold, and replaces sizes in it by that of the written image.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Metadata {
     /// ICC profile, byte for byte. It is copied, never applied.
     pub icc_profile: Option<Vec<u8>>,
-    /// The colour space of a PNG file without an ICC profile.
+    /// The chunks of a PNG file that define its colours, beside an ICC profile.
     pub png_colour: Option<PngColour>,
     /// EXIF block: a TIFF header and its directories, without the `Exif\0\0` of JPEG files.
     pub exif: Option<Vec<u8>>,
@@ -49,6 +51,13 @@ pub struct Metadata {
     pub resolution: Option<Resolution>,
     /// Text chunks of a PNG file: keyword and text.
     pub texts: Vec<(String, String)>,
+    /// Other chunks of a PNG file, type and content: the background (`bKGD`) and the time of the last
+    /// change (`tIME`).
+    pub png_chunks: Vec<([u8; 4], Vec<u8>)>,
+    /// Comments of a JPEG file, byte for byte.
+    pub jpeg_comments: Vec<Vec<u8>>,
+    /// The fields of a TIFF file that place the image on the Earth, and GDAL's own.
+    pub geo: GeoFields,
     /// The metadata of the file that was dropped, each with the reason.
     pub dropped: Vec<String>,
 }
@@ -83,6 +92,10 @@ pub struct PngColour {
     pub chromaticities: Option<[u32; 8]>,
     /// `cICP`: primaries, transfer function, matrix (0), full range.
     pub code_points: Option<[u8; 4]>,
+    /// `mDCV`: primaries, white point and luminances of the mastering display, as in the chunk.
+    pub mastering_display: Option<[u8; 24]>,
+    /// `cLLI`: light levels of the content, as in the chunk.
+    pub content_light: Option<[u8; 8]>,
 }
 
 /// Which metadata to keep.
@@ -117,8 +130,9 @@ impl Metadata {
     /// Removes what `policy` does not keep. That is not added to [`dropped`](Self::dropped), except for a
     /// block that cannot be searched and is therefore removed whole.
     ///
-    /// [`StripGps`](MetadataPolicy::StripGps) removes the GPS directory of EXIF and, in XMP and PNG texts,
-    /// every property whose name begins with GPS or is a geographic coordinate. Place names and the
+    /// [`StripGps`](MetadataPolicy::StripGps) removes the GPS directories of EXIF wherever they are, the
+    /// georeference of TIFF, from XMP every property whose name is of GPS or a coordinate as well as
+    /// comments, and PNG texts and JPEG comments that mention GPS or a coordinate. Place names and the
     /// camera maker's own note stay.
     pub fn apply(&mut self, policy: MetadataPolicy) {
         match policy {
@@ -131,12 +145,20 @@ impl Metadata {
                 }
             }
             MetadataPolicy::StripGps => {
-                if let Some(exif) = &mut self.exif {
-                    exif::strip_gps(exif);
+                if let Some(mut block) = self.exif.take() {
+                    if exif::strip_gps(&mut block) {
+                        self.exif = Some(block);
+                    } else {
+                        let what = "EXIF: it has too many directories to be searched for GPS";
+                        self.dropped.push(what.to_owned());
+                    }
                 }
                 self.edit_xmp(&xmp::without_gps);
-                let places = |name: &str| name.to_ascii_lowercase().contains("gps");
-                self.texts.retain(|(keyword, _)| !places(keyword));
+                self.texts
+                    .retain(|(keyword, text)| !names_position(keyword) && !names_position(text));
+                self.jpeg_comments
+                    .retain(|comment| !names_position(&String::from_utf8_lossy(comment)));
+                self.geo.remove_position();
             }
         }
     }
@@ -181,7 +203,37 @@ impl Metadata {
         if !self.texts.is_empty() && format != Format::Png {
             add("text chunks of PNG", &cannot);
         }
+        if !self.png_chunks.is_empty() && format != Format::Png {
+            add("background and time of PNG", &cannot);
+        }
+        if !self.jpeg_comments.is_empty() && !jpeg {
+            add("comment of JPEG", &cannot);
+        }
+        if !self.geo.is_empty() && format != Format::Tiff {
+            add("GeoTIFF tags", &cannot);
+        }
         lost
+    }
+
+    /// Adapts positions and sizes in pixels, and the size of a pixel on the ground, to an image of another
+    /// size. [`Writer`](crate::Writer) does not: it sets the sizes of the image itself only.
+    pub fn scale(&mut self, from_px: (usize, usize), to_px: (usize, usize)) {
+        let factors = [
+            to_px.0 as f64 / from_px.0 as f64,
+            to_px.1 as f64 / from_px.1 as f64,
+        ];
+        if factors == [1.0; 2] {
+            return;
+        }
+        if let Some(block) = &mut self.exif
+            && exif::scale_areas(block, factors).is_none()
+            && exif::remove_areas(block)
+        {
+            let what = "subject area in EXIF: its numbers have 16 bits, too few for the result";
+            self.dropped.push(what.to_owned());
+        }
+        self.edit_xmp(&|packet| xmp::scaled(packet, factors));
+        self.geo.scale(factors);
     }
 
     /// Drops an ICC profile of another colour space than the pixels.
@@ -192,8 +244,12 @@ impl Metadata {
         {
             let space = profile[16..20].escape_ascii();
             let pixels = if colour.is_grey() { "grey" } else { "RGB" };
+            let change = match &profile[16..20] {
+                b"CMYK" => "; it was not applied, so the colours differ from those of a printer",
+                _ => "",
+            };
             self.dropped.push(format!(
-                "ICC profile: it is of colour space \"{space}\", the pixels are {pixels}"
+                "ICC profile: it is of colour space \"{space}\", the pixels are {pixels}{change}"
             ));
         }
     }
@@ -222,6 +278,9 @@ impl Metadata {
             iptc: fits(&self.iptc, format.holds_iptc(), MAX_JPEG_IPTC_BYTES),
             resolution: self.resolution.filter(|_| format.holds_resolution()),
             texts: self.texts.clone(),
+            png_chunks: png::fitting_chunks(&self.png_chunks, stored),
+            jpeg_comments: self.jpeg_comments.clone(),
+            geo: self.geo.clone(),
             dropped: Vec::new(),
         };
         if let Some(exif) = &mut fitted.exif {
@@ -244,6 +303,9 @@ impl Metadata {
         }
         match exif::make_upright(&mut block) {
             Some(orientation) => {
+                if let Some(program) = exif::remove_structure(&mut block) {
+                    self.dropped.push(structure_dropped(program));
+                }
                 self.exif = Some(block);
                 orientation
             }
@@ -256,8 +318,14 @@ impl Metadata {
 
     /// Sets a file's XMP packet.
     fn set_xmp(&mut self, packet: Vec<u8>) {
+        if packet.len() > xmp::MAX_BYTES {
+            let most = xmp::MAX_BYTES;
+            self.dropped
+                .push(format!("XMP: it is longer than {most} bytes"));
+            return;
+        }
         self.xmp = Some(packet);
-        self.edit_xmp(&xmp::without_thumbnails);
+        self.edit_xmp(&xmp::of_pixels);
     }
 
     /// Edits the packet. One that is not XML cannot be searched, so it is dropped.
@@ -275,7 +343,20 @@ impl Metadata {
     /// nor packet change.
     fn turned(mut self, orientation: Orientation) -> (Self, Orientation) {
         if orientation != Orientation::NoTransforms {
+            if self.exif.as_mut().is_some_and(exif::remove_areas) {
+                let what = "subject area in EXIF: it is that of the image before its rotation";
+                self.dropped.push(what.to_owned());
+            }
+            let has_regions = self.xmp.as_deref().is_some_and(xmp::has_regions);
             self.edit_xmp(&xmp::upright);
+            if has_regions {
+                let what = "regions in XMP: they are those of the image before its rotation";
+                self.dropped.push(what.to_owned());
+            }
+            if self.geo.remove_position() {
+                let what = "GeoTIFF tags: they are those of the image before its rotation";
+                self.dropped.push(what.to_owned());
+            }
         }
         self.resolution_from_exif();
         (self, orientation)
@@ -308,6 +389,19 @@ impl Metadata {
     }
 }
 
+/// Why a description is dropped that `program` reads as the structure of the file.
+fn structure_dropped(program: &str) -> String {
+    format!("description by {program}: it gives the size and number of the input's images")
+}
+
+/// Whether a text mentions GPS or a coordinate.
+fn names_position(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    ["gps", "latitude", "longitude"]
+        .iter()
+        .any(|word| text.contains(word))
+}
+
 impl PngColour {
     /// Whether these chunks describe sRGB, which is assumed without them.
     fn is_srgb(&self) -> bool {
@@ -322,6 +416,7 @@ impl PngColour {
             .is_none_or(|c| c.iter().zip(SRGB).all(|(&a, b)| near(a, b, 100)));
         // H.273: BT.709 primaries, IEC 61966-2-1 transfer function.
         let code_points = self.code_points.is_none_or(|c| c[..2] == [1, 13]);
-        code_points && (self.srgb_intent.is_some() || gamma && chromaticities)
+        let is_hdr = self.mastering_display.is_some() || self.content_light.is_some();
+        code_points && !is_hdr && (self.srgb_intent.is_some() || gamma && chromaticities)
     }
 }

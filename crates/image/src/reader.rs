@@ -4,6 +4,7 @@
 //! every format alike: the size is checked from the header before memory for pixels is allocated, the
 //! orientation is applied, an ICC profile of another colour space is dropped, and errors name the file.
 
+mod after_end;
 mod jpeg;
 mod jpeg_end;
 mod jpeg_scan;
@@ -11,10 +12,12 @@ mod jxl;
 mod plain;
 mod png;
 mod tiff;
+mod tiff_directories;
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use image::metadata::Orientation;
 use image::{ImageError, ImageFormat};
@@ -26,6 +29,7 @@ use crate::memory::is_memory_free;
 use crate::metadata::Metadata;
 use crate::pixels::Image;
 use crate::samples::{Outline, RowSample, Samples};
+use crate::unread;
 
 /// The largest image that is decoded. The header is checked before memory is allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +73,7 @@ impl Limits {
 }
 
 /// Memory that a decoder may allocate for anything but pixels: profiles, text, tables.
-const MAX_METADATA_BYTES: u64 = 256 << 20;
+const MAX_METADATA_BYTES: u64 = 64 << 20;
 
 /// Files up to this length are read into memory at once; of longer ones only JPEG and JPEG XL are.
 const MAX_BYTES_IN_MEMORY: u64 = 8 << 20;
@@ -80,8 +84,9 @@ const MAX_BYTES_IN_MEMORY: u64 = 8 << 20;
 /// metadata, and has checked the size against [`Limits`]. Pixels are then read by rows or all at once.
 ///
 /// Samples keep the file's depth; palettes and 1, 2 or 4-bit samples are expanded to 8 bit, CMYK
-/// becomes RGB. The orientation (of EXIF, TIFF or JPEG XL) is applied. Of a TIFF with several pages
-/// the first is read. Animations are refused.
+/// becomes RGB. The orientation (of EXIF, TIFF or JPEG XL) is applied. Of a TIFF with several
+/// directories the first of full size is read; [`omitted`](Self::omitted) names the others. Camera raw files
+/// and animations of more than one frame are refused.
 ///
 /// The file is opened once. Files up to 8 MiB, and all JPEG and JPEG XL files, are read into memory
 /// and decoded from there; longer ones are read as they are decoded.
@@ -107,6 +112,7 @@ pub struct Reader {
     limits: Limits,
     outline: Outline,
     metadata: Metadata,
+    omitted: Vec<String>,
     orientation: Orientation,
     /// Width and height before the orientation is applied.
     stored_size: (usize, usize),
@@ -123,6 +129,8 @@ enum Content {
     Memory {
         len_bytes: u64,
         hash: u128,
+        /// The bytes, for decoders that can start again.
+        bytes: Option<SharedBytes>,
     },
     /// Another handle of the decoder's file.
     File(File),
@@ -134,6 +142,9 @@ struct Header {
     outline: Outline,
     orientation: Orientation,
     metadata: Metadata,
+    /// What the file contains beside the image and its metadata, each with the reason why it is not
+    /// read.
+    omitted: Vec<String>,
     /// Whether [`Decode::read_rows`] can be used.
     streams_rows: bool,
     /// Memory in bytes for the pixels while the whole image is decoded.
@@ -147,6 +158,11 @@ trait Decode: Send {
     /// Fills `rows` with the next whole rows, in the machine's byte order, where
     /// [`Header::streams_rows`] is true.
     fn read_rows(&mut self, _rows: &mut [u8], name: &Path) -> Result<(), Error> {
+        unreachable!("{} does not stream rows", name.display())
+    }
+
+    /// Starts again with the first row of the same file, where [`Header::streams_rows`] is true.
+    fn restart(&mut self, _source: Source, name: &Path) -> Result<(), Error> {
         unreachable!("{} does not stream rows", name.display())
     }
 
@@ -196,12 +212,15 @@ impl Reader {
         limits: &Limits,
     ) -> Result<Self, Error> {
         let bytes = bytes.into();
+        let (len_bytes, hash) = (bytes.len() as u64, xxh3_128(&bytes));
+        let bytes = SharedBytes(Arc::new(bytes));
+        let format = format_of(&mut Cursor::new(bytes.clone()), name)?;
         let content = Content::Memory {
-            len_bytes: bytes.len() as u64,
-            hash: xxh3_128(&bytes),
+            len_bytes,
+            hash,
+            bytes: matches!(format, Format::Png | Format::Tiff).then(|| bytes.clone()),
         };
-        let mut bytes = Cursor::new(bytes);
-        let format = format_of(&mut bytes, name)?;
+        let bytes = Cursor::new(bytes);
         Self::new(Source::Memory(bytes), content, format, name, limits)
     }
 
@@ -223,6 +242,7 @@ impl Reader {
             mut outline,
             orientation,
             mut metadata,
+            omitted,
             streams_rows,
             whole_bytes,
             rows_bytes,
@@ -242,6 +262,7 @@ impl Reader {
             limits: *limits,
             outline,
             metadata,
+            omitted,
             orientation,
             stored_size,
             streams_rows: streams_rows && orientation == Orientation::NoTransforms,
@@ -272,6 +293,12 @@ impl Reader {
     /// [`Metadata::dropped`] names both.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
+    }
+
+    /// What the file contains beside the image and its metadata, each with the reason why it is not read:
+    /// further images or pages, a gain map, a video, data after the end of the image.
+    pub fn omitted(&self) -> &[String] {
+        &self.omitted
     }
 
     /// Whether [`read_rows`](Self::read_rows) can be used: the image is a PNG that is not interlaced,
@@ -360,6 +387,38 @@ impl Reader {
         self.decoder.read_rows(rows, &self.name)
     }
 
+    /// Starts again with the first row.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read.
+    ///
+    /// # Panics
+    ///
+    /// If [`streams_rows`](Self::streams_rows) is false.
+    pub fn restart(&mut self) -> Result<(), Error> {
+        assert!(self.streams_rows, "rows of {}", self.name.display());
+        let source = match &self.content {
+            Content::Memory { bytes, .. } => {
+                let bytes = bytes.clone().expect("decoders of rows have kept bytes");
+                Source::Memory(Cursor::new(bytes))
+            }
+            Content::File(file) => {
+                let reopen = || {
+                    let mut file = file.try_clone()?;
+                    file.rewind()?;
+                    Ok(Source::File(BufReader::new(file)))
+                };
+                reopen().map_err(|source| Error::Read {
+                    path: self.name.clone(),
+                    source,
+                })?
+            }
+        };
+        self.rows_left = self.outline.height_px;
+        self.decoder.restart(source, &self.name)
+    }
+
     /// Reads the whole image.
     ///
     /// # Errors
@@ -403,6 +462,25 @@ pub fn decode_bytes(bytes: &[u8], name: &Path, limits: &Limits) -> Result<Image,
 }
 
 impl Format {
+    /// The format by the first bytes of a file, 16 or more.
+    pub(crate) fn of_start(start: &[u8]) -> Option<Self> {
+        // BigTIFF, which the `image` crate does not know.
+        if start.starts_with(b"II+\0") || start.starts_with(b"MM\0+") {
+            return Some(Self::Tiff);
+        }
+        if start.starts_with(jxl::CODESTREAM) || start.starts_with(jxl::CONTAINER) {
+            return Some(Self::JpegXl);
+        }
+        match image::guess_format(start).ok()? {
+            ImageFormat::Png => Some(Self::Png),
+            ImageFormat::Jpeg => Some(Self::Jpeg),
+            ImageFormat::WebP => Some(Self::WebP),
+            ImageFormat::Tiff => Some(Self::Tiff),
+            ImageFormat::Bmp => Some(Self::Bmp),
+            _ => None,
+        }
+    }
+
     /// The format of a file by its first bytes, whatever its suffix.
     ///
     /// # Errors
@@ -416,21 +494,35 @@ impl Format {
 /// A file that is read.
 enum Source {
     File(BufReader<File>),
-    Memory(Cursor<Vec<u8>>),
+    Memory(Cursor<SharedBytes>),
+}
+
+/// The bytes of a file that is read once more.
+#[derive(Clone)]
+struct SharedBytes(Arc<Vec<u8>>);
+
+impl AsRef<[u8]> for SharedBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 impl Source {
+    fn memory(bytes: Vec<u8>) -> Self {
+        Self::Memory(Cursor::new(SharedBytes(Arc::new(bytes))))
+    }
+
     fn len_bytes(&mut self) -> io::Result<u64> {
         match self {
             Self::File(file) => Ok(file.get_ref().metadata()?.len()),
-            Self::Memory(bytes) => Ok(bytes.get_ref().len() as u64),
+            Self::Memory(bytes) => Ok(bytes.get_ref().0.len() as u64),
         }
     }
 
     /// All bytes.
     fn into_bytes(self, name: &Path) -> Result<Vec<u8>, Error> {
         match self {
-            Self::Memory(bytes) => Ok(bytes.into_inner()),
+            Self::Memory(bytes) => Ok(Arc::unwrap_or_clone(bytes.into_inner().0)),
             Self::File(mut file) => {
                 let mut bytes = Vec::new();
                 let read = file.rewind().and_then(|()| file.read_to_end(&mut bytes));
@@ -474,6 +566,14 @@ impl Seek for Source {
             Self::Memory(bytes) => bytes.seek(to),
         }
     }
+
+    /// Keeps the buffer of a file where it can.
+    fn seek_relative(&mut self, offset: i64) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.seek_relative(offset),
+            Self::Memory(bytes) => bytes.seek_relative(offset),
+        }
+    }
 }
 
 fn open(path: &Path) -> Result<BufReader<File>, Error> {
@@ -497,43 +597,42 @@ fn open(path: &Path) -> Result<BufReader<File>, Error> {
     Ok(BufReader::new(File::open(path).map_err(read)?))
 }
 
+/// Bytes by which formats are recognised.
+const START_BYTES: u64 = 16;
+
 /// The format by the first bytes; the stream is left at its start.
 fn format_of(stream: &mut (impl BufRead + Seek), path: &Path) -> Result<Format, Error> {
-    let mut start = Vec::with_capacity(16);
+    let mut start = Vec::new();
     let read = |source| Error::Read {
         path: path.to_owned(),
         source,
     };
     stream
         .by_ref()
-        .take(16)
+        .take(START_BYTES)
         .read_to_end(&mut start)
         .map_err(read)?;
     stream.rewind().map_err(read)?;
+    let path = path.to_owned();
     if start.is_empty() {
-        return Err(Error::Empty {
-            path: path.to_owned(),
-        });
+        return Err(Error::Empty { path });
     }
-    // BigTIFF, which the `image` crate does not know.
-    if start.starts_with(b"II+\0") || start.starts_with(b"MM\0+") {
-        return Ok(Format::Tiff);
+    match Format::of_start(&start) {
+        // Many camera raw files are TIFF files with a small preview.
+        Some(Format::Tiff) if unread::has_raw_suffix(&path) => {
+            let found = unread::CAMERA_RAW;
+            return Err(Error::UnreadFormat { path, found });
+        }
+        Some(format) => return Ok(format),
+        None => {}
     }
-    if start.starts_with(jxl::CODESTREAM) || start.starts_with(jxl::CONTAINER) {
-        return Ok(Format::JpegXl);
-    }
-    let found = match image::guess_format(&start) {
-        Ok(ImageFormat::Png) => return Ok(Format::Png),
-        Ok(ImageFormat::Jpeg) => return Ok(Format::Jpeg),
-        Ok(ImageFormat::WebP) => return Ok(Format::WebP),
-        Ok(ImageFormat::Tiff) => return Ok(Format::Tiff),
-        Ok(ImageFormat::Bmp) => return Ok(Format::Bmp),
-        Ok(other) => format!("{other:?}").to_lowercase(),
-        Err(_) => format!("\"{}\"", start.escape_ascii()),
-    };
-    Err(Error::NotAnImage {
-        path: path.to_owned(),
-        found,
+    let by_name = path.file_name().map(Path::new).and_then(unread::by_suffix);
+    Err(match unread::by_start(&start).or(by_name) {
+        Some(found) => Error::UnreadFormat { path, found },
+        None => Error::NotAnImage {
+            path,
+            found: format!("\"{}\"", start.escape_ascii()),
+        },
     })
 }
 

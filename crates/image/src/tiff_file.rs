@@ -14,6 +14,7 @@ pub(crate) const SHORT: u16 = 3;
 pub(crate) const LONG: u16 = 4;
 pub(crate) const RATIONAL: u16 = 5;
 pub(crate) const UNDEFINED: u16 = 7;
+pub(crate) const DOUBLE: u16 = 12;
 const LONG8: u16 = 16;
 
 /// Bytes of one value of a field type, and of each number in it; `None` for an unknown type.

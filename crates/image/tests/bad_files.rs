@@ -39,11 +39,11 @@ fn truncated_files_of_every_format_are_errors() {
     for format in Format::WRITTEN {
         let whole = file(format);
         assert!(read(&whole).is_ok(), "{format}");
-        // TIFF keeps its directory at the end and PNG an empty chunk, JPEG its marker.
-        let last = if format == Format::Png {
-            whole.len() - 13
-        } else {
-            whole.len() - 1
+        // TIFF keeps its directory at the end and PNG an empty chunk. A JPEG may lack its marker.
+        let last = match format {
+            Format::Png => whole.len() - 13,
+            Format::Jpeg => whole.len() - 3,
+            _ => whole.len() - 1,
         };
         for cut in (1..last).step_by(17).chain([last]) {
             let error = read(&whole[..cut]).expect_err("truncated");
@@ -262,7 +262,7 @@ fn files_of_other_content_are_refused_with_what_was_found() {
     );
     let gif = message(&read(b"GIF89a\x01\0\x01\0").expect_err("gif"));
     assert!(
-        gif.ends_with("expected png, jpeg, webp, tiff, bmp or jxl, found gif"),
+        gif.contains("is a GIF file, which is not read: expected png, jpeg"),
         "{gif}"
     );
     let empty = read(b"").expect_err("empty");
@@ -318,7 +318,13 @@ fn texts_that_decompress_beyond_the_limit_are_dropped() {
     let metadata = read(&bytes).expect("an image").metadata;
     let keywords: Vec<_> = metadata.texts.iter().map(|(k, _)| k.as_str()).collect();
     assert_eq!(keywords, ["first"]);
-    assert_eq!(metadata.dropped.len(), 2, "{:?}", metadata.dropped);
+    let [dropped] = &metadata.dropped[..] else {
+        panic!("{:?}", metadata.dropped);
+    };
+    assert!(
+        dropped.starts_with("PNG text \"long\" and 1 others: "),
+        "{dropped}"
+    );
 }
 
 #[test]

@@ -103,7 +103,10 @@ fn a_profile_of_another_colour_space_is_dropped_when_read() {
     assert_eq!(read.metadata.icc_profile, None);
     assert_eq!(
         read.metadata.dropped,
-        ["ICC profile: it is of colour space \"CMYK\", the pixels are RGB"]
+        [
+            "ICC profile: it is of colour space \"CMYK\", the pixels are RGB; it was not applied, so the colours \
+          differ from those of a printer"
+        ]
     );
 }
 

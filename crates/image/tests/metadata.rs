@@ -192,7 +192,7 @@ fn metadata_is_copied_between_all_formats_that_hold_it() {
 }
 
 #[test]
-fn sizes_are_replaced_and_thumbnails_and_areas_removed() {
+fn sizes_are_replaced_and_thumbnails_and_areas_of_turned_images_removed() {
     for format in WITH_EXIF {
         for little_endian in [false, true] {
             let mut small = image();
@@ -214,7 +214,9 @@ fn sizes_are_replaced_and_thumbnails_and_areas_removed() {
             let (width, height) = (width_px.to_string(), height_px.to_string());
             assert_eq!(value(&exif, Tag::PixelXDimension), Some(width.clone()));
             assert_eq!(value(&exif, Tag::PixelYDimension), Some(height.clone()));
-            assert_eq!(value(&exif, Tag::SubjectArea), None, "{format}");
+            // It belongs to the image before it was turned; that in TIFF was not.
+            let area = (format == Format::Tiff).then(|| "point (x=6, y=3)".to_owned());
+            assert_eq!(value(&exif, Tag::SubjectArea), area, "{format}");
             let related = exif.get_field(Tag(Context::Interop, 0x1001), In::PRIMARY);
             let related = related.and_then(|field| field.value.get_uint(0));
             assert_eq!(related, Some(width_px as u32), "{format}");
@@ -397,5 +399,24 @@ fn damaged_blocks_are_dropped_with_a_reason() {
             ["EXIF: it is damaged", "XMP: it is damaged"],
             "{format}"
         );
+    }
+}
+
+#[test]
+fn areas_are_scaled_and_removed_where_they_do_not_fit() {
+    let mut small = image();
+    small.metadata.exif = Some(exif_block(1, false));
+    for format in WITH_EXIF {
+        for (factor, expected) in [(4, Some("point (x=24, y=12)")), (20_000, None)] {
+            let mut source = read(&file(&small, format));
+            source.metadata.scale((13, 7), (13 * factor, 7 * factor));
+            let area = value(&fields_of(&file(&source, format)), Tag::SubjectArea);
+            assert_eq!(area.as_deref(), expected, "{format}");
+            assert_eq!(
+                source.metadata.dropped.is_empty(),
+                expected.is_some(),
+                "{format}"
+            );
+        }
     }
 }

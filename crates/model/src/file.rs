@@ -2,7 +2,8 @@
 //!
 //! A model file is a safetensors file of plain convolutions: `KEY.weight` (`[out, in, k, k]`) and
 //! `KEY.bias` (`[out]`), float32, float16 or bfloat16, under the keys of the official implementation
-//! (JiahuiYu/wdsr_ntire2018), for images in 0..1. Its metadata has `format` = `wdsr`, `version`,
+//! (JiahuiYu/wdsr_ntire2018), for images in 0..1. A model with a strength has all of them twice: those of
+//! strength 1 under `strong/KEY.weight` and `strong/KEY.bias`. Its metadata has `format` = `wdsr`, `version`,
 //! `config` (the [`NetworkConfig`] as JSON) and notes on the training.
 
 use std::collections::HashMap;
@@ -20,6 +21,8 @@ const FORMAT: &str = "wdsr";
 const VERSION: &str = "1";
 /// `format` of a checkpoint of `wdsr-train`.
 const CHECKPOINT_FORMAT: &str = "wdsr-checkpoint";
+/// What the keys of the tensors of strength 1 begin with.
+const STRONG: &str = "strong/";
 /// Metadata keys that are not notes.
 const RESERVED: [&str; 3] = ["format", "version", "config"];
 
@@ -111,15 +114,20 @@ impl Model {
 
     /// Key, shape and row-major values of each tensor of the file.
     fn tensors(&self) -> impl Iterator<Item = (String, Vec<usize>, &[f32])> {
-        let convs = self.network().convs.iter().zip(self.convs());
-        convs.flat_map(|(conv, weights)| {
+        let parts = [("", Some(self.convs())), (STRONG, self.strong())];
+        let convs = parts.into_iter().flat_map(|(start, convs)| {
+            let convs = convs.into_iter().flatten();
+            let convs = self.network().convs.iter().zip(convs);
+            convs.map(move |(conv, weights)| (start, conv, weights))
+        });
+        convs.flat_map(|(start, conv, weights)| {
             let weight = (
-                format!("{}.weight", conv.name),
+                format!("{start}{}.weight", conv.name),
                 conv.weight_shape().to_vec(),
                 &weights.weight[..],
             );
             let bias = (
-                format!("{}.bias", conv.name),
+                format!("{start}{}.bias", conv.name),
                 vec![conv.out_channels],
                 &weights.bias[..],
             );
@@ -190,7 +198,8 @@ fn parse(bytes: &[u8]) -> Result<Model, InvalidFile> {
 
     let tensors = SafeTensors::deserialize(bytes)?;
     let network = Network::new(&config);
-    let expected = 2 * network.convs.len();
+    let has_strength = tensors.iter().any(|(key, _)| key.starts_with(STRONG));
+    let expected = 2 * network.convs.len() * if has_strength { 2 } else { 1 };
     if tensors.len() != expected {
         return Err(InvalidFile::TensorCount {
             network: config.label(),
@@ -198,25 +207,28 @@ fn parse(bytes: &[u8]) -> Result<Model, InvalidFile> {
             found: tensors.len(),
         });
     }
-    let convs = network
-        .convs
-        .iter()
-        .map(|conv| {
+    let convs = |start: &str| {
+        let convs = network.convs.iter().map(|conv| {
             let (weight, bias) = (
-                format!("{}.weight", conv.name),
-                format!("{}.bias", conv.name),
+                format!("{start}{}.weight", conv.name),
+                format!("{start}{}.bias", conv.name),
             );
             Ok(ConvWeights {
                 weight: tensor(&tensors, weight, &conv.weight_shape())?,
                 bias: tensor(&tensors, bias, &[conv.out_channels])?,
             })
-        })
-        .collect::<Result<_, InvalidFile>>()?;
+        });
+        convs.collect::<Result<Vec<_>, InvalidFile>>()
+    };
     let notes = metadata
         .into_iter()
         .filter(|(key, _)| !RESERVED.contains(&key.as_str()))
         .collect();
-    Ok(Model::new(&config, convs, notes))
+    let model = Model::new(&config, convs("")?, notes);
+    Ok(match has_strength {
+        true => model.with_strong(convs(STRONG)?),
+        false => model,
+    })
 }
 
 fn tensor(

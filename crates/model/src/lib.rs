@@ -39,6 +39,7 @@ mod fused;
 mod model;
 mod network;
 mod stream;
+pub mod strength;
 mod upscale;
 
 #[cfg(feature = "builtin")]

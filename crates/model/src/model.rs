@@ -29,11 +29,38 @@ impl Conv {
     }
 }
 
+impl ConvWeights {
+    /// The weights between these, at 0, and `strong`, at 1.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    #[must_use]
+    pub fn between(&self, strong: &Self, strength: f32) -> Self {
+        let mix = |at_0: &[f32], at_1: &[f32]| -> Vec<f32> {
+            assert_eq!(at_0.len(), at_1.len(), "weights at strength 0 and 1");
+            let pairs = at_0.iter().zip(at_1);
+            pairs
+                .map(|(at_0, at_1)| at_0 * (1.0 - strength) + at_1 * strength)
+                .collect()
+        };
+        Self {
+            weight: mix(&self.weight, &strong.weight),
+            bias: mix(&self.bias, &strong.bias),
+        }
+    }
+}
+
 /// A network for use, with its weights: plain convolutions, normalisations folded in.
+///
+/// A model that removes damage (noise, JPEG's marks) may have a strength: its weights go in a straight
+/// line from those of a clean image, at 0, to those of the most damaged one, at 1
+/// ([`strength`](crate::strength)). It is used as the model that [`Model::at_strength`] returns; used
+/// itself, it is that of strength 0.
 #[derive(Clone, Debug)]
 pub struct Model {
     network: Network,
     convs: Vec<ConvWeights>,
+    strong: Option<Vec<ConvWeights>>,
     notes: BTreeMap<String, String>,
 }
 
@@ -53,25 +80,55 @@ impl Model {
             norm: Norm::None,
             ..config.clone()
         });
-        assert_eq!(convs.len(), network.convs.len(), "convolutions");
-        for (conv, weights) in network.convs.iter().zip(&convs) {
-            assert_eq!(
-                weights.weight.len(),
-                conv.weights(),
-                "weights of {}",
-                conv.name
-            );
-            assert_eq!(
-                weights.bias.len(),
-                conv.out_channels,
-                "biases of {}",
-                conv.name
-            );
-        }
+        assert_fits(&network, &convs);
         Self {
             network,
             convs,
+            strong: None,
             notes,
+        }
+    }
+
+    /// The same model with a strength: its weights are those of strength 0, `strong` those of 1.
+    ///
+    /// # Panics
+    /// If a length does not fit the network.
+    #[must_use]
+    pub fn with_strong(self, strong: Vec<ConvWeights>) -> Self {
+        assert_fits(&self.network, &strong);
+        Self {
+            strong: Some(strong),
+            ..self
+        }
+    }
+
+    /// Weights of the convolutions at strength 1, in the order of `network().convs`; none if the
+    /// model has no strength.
+    pub fn strong(&self) -> Option<&[ConvWeights]> {
+        self.strong.as_deref()
+    }
+
+    /// The plain model of a strength, 0..=1; at 0 and 1 it has the very weights of the file. A model
+    /// without a strength is returned as it is.
+    ///
+    /// # Panics
+    /// If the strength is not within 0..=1.
+    #[must_use]
+    pub fn at_strength(&self, strength: f32) -> Self {
+        assert!(
+            (0.0..=1.0).contains(&strength),
+            "a strength is within 0..=1, not {strength}"
+        );
+        let Some(strong) = &self.strong else {
+            return self.clone();
+        };
+        let convs = self.convs.iter().zip(strong);
+        Self {
+            convs: convs
+                .map(|(clean, strong)| clean.between(strong, strength))
+                .collect(),
+            strong: None,
+            ..self.clone()
         }
     }
 
@@ -125,7 +182,20 @@ impl Model {
     /// of its last convolution.
     #[must_use]
     pub fn with_residual_scale_in_weights(&self) -> Self {
-        let mut convs = self.convs.clone();
+        let config = NetworkConfig {
+            residual_scale: 1.0,
+            ..self.config().clone()
+        };
+        let model = Self::new(&config, self.scaled(&self.convs), self.notes.clone());
+        match &self.strong {
+            Some(strong) => model.with_strong(self.scaled(strong)),
+            None => model,
+        }
+    }
+
+    /// Weights with each block's residual scale in those of its last convolution.
+    fn scaled(&self, convs: &[ConvWeights]) -> Vec<ConvWeights> {
+        let mut convs = convs.to_vec();
         for operation in &self.network.operations {
             let Operation::Add { branch, scale, .. } = *operation else {
                 continue;
@@ -142,10 +212,35 @@ impl Model {
                 }
             }
         }
-        let config = NetworkConfig {
-            residual_scale: 1.0,
-            ..self.config().clone()
-        };
-        Self::new(&config, convs, self.notes.clone())
+        convs
+    }
+}
+
+/// Asserts that weights have the shapes of a network.
+fn assert_fits(network: &Network, convs: &[ConvWeights]) {
+    assert_eq!(convs.len(), network.convs.len(), "convolutions");
+    for (conv, weights) in network.convs.iter().zip(convs) {
+        let (found, expected) = (weights.weight.len(), conv.weights());
+        assert_eq!(found, expected, "weights of {}", conv.name);
+        let (found, expected) = (weights.bias.len(), conv.out_channels);
+        assert_eq!(found, expected, "biases of {}", conv.name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_strength_goes_from_the_first_weights_to_the_second() {
+        let config = NetworkConfig::wdsr_b(8, 2, 2);
+        let (clean, strong) = (Model::random(&config, 1), Model::random(&config, 2));
+        let model = clean.clone().with_strong(strong.convs().to_vec());
+        assert_eq!(model.at_strength(0.0).convs(), clean.convs());
+        assert_eq!(model.at_strength(1.0).convs(), strong.convs());
+        assert!(model.at_strength(1.0).strong().is_none());
+        let middle = model.at_strength(0.25).convs()[0].weight[3];
+        let ends = [clean, strong].map(|model| model.convs()[0].weight[3]);
+        assert!((middle - (0.75 * ends[0] + 0.25 * ends[1])).abs() < 1e-6);
     }
 }

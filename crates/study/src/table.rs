@@ -157,6 +157,8 @@ impl<'o> Table<'o> {
             network,
             start: Start::default(),
             teacher: None,
+            degradation: None,
+            strength: None,
             data: o.data.clone(),
             training: Training {
                 updates: o.updates,

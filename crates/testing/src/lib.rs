@@ -12,6 +12,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod containers;
 pub mod floats;
 pub mod golden;
 pub mod images;

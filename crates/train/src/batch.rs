@@ -6,6 +6,8 @@ pub struct Batch {
     pub low: Vec<Planes>,
     /// High resolution.
     pub high: Vec<Planes>,
+    /// The strength of the damage, if the recipe's weights depend on it.
+    pub strength: Option<f32>,
     /// The teacher's output for the low resolution, of the shapes of `high`; empty without a
     /// teacher.
     pub taught: Vec<Planes>,

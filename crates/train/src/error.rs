@@ -157,6 +157,19 @@ pub enum Error {
         /// Why it does not fit.
         source: StartError,
     },
+    /// The model of strength 0 has another network.
+    #[error(
+        "{}: expected {expected}, the recipe's network, found {found}; name another in [strength] clean",
+        path.display()
+    )]
+    CleanNetwork {
+        /// The model's file.
+        path: PathBuf,
+        /// The recipe's network.
+        expected: String,
+        /// The model's.
+        found: String,
+    },
     /// The teacher has another scale than the network.
     #[error(
         "{}: expected a teacher of scale {expected}, found one of scale {found}; name another in \
@@ -253,6 +266,18 @@ pub enum RecipeError {
         found: usize,
         /// The limit.
         most: usize,
+    },
+    /// A degradation that cannot be carried out.
+    #[error("{0}")]
+    Degradation(wdsr_degrade::Error),
+    /// A strength needs a model for clean images.
+    #[error(
+        "strength.clean is missing; name a model of scale {scale} and of the recipe's network, whose \
+         weights are those of strength 0"
+    )]
+    NoCleanModel {
+        /// The network's scale.
+        scale: usize,
     },
     /// Some folders have weights and others do not.
     #[error(

@@ -9,6 +9,7 @@
 
 mod batch;
 pub mod checkpoint;
+mod clean;
 pub mod dataset;
 pub mod decibels;
 mod error;
@@ -30,7 +31,7 @@ pub mod trainer;
 pub use error::{CheckpointError, Error, InputDifference, RecipeError, StartError};
 pub use metrics::Metrics;
 pub use recipe::{
-    Data, DataFolder, Decay, Initialization, Loss, Recipe, Schedule, Start, Teacher, Training,
-    Validation,
+    Data, DataFolder, Decay, Initialization, Loss, Recipe, Schedule, Start, StrengthRange, Teacher,
+    Training, Validation,
 };
 pub use trainer::{Event, Trainer, TrainingSummary};

@@ -54,7 +54,9 @@ fn read_keys(path: &Path) -> Result<RecipeKeys, Error> {
     let (start, data) = (&mut keys.start, &mut keys.data);
     let folders = data.folders.iter_mut().map(|folder| &mut folder.path);
     let teacher = keys.teacher.iter_mut().map(|teacher| &mut teacher.model);
-    let models = start.from.iter_mut().chain(teacher);
+    let strength = keys.strength.iter_mut();
+    let clean = strength.filter_map(|strength| strength.clean.as_mut());
+    let models = start.from.iter_mut().chain(teacher).chain(clean);
     for path in folders.chain(&mut data.validation).chain(models) {
         *path = folder.join(&*path);
     }

@@ -3,6 +3,7 @@
 //! - `last.checkpoint`: the state at the last validation, which `--resume` continues from;
 //!   `best.checkpoint`: the state at the best validation
 //! - `model.safetensors`: the model at the last validation; `best.safetensors`: at the best one
+//! - `clean.safetensors`: the model at strength 0, of a recipe with `[strength]`
 //! - `metrics.jsonl`: one line for each validation
 //! - `recipe.toml`: the recipe with all defaults
 
@@ -19,6 +20,8 @@ pub const BEST_CHECKPOINT: &str = "best.checkpoint";
 pub const LAST_MODEL: &str = "model.safetensors";
 /// The model of the best validation.
 pub const BEST_MODEL: &str = "best.safetensors";
+/// The model at strength 0, of a recipe with `[strength]`.
+pub const CLEAN_MODEL: &str = "clean.safetensors";
 /// The metrics log.
 pub const METRICS: &str = "metrics.jsonl";
 /// The recipe with all defaults.
@@ -27,7 +30,7 @@ pub const RECIPE: &str = "recipe.toml";
 const LOCK: &str = ".wdsr-lock";
 
 /// All files that a trainer replaces.
-pub const FILES: [&str; 7] = [
+pub const FILES: [&str; 8] = [
     LOCK,
     RECIPE,
     LAST_CHECKPOINT,
@@ -35,6 +38,7 @@ pub const FILES: [&str; 7] = [
     METRICS,
     LAST_MODEL,
     BEST_MODEL,
+    CLEAN_MODEL,
 ];
 
 /// Locks a folder for this process until the returned file is closed, however the process ends.

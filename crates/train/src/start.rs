@@ -139,12 +139,14 @@ pub fn start_from(
             },
             other => other,
         };
+        // What the training of a model with a strength ended with.
+        let convs = model.strong().unwrap_or(model.convs());
         let fits =
             |source: &usize| model.network().convs[*source].weight_shape() == conv.weight_shape();
         let source = source_roles.iter().position(|role| *role == source_role);
         match source.filter(fits) {
             Some(source) => {
-                layout.set_conv(at, &model.convs()[source], parameters);
+                layout.set_conv(at, &convs[source], parameters);
                 summary.copied.push(conv.name.clone());
             }
             None => summary.random.push(conv.name.clone()),

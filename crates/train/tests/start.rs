@@ -32,6 +32,7 @@ fn batch(scale: usize) -> Batch {
         low: vec![planes(9)],
         high: vec![planes(9 * scale)],
         taught: Vec::new(),
+        strength: None,
     }
 }
 

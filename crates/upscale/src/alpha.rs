@@ -6,13 +6,17 @@
 //! (premultiplied filtering) would change next to nothing.
 
 use rayon::prelude::*;
+use wdsr_image::imresize::{Kernel, imresize_to_f32};
 use wdsr_image::{Image, Samples};
 use wdsr_model::Sample;
+
+use crate::size::Size;
 
 /// How to upscale alpha that is not the same everywhere.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AlphaMethod {
-    /// The networks, as they upscale grey: sharp edges, twice the work.
+    /// The networks, as they upscale grey: sharp edges, twice the work. Hard alpha, as that of sprites, is
+    /// upscaled level by level instead.
     #[default]
     Network,
     /// Lanczos interpolation: softer edges, no work.
@@ -44,6 +48,113 @@ pub(crate) fn is_constant(samples: &Samples) -> bool {
     }
 }
 
+/// Most levels of alpha that is hard whatever lies where: transparent, opaque, and a shadow.
+const HARD_LEVELS: usize = 3;
+
+/// Most levels of alpha that may be hard: more come from smoothed edges.
+const MAX_LEVELS: usize = 8;
+
+/// The levels of hard alpha, as that of sprites, in ascending order: few values, and those between the least and
+/// the greatest fill areas instead of smoothing edges. `None` for other alpha.
+///
+/// Networks know photographs and smoothed edges. Of hard edges they make dots, and of shadows, clouds
+/// (`docs/experiments/upscaling.md`).
+pub(crate) fn hard_levels(alpha: &Image) -> Option<Vec<f32>> {
+    fn levels<T: Sample>(samples: &[T], width: usize) -> Option<Vec<f32>> {
+        let mut levels: Vec<f32> = Vec::new();
+        for sample in samples {
+            let level = sample.to_unit();
+            if let Err(at) = levels.binary_search_by(|other| other.total_cmp(&level)) {
+                if levels.len() == MAX_LEVELS {
+                    return None;
+                }
+                levels.insert(at, level);
+            }
+        }
+        let (least, most) = (*levels.first()?, *levels.last()?);
+        if levels.len() > HARD_LEVELS {
+            let height = samples.len() / width;
+            let (mut between, mut smoothing) = (0, 0);
+            for (at, sample) in samples.iter().enumerate() {
+                let level = sample.to_unit();
+                if level > least && level < most {
+                    between += 1;
+                    let around = || neighbours(at, width, height).map(|at| samples[at].to_unit());
+                    let is_smoothing = around().any(|v| v < level) && around().any(|v| v > level);
+                    smoothing += usize::from(is_smoothing);
+                }
+            }
+            if 2 * smoothing >= between {
+                return None;
+            }
+        }
+        Some(levels)
+    }
+    match &alpha.samples {
+        Samples::U8(samples) => levels(samples, alpha.width_px),
+        Samples::U16(samples) => levels(samples, alpha.width_px),
+        Samples::F32(samples) => levels(samples, alpha.width_px),
+    }
+}
+
+/// Upscales hard alpha of these levels as floats: the outline of each level is smoothed and drawn as sharp as
+/// the new size allows. Nothing lies beyond the levels of the pixels around.
+pub(crate) fn upscale_levels(alpha: &Image, levels: &[f32], to: Size) -> Image {
+    let (width, height) = (alpha.width_px, alpha.height_px);
+    let values: Vec<f32> = match &alpha.samples {
+        Samples::U8(samples) => samples.iter().map(|v| v.to_unit()).collect(),
+        Samples::U16(samples) => samples.iter().map(|v| v.to_unit()).collect(),
+        Samples::F32(samples) => samples.clone(),
+    };
+    let scale = to.width_px as f32 / width as f32;
+    let mut large = vec![levels[0]; to.width_px * to.height_px];
+    for level in levels.windows(2) {
+        let smoothed: Vec<f32> = (0..values.len())
+            .into_par_iter()
+            .map(|at| smoothed_share(&values, at, (width, height), level[1]))
+            .collect();
+        let (to_width, to_height) = (to.width_px, to.height_px);
+        let share = imresize_to_f32(
+            &smoothed,
+            width,
+            height,
+            1,
+            to_width,
+            to_height,
+            Kernel::Cubic,
+        );
+        let pairs = large.par_iter_mut().zip(share.pixels);
+        pairs.for_each(|(value, share)| {
+            let share = ((share - 0.5) * scale.max(1.0) + 0.5).clamp(0.0, 1.0);
+            *value += (level[1] - level[0]) * share;
+        });
+    }
+    Image::new(to.width_px, to.height_px, alpha.colour, Samples::F32(large))
+}
+
+/// The share of the pixels around a position that are at a level or above it, the nearer the heavier: weights
+/// of 1, 3 and 1 along x and y.
+fn smoothed_share(values: &[f32], at: usize, (width, height): (usize, usize), level: f32) -> f32 {
+    let (x, y) = (at % width, at / width);
+    let mut share = 0.0;
+    for (row, row_weight) in [
+        (y.saturating_sub(1), 0.2),
+        (y, 0.6),
+        ((y + 1).min(height - 1), 0.2),
+    ] {
+        for (column, weight) in [
+            (x.saturating_sub(1), 0.2),
+            (x, 0.6),
+            ((x + 1).min(width - 1), 0.2),
+        ] {
+            if values[row * width + column] >= level {
+                share += row_weight * weight;
+            }
+        }
+    }
+    share
+}
+
 /// `len` samples of the value of the first.
 pub(crate) fn repeat_first(samples: &Samples, len: usize) -> Samples {
     match samples {
@@ -71,12 +182,25 @@ pub(crate) fn spread_colour(colour: &mut Image, alpha: &Image) {
         Samples::U16(alpha) => alpha.iter().map(|alpha| *alpha > 0).collect(),
         Samples::F32(alpha) => alpha.iter().map(|alpha| *alpha > 0.0).collect(),
     };
-    let (width, channels) = (colour.width_px, colour.colour.channels());
-    match &mut colour.samples {
-        Samples::U8(samples) => spread(samples, channels, width, &visible),
-        Samples::U16(samples) => spread(samples, channels, width, &visible),
-        Samples::F32(samples) => spread(samples, channels, width, &visible),
+    spread_where(colour, &visible);
+}
+
+/// Replaces the samples of pixels that are not `visible` by those that spread from the others.
+pub(crate) fn spread_where(image: &mut Image, visible: &[bool]) {
+    let (width, channels) = (image.width_px, image.colour.channels());
+    match &mut image.samples {
+        Samples::U8(samples) => spread(samples, channels, width, visible),
+        Samples::U16(samples) => spread(samples, channels, width, visible),
+        Samples::F32(samples) => spread(samples, channels, width, visible),
     }
+}
+
+/// The positions around one, itself included.
+fn neighbours(at: usize, width: usize, height: usize) -> impl Iterator<Item = usize> {
+    let (x, y) = (at % width, at / width);
+    let rows = y.saturating_sub(1)..(y + 2).min(height);
+    let columns = x.saturating_sub(1)..(x + 2).min(width);
+    rows.flat_map(move |y| columns.clone().map(move |x| y * width + x))
 }
 
 /// The progress of a pixel in [`spread`].
@@ -90,12 +214,7 @@ enum State {
 
 fn spread<T: Sample>(samples: &mut [T], channels: usize, width: usize, visible: &[bool]) {
     let height = visible.len() / width;
-    let neighbours = |at: usize| {
-        let (x, y) = (at % width, at / width);
-        let rows = y.saturating_sub(1)..(y + 2).min(height);
-        let columns = x.saturating_sub(1)..(x + 2).min(width);
-        rows.flat_map(move |y| columns.clone().map(move |x| y * width + x))
-    };
+    let neighbours = |at: usize| neighbours(at, width, height);
     let mut states: Vec<State> = visible
         .iter()
         .map(|visible| match visible {
@@ -276,6 +395,67 @@ mod tests {
         let before = image.clone();
         spread_colour(&mut image, &grey(3, 2, vec![0; 6]));
         assert_eq!(image, before);
+    }
+
+    #[test]
+    fn hard_alpha_has_few_levels_that_fill_areas() {
+        // A disc over its shadow, and the same with smoothed edges.
+        let alpha = |x: usize, y: usize, soft: bool| {
+            let distance = ((x as f32 - 16.0).powi(2) + (y as f32 - 14.0).powi(2)).sqrt();
+            let cover = ((10.0 - distance) * 4.0).round().clamp(0.0, 4.0) / 4.0;
+            match cover {
+                cover if soft => (cover * 255.0) as u8,
+                cover if cover >= 0.5 => 255,
+                _ if y > 24 && x > 8 && x < 30 => 100,
+                _ if y < 4 => 40,
+                _ => 0,
+            }
+        };
+        let image = |soft| {
+            grey(
+                32,
+                32,
+                (0..32 * 32).map(|i| alpha(i % 32, i / 32, soft)).collect(),
+            )
+        };
+        let levels = hard_levels(&image(false)).expect("hard");
+        assert_eq!(levels, [0, 40, 100, 255].map(|v: u8| v.to_unit()));
+        assert_eq!(hard_levels(&image(true)), None);
+    }
+
+    #[test]
+    fn upscaled_levels_stay_between_the_pixels_around() {
+        let small = grey(
+            9,
+            9,
+            (0..81).map(|i| [0, 100, 255][i * 7919 % 101 % 3]).collect(),
+        );
+        let levels = hard_levels(&small).expect("hard");
+        let to = Size {
+            width_px: 27,
+            height_px: 27,
+        };
+        let Samples::F32(large) = upscale_levels(&small, &levels, to).samples else {
+            panic!("floats");
+        };
+        let Samples::U8(small) = &small.samples else {
+            panic!("8 bits");
+        };
+        for (i, value) in large.iter().enumerate() {
+            let (x, y) = (i % 27 / 3, i / 27 / 3);
+            let near = || {
+                let rows = y.saturating_sub(3)..(y + 4).min(9);
+                rows.flat_map(move |y| {
+                    (x.saturating_sub(3)..(x + 4).min(9)).map(move |x| y * 9 + x)
+                })
+            };
+            let least = near().map(|at| small[at]).min().expect("near").to_unit();
+            let most = near().map(|at| small[at]).max().expect("near").to_unit();
+            assert!(
+                (least - 1e-6..=most + 1e-6).contains(value),
+                "{value} at {i}"
+            );
+        }
     }
 
     #[test]

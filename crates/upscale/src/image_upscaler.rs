@@ -10,6 +10,7 @@ use wdsr_model::{Sample, UpscaleError, Upscaler};
 use crate::alpha::{self, AlphaMethod};
 use crate::depth::{check_finite, clamp_to_unit, in_depth, to_float};
 use crate::error::Error;
+use crate::range::{self, Mapping, Missing, Survey};
 use crate::settings::Settings;
 use crate::size::{Plan, Size};
 
@@ -19,6 +20,7 @@ pub struct ImageUpscaler<'a> {
     /// The network of each pass.
     pub(crate) passes: Vec<&'a Upscaler>,
     pub(crate) alpha: AlphaMethod,
+    pub(crate) stretches: bool,
 }
 
 impl<'a> ImageUpscaler<'a> {
@@ -38,6 +40,7 @@ impl<'a> ImageUpscaler<'a> {
             passes: plan.passes().iter().map(of_scale).collect(),
             plan,
             alpha: AlphaMethod::default(),
+            stretches: true,
         }
     }
 
@@ -80,6 +83,15 @@ impl<'a> ImageUpscaler<'a> {
         self
     }
 
+    /// Whether 16-bit and float images that use a small part of the range from black to white, or more than
+    /// it, are stretched to it for the networks; so unless set otherwise. Frames of a video should not be:
+    /// each would be stretched in another way.
+    #[must_use]
+    pub fn stretch_range(mut self, stretches: bool) -> Self {
+        self.stretches = stretches;
+        self
+    }
+
     /// The plan.
     pub fn plan(&self) -> &Plan {
         &self.plan
@@ -93,7 +105,8 @@ impl<'a> ImageUpscaler<'a> {
     /// Upscales an image on rayon's current thread pool.
     ///
     /// The result has the image's channels, depth and metadata; integers are rounded once, at the
-    /// end, and floats are not clamped. Colours under fully transparent pixels are replaced by those
+    /// end, and floats are not clamped. Pixels without data (the value that
+    /// [`GeoFields::no_data`](wdsr_image::GeoFields::no_data) declares, and floats beyond 1e38) stay so. Colours under fully transparent pixels are replaced by those
     /// visible beside them; alpha that is the same everywhere stays exactly so.
     ///
     /// # Errors
@@ -119,6 +132,19 @@ impl<'a> ImageUpscaler<'a> {
         image: Image,
         progress: &wdsr_model::Progress,
     ) -> Result<Image, UpscaleError> {
+        let size = Size::of(&image);
+        let mut large = self.upscale_samples_of(image, progress)?;
+        let to = (large.width_px, large.height_px);
+        large.metadata.scale((size.width_px, size.height_px), to);
+        Ok(large)
+    }
+
+    /// [`ImageUpscaler::upscale_with_progress`] with the metadata as it is.
+    fn upscale_samples_of(
+        &self,
+        image: Image,
+        progress: &wdsr_model::Progress,
+    ) -> Result<Image, UpscaleError> {
         let plan = &self.plan;
         assert_eq!(
             Size::of(&image),
@@ -129,32 +155,40 @@ impl<'a> ImageUpscaler<'a> {
         let varying = alpha
             .as_ref()
             .is_some_and(|alpha| !alpha::is_constant(&alpha.samples));
-        let alpha_passes = varying && self.alpha == AlphaMethod::Network;
+        if let Some(alpha) = &alpha {
+            check_finite(alpha)?;
+        }
+        let by_network = varying && self.alpha == AlphaMethod::Network && !self.passes.is_empty();
+        let levels = alpha
+            .as_ref()
+            .filter(|_| by_network)
+            .and_then(alpha::hard_levels);
+        let alpha_passes = by_network && levels.is_none();
         let mut progress = self.progress(progress, if alpha_passes { 2 } else { 1 });
         let Some(alpha) = alpha else {
-            return self.upscale_opaque(colour, &mut progress);
+            return self.upscale_colour(colour, &mut progress);
         };
-        check_finite(&alpha)?;
         let target = plan.target();
         if !varying {
             let samples = alpha::repeat_first(&alpha.samples, target.pixels() as usize);
             let large = Image::new(target.width_px, target.height_px, Colour::Grey, samples);
             return Ok(self
-                .upscale_opaque(colour, &mut progress)?
+                .upscale_colour(colour, &mut progress)?
                 .join_alpha(&large));
         }
         alpha::spread_colour(&mut colour, &alpha);
-        let mut large = match self.alpha {
-            AlphaMethod::Network => self.upscale_opaque(alpha.clone(), &mut progress)?,
-            AlphaMethod::Lanczos => {
-                let depth = alpha.depth();
-                in_depth(resize(to_float(alpha.clone()), target), depth)
+        let depth = alpha.depth();
+        let mut large = match (self.alpha, levels) {
+            (AlphaMethod::Network, Some(levels)) => {
+                in_depth(alpha::upscale_levels(&alpha, &levels, target), depth)
             }
+            (AlphaMethod::Network, None) => self.upscale_opaque(alpha.clone(), &mut progress)?,
+            (AlphaMethod::Lanczos, _) => in_depth(resize(to_float(alpha.clone()), target), depth),
         };
         alpha::keep_flat(&mut large, &alpha);
         drop(alpha);
         Ok(self
-            .upscale_opaque(colour, &mut progress)?
+            .upscale_colour(colour, &mut progress)?
             .join_alpha(&large))
     }
 
@@ -174,7 +208,7 @@ impl<'a> ImageUpscaler<'a> {
         progress: &wdsr_model::Progress,
     ) -> Result<Image, UpscaleError> {
         let (size, target) = (self.plan.input(), self.plan.target());
-        let large = match (self.only_pass(), colour) {
+        let large = match (self.only_pass().filter(|_| self.is_plain(samples)), colour) {
             (Some(network), Colour::Rgb) => {
                 pass(samples, size, network, &mut self.progress(progress, 1))?
             }
@@ -200,6 +234,67 @@ impl<'a> ImageUpscaler<'a> {
             done: 0,
             total: runs * read.map(Size::pixels).sum::<u128>(),
         }
+    }
+
+    /// An image without alpha: its pixels without data filled, its values stretched to the range of the
+    /// networks, both for the time of the work.
+    fn upscale_colour(
+        &self,
+        mut image: Image,
+        progress: &mut Progress<'_>,
+    ) -> Result<Image, UpscaleError> {
+        let depth = image.depth();
+        let plan = &self.plan;
+        let is_needed = Survey::is_needed(depth, image.metadata.geo.no_data());
+        if !is_needed || self.passes.is_empty() && !plan.is_resized() {
+            return self.upscale_opaque(image, progress);
+        }
+        let survey = range::survey(&image);
+        let missing = if survey.has_missing() {
+            Missing::fill(&mut image)
+        } else {
+            None
+        };
+        let mapping = if self.stretches && !self.passes.is_empty() {
+            survey.mapping(depth)
+        } else {
+            Mapping::IDENTITY
+        };
+        let mut large = if mapping.clips {
+            let mut image = to_float(image);
+            mapping.map_all(&mut image.samples);
+            let clipped = range::clip(&mut image);
+            let mut large = self.upscale_opaque(image, progress)?;
+            range::add_clipped(&mut large, &clipped, plan.input());
+            mapping.map_all_back(&mut large.samples);
+            in_depth(large, depth)
+        } else if mapping.is_identity() {
+            self.upscale_opaque(image, progress)?
+        } else {
+            mapping.map_all(&mut image.samples);
+            let mut large = self.upscale_opaque(image, progress)?;
+            mapping.map_all_back(&mut large.samples);
+            large
+        };
+        if let Some(missing) = missing {
+            missing.restore(&mut large);
+        }
+        Ok(large)
+    }
+
+    /// Whether borrowed samples can go through the networks as they are.
+    fn is_plain(&self, samples: SamplesRef<'_>) -> bool {
+        let depth = samples.depth();
+        if !self.stretches || !Survey::is_needed(depth, None) {
+            return true;
+        }
+        let mut survey = Survey::new(samples.len(), depth, None);
+        match samples {
+            SamplesRef::U8(v) => survey.add(v),
+            SamplesRef::U16(v) => survey.add(v),
+            SamplesRef::F32(v) => survey.add(v),
+        }
+        !survey.has_missing() && survey.mapping(depth) == Mapping::IDENTITY
     }
 
     /// An image without alpha. One pass takes and makes samples of its depth; more passes and

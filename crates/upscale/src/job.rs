@@ -11,6 +11,7 @@ use wdsr_model::{Progress, Sample, UpscaleError, Upscaler};
 use crate::error::{Error, OutOfMemory, Work};
 use crate::image_upscaler::{ImageUpscaler, upscale_rows};
 use crate::memory::{check_memory, rows_at_a_time};
+use crate::range::{Mapping, Survey};
 use crate::settings::Settings;
 use crate::{Plan, Size};
 
@@ -30,8 +31,8 @@ pub struct Job<'a> {
 pub struct Summary {
     /// The passes and the sizes.
     pub plan: Plan,
-    /// The metadata of the image that the result lacks although it was to be copied, each with the
-    /// reason.
+    /// What the file contains and the result lacks, each with the reason: further images, and metadata
+    /// that was to be copied.
     pub dropped: Vec<String>,
     /// Whether the image streamed.
     pub streamed: bool,
@@ -128,15 +129,35 @@ impl<'a> Job<'a> {
             Error::Format { name, source }
         })?;
         let policy = self.settings.metadata;
-        let (metadata, dropped) = copied(self.reader.metadata(), policy, low.colour, format);
+        let (mut metadata, mut dropped) =
+            copied(self.reader.metadata(), policy, low.colour, format);
+        metadata.scale(
+            (low.width_px, low.height_px),
+            (size.width_px, size.height_px),
+        );
+        dropped.append(&mut metadata.dropped);
+        // Further images of the file matter more than metadata.
+        dropped.splice(..0, self.reader.omitted().iter().cloned());
         let plan = self.plan().clone();
-        let rows_px = self.rows_at_a_time(format)?;
+        let mut rows_px = self.rows_at_a_time(format)?;
+        let mut mapping = Mapping::IDENTITY;
+        if rows_px.is_some() && Survey::is_needed(low.depth, self.no_data()) {
+            let survey = match low.depth {
+                Depth::U8 => self.survey::<u8>(progress),
+                Depth::U16 => self.survey::<u16>(progress),
+                Depth::F32 => self.survey::<f32>(progress),
+            }?;
+            let has_missing = survey.has_missing();
+            mapping = survey.mapping(low.depth);
+            // Filling and interpolation take the whole image.
+            rows_px = rows_px.filter(|_| !has_missing && !mapping.clips);
+        }
         let file = if let Some(rows_px) = rows_px {
             let mut writer = Writer::new(create()?, output, format, &high, &metadata)?;
             match low.depth {
-                Depth::U8 => self.stream::<u8, _>(rows_px, &mut writer, progress),
-                Depth::U16 => self.stream::<u16, _>(rows_px, &mut writer, progress),
-                Depth::F32 => self.stream::<f32, _>(rows_px, &mut writer, progress),
+                Depth::U8 => self.stream::<u8, _>(rows_px, mapping, &mut writer, progress),
+                Depth::U16 => self.stream::<u16, _>(rows_px, mapping, &mut writer, progress),
+                Depth::F32 => self.stream::<f32, _>(rows_px, mapping, &mut writer, progress),
             }?;
             writer.finish()?
         } else {
@@ -177,9 +198,33 @@ impl<'a> Job<'a> {
         }
     }
 
+    fn no_data(&self) -> Option<f64> {
+        self.reader.metadata().geo.no_data()
+    }
+
+    /// Reads the rows to find the range of the values, and starts again.
+    fn survey<T: Sample + RowSample>(&mut self, progress: &Progress<'_>) -> Result<Survey, Error> {
+        let low = self.reader.outline();
+        let count = low.row_len() * low.height_px;
+        let mut survey = Survey::new(count, low.depth, self.no_data());
+        let mut row = vec![T::default(); low.row_len()];
+        for _ in 0..low.height_px {
+            self.reader.read_rows(&mut row)?;
+            survey.add(&row);
+            if progress(0, 1).is_break() {
+                let name = self.reader.name().to_owned();
+                let source = UpscaleError::Stopped;
+                return Err(Error::Network { name, source });
+            }
+        }
+        self.reader.restart()?;
+        Ok(survey)
+    }
+
     fn stream<T: Sample + RowSample, W: Write + Seek + 'static>(
         &mut self,
         rows_px: usize,
+        mapping: Mapping,
         writer: &mut Writer<W>,
         progress: &Progress<'_>,
     ) -> Result<(), Error> {
@@ -191,8 +236,21 @@ impl<'a> Job<'a> {
             network,
             &low,
             rows_px,
-            |rows| Ok(self.reader.read_rows(rows)?),
-            |rows| Ok(writer.write_rows(rows)?),
+            |rows| {
+                self.reader.read_rows(rows)?;
+                if !mapping.is_identity() {
+                    mapping.map(rows);
+                }
+                Ok(())
+            },
+            |rows| {
+                if mapping.is_identity() {
+                    return Ok(writer.write_rows(rows)?);
+                }
+                let mut rows = rows.to_vec();
+                mapping.map_back(&mut rows);
+                Ok(writer.write_rows(&rows)?)
+            },
             progress,
         );
         streamed.map_err(|error| match error {

@@ -45,6 +45,7 @@ mod error;
 mod image_upscaler;
 mod job;
 mod memory;
+mod range;
 mod settings;
 mod size;
 

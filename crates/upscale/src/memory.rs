@@ -108,7 +108,8 @@ impl ImageUpscaler<'_> {
         }
         let colours = input * opaque_channels * sample;
         let upscaled_alpha = match self.alpha {
-            AlphaMethod::Network => self.opaque_bytes(1, depth),
+            // Level by level: the share of a level and the floats so far, at both sizes.
+            AlphaMethod::Network => self.opaque_bytes(1, depth).max((input + target) * 12),
             AlphaMethod::Lanczos => (input + target) * (4 + sample),
         };
         let steps = [

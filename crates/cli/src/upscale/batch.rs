@@ -317,10 +317,11 @@ fn result_name(
     input: &Input,
 ) -> anyhow::Result<(PathBuf, Format)> {
     let out = &arguments.output;
-    let format = match arguments.chosen_format(into_folder) {
-        Some(format) => format,
-        None => Format::of_file(&input.path)?.of_result(),
-    };
+    // An input of a format that is not read has no result, so it takes no other's name.
+    let found = Format::of_file(&input.path)?;
+    let format = arguments
+        .chosen_format(into_folder)
+        .unwrap_or(found.of_result());
     let output = if into_folder {
         let mut name = input.relative.file_stem().unwrap_or_default().to_owned();
         name.push(".");

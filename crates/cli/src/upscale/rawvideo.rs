@@ -169,8 +169,10 @@ pub(super) fn upscale(arguments: &Arguments, video: &Video) -> anyhow::Result<()
         .check(size.width_px, size.height_px, &input)
         .map_err(explained)?;
     let (upscalers, settings) = (networks.upscalers(), arguments.settings());
-    let upscaler =
-        ImageUpscaler::planned(&input, size, &upscalers, &settings).map_err(explained)?;
+    let upscaler = ImageUpscaler::planned(&input, size, &upscalers, &settings)
+        .map_err(explained)?
+        // Frames of different ranges would flicker.
+        .stretch_range(false);
     let plan = upscaler.plan();
     let frame_bytes = format.frame_bytes(size);
     // One that is read, one that waits, and the current one, on either side.

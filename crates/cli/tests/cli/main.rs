@@ -3,6 +3,7 @@
 mod alpha;
 mod batches;
 mod bench;
+mod contents;
 mod convert;
 mod data;
 mod docs;

@@ -6,6 +6,7 @@
 //!
 //! Source: CIPA DC-008 (Exif 2.32), section 4.6; TIFF 6.0, section 2.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use image::metadata::Orientation;
@@ -14,6 +15,7 @@ use super::Resolution;
 use crate::tiff_file::{LONG, RATIONAL, SHORT, bytes_of_kind};
 
 const IMAGE_WIDTH: u16 = 0x0100;
+pub(super) const IMAGE_DESCRIPTION: u16 = 0x010e;
 const IMAGE_LENGTH: u16 = 0x0101;
 const ORIENTATION: u16 = 0x0112;
 const X_RESOLUTION: u16 = 0x011a;
@@ -22,6 +24,7 @@ const RESOLUTION_UNIT: u16 = 0x0128;
 const THUMBNAIL_OFFSET: u16 = 0x0201;
 const THUMBNAIL_LENGTH: u16 = 0x0202;
 /// Pointers to directories.
+const SUB_DIRECTORIES: u16 = 0x014a;
 pub(super) const EXIF_DIRECTORY: u16 = 0x8769;
 pub(super) const GPS_DIRECTORY: u16 = 0x8825;
 pub(super) const INTEROPERABILITY_DIRECTORY: u16 = 0xa005;
@@ -59,6 +62,11 @@ pub(super) fn integer(kind: u16, value: &[u8], big_endian: bool) -> Option<u64> 
     (!is_negative).then_some(number)
 }
 
+/// Most directories of a block that are searched, and most entries of all of them. Cameras write about
+/// five directories of less than a hundred entries.
+const MAX_DIRECTORIES: usize = 64;
+const MAX_ENTRIES: usize = 20_000;
+
 /// One entry of a directory.
 #[derive(Clone, Copy)]
 struct Entry {
@@ -88,12 +96,19 @@ impl Directory {
 struct Block<'a> {
     bytes: &'a mut Vec<u8>,
     big_endian: bool,
+    /// Bytes that may still be cleared. Values do not overlap, unless the block is made to cost time.
+    clearable_bytes: usize,
 }
 
 impl<'a> Block<'a> {
     fn new(bytes: &'a mut Vec<u8>) -> Option<Self> {
         let big_endian = is_big_endian(bytes)?;
-        Some(Self { bytes, big_endian })
+        let clearable_bytes = 4 * bytes.len();
+        Some(Self {
+            bytes,
+            big_endian,
+            clearable_bytes,
+        })
     }
 
     fn view(&self) -> View<'_> {
@@ -154,17 +169,30 @@ impl<'a> Block<'a> {
         if let Some(range) = self.view().value(entry)
             && range.start != entry.at + 8
         {
+            self.clear_range(range);
+        }
+    }
+
+    fn clear_range(&mut self, range: Range<usize>) {
+        if let Some(left) = self.clearable_bytes.checked_sub(range.len()) {
+            self.clearable_bytes = left;
             self.bytes[range].fill(0);
         }
     }
 
-    /// Clears a directory and its values.
-    fn clear(&mut self, directory: &Directory) {
-        for &entry in &directory.entries {
-            self.clear_value(entry);
+    /// Clears the directories that can be reached from an offset and are not in `kept`, and their values.
+    fn clear_tree(&mut self, at: usize, kept: &[usize]) {
+        let found = self.view().tree(at, kept);
+        for at in found {
+            let Some(directory) = self.view().directory(at) else {
+                continue;
+            };
+            for &entry in &directory.entries {
+                self.clear_value(entry);
+            }
+            let end = (directory.end + 4).min(self.bytes.len());
+            self.clear_range(directory.at..end);
         }
-        let end = (directory.end + 4).min(self.bytes.len());
-        self.bytes[directory.at..end].fill(0);
     }
 }
 
@@ -227,6 +255,54 @@ impl<'a> View<'a> {
         self.directory(self.u32(4)? as usize)
     }
 
+    /// The offsets of a directory and of all that it leads to: by pointers and as successors. Those in
+    /// `known` are not followed. A tree beyond the limits ends early.
+    fn tree(self, at: usize, known: &[usize]) -> Vec<usize> {
+        self.bounded_tree(at, known).0
+    }
+
+    /// [`tree`](Self::tree), and whether it is all of it.
+    fn bounded_tree(self, at: usize, known: &[usize]) -> (Vec<usize>, bool) {
+        let mut is_whole = true;
+        let mut seen: HashSet<usize> = known.iter().copied().collect();
+        let mut entries_left = MAX_ENTRIES;
+        let mut found = Vec::new();
+        let mut next = vec![at];
+        while let Some(at) = next.pop() {
+            let Some(directory) = self.directory(at).filter(|_| seen.insert(at)) else {
+                continue;
+            };
+            if found.len() == MAX_DIRECTORIES || directory.entries.len() > entries_left {
+                is_whole = false;
+                break;
+            }
+            entries_left -= directory.entries.len();
+            found.push(at);
+            for &entry in directory.entries.iter().filter(|e| is_pointer(e.tag)) {
+                is_whole &= entry.count as usize <= MAX_DIRECTORIES;
+                next.extend(self.numbers(entry));
+            }
+            let successor = self.u32(directory.end).filter(|&at| at != 0);
+            next.extend(successor.map(|at| at as usize));
+        }
+        (found, is_whole)
+    }
+
+    /// The numbers of an entry, up to [`MAX_DIRECTORIES`], if they are 32-bit or 16-bit integers.
+    fn numbers(self, entry: Entry) -> Vec<usize> {
+        let size = match entry.kind {
+            SHORT => 2,
+            LONG | 13 => 4,
+            _ => return Vec::new(),
+        };
+        let value = self.value(entry).unwrap_or_default();
+        let values = self.bytes[value].chunks_exact(size).take(MAX_DIRECTORIES);
+        values
+            .filter_map(|value| integer(entry.kind, value, self.big_endian))
+            .map(|number| number as usize)
+            .collect()
+    }
+
     /// The directory that an entry of `parent` points to.
     fn sub_directory(self, parent: &Directory, tag: u16) -> Option<Directory> {
         self.directory(self.number(parent.find(tag)?)? as usize)
@@ -270,7 +346,7 @@ fn is_big_endian(bytes: &[u8]) -> Option<bool> {
 }
 
 /// Makes the block that of an upright image: sets the orientation to 1 and removes the thumbnail, which
-/// is not upright, and areas in pixels. Returns the orientation that the block had (upright if none or an
+/// is not upright. Returns the orientation that the block had (upright if none or an
 /// unknown one), or `None` if the block has no directory.
 pub(super) fn make_upright(bytes: &mut Vec<u8>) -> Option<Orientation> {
     let mut block = Block::new(bytes)?;
@@ -284,15 +360,48 @@ pub(super) fn make_upright(bytes: &mut Vec<u8>) -> Option<Orientation> {
     if let Some(entry) = entry.filter(|_| told.is_some()) {
         block.set(entry, SHORT, 1);
     }
-    if let Some(at) = main
-        .find(EXIF_DIRECTORY)
-        .and_then(|e| block.view().number(e))
-    {
-        block.remove(at as usize, SUBJECT_AREA);
-        block.remove(at as usize, SUBJECT_LOCATION);
-    }
     remove_thumbnail(&mut block, &main);
     Some(told.unwrap_or(Orientation::NoTransforms))
+}
+
+/// Removes areas in pixels; returns whether there was one.
+pub(super) fn remove_areas(bytes: &mut Vec<u8>) -> bool {
+    let mut remove = || {
+        let mut block = Block::new(bytes)?;
+        let main = block.view().main_directory()?;
+        let exif = block.view().sub_directory(&main, EXIF_DIRECTORY)?;
+        let areas = [SUBJECT_AREA, SUBJECT_LOCATION];
+        let found = areas.into_iter().filter(|tag| exif.find(*tag).is_some());
+        let found: Vec<u16> = found.collect();
+        found.iter().for_each(|tag| block.remove(exif.at, *tag));
+        (!found.is_empty()).then_some(())
+    };
+    remove().is_some()
+}
+
+/// Adapts areas in pixels to an image of `factors` times the width and height: x and y of the middle, then
+/// a diameter, or width and height. Returns `None` if one is not of 16-bit numbers, or would not fit them.
+pub(super) fn scale_areas(bytes: &mut Vec<u8>, factors: [f64; 2]) -> Option<()> {
+    let mut block = Block::new(bytes)?;
+    let main = block.view().main_directory()?;
+    let Some(exif) = block.view().sub_directory(&main, EXIF_DIRECTORY) else {
+        return Some(());
+    };
+    let areas = [SUBJECT_AREA, SUBJECT_LOCATION];
+    for entry in areas.into_iter().filter_map(|tag| exif.find(tag)) {
+        let range = block.view().value(entry)?;
+        if entry.kind != SHORT || entry.count > 4 {
+            return None;
+        }
+        for (i, at) in range.step_by(2).enumerate() {
+            let number = (f64::from(block.view().u16(at)?) * factors[i % 2]).round();
+            if number > f64::from(u16::MAX) {
+                return None;
+            }
+            block.put_u16(at, number as u16);
+        }
+    }
+    Some(())
 }
 
 fn remove_thumbnail(block: &mut Block<'_>, main: &Directory) {
@@ -309,9 +418,11 @@ fn remove_thumbnail(block: &mut Block<'_>, main: &Directory) {
         .zip(number(THUMBNAIL_LENGTH))
         .map(|(start, length)| start as usize..start as usize + length as usize)
         .filter(|range| range.start > main.end && range.end <= view.bytes.len());
-    block.clear(&directory);
+    // What the main directory leads to is not the thumbnail's, whatever its directory says.
+    let kept: Vec<usize> = view.tree(main.at, &[]);
+    block.clear_tree(next as usize, &kept);
     if let Some(range) = range {
-        block.bytes[range.clone()].fill(0);
+        block.clear_range(range.clone());
         // Most blocks end with it.
         if range.end == block.bytes.len() {
             block.bytes.truncate(range.start);
@@ -346,18 +457,70 @@ pub(super) fn set_size(bytes: &mut Vec<u8>, width_px: usize, height_px: usize) {
     }
 }
 
-/// Removes the GPS directory.
-pub(super) fn strip_gps(bytes: &mut Vec<u8>) {
+/// Removes all GPS directories, wherever a pointer to one is. Returns false if there are too many
+/// directories to search all of them.
+pub(super) fn strip_gps(bytes: &mut Vec<u8>) -> bool {
     let Some(mut block) = Block::new(bytes) else {
-        return;
+        return true;
     };
     let Some(main) = block.view().main_directory() else {
-        return;
+        return true;
     };
-    if let Some(gps) = block.view().sub_directory(&main, GPS_DIRECTORY) {
-        block.clear(&gps);
+    let (directories, is_whole) = block.view().bounded_tree(main.at, &[]);
+    for at in directories {
+        let entry = |block: &Block<'_>| block.view().directory(at)?.find(GPS_DIRECTORY);
+        while let Some(entry) = entry(&block) {
+            for gps in block.view().numbers(entry) {
+                block.clear_tree(gps, &[main.at, at]);
+            }
+            block.remove(at, GPS_DIRECTORY);
+        }
     }
-    block.remove(main.at, GPS_DIRECTORY);
+    is_whole
+}
+
+/// Removes the description if programs read it as the structure of the file, with sizes and numbers of
+/// images. Returns the name of the program.
+pub(super) fn remove_structure(bytes: &mut Vec<u8>) -> Option<&'static str> {
+    let mut block = Block::new(bytes)?;
+    let main = block.view().main_directory()?;
+    let value = block.view().value(main.find(IMAGE_DESCRIPTION)?)?;
+    let program = structure_in(&block.bytes[value])?;
+    block.remove(main.at, IMAGE_DESCRIPTION);
+    Some(program)
+}
+
+/// The program that writes such a description of the structure of its files.
+pub(super) fn structure_in(description: &[u8]) -> Option<&'static str> {
+    let start = &description[..description.len().min(1024)];
+    let has = |text: &[u8]| start.windows(text.len()).any(|w| w == text);
+    let text = start.trim_ascii_start();
+    if text.starts_with(b"ImageJ=") {
+        Some("ImageJ")
+    } else if text.starts_with(b"{\"shape\"") {
+        Some("tifffile")
+    } else if has(b"<OME") {
+        Some("OME")
+    } else if text.starts_with(b"Aperio") {
+        Some("Aperio")
+    } else if text.starts_with(b"SI.") || text.starts_with(b"scanimage.") {
+        Some("ScanImage")
+    } else {
+        None
+    }
+}
+
+/// The number of images in ImageJ's description of a file.
+pub(super) fn images_of_imagej(description: &[u8]) -> Option<usize> {
+    let text = description.trim_ascii_start().strip_prefix(b"ImageJ=")?;
+    let line = text
+        .split(|&byte| byte == b'\n')
+        .find_map(|line| line.strip_prefix(b"images="))?;
+    std::str::from_utf8(line)
+        .ok()?
+        .trim_end_matches(['\0', '\r'])
+        .parse()
+        .ok()
 }
 
 /// The resolution in the main directory.
@@ -399,10 +562,10 @@ pub(super) struct Fields {
     pub(super) interoperability: Vec<Field>,
 }
 
-fn is_pointer(tag: u16) -> bool {
+pub(super) fn is_pointer(tag: u16) -> bool {
     matches!(
         tag,
-        EXIF_DIRECTORY | GPS_DIRECTORY | INTEROPERABILITY_DIRECTORY
+        SUB_DIRECTORIES | EXIF_DIRECTORY | GPS_DIRECTORY | INTEROPERABILITY_DIRECTORY
     )
 }
 
@@ -425,9 +588,13 @@ pub(super) fn fields(bytes: &[u8]) -> Fields {
         let interoperability = exif
             .as_ref()
             .and_then(|exif| view.sub_directory(exif, INTEROPERABILITY_DIRECTORY));
-        let fields = |directory: &Directory| {
+        // Values do not overlap, unless the block is made to cost memory.
+        let mut bytes_left = 2 * bytes.len();
+        let mut fields = |directory: &Directory| {
             let field = |entry: &Entry| {
-                let mut value = bytes[view.value(*entry)?].to_vec();
+                let range = view.value(*entry)?;
+                bytes_left = bytes_left.checked_sub(range.len())?;
+                let mut value = bytes[range].to_vec();
                 swap_to_native(entry.kind, &mut value, view.big_endian);
                 Some(Field {
                     tag: entry.tag,
@@ -440,9 +607,12 @@ pub(super) fn fields(bytes: &[u8]) -> Fields {
         };
         Some(Fields {
             main: fields(&main),
-            exif: exif.as_ref().map(fields).unwrap_or_default(),
-            gps: gps.as_ref().map(fields).unwrap_or_default(),
-            interoperability: interoperability.as_ref().map(fields).unwrap_or_default(),
+            exif: exif.as_ref().map(&mut fields).unwrap_or_default(),
+            gps: gps.as_ref().map(&mut fields).unwrap_or_default(),
+            interoperability: interoperability
+                .as_ref()
+                .map(&mut fields)
+                .unwrap_or_default(),
         })
     };
     read().unwrap_or_default()

@@ -3,6 +3,8 @@
 //! Source: ITU-T T.81, annex B; JFIF 1.02 (T.871); Exif 2.32, section 4.7; XMP part 3, section
 //! 1.1.3; ICC.1:2022, annex B.4.
 
+use std::collections::BTreeSet;
+
 use image::codecs::jpeg::{PixelDensity, PixelDensityUnit};
 use image::metadata::Orientation;
 
@@ -15,6 +17,10 @@ const EXTENDED_XMP_PREFIX: &[u8] = b"http://ns.adobe.com/xmp/extension/\0";
 pub(super) const PHOTOSHOP_PREFIX: &[u8] = b"Photoshop 3.0\0";
 
 const JFIF_PREFIX: &[u8] = b"JFIF\0";
+/// A thumbnail.
+const JFIF_EXTENSION_PREFIX: &[u8] = b"JFXX\0";
+const MULTI_PICTURE_PREFIX: &[u8] = b"MPF\0";
+const GAIN_MAP_PREFIX: &[u8] = b"urn:iso:std:iso:ts:21496:-1\0";
 const ADOBE_PREFIX: &[u8] = b"Adobe";
 
 const APP0: u8 = 0xe0;
@@ -22,6 +28,11 @@ const APP1: u8 = 0xe1;
 const APP2: u8 = 0xe2;
 const APP13: u8 = 0xed;
 const APP14: u8 = 0xee;
+const APP11: u8 = 0xeb;
+const COMMENT: u8 = 0xfe;
+
+/// Most segments that are named as not copied.
+const MAX_NAMED: usize = 8;
 
 /// The segments before the pixels: marker, content without its length, and the offset of its end.
 fn segments(jpeg: &[u8]) -> impl Iterator<Item = (u8, &[u8], usize)> {
@@ -47,6 +58,7 @@ pub(crate) fn read(jpeg: &[u8]) -> (Metadata, Orientation) {
     let mut resources = Vec::new();
     let mut xmp = None;
     let mut has_extension = false;
+    let mut unknown = BTreeSet::new();
     for (marker, content, _) in segments(jpeg) {
         let part = |prefix: &[u8]| content.strip_prefix(prefix);
         match marker {
@@ -63,9 +75,43 @@ pub(crate) fn read(jpeg: &[u8]) -> (Metadata, Orientation) {
                 profile.extend(numbered.map(|(&[number, count], data)| (number, count, data)));
             }
             // A resource may continue in the next segment.
-            APP13 => resources.extend_from_slice(part(PHOTOSHOP_PREFIX).unwrap_or_default()),
+            APP13 if part(PHOTOSHOP_PREFIX).is_some() => {
+                resources.extend_from_slice(part(PHOTOSHOP_PREFIX).unwrap_or_default());
+            }
+            COMMENT => metadata.jpeg_comments.push(content.to_vec()),
             _ => {}
         }
+        let is_known = match marker {
+            APP0 => content.starts_with(JFIF_PREFIX) || content.starts_with(JFIF_EXTENSION_PREFIX),
+            APP1 => [EXIF_PREFIX, XMP_PREFIX, EXTENDED_XMP_PREFIX]
+                .iter()
+                .any(|p| content.starts_with(p)),
+            // An index of further images and a gain map's version go with what they describe.
+            APP2 => [ICC_PREFIX, MULTI_PICTURE_PREFIX, GAIN_MAP_PREFIX]
+                .iter()
+                .any(|p| content.starts_with(p)),
+            APP13 => content.starts_with(PHOTOSHOP_PREFIX),
+            APP14 => content.starts_with(ADOBE_PREFIX),
+            _ => true,
+        };
+        if marker == APP11 && content.get(..2) == Some(b"JP") {
+            unknown.insert("content credentials (JUMBF)".to_owned());
+        } else if !is_known || matches!(marker, 0xe3..=0xec | 0xef) {
+            let name: Vec<u8> = content
+                .iter()
+                .copied()
+                .take(16)
+                .take_while(u8::is_ascii_graphic)
+                .collect();
+            let name = String::from_utf8_lossy(&name);
+            unknown.insert(format!("segment APP{} {name:?}", marker - APP0));
+        }
+    }
+    if !unknown.is_empty() {
+        let names: Vec<String> = unknown.into_iter().take(MAX_NAMED).collect();
+        metadata
+            .dropped
+            .push(format!("{} of JPEG: not copied", names.join(", ")));
     }
     if let Some(packet) = xmp {
         metadata.set_xmp(packet.to_vec());
@@ -87,6 +133,7 @@ pub(crate) fn read(jpeg: &[u8]) -> (Metadata, Orientation) {
         metadata.dropped.push(why.to_owned());
     }
     metadata.iptc = iptc::of_resources(&resources);
+    metadata.dropped.extend(iptc::dropped_resources(&resources));
     metadata.turned(orientation)
 }
 
@@ -175,6 +222,9 @@ pub(crate) fn insert(jpeg: &mut Vec<u8>, metadata: &Metadata) {
     }
     if let Some(records) = &metadata.iptc {
         add(APP13, [PHOTOSHOP_PREFIX, &iptc::resource_of(records)]);
+    }
+    for comment in &metadata.jpeg_comments {
+        add(COMMENT, [comment, &[]]);
     }
     let at = segments(jpeg)
         .take_while(|(marker, ..)| (APP0..=0xef).contains(marker))

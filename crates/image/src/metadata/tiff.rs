@@ -7,6 +7,7 @@
 //! Source: TIFF 6.0, sections 2 and 8; Exif 2.32, section 4.6; XMP part 3, section 3.2; ICC.1:2022,
 //! annex B.3.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read, Seek, Write};
 
 use ::tiff::Directory;
@@ -15,7 +16,7 @@ use ::tiff::tags::{ByteOrder, IfdPointer, Tag, Type, ValueBuffer};
 use image::metadata::Orientation;
 
 use super::exif::{self, Field, Fields};
-use super::{Metadata, Resolution, iptc};
+use super::{GeoFields, Metadata, Resolution, geo, iptc};
 use crate::tiff_file::{self, TiffFile, bytes_of_kind};
 
 const XMP: u16 = 700;
@@ -30,27 +31,34 @@ const DESCRIPTIVE: [u16; 17] = [
 ];
 
 /// Most bytes of values that are copied; a value beyond them is dropped.
-const MAX_VALUE_BYTES: u64 = 64 << 20;
+const MAX_VALUE_BYTES: u64 = 32 << 20;
+
+/// Most tags that are named as not copied.
+const MAX_NAMED: usize = 8;
 
 /// Reads the metadata of the decoder's current image. The decoder's limits must allow values of the
-/// length of a profile.
-pub(crate) fn read<R: Read + Seek>(decoder: &mut Decoder<R>) -> (Metadata, Orientation) {
+/// length of a profile. `all_tags` are those of the image's directory. Returns the
+/// number of images that ImageJ counts in the file, too: it may store them behind a single directory.
+pub(crate) fn read<R: Read + Seek>(
+    decoder: &mut Decoder<R>,
+    all_tags: &[u16],
+) -> (Metadata, Orientation, usize) {
     let at = decoder.ifd_pointer();
     let Some(main) = at.and_then(|at| decoder.read_directory(at).ok()) else {
-        return (Metadata::default(), Orientation::NoTransforms);
+        return (Metadata::default(), Orientation::NoTransforms, 1);
     };
     let mut tags = Tags {
         decoder,
         bytes_left: MAX_VALUE_BYTES,
     };
     let mut metadata = Metadata::default();
-    let mut value = |tag: u16| tags.field(&main, tag).map(|field| field.value);
+    let mut value = |tag: u16| tags.block(&main, tag);
     metadata.icc_profile = value(Tag::IccProfile.to_u16());
     let xmp = value(XMP);
+    let resources = value(PHOTOSHOP).unwrap_or_default();
     // If both are present, Photoshop's resources are the current ones.
-    metadata.iptc = value(PHOTOSHOP)
-        .and_then(|resources| iptc::of_resources(&resources))
-        .or_else(|| value(IPTC));
+    metadata.iptc = iptc::of_resources(&resources).or_else(|| iptc::of_tiff_field(value(IPTC)?));
+    metadata.dropped.extend(iptc::dropped_resources(&resources));
     if let Some(mut packet) = xmp {
         // Some writers end it as they end text.
         let end = packet
@@ -88,15 +96,60 @@ pub(crate) fn read<R: Read + Seek>(decoder: &mut Decoder<R>) -> (Metadata, Orien
         gps: tags.all(gps.as_ref()),
         interoperability: tags.all(interoperability.as_ref()),
     };
+    let description = fields
+        .main
+        .iter()
+        .find(|field| field.tag == exif::IMAGE_DESCRIPTION);
+    let images = description.and_then(|field| exif::images_of_imagej(&field.value));
     if let Some(block) = exif::block_of(&fields) {
         metadata.set_exif(block);
     }
+    let geo = geo::TAGS
+        .into_iter()
+        .filter_map(|tag| tags.field(&main, tag));
+    metadata.geo = GeoFields(geo.collect());
+    metadata.dropped.extend(dropped_tags(all_tags));
 
     let orientation = tags
         .number(&main, Tag::Orientation)
         .and_then(|value| Orientation::from_exif(u8::try_from(value).ok()?))
         .unwrap_or(Orientation::NoTransforms);
-    metadata.turned(orientation)
+    let (metadata, orientation) = metadata.turned(orientation);
+    (metadata, orientation, images.unwrap_or(1))
+}
+
+/// Whether a tag is about how a file stores its image: size, compression, strips, tiles, place on the page,
+/// number of the page, resolution, ink sets, tables of JPEG.
+fn is_of_storage(tag: u16) -> bool {
+    matches!(
+        tag,
+        254..=266 | 273..=284 | 286..=297 | 317 | 320..=330 | 332 | 334 | 338..=347 | 512..=532 | 34_675
+            // Padding of Windows, and of GDAL's cloud-optimised files.
+            | 59_932 | 65_534
+    )
+}
+
+/// Names the tags that are not copied, unless they are about how the file stores the image.
+fn dropped_tags(tags: &[u16]) -> Option<String> {
+    let is_copied = |tag: u16| {
+        DESCRIPTIVE.contains(&tag)
+            || geo::TAGS.contains(&tag)
+            || matches!(
+                tag,
+                XMP | IPTC | PHOTOSHOP | exif::EXIF_DIRECTORY | exif::GPS_DIRECTORY
+            )
+    };
+    let names: BTreeSet<String> = tags
+        .iter()
+        .filter(|&&tag| !is_copied(tag) && !is_of_storage(tag))
+        .map(|tag| match tag {
+            37_724 => "Photoshop layers".to_owned(),
+            tag => format!("tag {tag}"),
+        })
+        .take(MAX_NAMED)
+        .collect();
+    let names = Vec::from_iter(names).join(", ");
+    (!names.is_empty()).then(|| format!("{names} of TIFF: not copied"))
 }
 
 /// Reads values up to a limit of bytes in total: all entries may claim the same bytes of a file.
@@ -106,6 +159,16 @@ struct Tags<'a, R: Read + Seek> {
 }
 
 impl<R: Read + Seek> Tags<'_, R> {
+    /// The bytes of an entry, as they are in the file.
+    fn block(&mut self, directory: &Directory, tag: u16) -> Option<Vec<u8>> {
+        let Field {
+            kind, mut value, ..
+        } = self.field(directory, tag)?;
+        let is_big_endian = matches!(self.decoder.byte_order(), ByteOrder::BigEndian);
+        exif::swap_to_native(kind, &mut value, is_big_endian);
+        Some(value)
+    }
+
     /// An entry of a directory, its value in this machine's byte order.
     fn field(&mut self, directory: &Directory, tag: u16) -> Option<Field> {
         let tag = Tag::from_u16_exhaustive(tag);
@@ -132,7 +195,7 @@ impl<R: Read + Seek> Tags<'_, R> {
             let tags = directory.iter().map(|(tag, _)| tag.to_u16());
             tags.map(move |tag| (*directory, tag))
         });
-        tags.filter(|&(_, tag)| tag != exif::INTEROPERABILITY_DIRECTORY)
+        tags.filter(|&(_, tag)| !exif::is_pointer(tag))
             .filter_map(|(directory, tag)| self.field(directory, tag))
             .collect()
     }
@@ -204,7 +267,9 @@ pub(crate) fn write<W: Write>(
     directory: &mut tiff_file::Directory,
 ) -> io::Result<()> {
     for field in &exif_fields(metadata).main {
-        if DESCRIPTIVE.contains(&field.tag) {
+        let is_block =
+            matches!(field.tag, XMP | IPTC | PHOTOSHOP) || geo::TAGS.contains(&field.tag);
+        if DESCRIPTIVE.contains(&field.tag) || !is_of_storage(field.tag) && !is_block {
             file.add(directory, field.tag, field.kind, &field.value)?;
         }
     }
@@ -223,6 +288,9 @@ pub(crate) fn write<W: Write>(
         if let Some(block) = block {
             file.add(directory, tag, kind, block)?;
         }
+    }
+    for field in &metadata.geo.0 {
+        file.add(directory, field.tag, field.kind, &field.value)?;
     }
     if let Some(resolution) = metadata.resolution {
         let (x, y, unit) = match resolution {

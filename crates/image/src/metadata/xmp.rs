@@ -16,48 +16,161 @@ const XMP: &str = "http://ns.adobe.com/xap/1.0/";
 const XMP_NOTE: &str = "http://ns.adobe.com/xmp/note/";
 const GEO: &str = "http://www.w3.org/2003/01/geo/wgs84_pos#";
 
+/// The panorama of an image: sizes and positions in pixels.
+const PANORAMA: &str = "http://ns.google.com/photos/1.0/panorama/";
+/// Regions, such as faces, and the size of the image that they were marked on.
+const REGIONS: &str = "http://www.metadataworkinggroup.com/schemas/regions/";
+const DIMENSIONS: &str = "http://ns.adobe.com/xap/1.0/sType/Dimensions#";
+const MICROSOFT_REGIONS: &str = "http://ns.microsoft.com/photo/1.2/";
+const IPTC_EXTENSION: &str = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/";
+const CAMERA: &str = "http://ns.google.com/photos/1.0/camera/";
+/// Of further images and data in the same file: gain maps, depth maps, other images, sound, and lists of
+/// what a file contains.
+const CONTAINED: [&str; 7] = [
+    "http://ns.adobe.com/hdr-gain-map/1.0/",
+    "http://ns.apple.com/HDRGainMap/1.0/",
+    "http://ns.google.com/photos/1.0/container/",
+    "http://ns.google.com/photos/1.0/depthmap/",
+    "http://ns.google.com/photos/1.0/image/",
+    "http://ns.google.com/photos/1.0/audio/",
+    "http://ns.google.com/photos/dd/1.0/device/",
+];
+
+/// Longest packet that is read.
+pub(super) const MAX_BYTES: usize = 4 << 20;
+
+/// Most elements within one another, and most namespaces that hold at a place: the time to resolve a name
+/// grows with them.
+const MAX_DEPTH: usize = 128;
+const MAX_NAMESPACES: usize = 256;
+
 /// What to do with a property.
 enum Fate {
     Keep,
     Remove,
     Set(String),
+    /// Multiplies a number.
+    Times(f64),
+}
+
+/// A property: namespace, name, and whether it is within the size that regions were marked on.
+struct Property<'a> {
+    namespace: &'a str,
+    name: &'a str,
+    in_dimensions: bool,
 }
 
 /// The packet of an image after its orientation was applied. `None` if the packet is not XML, as for
 /// the other functions here.
 pub(super) fn upright(packet: &[u8]) -> Option<Vec<u8>> {
-    edit(packet, &|namespace, name| match (namespace, name) {
-        (TIFF, "Orientation") => Fate::Set("1".to_owned()),
-        _ => Fate::Keep,
-    })
+    edit(
+        packet,
+        Extras::Kept,
+        &|property| match (property.namespace, property.name) {
+            (TIFF, "Orientation") => Fate::Set("1".to_owned()),
+            (EXIF, "SubjectArea" | "SubjectLocation") => Fate::Remove,
+            _ if is_region(property) => Fate::Remove,
+            _ => Fate::Keep,
+        },
+    )
 }
 
-/// The packet without thumbnails and areas in pixels.
-pub(super) fn without_thumbnails(packet: &[u8]) -> Option<Vec<u8>> {
-    edit(packet, &|namespace, name| match (namespace, name) {
+/// Whether the packet contains regions of the image.
+pub(super) fn has_regions(packet: &[u8]) -> bool {
+    let found = std::cell::Cell::new(false);
+    let edited = edit(packet, Extras::Kept, &|property| {
+        found.set(found.get() || is_region(property));
+        Fate::Keep
+    });
+    edited.is_some() && found.get()
+}
+
+/// Regions in parts of the stored width and height.
+fn is_region(property: &Property<'_>) -> bool {
+    matches!(
+        (property.namespace, property.name),
+        (REGIONS, "Regions") | (MICROSOFT_REGIONS, "RegionInfo") | (IPTC_EXTENSION, "ImageRegion")
+    )
+}
+
+/// The packet of the pixels alone: without thumbnails, and what describes or announces
+/// further images, videos and sounds in the file.
+pub(super) fn of_pixels(packet: &[u8]) -> Option<Vec<u8>> {
+    edit(
+        packet,
+        Extras::Kept,
+        &|property| match (property.namespace, property.name) {
         (XMP, "Thumbnails")
-        | (EXIF, "SubjectArea" | "SubjectLocation")
         // The second part of a packet in a JPEG file, which is not read.
         | (XMP_NOTE, "HasExtendedXMP") => Fate::Remove,
+        (CAMERA, name) if name.starts_with("MicroVideo") || name.starts_with("MotionPhoto") => {
+            Fate::Remove
+        }
+        (namespace, _) if CONTAINED.iter().any(|start| namespace.starts_with(start)) => Fate::Remove,
         _ => Fate::Keep,
-    })
+    },
+    )
 }
 
-/// The packet with its sizes replaced.
+/// The packet with the sizes of the image replaced.
 pub(super) fn with_size(packet: &[u8], width_px: usize, height_px: usize) -> Option<Vec<u8>> {
-    edit(packet, &|namespace, name| match (namespace, name) {
-        (TIFF, "ImageWidth") | (EXIF, "PixelXDimension") => Fate::Set(width_px.to_string()),
-        (TIFF, "ImageLength") | (EXIF, "PixelYDimension") => Fate::Set(height_px.to_string()),
-        _ => Fate::Keep,
-    })
+    edit(
+        packet,
+        Extras::Kept,
+        &|property| match (property.namespace, property.name) {
+            (TIFF, "ImageWidth") | (EXIF, "PixelXDimension") => Fate::Set(width_px.to_string()),
+            (TIFF, "ImageLength") | (EXIF, "PixelYDimension") => Fate::Set(height_px.to_string()),
+            _ => Fate::Keep,
+        },
+    )
 }
 
-/// The packet without geographic coordinates: every property whose name begins with GPS, in any
-/// case and namespace (cameras and drones have their own), and W3C's latitude and longitude.
+/// The packet of an image of `factors` times the width and height: with other sizes and positions in
+/// pixels.
+///
+/// Subject areas, which EXIF has too, are removed. Regions of IPTC are in pixels or in parts of the size.
+pub(super) fn scaled(packet: &[u8], [x, y]: [f64; 2]) -> Option<Vec<u8>> {
+    let has = |text: &[u8]| packet.windows(text.len()).any(|w| w == text);
+    let are_regions_in_pixels = has(b"rbUnit") && has(b"pixel") && !has(b"relative");
+    edit(
+        packet,
+        Extras::Kept,
+        &|property| match (property.namespace, property.name) {
+            (
+                PANORAMA,
+                "FullPanoWidthPixels"
+                | "CroppedAreaImageWidthPixels"
+                | "CroppedAreaLeftPixels"
+                | "LargestValidInteriorRectLeft"
+                | "LargestValidInteriorRectWidth",
+            ) => Fate::Times(x),
+            (
+                PANORAMA,
+                "FullPanoHeightPixels"
+                | "CroppedAreaImageHeightPixels"
+                | "CroppedAreaTopPixels"
+                | "LargestValidInteriorRectTop"
+                | "LargestValidInteriorRectHeight",
+            ) => Fate::Times(y),
+            (EXIF, "SubjectArea" | "SubjectLocation") => Fate::Remove,
+            (IPTC_EXTENSION, "rbX" | "rbW" | "rbRx") if are_regions_in_pixels => Fate::Times(x),
+            (IPTC_EXTENSION, "rbY" | "rbH") if are_regions_in_pixels => Fate::Times(y),
+            (DIMENSIONS, "w") if property.in_dimensions => Fate::Times(x),
+            (DIMENSIONS, "h") if property.in_dimensions => Fate::Times(y),
+            _ => Fate::Keep,
+        },
+    )
+}
+
+/// The packet without geographic coordinates: every property whose name is of GPS, latitude, longitude or
+/// altitude, in any case and namespace (cameras and drones have their own), and W3C's. A packet that defines
+/// entities, which may hide them, is not edited.
 pub(super) fn without_gps(packet: &[u8]) -> Option<Vec<u8>> {
-    edit(packet, &|namespace, name| {
-        let start = name.get(..3).unwrap_or_default();
-        if start.eq_ignore_ascii_case("gps") || namespace == GEO {
+    edit(packet, Extras::Removed, &|property| {
+        let name = property.name.to_ascii_lowercase();
+        // "Longtitude" is what drones write.
+        let words = ["gps", "latitude", "longitude", "longtitude", "altitude"];
+        if words.iter().any(|word| name.contains(word)) || property.namespace == GEO {
             Fate::Remove
         } else {
             Fate::Keep
@@ -65,11 +178,22 @@ pub(super) fn without_gps(packet: &[u8]) -> Option<Vec<u8>> {
     })
 }
 
-/// Copies the packet and applies `fate`, by namespace and name, to each property.
-fn edit(packet: &[u8], fate: &dyn Fn(&str, &str) -> Fate) -> Option<Vec<u8>> {
+/// What to do with comments and the like between properties.
+#[derive(Clone, Copy, PartialEq)]
+enum Extras {
+    Kept,
+    /// Comments and instructions to programs are removed; a document type, whose entities may stand for
+    /// any property, is an error.
+    Removed,
+}
+
+/// Copies the packet and applies `fate` to each property.
+fn edit(packet: &[u8], extras: Extras, fate: &dyn Fn(&Property<'_>) -> Fate) -> Option<Vec<u8>> {
     let text = std::str::from_utf8(packet).ok()?;
     let mut reader = NsReader::from_str(text);
     let mut edited = String::with_capacity(text.len());
+    // Of each open element: the namespaces that hold in it, and whether it is within dimensions.
+    let mut open: Vec<(usize, bool)> = Vec::new();
     loop {
         let start = reader.buffer_position() as usize;
         let event = reader.read_event().ok()?;
@@ -79,15 +203,58 @@ fn edit(packet: &[u8], fate: &dyn Fn(&str, &str) -> Fate) -> Option<Vec<u8>> {
             Event::Eof => return Some(edited.into_bytes()),
             Event::Start(tag) => (tag, false),
             Event::Empty(tag) => (tag, true),
-            _ => {
+            Event::DocType(_) if extras == Extras::Removed => return None,
+            Event::Comment(_) if extras == Extras::Removed => continue,
+            Event::PI(instruction)
+                if extras == Extras::Removed && !instruction.starts_with("xpacket") =>
+            {
+                continue;
+            }
+            event => {
+                if matches!(event, Event::End(_)) {
+                    open.pop();
+                }
                 edited.push_str(raw);
                 continue;
             }
         };
+        let (outer_namespaces, is_inner) = open.last().copied().unwrap_or((0, false));
+        let namespaces = outer_namespaces + raw.matches("xmlns").count();
+        if namespaces > MAX_NAMESPACES || open.len() > MAX_DEPTH {
+            return None;
+        }
         let (namespace, name) = reader.resolver().resolve_element(tag.name());
-        let fate_of_element = fate(uri(&namespace), name.as_ref());
-        match fate_of_element {
-            Fate::Keep => edited.push_str(&edit_attributes(&reader, tag, raw, is_empty, fate)?),
+        let namespace = uri(&namespace);
+        let in_dimensions =
+            is_inner || (namespace, name.as_ref()) == (REGIONS, "AppliedToDimensions");
+        let property = Property {
+            namespace,
+            name: name.as_ref(),
+            in_dimensions,
+        };
+        let mut value = fate(&property);
+        if !is_empty && matches!(value, Fate::Keep) {
+            open.push((namespaces, in_dimensions));
+        }
+        if let Fate::Times(factor) = value {
+            // The number is up to the end tag.
+            let number = text[end..].split('<').next().unwrap_or_default();
+            value = times(number, factor).map_or(Fate::Keep, Fate::Set);
+            if !is_empty && matches!(value, Fate::Keep) {
+                open.push((namespaces, in_dimensions));
+            }
+        }
+        match value {
+            Fate::Keep | Fate::Times(_) => {
+                let fate = |namespace: &str, name: &str| {
+                    fate(&Property {
+                        namespace,
+                        name,
+                        in_dimensions,
+                    })
+                };
+                edited.push_str(&edit_attributes(&reader, tag, raw, is_empty, &fate)?);
+            }
             Fate::Remove if is_empty => {}
             Fate::Remove => {
                 reader.read_to_end(tag.name()).ok()?;
@@ -103,6 +270,17 @@ fn edit(packet: &[u8], fate: &dyn Fn(&str, &str) -> Fate) -> Option<Vec<u8>> {
             }
         }
     }
+}
+
+/// A number times a factor, as a whole number if it was one. `None` if it is none.
+fn times(number: &str, factor: f64) -> Option<String> {
+    let number: f64 = number.trim().parse().ok().filter(|v: &f64| v.is_finite())?;
+    let product = number * factor;
+    Some(if number.fract() == 0.0 {
+        format!("{:.0}", product.round())
+    } else {
+        product.to_string()
+    })
 }
 
 fn uri<'a>(namespace: &'a ResolveResult<'_>) -> &'a str {
@@ -126,7 +304,9 @@ fn edit_attributes(
     };
     let mut changed = false;
     let mut edited = format!("<{}", tag.name().as_ref());
-    let attributes = tag.attributes().try_for_each(|attribute| {
+    // Comparing each name with all before it would take quadratic time.
+    let mut attributes = tag.attributes();
+    let attributes = attributes.with_checks(false).try_for_each(|attribute| {
         let Ok(attribute) = attribute else {
             return ControlFlow::Break(());
         };
@@ -140,6 +320,13 @@ fn edit_attributes(
                 changed = true;
                 value
             }
+            Fate::Times(factor) => match times(&attribute.value, factor) {
+                Some(value) => {
+                    changed = true;
+                    value
+                }
+                None => attribute.value.into_owned(),
+            },
         };
         // The value is as in the file, so it has at most the other kind of quotes.
         let quote = if value.contains('"') { '\'' } else { '"' };

@@ -10,9 +10,9 @@ use std::path::Path;
 
 use jpeg_decoder::{CodingProcess, ColorTransform, Decoder, Error as JpegError, PixelFormat};
 
-use super::jpeg_end::has_end_of_image;
-use super::jpeg_scan::check_scans;
-use super::{Decode, Header, Limits, Source, check_size};
+use super::jpeg_end::{END_OF_IMAGE, end_of_image};
+use super::jpeg_scan::{check_scans, end_of_unmarked};
+use super::{Decode, Header, Limits, Source, after_end, check_size};
 use crate::error::Error;
 use crate::format::Format;
 use crate::metadata;
@@ -27,7 +27,8 @@ pub(super) fn open(
     name: &Path,
     limits: &Limits,
 ) -> Result<(Header, Box<dyn Decode>), Error> {
-    let jpeg = source.into_bytes(name)?;
+    let mut jpeg = source.into_bytes(name)?;
+    let omitted = cut_after_end(&mut jpeg, name)?;
     let Started {
         size,
         colour,
@@ -50,6 +51,7 @@ pub(super) fn open(
         },
         orientation,
         metadata,
+        omitted,
         streams_rows: false,
         whole_bytes: pixels * components as u64 * per_sample,
         rows_bytes: 0,
@@ -71,6 +73,40 @@ impl Decode for JpegDecoder {
             _ => decoded,
         }))
     }
+}
+
+/// Cuts off what follows the image, and describes it. An image without an end-of-image marker, as some
+/// cameras write, gets one if its scans are complete.
+fn cut_after_end(jpeg: &mut Vec<u8>, path: &Path) -> Result<Vec<String>, Error> {
+    let marked = end_of_image(jpeg);
+    let unmarked = match (marked, after_end::video_at(jpeg)) {
+        // A video directly after the last scan may contain the marker by chance.
+        (Some(end), Some(video_at)) if video_at < end => {
+            end_of_unmarked(jpeg).filter(|end| *end <= video_at)
+        }
+        (Some(_), _) => None,
+        (None, _) => {
+            // The start also names files of kinds that are not supported.
+            start(jpeg, path)?;
+            let end = end_of_unmarked(jpeg);
+            Some(end.ok_or_else(|| Error::truncated("no end-of-image marker", Format::Jpeg, path))?)
+        }
+    };
+    let mut omitted = Vec::new();
+    if unmarked.is_some() {
+        let remark = "end-of-image marker: the file has none, but the image is complete";
+        omitted.push(remark.to_owned());
+    }
+    let end = unmarked.or(marked).unwrap_or(jpeg.len());
+    omitted.extend(after_end::described(
+        &jpeg[end..],
+        after_end::announces_gain_map(&jpeg[..end]),
+    ));
+    jpeg.truncate(end);
+    if unmarked.is_some() {
+        jpeg.extend([0xff, END_OF_IMAGE]);
+    }
+    Ok(omitted)
 }
 
 /// A decoder that has read the header.
@@ -105,13 +141,6 @@ fn start<'a>(jpeg: &'a [u8], path: &Path) -> Result<Started<'a>, Error> {
     if info.coding_process == CodingProcess::Lossless {
         return Err(Error::unsupported(
             "it is a lossless JPEG",
-            Format::Jpeg,
-            path,
-        ));
-    }
-    if !has_end_of_image(jpeg) {
-        return Err(Error::truncated(
-            "no end-of-image marker",
             Format::Jpeg,
             path,
         ));

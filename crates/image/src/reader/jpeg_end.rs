@@ -1,30 +1,26 @@
-//! Whether a JPEG file reaches its end-of-image marker.
+//! Where a JPEG file has its end-of-image marker.
 //!
 //! Checked first, so that a truncated file is reported as truncated and not as damaged.
 //!
 //! Source: ITU-T T.81, annex B.1.1 (markers) and B.2 (segments).
 
-/// Whether the stream `jpeg` reaches its end-of-image marker. Segments are skipped by their
-/// length, so a thumbnail inside one does not count; whatever follows the marker is ignored.
-pub(crate) fn has_end_of_image(jpeg: &[u8]) -> bool {
+/// The position after the end-of-image marker of the stream `jpeg`. Segments are skipped by their
+/// length, so a thumbnail inside one does not count.
+pub(crate) fn end_of_image(jpeg: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
         // A marker is 0xff, any number of fill bytes 0xff, and a byte that is neither 0 nor 0xff.
         // Between scans and, in sloppy files, between segments, other bytes may stand.
-        let Some(marker_at) = next_marker(jpeg, at) else {
-            return false;
-        };
+        let marker_at = next_marker(jpeg, at)?;
         let marker = jpeg[marker_at];
         at = marker_at + 1;
         if marker == END_OF_IMAGE {
-            return true;
+            return Some(at);
         }
         if stands_alone(marker) {
             continue;
         }
-        let Some(&[high, low]) = jpeg.get(at..).and_then(|rest| rest.first_chunk()) else {
-            return false;
-        };
+        let &[high, low] = jpeg.get(at..)?.first_chunk()?;
         // The length counts its own two bytes. After the header of a scan its coded data follows,
         // in which the search for the next marker passes over stuffed zeros and restarts.
         at += usize::from(u16::from_be_bytes([high, low])).max(2);
@@ -55,18 +51,18 @@ pub(crate) fn next_marker(jpeg: &[u8], from: usize) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::has_end_of_image;
+    use super::end_of_image;
 
     #[test]
     fn the_marker_must_stand_outside_the_segments() {
         let segment_with_thumbnail = [0xff, 0xd8, 0xff, 0xe1, 0, 6, 0xff, 0xd8, 0xff, 0xd9];
-        assert!(!has_end_of_image(&segment_with_thumbnail));
+        assert_eq!(end_of_image(&segment_with_thumbnail), None);
         let mut whole = segment_with_thumbnail.to_vec();
         // A scan with a stuffed zero, a restart and a fill byte, then the end.
         whole.extend([0xff, 0xda, 0, 3, 1, 0x12, 0xff, 0, 0xff, 0xd0, 0x34, 0xff]);
-        assert!(!has_end_of_image(&whole));
+        assert_eq!(end_of_image(&whole), None);
         whole.extend([0xff, 0xd9, 0xab]);
-        assert!(has_end_of_image(&whole));
+        assert_eq!(end_of_image(&whole), Some(whole.len() - 1));
     }
 
     #[test]
@@ -78,7 +74,7 @@ mod tests {
             &[0xff, 0xe0],
             &[0xff, 0xe0, 0, 0],
         ] {
-            assert!(!has_end_of_image(bytes));
+            assert_eq!(end_of_image(bytes), None);
         }
     }
 }

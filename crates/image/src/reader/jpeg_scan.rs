@@ -15,6 +15,9 @@ const START_OF_SCAN: u8 = 0xda;
 /// Each scan may take the time of decoding the whole image; writers make about ten.
 const MAX_SCANS: usize = 100;
 
+/// Writers define at most eight tables for a scan.
+const MAX_TABLES: usize = 8 * MAX_SCANS;
+
 /// For the next 16 bits: the length of the code at their start in the upper byte, 0 if there is none,
 /// and its value in the lower byte.
 type HuffmanTable = Box<[u16]>;
@@ -27,8 +30,16 @@ struct Component {
     /// For each block of whole MCUs, row by row, a bit for each coefficient that is not zero so far.
     /// For progressive files only.
     nonzero: Vec<u64>,
-    /// Whether a scan contained its DC coefficients.
-    has_dc: bool,
+    /// For each coefficient, the lowest bit that a scan contained; [`NO_SCAN`] if none did.
+    lowest_bits: [u8; 64],
+}
+
+const NO_SCAN: u8 = u8::MAX;
+
+impl Component {
+    fn has_dc(&self) -> bool {
+        self.lowest_bits[0] != NO_SCAN
+    }
 }
 
 struct Frame {
@@ -130,6 +141,19 @@ impl<'a> Bits<'a> {
             return 0;
         }
         read_ahead + rest.len()
+    }
+
+    /// The number of bytes of the data up to the last whole byte that is left.
+    fn bytes_taken(&self) -> usize {
+        let mut at = self.at.min(self.data.len());
+        for _ in 0..self.count / 8 {
+            // A data byte 0xff has a zero behind it.
+            at -= match self.data[..at] {
+                [.., 0xff, 0] => 2,
+                _ => 1,
+            };
+        }
+        at
     }
 }
 
@@ -279,9 +303,26 @@ fn sequential_ac(bits: &mut Bits<'_>, ac: &HuffmanTable) -> Result<(), Fault> {
 /// Checks that the data of each scan are codes of exactly its blocks; the error names the scan and the
 /// damage. Other damage (an unknown kind of frame, an undefined table) is left to the decoder.
 pub(crate) fn check_scans(jpeg: &[u8]) -> Result<(), String> {
-    let mut file = File::default();
+    walk_scans(jpeg, &mut File::default()).map(drop)
+}
+
+/// The end of the data of an image without an end-of-image marker, if the scans contain every bit of
+/// every coefficient; whatever follows is not part of the image.
+pub(crate) fn end_of_unmarked(jpeg: &[u8]) -> Option<usize> {
+    let mut file = File {
+        is_unmarked: true,
+        ..File::default()
+    };
+    let end = walk_scans(jpeg, &mut file).ok()??;
+    file.is_complete().then_some(end)
+}
+
+/// Walks through the scans as [`check_scans`] does. Returns the end of the last one, or `None` if what
+/// follows is left to the decoder.
+fn walk_scans(jpeg: &[u8], file: &mut File) -> Result<Option<usize>, String> {
     let mut at = 0;
     let mut scans = 0;
+    let mut scans_end = None;
     while let Some(marker_at) = next_marker(jpeg, at) {
         at = marker_at + 1;
         let marker = jpeg[marker_at];
@@ -292,18 +333,25 @@ pub(crate) fn check_scans(jpeg: &[u8]) -> Result<(), String> {
             continue;
         }
         let Some(content) = segment(jpeg, at) else {
-            return Ok(());
+            return Ok(None);
         };
         at += 2 + content.len();
         match marker {
+            0xc0..=0xc2 if file.frame.is_some() => {
+                return Err("it has more than one frame".to_owned());
+            }
             // Huffman-coded DCT: baseline, extended, progressive.
             0xc0..=0xc2 => file.frame = frame(content, marker == 0xc2),
-            0xc4 => match file.define_tables(content) {
-                Some(()) => {}
-                None => return Ok(()),
-            },
+            0xc4 => {
+                if file.define_tables(content).is_none() {
+                    return Ok(None);
+                }
+                if file.table_count > MAX_TABLES {
+                    return Err(format!("it has more than {MAX_TABLES} code tables"));
+                }
+            }
             // Other codes than these, and a height that comes later.
-            0xc3 | 0xc5..=0xcf | 0xdc => return Ok(()),
+            0xc3 | 0xc5..=0xcf | 0xdc => return Ok(None),
             0xdd => {
                 file.restart_interval = content
                     .first_chunk()
@@ -316,15 +364,19 @@ pub(crate) fn check_scans(jpeg: &[u8]) -> Result<(), String> {
                 scans += 1;
                 match file.scan(content, jpeg, at) {
                     Some(checked) => at = checked.map_err(|what| format!("scan {scans} {what}"))?,
-                    None => return Ok(()),
+                    None => return Ok(None),
+                }
+                scans_end = Some(at);
+                if file.is_unmarked && file.is_complete() {
+                    break;
                 }
             }
             _ => {}
         }
     }
     let components = file.frame.iter().flat_map(|frame| &frame.components);
-    match components.filter(|component| !component.has_dc).count() {
-        0 => Ok(()),
+    match components.filter(|component| !component.has_dc()).count() {
+        0 => Ok(scans_end),
         missing => Err(format!(
             "{missing} of its colour components are in none of its {scans} scans"
         )),
@@ -350,7 +402,7 @@ fn frame(content: &[u8], progressive: bool) -> Option<Frame> {
             blocks_x: usize::from(sampling >> 4),
             blocks_y: usize::from(sampling & 15),
             nonzero: Vec::new(),
-            has_dc: false,
+            lowest_bits: [NO_SCAN; 64],
         })
         .collect();
     let sound = |c: &Component| (1..=4).contains(&c.blocks_x) && (1..=4).contains(&c.blocks_y);
@@ -436,9 +488,22 @@ struct File {
     ac: [Option<HuffmanTable>; 4],
     /// MCUs from one restart to the next; 0 for none.
     restart_interval: usize,
+    table_count: usize,
+    /// Whether the file has no end-of-image marker, so that the data of a scan may end with the file or
+    /// before other data.
+    is_unmarked: bool,
 }
 
 impl File {
+    /// Whether the scans contained every bit of every coefficient.
+    fn is_complete(&self) -> bool {
+        let is_complete = |frame: &Frame| {
+            let mut components = frame.components.iter();
+            components.all(|component| component.lowest_bits == [0; 64])
+        };
+        self.frame.as_ref().is_some_and(is_complete)
+    }
+
     fn define_tables(&mut self, mut content: &[u8]) -> Option<()> {
         while let Some((&[target], rest)) = content.split_first_chunk() {
             let (counts, rest) = rest.split_first_chunk::<16>()?;
@@ -451,6 +516,10 @@ impl File {
                 &mut self.ac
             };
             *tables.get_mut(usize::from(target & 15))? = Some(huffman_table(counts, values)?);
+            self.table_count += 1;
+            if self.table_count > MAX_TABLES {
+                break;
+            }
         }
         Some(())
     }
@@ -485,7 +554,8 @@ impl File {
                 dc: if coded_dc { Some(dc()?) } else { None },
                 ac: if last > 0 { Some(ac()?) } else { None },
             };
-            frame.components[index].has_dc |= first == 0;
+            let lowest_bit = if scan.progressive { bits & 15 } else { 0 };
+            frame.components[index].lowest_bits[first..=last].fill(lowest_bit);
             members.push((index, tables));
         }
         // The blocks of one component alone are coded row by row, as far as they touch the image.
@@ -502,7 +572,10 @@ impl File {
         };
         let (mut at, mut mcu, mut restart) = (at, 0, RESTART);
         loop {
-            let marker_at = next_marker(jpeg, at)?;
+            let marker_at = match next_marker(jpeg, at) {
+                None if self.is_unmarked => jpeg.len(),
+                marker_at => marker_at?,
+            };
             let before_fill = jpeg[at..marker_at].iter().rposition(|&byte| byte != 0xff);
             let end = before_fill.map_or(at, |last| at + last + 1);
             let mut bits = Bits::of(&jpeg[at..end]);
@@ -518,6 +591,9 @@ impl File {
                 mcu += 1;
             }
             let left = bits.bytes_left();
+            if self.is_unmarked && mcu == mcus {
+                return Some(Ok(at + bits.bytes_taken()));
+            }
             if left > 0 {
                 let what = format!("has {left} bytes too many after MCU {mcu} of {mcus}");
                 return Some(Err(what));
@@ -525,7 +601,7 @@ impl File {
             if mcu == mcus {
                 return Some(Ok(end));
             }
-            let found = jpeg[marker_at];
+            let found = jpeg.get(marker_at).copied().unwrap_or(0);
             if found != restart {
                 return Some(Err(format!(
                     "has marker 0x{found:02x} after MCU {mcu} of {mcus}, expected 0x{restart:02x}"

@@ -21,7 +21,6 @@ use super::{Decode, Header, Limits, MAX_METADATA_BYTES, Source, animation, check
 use crate::error::{Error, one_line};
 use crate::format::Format;
 use crate::metadata::Metadata;
-use crate::metadata::png::MAX_TEXT_BYTES;
 use crate::samples::{Colour, Depth, Outline, Samples};
 
 /// The signature of a bare codestream.
@@ -36,6 +35,9 @@ const DECODER_BYTES: u64 = 8;
 /// beside the planes.
 const MAX_DECODER_BYTES: u64 = 24;
 
+/// Most boxes that are named as not copied.
+const MAX_NAMED: usize = 8;
+
 /// The parts of a file.
 #[derive(Default)]
 struct Contents {
@@ -48,6 +50,8 @@ struct MetadataBoxes {
     exif: Option<Vec<u8>>,
     xmp: Option<Vec<u8>>,
     dropped: Vec<String>,
+    omitted: Vec<String>,
+    unpacked: Vec<[u8; 4]>,
 }
 
 /// Runs the decoder, which panics on some damaged files.
@@ -86,6 +90,7 @@ pub(super) fn open(
         let header = Header {
             outline,
             orientation: Orientation::NoTransforms,
+            omitted: metadata.omitted.clone(),
             metadata: read_metadata(metadata, jxl),
             streams_rows: false,
             whole_bytes: samples.saturating_mul(depth.bytes() as u64 + DECODER_BYTES),
@@ -311,7 +316,11 @@ impl Contents {
                 self.codestream.extend_from_slice(part);
             }
             b"brob" => {
-                if let Some((kind @ (b"Exif" | b"xml "), packed)) = content.split_first_chunk() {
+                // Unpacking a box is work, so each kind is unpacked once.
+                if let Some((kind @ (b"Exif" | b"xml "), packed)) = content.split_first_chunk()
+                    && !self.metadata.unpacked.contains(kind)
+                {
+                    self.metadata.unpacked.push(*kind);
                     match unpacked(packed) {
                         Ok(content) => self.take_box(*kind, &content),
                         Err(why) => {
@@ -332,18 +341,38 @@ impl Contents {
                 }
             }
             b"xml " if self.metadata.xmp.is_none() => self.metadata.xmp = Some(content.to_vec()),
-            _ => {}
+            b"jhgm" => {
+                let gain_map = "gain map: results have no HDR part".to_owned();
+                if !self.metadata.omitted.contains(&gain_map) {
+                    self.metadata.omitted.push(gain_map);
+                }
+            }
+            // Known, or about how the file stores the image.
+            b"JXL " | b"ftyp" | b"jxll" | b"jxli" | b"jbrd" | b"Exif" | b"xml " | b"free" => {}
+            _ => {
+                let line = match &kind {
+                    b"jumb" => "content credentials (JUMBF): not copied".to_owned(),
+                    _ => format!(
+                        "box {:?} of JPEG XL: not copied",
+                        kind.escape_ascii().to_string()
+                    ),
+                };
+                let dropped = &mut self.metadata.dropped;
+                if dropped.len() < MAX_NAMED && !dropped.contains(&line) {
+                    dropped.push(line);
+                }
+            }
         }
     }
 }
 
 fn unpacked(packed: &[u8]) -> Result<Vec<u8>, &'static str> {
-    const MOST: u64 = MAX_TEXT_BYTES as u64;
+    const MOST: u64 = 4 << 20;
     let mut content = Vec::new();
     let mut stream = brotli_decompressor::Decompressor::new(packed, 4096).take(MOST + 1);
     match stream.read_to_end(&mut content) {
         Err(_) => Err("it is damaged"),
-        Ok(_) if content.len() as u64 > MOST => Err("it is longer than 16 MiB"),
+        Ok(_) if content.len() as u64 > MOST => Err("it is longer than 4 MiB"),
         Ok(_) => Ok(content),
     }
 }

@@ -1,6 +1,7 @@
 //! WebP and BMP, by the crate `image`.
 
-use std::io::{BufRead, Read, Seek, SeekFrom};
+use std::collections::BTreeSet;
+use std::io::{self, BufRead, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use image::codecs::{bmp, webp};
@@ -8,7 +9,8 @@ use image::metadata::Orientation;
 use image::{ColorType, ImageDecoder, ImageError};
 
 use super::{
-    Decode, Header, Limits, MAX_METADATA_BYTES, Source, animation, check_size, read_error,
+    Decode, Header, Limits, MAX_METADATA_BYTES, Source, after_end, animation, check_size,
+    read_error,
 };
 use crate::error::Error;
 use crate::format::Format;
@@ -27,23 +29,32 @@ pub(super) fn open(
     limits: &Limits,
 ) -> Result<(Header, Box<dyn Decode>), Error> {
     let failed = |error| read_error(error, format, name);
+    let omitted;
     let (decoder, metadata, orientation): (Box<dyn ImageDecoder + Send>, _, _) =
         if format == Format::WebP {
             check_riff_length(&mut source, name)?;
+            let chunks = RiffChunks::read(&mut source)
+                .map_err(|error| failed(ImageError::IoError(error)))?;
+            if chunks.frames == 1 {
+                let still = still_of(&source.into_bytes(name)?);
+                source = Source::memory(still.ok_or_else(|| animation(format, name))?);
+            }
             let mut decoder = webp::WebPDecoder::new(source).map_err(failed)?;
             if decoder.has_animation() {
                 return Err(animation(format, name));
             }
+            omitted = chunks.omitted;
             let icc_profile = decoder.icc_profile().map_err(failed)?;
             let exif = decoder.exif_metadata().map_err(failed)?;
             let xmp = decoder.xmp_metadata().map_err(failed)?;
-            let (metadata, orientation) = Metadata::of_blocks(icc_profile, exif, xmp, None);
+            let (mut metadata, orientation) = Metadata::of_blocks(icc_profile, exif, xmp, None);
+            metadata.dropped.extend(chunks.dropped);
             (Box::new(decoder), metadata, orientation)
         } else {
             let mut start = Vec::new();
-            let read = source.by_ref().take(64).read_to_end(&mut start);
-            let read = read.and_then(|_| source.rewind());
-            read.map_err(|error| failed(ImageError::IoError(error)))?;
+            let read = source.by_ref().take(128).read_to_end(&mut start);
+            let read = read.and_then(|_| images_after(&start, &mut source));
+            omitted = read.map_err(|error| failed(ImageError::IoError(error)))?;
             let decoder = bmp::BmpDecoder::new(source).map_err(failed)?;
             let metadata = metadata::bmp::read(&start);
             (Box::new(decoder), metadata, Orientation::NoTransforms)
@@ -68,6 +79,7 @@ pub(super) fn open(
         },
         orientation,
         metadata,
+        omitted,
         streams_rows: false,
         whole_bytes: decoder.total_bytes(),
         rows_bytes: 0,
@@ -111,4 +123,132 @@ fn check_riff_length(stream: &mut (impl BufRead + Seek), path: &Path) -> Result<
         return Err(Error::truncated(reason, Format::WebP, path));
     }
     Ok(())
+}
+
+/// Images that follow a BMP file of the length that its header gives, in bytes 2 to 5. The source is left
+/// at its start. Writers get the length wrong, so other data are not taken for more than padding.
+fn images_after(start: &[u8], source: &mut Source) -> io::Result<Vec<String>> {
+    let mut omitted = Vec::new();
+    if let Some(&[a, b, c, d]) = start.get(2..6) {
+        source.seek(SeekFrom::Start(u32::from_le_bytes([a, b, c, d]).into()))?;
+        let mut rest = Vec::new();
+        source.take(MAX_REST_BYTES).read_to_end(&mut rest)?;
+        if Format::of_start(&rest).is_some() {
+            omitted = after_end::described(&rest, false);
+        }
+    }
+    source.rewind()?;
+    Ok(omitted)
+}
+
+/// Of what follows the image so many bytes are searched for further images.
+const MAX_REST_BYTES: u64 = 8 << 20;
+
+/// An animated WebP file of one frame as a still one. `None` if the frame does not cover the image. (The
+/// decoder would blend the frame, and lose up to a level.)
+///
+/// Source: RFC 9649, sections 2.7.1.1 (ANMF) and 2.7 (VP8X).
+fn still_of(animated: &[u8]) -> Option<Vec<u8>> {
+    const ANIMATION: u8 = 2;
+    const FRAME_HEADER_BYTES: usize = 16;
+    let mut still = b"RIFF\0\0\0\0WEBP".to_vec();
+    let mut size = None;
+    let mut rest = animated.get(12..)?;
+    while let Some((header, after)) = rest.split_first_chunk::<8>() {
+        let [kind @ .., a, b, c, d] = *header;
+        let length = u32::from_le_bytes([a, b, c, d]) as usize;
+        let Some(content) = after.get(..length) else {
+            break;
+        };
+        rest = after.get(length.next_multiple_of(2)..).unwrap_or_default();
+        match &kind {
+            b"VP8X" => {
+                let mut content = *content.first_chunk::<10>()?;
+                content[0] &= !ANIMATION;
+                size = Some([
+                    content[4], content[5], content[6], content[7], content[8], content[9],
+                ]);
+                still.extend(header);
+                still.extend(content);
+            }
+            b"ANMF" => {
+                let (frame, image) = content.split_at_checked(FRAME_HEADER_BYTES)?;
+                if frame[..6] != [0; 6]
+                    || size.as_ref().map(|size| &size[..]) != Some(&frame[6..12])
+                {
+                    return None;
+                }
+                still.extend(image);
+            }
+            b"ANIM" => {}
+            _ => {
+                still.extend(header);
+                still.extend(content);
+            }
+        }
+        still.resize(still.len().next_multiple_of(2), 0);
+    }
+    let length = u32::try_from(still.len() - 8).ok()?;
+    still[4..8].copy_from_slice(&length.to_le_bytes());
+    Some(still)
+}
+
+/// The chunks of a WebP file.
+#[derive(Default)]
+struct RiffChunks {
+    /// Frames of an animation.
+    frames: usize,
+    /// Chunks that are not copied.
+    dropped: Vec<String>,
+    /// What follows the image in the file.
+    omitted: Vec<String>,
+}
+
+impl RiffChunks {
+    /// Walks through the chunks, and leaves the source at its start.
+    ///
+    /// Source: RFC 9649, section 2.
+    fn read(source: &mut Source) -> io::Result<Self> {
+        let mut chunks = Self::default();
+        let mut unknown = BTreeSet::new();
+        let mut header = [0; 12];
+        source.read_exact(&mut header)?;
+        let mut left = u64::from(u32::from_le_bytes([
+            header[4], header[5], header[6], header[7],
+        ]))
+        .saturating_sub(4);
+        let mut header = [0; 8];
+        while left >= 8 && source.read_exact(&mut header).is_ok() {
+            let [kind @ .., a, b, c, d] = header;
+            let length = u64::from(u32::from_le_bytes([a, b, c, d])).next_multiple_of(2);
+            left = left.saturating_sub(8 + length);
+            match &kind {
+                b"ANMF" => chunks.frames += 1,
+                b"VP8 " | b"VP8L" | b"VP8X" | b"ALPH" | b"ANIM" | b"ICCP" | b"EXIF" | b"XMP " => {}
+                _ => drop(unknown.insert(kind)),
+            }
+            source.seek_relative(length as i64)?;
+        }
+        let names: Vec<String> = unknown
+            .iter()
+            .take(8)
+            .map(|k| k.escape_ascii().to_string())
+            .collect();
+        if !names.is_empty() {
+            let names = names.join(", ");
+            chunks
+                .dropped
+                .push(format!("WebP chunks {names}: not copied"));
+        }
+        source.seek(SeekFrom::Start(4))?;
+        let mut length = [0; 4];
+        source.read_exact(&mut length)?;
+        let end = (8 + u64::from(u32::from_le_bytes(length))).next_multiple_of(2);
+        source.seek(SeekFrom::Start(end))?;
+        let mut rest = Vec::new();
+        source.take(MAX_REST_BYTES).read_to_end(&mut rest)?;
+        chunks.omitted = after_end::described(&rest, false);
+        source.rewind()?;
+        Ok(chunks)
+    }
 }

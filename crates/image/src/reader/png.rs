@@ -1,25 +1,26 @@
 //! PNG.
 
 use std::borrow::Cow;
-use std::io::{BufRead, Seek};
+use std::io::{self, BufRead, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use ::png::{BitDepth, ColorType, DecodingError, Info, Limits as PngLimits, Transformations};
 use image::error::{DecodingError as ImageDecodingError, ImageFormatHint};
 use image::{ImageError, ImageFormat};
 
-use super::{
-    Decode, Header, Limits, MAX_METADATA_BYTES, Source, animation, check_size, read_error,
-};
+use super::{Decode, Header, Limits, Source, after_end, animation, check_size, read_error};
 use crate::error::Error;
 use crate::format::Format;
-use crate::metadata;
+use crate::metadata::{self, png::PngChunks};
 use crate::samples::{Colour, Depth, Outline, Samples};
 
 /// The most bytes that a byte of deflated data can become.
 ///
 /// Source: zlib's technical details: 258 bytes in two bits.
 const MAX_INFLATION: u64 = 1032;
+
+/// Of what follows the image so many bytes are searched for further images.
+const MAX_REST_BYTES: u64 = 8 << 20;
 
 struct PngDecoder {
     reader: ::png::Reader<Source>,
@@ -31,25 +32,34 @@ pub(super) fn open(
     name: &Path,
     limits: &Limits,
 ) -> Result<(Header, Box<dyn Decode>), Error> {
+    let io_failed = |source| Error::Read {
+        path: name.to_owned(),
+        source,
+    };
+    let mut chunks = PngChunks::read(&mut source).map_err(io_failed)?;
+    if chunks.is_beside_animation {
+        chunks
+            .omitted
+            .extend(after_end::further_images(chunks.frames));
+    }
+    source.rewind().map_err(io_failed)?;
+    let size = chunks.size_px.unwrap_or((1, 1));
+    let (width_px, _) = check_size(size, name, limits)?;
     // Metadata may follow the pixels, so a first pass goes over the whole file, without inflating it.
-    let mut reader = png_reader(&mut source, name)?;
-    if reader.info().animation_control.is_some() {
+    let mut reader = png_reader(&mut source, Pass::Metadata, width_px, name)?;
+    if chunks.frames > 1 {
         return Err(animation(Format::Png, name));
     }
     let (width_px, height_px) = check_size(reader.info().size(), name, limits)?;
     let is_interlaced = reader.info().interlaced;
     // Damage behind the pixels costs no pixel; damage of the pixels is found when they are read.
     let is_complete = reader.finish().is_ok();
-    let (metadata, orientation) = metadata::png::read(reader.info());
+    let (metadata, orientation) = metadata::png::read(reader.info(), &chunks);
     drop(reader);
 
-    let io_failed = |source| Error::Read {
-        path: name.to_owned(),
-        source,
-    };
     let file_bytes = source.len_bytes().map_err(io_failed)?;
     source.rewind().map_err(io_failed)?;
-    let reader = png_reader(source, name)?;
+    let reader = png_reader(source, Pass::Pixels, width_px, name)?;
     let (colour, depth) = colour_of(&reader);
     let outline = Outline {
         width_px,
@@ -70,12 +80,45 @@ pub(super) fn open(
         outline,
         orientation,
         metadata,
+        omitted: chunks.omitted,
         streams_rows: is_complete && !is_interlaced,
         whole_bytes: row_bytes.saturating_mul(height_px as u64),
         // Unfiltered rows, and what is inflated ahead.
         rows_bytes: 4 * row_bytes + (1 << 20),
     };
     Ok((header, Box::new(PngDecoder { reader, outline })))
+}
+
+impl PngChunks {
+    /// Walks through the chunks, up to the first that is not complete.
+    fn read(source: &mut Source) -> io::Result<Self> {
+        let mut chunks = Self::default();
+        let mut header = [0; 8];
+        source.seek(SeekFrom::Start(8))?;
+        while source.read_exact(&mut header).is_ok() {
+            let [a, b, c, d, kind @ ..] = header;
+            let length = u32::from_be_bytes([a, b, c, d]);
+            let mut content = Vec::new();
+            if PngChunks::is_wanted(kind, length) {
+                source
+                    .by_ref()
+                    .take(length.into())
+                    .read_to_end(&mut content)?;
+            } else {
+                source.seek_relative(length.into())?;
+            }
+            // The checksum.
+            source.seek_relative(4)?;
+            chunks.add(kind, &content);
+            if kind == *b"IEND" {
+                let mut rest = Vec::new();
+                source.take(MAX_REST_BYTES).read_to_end(&mut rest)?;
+                chunks.omitted.extend(after_end::described(&rest, false));
+                break;
+            }
+        }
+        Ok(chunks)
+    }
 }
 
 impl Decode for PngDecoder {
@@ -87,6 +130,11 @@ impl Decode for PngDecoder {
             }
         }
         self.to_native(rows);
+        Ok(())
+    }
+
+    fn restart(&mut self, source: Source, name: &Path) -> Result<(), Error> {
+        self.reader = png_reader(source, Pass::Pixels, self.outline.width_px, name)?;
         Ok(())
     }
 
@@ -113,11 +161,27 @@ impl PngDecoder {
     }
 }
 
-/// A decoder of PNG that has read the header.
-fn png_reader<R: BufRead + Seek>(stream: R, path: &Path) -> Result<::png::Reader<R>, Error> {
+/// What a decoder of PNG reads.
+#[derive(Clone, Copy, PartialEq)]
+enum Pass {
+    Metadata,
+    Pixels,
+}
+
+/// A decoder of PNG that has read the header of an image of that width.
+fn png_reader<R: BufRead + Seek>(
+    stream: R,
+    pass: Pass,
+    width_px: usize,
+    path: &Path,
+) -> Result<::png::Reader<R>, Error> {
+    // Texts within their own limit, a profile, and at most 8 bytes of each pixel in a row.
+    const MOST_BYTES: usize = 32 << 20;
     let failed = |error| png_error(error, path);
-    let bytes = MAX_METADATA_BYTES as usize;
+    let bytes = MOST_BYTES + 8 * width_px;
     let mut decoder = ::png::Decoder::new_with_limits(stream, PngLimits { bytes });
+    decoder.set_ignore_text_chunk(pass == Pass::Pixels);
+    decoder.set_ignore_iccp_chunk(pass == Pass::Pixels);
     // Palettes become RGB, 1, 2 and 4 bits become 8, a transparent colour becomes alpha.
     decoder.set_transformations(Transformations::EXPAND);
     let reader = decoder.read_info().map_err(failed)?;

@@ -16,11 +16,15 @@ use ::tiff::tags::Tag;
 use ::tiff::{TiffError, TiffResult};
 use image::metadata::Orientation;
 
-use super::{Decode, Header, Limits, MAX_METADATA_BYTES, Source, check_size, read_error};
+use super::tiff_directories::Directories;
+use super::{
+    Decode, Header, Limits, MAX_METADATA_BYTES, Source, after_end, check_size, read_error,
+};
 use crate::error::{Error, one_line};
 use crate::format::Format;
 use crate::metadata;
 use crate::samples::{Colour, Depth, Outline, Samples};
+use crate::unread;
 
 const BLACK_IS_ZERO: u16 = 1;
 const PALETTE: u16 = 3;
@@ -35,6 +39,7 @@ type SourceDecoder = Decoder<Overlay<Source>>;
 
 struct TiffDecoder {
     decoder: SourceDecoder,
+    directories: Option<Directories>,
     kind: Kind,
     layout: BufferLayoutPreference,
     /// The colours of a palette.
@@ -50,10 +55,25 @@ pub(super) fn open(
 ) -> Result<(Header, Box<dyn Decode>), Error> {
     let failed = |error| tiff_error(error, name);
     let file_bytes = source.len_bytes().map_err(|error| failed(error.into()))?;
-    let (mut decoder, is_palette) = decoder_of(source).map_err(failed)?;
+    let read = |source| Error::Read {
+        path: name.to_owned(),
+        source,
+    };
+    let directories = Directories::read(&mut source, file_bytes).map_err(read)?;
+    let mut omitted = match &directories {
+        Some(directories) => check_directories(directories, name)?,
+        None => Vec::new(),
+    };
+    let image = directories.as_ref().map(|d| &d.list[d.image()]);
+    let is_palette = image.is_some_and(|image| image.palette_at.is_some());
+    let tags = image.map_or(Vec::new(), |image| image.tags.clone());
+    let mut decoder = decoder_of(source, directories.as_ref()).map_err(failed)?;
     let size = decoder.dimensions().map_err(failed)?;
     let (width_px, height_px) = check_size(size, name, limits)?;
-    let (mut metadata, orientation) = metadata::tiff::read(&mut decoder);
+    let (mut metadata, orientation, images) = metadata::tiff::read(&mut decoder, &tags);
+    if omitted.is_empty() {
+        omitted.extend(after_end::further_images(images.saturating_sub(1)));
+    }
     let kind = Kind::read(&mut decoder, is_palette).map_err(failed)?;
     let unsupported = |reason: String| Error::unsupported(reason, Format::Tiff, name);
     if !kind.is_supported() {
@@ -62,6 +82,9 @@ pub(super) fn open(
     if kind.is_reversed {
         return Err(unsupported("the bits of its bytes are reversed".to_owned()));
     }
+    check_compression(&mut decoder)
+        .map_err(failed)?
+        .map_err(unsupported)?;
     let map = if is_palette {
         let map: Option<Vec<u16>> = decoder
             .find_tag_unsigned_vec(Tag::ColorMap)
@@ -89,11 +112,25 @@ pub(super) fn open(
         colour: Colour::new(matches!(kind.photometric, 0 | 1), alpha.is_some()),
         depth: kind.depth(&map),
     };
+    check_tiles(
+        &decoder,
+        outline.row_bytes() / width_px,
+        layout.complete_len,
+    )
+    .map_err(unsupported)?;
     let chunks = Chunks::read(&mut decoder);
-    if let Some(chunks) = &chunks
-        && let Some(reason) = chunks.first_short(&mut decoder).map_err(failed)?
-    {
-        return Err(Error::damaged(reason, Format::Tiff, name));
+    if let Some(chunks) = &chunks {
+        if let Some(reason) = chunks.first_short(&mut decoder).map_err(failed)? {
+            return Err(Error::damaged(reason, Format::Tiff, name));
+        }
+        let most_bytes = chunks
+            .most_bytes(file_bytes, &mut decoder)
+            .map_err(failed)?;
+        if most_bytes < layout.complete_len as u64 {
+            let reason =
+                format!("its {file_bytes} bytes cannot hold {width_px} x {height_px} pixels");
+            return Err(Error::truncated(reason, Format::Tiff, name));
+        }
     }
     let chunks_are_plain = kind.is_plain(&mut decoder);
     let (_, chunk_height) = decoder.chunk_dimensions();
@@ -102,6 +139,7 @@ pub(super) fn open(
         outline,
         orientation,
         metadata,
+        omitted,
         streams_rows: chunks_are_plain
             && orientation == Orientation::NoTransforms
             && chunks.is_some_and(|chunks| chunks.end_before(file_bytes)),
@@ -113,6 +151,7 @@ pub(super) fn open(
     let decoder = decoder.with_limits(decoder_limits(layout.complete_len));
     let decoder = TiffDecoder {
         decoder,
+        directories,
         kind,
         layout,
         map,
@@ -120,6 +159,26 @@ pub(super) fn open(
         band: Band::default(),
     };
     Ok((header, Box::new(decoder)))
+}
+
+/// Refuses camera raw files, whose pixels need developing, and describes the images that are not read.
+fn check_directories(directories: &Directories, name: &Path) -> Result<Vec<String>, Error> {
+    if directories.is_camera_raw() {
+        let (path, found) = (name.to_owned(), unread::CAMERA_RAW);
+        return Err(Error::UnreadFormat { path, found });
+    }
+    let (images, masks) = directories.others();
+    let mut omitted = Vec::new();
+    if images > 0 {
+        let noun = if images == 1 { "page" } else { "pages" };
+        omitted.push(format!(
+            "{images} further {noun}: only the first is upscaled"
+        ));
+    }
+    if masks > 0 {
+        omitted.push("transparency mask: masks of TIFF are not read".to_owned());
+    }
+    Ok(omitted)
 }
 
 /// Limits for samples of so many bytes, and for metadata beside them.
@@ -138,6 +197,14 @@ impl Decode for TiffDecoder {
                 .read_row(row, &mut self.decoder, &self.outline)
                 .map_err(|error| tiff_error(error, name))?;
         }
+        Ok(())
+    }
+
+    fn restart(&mut self, source: Source, name: &Path) -> Result<(), Error> {
+        let decoder = decoder_of(source, self.directories.as_ref())
+            .map_err(|error| tiff_error(error, name))?;
+        self.decoder = decoder.with_limits(decoder_limits(self.layout.complete_len));
+        self.band = Band::default();
         Ok(())
     }
 
@@ -256,6 +323,42 @@ impl Band {
     }
 }
 
+/// Refuses compressions that the decoder does not know, before it takes memory for the pixels.
+fn check_compression(decoder: &mut SourceDecoder) -> TiffResult<Result<(), String>> {
+    let compression = decoder
+        .find_tag_unsigned(Tag::Compression)?
+        .unwrap_or(1_u16);
+    let name = match compression {
+        1 | 4 | 5 | 7 | 8 | 32_773 | 32_946 => return Ok(Ok(())),
+        6 => "old JPEG".to_owned(),
+        34_887 => "LERC".to_owned(),
+        34_925 => "LZMA".to_owned(),
+        50_000 => "ZSTD".to_owned(),
+        50_001 => "WebP".to_owned(),
+        50_002 | 52_546 => "JPEG XL".to_owned(),
+        number => format!("number {number}"),
+    };
+    Ok(Err(format!("its compression is {name}")))
+}
+
+/// Refuses tiles far larger than the image, as the decoder takes memory for whole tiles.
+fn check_tiles(
+    decoder: &SourceDecoder,
+    pixel_bytes: usize,
+    image_bytes: usize,
+) -> Result<(), String> {
+    const MOST_BYTES: u64 = 64 << 20;
+    let (width, height) = decoder.chunk_dimensions();
+    let tile_bytes = u64::from(width) * u64::from(height) * pixel_bytes as u64;
+    let is_tiled = matches!(decoder.get_chunk_type(), ChunkType::Tile);
+    if is_tiled && tile_bytes > MOST_BYTES.max(4 * image_bytes as u64) {
+        return Err(format!(
+            "its tiles of {width} x {height} pixels are larger than the image"
+        ));
+    }
+    Ok(())
+}
+
 /// Where the strips or tiles of a file lie, in bytes.
 struct Chunks {
     offsets: Vec<u64>,
@@ -282,6 +385,30 @@ impl Chunks {
         let chunks = self.offsets.iter().zip(&self.lengths);
         let mut ends = chunks.map(|(offset, length)| offset.checked_add(*length));
         ends.all(|end| end.is_some_and(|end| end <= file_bytes))
+    }
+
+    /// The most bytes that the chunks within the file can be decompressed to.
+    fn most_bytes(&self, file_bytes: u64, decoder: &mut SourceDecoder) -> TiffResult<u64> {
+        // At most one byte becomes this many. Source: TIFF 6.0, sections 9, 13 and 22; zlib's technical
+        // details. LZW's longest string has 4096 bytes for a code of 9 to 12 bits.
+        let inflation = match decoder
+            .find_tag_unsigned(Tag::Compression)?
+            .unwrap_or(1_u16)
+        {
+            1 => 1,
+            5 => 4096,
+            7 | 8 | 32_946 => 1032,
+            32_773 => 64,
+            _ => return Ok(u64::MAX),
+        };
+        // Length 0 stands for unknown.
+        if self.lengths.contains(&0) {
+            return Ok(u64::MAX);
+        }
+        let chunks = self.offsets.iter().zip(&self.lengths);
+        let held = chunks.map(|(&offset, &length)| length.min(file_bytes.saturating_sub(offset)));
+        let sum = held.fold(0, u64::saturating_add);
+        Ok(sum.saturating_mul(inflation))
     }
 
     /// The fault of the first uncompressed chunk that is shorter than its samples: the decoder would
@@ -648,82 +775,50 @@ fn straight(samples: Samples, channels: usize) -> Samples {
     }
 }
 
-/// A decoder of the first image, and whether that has a palette. The decoder refuses palettes but
-/// reads their numbers as grey, so it is shown a grey image.
-fn decoder_of(mut source: Source) -> TiffResult<(SourceDecoder, bool)> {
-    let grey_at = palette_at(&mut source)?;
+/// A decoder of an image of the file. The decoder starts with the first directory of the header, so it is
+/// shown a header with another. It refuses palettes but reads their numbers as grey, so it is shown a grey
+/// image.
+fn decoder_of(mut source: Source, directories: Option<&Directories>) -> TiffResult<SourceDecoder> {
     source.rewind()?;
-    let decoder = Decoder::new(Overlay { source, grey_at })?;
+    let mut patches = Vec::new();
+    if let Some(directories) = directories {
+        let image = &directories.list[directories.image()];
+        if directories.image() > 0 {
+            let bytes = image.at.to_be_bytes();
+            let offset = &bytes[8 - directories.offset_bytes..];
+            for (i, &byte) in offset.iter().enumerate() {
+                let i = if directories.is_big_endian {
+                    i
+                } else {
+                    offset.len() - 1 - i
+                };
+                patches.push((directories.first_at + i as u64, byte));
+            }
+        }
+        patches.extend(image.palette_at.map(|at| (at, BLACK_IS_ZERO as u8)));
+    }
+    let decoder = Decoder::new(Overlay { source, patches })?;
     // The size of the pixels is not known yet.
-    Ok((decoder.with_limits(decoder_limits(0)), grey_at.is_some()))
+    Ok(decoder.with_limits(decoder_limits(0)))
 }
 
-/// The offset of the lower byte of the number by which the first directory says that the image has
-/// a palette, if it does.
-fn palette_at(stream: &mut (impl Read + Seek)) -> io::Result<Option<u64>> {
-    const PHOTOMETRIC_INTERPRETATION: u64 = 262;
-    const SHORT: u64 = 3;
-    let mut start = [0; 16];
-    let length = stream.by_ref().take(16).read(&mut start)?;
-    let (big_endian, big) = match start[..length] {
-        [b'I', b'I', 42, 0, ..] => (false, false),
-        [b'M', b'M', 0, 42, ..] => (true, false),
-        [b'I', b'I', 43, 0, ..] => (false, true),
-        [b'M', b'M', 0, 43, ..] => (true, true),
-        // The decoder reports the error.
-        _ => return Ok(None),
-    };
-    let number = |bytes: &[u8]| {
-        let digit = |number: u64, &byte: &u8| number << 8 | u64::from(byte);
-        if big_endian {
-            bytes.iter().fold(0, digit)
-        } else {
-            bytes.iter().rev().fold(0, digit)
-        }
-    };
-    let at = if big {
-        number(&start[8..16])
-    } else {
-        number(&start[4..8])
-    };
-    let (count_bytes, entry_bytes, value_at) = if big { (8, 20, 12) } else { (2, 12, 8) };
-    stream.seek(SeekFrom::Start(at))?;
-    let mut entry = [0; 20];
-    if stream.read_exact(&mut entry[..count_bytes]).is_err() {
-        return Ok(None);
-    }
-    let count = number(&entry[..count_bytes]);
-    for i in 0..count {
-        if stream.read_exact(&mut entry[..entry_bytes]).is_err() {
-            return Ok(None);
-        }
-        let tag = number(&entry[..2]);
-        if tag == PHOTOMETRIC_INTERPRETATION {
-            let value = number(&entry[value_at..value_at + 2]);
-            let is_palette = number(&entry[2..4]) == SHORT && value == u64::from(PALETTE);
-            let lower_byte = value_at as u64 + u64::from(big_endian);
-            let offset = at + count_bytes as u64 + i * entry_bytes as u64 + lower_byte;
-            return Ok(is_palette.then_some(offset));
-        }
-    }
-    Ok(None)
-}
-
-/// A file, one byte of which reads as [`BLACK_IS_ZERO`].
+/// A file, some bytes of which read as others: their offsets and values.
 struct Overlay<S> {
     source: S,
-    grey_at: Option<u64>,
+    patches: Vec<(u64, u8)>,
 }
 
 impl<S: Read + Seek> Read for Overlay<S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Some(grey_at) = self.grey_at else {
+        if self.patches.is_empty() {
             return self.source.read(buffer);
-        };
+        }
         let start = self.source.stream_position()?;
         let length = self.source.read(buffer)?;
-        if (start..start + length as u64).contains(&grey_at) {
-            buffer[(grey_at - start) as usize] = BLACK_IS_ZERO as u8;
+        for &(at, byte) in &self.patches {
+            if (start..start + length as u64).contains(&at) {
+                buffer[(at - start) as usize] = byte;
+            }
         }
         Ok(length)
     }

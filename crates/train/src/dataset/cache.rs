@@ -64,12 +64,41 @@ enum Store {
     File { file: Mutex<File>, folder: PathBuf },
 }
 
-/// The pixels of a patch, row-major R G B, 0..255.
+/// A part of an image, in low-resolution pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rectangle {
+    /// Left edge.
+    pub x: usize,
+    /// Top edge.
+    pub y: usize,
+    /// Width.
+    pub width: usize,
+    /// Height.
+    pub height: usize,
+}
+
+impl Rectangle {
+    /// The same part in pixels of `scale` times the resolution.
+    fn at_scale(self, scale: usize) -> Self {
+        Self {
+            x: self.x * scale,
+            y: self.y * scale,
+            width: self.width * scale,
+            height: self.height * scale,
+        }
+    }
+
+    fn pixels(self) -> usize {
+        self.width * self.height
+    }
+}
+
+/// The pixels of a part of a pair, row-major R G B, 0..255.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PatchPixels {
-    /// `[side, side, 3]`
+    /// `[height, width, 3]`
     pub low: Vec<u8>,
-    /// `[scale side, scale side, 3]`
+    /// `[scale height, scale width, 3]`
     pub high: Vec<u8>,
 }
 
@@ -183,42 +212,32 @@ impl ImageCache {
         self.images.iter().map(low).sum::<u64>() * (self.scale * self.scale) as u64
     }
 
-    /// The patch of `side_px` x `side_px` low-resolution pixels whose first pixel is (`x`, `y`).
+    /// The pixels of a part of an image, in both resolutions.
     ///
     /// # Errors
     /// If the temporary file cannot be read.
     ///
     /// # Panics
-    /// If there is no such image or the patch does not lie within it.
-    pub fn patch(
-        &self,
-        image: usize,
-        x: usize,
-        y: usize,
-        side_px: usize,
-    ) -> Result<PatchPixels, Error> {
+    /// If there is no such image or the part does not lie within it.
+    pub fn patch(&self, image: usize, part: Rectangle) -> Result<PatchPixels, Error> {
         let (width_px, height_px) = self.low_size_px(image);
         assert!(
-            side_px > 0 && x + side_px <= width_px && y + side_px <= height_px,
-            "patch of {side_px} at ({x}, {y}) of {width_px} x {height_px}"
+            part.pixels() > 0
+                && part.x + part.width <= width_px
+                && part.y + part.height <= height_px,
+            "{part:?} of {width_px} x {height_px}"
         );
         let scale = self.scale;
         match &self.store {
             Store::Memory(pairs) => {
                 let pair = &pairs[image];
                 Ok(PatchPixels {
-                    low: rows(&pair.low, width_px, x, y, side_px),
-                    high: rows(
-                        &pair.high,
-                        width_px * scale,
-                        x * scale,
-                        y * scale,
-                        side_px * scale,
-                    ),
+                    low: rows(&pair.low, width_px, part),
+                    high: rows(&pair.high, width_px * scale, part.at_scale(scale)),
                 })
             }
             Store::File { file, folder } => self
-                .patch_of_tiles(file, image, x, y, side_px)
+                .patch_of_tiles(file, image, part)
                 .map_err(|source| cache_error(folder, source)),
         }
     }
@@ -227,39 +246,42 @@ impl ImageCache {
         &self,
         file: &Mutex<File>,
         image: usize,
-        x: usize,
-        y: usize,
-        side_px: usize,
+        part: Rectangle,
     ) -> std::io::Result<PatchPixels> {
         let scale = self.scale;
         let decoded = &self.images[image];
         let tile_bytes = tile_bytes(scale);
         let tiles_across = decoded.low_width_px.div_ceil(TILE_PX);
-        let (first, last) = (x / TILE_PX, (x + side_px - 1) / TILE_PX);
+        let Rectangle {
+            x,
+            y,
+            width,
+            height,
+        } = part;
+        let (first, last) = (x / TILE_PX, (x + width - 1) / TILE_PX);
+        let high = part.at_scale(scale);
         let mut patch = PatchPixels {
-            low: vec![0; 3 * side_px * side_px],
-            high: vec![0; 3 * (side_px * scale).pow(2)],
+            low: vec![0; 3 * part.pixels()],
+            high: vec![0; 3 * high.pixels()],
         };
         let mut tiles = vec![0; (last - first + 1) * tile_bytes];
-        for down in y / TILE_PX..=(y + side_px - 1) / TILE_PX {
+        for down in y / TILE_PX..=(y + height - 1) / TILE_PX {
             let at = (down * tiles_across + first) * tile_bytes;
             {
                 let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
                 file.seek(SeekFrom::Start(decoded.offset + at as u64))?;
                 file.read_exact(&mut tiles)?;
             }
-            for (tile, across) in tiles.chunks_exact(tile_bytes).zip(first..=last) {
-                let (low, high) = tile.split_at(3 * TILE_PX * TILE_PX);
-                let corner = (across * TILE_PX, down * TILE_PX);
-                copy_overlap(low, TILE_PX, corner, &mut patch.low, side_px, (x, y));
-                copy_overlap(
-                    high,
-                    TILE_PX * scale,
-                    (corner.0 * scale, corner.1 * scale),
-                    &mut patch.high,
-                    side_px * scale,
-                    (x * scale, y * scale),
-                );
+            for (pixels, across) in tiles.chunks_exact(tile_bytes).zip(first..=last) {
+                let (low_pixels, high_pixels) = pixels.split_at(3 * TILE_PX * TILE_PX);
+                let tile = Rectangle {
+                    x: across * TILE_PX,
+                    y: down * TILE_PX,
+                    width: TILE_PX,
+                    height: TILE_PX,
+                };
+                copy_overlap(low_pixels, tile, &mut patch.low, part);
+                copy_overlap(high_pixels, tile.at_scale(scale), &mut patch.high, high);
             }
         }
         Ok(patch)
@@ -277,14 +299,14 @@ fn tile_bytes(scale: usize) -> usize {
     3 * TILE_PX * TILE_PX * (1 + scale * scale)
 }
 
-/// A square cut from an image of the given width.
-fn rows(pixels: &[u8], width_px: usize, x: usize, y: usize, side_px: usize) -> Vec<u8> {
-    let mut square = Vec::with_capacity(3 * side_px * side_px);
-    for row in y..y + side_px {
-        let at = 3 * (row * width_px + x);
-        square.extend_from_slice(&pixels[at..at + 3 * side_px]);
+/// A part cut from an image of the given width.
+fn rows(pixels: &[u8], width_px: usize, part: Rectangle) -> Vec<u8> {
+    let mut cut = Vec::with_capacity(3 * part.pixels());
+    for row in part.y..part.y + part.height {
+        let at = 3 * (row * width_px + part.x);
+        cut.extend_from_slice(&pixels[at..at + 3 * part.width]);
     }
-    square
+    cut
 }
 
 /// All tiles of a pair; those at the right and the bottom are padded with zeros.
@@ -309,26 +331,20 @@ fn to_tiles(pair: &ImagePair) -> Vec<u8> {
     tiles
 }
 
-/// Copies the overlap of a tile and a square; both corners are in pixels of the whole image.
-fn copy_overlap(
-    tile: &[u8],
-    tile_px: usize,
-    tile_corner: (usize, usize),
-    square: &mut [u8],
-    side_px: usize,
-    corner: (usize, usize),
-) {
-    let span = |tile: usize, square: usize| {
-        let first = tile.max(square);
-        let end = (tile + tile_px).min(square + side_px);
-        (first, end)
-    };
-    let (left, right) = span(tile_corner.0, corner.0);
-    let (top, bottom) = span(tile_corner.1, corner.1);
+/// Copies the pixels of a tile that lie in a part of the same image.
+fn copy_overlap(from: &[u8], tile: Rectangle, to: &mut [u8], part: Rectangle) {
+    let (left, right) = (
+        tile.x.max(part.x),
+        (tile.x + tile.width).min(part.x + part.width),
+    );
+    let (top, bottom) = (
+        tile.y.max(part.y),
+        (tile.y + tile.height).min(part.y + part.height),
+    );
     let count = 3 * (right - left);
     for y in top..bottom {
-        let from = 3 * ((y - tile_corner.1) * tile_px + left - tile_corner.0);
-        let to = 3 * ((y - corner.1) * side_px + left - corner.0);
-        square[to..to + count].copy_from_slice(&tile[from..from + count]);
+        let at = 3 * ((y - tile.y) * tile.width + left - tile.x);
+        let into = 3 * ((y - part.y) * part.width + left - part.x);
+        to[into..into + count].copy_from_slice(&from[at..at + count]);
     }
 }

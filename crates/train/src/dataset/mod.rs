@@ -2,6 +2,7 @@
 //! and decoded; [`Patches`] cuts patches from them.
 
 mod cache;
+mod damage;
 mod patches;
 
 use std::borrow::Cow;
@@ -14,7 +15,8 @@ use wdsr_image::{Limits, Reader};
 
 use crate::error::Error;
 use crate::recipe::{DataFolder, Recipe};
-pub use cache::{ImageCache, PairSource, PatchPixels};
+pub use cache::{ImageCache, PairSource, PatchPixels, Rectangle};
+pub use damage::Damage;
 pub use patches::{Patches, WeightedImages};
 
 /// A dataset whose images are not decoded yet.

@@ -9,9 +9,11 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use wdsr_degrade::Region;
 use wdsr_kernels::Planes;
 
-use super::cache::{ImageCache, PatchPixels};
+use super::cache::{ImageCache, PatchPixels, Rectangle};
+use super::damage::{Damage, brighten};
 use crate::batch::Batch;
 use crate::error::Error;
 
@@ -37,6 +39,7 @@ pub struct Patches {
     least_detail: f64,
     batch: usize,
     seed: u64,
+    damage: Option<Damage>,
 }
 
 /// Draws of a patch, if all are flat.
@@ -81,7 +84,15 @@ impl Patches {
             least_detail: 0.0,
             batch,
             seed,
+            damage: None,
         }
+    }
+
+    /// Makes the low-resolution patches from the originals, as a recipe's degradation says.
+    #[must_use]
+    pub fn with_damage(mut self, damage: Option<Damage>) -> Self {
+        self.damage = damage;
+        self
     }
 
     /// Draws flat patches again, up to 10 times: those whose high-resolution neighbouring samples
@@ -139,36 +150,110 @@ impl Patches {
     pub fn batch(&self, update: u64) -> Result<Batch, Error> {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         rng.set_stream(update);
+        let strength = self.damage.as_ref().and_then(|d| d.draw_strength(&mut rng));
         let mut batch = Batch {
             low: Vec::new(),
             high: Vec::new(),
             taught: Vec::new(),
+            strength: strength.map(|strength| strength as f32),
         };
+        let high_px = self.patch_px * self.images.scale();
         for _ in 0..self.batch {
-            let mut patch = self.patch(&mut rng)?;
-            let high_px = self.patch_px * self.images.scale();
+            let mut place = self.place(&mut rng);
+            let mut patch = self.cut(place)?;
             for _ in 1..MAX_DRAWS {
                 if self.least_detail == 0.0 || detail(&patch.high, high_px) >= self.least_detail {
                     break;
                 }
-                patch = self.patch(&mut rng)?;
+                place = self.place(&mut rng);
+                patch = self.cut(place)?;
             }
             let orientation = Orientation(rng.random_range(0..8));
-            let low = oriented_planes(&patch.low, self.patch_px, orientation);
-            batch.low.push(low);
-            let high = oriented_planes(&patch.high, high_px, orientation);
-            batch.high.push(high);
+            let patch = match &self.damage {
+                None => {
+                    let square = |px| (px, px);
+                    let high = orientation.turned(&patch.high, square(high_px));
+                    let low = orientation.turned(&patch.low, square(self.patch_px));
+                    PatchPixels { low, high }
+                }
+                Some(damage) => self.damaged(place, orientation, damage, strength, &mut rng)?,
+            };
+            batch.low.push(planes(&patch.low, self.patch_px));
+            batch.high.push(planes(&patch.high, high_px));
         }
         Ok(batch)
     }
 
-    /// A random patch of a random image.
-    fn patch(&self, rng: &mut ChaCha8Rng) -> Result<PatchPixels, Error> {
+    /// A random place of a random image.
+    fn place(&self, rng: &mut ChaCha8Rng) -> Place {
         let image = self.image(rng);
         let (width_px, height_px) = self.images.low_size_px(image);
-        let x = rng.random_range(0..=width_px - self.patch_px);
-        let y = rng.random_range(0..=height_px - self.patch_px);
-        self.images.patch(image, x, y, self.patch_px)
+        Place {
+            image,
+            x: rng.random_range(0..=width_px - self.patch_px),
+            y: rng.random_range(0..=height_px - self.patch_px),
+        }
+    }
+
+    fn cut(&self, place: Place) -> Result<PatchPixels, Error> {
+        let part = Rectangle {
+            x: place.x,
+            y: place.y,
+            width: self.patch_px,
+            height: self.patch_px,
+        };
+        self.images.patch(place.image, part)
+    }
+
+    /// The patch with its low-resolution side made from the original around it. The original is turned
+    /// before it is damaged: JPEG and a mosaic treat rows and columns differently.
+    fn damaged(
+        &self,
+        place: Place,
+        orientation: Orientation,
+        damage: &Damage,
+        strength: Option<f64>,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<PatchPixels, Error> {
+        let (scale, patch_px) = (self.images.scale(), self.patch_px);
+        let draw = damage.draw(strength, rng);
+        let (width_px, height_px) = self.images.low_size_px(place.image);
+        let span = |at: usize, len: usize| {
+            let first = at.saturating_sub(draw.margin_px());
+            let end = (at + patch_px + draw.margin_px()).min(len);
+            (first, end - first)
+        };
+        let ((x, width), (y, height)) = (span(place.x, width_px), span(place.y, height_px));
+        let part = Rectangle {
+            x,
+            y,
+            width,
+            height,
+        };
+        let original = self.images.patch(place.image, part)?.high;
+        let original = orientation.turned(&original, (width * scale, height * scale));
+        let (width, height) = orientation.turned_size((width, height));
+        let (x, y) = orientation.turned_place(
+            (place.x - x, place.y - y),
+            patch_px,
+            (part.width, part.height),
+        );
+        let high_width = width * scale;
+        let region = Region::new(high_width, height * scale, &original);
+        let low = draw.apply(&region).pixels;
+        // Where the target of a known shift lies, inside the region.
+        let shifted = |at: usize, shift: isize, len: usize| {
+            let last = (len - patch_px) * scale;
+            (at * scale).saturating_add_signed(-shift).min(last)
+        };
+        let (right, down) = draw.known_shift_px();
+        let high_corner = (shifted(x, right, width), shifted(y, down, height));
+        let mut high = square(&original, high_width, high_corner, patch_px * scale);
+        brighten(&mut high, draw.gain());
+        Ok(PatchPixels {
+            low: square(&low, width, (x, y), patch_px),
+            high,
+        })
     }
 
     /// A random image.
@@ -225,34 +310,98 @@ fn detail(pixels: &[u8], side_px: usize) -> f64 {
     (across + down) as f64 / pairs.max(1) as f64
 }
 
-/// Bit 0 flips left to right, bit 1 top to bottom, bit 2 transposes.
+/// Where a patch lies: its first pixel in low resolution.
+#[derive(Clone, Copy)]
+struct Place {
+    image: usize,
+    x: usize,
+    y: usize,
+}
+
+/// Bit 0 flips left to right, bit 1 top to bottom, bit 2 transposes the result.
 #[derive(Clone, Copy)]
 struct Orientation(u8);
 
-/// Flips and transposes a square R G B image, 0..255, into planes in 0..1.
-fn oriented_planes(pixels: &[u8], side_px: usize, orientation: Orientation) -> Planes {
+impl Orientation {
+    fn flips_columns(self) -> bool {
+        self.0 & 1 != 0
+    }
+
+    fn flips_rows(self) -> bool {
+        self.0 & 2 != 0
+    }
+
+    fn transposes(self) -> bool {
+        self.0 & 4 != 0
+    }
+
+    fn turned_size(self, (width, height): (usize, usize)) -> (usize, usize) {
+        match self.transposes() {
+            true => (height, width),
+            false => (width, height),
+        }
+    }
+
+    /// Where the first pixel of a square of `side` at (`x`, `y`) comes to lie.
+    fn turned_place(
+        self,
+        (x, y): (usize, usize),
+        side: usize,
+        (width, height): (usize, usize),
+    ) -> (usize, usize) {
+        let x = if self.flips_columns() {
+            width - side - x
+        } else {
+            x
+        };
+        let y = if self.flips_rows() {
+            height - side - y
+        } else {
+            y
+        };
+        match self.transposes() {
+            true => (y, x),
+            false => (x, y),
+        }
+    }
+
+    /// An R G B image turned.
+    fn turned(self, pixels: &[u8], (width, height): (usize, usize)) -> Vec<u8> {
+        let (turned_width, turned_height) = self.turned_size((width, height));
+        let mut turned = Vec::with_capacity(pixels.len());
+        for y in 0..turned_height {
+            for x in 0..turned_width {
+                let (x, y) = if self.transposes() { (y, x) } else { (x, y) };
+                let x = if self.flips_columns() {
+                    width - 1 - x
+                } else {
+                    x
+                };
+                let y = if self.flips_rows() { height - 1 - y } else { y };
+                let at = 3 * (y * width + x);
+                turned.extend_from_slice(&pixels[at..at + 3]);
+            }
+        }
+        turned
+    }
+}
+
+/// A square cut from an R G B image of the given width.
+fn square(pixels: &[u8], width: usize, (x, y): (usize, usize), side: usize) -> Vec<u8> {
+    let rows = pixels.chunks_exact(3 * width).skip(y).take(side);
+    rows.flat_map(|row| &row[3 * x..3 * (x + side)])
+        .copied()
+        .collect()
+}
+
+/// A square R G B image, 0..255, as planes in 0..1.
+fn planes(pixels: &[u8], side_px: usize) -> Planes {
     let mut planes = Planes::zeros(3, side_px, side_px);
-    let last = side_px - 1;
     for channel in 0..3 {
-        for to_y in 0..side_px {
-            // Source of the first pixel of the row, and the step to the next.
-            let (mut first, mut step): ((usize, usize), (isize, isize)) = if orientation.0 & 4 == 0
-            {
-                ((0, to_y), (1, 0))
-            } else {
-                ((to_y, 0), (0, 1))
-            };
-            if orientation.0 & 1 != 0 {
-                (first.0, step.0) = (last - first.0, -step.0);
-            }
-            if orientation.0 & 2 != 0 {
-                (first.1, step.1) = (last - first.1, -step.1);
-            }
-            let mut at = (3 * (first.1 * side_px + first.0) + channel) as isize;
-            let step = 3 * (step.1 * side_px as isize + step.0);
-            for to in planes.row_mut(channel, to_y) {
-                *to = f32::from(pixels[at as usize]) / 255.0;
-                at += step;
+        for (y, row) in pixels.chunks_exact(3 * side_px).enumerate() {
+            let samples = row[channel..].iter().step_by(3);
+            for (to, sample) in planes.row_mut(channel, y).iter_mut().zip(samples) {
+                *to = f32::from(*sample) / 255.0;
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Ranges of a recipe's values.
 
-use wdsr_model::Norm;
+use wdsr_degrade::Stage;
+use wdsr_model::{BlockKind, Norm};
 
 use super::{Decay, Initialization, Loss, Recipe, Teacher};
 use crate::error::RecipeError;
@@ -26,10 +27,51 @@ pub(super) fn check(recipe: &Recipe) -> Result<(), RecipeError> {
     check_training(recipe)?;
     check_schedule(recipe)?;
     check_folders(recipe)?;
+    check_degradation(recipe)?;
     if let Some(Teacher { weight, .. }) = recipe.teacher
         && !(0.0..=1.0).contains(&weight)
     {
         return Err(out_of_range("teacher.weight", weight, "0 to 1"));
+    }
+    Ok(())
+}
+
+fn check_degradation(recipe: &Recipe) -> Result<(), RecipeError> {
+    let scale = recipe.network.scale;
+    if let Some(degradation) = &recipe.degradation {
+        degradation.check(scale).map_err(RecipeError::Degradation)?;
+    }
+    let Some(strength) = &recipe.strength else {
+        return Ok(());
+    };
+    let [min, max] = strength.range;
+    if !(0.0 <= min && min <= max && max <= 1.0) {
+        let found = format!("[{min}, {max}]");
+        let expected = "[smallest, largest] from 0 to 1";
+        return Err(out_of_range("strength.range", found, expected));
+    }
+    let is_damage = |stage: &Stage| matches!(stage, Stage::Noise(_) | Stage::Jpeg(_));
+    let stages = recipe.degradation.iter().flat_map(|d| &d.stages);
+    if !stages.into_iter().any(is_damage) {
+        return Err(RecipeError::NoEffect {
+            key: "strength",
+            needs: "a [[degradation.stages]] of kind \"noise\" or \"jpeg\"",
+        });
+    }
+    if strength.clean.is_none() && scale != 1 {
+        return Err(RecipeError::NoCleanModel { scale });
+    }
+    if recipe.network.norm == Norm::Batch {
+        return Err(RecipeError::NoEffect {
+            key: "strength",
+            needs: "network.norm = \"weight\" or \"none\"",
+        });
+    }
+    if scale == 1 && strength.clean.is_none() && recipe.network.block == BlockKind::Edsr {
+        return Err(RecipeError::NoEffect {
+            key: "strength without strength.clean",
+            needs: "network.block = \"wdsr-a\" or \"wdsr-b\"",
+        });
     }
     Ok(())
 }

@@ -1,11 +1,13 @@
 //! The keys of a recipe's file and their defaults.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use wdsr_degrade::Degradation;
 use wdsr_model::{BlockKind, DIV2K_MEAN, NetworkConfig, Norm, Precision};
 
 use super::check::check;
 use super::{
-    Data, Decay, Loss, Recipe, Schedule, Start, Teacher, Training, Validation, suggestion,
+    Data, Decay, Loss, Recipe, Schedule, Start, StrengthRange, Teacher, Training, Validation,
+    suggestion,
 };
 use crate::error::RecipeError;
 
@@ -32,6 +34,10 @@ pub(crate) struct RecipeKeys {
     pub(crate) start: Start,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) teacher: Option<Teacher>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    degradation: Option<Degradation>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) strength: Option<StrengthRange>,
     pub(crate) data: Data,
     training: TrainingKeys,
     schedule: ScheduleKeys,
@@ -231,6 +237,8 @@ impl RecipeKeys {
             network,
             start: self.start,
             teacher: self.teacher,
+            degradation: self.degradation,
+            strength: self.strength,
             data: self.data,
             training,
             validation: self.validation,
@@ -390,6 +398,8 @@ impl From<Recipe> for RecipeKeys {
             }),
             start: recipe.start,
             teacher: recipe.teacher,
+            degradation: recipe.degradation,
+            strength: recipe.strength,
             data: recipe.data,
             training: recipe.training.into(),
             schedule: recipe.schedule.into(),

@@ -11,6 +11,7 @@ mod tests;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use wdsr_degrade::Degradation;
 use wdsr_eval::{Protocol, Track};
 use wdsr_model::{NetworkConfig, Precision};
 
@@ -29,6 +30,11 @@ pub struct Recipe {
     pub start: Start,
     /// A model to distil.
     pub teacher: Option<Teacher>,
+    /// How the low-resolution patches are made; without it they are the dataset's, or MATLAB's bicubic
+    /// reduction.
+    pub degradation: Option<Degradation>,
+    /// Weights that depend on a strength.
+    pub strength: Option<StrengthRange>,
     /// The dataset.
     pub data: Data,
     /// Updates and batches.
@@ -80,6 +86,25 @@ pub struct Teacher {
 
 fn half() -> f64 {
     0.5
+}
+
+/// Weights that depend on a strength ([`wdsr_model::strength`]): those of strength 0 are a clean model's
+/// and stay as they are; those of strength 1 are trained. Each update has a strength, which is that of
+/// its damage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StrengthRange {
+    /// Model file of the recipe's network, relative to the recipe's folder. Without it, at scale 1,
+    /// strength 0 leaves the image as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clean: Option<PathBuf>,
+    /// The smallest and the largest strength of an update.
+    #[serde(default = "any_strength")]
+    pub range: [f64; 2],
+}
+
+fn any_strength() -> [f64; 2] {
+    [0.0, 1.0]
 }
 
 /// The dataset. The command line may override the folders.
@@ -231,6 +256,8 @@ impl Recipe {
         for table in [
             "network",
             "teacher",
+            "degradation",
+            "strength",
             "data",
             "training",
             "schedule",
@@ -241,7 +268,9 @@ impl Recipe {
             for key in ours.keys().chain(theirs.keys()) {
                 let is_path = matches!(
                     (table, key.as_str()),
-                    ("teacher", "model") | ("data", "folders" | "validation")
+                    ("teacher", "model")
+                        | ("strength", "clean")
+                        | ("data", "folders" | "validation")
                 );
                 let show = |keys: &serde_json::Map<String, serde_json::Value>| {
                     keys.get(key).map_or("unset".to_owned(), |v| v.to_string())

@@ -13,11 +13,11 @@ use std::sync::mpsc::Receiver;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use wdsr_kernels::Isa;
-use wdsr_model::{Model, Upscaler};
+use wdsr_model::Model;
 
 use crate::batch::Batch;
 use crate::checkpoint;
-use crate::dataset::{CacheOptions, Dataset, DecodedDataset, Patches, ValidationImage};
+use crate::dataset::{CacheOptions, Damage, Dataset, DecodedDataset, Patches, ValidationImage};
 use crate::error::{CheckpointError, Error};
 use crate::export::{write_batches, write_images};
 use crate::gradients::GradientEngine;
@@ -41,6 +41,9 @@ pub struct Trainer {
     layout: ParameterLayout,
     engine: GradientEngine,
     teacher: Option<TeacherModel>,
+    /// The model at strength 0.
+    clean: Option<Model>,
+    damage: Option<Damage>,
     isa: Isa,
     patches: Arc<Patches>,
     validation: Arc<[ValidationImage]>,
@@ -126,6 +129,7 @@ impl Trainer {
             mut state,
             start,
             teacher,
+            clean,
             isa,
             lock,
         } = setup;
@@ -156,7 +160,8 @@ impl Trainer {
         };
         let (images, weights) = (dataset.training, dataset.weights);
         let patches = Patches::new(images, weights, t.patch_px, t.batch, t.seed)
-            .with_least_detail(t.least_detail);
+            .with_least_detail(t.least_detail)
+            .with_damage(Damage::of(&recipe));
         Ok(Self {
             folder: folder.to_owned(),
             engine: GradientEngine::new(network, isa)
@@ -164,6 +169,8 @@ impl Trainer {
                 .with_loss(t.loss)
                 .with_teacher_weight(recipe.teacher.as_ref().map_or(0.0, |t| t.weight)),
             teacher,
+            clean,
+            damage: Damage::of(&recipe),
             validation: dataset.validation,
             recipe,
             layout,
@@ -347,9 +354,19 @@ impl Trainer {
     fn update(&mut self, batch: &Batch, learning_rate: f64) -> Result<f64, NotFinite> {
         let network = self.engine.network();
         let state = &mut self.state;
-        let convs = self.layout.convs(network, &state.parameters);
+        let mut convs = self.layout.convs(network, &state.parameters);
         let norms = self.layout.norms(&state.parameters);
-        let result = self.engine.run(&convs, &norms, batch);
+        let strength = batch.strength.unwrap_or(1.0);
+        if let Some(clean) = &self.clean {
+            for (strong, clean) in convs.iter_mut().zip(clean.convs()) {
+                *strong = clean.between(strong, strength);
+            }
+        }
+        let mut result = self.engine.run(&convs, &norms, batch);
+        if self.clean.is_some() {
+            // The weights at a strength are linear in those at strength 1.
+            result.gradients.scale(strength);
+        }
         let mut gradient = self.layout.gradient(&state.parameters, &result.gradients);
         let length = length(&gradient);
         if !result.loss.is_finite() || !length.is_finite() {
@@ -382,15 +399,18 @@ impl Trainer {
         let model = self.model();
         let mut psnr_db = None;
         if !self.validation.is_empty() {
-            let upscaler = Upscaler::with_isa(&model, self.isa);
-            let protocol = self.recipe.validation.protocol;
-            let first = self.bicubic_psnr_db.is_none();
+            let scoring = validation::Scoring {
+                model: &model,
+                isa: self.isa,
+                damage: self.damage.as_ref(),
+                protocol: self.recipe.validation.protocol,
+                with_bicubic: self.bicubic_psnr_db.is_none(),
+            };
             let mut observe = |event: Event<'_>| {
                 self.check_stop()?;
                 observe(event)
             };
-            let (mean, bicubic) =
-                validation::score(&upscaler, &self.validation, protocol, first, &mut observe)?;
+            let (mean, bicubic) = scoring.score(&self.validation, &mut observe)?;
             psnr_db = Some(mean);
             self.bicubic_psnr_db = self.bicubic_psnr_db.or(bicubic);
         }
@@ -471,7 +491,15 @@ impl Trainer {
     /// The model of the averaged weights (the weights themselves if the recipe does not average).
     pub fn model(&self) -> Model {
         let network = self.engine.network();
-        self.state.model(&self.recipe, network, &self.layout)
+        let model = self.state.model(&self.recipe, network, &self.layout);
+        match &self.clean {
+            None => model,
+            Some(clean) => {
+                let (config, notes) = (model.config(), model.notes().clone());
+                let at_0 = Model::new(config, clean.convs().to_vec(), notes);
+                at_0.with_strong(model.convs().to_vec())
+            }
+        }
     }
 
     fn save(&self, name: &str) -> Result<(), Error> {

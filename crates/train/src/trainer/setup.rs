@@ -4,9 +4,10 @@ use std::fs::File;
 use std::path::Path;
 
 use wdsr_kernels::Isa;
-use wdsr_model::Network;
+use wdsr_model::{Model, Network};
 
 use crate::checkpoint::{self, load_model};
+use crate::clean::clean_model;
 use crate::error::Error;
 use crate::parameters::ParameterLayout;
 use crate::recipe::Recipe;
@@ -22,6 +23,8 @@ pub(super) struct Setup {
     pub(super) state: TrainingState,
     pub(super) start: Option<StartSummary>,
     pub(super) teacher: Option<TeacherModel>,
+    /// The model at strength 0.
+    pub(super) clean: Option<Model>,
     pub(super) isa: Isa,
     pub(super) lock: File,
 }
@@ -45,6 +48,8 @@ impl Setup {
         } else {
             initial_state(&recipe, &network, &layout)?
         };
+        let first = || layout.convs(&network, &state.parameters);
+        let clean = clean_model(&recipe, folder, resume, &network, first)?;
         Ok(Self {
             recipe,
             network,
@@ -52,6 +57,7 @@ impl Setup {
             state,
             start,
             teacher,
+            clean,
             isa,
             lock,
         })

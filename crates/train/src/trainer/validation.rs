@@ -1,51 +1,77 @@
+use std::borrow::Cow;
 use std::path::Path;
 
 use wdsr_eval::{Protocol, bicubic, psnr_db};
-use wdsr_model::Upscaler;
+use wdsr_kernels::Isa;
+use wdsr_model::{Model, Upscaler};
 
 use super::event::Event;
-use crate::dataset::ValidationImage;
+use crate::dataset::{Damage, ValidationImage};
 use crate::error::Error;
 
-/// Mean PSNR of the model over the validation images, and of bicubic interpolation if
-/// `with_bicubic`. Observes [`Event::ValidationImage`] for each image.
-///
-/// # Errors
-/// If an image cannot be read, or the model's output is not a valid image; and those of `observe`.
-///
-/// # Panics
-/// If there is no image.
-pub(super) fn score<E: From<Error>>(
-    upscaler: &Upscaler,
-    images: &[ValidationImage],
-    protocol: Protocol,
-    with_bicubic: bool,
-    observe: &mut impl FnMut(Event<'_>) -> Result<(), E>,
-) -> Result<(f64, Option<f64>), E> {
-    assert!(!images.is_empty(), "no validation images");
-    let (mut sum, mut bicubic_sum) = (0.0, 0.0);
-    for image in images {
-        let pair = image.load()?;
-        let (width_px, height_px) = (pair.low_width_px, pair.low_height_px);
-        let upscaled = upscaler
-            .upscale(&pair.low, width_px, height_px)
-            .map_err(|source| Error::Upscale {
-                path: Path::new(&image.name).to_owned(),
-                source,
+/// How a model is validated.
+pub(super) struct Scoring<'s> {
+    pub(super) model: &'s Model,
+    pub(super) isa: Isa,
+    /// Of the low-resolution images.
+    pub(super) damage: Option<&'s Damage>,
+    pub(super) protocol: Protocol,
+    /// Whether bicubic interpolation is scored too.
+    pub(super) with_bicubic: bool,
+}
+
+impl Scoring<'_> {
+    /// Mean PSNR of the model over the validation images, and of bicubic interpolation if asked for.
+    /// Observes [`Event::ValidationImage`] for each image.
+    ///
+    /// # Errors
+    /// If an image cannot be read, or the model's output is not a valid image; and those of `observe`.
+    ///
+    /// # Panics
+    /// If there is no image.
+    pub(super) fn score<E: From<Error>>(
+        &self,
+        images: &[ValidationImage],
+        observe: &mut impl FnMut(Event<'_>) -> Result<(), E>,
+    ) -> Result<(f64, Option<f64>), E> {
+        assert!(!images.is_empty(), "no validation images");
+        let mut upscaler = Upscaler::with_isa(self.model, self.isa);
+        let (mut sum, mut bicubic_sum) = (0.0, 0.0);
+        for (index, image) in images.iter().enumerate() {
+            let mut pair = image.load()?;
+            if let Some(damage) = self.damage {
+                let (degraded, strength) = damage.degraded(&pair, index, images.len());
+                pair = Cow::Owned(degraded);
+                if let Some(strength) = strength {
+                    let model = self.model.at_strength(strength);
+                    upscaler = Upscaler::with_isa(&model, self.isa);
+                }
+            }
+            let (width_px, height_px) = (pair.low_width_px, pair.low_height_px);
+            let upscaled = upscaler
+                .upscale(&pair.low, width_px, height_px)
+                .map_err(|source| Error::Upscale {
+                    path: Path::new(&image.name).to_owned(),
+                    source,
+                })?;
+            let (w, h) = pair.high_size_px();
+            let protocol = self.protocol;
+            let (channel, shave_px) = (protocol.channel(pair.grey), protocol.shave_px(pair.scale));
+            let score = |pixels: &[u8]| psnr_db(pixels, &pair.high, w, h, channel, shave_px);
+            sum += score(&upscaled);
+            if self.with_bicubic {
+                bicubic_sum += score(&bicubic(&pair));
+            }
+            observe(Event::ValidationImage {
+                name: &image.name,
+                pair: &pair,
+                upscaled: &upscaled,
             })?;
-        let (w, h) = pair.high_size_px();
-        let (channel, shave_px) = (protocol.channel(pair.grey), protocol.shave_px(pair.scale));
-        let score = |pixels: &[u8]| psnr_db(pixels, &pair.high, w, h, channel, shave_px);
-        sum += score(&upscaled);
-        if with_bicubic {
-            bicubic_sum += score(&bicubic(&pair));
         }
-        observe(Event::ValidationImage {
-            name: &image.name,
-            pair: &pair,
-            upscaled: &upscaled,
-        })?;
+        let count = images.len() as f64;
+        Ok((
+            sum / count,
+            self.with_bicubic.then_some(bicubic_sum / count),
+        ))
     }
-    let count = images.len() as f64;
-    Ok((sum / count, with_bicubic.then_some(bicubic_sum / count)))
 }

@@ -1,0 +1,251 @@
+//! The directories of a TIFF file: which of them is the image, and what the others are.
+//!
+//! Camera raw files are TIFF files whose first directory is often a small preview, and a TIFF file may hold
+//! pages, reduced copies and masks. The crate `tiff` follows the main chain only, and knows no kinds.
+//!
+//! Source: TIFF 6.0, section 2 and NewSubfileType; TIFF Technical Note 1 (SubIFDs); DNG 1.7.
+
+use std::collections::HashSet;
+use std::io::{self, Read, Seek, SeekFrom};
+
+const NEW_SUBFILE_TYPE: u16 = 254;
+const OLD_SUBFILE_TYPE: u16 = 255;
+const IMAGE_WIDTH: u16 = 256;
+const IMAGE_LENGTH: u16 = 257;
+const PHOTOMETRIC_INTERPRETATION: u16 = 262;
+const SUB_DIRECTORIES: u16 = 330;
+const DNG_VERSION: u16 = 50_706;
+
+const SHORT: u16 = 3;
+const PALETTE: u64 = 3;
+const TRANSPARENCY_MASK: u64 = 4;
+const COLOUR_FILTER_ARRAY: u64 = 32_803;
+const LINEAR_RAW: u64 = 34_892;
+
+/// Bits of NewSubfileType.
+const REDUCED: u64 = 1;
+const MASK: u64 = 4;
+
+/// One directory.
+pub(super) struct Directory {
+    /// Offset in the file.
+    pub(super) at: u64,
+    pub(super) tags: Vec<u16>,
+    kind: u64,
+    photometric: Option<u64>,
+    has_size: bool,
+    is_dng: bool,
+    /// The offset of the lower byte of the number that says that the image has a palette.
+    pub(super) palette_at: Option<u64>,
+}
+
+impl Directory {
+    fn is_raw(&self) -> bool {
+        self.is_dng || matches!(self.photometric, Some(COLOUR_FILTER_ARRAY | LINEAR_RAW))
+    }
+
+    fn is_mask(&self) -> bool {
+        self.kind & MASK != 0 || self.photometric == Some(TRANSPARENCY_MASK)
+    }
+
+    fn is_image(&self) -> bool {
+        self.has_size && self.kind & REDUCED == 0 && !self.is_mask()
+    }
+}
+
+/// The directories of a file, those of the main chain first.
+pub(super) struct Directories {
+    pub(super) list: Vec<Directory>,
+    /// Where the header says which directory is the first, and in how many bytes.
+    pub(super) first_at: u64,
+    pub(super) offset_bytes: usize,
+    pub(super) is_big_endian: bool,
+    is_camera_raw: bool,
+}
+
+impl Directories {
+    /// Reads all directories. `None` if the file has no header or no first directory, which the decoder
+    /// reports.
+    pub(super) fn read(
+        stream: &mut (impl Read + Seek),
+        file_bytes: u64,
+    ) -> io::Result<Option<Self>> {
+        let mut walk = Walk {
+            stream,
+            is_big_endian: false,
+            is_big: false,
+            // Directories do not overlap, so each byte is read once; a little is allowed.
+            bytes_left: file_bytes.saturating_mul(2),
+            seen: HashSet::new(),
+        };
+        walk.run()
+    }
+
+    /// The index of the image: the first of full size, or the first directory.
+    pub(super) fn image(&self) -> usize {
+        self.list.iter().position(Directory::is_image).unwrap_or(0)
+    }
+
+    /// Whether the file is a camera's raw image.
+    pub(super) fn is_camera_raw(&self) -> bool {
+        self.is_camera_raw || self.list.iter().any(Directory::is_raw)
+    }
+
+    /// Numbers of other images and of masks.
+    pub(super) fn others(&self) -> (usize, usize) {
+        let image = self.image();
+        let others = || self.list.iter().enumerate().filter(|(i, _)| *i != image);
+        let images = others().filter(|(_, directory)| directory.is_image());
+        let masks = others().filter(|(_, directory)| directory.is_mask());
+        (images.count(), masks.count())
+    }
+}
+
+struct Walk<'a, R> {
+    stream: &'a mut R,
+    is_big_endian: bool,
+    is_big: bool,
+    bytes_left: u64,
+    seen: HashSet<u64>,
+}
+
+impl<R: Read + Seek> Walk<'_, R> {
+    fn number(&self, bytes: &[u8]) -> u64 {
+        let digit = |number: u64, &byte: &u8| number << 8 | u64::from(byte);
+        if self.is_big_endian {
+            bytes.iter().fold(0, digit)
+        } else {
+            bytes.iter().rev().fold(0, digit)
+        }
+    }
+
+    fn run(&mut self) -> io::Result<Option<Directories>> {
+        let mut start = Vec::new();
+        self.stream.by_ref().take(16).read_to_end(&mut start)?;
+        (self.is_big_endian, self.is_big) = match start[..] {
+            [b'I', b'I', 42, 0, ..] => (false, false),
+            [b'M', b'M', 0, 42, ..] => (true, false),
+            [b'I', b'I', 43, 0, ..] => (false, true),
+            [b'M', b'M', 0, 43, ..] => (true, true),
+            _ => return Ok(None),
+        };
+        let (first_at, offset_bytes) = if self.is_big { (8, 8) } else { (4, 4) };
+        let Some(first) = start.get(first_at..first_at + offset_bytes) else {
+            return Ok(None);
+        };
+        let mut next = self.number(first);
+        // Canon's CR2 and Phase One's IIQ have a signature behind the header.
+        let behind = start.get(8..12).unwrap_or_default();
+        let is_signed =
+            !self.is_big && next != 8 && matches!(behind, b"CR\x02\0" | b"IIII" | b"MMMM");
+        let mut list = Vec::new();
+        let mut below = Vec::new();
+        while let Some((directory, mut sub_directories, after)) = self.directory(next)? {
+            list.push(directory);
+            below.append(&mut sub_directories);
+            next = after;
+        }
+        while let Some(at) = below.pop() {
+            if let Some((directory, mut sub_directories, _)) = self.directory(at)? {
+                list.push(directory);
+                below.append(&mut sub_directories);
+            }
+        }
+        Ok((!list.is_empty()).then_some(Directories {
+            list,
+            first_at: first_at as u64,
+            offset_bytes,
+            is_big_endian: self.is_big_endian,
+            is_camera_raw: is_signed,
+        }))
+    }
+
+    /// Reads bytes within the budget; `None` if the file or the budget ends before.
+    fn bytes(&mut self, at: u64, count: u64) -> io::Result<Option<Vec<u8>>> {
+        let Some(left) = self.bytes_left.checked_sub(count) else {
+            return Ok(None);
+        };
+        self.bytes_left = left;
+        self.stream.seek(SeekFrom::Start(at))?;
+        let mut bytes = Vec::new();
+        self.stream.by_ref().take(count).read_to_end(&mut bytes)?;
+        Ok((bytes.len() as u64 == count).then_some(bytes))
+    }
+
+    /// The directory at an offset, the offsets of those below it, and the offset of the next.
+    fn directory(&mut self, at: u64) -> io::Result<Option<(Directory, Vec<u64>, u64)>> {
+        if at == 0 || !self.seen.insert(at) {
+            return Ok(None);
+        }
+        let (count_bytes, entry_bytes, value_at) =
+            if self.is_big { (8, 20, 12) } else { (2, 12, 8) };
+        let Some(count) = self.bytes(at, count_bytes)? else {
+            return Ok(None);
+        };
+        let count = self.number(&count);
+        let offset_bytes = entry_bytes - value_at;
+        let entries_at = at + count_bytes;
+        let Some(length) = count.checked_mul(entry_bytes as u64) else {
+            return Ok(None);
+        };
+        let Some(entries) = self.bytes(entries_at, length)? else {
+            return Ok(None);
+        };
+        let mut directory = Directory {
+            at,
+            tags: Vec::new(),
+            kind: 0,
+            photometric: None,
+            has_size: false,
+            is_dng: false,
+            palette_at: None,
+        };
+        let (mut has_width, mut has_height) = (false, false);
+        let mut below = Vec::new();
+        for (i, entry) in entries.chunks_exact(entry_bytes).enumerate() {
+            let tag = self.number(&entry[..2]) as u16;
+            let kind = self.number(&entry[2..4]) as u16;
+            let count = self.number(&entry[4..value_at]);
+            let value = &entry[value_at..];
+            let number = if kind == SHORT {
+                self.number(&value[..2])
+            } else {
+                self.number(&value[..4])
+            };
+            directory.tags.push(tag);
+            match tag {
+                NEW_SUBFILE_TYPE => directory.kind = number,
+                // 1: full size, 2: reduced, 3: a page.
+                OLD_SUBFILE_TYPE if number == 2 => directory.kind |= REDUCED,
+                IMAGE_WIDTH => has_width = true,
+                IMAGE_LENGTH => has_height = true,
+                PHOTOMETRIC_INTERPRETATION => {
+                    directory.photometric = Some(number);
+                    let entry_at = entries_at + (i * entry_bytes) as u64;
+                    let lower_byte = value_at as u64 + u64::from(self.is_big_endian);
+                    if kind == SHORT && number == PALETTE {
+                        directory.palette_at = Some(entry_at + lower_byte);
+                    }
+                }
+                DNG_VERSION => directory.is_dng = true,
+                SUB_DIRECTORIES => {
+                    let size = if matches!(kind, 16 | 18) { 8 } else { 4 };
+                    let length = count.saturating_mul(size as u64);
+                    let offsets = if length <= offset_bytes as u64 {
+                        Some(value[..length as usize].to_vec())
+                    } else {
+                        self.bytes(self.number(value), length)?
+                    };
+                    let offsets = offsets.unwrap_or_default();
+                    below.extend(offsets.chunks_exact(size).map(|offset| self.number(offset)));
+                }
+                _ => {}
+            }
+        }
+        directory.has_size = has_width && has_height;
+        let after_at = entries_at + length;
+        let after = self.bytes(after_at, offset_bytes as u64)?;
+        let after = after.map_or(0, |bytes| self.number(&bytes));
+        Ok(Some((directory, below, after)))
+    }
+}
