@@ -637,7 +637,10 @@ fn format_of(stream: &mut (impl BufRead + Seek), path: &Path) -> Result<Format, 
         Some(format) => return Ok(format),
         None => {}
     }
-    let by_name = path.file_name().map(Path::new).and_then(unread::by_suffix);
+    let by_name = path
+        .file_name()
+        .map(Path::new)
+        .and_then(unread::unread_by_suffix);
     Err(match unread::by_start(&start).or(by_name) {
         Some(found) => Error::UnreadFormat { path, found },
         None => Error::NotAnImage {

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use wdsr_image::{Format, Limits};
+use wdsr_image::{Format, Limits, unread_by_suffix};
 use wdsr_upscale::{AlphaMethod, Settings};
 
 use crate::models::ModelArguments;
@@ -215,12 +215,6 @@ const UNTRUSTED_MAX_OUTPUT_PIXELS: u64 = 256_000_000;
 const UNTRUSTED_MAX_MEMORY_BYTES: u64 = 1 << 30;
 const UNTRUSTED_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Suffixes of images and videos that are not written.
-const OTHER_SUFFIXES: [&str; 24] = [
-    "avif", "dds", "dng", "exr", "gif", "hdr", "heic", "heif", "ico", "j2k", "jp2", "jxr", "mkv",
-    "mov", "mp4", "pbm", "pdf", "pgm", "ppm", "psd", "qoi", "svg", "tga", "webm",
-];
-
 /// Whether a path is that of a folder: there is one, or it ends with a separator.
 fn names_folder(path: &Path) -> bool {
     let last = path.as_os_str().as_encoded_bytes().last();
@@ -258,13 +252,15 @@ fn check_format(arguments: &Arguments) -> anyhow::Result<()> {
     let output = &arguments.output;
     let is_folder = arguments.is_into_folder();
     let shown = output.display();
+    let is_named_like_image =
+        Format::from_extension(output).is_some() || unread_by_suffix(output).is_some();
     let written = || Format::WRITTEN.map(Format::extension).join(", ");
     let message = match arguments.chosen_format(is_folder) {
         Some(format) if !format.is_written() => format!(
             "{shown}: {format} is only read; expected a result of {} (-f or OUT's suffix)",
             written()
         ),
-        _ if is_folder && !names_folder(output) && has_suffix_of_image(output) => format!(
+        _ if is_folder && !names_folder(output) && is_named_like_image => format!(
             "{shown}: expected a file for one image, of {}, or a folder; for a new folder of that name \
              give {shown}/",
             written()
@@ -272,12 +268,6 @@ fn check_format(arguments: &Arguments) -> anyhow::Result<()> {
         _ => return Ok(()),
     };
     Err(WrongUsage(message).into())
-}
-
-fn has_suffix_of_image(path: &Path) -> bool {
-    let suffix = path.extension().and_then(|suffix| suffix.to_str());
-    let is_other = |suffix: &str| OTHER_SUFFIXES.contains(&suffix.to_lowercase().as_str());
-    Format::from_extension(path).is_some() || suffix.is_some_and(is_other)
 }
 
 /// The exit code of a run with one input. Errors without a code of their own are left to the caller.

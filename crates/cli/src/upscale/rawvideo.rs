@@ -35,7 +35,7 @@ pub(super) struct RawVideoArguments {
     #[arg(
         long,
         value_name = "WxH:rgb24|yuv420p",
-        conflicts_with_all = ["recursive", "shard", "report", "format", "metadata", "alpha"]
+        conflicts_with_all = ["recursive", "shard", "report", "format", "metadata", "alpha", "timeout"]
     )]
     rawvideo: Option<FrameFormat>,
     /// YUV matrix of input and output
