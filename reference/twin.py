@@ -266,6 +266,9 @@ class Training:
         }
         with torch.no_grad():
             model = self.network.folded(self.average, self.running)
+        if self.network.clean is not None:
+            strong = {f"strong/{key}": tensor for key, tensor in model.items()}
+            model = self.network.clean | strong
         write_tensors(self.folder / "model.safetensors", model, notes)
         write_tensors(self.folder / CHECKPOINT, self.tensors(), self.metadata)
 

@@ -22,3 +22,12 @@ pub const SMALL_X3: &[u8] = include_bytes!("../small-x3.safetensors");
 
 /// `small` x4: WDSR-B, 32 features, 8 blocks.
 pub const SMALL_X4: &[u8] = include_bytes!("../small-x4.safetensors");
+
+/// `photo` x1: WDSR-B, 32 features, 16 blocks, with a strength.
+pub const PHOTO_X1: &[u8] = include_bytes!("../photo-x1.safetensors");
+
+/// `photo` x2: WDSR-B, 32 features, 16 blocks, with a strength.
+pub const PHOTO_X2: &[u8] = include_bytes!("../photo-x2.safetensors");
+
+/// `photo` x4: WDSR-B, 32 features, 16 blocks, with a strength.
+pub const PHOTO_X4: &[u8] = include_bytes!("../photo-x4.safetensors");

@@ -102,7 +102,7 @@ impl PrecisionArgument {
 /// Arguments that choose a model and how it is computed.
 #[derive(clap::Args)]
 pub(crate) struct ModelArguments {
-    /// Model file, or a built-in kind: base (the default) or small
+    /// Model file, or a built-in kind: base (the default), photo (for damaged photographs) or small
     ///
     /// For a file of that name use ./small.
     #[arg(short = 'm', long, value_name = "FILE|KIND")]

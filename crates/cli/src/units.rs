@@ -16,6 +16,15 @@ pub(crate) enum UnitError {
     Side(String),
     #[error("expected WIDTHxHEIGHT such as 3840x2160, found \"{0}\"")]
     Size(String),
+    #[error("expected a strength from 0 to 1 such as 0.5, found \"{0}\"")]
+    Strength(String),
+}
+
+/// Parses a strength, 0..=1.
+pub(crate) fn strength(text: &str) -> Result<f32, UnitError> {
+    let strength = text.parse().ok();
+    let strength = strength.filter(|strength: &f32| (0.0..=1.0).contains(strength));
+    strength.ok_or_else(|| UnitError::Strength(text.to_owned()))
 }
 
 /// Parses a size in bytes, at least 1.

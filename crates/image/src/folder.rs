@@ -39,7 +39,7 @@ pub fn images_in(folder: &Path, recursive: bool) -> Result<Vec<PathBuf>, Error> 
 pub fn images_by_content(folder: &Path, recursive: bool) -> (Vec<PathBuf>, Vec<Error>) {
     let wanted = |path: &Path| {
         Format::from_extension(path).is_some()
-            || unread::by_suffix(path).is_some()
+            || unread::unread_by_suffix(path).is_some()
             || match Format::of_file(path) {
                 Ok(_) | Err(Error::UnreadFormat { .. }) => true,
                 Err(Error::Read { .. }) => path.extension().is_none(),

@@ -166,6 +166,11 @@ trait Decode: Send {
         unreachable!("{} does not stream rows", name.display())
     }
 
+    /// [`Reader::jpeg_table_scale`].
+    fn jpeg_table_scale(&self) -> Option<f64> {
+        None
+    }
+
     /// All samples as they are stored.
     fn read_all(self: Box<Self>, name: &Path) -> Result<Samples, Error>;
 }
@@ -299,6 +304,12 @@ impl Reader {
     /// further images or pages, a gain map, a video, data after the end of the image.
     pub fn omitted(&self) -> &[String] {
         &self.omitted
+    }
+
+    /// Of a JPEG file: by how much its luma quantisation steps are larger than those of Annex K (ITU-T
+    /// T.81), which are libjpeg's at quality 50.
+    pub fn jpeg_table_scale(&self) -> Option<f64> {
+        self.decoder.jpeg_table_scale()
     }
 
     /// Whether [`read_rows`](Self::read_rows) can be used: the image is a PNG that is not interlaced,
@@ -626,7 +637,10 @@ fn format_of(stream: &mut (impl BufRead + Seek), path: &Path) -> Result<Format, 
         Some(format) => return Ok(format),
         None => {}
     }
-    let by_name = path.file_name().map(Path::new).and_then(unread::by_suffix);
+    let by_name = path
+        .file_name()
+        .map(Path::new)
+        .and_then(unread::unread_by_suffix);
     Err(match unread::by_start(&start).or(by_name) {
         Some(found) => Error::UnreadFormat { path, found },
         None => Error::NotAnImage {

@@ -96,6 +96,8 @@ impl<W: Write> TiffFile<W> {
         if value.len() <= self.offset_len() {
             in_entry[..value.len()].copy_from_slice(value);
         } else {
+            // Values begin at even offsets.
+            self.append(&[0][..(self.length % 2) as usize])?;
             let offset = self.append(value)?;
             in_entry[..self.offset_len()].copy_from_slice(&self.offset_bytes(offset)?);
         }

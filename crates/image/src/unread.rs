@@ -101,8 +101,8 @@ fn suffix(path: &Path) -> Option<String> {
     Some(path.extension()?.to_str()?.to_ascii_lowercase())
 }
 
-/// The name of the format that a path's suffix stands for, if it is none that is read.
-pub(crate) fn by_suffix(path: &Path) -> Option<&'static str> {
+/// The name of the image format that a path's suffix stands for, if it is none that is read.
+pub fn unread_by_suffix(path: &Path) -> Option<&'static str> {
     let suffix = suffix(path)?;
     let format = FORMATS
         .iter()
@@ -137,7 +137,7 @@ mod tests {
             for suffix in suffixes {
                 assert!(seen.insert(*suffix), "{suffix} twice");
                 let path = Path::new("a").with_extension(suffix.to_uppercase());
-                assert_eq!(by_suffix(&path), Some(name));
+                assert_eq!(unread_by_suffix(&path), Some(name));
                 assert_eq!(Format::from_extension(&path), None, "{suffix} is read");
             }
             for (at, bytes) in starts {

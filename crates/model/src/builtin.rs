@@ -8,7 +8,7 @@ use crate::model::Model;
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct BuiltinModel {
-    /// Size of the network: `base` or `small`.
+    /// `base` or `small`, by the size of the network; `photo` for damaged photographs.
     pub kind: &'static str,
     /// Output pixels per input pixel on each side.
     pub scale: usize,
@@ -32,6 +32,21 @@ impl BuiltinModel {
             kind: "base",
             scale: 4,
             file: wdsr_weights::BASE_X4,
+        },
+        Self {
+            kind: "photo",
+            scale: 2,
+            file: wdsr_weights::PHOTO_X2,
+        },
+        Self {
+            kind: "photo",
+            scale: 4,
+            file: wdsr_weights::PHOTO_X4,
+        },
+        Self {
+            kind: "photo",
+            scale: 1,
+            file: wdsr_weights::PHOTO_X1,
         },
         Self {
             kind: "small",
@@ -61,7 +76,7 @@ impl BuiltinModel {
             .map(|at| Self::ALL[at].kind)
     }
 
-    /// The models of a kind, by scale: 2, 3 and 4. Empty if there is no such kind.
+    /// The models of a kind: the one to use by default first. Empty if there is no such kind.
     pub fn of_kind(kind: &str) -> Vec<Self> {
         let of_kind = |model: &&Self| model.kind == kind;
         Self::ALL.iter().filter(of_kind).copied().collect()
@@ -96,16 +111,37 @@ mod tests {
         for builtin in BuiltinModel::ALL {
             let model = builtin.load();
             assert_eq!(model.config().scale, builtin.scale, "{}", builtin.name());
+            let has_strength = model.strong().is_some();
+            assert_eq!(has_strength, builtin.kind == "photo", "{}", builtin.name());
+        }
+    }
+
+    /// A clean image is upscaled by the very weights of `base`.
+    #[test]
+    fn photo_is_base_at_strength_0() {
+        for builtin in BuiltinModel::of_kind("photo") {
+            let of_scale =
+                |base: &&BuiltinModel| base.kind == "base" && base.scale == builtin.scale;
+            if let Some(base) = BuiltinModel::ALL.iter().find(of_scale) {
+                let photo = builtin.load().at_strength(0.0);
+                assert_eq!(photo.convs(), base.load().convs(), "{}", builtin.name());
+            }
         }
     }
 
     #[test]
-    fn every_kind_has_every_scale() {
-        assert_eq!(Vec::from_iter(BuiltinModel::kinds()), ["base", "small"]);
-        for kind in BuiltinModel::kinds() {
+    fn kinds_have_their_scales() {
+        let kinds = Vec::from_iter(BuiltinModel::kinds());
+        assert_eq!(kinds, ["base", "photo", "small"]);
+        for kind in kinds {
             let scales =
                 Vec::from_iter(BuiltinModel::of_kind(kind).iter().map(|model| model.scale));
-            assert_eq!(scales, [2, 3, 4], "{kind}");
+            let expected = if kind == "photo" {
+                [2, 4, 1]
+            } else {
+                [2, 3, 4]
+            };
+            assert_eq!(scales, expected, "{kind}");
         }
         assert!(BuiltinModel::of_kind("huge").is_empty());
     }

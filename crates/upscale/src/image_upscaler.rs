@@ -1,6 +1,6 @@
 //! An image in memory: through networks, resized, its alpha upscaled.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Deref};
 use std::path::Path;
 
 use wdsr_image::imresize::{Kernel, imresize_to_f32};
@@ -14,11 +14,28 @@ use crate::range::{self, Mapping, Missing, Survey};
 use crate::settings::Settings;
 use crate::size::{Plan, Size};
 
+/// The network of a pass.
+pub(crate) enum Pass<'a> {
+    Given(&'a Upscaler),
+    AtStrength(Box<Upscaler>),
+}
+
+impl Deref for Pass<'_> {
+    type Target = Upscaler;
+
+    fn deref(&self) -> &Upscaler {
+        match self {
+            Self::Given(network) => network,
+            Self::AtStrength(network) => network,
+        }
+    }
+}
+
 /// Upscales images of one size by a [`Plan`].
 pub struct ImageUpscaler<'a> {
     pub(crate) plan: Plan,
     /// The network of each pass.
-    pub(crate) passes: Vec<&'a Upscaler>,
+    pub(crate) passes: Vec<Pass<'a>>,
     pub(crate) alpha: AlphaMethod,
     pub(crate) stretches: bool,
 }
@@ -31,10 +48,10 @@ impl<'a> ImageUpscaler<'a> {
     pub fn new(plan: Plan, networks: &[&'a Upscaler]) -> Self {
         let of_scale = |&scale: &usize| {
             let network = networks.iter().find(|network| network.scale() == scale);
-            *network.unwrap_or_else(|| {
+            Pass::Given(network.unwrap_or_else(|| {
                 let scales: Vec<usize> = networks.iter().map(|network| network.scale()).collect();
                 panic!("the plan names a network of scale {scale}, given are scales {scales:?}")
-            })
+            }))
         };
         Self {
             passes: plan.passes().iter().map(of_scale).collect(),
@@ -92,14 +109,32 @@ impl<'a> ImageUpscaler<'a> {
         self
     }
 
+    /// Whether the first pass is by a model with a strength, which is then set by
+    /// [`at_strength`](Self::at_strength); the other passes enlarge a clean image.
+    pub fn has_strength(&self) -> bool {
+        self.passes.first().is_some_and(|pass| pass.has_strength())
+    }
+
+    /// With the first pass at a strength, 0..=1.
+    ///
+    /// # Panics
+    /// If the strength is not within 0..=1.
+    #[must_use]
+    pub fn at_strength(mut self, strength: f32) -> Self {
+        if let Some(first) = self.passes.first_mut().filter(|pass| pass.has_strength()) {
+            *first = Pass::AtStrength(Box::new(first.at_strength(strength)));
+        }
+        self
+    }
+
     /// The plan.
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
 
     /// The network, if one pass of it makes the result.
-    pub(crate) fn only_pass(&self) -> Option<&'a Upscaler> {
-        self.plan.only_pass().map(|_| self.passes[0])
+    pub(crate) fn only_pass(&self) -> Option<&Upscaler> {
+        self.plan.only_pass().map(|_| &*self.passes[0])
     }
 
     /// Upscales an image on rayon's current thread pool.

@@ -13,6 +13,7 @@ use crate::image_upscaler::{ImageUpscaler, upscale_rows};
 use crate::memory::{check_memory, rows_at_a_time};
 use crate::range::{Mapping, Survey};
 use crate::settings::Settings;
+use crate::strength::{DamageSurvey, Strength};
 use crate::{Plan, Size};
 
 /// An image that is opened and planned, to be upscaled into a file.
@@ -36,6 +37,8 @@ pub struct Summary {
     pub dropped: Vec<String>,
     /// Whether the image streamed.
     pub streamed: bool,
+    /// The strength, if the first pass is by a model that has one.
+    pub strength: Option<Strength>,
 }
 
 impl<'a> Job<'a> {
@@ -141,6 +144,19 @@ impl<'a> Job<'a> {
         let plan = self.plan().clone();
         let mut rows_px = self.rows_at_a_time(format)?;
         let mut mapping = Mapping::IDENTITY;
+        let has_strength = self.upscaler.has_strength();
+        let mut strength = self
+            .settings
+            .strength
+            .filter(|_| has_strength)
+            .map(Strength::given);
+        if has_strength && strength.is_none() && rows_px.is_some() {
+            strength = Some(match low.depth {
+                Depth::U8 => self.survey_damage::<u8>(progress),
+                Depth::U16 => self.survey_damage::<u16>(progress),
+                Depth::F32 => self.survey_damage::<f32>(progress),
+            }?);
+        }
         if rows_px.is_some() && Survey::is_needed(low.depth, self.no_data()) {
             let survey = match low.depth {
                 Depth::U8 => self.survey::<u8>(progress),
@@ -151,6 +167,9 @@ impl<'a> Job<'a> {
             mapping = survey.mapping(low.depth);
             // Filling and interpolation take the whole image.
             rows_px = rows_px.filter(|_| !has_missing && !mapping.clips);
+        }
+        if let Some(strength) = strength {
+            self.upscaler = self.upscaler.at_strength(strength.value);
         }
         let file = if let Some(rows_px) = rows_px {
             let mut writer = Writer::new(create()?, output, format, &high, &metadata)?;
@@ -163,7 +182,13 @@ impl<'a> Job<'a> {
         } else {
             self.check_whole_memory()?;
             let name = self.reader.name().to_owned();
+            let jpeg_table_scale = self.reader.jpeg_table_scale();
             let image = self.reader.read_all()?;
+            if has_strength && strength.is_none() {
+                let found = Strength::of_image(&image, jpeg_table_scale);
+                self.upscaler = self.upscaler.at_strength(found.value);
+                strength = Some(found);
+            }
             let large = self
                 .upscaler
                 .upscale_with_progress(image, progress)
@@ -175,6 +200,7 @@ impl<'a> Job<'a> {
             plan,
             dropped,
             streamed: rows_px.is_some(),
+            strength,
         };
         Ok((file, summary))
     }
@@ -207,10 +233,21 @@ impl<'a> Job<'a> {
         let low = self.reader.outline();
         let count = low.row_len() * low.height_px;
         let mut survey = Survey::new(count, low.depth, self.no_data());
+        self.for_each_row(progress, |row: &[T]| survey.add(row))?;
+        Ok(survey)
+    }
+
+    /// Reads all rows, and starts again.
+    fn for_each_row<T: Sample + RowSample>(
+        &mut self,
+        progress: &Progress<'_>,
+        mut visit: impl FnMut(&[T]),
+    ) -> Result<(), Error> {
+        let low = self.reader.outline();
         let mut row = vec![T::default(); low.row_len()];
         for _ in 0..low.height_px {
             self.reader.read_rows(&mut row)?;
-            survey.add(&row);
+            visit(&row);
             if progress(0, 1).is_break() {
                 let name = self.reader.name().to_owned();
                 let source = UpscaleError::Stopped;
@@ -218,7 +255,18 @@ impl<'a> Job<'a> {
             }
         }
         self.reader.restart()?;
-        Ok(survey)
+        Ok(())
+    }
+
+    /// Reads the rows to find the damage of the image, and starts again.
+    fn survey_damage<T: Sample + RowSample>(
+        &mut self,
+        progress: &Progress<'_>,
+    ) -> Result<Strength, Error> {
+        let low = self.reader.outline();
+        let mut survey = DamageSurvey::new(low.width_px, low.colour.channels());
+        self.for_each_row(progress, |row: &[T]| survey.add_row(row))?;
+        Ok(survey.strength(self.reader.jpeg_table_scale()))
     }
 
     fn stream<T: Sample + RowSample, W: Write + Seek + 'static>(

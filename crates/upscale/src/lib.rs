@@ -48,6 +48,7 @@ mod memory;
 mod range;
 mod settings;
 mod size;
+mod strength;
 
 pub use alpha::AlphaMethod;
 pub use error::{Error, ErrorKind, OutOfMemory, Work};
@@ -55,3 +56,4 @@ pub use image_upscaler::ImageUpscaler;
 pub use job::{Job, Summary};
 pub use settings::Settings;
 pub use size::{MAX_SIDE_PX, Plan, Size, SizeError, SizeRequest};
+pub use strength::{Damage, Strength};

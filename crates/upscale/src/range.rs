@@ -101,8 +101,10 @@ impl Survey {
         let last = self.kept.len() - 1 - at;
         let low = *self.kept.select_nth_unstable_by(at, f32::total_cmp).1;
         let high = *self.kept.select_nth_unstable_by(last, f32::total_cmp).1;
-        // All values, unless outliers would take a large part of the range.
-        let (low, high) = if high > low && most - least > 2.0 * (high - low) {
+        // All values, unless outliers beyond black and white would take a large part of the range. Others, such
+        // as stars and sparse text, are what the network knows.
+        let are_beyond = least < -TOLERANCE || most > 1.0 + TOLERANCE;
+        let (low, high) = if are_beyond && high > low && most - least > 2.0 * (high - low) {
             (low, high)
         } else {
             (least, most)
@@ -374,6 +376,13 @@ mod tests {
         values[77] = 500.0;
         let mapping = mapping(&values);
         assert!(mapping.is_identity() && mapping.clips, "{mapping:?}");
+    }
+
+    #[test]
+    fn sparse_dark_text_is_no_outlier() {
+        let mut values: Vec<f32> = (0..10_000).map(|i| 0.95 + i as f32 / 200_000.0).collect();
+        values[77] = 0.0;
+        assert_eq!(mapping(&values), Mapping::IDENTITY);
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub struct Settings {
     pub alpha: AlphaMethod,
     /// Which metadata is copied.
     pub metadata: MetadataPolicy,
+    /// The strength of models that have one, 0..=1; unless given, it is read off each image.
+    pub strength: Option<f32>,
     /// Most pixels of a result.
     pub max_output_pixels: u64,
     /// Most memory in bytes. Unless given, 2 GiB for images that stream, and for others the memory that
@@ -29,6 +31,7 @@ impl Default for Settings {
             size: SizeRequest::OnePass,
             alpha: AlphaMethod::default(),
             metadata: MetadataPolicy::default(),
+            strength: None,
             max_output_pixels: 8_000_000_000,
             max_memory_bytes: None,
             streams: true,

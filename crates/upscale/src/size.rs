@@ -114,7 +114,8 @@ pub struct Plan {
 impl Plan {
     /// Chooses the fewest passes of networks of the given scales that reach the requested size, and of
     /// those the passes that exceed it least. Smaller scales come first: that is better and less work
-    /// (`docs/experiments/upscaling.md`). An image at least as large as requested goes through no network.
+    /// (`docs/experiments/upscaling.md`). An image at least as large as requested goes through a network of
+    /// scale 1, which restores it, or through none.
     ///
     /// # Errors
     /// If the size would stretch the image, no format can hold it, or it is larger than the image and
@@ -137,9 +138,13 @@ impl Plan {
             });
         }
         let target = target(input, request)?;
+        let mut passes = passes(input, target, scales)?;
+        if passes.is_empty() && scales.contains(&1) {
+            passes.push(1);
+        }
         Ok(Self {
             input,
-            passes: passes(input, target, scales)?,
+            passes,
             target,
         })
     }

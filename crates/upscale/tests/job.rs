@@ -64,6 +64,7 @@ fn error(file: &[u8], format: Format, settings: Settings) -> Error {
 }
 
 const WHOLE: Settings = Settings {
+    strength: None,
     size: SizeRequest::OnePass,
     alpha: wdsr_upscale::AlphaMethod::Network,
     metadata: MetadataPolicy::Keep,
@@ -272,7 +273,9 @@ fn each_limit_is_an_error_of_its_own() {
             (|work| matches!(work, Work::Streaming { .. })) as fn(Work) -> bool,
         ),
         (3600, false, |work| work == Work::Decoding),
-        (20 << 10, false, |work| matches!(work, Work::Upscaling(_))),
+        ((24 << 20) + (20 << 10), false, |work| {
+            matches!(work, Work::Upscaling(_))
+        }),
     ] {
         let memory = Settings {
             max_memory_bytes: Some(max_bytes),

@@ -42,19 +42,20 @@ pub(super) fn upscale(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let networks = Networks::load(arguments)?;
     let into_folder = arguments.is_into_folder();
-    let (inputs, errors) =
+    let (mut inputs, errors) =
         inputs::collect(arguments.inputs(), arguments.recursive, &arguments.output);
     let mut manifest = into_folder
-        .then(|| Manifest::read(&arguments.output, arguments.shard))
+        .then(|| Manifest::find(&arguments.output, arguments.shard))
         .transpose()?;
-    let (mut inputs, mut plans) = plan_results(arguments, into_folder, inputs, manifest.as_ref())?;
+    let mut plans = plan_results(arguments, into_folder, &inputs, manifest.as_ref())?;
+    // Nothing conflicts, so files may be created.
     let mut report = BatchReport::create(arguments.report.as_deref())?;
-    if let Some(manifest) = &mut manifest
-        && manifest.open()?
-    {
-        // Another run has ended meanwhile.
-        (inputs, plans) = plan_results(arguments, into_folder, inputs, Some(manifest))?;
+    if let Some(manifest) = &mut manifest {
+        manifest.open()?;
+        // With the results of earlier runs.
+        plans = plan_results(arguments, into_folder, &inputs, Some(manifest))?;
     }
+    inputs.retain(|input| is_in_shard(arguments, input));
     let bytes: Vec<u64> = inputs
         .iter()
         .map(|input| fs::metadata(&input.path).map_or(0, |file| file.len()))
@@ -235,13 +236,19 @@ impl Batch<'_> {
     /// Program, options and models that a result depends on, as the manifest records them.
     fn settings_text(&self, plan: &Plan, format: Format) -> String {
         let arguments = self.arguments;
+        let strength = match (self.networks.have_strength(), arguments.strength) {
+            (false, _) => String::new(),
+            (true, None) => "strength by image, ".to_owned(),
+            (true, Some(strength)) => format!("strength {strength}, "),
+        };
         format!(
-            "wdsr {}, {}, self-ensemble {}, alpha {:?}, metadata {}, models [{}], {}, {format}",
+            "wdsr {}, {}, self-ensemble {}, alpha {:?}, metadata {}, {}models [{}], {}, {format}",
             env!("CARGO_PKG_VERSION"),
             self.networks.precision.name(),
             arguments.model.self_ensemble,
             arguments.alpha.method(),
             arguments.metadata.name(),
+            strength,
             self.networks.hashes_of(plan).join(" "),
             plan.target()
         )
@@ -259,22 +266,19 @@ struct ResultPlan {
 /// Chooses and claims the files of all results before the first is written. What is wrong with one
 /// image's result is an error of that image alone.
 ///
-/// Returns the inputs of this run's shard, and a plan for each of them. After a signal plans are missing
-/// at the end: results of earlier runs are read to be recognised, which may take long.
+/// Returns a plan for each input of this run's shard. After a signal plans are missing at the end:
+/// results of earlier runs are read to be recognised, which may take long.
 fn plan_results(
     arguments: &Arguments,
     into_folder: bool,
-    mut inputs: Vec<Input>,
+    inputs: &[Input],
     manifest: Option<&Manifest>,
-) -> Result<(Vec<Input>, Vec<anyhow::Result<ResultPlan>>), Conflict> {
+) -> Result<Vec<anyhow::Result<ResultPlan>>, Conflict> {
     // Inputs of all shards, as results of one could replace inputs of another.
     let images = inputs.iter().map(|input| ("input", &*input.path));
     let read = manifest.into_iter().flat_map(Manifest::other_paths);
     let read = images.chain(read.map(|path| ("manifest of another shard", path)));
     let mut claims = FileClaims::of_inputs(arguments.model.file_claim().chain(read));
-    if let Some(shard) = arguments.shard {
-        inputs.retain(|input| shard.contains(&input.relative));
-    }
     let mut first_of_name = HashMap::new();
     let mut plan = |input: &Input| {
         let (output, format) = result_name(arguments, into_folder, input)?;
@@ -299,7 +303,10 @@ fn plan_results(
             claim,
         })
     };
-    let planned = inputs.iter().take_while(|_| !signals::requested());
+    let planned = inputs
+        .iter()
+        .filter(|input| is_in_shard(arguments, input))
+        .take_while(|_| !signals::requested());
     let plans = planned.map(&mut plan).collect();
     if let Some(manifest) = manifest {
         claims.write("manifest", "-o", manifest.path())?;
@@ -307,7 +314,13 @@ fn plan_results(
     if let Some(report) = &arguments.report {
         claims.write("report", "--report", report)?;
     }
-    Ok((inputs, plans))
+    Ok(plans)
+}
+
+fn is_in_shard(arguments: &Arguments, input: &Input) -> bool {
+    arguments
+        .shard
+        .is_none_or(|shard| shard.contains(&input.relative))
 }
 
 /// The name of an input's result, unless it exists and another has to be found, and its format.

@@ -52,68 +52,28 @@ pub(super) struct Manifest {
     other_paths: Vec<PathBuf>,
     /// Locked; `None` until [`Manifest::open`].
     file: Option<File>,
-    /// Bytes of the file that were read.
-    read_bytes: u64,
-    /// Whether the file ends within a line.
-    torn: bool,
     /// The entries of each output.
     entries: HashMap<String, Vec<Rc<Entry>>>,
 }
 
 impl Manifest {
-    /// Reads the manifests of a folder, which need not exist. Lines that are no entries (a run may
-    /// have been killed amid one) are skipped: their images are upscaled again.
-    pub(super) fn read(folder: &Path, shard: Option<Shard>) -> anyhow::Result<Self> {
+    /// Finds the manifests of a folder, which need not exist. Their entries are read by
+    /// [`Manifest::open`].
+    pub(super) fn find(folder: &Path, shard: Option<Shard>) -> anyhow::Result<Self> {
         let name = match shard {
             Some(Shard { index, count }) => format!("{PREFIX}-{index}-of-{count}.jsonl"),
             None => format!("{PREFIX}.jsonl"),
         };
-        let mut manifest = Self {
+        let path = folder.join(name);
+        let mut other_paths = manifests_in(folder)?;
+        other_paths.retain(|other| *other != path);
+        Ok(Self {
             folder: folder.to_owned(),
-            path: folder.join(name),
-            other_paths: Vec::new(),
+            path,
+            other_paths,
             file: None,
-            read_bytes: 0,
-            torn: false,
             entries: HashMap::new(),
-        };
-        manifest.read_files()?;
-        Ok(manifest)
-    }
-
-    fn read_files(&mut self) -> anyhow::Result<()> {
-        if !self.folder.is_dir() {
-            return Ok(());
-        }
-        let read = |path: &Path| format!("{}: cannot read the manifest", path.display());
-        for file in fs::read_dir(&self.folder).with_context(|| read(&self.folder))? {
-            let path = file.with_context(|| read(&self.folder))?.path();
-            let is_manifest = |name: &str| name.starts_with(PREFIX) && name.ends_with(".jsonl");
-            let name = path.file_name().and_then(|name| name.to_str());
-            if !name.is_some_and(is_manifest) {
-                continue;
-            }
-            // A pipe would be waited for, a device read for ever.
-            if !fs::metadata(&path).with_context(|| read(&path))?.is_file() {
-                bail!(
-                    "{}: expected a manifest, found a device, a pipe or a folder; remove it",
-                    path.display()
-                );
-            }
-            let bytes = fs::read(&path).with_context(|| read(&path))?;
-            for line in bytes.split(|byte| *byte == b'\n') {
-                if let Ok(entry) = serde_json::from_slice::<Entry>(line) {
-                    self.insert(entry);
-                }
-            }
-            if path == self.path {
-                self.read_bytes = bytes.len() as u64;
-                self.torn = bytes.last().is_some_and(|byte| *byte != b'\n');
-            } else {
-                self.other_paths.push(path);
-            }
-        }
-        Ok(())
+        })
     }
 
     fn insert(&mut self, entry: Entry) {
@@ -131,32 +91,36 @@ impl Manifest {
         self.other_paths.iter().map(PathBuf::as_path)
     }
 
-    /// Opens the file of this shard for [`Manifest::add`], and creates it and the folder as needed.
-    /// While another run writes to it, this one waits. Returns whether another run has written to it
-    /// since it was read; it is then read again.
-    pub(super) fn open(&mut self) -> anyhow::Result<bool> {
+    /// Opens the file of this shard for [`Manifest::add`], creates it and the folder as needed, and reads
+    /// the entries of all shards. While another run writes to the file, this one waits.
+    ///
+    /// Lines that are no entries (a run may have been killed amid one) are skipped: their images are
+    /// upscaled again.
+    pub(super) fn open(&mut self) -> anyhow::Result<()> {
         fs::create_dir_all(&self.folder)
             .with_context(|| format!("{}: cannot create the folder", self.folder.display()))?;
-        let write = || format!("{}: cannot write the manifest", self.path.display());
         let mut file = OpenOptions::new()
             .create(true)
             .append(true)
             .open(&self.path)
-            .with_context(write)?;
+            .with_context(|| cannot_write(&self.path))?;
         self.lock(&file);
-        let has_changed = file.metadata().with_context(write)?.len() != self.read_bytes;
-        if has_changed {
-            self.entries.clear();
-            self.other_paths.clear();
-            self.read_files()?;
+        for path in manifests_in(&self.folder)? {
+            let bytes = fs::read(&path).with_context(|| cannot_read(&path))?;
+            for line in bytes.split(|byte| *byte == b'\n') {
+                if let Ok(entry) = serde_json::from_slice::<Entry>(line) {
+                    self.insert(entry);
+                }
+            }
+            if path == self.path && bytes.last().is_some_and(|byte| *byte != b'\n') {
+                // The file ends within a line.
+                file.write_all(b"\n").with_context(|| cannot_write(&path))?;
+            }
         }
-        let write = || format!("{}: cannot write the manifest", self.path.display());
-        if self.torn {
-            file.write_all(b"\n").with_context(write)?;
-        }
-        wdsr_atomic_file::synchronise_folder(&self.folder).with_context(write)?;
+        wdsr_atomic_file::synchronise_folder(&self.folder)
+            .with_context(|| cannot_write(&self.path))?;
         self.file = Some(file);
-        Ok(has_changed)
+        Ok(())
     }
 
     /// Locks the file until it is closed, however the process ends. On file systems without locks,
@@ -220,9 +184,43 @@ impl Manifest {
         };
         file.write_all(line.as_bytes())
             .and_then(|()| file.sync_data())
-            .with_context(|| format!("{}: cannot write the manifest", self.path.display()))?;
+            .with_context(|| cannot_write(&self.path))?;
         Ok(())
     }
+}
+
+fn cannot_read(path: &Path) -> String {
+    format!("{}: cannot read the manifest", path.display())
+}
+
+fn cannot_write(path: &Path) -> String {
+    format!("{}: cannot write the manifest", path.display())
+}
+
+/// The manifests in a folder, which need not exist.
+fn manifests_in(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    if !folder.is_dir() {
+        return Ok(paths);
+    }
+    for file in fs::read_dir(folder).with_context(|| cannot_read(folder))? {
+        let path = file.with_context(|| cannot_read(folder))?.path();
+        let is_manifest = |name: &str| name.starts_with(PREFIX) && name.ends_with(".jsonl");
+        let name = path.file_name().and_then(|name| name.to_str());
+        if !name.is_some_and(is_manifest) {
+            continue;
+        }
+        // A pipe would be waited for, a device read without end.
+        let file = fs::metadata(&path).with_context(|| cannot_read(&path))?;
+        if !file.is_file() {
+            bail!(
+                "{}: expected a manifest, found a device, a pipe or a folder; remove it",
+                path.display()
+            );
+        }
+        paths.push(path);
+    }
+    Ok(paths)
 }
 
 /// XXH3 of a file's absolute path.
@@ -303,8 +301,8 @@ mod tests {
     }
 
     fn opened(folder: &Path) -> Manifest {
-        let mut manifest = Manifest::read(folder, None).expect("read");
-        assert!(!manifest.open().expect("opened"), "unchanged since");
+        let mut manifest = Manifest::find(folder, None).expect("found");
+        manifest.open().expect("opened");
         manifest
     }
 
@@ -324,7 +322,8 @@ mod tests {
             .expect("added");
         // Another shard sees all of it.
         let shard = Shard { index: 1, count: 2 };
-        let manifest = Manifest::read(&out, Some(shard)).expect("read");
+        let mut manifest = Manifest::find(&out, Some(shard)).expect("found");
+        manifest.open().expect("opened");
         for name in ["a.png", "b.png"] {
             let output = out.join(name);
             let count = || manifest.own_result(&output, &image).len();
@@ -344,7 +343,8 @@ mod tests {
         let mut manifest = opened(&out);
         manifest.add(entry("a.png", b"abc", &image)).expect("added");
         fs::write(out.join("a.png"), "abc").expect("written");
-        let manifest = Manifest::read(&out, None).expect("read");
+        drop(manifest);
+        let manifest = opened(&out);
         let is_own = |input: Input| !manifest.own_result(&out.join("a.png"), &input).is_empty();
         assert!(
             is_own(input(&folder("in"), "a.png", "changed")),
@@ -370,21 +370,18 @@ mod tests {
         let image = input(&root.path().join("in"), "a.png", "image");
         let out = root.path().join("out");
         let mut first = opened(&out);
-        let mut second = Manifest::read(&out, None).expect("read");
         let (sender, receiver) = std::sync::mpsc::channel();
         thread::scope(|scope| {
             let second = scope.spawn(|| {
-                let mut second = Manifest::read(&out, None).expect("read");
-                let has_changed = second.open().expect("opened");
+                let second = opened(&out);
                 sender.send(()).expect("sent");
-                (has_changed, second.entries.len())
+                second.entries.len()
             });
             let early = receiver.recv_timeout(Duration::from_millis(300));
             early.expect_err("it waits for the first");
             first.add(entry("a.png", b"abc", &image)).expect("added");
             drop(first);
-            assert_eq!(second.join().expect("joined"), (true, 1));
+            assert_eq!(second.join().expect("joined"), 1);
         });
-        assert!(second.open().expect("opened"), "changed since it was read");
     }
 }

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use wdsr_image::{Format, Limits};
+use wdsr_image::{Format, Limits, unread_by_suffix};
 use wdsr_upscale::{AlphaMethod, Settings};
 
 use crate::models::ModelArguments;
@@ -50,6 +50,13 @@ pub(crate) struct Arguments {
     size: SizeArguments,
     #[command(flatten)]
     model: ModelArguments,
+    /// How much damage to remove, 0 to 1 (-m photo)
+    ///
+    /// 0 takes the image for clean; 1 is for JPEG of quality 10 or noise of 25 levels. By default it is read
+    /// off each image: its JPEG tables, or the marks of JPEG and the noise in its pixels. The image's line
+    /// and the report tell it.
+    #[arg(long, value_name = "S", value_parser = units::strength)]
+    strength: Option<f32>,
     /// How to upscale alpha
     ///
     /// Alpha that is the same everywhere stays exactly so.
@@ -187,6 +194,7 @@ impl Arguments {
     fn settings(&self) -> Settings {
         Settings {
             size: self.size.request(),
+            strength: self.strength,
             alpha: self.alpha.method(),
             metadata: self.metadata.policy(),
             max_output_pixels: self.limit(
@@ -206,12 +214,6 @@ const UNTRUSTED_MAX_PIXELS: u64 = 16_000_000;
 const UNTRUSTED_MAX_OUTPUT_PIXELS: u64 = 256_000_000;
 const UNTRUSTED_MAX_MEMORY_BYTES: u64 = 1 << 30;
 const UNTRUSTED_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Suffixes of images and videos that are not written.
-const OTHER_SUFFIXES: [&str; 24] = [
-    "avif", "dds", "dng", "exr", "gif", "hdr", "heic", "heif", "ico", "j2k", "jp2", "jxr", "mkv",
-    "mov", "mp4", "pbm", "pdf", "pgm", "ppm", "psd", "qoi", "svg", "tga", "webm",
-];
 
 /// Whether a path is that of a folder: there is one, or it ends with a separator.
 fn names_folder(path: &Path) -> bool {
@@ -250,13 +252,15 @@ fn check_format(arguments: &Arguments) -> anyhow::Result<()> {
     let output = &arguments.output;
     let is_folder = arguments.is_into_folder();
     let shown = output.display();
+    let is_named_like_image =
+        Format::from_extension(output).is_some() || unread_by_suffix(output).is_some();
     let written = || Format::WRITTEN.map(Format::extension).join(", ");
     let message = match arguments.chosen_format(is_folder) {
         Some(format) if !format.is_written() => format!(
             "{shown}: {format} is only read; expected a result of {} (-f or OUT's suffix)",
             written()
         ),
-        _ if is_folder && !names_folder(output) && has_suffix_of_image(output) => format!(
+        _ if is_folder && !names_folder(output) && is_named_like_image => format!(
             "{shown}: expected a file for one image, of {}, or a folder; for a new folder of that name \
              give {shown}/",
             written()
@@ -264,12 +268,6 @@ fn check_format(arguments: &Arguments) -> anyhow::Result<()> {
         _ => return Ok(()),
     };
     Err(WrongUsage(message).into())
-}
-
-fn has_suffix_of_image(path: &Path) -> bool {
-    let suffix = path.extension().and_then(|suffix| suffix.to_str());
-    let is_other = |suffix: &str| OTHER_SUFFIXES.contains(&suffix.to_lowercase().as_str());
-    Format::from_extension(path).is_some() || suffix.is_some_and(is_other)
 }
 
 /// The exit code of a run with one input. Errors without a code of their own are left to the caller.

@@ -1,7 +1,7 @@
 //! The networks that `-m` names, ready to run.
 
 use wdsr_model::{Isa, Precision, Upscaler};
-use wdsr_upscale::{Plan, SizeRequest};
+use wdsr_upscale::Plan;
 
 use super::{Arguments, manifest};
 use crate::WrongUsage;
@@ -22,25 +22,29 @@ impl Networks {
     pub(super) fn load(arguments: &Arguments) -> anyhow::Result<Self> {
         let precision = arguments.model.precision.or_f32(Isa::detect()?);
         let mut networks = Vec::new();
-        let mut first_name = None;
-        for Choice { name, model } in models::choose(arguments.model.model.as_deref())? {
-            first_name.get_or_insert(name);
+        for Choice { model, .. } in models::choose(arguments.model.model.as_deref())? {
             networks.push(Network {
                 model_hash: manifest::hash_of_model(&model)?,
                 upscaler: arguments.model.upscaler_of(&model, precision)?,
             });
         }
-        if let Some(name) = first_name
-            && arguments.size.request() != SizeRequest::OnePass
-            && networks.iter().all(|network| network.upscaler.scale() == 1)
-        {
-            let message = format!("model {name} has scale 1; omit the size");
-            return Err(WrongUsage(message).into());
+        let have_strength = networks
+            .iter()
+            .any(|network: &Network| network.upscaler.has_strength());
+        if arguments.strength.is_some() && !have_strength {
+            let message = "--strength: this model has no strength; -m photo has one";
+            return Err(WrongUsage(message.to_owned()).into());
         }
         Ok(Self {
             precision,
             networks,
         })
+    }
+
+    /// Whether results depend on a strength.
+    pub(super) fn have_strength(&self) -> bool {
+        let mut networks = self.networks.iter();
+        networks.any(|network| network.upscaler.has_strength())
     }
 
     pub(super) fn upscalers(&self) -> Vec<&Upscaler> {

@@ -22,6 +22,7 @@ use super::failure::{Refused, explained};
 use super::networks::Networks;
 use super::pipe::{self, PipeInput, PipeOutput};
 use super::yuv::{self, Coding, Matrix, Range};
+use crate::WrongUsage;
 use crate::exit::OutOfMemory;
 use crate::{progress, signals, units};
 
@@ -34,7 +35,7 @@ pub(super) struct RawVideoArguments {
     #[arg(
         long,
         value_name = "WxH:rgb24|yuv420p",
-        conflicts_with_all = ["recursive", "shard", "report", "format", "metadata", "alpha"]
+        conflicts_with_all = ["recursive", "shard", "report", "format", "metadata", "alpha", "timeout"]
     )]
     rawvideo: Option<FrameFormat>,
     /// YUV matrix of input and output
@@ -164,6 +165,11 @@ pub(super) fn upscale(arguments: &Arguments, video: &Video) -> anyhow::Result<()
     let (input, output) = (source.name(), sink.name());
     let FrameFormat { size, format } = video.frames;
     let networks = Networks::load(arguments)?;
+    let strength = arguments.strength.unwrap_or_default();
+    if networks.have_strength() && arguments.strength.is_none() {
+        let message = "raw video: frames of different strengths would flicker; give --strength";
+        return Err(WrongUsage(message.to_owned()).into());
+    }
     let limits = arguments.reading_limits();
     limits
         .check(size.width_px, size.height_px, &input)
@@ -172,7 +178,8 @@ pub(super) fn upscale(arguments: &Arguments, video: &Video) -> anyhow::Result<()
     let upscaler = ImageUpscaler::planned(&input, size, &upscalers, &settings)
         .map_err(explained)?
         // Frames of different ranges would flicker.
-        .stretch_range(false);
+        .stretch_range(false)
+        .at_strength(strength);
     let plan = upscaler.plan();
     let frame_bytes = format.frame_bytes(size);
     // One that is read, one that waits, and the current one, on either side.

@@ -22,6 +22,12 @@ pub(super) enum Outcome {
         height_px: usize,
         /// Passes of networks and resizing.
         steps: String,
+        /// Of a model with a strength.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        strength: Option<f32>,
+        /// The same for people, with what it was read off.
+        #[serde(rename = "damage", skip_serializing_if = "Option::is_none")]
+        strength_text: Option<String>,
         seconds: f64,
         /// Metadata that the result lacks although it was to be copied.
         #[serde(rename = "left_out", skip_serializing_if = "Vec::is_empty")]
@@ -51,6 +57,8 @@ impl Outcome {
             width_px: summary.plan.target().width_px,
             height_px: summary.plan.target().height_px,
             steps: summary.plan.to_string(),
+            strength: summary.strength.map(|strength| strength.value),
+            strength_text: summary.strength.map(|strength| strength.to_string()),
             seconds: duration.as_secs_f64(),
             dropped: summary.dropped,
         }
@@ -70,12 +78,16 @@ impl Outcome {
                 width_px,
                 height_px,
                 steps,
+                strength_text,
                 seconds,
                 dropped,
+                ..
             } => {
                 let size = format!("{width_px} x {height_px}");
+                let strength = strength_text.iter().map(|text| format!("; {text}"));
+                let strength: String = strength.collect();
                 let mut lines = vec![format!(
-                    "{input} -> {output} ({size}: {steps}; {seconds:.1} s)"
+                    "{input} -> {output} ({size}: {steps}{strength}; {seconds:.1} s)"
                 )];
                 lines.extend(warnings.new_ones(input, dropped, is_batch));
                 lines

@@ -11,7 +11,7 @@ const HEADING: &str = "Size of the result (at most one of these; default: the sc
 #[derive(clap::Args)]
 #[group(multiple = false)]
 pub(super) struct SizeArguments {
-    /// Upscale by 2, 3, 4 or 8
+    /// Upscale by 2, 3, 4 or 8; 1 only restores (-m photo)
     #[arg(help_heading = HEADING, short = 's', long, value_name = "N", value_parser = parse_scale)]
     scale: Option<f64>,
     /// Upscale by this factor; may be fractional, such as 2.7
@@ -47,7 +47,7 @@ impl SizeArguments {
 
 #[derive(Debug, thiserror::Error)]
 enum FactorError {
-    #[error("expected 2, 3, 4 or 8, found \"{0}\"; --factor takes any other")]
+    #[error("expected 1, 2, 3, 4 or 8, found \"{0}\"; --factor takes any other")]
     Scale(String),
     #[error("expected a number above 0 such as 2.7, found \"{0}\"")]
     Factor(String),
@@ -55,7 +55,7 @@ enum FactorError {
 
 fn parse_scale(text: &str) -> Result<f64, FactorError> {
     match text {
-        "2" | "3" | "4" | "8" => parse_factor(text),
+        "1" | "2" | "3" | "4" | "8" => parse_factor(text),
         _ => Err(FactorError::Scale(text.to_owned())),
     }
 }
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn factors_are_above_0_and_scales_are_four() {
+    fn factors_are_above_0_and_scales_are_five() {
         for wrong in ["0", "-1", "nan", "inf", "two", "1e400"] {
             parse_factor(wrong).expect_err(wrong);
         }

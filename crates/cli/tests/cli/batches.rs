@@ -367,7 +367,7 @@ fn an_image_that_takes_too_long_fails_alone() {
     let (input, output) = (folder.path().join("in"), folder.path().join("out"));
     folder_of(&input, &["1.png", "3.png"]);
     write(&input.join("2.png"), &image(3000, 3000, Colour::Grey));
-    let found = run(&input, &output, &["-m", "base", "-x", "--timeout", "2"]);
+    let found = run(&input, &output, &["-m", "base", "-x", "--timeout", "4"]);
     assert_eq!(
         found,
         (1, ["done", "failed", "done"].map(String::from).to_vec())

@@ -235,7 +235,17 @@ fn a_file_that_appears_during_the_run_follows_if_exists() {
             .args(["-m", "small", "-j", "1"])
             .spawn()
             .expect("it runs");
-        while !root.join("out/.wdsr-manifest.jsonl").exists() {
+        // The first result is being written.
+        let has_part = || {
+            let files = fs::read_dir(root.join("out"))
+                .into_iter()
+                .flatten()
+                .flatten();
+            files
+                .map(|file| file.path())
+                .any(|path| path.extension() == Some("part".as_ref()))
+        };
+        while !has_part() {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
         assert!(!root.join("out/a.png").exists(), "the first image is done");

@@ -192,8 +192,16 @@ fn a_model_of_any_scale_is_used_as_often_as_needed() {
         &path("a.png"),
         &["-m", &models[0], "-s", "2"],
     );
-    assert_eq!(code, 2, "{text}");
-    assert!(text.contains("has scale 1; omit the size"), "{text}");
+    assert_ne!(code, 0, "{text}");
+    assert!(text.contains("the network has scale 1"), "{text}");
+    // Asked for by its scale.
+    let (code, text) = run(
+        &path("in.png"),
+        &path("a.png"),
+        &["-m", &models[0], "-s", "1"],
+    );
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("10 x 8: x1;"), "{text}");
 }
 
 #[test]

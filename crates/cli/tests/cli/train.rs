@@ -142,8 +142,8 @@ fn signals_save_a_checkpoint_at_once_and_resuming_gives_the_same_bits() {
     let root = folder.path();
     // The validation comes too late for the signals.
     let recipe = RECIPE
-        .replace("updates = 60", "updates = 1000")
-        .replace("every_updates = 10", "every_updates = 500")
+        .replace("updates = 60", "updates = 2000")
+        .replace("every_updates = 10", "every_updates = 1000")
         .replace("features = 8", "features = 16");
     prepare(root, &recipe);
     let whole = train(root, "whole").arg("-j1").output().expect("it runs");

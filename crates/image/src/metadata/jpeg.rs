@@ -50,6 +50,32 @@ fn segments(jpeg: &[u8]) -> impl Iterator<Item = (u8, &[u8], usize)> {
     })
 }
 
+/// Factor of the luma quantisation table against that of Annex K (ITU-T T.81): 1 for libjpeg's quality
+/// 50. None if there is no such table.
+pub(crate) fn table_scale(jpeg: &[u8]) -> Option<f64> {
+    const DEFINE_TABLES: u8 = 0xdb;
+    /// The sum of Annex K's steps of luma.
+    const ANNEX_K_SUM: f64 = 3688.0;
+    let tables = segments(jpeg).filter(|(marker, ..)| *marker == DEFINE_TABLES);
+    let mut scale = None;
+    for (_, mut content, _) in tables {
+        // Precision and number, then 64 steps.
+        while let Some((&kind, rest)) = content.split_first() {
+            let bytes = if kind >> 4 == 0 { 1 } else { 2 };
+            let Some((steps, rest)) = rest.split_at_checked(64 * bytes) else {
+                return scale;
+            };
+            if kind & 15 == 0 {
+                let steps = steps.chunks_exact(bytes);
+                let step = |s: &[u8]| s.iter().fold(0, |sum, byte| sum << 8 | u32::from(*byte));
+                scale = Some(f64::from(steps.map(step).sum::<u32>()) / ANNEX_K_SUM);
+            }
+            content = rest;
+        }
+    }
+    scale
+}
+
 /// Reads the metadata.
 pub(crate) fn read(jpeg: &[u8]) -> (Metadata, Orientation) {
     let mut metadata = Metadata::default();

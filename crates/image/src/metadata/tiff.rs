@@ -23,11 +23,11 @@ const XMP: u16 = 700;
 const IPTC: u16 = 33_723;
 const PHOTOSHOP: u16 = 34_377;
 
-/// Tags that describe the image: name and description, camera, program, date, author, rating, and
-/// the titles that Windows writes.
-const DESCRIPTIVE: [u16; 17] = [
-    269, 270, 271, 272, 285, 305, 306, 315, 316, 0x4746, 0x4749, 0x8298, 0x9c9b, 0x9c9c, 0x9c9d,
-    0x9c9e, 0x9c9f,
+/// Tags that describe the image: name and description, camera, program, date, author, white point and
+/// primaries, rating, and the titles that Windows writes.
+const DESCRIPTIVE: [u16; 19] = [
+    269, 270, 271, 272, 285, 305, 306, 315, 316, 318, 319, 0x4746, 0x4749, 0x8298, 0x9c9b, 0x9c9c,
+    0x9c9d, 0x9c9e, 0x9c9f,
 ];
 
 /// Most bytes of values that are copied; a value beyond them is dropped.

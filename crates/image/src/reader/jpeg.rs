@@ -60,6 +60,10 @@ pub(super) fn open(
 }
 
 impl Decode for JpegDecoder {
+    fn jpeg_table_scale(&self) -> Option<f64> {
+        metadata::jpeg::table_scale(&self.jpeg)
+    }
+
     fn read_all(self: Box<Self>, name: &Path) -> Result<Samples, Error> {
         check_scans(&self.jpeg).map_err(|reason| Error::damaged(reason, Format::Jpeg, name))?;
         let Started {

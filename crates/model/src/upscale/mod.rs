@@ -103,6 +103,25 @@ impl Upscaler {
         self.network = StreamingNetwork::new(&self.model, self.arithmetic, self.self_ensemble);
     }
 
+    /// Whether the model has a strength; the upscaler itself computes strength 0.
+    pub fn has_strength(&self) -> bool {
+        self.model.strong().is_some()
+    }
+
+    /// The upscaler of the model at a strength, 0..=1, with the same options.
+    ///
+    /// # Panics
+    /// If the strength is not within 0..=1.
+    #[must_use]
+    pub fn at_strength(&self, strength: f32) -> Self {
+        let model = self.model.at_strength(strength);
+        Self {
+            network: StreamingNetwork::new(&model, self.arithmetic, self.self_ensemble),
+            model,
+            ..*self
+        }
+    }
+
     /// Output pixels per input pixel on each side.
     pub fn scale(&self) -> usize {
         self.model.config().scale
