@@ -7,7 +7,8 @@
 //! same floating-point functions.
 //!
 //! Samples are 8-bit R G B, full range, interleaved and row-major; between the stages they are
-//! floats in levels (0..255), and each JPEG stage rounds them as a file would.
+//! floats in levels (0..255), and each JPEG stage rounds them as a file would. [`jpeg_rgb`] and
+//! [`jpeg_grey`] are that stage alone.
 //!
 //! Sources: NTIRE 2018 (Timofte et al. 2018) for the kinds of damage; Malvar, He and Cutler 2004 for
 //! the demosaicing; BSRGAN (Zhang et al. 2021) and Real-ESRGAN (Wang et al. 2021) for the stages.
@@ -23,6 +24,7 @@ mod resample;
 mod stage;
 
 pub use apply::{Degraded, Draw, Region};
+pub use jpeg::{jpeg_grey, jpeg_rgb, luma};
 pub use stage::{
     Blur, BlurShape, Degradation, Downsample, Error, Exposure, Jpeg, Method, Noise, Range, Shift,
     Stage, Subsampling,
