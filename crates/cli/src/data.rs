@@ -1,5 +1,6 @@
 //! `wdsr data`: builds and checks datasets.
 
+mod degrade;
 mod fetch;
 
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ pub(crate) struct Arguments {
 enum Command {
     Fetch(fetch::FetchArguments),
     Check(CheckArguments),
+    Degrade(degrade::DegradeArguments),
 }
 
 /// List broken, too small, grey, wrongly paired and duplicate images
@@ -53,6 +55,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     match &arguments.command {
         Command::Fetch(arguments) => fetch::run(arguments).map(|()| ExitCode::SUCCESS),
         Command::Check(arguments) => check(arguments),
+        Command::Degrade(arguments) => degrade::run(arguments).map(|()| ExitCode::SUCCESS),
     }
 }
 

@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
 use wdsr_image::{Colour, Image, Samples};
 
@@ -320,4 +321,55 @@ fn refuses_invalid_sources() {
         command.args(["data", "fetch"]).arg(&out).args(arguments);
         command.assert().code(code).stderr(contains(said));
     }
+}
+
+#[test]
+fn degraded_sets_repeat_and_are_scored() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    std::fs::create_dir(path("in")).expect("a folder");
+    for seed in 0..2 {
+        write(&path(&format!("in/{seed}.png")), &photograph(65, seed, 0));
+    }
+    let recipe = "[network]\n[strength]\nclean = \"unread.safetensors\"\nrange = [0.5, 0.9]\n\
+                  [[degradation.stages]]\nkind = \"downsample\"\nmethods = [\"bicubic\", \"area\"]\n\
+                  [[degradation.stages]]\nkind = \"jpeg\"\nquality = [10, 95]\nsubsampling = [\"4:2:0\"]";
+    std::fs::write(path("recipe.toml"), recipe).expect("written");
+    let degrade = |out: &str| {
+        let mut command = wdsr();
+        command.args(["data", "degrade", "--recipe"]);
+        command.arg(path("recipe.toml")).arg(path("in"));
+        command.arg("-o").arg(path(out));
+        command
+    };
+    let lines = contains("0, strength 0.60\n").and(contains("1, strength 0.80\n"));
+    degrade("a").assert().success().stdout(lines);
+    degrade("b").assert().success();
+    let read = |name: &str| std::fs::read(path(name)).expect("a file");
+    for name in ["input/0.png", "input/1.png", "target/0.png", "target/1.png"] {
+        assert!(
+            read(&format!("a/{name}")) == read(&format!("b/{name}")),
+            "{name}"
+        );
+    }
+    assert!(read("a/input/0.png") != read("a/input/1.png"));
+    let mut eval = wdsr();
+    eval.args(["eval", "-m", "small", "--set"]).arg(path("a"));
+    eval.assert().success();
+
+    // Without a degradation, and onto its own images.
+    std::fs::write(path("plain.toml"), "[network]").expect("written");
+    let mut plain = wdsr();
+    plain
+        .args(["data", "degrade", "--recipe"])
+        .arg(path("plain.toml"));
+    plain.arg(path("in")).arg("-o").arg(path("c"));
+    let expected = "plain.toml: expected a [degradation] table, found none";
+    plain.assert().code(2).stderr(contains(expected));
+    assert!(!path("c").exists());
+    let mut own = wdsr();
+    own.args(["data", "degrade", "--recipe"])
+        .arg(path("recipe.toml"));
+    own.arg(path("a/target")).arg("-o").arg(path("a"));
+    own.assert().code(2);
 }

@@ -224,7 +224,7 @@ fn impossible_sizes_are_refused() {
         (
             &["-m", "huge"],
             2,
-            "-m huge: expected a built-in kind (base, small) or a file",
+            "-m huge: expected a built-in kind (base, photo, small) or a file",
         ),
     ];
     for (extra, code, words) in cases {

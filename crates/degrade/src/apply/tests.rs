@@ -282,3 +282,56 @@ fn every_wrong_value_names_its_key() {
         );
     }
 }
+
+/// One stage runs at the strength, the other at most at it, within the ranges of the stages.
+#[test]
+fn a_draw_by_strength_has_its_damage_and_no_more() {
+    let degradation = parse(
+        r#"
+        [[stages]]
+        kind = "noise"
+        probability = 0.25
+        sigma_levels = [0.0, 20.0]
+        [[stages]]
+        kind = "jpeg"
+        probability = 0.75
+        quality = [8, 99]
+        subsampling = ["4:4:4"]
+        twice = 0.2
+        "#,
+    );
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    for strength in [0.0, 0.3, 0.7, 1.0] {
+        let (quality, sigma) = (
+            strength::jpeg_quality_at(strength).clamp(8, 99),
+            strength::noise_at(strength).min(20.0),
+        );
+        let (mut by_jpeg, mut by_noise) = (0, 0);
+        for _ in 0..400 {
+            let draw = degradation.draw_at(1, strength, &mut rng);
+            let steps = draw.steps.expect("untouched is 0");
+            let (mut jpeg, mut noise) = (false, false);
+            for step in &steps {
+                match step {
+                    Step::Jpeg(compression) => {
+                        assert!(compression.quality >= quality, "{compression:?}");
+                        jpeg |= compression.quality == quality;
+                    }
+                    Step::Noise(drawn) => {
+                        assert!(drawn.sigma_levels <= sigma, "{drawn:?}");
+                        noise |= drawn.sigma_levels == sigma;
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert!(jpeg || noise, "strength {strength}: {steps:?}");
+            by_jpeg += usize::from(jpeg);
+            by_noise += usize::from(noise);
+        }
+        if strength > 0.2 {
+            // 300 and 100 expected, standard deviation 9.
+            assert!((265..335).contains(&by_jpeg), "{by_jpeg} of 400");
+            assert!((65..135).contains(&by_noise), "{by_noise} of 400");
+        }
+    }
+}

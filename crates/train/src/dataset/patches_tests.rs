@@ -6,6 +6,7 @@ use wdsr_testing::random;
 
 use super::super::cache::PairSource;
 use super::*;
+use crate::recipe::Recipe;
 
 const SIZES: [(usize, usize); 4] = [(70, 66), (131, 90), (66, 140), (96, 96)];
 
@@ -186,6 +187,67 @@ fn flat_patches_are_drawn_again() {
     let (all, fewer) = (flat_patches(0.0), flat_patches(1.0));
     assert!((155..=190).contains(&all), "{all} of 200 flat");
     assert!((25..=75).contains(&fewer), "{fewer} of 200 flat");
+}
+
+/// Patches of a degradation without random values: the mean of the pixels that each covers.
+#[test]
+fn degraded_patches_lie_where_their_originals_lie() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write_images(folder.path());
+    for scale in [1, 2] {
+        let stage = match scale {
+            1 => "kind = \"exposure\"\ngain = [0.5, 0.5]",
+            _ => "kind = \"downsample\"\nmethods = [\"area\"]",
+        };
+        let text = format!("[network]\nscale = {scale}\n[[degradation.stages]]\n{stage}");
+        let recipe = Recipe::parse(&text, None).expect("a recipe");
+        for memory_bytes in [0, u64::MAX] {
+            let cache = Arc::new(cache(folder.path(), scale, memory_bytes));
+            let patches =
+                Patches::new(cache, Vec::new(), 17, 30, 7).with_damage(Damage::of(&recipe));
+            let batch = patches.batch(3).expect("a batch");
+            assert_eq!(batch.strength, None);
+            for (low, high) in batch.low.iter().zip(&batch.high) {
+                for (channel, y, x) in (0..3 * 17 * 17).map(|i| (i / 289, i / 17 % 17, i % 17)) {
+                    let covered = (0..scale * scale).map(|i| {
+                        let row = high.row(channel, y * scale + i / scale);
+                        row[x * scale + i % scale]
+                    });
+                    let mean = covered.sum::<f32>() / (scale * scale) as f32;
+                    // Both sides are rounded, and at scale 1 both are darkened.
+                    let found = low.row(channel, y)[x];
+                    assert!((found - mean).abs() <= 0.51 / 255.0, "{found} for {mean}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn batches_by_strength_depend_on_seed_and_update_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write_images(folder.path());
+    let text = "[network]\n[strength]\nclean = \"x\"\nrange = [0.25, 0.75]\n\
+                [[degradation.stages]]\nkind = \"downsample\"\nmethods = [\"bicubic\"]\n\
+                [[degradation.stages]]\nkind = \"noise\"\nprobability = 0.5\nsigma_levels = [0, 25]\n\
+                [[degradation.stages]]\nkind = \"jpeg\"\nprobability = 0.5\nquality = [10, 95]\n\
+                subsampling = [\"4:2:0\"]";
+    let recipe = Recipe::parse(text, None).expect("a recipe");
+    let of = |memory_bytes| {
+        let cache = Arc::new(cache(folder.path(), 2, memory_bytes));
+        Patches::new(cache, Vec::new(), 16, 3, 7).with_damage(Damage::of(&recipe))
+    };
+    let (in_memory, in_file) = (of(u64::MAX), of(0));
+    let mut strengths = Vec::new();
+    for update in [5, 0, 1] {
+        let batch = in_memory.batch(update).expect("a batch");
+        let again = in_file.batch(update).expect("a batch");
+        assert!(flat(&batch) == flat(&again), "{update}");
+        assert_eq!(batch.strength, again.strength);
+        strengths.extend(batch.strength);
+    }
+    assert!(strengths.iter().all(|s| (0.25..=0.75).contains(s)));
+    assert!(strengths[0] != strengths[1], "{strengths:?}");
 }
 
 #[test]

@@ -265,3 +265,52 @@ fn default_milestone_does_not_overflow() {
     };
     assert!(milestones[0] > 1 << 62, "{milestones:?}");
 }
+
+const JPEG: &str = "[[degradation.stages]]\nkind = \"jpeg\"\nquality = [10, 95]\n\
+                    subsampling = [\"4:2:0\"]\n";
+
+#[test]
+fn degradation_and_strength_are_checked_before_training() {
+    let with = |network: &str, rest: &str| format!("[network]\n{network}\n{rest}{JPEG}");
+    let area = "[[degradation.stages]]\nkind = \"downsample\"\nmethods = [\"area\"]\n";
+    let recipe = parse(&with("scale = 1", "[strength]\nrange = [0.1, 1]\n"));
+    assert_eq!(recipe.strength.as_ref().map(|s| s.range), Some([0.1, 1.0]));
+    assert_eq!(parse(&recipe.to_toml()), recipe);
+    for (text, expected) in [
+        (
+            with("", ""),
+            "degradation.stages: expected exactly one downsample stage at scale 2",
+        ),
+        (
+            with("scale = 1", area),
+            "degradation.stages: expected no downsample stage at scale 1",
+        ),
+        (
+            with("", "[strength]\n").replace("[10, 95]", "[0, 95]") + area,
+            "degradation.stages[0].quality: expected [smallest, largest] from 1 to 100",
+        ),
+        (
+            with("", "[strength]\n") + area,
+            "strength.clean is missing; name a model of scale 2",
+        ),
+        (
+            with("scale = 1", "[strength]\nrange = [0.5, 1.5]\n"),
+            "strength.range is [0.5, 1.5], expected [smallest, largest] from 0 to 1",
+        ),
+        (
+            with("scale = 1\nnorm = \"batch\"", "[strength]\n"),
+            "strength has no effect without network.norm",
+        ),
+        (
+            "[network]\n[strength]\nclean = \"x\"".to_owned(),
+            "strength has no effect without a [[degradation.stages]]",
+        ),
+        (
+            with("scale = 1", "").replace("jpeg", "scratches"),
+            "unknown value `scratches`",
+        ),
+    ] {
+        let found = refused(&text);
+        assert!(found.contains(expected), "{found}\nfor {expected}");
+    }
+}

@@ -58,6 +58,55 @@ fn every_loss_improves_the_psnr() {
     }
 }
 
+const DAMAGE: &str = "[network]\nfeatures = 4\nblocks = 1\nscale = 1\n[strength]\n\
+    [[degradation.stages]]\nkind = \"noise\"\nsigma_levels = [0, 25]\n\
+    [[degradation.stages]]\nkind = \"jpeg\"\nprobability = 0.5\nquality = [10, 95]\n\
+    subsampling = [\"4:2:0\", \"4:4:4\"]\n[training]\nupdates = 40\nbatch = 2\npatch_px = 12\n\
+    [validation]\nevery_updates = 20\nimages = 1";
+
+/// The weights of strength 0 stay those of the identity; a run that is interrupted ends with the same
+/// model.
+#[test]
+fn a_training_by_strength_resumes_to_the_same_bits() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = trainer(folder.path(), 1).recipe.data.clone();
+    let mut recipe = Recipe::parse(DAMAGE, None).expect("a recipe");
+    recipe.data = data;
+    let prepare = |name: &str, resume| {
+        let out = folder.path().join(name);
+        Trainer::prepare(recipe.clone(), &out, resume, u64::MAX, &|_, _| {}).expect("a training")
+    };
+    let mut whole = prepare("whole", false);
+    whole.run(ignore).expect("trained");
+    let mut first = prepare("parts", false);
+    let until_20 = |event: Event<'_>| match event {
+        Event::Update { update: 21, .. } => Err(Error::io(
+            Path::new("stop"),
+            "write",
+            std::io::ErrorKind::StorageFull.into(),
+        )),
+        _ => Ok(()),
+    };
+    first.run(until_20).expect_err("stopped");
+    drop(first);
+    let mut second = prepare("parts", true);
+    assert_eq!(second.updates(), 20);
+    second.run(ignore).expect("trained");
+    let models = [&whole, &second].map(|trainer| trainer.model());
+    assert_eq!(models[0].convs(), models[1].convs());
+    assert_eq!(models[0].strong(), models[1].strong());
+    assert_ne!(Some(models[0].convs()), models[0].strong());
+
+    // At strength 0 the model returns the image.
+    let upscaler = wdsr_model::Upscaler::new(&models[0].at_strength(0.0)).expect("a processor");
+    let pixels: Vec<u8> = (0..3 * 20 * 10).map(|i| (i * i % 251) as u8).collect();
+    assert_eq!(upscaler.upscale(&pixels, 20, 10).expect("an image"), pixels);
+    // The file has both.
+    let path = folder.path().join("whole").join(LAST_MODEL);
+    let loaded = Model::load(&path).expect("a model");
+    assert_eq!(loaded.strong(), models[0].strong());
+}
+
 #[test]
 fn rollbacks_end_at_the_best_checkpoint_and_are_limited() {
     let folder = tempfile::tempdir().expect("a folder");
