@@ -162,7 +162,9 @@ class Images:
             low = low[:, :, MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX]
             border = MARGIN_PX * self.scale
             high = high[:, :, border:-border, border:-border]
-        return list(zip((low / 255).split(batch), (high / 255).split(batch), strengths, strict=True))
+        return list(
+            zip((low / 255).split(batch), (high / 255).split(batch), strengths, strict=True)
+        )
 
 
 def decode(file: Tensor) -> Tensor:

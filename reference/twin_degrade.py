@@ -1,10 +1,9 @@
 """Degrades patches on the device of `twin.py`, as `crates/degrade` does in `wdsr train`.
 
-The stages, their values and their distributions are those of the recipe's `[degradation]`; the random
-numbers are PyTorch's. JPEG is computed in floats (its sums are those of libjpeg but for their rounding
-errors), with libjpeg's tables, chroma averaged on the way in and interpolated by a triangle on the way
-out; `twin_degrade_check.py` compares it with Pillow. All images are [count, 3, height, width] in levels
-of 0..255; a value per patch is a tensor [count].
+The stages and their values are those of the recipe's `[degradation]`; the random numbers are
+PyTorch's. JPEG is computed in floats, with libjpeg's tables, its average of chroma on the way
+in and its triangle on the way out; `twin_degrade_check.py` compares it with Pillow. All images are
+[count, 3, height, width] in levels of 0..255; a value per patch is a tensor [count].
 """
 
 import math
@@ -26,13 +25,13 @@ CHROMA_TABLE = """
 17 18 24 47 99 99 99 99 18 21 26 66 99 99 99 99 24 26 56 99 99 99 99 99 47 66 99 99 99 99 99 99
 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99"""
 
-# Malvar, He and Cutler 2004, times 8: green at red and blue; a colour between two of its own in a row
-# (turned: in a column); red at blue and blue at red.
+# Malvar, He and Cutler 2004, times 8: green at red and blue; a colour between two of its own in a
+# row (turned: in a column); red at blue and blue at red.
 GREEN = [0, 0, -1, 0, 0, 0, 0, 2, 0, 0, -1, 2, 4, 2, -1, 0, 0, 2, 0, 0, 0, 0, -1, 0, 0]
 IN_ROW = [0, 0, 0.5, 0, 0, 0, -1, 0, -1, 0, -1, 4, 5, 4, -1, 0, -1, 0, -1, 0, 0, 0, 0.5, 0, 0]
 DIAGONAL = [0, 0, -1.5, 0, 0, 0, 2, 0, 2, 0, -1.5, 0, 6, 0, -1.5, 0, 2, 0, 2, 0, 0, 0, -1.5, 0, 0]
 
-# The strength of a JPEG file of quality 10 is 1 (`wdsr_degrade::strength`).
+# What a strength of 1 stands for: libjpeg's quality 10, and noise (`wdsr_model::strength`).
 STRONGEST_TABLE_SCALE, STRONGEST_SIGMA = 5.0, 25.0
 
 
@@ -128,9 +127,7 @@ class Degradation:
         assert made is not None
         return made
 
-    def noise(
-        self, x: Tensor, stage: dict[str, Any], runs: Tensor, level: Tensor | None
-    ) -> Tensor:
+    def noise(self, x: Tensor, stage: dict[str, Any], runs: Tensor, level: Tensor | None) -> Tensor:
         count = len(x)
         low, high = stage["sigma_levels"]
         if level is None:
@@ -166,9 +163,7 @@ class Degradation:
             else:
                 share = self.uniform(count) if again else 1.0
                 quality = quality_of(level * share).clamp(low, high)
-            choice = torch.randint(
-                len(sub), (count,), device=self.device, generator=self.generator
-            )
+            choice = torch.randint(len(sub), (count,), device=self.device, generator=self.generator)
             halved = torch.tensor([s == "4:2:0" for s in sub], device=self.device)[choice]
             offset = torch.randint(16, (2, count), device=self.device, generator=self.generator)
             mask = by_patch(twice if again else runs)
@@ -210,7 +205,7 @@ def reduce(x: Tensor, scale: int, method: str) -> Tensor:
 
 def demosaiced(x: Tensor, phase: Tensor) -> Tensor:
     """The image of a sensor with one colour a pixel (R G / G B from `phase` on, [2, count])."""
-    count, _, height, width = x.shape
+    height, width = x.shape[2:]
     row = torch.arange(height, device=x.device)[None, :, None] + phase[0, :, None, None]
     column = torch.arange(width, device=x.device)[None, None, :] + phase[1, :, None, None]
     row, column = row % 2, column % 2

@@ -1,6 +1,6 @@
 """Compares the JPEG of `twin_degrade.py` with Pillow's, on a free photograph.
 
-    reference/run --peers twin_degrade_check.py
+reference/run --peers twin_degrade_check.py
 """
 
 import io
@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from twin_degrade import demosaiced, jpeg, quality_of, reduce
 from twin_data import imresize_8bit
+from twin_degrade import demosaiced, jpeg, quality_of, reduce
 
 SAMPLE = Path(__file__).parent.parent / "samples" / "chelsea.png"
 
@@ -25,9 +25,7 @@ def main() -> None:
     for quality in (10, 30, 50, 75, 90, 98):
         for subsampling, name in ((0, "4:4:4"), (2, "4:2:0")):
             file = io.BytesIO()
-            Image.fromarray(photograph).save(
-                file, "JPEG", quality=quality, subsampling=subsampling
-            )
+            Image.fromarray(photograph).save(file, "JPEG", quality=quality, subsampling=subsampling)
             expected = np.array(Image.open(file)).astype(np.float32)
             halved = torch.tensor([subsampling == 2])
             made = jpeg(x, torch.tensor([float(quality)]), halved, torch.zeros(2, 1).long())
@@ -37,7 +35,8 @@ def main() -> None:
             failed |= bad
             print(
                 f"quality {quality} {name}: differs from Pillow by {error.mean():.3f} levels"
-                f" (at most {error.max():.0f}); the damage is {damage:.3f}{' FAILED' if bad else ''}"
+                f" (at most {error.max():.0f}); the damage is {damage:.3f}"
+                f"{' FAILED' if bad else ''}"
             )
     reduced = reduce(x, 2, "bicubic")[0].permute(1, 2, 0)
     expected = imresize_8bit(torch.from_numpy(photograph), 2).float()

@@ -10,7 +10,7 @@ use pyo3::exceptions::{PyFileNotFoundError, PyRuntimeWarning, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use wdsr_model::{BuiltinModel, DEFAULT_TILE_PX, Error, Isa, Precision, Upscaler};
-use wdsr_upscale::{AlphaMethod, ImageUpscaler, Plan, Size};
+use wdsr_upscale::{AlphaMethod, ImageUpscaler, Plan, Size, Strength};
 
 use crate::error::{Failure, of_model};
 use crate::pixels::Pixels;
@@ -158,6 +158,9 @@ impl Model {
     /// alpha : {"network", "lanczos"}, default "network"
     ///     How to upscale alpha that is not the same everywhere: by the network (sharp edges, twice the
     ///     work) or by Lanczos interpolation.
+    /// strength : float, optional
+    ///     How much damage a model with a strength ("photo") removes: 0 takes the image for clean, 1 is for
+    ///     JPEG of quality 10 or noise of 25 levels. By default it is read off the image.
     /// threads : int, default 0
     ///     Number of threads; 0: one for each processor. It does not change the result. More than 16 for
     ///     each processor are capped, with a RuntimeWarning.
@@ -195,10 +198,10 @@ impl Model {
     ///
     /// An exception in `progress`, and KeyboardInterrupt, stops the work and is raised by the call.
     #[pyo3(signature = (image, *, factor = None, width = None, height = None, longest = None,
-        size = None, alpha = "network", threads = 0, tile = DEFAULT_TILE_PX as i64,
+        size = None, alpha = "network", strength = None, threads = 0, tile = DEFAULT_TILE_PX as i64,
         precision = "f32", self_ensemble = false, progress = None),
         text_signature = "($self, image, *, factor=None, width=None, height=None, longest=None, \
-        size=None, alpha='network', threads=0, tile=640, precision='f32', \
+        size=None, alpha='network', strength=None, threads=0, tile=640, precision='f32', \
         self_ensemble=False, progress=None)")]
     #[allow(
         clippy::too_many_arguments,
@@ -213,6 +216,7 @@ impl Model {
         longest: Option<i64>,
         size: Option<(i64, i64)>,
         alpha: &str,
+        strength: Option<f32>,
         threads: i64,
         tile: i64,
         precision: &str,
@@ -220,6 +224,16 @@ impl Model {
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = image.py();
+        if let Some(strength) = strength {
+            if !(0.0..=1.0).contains(&strength) {
+                let message = format!("strength is {strength}, expected 0 to 1");
+                return Err(PyValueError::new_err(message));
+            }
+            if self.networks.iter().all(|n| n.strong().is_none()) {
+                let message = format!("strength: model {} has none; \"photo\" has one", self.name);
+                return Err(PyValueError::new_err(message));
+            }
+        }
         let pixels = Pixels::read(image, "image")?;
         let input = Size {
             width_px: pixels.width_px,
@@ -239,7 +253,13 @@ impl Model {
         let (samples, colour) = (pixels.samples.borrowed(), pixels.colour);
         let large = work::run(py, threads, progress.as_ref(), |report| {
             let networks: Vec<&Upscaler> = upscalers.iter().map(Arc::as_ref).collect();
-            let upscaler = ImageUpscaler::new(plan, &networks).alpha(alpha);
+            let mut upscaler = ImageUpscaler::new(plan, &networks).alpha(alpha);
+            if upscaler.has_strength() {
+                let strength = strength.unwrap_or_else(|| {
+                    Strength::of_samples(samples, input.width_px, colour.channels(), None).value
+                });
+                upscaler = upscaler.at_strength(strength);
+            }
             // A failed allocation amid the work would end the interpreter.
             upscaler.check_memory(colour, samples.depth(), 0, None)?;
             upscaler

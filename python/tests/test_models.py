@@ -112,3 +112,20 @@ def test_other_arguments_are_refused(
 ) -> None:
     with pytest.raises(kind, match=words):
         wdsr.load(*arguments)
+
+
+def test_strength_is_given_or_read_off_the_image() -> None:
+    photo, base = wdsr.load("photo", scale=2), wdsr.load("base", scale=2)
+    image = (np.random.default_rng(1).normal(120, 12, (64, 96, 3))).astype(np.uint8)
+    clean = photo.upscale(image, strength=0.0)
+    assert np.array_equal(clean, base.upscale(image))
+    strong = photo.upscale(image, strength=0.9)
+    # Noise of 12 levels is found, and removed.
+    found = photo.upscale(np.tile(image, (2, 2, 1)))
+    assert strong.std() < 0.5 * clean.std()
+    assert found.std() < 0.7 * clean.std()
+    for wrong in (-0.1, 1.5, float("nan")):
+        with pytest.raises(ValueError, match="expected 0 to 1"):
+            photo.upscale(image, strength=wrong)
+    with pytest.raises(ValueError, match="has none"):
+        base.upscale(image, strength=0.5)

@@ -10,7 +10,7 @@ use wdsr_model::{BlockKind, Model, NetworkConfig, WeightFormat};
 
 use crate::exit::WrongUsage;
 use crate::file_claims::FileClaims;
-use crate::progress;
+use crate::{progress, units};
 
 /// Convert models: from other trainers, to ONNX, ncnn, PyTorch or this program
 ///
@@ -52,6 +52,11 @@ pub(crate) struct Arguments {
     /// Layout of a .safetensors file: names and ranges of the weights
     #[arg(long, value_enum, default_value = "wdsr")]
     layout: Layout,
+    /// Strength of a model that has one, 0 to 1: OUT has the weights of that strength
+    ///
+    /// Without it, a .safetensors file of this program keeps all strengths; other formats need one.
+    #[arg(long, value_name = "S", value_parser = units::strength)]
+    strength: Option<f32>,
     /// Print errors only
     #[arg(short = 'q', long)]
     quiet: bool,
@@ -183,6 +188,19 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         claims.write("weights", "OUT", &arguments.output.with_extension("bin"))?;
     }
     let Imported { model, recognised } = import(&arguments.input, &arguments.checkpoint.options())?;
+    let input = arguments.input.display();
+    let model = match (arguments.strength, model.strong()) {
+        (Some(strength), Some(_)) => model.at_strength(strength),
+        (Some(_), None) => {
+            let message = format!("--strength: {input} has no strength; omit it");
+            return Err(WrongUsage(message).into());
+        }
+        (None, Some(_)) if !matches!(target, Target::Model) => {
+            let message = format!("{input} has a strength, which OUT cannot hold; give --strength");
+            return Err(WrongUsage(message).into());
+        }
+        (None, _) => model,
+    };
     let format = if arguments.f16 {
         WeightFormat::F16
     } else {

@@ -185,7 +185,12 @@ impl<'a> Job<'a> {
             let jpeg_table_scale = self.reader.jpeg_table_scale();
             let image = self.reader.read_all()?;
             if has_strength && strength.is_none() {
-                let found = Strength::of_image(&image, jpeg_table_scale);
+                let found = Strength::of_samples(
+                    image.samples.borrowed(),
+                    image.width_px,
+                    image.colour.channels(),
+                    jpeg_table_scale,
+                );
                 self.upscaler = self.upscaler.at_strength(found.value);
                 strength = Some(found);
             }

@@ -8,7 +8,7 @@
 
 use std::fmt;
 
-use wdsr_image::{Image, SamplesRef};
+use wdsr_image::SamplesRef;
 use wdsr_model::{Sample, strength};
 
 /// The strength of an image, and what it was read off.
@@ -56,12 +56,26 @@ impl Strength {
         Self { value, damage }
     }
 
-    /// The strength of an image; `jpeg_table_scale` is that of its file.
-    pub(crate) fn of_image(image: &Image, jpeg_table_scale: Option<f64>) -> Self {
-        let channels = image.colour.channels();
-        let mut survey = DamageSurvey::new(image.width_px, channels);
-        let row_len = image.width_px * channels;
-        match image.samples.borrowed() {
+    /// The strength of an image, read off its samples: interleaved, row-major, `width_px` pixels of
+    /// `channels` in a row. `jpeg_table_scale` is that of its file
+    /// ([`Reader::jpeg_table_scale`](wdsr_image::Reader::jpeg_table_scale)).
+    ///
+    /// # Panics
+    /// If the image is empty or its rows are not whole.
+    pub fn of_samples(
+        samples: SamplesRef<'_>,
+        width_px: usize,
+        channels: usize,
+        jpeg_table_scale: Option<f64>,
+    ) -> Self {
+        let row_len = width_px * channels;
+        assert!(
+            row_len > 0 && samples.len().is_multiple_of(row_len),
+            "{} samples in rows of {row_len}",
+            samples.len()
+        );
+        let mut survey = DamageSurvey::new(width_px, channels);
+        match samples {
             SamplesRef::U8(v) => v.chunks_exact(row_len).for_each(|row| survey.add_row(row)),
             SamplesRef::U16(v) => v.chunks_exact(row_len).for_each(|row| survey.add_row(row)),
             SamplesRef::F32(v) => v.chunks_exact(row_len).for_each(|row| survey.add_row(row)),
