@@ -12,7 +12,7 @@ use wdsr_model::{Precision, Upscaler};
 
 use crate::models::{self, Choice, ModelArguments};
 use crate::threads::on_threads;
-use crate::{exit, progress, stdout};
+use crate::{exit, progress, stdout, units};
 
 /// Score a model: PSNR and SSIM, beside bicubic interpolation
 ///
@@ -44,6 +44,9 @@ pub(crate) struct Arguments {
     /// Convert colour images to grey first, for the protocol jpeg
     #[arg(long)]
     grey: bool,
+    /// Strength, 0..1, of a model that has one
+    #[arg(long, value_name = "S", value_parser = units::strength)]
+    strength: Option<f32>,
     /// Low-resolution images of DIV2K: bicubic, mild, difficult or wild
     #[arg(long, default_value_t)]
     track: Track,
@@ -132,6 +135,18 @@ struct Scores {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let scoring = arguments.scoring()?;
     let Choice { name, model } = models::load(arguments.model.model.as_deref(), arguments.scale)?;
+    let model = match (model.strong().is_some(), arguments.strength) {
+        (true, Some(strength)) => model.at_strength(strength),
+        (true, None) => {
+            let message = format!("{name}: this model has a strength; give --strength 0..1");
+            return Err(exit::WrongUsage(message).into());
+        }
+        (false, Some(_)) => {
+            let message = format!("--strength: {name} has no strength; remove it");
+            return Err(exit::WrongUsage(message).into());
+        }
+        (false, None) => model,
+    };
     let precision = Precision::from(arguments.model.precision);
     let upscaler = arguments.model.upscaler_of(&model, precision)?;
     let f32_upscaler = match precision {

@@ -1,9 +1,13 @@
 //! Scoring of degraded inputs (JPEG), and over shifts (NTIRE 2018).
 
+use std::path::Path;
+
 use wdsr_eval::{
-    Error, Report, Scoring, Track, find_pairs, psnr_db_and_ssim_over_shifts, score_set_with,
+    Error, Protocol, Report, Scoring, Track, find_pairs, psnr_db_and_ssim_over_shifts,
+    score_set_with,
 };
 use wdsr_image::imresize::{Rounding, imresize_u8_rounded};
+use wdsr_image::{Colour, Format, Image, Samples, encode};
 use wdsr_testing::paths::test_set;
 
 const SIDE_PX: usize = 164;
@@ -31,13 +35,19 @@ fn shifts_up_to_40_pixels_and_brightness_are_corrected() {
     assert!(score(&texture(91, 50, 1.0)).0 < 25.0, "41 pixels");
 }
 
-fn baseline(set: &str, scale: usize, scoring: Scoring) -> Report {
-    let pairs = find_pairs(&test_set(set), scale, Track::Bicubic).expect("pairs");
+fn baseline(set: &Path, scale: usize, scoring: Scoring) -> Report {
+    let pairs = find_pairs(set, scale, Track::Bicubic).expect("pairs");
     let upscale = |low: &[u8], w, h| -> Result<Vec<u8>, Error> {
         Ok(imresize_u8_rounded(low, w, h, 3, scale as f64, Rounding::Float).pixels)
     };
     let scores = score_set_with(&pairs, scoring, upscale, |_| ()).expect("scores");
-    Report::new(scale, scoring, set.to_owned(), "none".to_owned(), scores)
+    Report::new(
+        scale,
+        scoring,
+        set.display().to_string(),
+        "none".to_owned(),
+        scores,
+    )
 }
 
 #[test]
@@ -48,7 +58,7 @@ fn jpeg_inputs_of_live1_score_as_published() {
         (false, [25.69, 28.06, 29.37, 30.28]),
     ] {
         for (quality, expected_db) in [10, 20, 30, 40].into_iter().zip(figures) {
-            let report = baseline("LIVE1", 1, Scoring::Jpeg { quality, grey });
+            let report = baseline(&test_set("LIVE1"), 1, Scoring::Jpeg { quality, grey });
             let found_db = report.mean.bicubic_psnr_db;
             assert!(
                 (found_db - expected_db).abs() < 0.006,
@@ -57,4 +67,39 @@ fn jpeg_inputs_of_live1_score_as_published() {
             assert_eq!(report.mean.psnr_db, found_db, "the input is the baseline");
         }
     }
+}
+
+#[test]
+#[ignore = "needs DIV2K_valid_center256: set WDSR_DATA to the folder that contains it"]
+fn bicubic_upscaling_of_jpeg_inputs_scores_as_measured() {
+    for (quality, expected_db) in [(90, 28.17), (75, 27.25), (50, 26.34)] {
+        let report = baseline(
+            &test_set("DIV2K_valid_center256"),
+            2,
+            Scoring::SrJpeg { quality },
+        );
+        let found_db = report.mean.bicubic_psnr_db;
+        assert!(
+            (found_db - expected_db).abs() < 0.006,
+            "quality {quality}: {found_db} dB, expected {expected_db}"
+        );
+        assert_eq!(report.mean.psnr_db, found_db, "bicubic is the baseline");
+    }
+}
+
+#[test]
+fn jpeg_inputs_of_low_quality_score_lower() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let samples = Samples::U8(texture(0, 0, 1.0));
+    let image = Image::new(SIDE_PX, SIDE_PX, Colour::Rgb, samples);
+    let path = folder.path().join("a.png");
+    encode(&image, &path, Format::Png).expect("an image");
+    let mean = |scale, scoring| baseline(folder.path(), scale, scoring).mean;
+    let clean = mean(2, Protocol::Ntire.into());
+    let [q90, q10] = [90, 10].map(|quality| mean(2, Scoring::SrJpeg { quality }));
+    assert_eq!(q90.psnr_db, q90.bicubic_psnr_db, "bicubic is the baseline");
+    assert!(
+        clean.psnr_db > q90.psnr_db && q90.psnr_db > q10.psnr_db,
+        "{clean:?}, {q90:?}, {q10:?}"
+    );
 }
