@@ -41,7 +41,7 @@ pub(crate) struct Arguments {
     /// JPEG quality of the input, for the protocols jpeg (10 by default) and sr-jpeg (90 by default)
     #[arg(long, value_name = "Q", value_parser = clap::value_parser!(u8).range(1..=100))]
     quality: Option<u8>,
-    /// Convert colour images to grey first, for the protocol jpeg
+    /// Convert colour images to grey first (Y of MATLAB's rgb2ycbcr), for the protocol jpeg
     #[arg(long)]
     grey: bool,
     /// Strength, 0..1, of a model that has one

@@ -3,10 +3,10 @@
 use std::fmt;
 
 use serde::{Serialize, Serializer};
-use wdsr_degrade::{Subsampling, jpeg_grey, jpeg_rgb, luma};
+use wdsr_degrade::{Subsampling, jpeg_grey, jpeg_rgb};
 
 use crate::error::Error;
-use crate::metrics::Channel;
+use crate::metrics::{Channel, planes};
 use crate::pairs::{ImagePair, Pair};
 use crate::protocol::Protocol;
 
@@ -23,7 +23,8 @@ pub enum Scoring {
     Jpeg {
         /// Quality of libjpeg, 1..=100.
         quality: u8,
-        /// Whether colour originals are converted to grey first (luma of JPEG, as Pillow does).
+        /// Whether colour originals are converted to grey first: the Y of MATLAB's
+        /// `rgb2ycbcr`, 16..235, rounded, as for the published figures of LIVE1.
         grey: bool,
     },
     /// Upscaling of an image that MATLAB's `imresize` reduced and that was then saved as JPEG of this
@@ -104,8 +105,10 @@ impl Scoring {
             Self::Jpeg { quality, grey } => {
                 let mut images = without_low(pair).load()?;
                 if grey && !images.grey {
-                    let pixels = images.high.as_chunks::<3>().0.iter();
-                    images.high = pixels.flat_map(|&pixel| [luma(pixel); 3]).collect();
+                    let (width_px, height_px) = images.high_size_px();
+                    let (luma, ..) = planes(&images.high, width_px, height_px, Channel::Y, 0);
+                    let levels = luma[0].iter().map(|level| level.round() as u8);
+                    images.high = levels.flat_map(|level| [level; 3]).collect();
                     images.grey = true;
                 }
                 images.low = images.high.clone();

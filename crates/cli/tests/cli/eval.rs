@@ -233,3 +233,62 @@ fn says_where_the_low_resolution_images_come_from() {
             .stderr(contains("LR_blur").and(contains("understood are")));
     }
 }
+
+#[test]
+fn jpeg_protocols_degrade_the_input() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write(&folder.path().join("a.png"), &image(60, 50, Colour::Rgb));
+    let eval = |more: &[&str]| {
+        let mut command = wdsr();
+        command
+            .args(["eval", "--set"])
+            .arg(folder.path())
+            .args(more);
+        command.assert()
+    };
+    let photo = ["-m", "photo", "-s", "1", "--strength", "0"];
+    // The model is the identity, so that it scores as its input.
+    let jpeg = [
+        &photo[..],
+        &["--protocol", "jpeg", "--quality", "50", "--json"],
+    ]
+    .concat();
+    let output = eval(&jpeg).success().get_output().stdout.clone();
+    let report: serde_json::Value = serde_json::from_slice(&output).expect("JSON");
+    assert_eq!(report["protocol"], "jpeg");
+    assert_eq!(report["mean"]["psnr_db"], report["mean"]["bicubic_psnr_db"]);
+    assert!(report["mean"]["psnr_db"].as_f64().expect("a number") < 60.0);
+    let sr_jpeg = ["--protocol", "sr-jpeg", "--quality", "75"];
+    eval(&sr_jpeg)
+        .success()
+        .stdout(contains("input is imresize, then JPEG of quality 75"));
+    eval(&["--protocol", "jpeg"])
+        .code(3)
+        .stderr(contains("jpeg expects x1, found x2"));
+    eval(&["--protocol", "ntire2018", "-s", "4"])
+        .code(3)
+        .stderr(contains("expected at least 160 x 160"));
+}
+
+#[test]
+fn options_of_other_protocols_and_models_are_refused() {
+    for (arguments, message) in [
+        (
+            &["--quality", "50"][..],
+            "--quality: expected --protocol jpeg or sr-jpeg",
+        ),
+        (
+            &["--protocol", "sr-jpeg", "--grey"],
+            "--grey: expected --protocol jpeg",
+        ),
+        (&["--strength", "0.5"], "has no strength"),
+        (&["-m", "photo"], "give --strength 0..1"),
+    ] {
+        wdsr()
+            .args(["eval", "--set", "."])
+            .args(arguments)
+            .assert()
+            .code(2)
+            .stderr(contains(message));
+    }
+}
