@@ -429,8 +429,16 @@ mod tests {
         let (input, requested) = (size(30, 20), size(60, 40));
         let error = Plan::new(input, SizeRequest::Width(60), &[1]).expect_err("larger");
         assert_eq!(error, SizeError::NotUpscaling { input, requested });
+        // It restores the image first.
         let plan = Plan::new(input, SizeRequest::Width(15), &[1]).expect("smaller");
-        assert_eq!(plan.to_string(), "resized from 30 x 20");
+        assert_eq!(plan.to_string(), "x1, resized from 30 x 20");
+        let plan = Plan::new(input, SizeRequest::Factor(1.0), &[2, 1]).expect("as large");
+        assert_eq!(
+            (plan.only_pass(), plan.to_string().as_str()),
+            (Some(1), "x1")
+        );
+        let plan = Plan::new(input, SizeRequest::Factor(2.0), &[2, 1]).expect("larger");
+        assert_eq!(plan.passes(), [2]);
     }
 
     #[test]
