@@ -287,7 +287,7 @@ impl Plane {
 
     /// The second column that column `x` of twice the width is interpolated from, if there is one.
     fn far_column(&self, x: usize) -> Option<usize> {
-        let far = if x % 2 == 0 {
+        let far = if x.is_multiple_of(2) {
             (x / 2).checked_sub(1)
         } else {
             Some(x / 2 + 1)

@@ -60,7 +60,7 @@ pub fn psnr_db_and_ssim_over_shifts(
         };
         let squares = found.iter().zip(&expected);
         let squares: f64 = squares.map(|(f, e)| (gain * f - e).powi(2)).sum();
-        let similarity = if dx % 2 == 0 && dy % 2 == 0 {
+        let similarity = if dx.is_multiple_of(2) && dy.is_multiple_of(2) {
             let count = PATCH_PX * PATCH_PX;
             let channels = found.chunks_exact(count).zip(expected.chunks_exact(count));
             let sum: f64 = channels
