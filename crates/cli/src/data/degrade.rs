@@ -15,13 +15,13 @@ use crate::{WrongUsage, on_threads, progress, stdout};
 ///
 /// For looking at a degradation, and for fixed test sets. Writes OUT/input with the degraded
 /// low-resolution images and OUT/target with their originals, brightened and shifted as the recipe says;
-/// `wdsr eval --set OUT` scores them. Under [strength] the strengths are spread evenly over the images.
+/// `wdsr eval --set OUT` scores them. Under `[strength]` the strengths are spread evenly over the images.
 /// The same recipe and folder give the same files.
 #[derive(clap::Args)]
 pub(super) struct DegradeArguments {
     /// Folder of images
     folder: PathBuf,
-    /// Recipe with a [degradation] table
+    /// Recipe with a `[degradation]` table
     #[arg(long, value_name = "FILE")]
     recipe: PathBuf,
     /// Folder of the results
