@@ -44,7 +44,7 @@ KEYS = {
 }
 WITHOUT_EFFECT = "validation.images and validation.protocol: twin.py does not validate"
 CHECKPOINT = "last.checkpoint"
-# The network at strength 0, of a recipe with `[strength]`.
+# The network at strength 0, of a recipe with `[strength]`; `wdsr train` writes it.
 CLEAN = "clean.safetensors"
 
 
@@ -108,27 +108,8 @@ class Training:
 
     def clean_network(self) -> Tensors:
         """The convolutions at strength 0."""
-        path = self.folder / CLEAN
-        if path.exists():
-            tensors, _ = open_file(path, "wdsr")
-            return {key: tensor.float().to(self.device) for key, tensor in tensors.items()}
-        if self.recipe["network"]["scale"] != 1:
-            raise ValueError(f"{path} is missing: copy strength.clean of the recipe there")
-        # The identity, which the blocks do not matter to.
-        if self.metadata["updates"] != "0":
-            raise ValueError(f"{path} is missing, and {CHECKPOINT} is past update 0")
-        with torch.no_grad():
-            clean = self.network.folded(self.parameters, self.running)
-        clean = {key: tensor.detach().clone() for key, tensor in clean.items()}
-        for key in ("tail.0.weight", "tail.0.bias", "skip.0.weight", "skip.0.bias"):
-            clean[key].zero_()
-        middle = clean["skip.0.weight"].shape[-1] // 2
-        for channel in range(3):
-            clean["skip.0.weight"][channel, channel, middle, middle] = 1
-        notes = {"format": "wdsr", "version": "1"}
-        notes["config"] = json.dumps(self.recipe["network"] | {"norm": "none"})
-        write_tensors(path, clean, notes)
-        return clean
+        tensors, _ = open_file(self.folder / CLEAN, "wdsr")
+        return {key: tensor.float().to(self.device) for key, tensor in tensors.items()}
 
     def load_numbers(self) -> None:
         self.updates = int(self.metadata["updates"])

@@ -28,17 +28,15 @@ impl Networks {
                 upscaler: arguments.model.upscaler_of(&model, precision)?,
             });
         }
-        let have_strength = networks
-            .iter()
-            .any(|network: &Network| network.upscaler.has_strength());
-        if arguments.strength.is_some() && !have_strength {
+        let loaded = Self {
+            precision,
+            networks,
+        };
+        if arguments.strength.is_some() && !loaded.have_strength() {
             let message = "--strength: this model has no strength; -m photo has one";
             return Err(WrongUsage(message.to_owned()).into());
         }
-        Ok(Self {
-            precision,
-            networks,
-        })
+        Ok(loaded)
     }
 
     /// Whether results depend on a strength.

@@ -300,7 +300,7 @@ fn tile_bytes(scale: usize) -> usize {
 }
 
 /// A part cut from an image of the given width.
-fn rows(pixels: &[u8], width_px: usize, part: Rectangle) -> Vec<u8> {
+pub(super) fn rows(pixels: &[u8], width_px: usize, part: Rectangle) -> Vec<u8> {
     let mut cut = Vec::with_capacity(3 * part.pixels());
     for row in part.y..part.y + part.height {
         let at = 3 * (row * width_px + part.x);

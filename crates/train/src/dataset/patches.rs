@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use wdsr_degrade::Region;
 use wdsr_kernels::Planes;
 
-use super::cache::{ImageCache, PatchPixels, Rectangle};
+use super::cache::{ImageCache, PatchPixels, Rectangle, rows};
 use super::damage::{Damage, brighten};
 use crate::batch::Batch;
 use crate::error::Error;
@@ -248,10 +248,16 @@ impl Patches {
         };
         let (right, down) = draw.known_shift_px();
         let high_corner = (shifted(x, right, width), shifted(y, down, height));
-        let mut high = square(&original, high_width, high_corner, patch_px * scale);
+        let square = |(x, y), side| Rectangle {
+            x,
+            y,
+            width: side,
+            height: side,
+        };
+        let mut high = rows(&original, high_width, square(high_corner, patch_px * scale));
         brighten(&mut high, draw.gain());
         Ok(PatchPixels {
-            low: square(&low, width, (x, y), patch_px),
+            low: rows(&low, width, square((x, y), patch_px)),
             high,
         })
     }
@@ -384,14 +390,6 @@ impl Orientation {
         }
         turned
     }
-}
-
-/// A square cut from an R G B image of the given width.
-fn square(pixels: &[u8], width: usize, (x, y): (usize, usize), side: usize) -> Vec<u8> {
-    let rows = pixels.chunks_exact(3 * width).skip(y).take(side);
-    rows.flat_map(|row| &row[3 * x..3 * (x + side)])
-        .copied()
-        .collect()
 }
 
 /// A square R G B image, 0..255, as planes in 0..1.
