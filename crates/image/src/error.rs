@@ -111,6 +111,12 @@ pub enum Error {
         /// The most that is allowed.
         max_bytes: u64,
     },
+    /// Reading or writing the file did not end before the [`Deadline`](crate::Deadline).
+    #[error("{} took too long: its time is over", path.display())]
+    TimedOut {
+        /// The file.
+        path: PathBuf,
+    },
     /// The format cannot hold the image without loss.
     #[error("cannot write {} as {format}: it cannot hold {what}; {remedy}", path.display())]
     CannotHold {
@@ -185,6 +191,7 @@ impl Error {
             | Self::NoPixels { path, .. }
             | Self::TooLarge { path, .. }
             | Self::TooMuchMemory { path, .. }
+            | Self::TimedOut { path }
             | Self::CannotHold { path, .. }
             | Self::NotWritten { path, .. }
             | Self::Encode { path, .. }

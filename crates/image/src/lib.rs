@@ -11,6 +11,7 @@
 //! no animation.
 #![forbid(unsafe_code)]
 
+mod deadline;
 mod error;
 mod folder;
 mod format;
@@ -24,6 +25,7 @@ mod tiff_file;
 mod unread;
 mod writer;
 
+pub use deadline::Deadline;
 pub use error::Error;
 pub use folder::{images_by_content, images_in};
 pub use format::{Format, UnknownFormat};

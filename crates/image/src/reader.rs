@@ -23,6 +23,7 @@ use image::metadata::Orientation;
 use image::{ImageError, ImageFormat};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
+use crate::deadline::{Checked, Deadline};
 use crate::error::{Error, one_line};
 use crate::format::Format;
 use crate::memory::is_memory_free;
@@ -31,7 +32,7 @@ use crate::pixels::Image;
 use crate::samples::{Outline, RowSample, Samples};
 use crate::unread;
 
-/// The largest image that is decoded. The header is checked before memory is allocated.
+/// The largest image that is decoded, and until when. The header is checked before memory is allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Most pixels, width x height; a billion by default (3 GB as 8-bit RGB).
@@ -39,6 +40,8 @@ pub struct Limits {
     /// Most memory in bytes for the pixels while a whole image is decoded, without the file's own
     /// bytes; unlimited by default, but for the memory that is available.
     pub max_bytes: u64,
+    /// When reading the image ends; never by default.
+    pub deadline: Deadline,
 }
 
 impl Default for Limits {
@@ -46,6 +49,7 @@ impl Default for Limits {
         Self {
             max_pixels: 1_000_000_000,
             max_bytes: u64::MAX,
+            deadline: Deadline::default(),
         }
     }
 }
@@ -183,6 +187,12 @@ impl Reader {
     /// If the file cannot be read, is empty, not an image, above `limits`, an animation, of an
     /// unsupported kind, or its header is damaged.
     pub fn open(path: &Path, limits: &Limits) -> Result<Self, Error> {
+        let (name, limits) = (path.to_owned(), *limits);
+        let open = move || Self::open_within(&name, &limits);
+        limits.deadline.within(path, open)
+    }
+
+    fn open_within(path: &Path, limits: &Limits) -> Result<Self, Error> {
         let read = |source| Error::Read {
             path: path.to_owned(),
             source,
@@ -190,15 +200,17 @@ impl Reader {
         let mut file = open(path)?;
         let format = format_of(&mut file, path)?;
         let len_bytes = file.get_ref().metadata().map_err(read)?.len();
+        let deadline = limits.deadline;
         let needs_memory = matches!(format, Format::Jpeg | Format::JpegXl);
         if needs_memory || len_bytes <= MAX_BYTES_IN_MEMORY {
             let mut bytes = Vec::new();
-            file.read_to_end(&mut bytes).map_err(read)?;
-            return Self::from_bytes(bytes, path, limits);
+            let read_all = Checked::new(file, deadline).read_to_end(&mut bytes);
+            read_all.map_err(read)?;
+            return Self::from_bytes_within(bytes, path, limits);
         }
         let handle = file.get_ref().try_clone().map_err(read)?;
         Self::new(
-            Source::File(file),
+            Source::new(Bytes::File(file), deadline),
             Content::File(handle),
             format,
             path,
@@ -216,7 +228,12 @@ impl Reader {
         name: &Path,
         limits: &Limits,
     ) -> Result<Self, Error> {
-        let bytes = bytes.into();
+        let (bytes, path, limits) = (bytes.into(), name.to_owned(), *limits);
+        let open = move || Self::from_bytes_within(bytes, &path, &limits);
+        limits.deadline.within(name, open)
+    }
+
+    fn from_bytes_within(bytes: Vec<u8>, name: &Path, limits: &Limits) -> Result<Self, Error> {
         let (len_bytes, hash) = (bytes.len() as u64, xxh3_128(&bytes));
         let bytes = SharedBytes(Arc::new(bytes));
         let format = format_of(&mut Cursor::new(bytes.clone()), name)?;
@@ -225,8 +242,8 @@ impl Reader {
             hash,
             bytes: matches!(format, Format::Png | Format::Tiff).then(|| bytes.clone()),
         };
-        let bytes = Cursor::new(bytes);
-        Self::new(Source::Memory(bytes), content, format, name, limits)
+        let source = Source::new(Bytes::Memory(Cursor::new(bytes)), limits.deadline);
+        Self::new(source, content, format, name, limits)
     }
 
     fn new(
@@ -282,6 +299,11 @@ impl Reader {
     /// The path or name that errors use.
     pub fn name(&self) -> &Path {
         &self.name
+    }
+
+    /// The limits that it was opened with.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// The format, by content.
@@ -354,6 +376,7 @@ impl Reader {
             let mut hash = Xxh3::new();
             let mut buffer = vec![0; 1 << 16];
             loop {
+                self.limits.deadline.check()?;
                 match file.read(&mut buffer)? {
                     0 => break,
                     count => hash.update(&buffer[..count]),
@@ -362,10 +385,11 @@ impl Reader {
             file.seek(SeekFrom::Start(position))?;
             Ok(hash.digest128())
         };
-        hash().map_err(|source| Error::Read {
+        let hash = hash().map_err(|source| Error::Read {
             path: self.name.clone(),
             source,
-        })
+        });
+        self.limits.deadline.explained(hash, &self.name)
     }
 
     /// Fills `rows` with the next whole rows.
@@ -395,7 +419,8 @@ impl Reader {
         );
         self.rows_left -= count;
         let rows = bytemuck::cast_slice_mut(rows);
-        self.decoder.read_rows(rows, &self.name)
+        let rows = self.decoder.read_rows(rows, &self.name);
+        self.limits.deadline.explained(rows, &self.name)
     }
 
     /// Starts again with the first row.
@@ -409,16 +434,16 @@ impl Reader {
     /// If [`streams_rows`](Self::streams_rows) is false.
     pub fn restart(&mut self) -> Result<(), Error> {
         assert!(self.streams_rows, "rows of {}", self.name.display());
-        let source = match &self.content {
+        let bytes = match &self.content {
             Content::Memory { bytes, .. } => {
                 let bytes = bytes.clone().expect("decoders of rows have kept bytes");
-                Source::Memory(Cursor::new(bytes))
+                Bytes::Memory(Cursor::new(bytes))
             }
             Content::File(file) => {
                 let reopen = || {
                     let mut file = file.try_clone()?;
                     file.rewind()?;
-                    Ok(Source::File(BufReader::new(file)))
+                    Ok(Bytes::File(BufReader::new(file)))
                 };
                 reopen().map_err(|source| Error::Read {
                     path: self.name.clone(),
@@ -427,7 +452,9 @@ impl Reader {
             }
         };
         self.rows_left = self.outline.height_px;
-        self.decoder.restart(source, &self.name)
+        let source = Source::new(bytes, self.limits.deadline);
+        let restarted = self.decoder.restart(source, &self.name);
+        self.limits.deadline.explained(restarted, &self.name)
     }
 
     /// Reads the whole image.
@@ -444,7 +471,9 @@ impl Reader {
         let outline = self.outline;
         assert_eq!(self.rows_left, outline.height_px, "rows left of the image");
         check_memory(self.whole_bytes, &self.name, &self.limits)?;
-        let samples = self.decoder.read_all(&self.name)?;
+        let (decoder, name) = (self.decoder, self.name.clone());
+        let decode = move || decoder.read_all(&name);
+        let samples = self.limits.deadline.within(&self.name, decode)?;
         let (width_px, height_px) = self.stored_size;
         let mut image =
             Image::new(width_px, height_px, outline.colour, samples).turned(self.orientation);
@@ -502,8 +531,13 @@ impl Format {
     }
 }
 
-/// A file that is read.
-enum Source {
+/// A file that is read until a deadline.
+struct Source {
+    bytes: Bytes,
+    deadline: Deadline,
+}
+
+enum Bytes {
     File(BufReader<File>),
     Memory(Cursor<SharedBytes>),
 }
@@ -519,24 +553,31 @@ impl AsRef<[u8]> for SharedBytes {
 }
 
 impl Source {
-    fn memory(bytes: Vec<u8>) -> Self {
-        Self::Memory(Cursor::new(SharedBytes(Arc::new(bytes))))
+    fn new(bytes: Bytes, deadline: Deadline) -> Self {
+        Self { bytes, deadline }
+    }
+
+    fn memory(bytes: Vec<u8>, deadline: Deadline) -> Self {
+        let bytes = Bytes::Memory(Cursor::new(SharedBytes(Arc::new(bytes))));
+        Self::new(bytes, deadline)
     }
 
     fn len_bytes(&mut self) -> io::Result<u64> {
-        match self {
-            Self::File(file) => Ok(file.get_ref().metadata()?.len()),
-            Self::Memory(bytes) => Ok(bytes.get_ref().0.len() as u64),
+        match &mut self.bytes {
+            Bytes::File(file) => Ok(file.get_ref().metadata()?.len()),
+            Bytes::Memory(bytes) => Ok(bytes.get_ref().0.len() as u64),
         }
     }
 
     /// All bytes.
     fn into_bytes(self, name: &Path) -> Result<Vec<u8>, Error> {
-        match self {
-            Self::Memory(bytes) => Ok(Arc::unwrap_or_clone(bytes.into_inner().0)),
-            Self::File(mut file) => {
+        match self.bytes {
+            Bytes::Memory(bytes) => Ok(Arc::unwrap_or_clone(bytes.into_inner().0)),
+            Bytes::File(mut file) => {
                 let mut bytes = Vec::new();
-                let read = file.rewind().and_then(|()| file.read_to_end(&mut bytes));
+                let rewound = file.rewind();
+                let mut file = Checked::new(file, self.deadline);
+                let read = rewound.and_then(|()| file.read_to_end(&mut bytes).map(drop));
                 let path = name.to_owned();
                 read.map_err(|source| Error::Read { path, source })?;
                 Ok(bytes)
@@ -547,42 +588,44 @@ impl Source {
 
 impl Read for Source {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::File(file) => file.read(buffer),
-            Self::Memory(bytes) => bytes.read(buffer),
+        self.deadline.check()?;
+        match &mut self.bytes {
+            Bytes::File(file) => file.read(buffer),
+            Bytes::Memory(bytes) => bytes.read(buffer),
         }
     }
 }
 
 impl BufRead for Source {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        match self {
-            Self::File(file) => file.fill_buf(),
-            Self::Memory(bytes) => bytes.fill_buf(),
+        self.deadline.check()?;
+        match &mut self.bytes {
+            Bytes::File(file) => file.fill_buf(),
+            Bytes::Memory(bytes) => bytes.fill_buf(),
         }
     }
 
     fn consume(&mut self, count: usize) {
-        match self {
-            Self::File(file) => file.consume(count),
-            Self::Memory(bytes) => bytes.consume(count),
+        match &mut self.bytes {
+            Bytes::File(file) => file.consume(count),
+            Bytes::Memory(bytes) => bytes.consume(count),
         }
     }
 }
 
 impl Seek for Source {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        match self {
-            Self::File(file) => file.seek(to),
-            Self::Memory(bytes) => bytes.seek(to),
+        match &mut self.bytes {
+            Bytes::File(file) => file.seek(to),
+            Bytes::Memory(bytes) => bytes.seek(to),
         }
     }
 
     /// Keeps the buffer of a file where it can.
     fn seek_relative(&mut self, offset: i64) -> io::Result<()> {
-        match self {
-            Self::File(file) => file.seek_relative(offset),
-            Self::Memory(bytes) => bytes.seek_relative(offset),
+        match &mut self.bytes {
+            Bytes::File(file) => file.seek_relative(offset),
+            Bytes::Memory(bytes) => bytes.seek_relative(offset),
         }
     }
 }

@@ -13,6 +13,7 @@ use image::codecs::{bmp, jpeg};
 use image::{ExtendedColorType, ImageEncoder};
 use wdsr_atomic_file::AtomicFile;
 
+use crate::deadline::{Checked, Deadline};
 use crate::error::{Error, one_line};
 use crate::format::Format;
 use crate::metadata::{self, Metadata};
@@ -56,6 +57,7 @@ pub struct Writer<W: Write + Seek + 'static> {
     outline: Outline,
     metadata: Metadata,
     rows_left: usize,
+    deadline: Deadline,
     encoder: Encoder<W>,
 }
 
@@ -108,8 +110,17 @@ impl<W: Write + Seek + 'static> Writer<W> {
             outline: *outline,
             metadata,
             rows_left: outline.height_px,
+            deadline: Deadline::default(),
             encoder,
         })
+    }
+
+    /// Sets when writing ends; never by default. The compressed bytes of a PNG that is written at once then
+    /// are those of one that is written row by row.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Deadline) -> Self {
+        self.deadline = deadline;
+        self
     }
 
     /// Writes the next whole rows.
@@ -124,16 +135,21 @@ impl<W: Write + Seek + 'static> Writer<W> {
     /// left.
     pub fn write_rows<T: RowSample>(&mut self, rows: &[T]) -> Result<(), Error> {
         self.count_rows(T::DEPTH, rows.len());
-        let bytes: &[u8] = bytemuck::cast_slice(rows);
-        match &mut self.encoder {
-            Encoder::Png(writer) => writer.write_rows(bytes),
-            Encoder::Tiff(writer) => writer.write_rows(bytes).map_err(Into::into),
+        self.write_bytes(bytemuck::cast_slice(rows))
+    }
+
+    fn write_bytes(&mut self, rows: &[u8]) -> Result<(), Error> {
+        let in_time = self.deadline.check().map_err(Into::into);
+        let written = in_time.and_then(|()| match &mut self.encoder {
+            Encoder::Png(writer) => writer.write_rows(rows),
+            Encoder::Tiff(writer) => writer.write_rows(rows).map_err(Into::into),
             Encoder::Whole { samples, .. } => {
-                samples.extend_from_slice(bytes);
+                samples.extend_from_slice(rows);
                 Ok(())
             }
-        }
-        .map_err(|error| write_error(error, self.format, &self.name))
+        });
+        let written = written.map_err(|error| write_error(error, self.format, &self.name));
+        self.deadline.explained(written, &self.name)
     }
 
     /// Writes all rows and finishes the file, and returns the destination.
@@ -149,8 +165,14 @@ impl<W: Write + Seek + 'static> Writer<W> {
         self.count_rows(samples.depth(), samples.len());
         assert_eq!(self.rows_left, 0, "rows left of the image");
         let samples = samples.as_bytes();
+        if self.deadline.is_set() && self.format.streams_rows() {
+            for piece in samples.chunks(BUFFER_BYTES) {
+                self.write_bytes(piece)?;
+            }
+            return self.finish();
+        }
         let (name, format) = (self.name, self.format);
-        match self.encoder {
+        let written = match self.encoder {
             Encoder::Png(writer) => writer.write_all(samples).and_then(unbuffered),
             Encoder::Tiff(mut writer) => writer
                 .write_rows(samples)
@@ -158,10 +180,19 @@ impl<W: Write + Seek + 'static> Writer<W> {
                 .map_err(Into::into)
                 .and_then(unbuffered),
             Encoder::Whole { destination, .. } => {
-                encode_whole(destination, format, &self.outline, &self.metadata, samples)
+                let (outline, metadata) = (&self.outline, &self.metadata);
+                encode_whole(
+                    destination,
+                    format,
+                    outline,
+                    metadata,
+                    samples,
+                    self.deadline,
+                )
             }
-        }
-        .map_err(|error| write_error(error, format, &name))
+        };
+        let written = written.map_err(|error| write_error(error, format, &name));
+        self.deadline.explained(written, &name)
     }
 
     /// Finishes the file after its last row, and returns the destination.
@@ -176,15 +207,26 @@ impl<W: Write + Seek + 'static> Writer<W> {
     pub fn finish(self) -> Result<W, Error> {
         assert_eq!(self.rows_left, 0, "rows left of the image");
         let (name, format) = (self.name, self.format);
-        match self.encoder {
+        let written = match self.encoder {
             Encoder::Png(writer) => writer.finish().and_then(unbuffered),
             Encoder::Tiff(writer) => writer.finish().map_err(Into::into).and_then(unbuffered),
             Encoder::Whole {
                 destination,
                 samples,
-            } => encode_whole(destination, format, &self.outline, &self.metadata, &samples),
-        }
-        .map_err(|error| write_error(error, format, &name))
+            } => {
+                let (outline, metadata) = (&self.outline, &self.metadata);
+                encode_whole(
+                    destination,
+                    format,
+                    outline,
+                    metadata,
+                    &samples,
+                    self.deadline,
+                )
+            }
+        };
+        let written = written.map_err(|error| write_error(error, format, &name));
+        self.deadline.explained(written, &name)
     }
 
     fn count_rows(&mut self, depth: crate::samples::Depth, samples: usize) {
@@ -269,7 +311,9 @@ fn encode_whole<W: Write>(
     outline: &Outline,
     metadata: &Metadata,
     samples: &[u8],
+    deadline: Deadline,
 ) -> Result<W, EncodeError> {
+    deadline.check()?;
     // No format has a longer side than u32 holds.
     let (width, height) = (outline.width_px as u32, outline.height_px as u32);
     let stored = format.stored_colour(outline.colour);
@@ -289,7 +333,8 @@ fn encode_whole<W: Write>(
     };
     match format {
         Format::Jpeg => {
-            let mut encoder = jpeg::JpegEncoder::new_with_quality(&mut file, JPEG_QUALITY);
+            let checked = Checked::new(&mut file, deadline);
+            let mut encoder = jpeg::JpegEncoder::new_with_quality(checked, JPEG_QUALITY);
             encoder.set_pixel_density(metadata::jpeg::density_of(metadata.resolution));
             if let Some(profile) = &metadata.icc_profile {
                 encoder.set_icc_profile(profile.clone())?;
@@ -301,19 +346,25 @@ fn encode_whole<W: Write>(
             metadata::jpeg::insert(&mut file, metadata);
         }
         Format::WebP => {
-            let mut encoder = image_webp::WebPEncoder::new(&mut file);
-            encoder.set_icc_profile(metadata.icc_profile.clone().unwrap_or_default());
-            encoder.set_exif_metadata(metadata.exif.clone().unwrap_or_default());
-            encoder.set_xmp_metadata(metadata.xmp.clone().unwrap_or_default());
             let colour = if stored.has_alpha() {
                 image_webp::ColorType::Rgba8
             } else {
                 image_webp::ColorType::Rgb8
             };
-            encoder.encode(samples, width, height, colour)?;
+            let blocks = [&metadata.icc_profile, &metadata.exif, &metadata.xmp];
+            let blocks = blocks.map(|block| block.clone().unwrap_or_default());
+            file = if deadline.is_set() {
+                // The encoder looks at no clock.
+                let samples = samples.to_vec();
+                let encode = move || Ok(encode_webp(&samples, (width, height), colour, blocks));
+                deadline.within(Path::new(""), encode)?
+            } else {
+                encode_webp(samples, (width, height), colour, blocks)
+            }?;
         }
         Format::Bmp => {
-            bmp::BmpEncoder::new(&mut file).write_image(samples, width, height, extended)?;
+            let mut checked = Checked::new(&mut file, deadline);
+            bmp::BmpEncoder::new(&mut checked).write_image(samples, width, height, extended)?;
             metadata::bmp::insert(&mut file, metadata);
         }
         Format::Png | Format::Tiff | Format::JpegXl => {
@@ -322,6 +373,22 @@ fn encode_whole<W: Write>(
     }
     destination.write_all(&file)?;
     Ok(destination)
+}
+
+/// A WebP file with an ICC profile, EXIF and XMP, unless these are empty.
+fn encode_webp(
+    samples: &[u8],
+    (width, height): (u32, u32),
+    colour: image_webp::ColorType,
+    [icc_profile, exif, xmp]: [Vec<u8>; 3],
+) -> Result<Vec<u8>, image_webp::EncodingError> {
+    let mut file = Vec::new();
+    let mut encoder = image_webp::WebPEncoder::new(&mut file);
+    encoder.set_icc_profile(icc_profile);
+    encoder.set_exif_metadata(exif);
+    encoder.set_xmp_metadata(xmp);
+    encoder.encode(samples, width, height, colour)?;
+    Ok(file)
 }
 
 /// 8-bit grey replicated to red, green and blue; alpha stays.

@@ -118,7 +118,7 @@ pub enum ErrorKind {
     Memory,
     /// The model: its output is not an image.
     Model,
-    /// Nothing: the progress function stopped the work.
+    /// Nothing: the progress function or the deadline of reading and writing stopped the work.
     Stopped,
 }
 
@@ -127,6 +127,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         use wdsr_image::Error as Image;
         match self {
+            Self::Image(Image::TimedOut { .. }) => ErrorKind::Stopped,
             Self::Image(Image::Write { .. } | Image::Encode { .. }) => ErrorKind::Output,
             Self::Image(_)
             | Self::Format { .. }

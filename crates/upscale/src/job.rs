@@ -20,7 +20,8 @@ use crate::{Plan, Size};
 ///
 /// A PNG or TIFF image without alpha streams into a PNG or TIFF file, if one pass of a network makes
 /// the size: some rows at a time are decoded, upscaled and encoded, so that its height needs no memory.
-/// Other images are decoded, upscaled and encoded as a whole. The samples are the same either way.
+/// Other images are decoded, upscaled and encoded as a whole. The samples are the same either way. The
+/// deadline of the reader's limits is that of the file too.
 pub struct Job<'a> {
     reader: Reader,
     upscaler: ImageUpscaler<'a>,
@@ -142,6 +143,7 @@ impl<'a> Job<'a> {
         // Further images of the file matter more than metadata.
         dropped.splice(..0, self.reader.omitted().iter().cloned());
         let plan = self.plan().clone();
+        let deadline = self.reader.limits().deadline;
         let mut rows_px = self.rows_at_a_time(format)?;
         let mut mapping = Mapping::IDENTITY;
         let has_strength = self.upscaler.has_strength();
@@ -172,7 +174,8 @@ impl<'a> Job<'a> {
             self.upscaler = self.upscaler.at_strength(strength.value);
         }
         let file = if let Some(rows_px) = rows_px {
-            let mut writer = Writer::new(create()?, output, format, &high, &metadata)?;
+            let writer = Writer::new(create()?, output, format, &high, &metadata)?;
+            let mut writer = writer.deadline(deadline);
             match low.depth {
                 Depth::U8 => self.stream::<u8, _>(rows_px, mapping, &mut writer, progress),
                 Depth::U16 => self.stream::<u16, _>(rows_px, mapping, &mut writer, progress),
@@ -199,7 +202,9 @@ impl<'a> Job<'a> {
                 .upscale_with_progress(image, progress)
                 .map_err(|source| Error::Network { name, source })?;
             let writer = Writer::new(create()?, output, format, &high, &metadata)?;
-            writer.write_all(large.samples.borrowed())?
+            writer
+                .deadline(deadline)
+                .write_all(large.samples.borrowed())?
         };
         let summary = Summary {
             plan,

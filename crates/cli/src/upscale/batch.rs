@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use indicatif::ProgressBar;
-use wdsr_image::{Format, Reader};
+use wdsr_image::{Error as ImageError, Format, Reader};
 use wdsr_upscale::{Job, Plan};
 
 use super::existing::{self, IfExists, ResultFile};
@@ -162,12 +162,12 @@ impl Batch<'_> {
         started: Instant,
     ) -> anyhow::Result<Outcome> {
         let format = result.format;
-        let limits = self.arguments.reading_limits();
         let deadline = Deadline::start(self.arguments.timeout());
-        let path = input.path.clone();
-        let mut reader = deadline.limit(&input.path, move || Reader::open(&path, &limits))?;
+        let limits = deadline.limits(self.arguments.reading_limits());
+        let failed = |error: ImageError| deadline.explained(&input.path, error);
+        let mut reader = Reader::open(&input.path, &limits).map_err(failed)?;
         let input_hash = match self.manifest {
-            Some(_) => format!("{:032x}", reader.content_hash().map_err(explained)?),
+            Some(_) => format!("{:032x}", reader.content_hash().map_err(failed)?),
             None => String::new(),
         };
         let upscalers = self.networks.upscalers();

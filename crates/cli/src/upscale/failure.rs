@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use wdsr_image::Error as ImageError;
+use wdsr_image::{Error as ImageError, Limits};
 use wdsr_upscale::{Error, ErrorKind, SizeError, Work};
 
 use crate::exit::OutOfMemory;
@@ -120,24 +120,11 @@ impl Deadline {
         Some(self.timeout?.saturating_sub(self.started.elapsed()))
     }
 
-    /// Runs work that cannot be stopped. Beyond the deadline its thread is left alone.
-    pub(super) fn limit<T: Send + 'static>(
-        &self,
-        name: &Path,
-        work: impl FnOnce() -> Result<T, ImageError> + Send + 'static,
-    ) -> anyhow::Result<T> {
-        let Some(left) = self.left() else {
-            return work().map_err(explained);
-        };
-        let (sender, receiver) = std::sync::mpsc::channel();
-        std::thread::Builder::new().spawn(move || {
-            // Beyond the deadline the receiver is gone.
-            let _late = sender.send(work());
-        })?;
-        match receiver.recv_timeout(left) {
-            Ok(result) => result.map_err(explained),
-            Err(_) => Err(self.timed_out(name)),
-        }
+    /// Limits for reading and writing files that end at the deadline too.
+    pub(super) fn limits(&self, limits: Limits) -> Limits {
+        let end = self.timeout.and_then(|t| self.started.checked_add(t));
+        let deadline = end.map_or_else(Default::default, wdsr_image::Deadline::at);
+        Limits { deadline, ..limits }
     }
 
     fn timed_out(&self, name: &Path) -> anyhow::Error {
@@ -149,7 +136,8 @@ impl Deadline {
     }
 
     /// [`explained`], where the deadline may have stopped the work on the image `name`.
-    pub(super) fn explained(&self, name: &Path, error: Error) -> anyhow::Error {
+    pub(super) fn explained(&self, name: &Path, error: impl Into<Error>) -> anyhow::Error {
+        let error = error.into();
         let is_late = self.left() == Some(Duration::ZERO) && !signals::is_dropping();
         if error.kind() == ErrorKind::Stopped && is_late {
             return self.timed_out(name);

@@ -280,8 +280,9 @@ fn upscale_to(
     let file = source.read(arguments.max_memory())?;
     let len_bytes = file.len() as u64;
     let deadline = Deadline::start(arguments.timeout());
-    let (name, limits) = (input.clone(), arguments.reading_limits());
-    let reader = deadline.limit(&input, move || Reader::from_bytes(file, &name, &limits))?;
+    let limits = deadline.limits(arguments.reading_limits());
+    let reader = Reader::from_bytes(file, &input, &limits)
+        .map_err(|error| deadline.explained(&input, error))?;
     let format = arguments
         .chosen_format(false)
         .unwrap_or(reader.format().of_result());

@@ -381,6 +381,14 @@ fn an_image_that_takes_too_long_fails_alone() {
         .stderr(contains(
             "2.png: not done within 0.001 s; --timeout allows more",
         ));
+    // Without a network, decoding and encoding take the time.
+    for format in ["png", "webp", "tif"] {
+        let output = folder.path().join(format);
+        let options = ["--factor", "1", "-f", format, "--timeout", "0.01"];
+        let found = run(&input.join("2.png"), &output, &options);
+        assert_eq!(found, (1, vec!["failed".into()]), "{format}");
+        assert_eq!(names(&output), [".wdsr-manifest.jsonl"], "{format}");
+    }
     for wrong in ["0", "-1", "nan", "inf", "soon"] {
         assert_eq!(run(&input, &output, &["--timeout", wrong]).0, 2, "{wrong}");
     }

@@ -13,6 +13,7 @@ use jpeg_decoder::{CodingProcess, ColorTransform, Decoder, Error as JpegError, P
 use super::jpeg_end::{END_OF_IMAGE, end_of_image};
 use super::jpeg_scan::{check_scans, end_of_unmarked};
 use super::{Decode, Header, Limits, Source, after_end, check_size};
+use crate::deadline::{Checked, Deadline};
 use crate::error::Error;
 use crate::format::Format;
 use crate::metadata;
@@ -20,6 +21,7 @@ use crate::samples::{Colour, Depth, Outline, Samples};
 
 struct JpegDecoder {
     jpeg: Vec<u8>,
+    deadline: Deadline,
 }
 
 pub(super) fn open(
@@ -28,6 +30,7 @@ pub(super) fn open(
     limits: &Limits,
 ) -> Result<(Header, Box<dyn Decode>), Error> {
     let mut jpeg = source.into_bytes(name)?;
+    let deadline = limits.deadline;
     let omitted = cut_after_end(&mut jpeg, name)?;
     let Started {
         size,
@@ -35,7 +38,7 @@ pub(super) fn open(
         components,
         is_progressive,
         ..
-    } = start(&jpeg, name)?;
+    } = start(&jpeg, name, deadline)?;
     let (width_px, height_px) = check_size(size, name, limits)?;
     let (metadata, orientation) = metadata::jpeg::read(&jpeg);
     let pixels = width_px as u64 * height_px as u64;
@@ -56,7 +59,7 @@ pub(super) fn open(
         whole_bytes: pixels * components as u64 * per_sample,
         rows_bytes: 0,
     };
-    Ok((header, Box::new(JpegDecoder { jpeg })))
+    Ok((header, Box::new(JpegDecoder { jpeg, deadline })))
 }
 
 impl Decode for JpegDecoder {
@@ -65,12 +68,13 @@ impl Decode for JpegDecoder {
     }
 
     fn read_all(self: Box<Self>, name: &Path) -> Result<Samples, Error> {
-        check_scans(&self.jpeg).map_err(|reason| Error::damaged(reason, Format::Jpeg, name))?;
+        let damaged = |reason| Error::damaged(reason, Format::Jpeg, name);
+        check_scans(&self.jpeg, self.deadline).map_err(damaged)?;
         let Started {
             mut decoder,
             components,
             ..
-        } = start(&self.jpeg, name)?;
+        } = start(&self.jpeg, name, self.deadline)?;
         let decoded = decoder.decode().map_err(|error| failed(error, name))?;
         Ok(Samples::U8(match components {
             4 => rgb_of_inks(&decoded),
@@ -91,7 +95,7 @@ fn cut_after_end(jpeg: &mut Vec<u8>, path: &Path) -> Result<Vec<String>, Error> 
         (Some(_), _) => None,
         (None, _) => {
             // The start also names files of kinds that are not supported.
-            start(jpeg, path)?;
+            start(jpeg, path, Deadline::default())?;
             let end = end_of_unmarked(jpeg);
             Some(end.ok_or_else(|| Error::truncated("no end-of-image marker", Format::Jpeg, path))?)
         }
@@ -115,7 +119,7 @@ fn cut_after_end(jpeg: &mut Vec<u8>, path: &Path) -> Result<Vec<String>, Error> 
 
 /// A decoder that has read the header.
 struct Started<'a> {
-    decoder: Decoder<&'a [u8]>,
+    decoder: Decoder<Checked<&'a [u8]>>,
     size: (u32, u32),
     /// Of the decoded image.
     colour: Colour,
@@ -124,8 +128,8 @@ struct Started<'a> {
     is_progressive: bool,
 }
 
-fn start<'a>(jpeg: &'a [u8], path: &Path) -> Result<Started<'a>, Error> {
-    let mut decoder = Decoder::new(jpeg);
+fn start<'a>(jpeg: &'a [u8], path: &Path, deadline: Deadline) -> Result<Started<'a>, Error> {
+    let mut decoder = Decoder::new(Checked::new(jpeg, deadline));
     decoder.read_info().map_err(|error| failed(error, path))?;
     let info = decoder
         .info()
@@ -181,7 +185,7 @@ fn rgb_of_inks(inks: &[u8]) -> Vec<u8> {
 fn failed(error: JpegError, path: &Path) -> Error {
     let format = Format::Jpeg;
     match error {
-        // The file is in memory: reading fails at its end alone.
+        // The file is in memory: reading fails at its end or at the deadline.
         JpegError::Io(_) => Error::truncated("it ends within its data", format, path),
         JpegError::Unsupported(feature) => {
             Error::unsupported(format!("it has {feature:?}"), format, path)

@@ -9,6 +9,7 @@
 //! (sequential scans), G.1.2 and G.2 (progressive scans).
 
 use super::jpeg_end::{END_OF_IMAGE, RESTART, next_marker, stands_alone};
+use crate::deadline::Deadline;
 
 const START_OF_SCAN: u8 = 0xda;
 
@@ -301,9 +302,14 @@ fn sequential_ac(bits: &mut Bits<'_>, ac: &HuffmanTable) -> Result<(), Fault> {
 }
 
 /// Checks that the data of each scan are codes of exactly its blocks; the error names the scan and the
-/// damage. Other damage (an unknown kind of frame, an undefined table) is left to the decoder.
-pub(crate) fn check_scans(jpeg: &[u8]) -> Result<(), String> {
-    walk_scans(jpeg, &mut File::default()).map(drop)
+/// damage. Other damage (an unknown kind of frame, an undefined table) is left to the decoder. After the
+/// deadline it is an error.
+pub(crate) fn check_scans(jpeg: &[u8], deadline: Deadline) -> Result<(), String> {
+    let mut file = File {
+        deadline,
+        ..File::default()
+    };
+    walk_scans(jpeg, &mut file).map(drop)
 }
 
 /// The end of the data of an image without an end-of-image marker, if the scans contain every bit of
@@ -492,6 +498,7 @@ struct File {
     /// Whether the file has no end-of-image marker, so that the data of a scan may end with the file or
     /// before other data.
     is_unmarked: bool,
+    deadline: Deadline,
 }
 
 impl File {
@@ -581,6 +588,9 @@ impl File {
             let mut bits = Bits::of(&jpeg[at..end]);
             scan.empty_blocks = 0;
             for _ in 0..interval.min(mcus - mcu) {
+                if mcu % mcus_x == 0 && self.deadline.is_over() {
+                    return Some(Err("is not parsed: the time is over".to_owned()));
+                }
                 if let Err(fault) = frame.mcu(&mut scan, &mut bits, &members, mcu, mcus_x) {
                     let what = match fault {
                         Fault::Ends => "ends in",

@@ -37,7 +37,10 @@ pub(super) fn open(
                 .map_err(|error| failed(ImageError::IoError(error)))?;
             if chunks.frames == 1 {
                 let still = still_of(&source.into_bytes(name)?);
-                source = Source::memory(still.ok_or_else(|| animation(format, name))?);
+                source = Source::memory(
+                    still.ok_or_else(|| animation(format, name))?,
+                    limits.deadline,
+                );
             }
             let mut decoder = webp::WebPDecoder::new(source).map_err(failed)?;
             if decoder.has_animation() {
