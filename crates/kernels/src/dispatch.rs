@@ -26,14 +26,19 @@ pub(crate) trait Kernel {
 /// Runs a kernel in the version for an instruction set and a precision.
 pub(crate) fn dispatch<K: Kernel>(isa: Isa, precision: Precision, kernel: K) -> K::Output {
     match (isa.0, precision) {
+        (Level::Reference, _) => kernel.reference(precision),
         #[cfg(target_arch = "x86_64")]
         (Level::Avx2(simd), Precision::F32) => simd.run::<F32, K>(kernel),
         #[cfg(target_arch = "x86_64")]
+        (Level::Avx2(simd), Precision::Bf16) => simd.run::<Bf16, K>(kernel),
+        #[cfg(target_arch = "x86_64")]
         (Level::Avx512(simd), Precision::F32) => simd.run::<F32, K>(kernel),
+        // Emulated, so slower than f32 anyway: a version of its own would only take time to compile.
+        #[cfg(target_arch = "x86_64")]
+        (Level::Avx512(simd), Precision::Bf16) => simd.avx2().run::<Bf16, K>(kernel),
         #[cfg(target_arch = "x86_64")]
         (Level::Avx512Bf16(simd), Precision::F32) => simd.avx512().run::<F32, K>(kernel),
         #[cfg(target_arch = "x86_64")]
         (Level::Avx512Bf16(simd), Precision::Bf16) => simd.run::<Bf16, K>(kernel),
-        (_, Precision::F32 | Precision::Bf16) => kernel.reference(precision),
     }
 }

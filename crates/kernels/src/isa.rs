@@ -91,7 +91,7 @@ impl Isa {
         }
     }
 
-    /// Whether it multiplies bfloat16, and so faster than f32. Without, plain loops do.
+    /// Whether it multiplies bfloat16 faster than f32.
     pub fn has_bf16(self) -> bool {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
@@ -106,15 +106,6 @@ impl Isa {
             wanted
         } else {
             Precision::F32
-        }
-    }
-
-    /// The instruction set that kernels of this precision run on: the plain loops where this one
-    /// lacks the precision.
-    pub(crate) fn with_precision(self, precision: Precision) -> Self {
-        match precision {
-            Precision::Bf16 if !self.has_bf16() => Isa::REFERENCE,
-            Precision::F32 | Precision::Bf16 => self,
         }
     }
 

@@ -10,8 +10,8 @@ pub enum Precision {
     #[default]
     F32,
     /// Weights and pixels are rounded to the nearest bfloat16 (8 significant bits) in
-    /// convolutions of many channels; others stay in f32. It is faster than f32 where
-    /// [`Isa::has_bf16`](crate::Isa::has_bf16) holds; elsewhere plain loops compute it, slowly.
+    /// convolutions of many channels; others stay in f32. Every instruction set computes it;
+    /// [`Isa::has_bf16`](crate::Isa::has_bf16) says where it is faster than f32.
     Bf16,
 }
 

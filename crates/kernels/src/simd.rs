@@ -61,7 +61,7 @@ pub(crate) unsafe trait Simd: Copy {
     fn sum(self, a: Self::V) -> f32;
 }
 
-/// Operations on lanes of two bfloat16, of instruction sets that multiply them faster than f32.
+/// Operations on lanes of two bfloat16.
 pub(crate) trait Bf16Simd: Simd {
     /// Adds the products of lanes of two bfloat16 each: `a`'s lower times `b`'s lower plus `a`'s
     /// upper times `b`'s upper plus `c`, a float.

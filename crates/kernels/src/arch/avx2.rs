@@ -2,10 +2,11 @@
 
 use std::arch::x86_64::*;
 
+use super::avx512::Avx512;
 use super::with_features;
 use crate::dispatch::Kernel;
 use crate::precision::Format;
-use crate::simd::Simd;
+use crate::simd::{Bf16Simd, Simd};
 
 /// Proof that the processor has AVX2 and FMA.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,6 +17,11 @@ impl Avx2 {
     pub(crate) fn detect() -> Option<Self> {
         let detected = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
         detected.then_some(Self(()))
+    }
+
+    /// A token from that of AVX-512, whose detection found AVX2 and FMA too.
+    pub(crate) fn of_avx512(_: Avx512) -> Self {
+        Self(())
     }
 
     /// Runs a kernel compiled for AVX2 and FMA.
@@ -96,6 +102,45 @@ unsafe impl Simd for Avx2 {
             _mm_cvtss_f32(one)
         }
     }
+}
+
+/// Products in f32, rounding by integer arithmetic.
+impl Bf16Simd for Avx2 {
+    with_features! {
+        "avx2,fma",
+
+        fn dot_bf16(a: __m256, b: __m256, c: __m256) -> __m256 {
+            let upper = _mm256_castsi256_ps(_mm256_set1_epi32(0xFFFF_0000_u32 as i32));
+            let c = _mm256_fmadd_ps(_mm256_and_ps(upper, a), _mm256_and_ps(upper, b), c);
+            let a = _mm256_slli_epi32::<16>(_mm256_castps_si256(a));
+            let b = _mm256_slli_epi32::<16>(_mm256_castps_si256(b));
+            _mm256_fmadd_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b), c)
+        }
+
+        fn join_bf16(low: __m256, high: __m256) -> __m256 {
+            let low = _mm256_srli_epi32::<16>(rounded_to_bf16(low));
+            let high = rounded_to_bf16(high);
+            _mm256_castsi256_ps(_mm256_blend_epi16::<0b1010_1010>(low, high))
+        }
+
+        fn pack_bf16(first: __m256, second: __m256) -> __m256 {
+            let first = _mm256_srli_epi32::<16>(rounded_to_bf16(first));
+            let second = _mm256_srli_epi32::<16>(rounded_to_bf16(second));
+            // In each half of the vector: four of `first`, then four of `second`.
+            let packed = _mm256_packus_epi32(first, second);
+            _mm256_castsi256_ps(_mm256_permute4x64_epi64::<0b11_01_10_00>(packed))
+        }
+    }
+}
+
+/// Bits whose upper half is the nearest bfloat16, ties to even.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn rounded_to_bf16(v: __m256) -> __m256i {
+    let bits = _mm256_castps_si256(v);
+    let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+    let half = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7FFF));
+    _mm256_add_epi32(bits, half)
 }
 
 /// Transposes 8 rows of 8 floats.

@@ -3,7 +3,8 @@
 use std::arch::x86_64::*;
 use std::mem::transmute;
 
-use super::{avx2, with_features};
+use super::avx2::{self, Avx2};
+use super::with_features;
 use crate::dispatch::Kernel;
 use crate::precision::Format;
 use crate::simd::{Bf16Simd, Simd};
@@ -24,6 +25,11 @@ impl Avx512 {
             && is_x86_feature_detected!("f16c")
             && is_x86_feature_detected!("avx512f");
         detected.then_some(Self(()))
+    }
+
+    /// The part of 256 bits.
+    pub(crate) fn avx2(self) -> Avx2 {
+        Avx2::of_avx512(self)
     }
 
     /// Runs a kernel compiled for AVX-512F.

@@ -145,7 +145,6 @@ impl PlanesConv {
         } = layer;
         let taps = kernel * kernel;
         let precision = precision.of_conv(kernel, in_channels, out_channels);
-        let isa = isa.with_precision(precision);
         let is_winograd =
             isa != Isa::REFERENCE && winograd::is_faster(kernel, in_channels, out_channels);
         let forward = PackedConv::new(

@@ -123,7 +123,6 @@ impl StripPair {
         expand: ConvLayer<'_>,
         reduce: ConvLayer<'_>,
     ) -> Self {
-        let isa = isa.with_precision(precision);
         let weights = PairWeights::new(isa, precision, expand, reduce);
         Self { isa, weights }
     }
@@ -183,7 +182,6 @@ impl PlanesPair {
         expand: ConvLayer<'_>,
         reduce: ConvLayer<'_>,
     ) -> Self {
-        let isa = isa.with_precision(precision);
         let weights = PairWeights::new(isa, precision, expand, reduce);
         let (in_channels, wide) = (expand.in_channels, expand.out_channels);
         let (wide_channels, out_channels) = (weights.wide_channels, weights.out_channels);

@@ -57,7 +57,6 @@ impl StripConv {
             ..
         } = layer;
         let precision = precision.of_conv(kernel, in_channels, out_channels);
-        let isa = isa.with_precision(precision);
         let weight = |o: usize, i: usize, tap: usize| layer.weight(o, i, tap);
         let weights =
             if isa != Isa::REFERENCE && winograd::is_faster(kernel, in_channels, out_channels) {

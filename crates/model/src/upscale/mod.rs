@@ -87,8 +87,8 @@ impl Upscaler {
     }
 
     /// Sets the precision of the products in convolutions of many channels; by default f32.
-    /// [`Precision::Bf16`] is faster if [`Isa::has_bf16`] holds; other processors compute it in plain
-    /// loops, slowly ([`Isa::precision_for`] avoids that). Tiles equal the whole image in both.
+    /// [`Precision::Bf16`] is faster if [`Isa::has_bf16`] holds; other processors compute it in f32
+    /// from rounded numbers. Tiles equal the whole image in both.
     #[must_use]
     pub fn precision(mut self, precision: Precision) -> Self {
         if precision != self.arithmetic.precision {
