@@ -35,6 +35,7 @@ class Model:
         longest: int | None = None,
         size: tuple[int, int] | None = None,
         alpha: Literal["network", "lanczos"] = "network",
+        wrap: Literal["none", "x", "xy"] = "none",
         strength: float | None = None,
         threads: int = 0,
         tile: int = 640,

@@ -10,7 +10,7 @@ use pyo3::exceptions::{PyFileNotFoundError, PyRuntimeWarning, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use wdsr_model::{BuiltinModel, DEFAULT_TILE_PX, Error, Isa, Precision, Upscaler};
-use wdsr_upscale::{AlphaMethod, ImageUpscaler, Plan, Size, Strength};
+use wdsr_upscale::{AlphaMethod, ImageUpscaler, Plan, Size, Strength, Wrap};
 
 use crate::error::{Failure, of_model};
 use crate::pixels::Pixels;
@@ -158,6 +158,9 @@ impl Model {
     /// alpha : {"network", "lanczos"}, default "network"
     ///     How to upscale alpha that is not the same everywhere: by the network (sharp edges, twice the
     ///     work) or by Lanczos interpolation.
+    /// wrap : {"none", "x", "xy"}, default "none"
+    ///     Edges that continue at the opposite side: "x" for a panorama of 360 degrees, "xy" for a
+    ///     seamless texture. The result then has no seam there.
     /// strength : float, optional
     ///     How much damage a model with a strength ("photo") removes: 0 takes the image for clean, 1 is for
     ///     JPEG of quality 10 or noise of 25 levels. By default it is read off the image.
@@ -198,10 +201,10 @@ impl Model {
     ///
     /// An exception in `progress`, and KeyboardInterrupt, stops the work and is raised by the call.
     #[pyo3(signature = (image, *, factor = None, width = None, height = None, longest = None,
-        size = None, alpha = "network", strength = None, threads = 0, tile = DEFAULT_TILE_PX as i64,
+        size = None, alpha = "network", wrap = "none", strength = None, threads = 0, tile = DEFAULT_TILE_PX as i64,
         precision = "f32", self_ensemble = false, progress = None),
         text_signature = "($self, image, *, factor=None, width=None, height=None, longest=None, \
-        size=None, alpha='network', strength=None, threads=0, tile=640, precision='f32', \
+        size=None, alpha='network', wrap='none', strength=None, threads=0, tile=640, precision='f32', \
         self_ensemble=False, progress=None)")]
     #[allow(
         clippy::too_many_arguments,
@@ -216,6 +219,7 @@ impl Model {
         longest: Option<i64>,
         size: Option<(i64, i64)>,
         alpha: &str,
+        wrap: &str,
         strength: Option<f32>,
         threads: i64,
         tile: i64,
@@ -243,7 +247,7 @@ impl Model {
         let scales: Vec<usize> = self.networks.iter().map(|n| n.config().scale).collect();
         let plan = Plan::new(input, request, &scales)
             .map_err(|error| PyValueError::new_err(format!("image: {error}")))?;
-        let alpha = parse_alpha(alpha)?;
+        let (alpha, wrap) = (parse_alpha(alpha)?, parse_wrap(wrap)?);
         let options = Options {
             tile_px: count("tile", tile)?,
             precision: parse_precision(precision)?,
@@ -253,7 +257,7 @@ impl Model {
         let (samples, colour) = (pixels.samples.borrowed(), pixels.colour);
         let large = work::run(py, threads, progress.as_ref(), |report| {
             let networks: Vec<&Upscaler> = upscalers.iter().map(Arc::as_ref).collect();
-            let mut upscaler = ImageUpscaler::new(plan, &networks).alpha(alpha);
+            let mut upscaler = ImageUpscaler::new(plan, &networks).alpha(alpha).wrap(wrap);
             if upscaler.has_strength() {
                 let strength = strength.unwrap_or_else(|| {
                     Strength::of_samples(samples, input.width_px, colour.channels(), None).value
@@ -443,6 +447,15 @@ fn parse_alpha(text: &str) -> PyResult<AlphaMethod> {
             PyValueError::new_err(format!(
                 "alpha is '{text}', expected 'network' or 'lanczos'"
             ))
+        })
+}
+
+fn parse_wrap(text: &str) -> PyResult<Wrap> {
+    Wrap::ALL
+        .into_iter()
+        .find(|wrap| wrap.name() == text)
+        .ok_or_else(|| {
+            PyValueError::new_err(format!("wrap is '{text}', expected 'none', 'x' or 'xy'"))
         })
 }
 

@@ -216,8 +216,27 @@ pub fn imresize_to_f32(
     to_height_px: usize,
     kernel: Kernel,
 ) -> Resized<f32> {
-    let across = Taps::to_len(width_px, to_width_px, kernel);
-    let down = Taps::to_len(height_px, to_height_px, kernel);
+    let (size, to_size) = ((width_px, height_px), (to_width_px, to_height_px));
+    imresize_wrapped_to_f32(pixels, size, channels, to_size, kernel, (false, false))
+}
+
+/// [`imresize_to_f32`] of an image that continues beyond an edge at the opposite one, if `wraps` says so: along
+/// x and along y. Other edges are reflected.
+///
+/// # Panics
+///
+/// As [`imresize_to_f32`].
+pub fn imresize_wrapped_to_f32(
+    pixels: &[f32],
+    (width_px, height_px): (usize, usize),
+    channels: usize,
+    (to_width_px, to_height_px): (usize, usize),
+    kernel: Kernel,
+    (wraps_x, wraps_y): (bool, bool),
+) -> Resized<f32> {
+    let edge = |wraps| if wraps { taps::wrap } else { taps::reflect };
+    let across = Taps::to_len(width_px, to_width_px, kernel, edge(wraps_x));
+    let down = Taps::to_len(height_px, to_height_px, kernel, edge(wraps_y));
     float(pixels, width_px, height_px, channels, &across, &down)
 }
 

@@ -6,11 +6,12 @@
 //! (premultiplied filtering) would change next to nothing.
 
 use rayon::prelude::*;
-use wdsr_image::imresize::{Kernel, imresize_to_f32};
+use wdsr_image::imresize::{Kernel, imresize_wrapped_to_f32};
 use wdsr_image::{Image, Samples};
 use wdsr_model::Sample;
 
 use crate::size::Size;
+use crate::wrap::{Wrap, around};
 
 /// How to upscale alpha that is not the same everywhere.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,8 +60,8 @@ const MAX_LEVELS: usize = 8;
 ///
 /// Networks know photographs and smoothed edges. Of hard edges they make dots, and of shadows, clouds
 /// (`docs/experiments/upscaling.md`).
-pub(crate) fn hard_levels(alpha: &Image) -> Option<Vec<f32>> {
-    fn levels<T: Sample>(samples: &[T], width: usize) -> Option<Vec<f32>> {
+pub(crate) fn hard_levels(alpha: &Image, wrap: Wrap) -> Option<Vec<f32>> {
+    fn levels<T: Sample>(samples: &[T], width: usize, wrap: Wrap) -> Option<Vec<f32>> {
         let mut levels: Vec<f32> = Vec::new();
         for sample in samples {
             let level = sample.to_unit();
@@ -79,7 +80,8 @@ pub(crate) fn hard_levels(alpha: &Image) -> Option<Vec<f32>> {
                 let level = sample.to_unit();
                 if level > least && level < most {
                     between += 1;
-                    let around = || neighbours(at, width, height).map(|at| samples[at].to_unit());
+                    let around =
+                        || neighbours(at, (width, height), wrap).map(|at| samples[at].to_unit());
                     let is_smoothing = around().any(|v| v < level) && around().any(|v| v > level);
                     smoothing += usize::from(is_smoothing);
                 }
@@ -91,15 +93,15 @@ pub(crate) fn hard_levels(alpha: &Image) -> Option<Vec<f32>> {
         Some(levels)
     }
     match &alpha.samples {
-        Samples::U8(samples) => levels(samples, alpha.width_px),
-        Samples::U16(samples) => levels(samples, alpha.width_px),
-        Samples::F32(samples) => levels(samples, alpha.width_px),
+        Samples::U8(samples) => levels(samples, alpha.width_px, wrap),
+        Samples::U16(samples) => levels(samples, alpha.width_px, wrap),
+        Samples::F32(samples) => levels(samples, alpha.width_px, wrap),
     }
 }
 
 /// Upscales hard alpha of these levels as floats: the outline of each level is smoothed and drawn as sharp as
 /// the new size allows. Nothing lies beyond the levels of the pixels around.
-pub(crate) fn upscale_levels(alpha: &Image, levels: &[f32], to: Size) -> Image {
+pub(crate) fn upscale_levels(alpha: &Image, levels: &[f32], to: Size, wrap: Wrap) -> Image {
     let (width, height) = (alpha.width_px, alpha.height_px);
     let values: Vec<f32> = match &alpha.samples {
         Samples::U8(samples) => samples.iter().map(|v| v.to_unit()).collect(),
@@ -111,18 +113,10 @@ pub(crate) fn upscale_levels(alpha: &Image, levels: &[f32], to: Size) -> Image {
     for level in levels.windows(2) {
         let smoothed: Vec<f32> = (0..values.len())
             .into_par_iter()
-            .map(|at| smoothed_share(&values, at, (width, height), level[1]))
+            .map(|at| smoothed_share(&values, at, (width, height), level[1], wrap))
             .collect();
-        let (to_width, to_height) = (to.width_px, to.height_px);
-        let share = imresize_to_f32(
-            &smoothed,
-            width,
-            height,
-            1,
-            to_width,
-            to_height,
-            Kernel::Cubic,
-        );
+        let (from, to) = ((width, height), (to.width_px, to.height_px));
+        let share = imresize_wrapped_to_f32(&smoothed, from, 1, to, Kernel::Cubic, wrap.axes());
         let pairs = large.par_iter_mut().zip(share.pixels);
         pairs.for_each(|(value, share)| {
             let share = ((share - 0.5) * scale.max(1.0) + 0.5).clamp(0.0, 1.0);
@@ -134,18 +128,34 @@ pub(crate) fn upscale_levels(alpha: &Image, levels: &[f32], to: Size) -> Image {
 
 /// The share of the pixels around a position that are at a level or above it, the nearer the heavier: weights
 /// of 1, 3 and 1 along x and y.
-fn smoothed_share(values: &[f32], at: usize, (width, height): (usize, usize), level: f32) -> f32 {
+fn smoothed_share(
+    values: &[f32],
+    at: usize,
+    (width, height): (usize, usize),
+    level: f32,
+    wrap: Wrap,
+) -> f32 {
     let (x, y) = (at % width, at / width);
+    let (wraps_x, wraps_y) = wrap.axes();
+    let before = |at: usize, len: usize, wraps| match at {
+        0 if wraps => len - 1,
+        at => at.saturating_sub(1),
+    };
+    let after = |at: usize, len: usize, wraps| match at + 1 {
+        next if next < len => next,
+        _ if wraps => 0,
+        _ => at,
+    };
     let mut share = 0.0;
     for (row, row_weight) in [
-        (y.saturating_sub(1), 0.2),
+        (before(y, height, wraps_y), 0.2),
         (y, 0.6),
-        ((y + 1).min(height - 1), 0.2),
+        (after(y, height, wraps_y), 0.2),
     ] {
         for (column, weight) in [
-            (x.saturating_sub(1), 0.2),
+            (before(x, width, wraps_x), 0.2),
             (x, 0.6),
-            ((x + 1).min(width - 1), 0.2),
+            (after(x, width, wraps_x), 0.2),
         ] {
             if values[row * width + column] >= level {
                 share += row_weight * weight;
@@ -170,7 +180,7 @@ pub(crate) fn repeat_first(samples: &Samples, len: usize) -> Samples {
 ///
 /// # Panics
 /// If the sizes differ, or `alpha` has more than one channel.
-pub(crate) fn spread_colour(colour: &mut Image, alpha: &Image) {
+pub(crate) fn spread_colour(colour: &mut Image, alpha: &Image, wrap: Wrap) {
     assert_eq!(
         (colour.width_px, colour.height_px),
         (alpha.width_px, alpha.height_px),
@@ -182,24 +192,28 @@ pub(crate) fn spread_colour(colour: &mut Image, alpha: &Image) {
         Samples::U16(alpha) => alpha.iter().map(|alpha| *alpha > 0).collect(),
         Samples::F32(alpha) => alpha.iter().map(|alpha| *alpha > 0.0).collect(),
     };
-    spread_where(colour, &visible);
+    spread_where(colour, &visible, wrap);
 }
 
 /// Replaces the samples of pixels that are not `visible` by those that spread from the others.
-pub(crate) fn spread_where(image: &mut Image, visible: &[bool]) {
+pub(crate) fn spread_where(image: &mut Image, visible: &[bool], wrap: Wrap) {
     let (width, channels) = (image.width_px, image.colour.channels());
     match &mut image.samples {
-        Samples::U8(samples) => spread(samples, channels, width, visible),
-        Samples::U16(samples) => spread(samples, channels, width, visible),
-        Samples::F32(samples) => spread(samples, channels, width, visible),
+        Samples::U8(samples) => spread(samples, channels, width, visible, wrap),
+        Samples::U16(samples) => spread(samples, channels, width, visible, wrap),
+        Samples::F32(samples) => spread(samples, channels, width, visible, wrap),
     }
 }
 
 /// The positions around one, itself included.
-fn neighbours(at: usize, width: usize, height: usize) -> impl Iterator<Item = usize> {
-    let (x, y) = (at % width, at / width);
-    let rows = y.saturating_sub(1)..(y + 2).min(height);
-    let columns = x.saturating_sub(1)..(x + 2).min(width);
+fn neighbours(
+    at: usize,
+    (width, height): (usize, usize),
+    wrap: Wrap,
+) -> impl Iterator<Item = usize> {
+    let (wraps_x, wraps_y) = wrap.axes();
+    let rows = around(at / width, 1, height, wraps_y);
+    let columns = around(at % width, 1, width, wraps_x);
     rows.flat_map(move |y| columns.clone().map(move |x| y * width + x))
 }
 
@@ -212,9 +226,15 @@ enum State {
     Coloured,
 }
 
-fn spread<T: Sample>(samples: &mut [T], channels: usize, width: usize, visible: &[bool]) {
+fn spread<T: Sample>(
+    samples: &mut [T],
+    channels: usize,
+    width: usize,
+    visible: &[bool],
+    wrap: Wrap,
+) {
     let height = visible.len() / width;
-    let neighbours = |at: usize| neighbours(at, width, height);
+    let neighbours = |at: usize| neighbours(at, (width, height), wrap);
     let mut states: Vec<State> = visible
         .iter()
         .map(|visible| match visible {
@@ -266,7 +286,7 @@ fn spread<T: Sample>(samples: &mut [T], channels: usize, width: usize, visible: 
 ///
 /// # Panics
 /// If the depths differ, or either has more than one channel.
-pub(crate) fn keep_flat(large: &mut Image, small: &Image) {
+pub(crate) fn keep_flat(large: &mut Image, small: &Image, wrap: Wrap) {
     assert_eq!(
         (large.colour.channels(), small.colour.channels()),
         (1, 1),
@@ -277,9 +297,9 @@ pub(crate) fn keep_flat(large: &mut Image, small: &Image) {
         (large.width_px, large.height_px),
     );
     match (&mut large.samples, &small.samples) {
-        (Samples::U8(large), Samples::U8(small)) => keep(large, small, to, from),
-        (Samples::U16(large), Samples::U16(small)) => keep(large, small, to, from),
-        (Samples::F32(large), Samples::F32(small)) => keep(large, small, to, from),
+        (Samples::U8(large), Samples::U8(small)) => keep(large, small, to, from, wrap),
+        (Samples::U16(large), Samples::U16(small)) => keep(large, small, to, from, wrap),
+        (Samples::F32(large), Samples::F32(small)) => keep(large, small, to, from, wrap),
         (large, small) => panic!(
             "depth {:?} of upscaled alpha, {:?} of alpha",
             large.depth(),
@@ -293,12 +313,13 @@ fn keep<T: Copy + PartialOrd + Send + Sync>(
     small: &[T],
     (to_width, to_height): (usize, usize),
     (width, height): (usize, usize),
+    wrap: Wrap,
 ) {
+    let (wraps_x, wraps_y) = wrap.axes();
     // Input positions around the middle of an output position.
-    let around = |at: usize, len: usize, to_len: usize| {
+    let around = |at: usize, len: usize, to_len: usize, wraps: bool| {
         let middle = (2 * at + 1) * len / (2 * to_len);
-        let radius = len.div_ceil(to_len);
-        middle.saturating_sub(radius)..(middle + radius + 1).min(len)
+        around(middle, len.div_ceil(to_len), len, wraps)
     };
     let lower = |a: T, b: T| if b < a { b } else { a };
     let upper = |a: T, b: T| if b > a { b } else { a };
@@ -306,19 +327,19 @@ fn keep<T: Copy + PartialOrd + Send + Sync>(
         .par_chunks_mut(to_width)
         .enumerate()
         .for_each(|(y, row)| {
-            let rows = around(y, height, to_height);
-            let mut low = small[rows.start * width..][..width].to_vec();
+            let middle = (2 * y + 1) * height / (2 * to_height);
+            let mut low = small[middle * width..][..width].to_vec();
             let mut high = low.clone();
-            for y in rows.skip(1) {
+            for y in around(y, height, to_height, wraps_y) {
                 for (x, &sample) in small[y * width..][..width].iter().enumerate() {
                     low[x] = lower(low[x], sample);
                     high[x] = upper(high[x], sample);
                 }
             }
             for (x, sample) in row.iter_mut().enumerate() {
-                let columns = around(x, width, to_width);
-                let low = low[columns.clone()].iter().copied().reduce(lower);
-                let high = high[columns].iter().copied().reduce(upper);
+                let columns = around(x, width, to_width, wraps_x);
+                let low = columns.clone().map(|x| low[x]).reduce(lower);
+                let high = columns.map(|x| high[x]).reduce(upper);
                 if let Some(value) = low.filter(|_| low == high) {
                     *sample = value;
                 }
@@ -343,7 +364,7 @@ mod tests {
         (colours[1], colours[7]) = ([255, 0, 0], [0, 0, 255]);
         let alpha = grey(8, 1, vec![0, 255, 0, 0, 0, 0, 0, 1]);
         let mut image = Image::new(8, 1, Colour::Rgb, Samples::U8(colours.concat()));
-        spread_colour(&mut image, &alpha);
+        spread_colour(&mut image, &alpha, Wrap::None);
         let (red, blue, mixed) = ([255, 0, 0], [0, 0, 255], [128, 0, 128]);
         let expected = [red, red, red, red, mixed, blue, blue, blue].concat();
         assert_eq!(image.samples, Samples::U8(expected));
@@ -375,7 +396,7 @@ mod tests {
             let before = Image::new(width, height, colour, Samples::U16(samples.clone()));
             let alpha = Image::new(width, height, Colour::Grey, Samples::U16(alpha.clone()));
             let mut after = before.clone();
-            spread_colour(&mut after, &alpha);
+            spread_colour(&mut after, &alpha, Wrap::None);
             let (Samples::U16(spread), Samples::U16(alpha)) = (&after.samples, &alpha.samples)
             else {
                 panic!("another depth: {:?}", after.depth());
@@ -393,7 +414,7 @@ mod tests {
     fn an_image_without_visible_pixels_does_not_change() {
         let mut image = grey(3, 2, vec![1, 2, 3, 4, 5, 6]);
         let before = image.clone();
-        spread_colour(&mut image, &grey(3, 2, vec![0; 6]));
+        spread_colour(&mut image, &grey(3, 2, vec![0; 6]), Wrap::None);
         assert_eq!(image, before);
     }
 
@@ -418,9 +439,9 @@ mod tests {
                 (0..32 * 32).map(|i| alpha(i % 32, i / 32, soft)).collect(),
             )
         };
-        let levels = hard_levels(&image(false)).expect("hard");
+        let levels = hard_levels(&image(false), Wrap::None).expect("hard");
         assert_eq!(levels, [0, 40, 100, 255].map(|v: u8| v.to_unit()));
-        assert_eq!(hard_levels(&image(true)), None);
+        assert_eq!(hard_levels(&image(true), Wrap::None), None);
     }
 
     #[test]
@@ -430,12 +451,12 @@ mod tests {
             9,
             (0..81).map(|i| [0, 100, 255][i * 7919 % 101 % 3]).collect(),
         );
-        let levels = hard_levels(&small).expect("hard");
+        let levels = hard_levels(&small, Wrap::None).expect("hard");
         let to = Size {
             width_px: 27,
             height_px: 27,
         };
-        let Samples::F32(large) = upscale_levels(&small, &levels, to).samples else {
+        let Samples::F32(large) = upscale_levels(&small, &levels, to, Wrap::None).samples else {
             panic!("floats");
         };
         let Samples::U8(small) = &small.samples else {
@@ -464,12 +485,12 @@ mod tests {
         let small = grey(7, 1, vec![255, 255, 255, 100, 0, 0, 0]);
         let upscaled = vec![250, 3, 254, 200, 90, 120, 90, 255, 120, 7, 9, 1, 2, 3];
         let mut large = grey(14, 1, upscaled);
-        keep_flat(&mut large, &small);
+        keep_flat(&mut large, &small, Wrap::None);
         let expected = vec![255, 255, 255, 255, 90, 120, 90, 255, 120, 7, 0, 0, 0, 0];
         assert_eq!(large.samples, Samples::U8(expected));
         // Reduced: the left pixel covers the opaque half and more.
         let mut reduced = grey(2, 1, vec![77, 77]);
-        keep_flat(&mut reduced, &small);
+        keep_flat(&mut reduced, &small, Wrap::None);
         assert_eq!(reduced.samples, Samples::U8(vec![77, 77]));
     }
 }

@@ -3,7 +3,7 @@
 use std::ops::{ControlFlow, Deref};
 use std::path::Path;
 
-use wdsr_image::imresize::{Kernel, imresize_to_f32};
+use wdsr_image::imresize::{Kernel, imresize_wrapped_to_f32};
 use wdsr_image::{Colour, Depth, Image, Outline, RowSample, Samples, SamplesRef};
 use wdsr_model::{Sample, UpscaleError, Upscaler};
 
@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::range::{self, Mapping, Missing, Survey};
 use crate::settings::Settings;
 use crate::size::{Plan, Size};
+use crate::wrap::Wrap;
 
 /// The network of a pass.
 pub(crate) enum Pass<'a> {
@@ -37,6 +38,7 @@ pub struct ImageUpscaler<'a> {
     /// The network of each pass.
     pub(crate) passes: Vec<Pass<'a>>,
     pub(crate) alpha: AlphaMethod,
+    pub(crate) wrap: Wrap,
     pub(crate) stretches: bool,
 }
 
@@ -57,6 +59,7 @@ impl<'a> ImageUpscaler<'a> {
             passes: plan.passes().iter().map(of_scale).collect(),
             plan,
             alpha: AlphaMethod::default(),
+            wrap: Wrap::default(),
             stretches: true,
         }
     }
@@ -90,13 +93,22 @@ impl<'a> ImageUpscaler<'a> {
                 max_pixels,
             });
         }
-        Ok(Self::new(plan, networks).alpha(settings.alpha))
+        Ok(Self::new(plan, networks)
+            .alpha(settings.alpha)
+            .wrap(settings.wrap))
     }
 
     /// How to upscale alpha that is not the same everywhere; by the networks unless set otherwise.
     #[must_use]
     pub fn alpha(mut self, method: AlphaMethod) -> Self {
         self.alpha = method;
+        self
+    }
+
+    /// Which edges of images continue at the opposite side; none unless set otherwise.
+    #[must_use]
+    pub fn wrap(mut self, wrap: Wrap) -> Self {
+        self.wrap = wrap;
         self
     }
 
@@ -197,7 +209,7 @@ impl<'a> ImageUpscaler<'a> {
         let levels = alpha
             .as_ref()
             .filter(|_| by_network)
-            .and_then(alpha::hard_levels);
+            .and_then(|alpha| alpha::hard_levels(alpha, self.wrap));
         let alpha_passes = by_network && levels.is_none();
         let mut progress = self.progress(progress, if alpha_passes { 2 } else { 1 });
         let Some(alpha) = alpha else {
@@ -211,16 +223,19 @@ impl<'a> ImageUpscaler<'a> {
                 .upscale_colour(colour, &mut progress)?
                 .join_alpha(&large));
         }
-        alpha::spread_colour(&mut colour, &alpha);
+        alpha::spread_colour(&mut colour, &alpha, self.wrap);
         let depth = alpha.depth();
         let mut large = match (self.alpha, levels) {
-            (AlphaMethod::Network, Some(levels)) => {
-                in_depth(alpha::upscale_levels(&alpha, &levels, target), depth)
-            }
+            (AlphaMethod::Network, Some(levels)) => in_depth(
+                alpha::upscale_levels(&alpha, &levels, target, self.wrap),
+                depth,
+            ),
             (AlphaMethod::Network, None) => self.upscale_opaque(alpha.clone(), &mut progress)?,
-            (AlphaMethod::Lanczos, _) => in_depth(resize(to_float(alpha.clone()), target), depth),
+            (AlphaMethod::Lanczos, _) => {
+                in_depth(resize(to_float(alpha.clone()), target, self.wrap), depth)
+            }
         };
-        alpha::keep_flat(&mut large, &alpha);
+        alpha::keep_flat(&mut large, &alpha, self.wrap);
         drop(alpha);
         Ok(self
             .upscale_colour(colour, &mut progress)?
@@ -243,7 +258,8 @@ impl<'a> ImageUpscaler<'a> {
         progress: &wdsr_model::Progress,
     ) -> Result<Image, UpscaleError> {
         let (size, target) = (self.plan.input(), self.plan.target());
-        let large = match (self.only_pass().filter(|_| self.is_plain(samples)), colour) {
+        let is_plain = self.wrap == Wrap::None && self.is_plain(samples);
+        let large = match (self.only_pass().filter(|_| is_plain), colour) {
             (Some(network), Colour::Rgb) => {
                 pass(samples, size, network, &mut self.progress(progress, 1))?
             }
@@ -263,12 +279,18 @@ impl<'a> ImageUpscaler<'a> {
 
     /// The progress of `runs` runs of all passes.
     fn progress<'p>(&self, report: &'p wdsr_model::Progress<'p>, runs: u128) -> Progress<'p> {
-        let read = self.plan.sizes().into_iter().take(self.passes.len());
+        let read = self.pass_sizes();
         Progress {
             report,
             done: 0,
             total: runs * read.map(Size::pixels).sum::<u128>(),
         }
+    }
+
+    /// The sizes that the passes read, with their halos.
+    pub(crate) fn pass_sizes(&self) -> impl Iterator<Item = Size> {
+        let sizes = self.passes.iter().zip(self.plan.sizes());
+        sizes.map(|(network, size)| self.wrap.halo(network).around(size))
     }
 
     /// An image without alpha: its pixels without data filled, its values stretched to the range of the
@@ -286,7 +308,7 @@ impl<'a> ImageUpscaler<'a> {
         }
         let survey = range::survey(&image);
         let missing = if survey.has_missing() {
-            Missing::fill(&mut image)
+            Missing::fill(&mut image, self.wrap)
         } else {
             None
         };
@@ -300,7 +322,7 @@ impl<'a> ImageUpscaler<'a> {
             mapping.map_all(&mut image.samples);
             let clipped = range::clip(&mut image);
             let mut large = self.upscale_opaque(image, progress)?;
-            range::add_clipped(&mut large, &clipped, plan.input());
+            range::add_clipped(&mut large, &clipped, plan.input(), self.wrap);
             mapping.map_all_back(&mut large.samples);
             in_depth(large, depth)
         } else if mapping.is_identity() {
@@ -340,7 +362,7 @@ impl<'a> ImageUpscaler<'a> {
         progress: &mut Progress<'_>,
     ) -> Result<Image, UpscaleError> {
         if let Some(network) = self.only_pass() {
-            return pass_any_colour(image, network, progress);
+            return pass_any_colour(image, network, self.wrap, progress);
         }
         if self.passes.is_empty() {
             check_finite(&image)?;
@@ -351,14 +373,14 @@ impl<'a> ImageUpscaler<'a> {
         let depth = image.depth();
         let mut float = to_float(image);
         for network in &self.passes {
-            float = pass_any_colour(float, network, progress)?;
+            float = pass_any_colour(float, network, self.wrap, progress)?;
             if depth != Depth::F32 {
                 // The next step gets what a file would hold, but for the rounding.
                 clamp_to_unit(&mut float);
             }
         }
         if self.plan.is_resized() {
-            float = resize(float, self.plan.target());
+            float = resize(float, self.plan.target(), self.wrap);
         }
         Ok(in_depth(float, depth))
     }
@@ -393,8 +415,19 @@ impl Progress<'_> {
 fn pass_any_colour(
     image: Image,
     network: &Upscaler,
+    wrap: Wrap,
     progress: &mut Progress<'_>,
 ) -> Result<Image, UpscaleError> {
+    let halo = wrap.halo(network);
+    if !halo.is_empty() {
+        let (size, scale) = (Size::of(&image), network.scale());
+        let image = halo.added(&image);
+        let large = pass_any_colour(image, network, Wrap::None, progress);
+        return match large {
+            Ok(large) => Ok(halo.removed(&large, scale)),
+            Err(error) => Err(halo.explained(error, size, scale)),
+        };
+    }
     let grey = image.colour == Colour::Grey;
     let rgb = image.grey_to_rgb();
     let samples = pass(rgb.samples.borrowed(), Size::of(&rgb), network, progress)?;
@@ -513,18 +546,17 @@ fn upscale_grey<T: Sample + RowSample>(
 ///
 /// # Panics
 /// If the image is not of floats.
-fn resize(image: Image, to: Size) -> Image {
+fn resize(image: Image, to: Size, wrap: Wrap) -> Image {
     let Samples::F32(floats) = &image.samples else {
         panic!("floats are resized, not {:?}", image.depth());
     };
-    let resized = imresize_to_f32(
+    let resized = imresize_wrapped_to_f32(
         floats,
-        image.width_px,
-        image.height_px,
+        (image.width_px, image.height_px),
         image.colour.channels(),
-        to.width_px,
-        to.height_px,
+        (to.width_px, to.height_px),
         Kernel::Lanczos3,
+        wrap.axes(),
     );
     Image {
         width_px: resized.width_px,

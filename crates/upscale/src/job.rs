@@ -14,6 +14,7 @@ use crate::memory::{check_memory, rows_at_a_time};
 use crate::range::{Mapping, Survey};
 use crate::settings::Settings;
 use crate::strength::{DamageSurvey, Strength};
+use crate::wrap::{Halo, HaloRows};
 use crate::{Plan, Size};
 
 /// An image that is opened and planned, to be upscaled into a file.
@@ -224,8 +225,12 @@ impl<'a> Job<'a> {
             && !self.reader.outline().colour.has_alpha();
         match self.upscaler.only_pass().filter(|_| streams) {
             Some(network) => {
+                let halo = self.settings.wrap.halo(network);
+                if halo.y_px > self.reader.outline().height_px {
+                    return Ok(None);
+                }
                 let max_bytes = self.settings.max_memory_bytes;
-                let rows_px = rows_at_a_time(&self.reader, network, max_bytes);
+                let rows_px = rows_at_a_time(&self.reader, network, halo, max_bytes);
                 rows_px
                     .map(Some)
                     .map_err(|source| self.memory_error(source))
@@ -286,22 +291,57 @@ impl<'a> Job<'a> {
         writer: &mut Writer<W>,
         progress: &Progress<'_>,
     ) -> Result<(), Error> {
+        let halo = match self.upscaler.only_pass() {
+            Some(network) => self.settings.wrap.halo(network),
+            None => unreachable!("rows stream through one pass, not {:?}", self.plan()),
+        };
+        let mut halo_rows = self.halo_rows(halo, progress)?;
         let Some(network) = self.upscaler.only_pass() else {
-            unreachable!("rows stream through one pass, not {:?}", self.plan());
+            unreachable!("one pass, as above");
         };
         let low = self.reader.outline();
+        let size = self.upscaler.plan().input();
+        let with_halo = halo.around(size);
+        let read = Outline {
+            width_px: with_halo.width_px,
+            height_px: with_halo.height_px,
+            ..low
+        };
+        let (scale, channels) = (network.scale(), low.colour.channels());
+        // The part of a row, and the rows, that are not of the halo.
+        let columns = halo.x_px * scale * channels..(halo.x_px + low.width_px) * scale * channels;
+        let rows_within = halo.y_px * scale..(halo.y_px + low.height_px) * scale;
+        let mut next_row = 0;
         let streamed = upscale_rows::<T, RowError>(
             network,
-            &low,
+            &read,
             rows_px,
             |rows| {
-                self.reader.read_rows(rows)?;
+                if halo.is_empty() {
+                    self.reader.read_rows(rows)?;
+                } else {
+                    for row in rows.chunks_exact_mut(read.row_len()) {
+                        halo_rows.read(row, size, |row| self.reader.read_rows(row))?;
+                    }
+                }
                 if !mapping.is_identity() {
                     mapping.map(rows);
                 }
                 Ok(())
             },
             |rows| {
+                let mut within = Vec::new();
+                let rows = if halo.is_empty() {
+                    rows
+                } else {
+                    for row in rows.chunks_exact(read.row_len() * scale) {
+                        if rows_within.contains(&next_row) {
+                            within.extend_from_slice(&row[columns.clone()]);
+                        }
+                        next_row += 1;
+                    }
+                    &within
+                };
                 if mapping.is_identity() {
                     return Ok(writer.write_rows(rows)?);
                 }
@@ -315,9 +355,38 @@ impl<'a> Job<'a> {
             RowError::Image(error) => error.into(),
             RowError::Network(source) => {
                 let name = self.reader.name().to_owned();
+                let source = halo.explained(source, size, scale);
                 Error::Network { name, source }
             }
         })
+    }
+
+    /// The rows at the upper and lower edge, as far as the halo reaches. The image is read once for them.
+    fn halo_rows<T: Sample + RowSample>(
+        &mut self,
+        halo: Halo,
+        progress: &Progress<'_>,
+    ) -> Result<HaloRows<T>, Error> {
+        let height_px = self.reader.outline().height_px;
+        let mut rows = HaloRows {
+            halo,
+            first: Vec::new(),
+            last: Vec::new(),
+            next: 0,
+        };
+        if halo.y_px > 0 {
+            let mut y = 0;
+            self.for_each_row(progress, |row: &[T]| {
+                if y < halo.y_px {
+                    rows.first.extend_from_slice(row);
+                }
+                if y >= height_px - halo.y_px {
+                    rows.last.extend_from_slice(row);
+                }
+                y += 1;
+            })?;
+        }
+        Ok(rows)
     }
 
     /// Checks the memory of an image that is decoded, upscaled and encoded as a whole.

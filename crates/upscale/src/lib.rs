@@ -49,6 +49,7 @@ mod range;
 mod settings;
 mod size;
 mod strength;
+mod wrap;
 
 pub use alpha::AlphaMethod;
 pub use error::{Error, ErrorKind, OutOfMemory, Work};
@@ -57,3 +58,4 @@ pub use job::{Job, Summary};
 pub use settings::Settings;
 pub use size::{MAX_SIDE_PX, Plan, Size, SizeError, SizeRequest};
 pub use strength::{Damage, Strength};
+pub use wrap::Wrap;

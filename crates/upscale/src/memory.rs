@@ -7,6 +7,7 @@ use wdsr_image::{Colour, Depth, Outline, Reader, is_memory_free};
 use wdsr_model::Upscaler;
 
 use crate::error::{OutOfMemory, Work};
+use crate::wrap::Halo;
 use crate::{AlphaMethod, ImageUpscaler, Size};
 
 /// Most memory for an image that streams, unless another limit is given: enough for any usual width.
@@ -43,6 +44,7 @@ pub(crate) fn check_memory(
 pub(crate) fn rows_at_a_time(
     reader: &Reader,
     network: &Upscaler,
+    halo: Halo,
     max_bytes: Option<u64>,
 ) -> Result<usize, OutOfMemory> {
     let Outline {
@@ -52,13 +54,18 @@ pub(crate) fn rows_at_a_time(
         ..
     } = reader.outline();
     let sample_bytes = depth.bytes();
-    let row_bytes = (width_px * 3 * sample_bytes) as u64;
+    let with_halo_px = width_px + 2 * halo.x_px;
+    let row_bytes = (with_halo_px * 3 * sample_bytes) as u64;
     // A row of the result as it is encoded, some times over.
-    let others = FIXED_BYTES + reader.rows_memory_bytes() + 8 * row_bytes * network.scale() as u64;
+    let others = FIXED_BYTES
+        + reader.rows_memory_bytes()
+        + 8 * row_bytes * network.scale() as u64
+        // The first and the last rows.
+        + 2 * row_bytes * halo.y_px as u64;
     let mut max_bytes = max_bytes.unwrap_or(DEFAULT_MAX_BYTES);
     let rows_px = loop {
-        let bytes = |rows_px| others + network.memory_bytes(width_px, rows_px, sample_bytes);
-        match network.rows_within(width_px, sample_bytes, max_bytes.saturating_sub(others)) {
+        let bytes = |rows_px| others + network.memory_bytes(with_halo_px, rows_px, sample_bytes);
+        match network.rows_within(with_halo_px, sample_bytes, max_bytes.saturating_sub(others)) {
             // Less may be available than is allowed.
             Ok(rows_px) if !is_memory_free(u128::from(bytes(rows_px))) => max_bytes /= 2,
             found => break found,
@@ -129,7 +136,7 @@ impl ImageUpscaler<'_> {
     /// networks keep for the next image.
     pub(crate) fn working_bytes(&self) -> u128 {
         let mut by_scale = BTreeMap::new();
-        for (network, size) in self.passes.iter().zip(self.plan.sizes()) {
+        for (network, size) in self.passes.iter().zip(self.pass_sizes()) {
             let most: &mut u128 = by_scale.entry(network.scale()).or_default();
             *most = u128::from(network.working_bytes(size.width_px)).max(*most);
         }
@@ -144,10 +151,19 @@ impl ImageUpscaler<'_> {
             None => 4,
         };
         let sizes = plan.sizes();
-        let passes = sizes.windows(2).map(|sizes| {
-            let (from, to) = (sizes[0].pixels(), sizes[1].pixels());
-            // Through the network, and back to grey.
-            ((from + to) * 3 * sample).max(to * 4 * sample)
+        let passes = self.passes.iter().zip(&sizes).zip(self.pass_sizes());
+        let passes = passes.map(|((network, size), read)| {
+            let (from, to) = (
+                read.pixels(),
+                read.pixels() * (network.scale() as u128).pow(2),
+            );
+            // Through the network, and back to grey, with a halo beside the image without.
+            let without = if read == *size {
+                0
+            } else {
+                to * channels * sample
+            };
+            ((from + to) * 3 * sample).max(to * 4 * sample) + without
         });
         let target = plan.target().pixels();
         // One pass makes samples of the image's depth, of its size.

@@ -7,12 +7,13 @@
 //! clipped is interpolated and added.
 
 use rayon::prelude::*;
-use wdsr_image::imresize::{Kernel, imresize_to_f32};
+use wdsr_image::imresize::{Kernel, imresize_wrapped_to_f32};
 use wdsr_image::{Depth, Image, Samples};
 use wdsr_model::Sample;
 
 use crate::alpha::spread_where;
 use crate::size::Size;
+use crate::wrap::Wrap;
 
 /// Room on either side of the stretched values, for results beyond the image's extremes.
 const MARGIN: f32 = 1.0 / 32.0;
@@ -235,18 +236,11 @@ pub(crate) fn clip(image: &mut Image) -> Vec<f32> {
 }
 
 /// Adds what was clipped of an image of that size, interpolated.
-pub(crate) fn add_clipped(large: &mut Image, clipped: &[f32], size: Size) {
+pub(crate) fn add_clipped(large: &mut Image, clipped: &[f32], size: Size, wrap: Wrap) {
     let to = (large.width_px, large.height_px);
     let channels = large.colour.channels();
-    let rest = imresize_to_f32(
-        clipped,
-        size.width_px,
-        size.height_px,
-        channels,
-        to.0,
-        to.1,
-        Kernel::Cubic,
-    );
+    let from = (size.width_px, size.height_px);
+    let rest = imresize_wrapped_to_f32(clipped, from, channels, to, Kernel::Cubic, wrap.axes());
     if let Samples::F32(values) = &mut large.samples {
         let pairs = values.par_iter_mut().zip(rest.pixels);
         pairs.for_each(|(value, rest)| *value += rest);
@@ -264,7 +258,7 @@ pub(crate) struct Missing {
 impl Missing {
     /// Fills the pixels without data from those beside them. A pixel has no data if all its samples have the
     /// declared value, or one is beyond all that is measured. `None` if all pixels have data.
-    pub(crate) fn fill(image: &mut Image) -> Option<Self> {
+    pub(crate) fn fill(image: &mut Image, wrap: Wrap) -> Option<Self> {
         fn find<T: Sample>(samples: &[T], channels: usize, no_data: Option<f32>) -> Vec<bool> {
             let pixels = samples.par_chunks_exact(channels);
             let values = |pixel: &[T]| pixel.iter().map(|v| v.to_unit()).collect::<Vec<f32>>();
@@ -294,7 +288,7 @@ impl Missing {
             Samples::F32(samples) => Samples::F32(at(samples, first * channels)),
         };
         let has_data: Vec<bool> = is_missing.iter().map(|missing| !missing).collect();
-        spread_where(image, &has_data);
+        spread_where(image, &has_data, wrap);
         Some(Self {
             is_missing,
             size: Size::of(image),

@@ -2,7 +2,7 @@
 
 use wdsr_image::MetadataPolicy;
 
-use crate::{AlphaMethod, SizeRequest};
+use crate::{AlphaMethod, SizeRequest, Wrap};
 
 /// What images are upscaled to and how, within which limits.
 #[derive(Clone, Copy, Debug)]
@@ -11,6 +11,8 @@ pub struct Settings {
     pub size: SizeRequest,
     /// How alpha is upscaled.
     pub alpha: AlphaMethod,
+    /// Which edges continue at the opposite side.
+    pub wrap: Wrap,
     /// Which metadata is copied.
     pub metadata: MetadataPolicy,
     /// The strength of models that have one, 0..=1; unless given, it is read off each image.
@@ -30,6 +32,7 @@ impl Default for Settings {
         Self {
             size: SizeRequest::OnePass,
             alpha: AlphaMethod::default(),
+            wrap: Wrap::default(),
             metadata: MetadataPolicy::default(),
             strength: None,
             max_output_pixels: 8_000_000_000,

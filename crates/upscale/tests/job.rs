@@ -67,6 +67,7 @@ const WHOLE: Settings = Settings {
     strength: None,
     size: SizeRequest::OnePass,
     alpha: wdsr_upscale::AlphaMethod::Network,
+    wrap: wdsr_upscale::Wrap::None,
     metadata: MetadataPolicy::Keep,
     max_output_pixels: u64::MAX,
     max_memory_bytes: None,

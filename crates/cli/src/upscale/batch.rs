@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 use indicatif::ProgressBar;
 use wdsr_image::{Error as ImageError, Format, Reader};
-use wdsr_upscale::{Job, Plan};
+use wdsr_upscale::{Job, Plan, Wrap};
 
 use super::existing::{self, IfExists, ResultFile};
 use super::failure::{self, Deadline, explained};
@@ -241,8 +241,12 @@ impl Batch<'_> {
             (true, None) => "strength by image, ".to_owned(),
             (true, Some(strength)) => format!("strength {strength}, "),
         };
+        let wrap = match arguments.wrap.wrap() {
+            Wrap::None => String::new(),
+            wrap => format!("wrap {}, ", wrap.name()),
+        };
         format!(
-            "wdsr {}, {}, self-ensemble {}, alpha {:?}, metadata {}, {}models [{}], {}, {format}",
+            "wdsr {}, {}, self-ensemble {}, alpha {:?}, metadata {}, {wrap}{}models [{}], {}, {format}",
             env!("CARGO_PKG_VERSION"),
             self.networks.precision.name(),
             arguments.model.self_ensemble,

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use wdsr_image::{Format, Limits, unread_by_suffix};
-use wdsr_upscale::{AlphaMethod, Settings};
+use wdsr_upscale::{AlphaMethod, Settings, Wrap};
 
 use crate::models::ModelArguments;
 use crate::{WrongUsage, exit, on_threads, progress, signals, units};
@@ -62,6 +62,12 @@ pub(crate) struct Arguments {
     /// Alpha that is the same everywhere stays exactly so.
     #[arg(long, value_enum, value_name = "METHOD", default_value = "network")]
     alpha: AlphaArgument,
+    /// Which edges continue at the opposite side
+    ///
+    /// The network, the resizer and alpha read across these edges, so that the result of a texture or a
+    /// panorama has no seam.
+    #[arg(long, value_enum, value_name = "EDGES", default_value = "none")]
+    wrap: WrapArgument,
     /// Include subfolders; OUT gets the same tree
     #[arg(short = 'r', long)]
     recursive: bool,
@@ -146,6 +152,27 @@ impl AlphaArgument {
     }
 }
 
+/// [`Wrap`] as an argument.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum WrapArgument {
+    /// No edge
+    None,
+    /// Left and right, as of a panorama of 360 degrees
+    X,
+    /// All, as of a seamless texture
+    Xy,
+}
+
+impl WrapArgument {
+    fn wrap(self) -> Wrap {
+        match self {
+            Self::None => Wrap::None,
+            Self::X => Wrap::X,
+            Self::Xy => Wrap::Xy,
+        }
+    }
+}
+
 impl Arguments {
     fn inputs(&self) -> &[PathBuf] {
         match &self.input[..] {
@@ -196,6 +223,7 @@ impl Arguments {
             size: self.size.request(),
             strength: self.strength,
             alpha: self.alpha.method(),
+            wrap: self.wrap.wrap(),
             metadata: self.metadata.policy(),
             max_output_pixels: self.limit(
                 self.max_output_pixels,

@@ -60,15 +60,16 @@ impl Taps {
             (len as f64 * scale).ceil() as usize,
             scale,
             Kernel::Cubic,
+            reflect,
         )
     }
 
     /// Taps for `to_len` output positions at the scale `to_len / len`.
-    pub(super) fn to_len(len: usize, to_len: usize, kernel: Kernel) -> Self {
-        Self::new(len, to_len, to_len as f64 / len as f64, kernel)
+    pub(super) fn to_len(len: usize, to_len: usize, kernel: Kernel, edge: Edge) -> Self {
+        Self::new(len, to_len, to_len as f64 / len as f64, kernel, edge)
     }
 
-    fn new(input_len: usize, len: usize, scale: f64, kernel: Kernel) -> Self {
+    fn new(input_len: usize, len: usize, scale: f64, kernel: Kernel, edge: Edge) -> Self {
         assert!(
             input_len > 0 && len > 0,
             "imresize from {input_len} to {len} pixels"
@@ -88,7 +89,7 @@ impl Taps {
             for tap in 0..count {
                 let position = left + tap as f64;
                 weights.push(shrink * kernel.weight(shrink * (centre - (position - 1.0) - 1.0)));
-                positions.push(reflect(position as i64 - 1, input_len));
+                positions.push(edge(position as i64 - 1, input_len));
             }
             let sum: f64 = weights[row..].iter().sum();
             for weight in &mut weights[row..] {
@@ -186,11 +187,19 @@ fn lanczos3(x: f64) -> f64 {
     }
 }
 
+/// The sample that stands for a position outside `0..len`.
+pub(super) type Edge = fn(position: i64, len: usize) -> usize;
+
 /// The sample that a position outside `0..len` mirrors: ... 1 0 | 0 1 2 | 2 1 ...
-fn reflect(position: i64, len: usize) -> usize {
+pub(super) fn reflect(position: i64, len: usize) -> usize {
     let period = 2 * len as i64;
     let inside = position.rem_euclid(period);
     inside.min(period - 1 - inside) as usize
+}
+
+/// The sample at a position of the samples repeated without end.
+pub(super) fn wrap(position: i64, len: usize) -> usize {
+    position.rem_euclid(len as i64) as usize
 }
 
 #[cfg(test)]

@@ -122,6 +122,11 @@ impl Upscaler {
         }
     }
 
+    /// Pixels of the image on each side of a pixel that its result depends on.
+    pub fn receptive_radius_px(&self) -> usize {
+        self.model.network().receptive_radius_px()
+    }
+
     /// Output pixels per input pixel on each side.
     pub fn scale(&self) -> usize {
         self.model.config().scale
