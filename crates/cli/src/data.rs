@@ -64,6 +64,9 @@ fn check(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
         let message = format!("-s {}: expected 1, 2, 3, 4 or 8", arguments.scale);
         return Err(crate::WrongUsage(message).into());
     }
+    for folder in &arguments.folders {
+        progress::warn_of_unread_images(folder);
+    }
     let checking = progress::bar(0, "checking [{bar:30}] {pos}/{len}, {eta} left", false);
     let report = on_threads(arguments.threads, || {
         let (folders, track) = (&arguments.folders, arguments.track);

@@ -154,6 +154,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         _ => Some(arguments.model.upscaler_of(&model, Precision::F32)?),
     };
     let scale = upscaler.scale();
+    progress::warn_of_unread_images(&arguments.set);
     let (pairs, problems) = find_pairs_and_problems(&arguments.set, scale, arguments.track)?;
     let mut scores = Scores::default();
     for problem in problems {

@@ -3,6 +3,7 @@
 //! A message that cannot be written is dropped, because no work depends on its reader.
 
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -45,6 +46,13 @@ pub(crate) fn print_error(error: &anyhow::Error) {
 /// Prints one line to standard error.
 pub(crate) fn note(text: &str) {
     let _dropped = writeln!(std::io::stderr(), "{}", printable(text));
+}
+
+/// Warns of the images of a dataset's folder that are skipped because of their format.
+pub(crate) fn warn_of_unread_images(folder: &Path) {
+    if let Some(unread) = wdsr_image::unread_images_in(folder) {
+        note(&format!("warning: {}: {unread}", folder.display()));
+    }
 }
 
 /// Prints a line of a log to standard output.

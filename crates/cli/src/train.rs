@@ -173,6 +173,10 @@ pub(crate) fn run_files(folder: &Path) -> impl Iterator<Item = PathBuf> {
 }
 
 fn train(arguments: &Arguments, recipe: Recipe) -> anyhow::Result<()> {
+    let folders = recipe.data.folders.iter().map(|folder| &folder.path);
+    for folder in folders.chain(&recipe.data.validation) {
+        progress::warn_of_unread_images(folder);
+    }
     let decoding = progress::bar(0, "reading images [{bar:30}] {pos}/{len}", false);
     let mut trainer = Trainer::prepare(
         recipe,

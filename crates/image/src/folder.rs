@@ -1,5 +1,6 @@
 //! The images of a folder.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -47,6 +48,37 @@ pub fn images_by_content(folder: &Path, recursive: bool) -> (Vec<PathBuf>, Vec<E
             }
     };
     walk(folder, recursive, FolderLinks::Refused, &wanted)
+}
+
+/// How many files of `folder` and its subfolders are images by their suffix, but of formats that are not read
+/// (HEIC, AVIF, camera raw and others), such as "3 images are of formats that are not read: 1 AVIF, 2 HEIC". `None` if
+/// there are none or the folder cannot be read.
+///
+/// Names that start with a dot are skipped, folders included. Symbolic links are followed.
+pub fn unread_images_in(folder: &Path) -> Option<String> {
+    let by_suffix = |path: &Path| unread::unread_by_suffix(path).is_some();
+    let (images, _) = walk(folder, true, FolderLinks::Followed, &by_suffix);
+    let mut counts = BTreeMap::<_, usize>::new();
+    for format in images
+        .iter()
+        .filter_map(|path| unread::unread_by_suffix(path))
+    {
+        *counts.entry(format).or_default() += 1;
+    }
+    let formats: Vec<String> = counts
+        .iter()
+        .map(|(format, n)| format!("{n} {format}"))
+        .collect();
+    let are = match images.len() {
+        0 => return None,
+        1 => "image is of a format that is",
+        _ => "images are of formats that are",
+    };
+    Some(format!(
+        "{} {are} not read: {}",
+        images.len(),
+        formats.join(", ")
+    ))
 }
 
 /// What a walk does with symbolic links to folders.

@@ -27,7 +27,7 @@ mod writer;
 
 pub use deadline::Deadline;
 pub use error::Error;
-pub use folder::{images_by_content, images_in};
+pub use folder::{images_by_content, images_in, unread_images_in};
 pub use format::{Format, UnknownFormat};
 pub use memory::is_memory_free;
 pub use metadata::{GeoFields, Metadata, MetadataPolicy, PngColour, Resolution};

@@ -3,6 +3,9 @@
 //! Each step (a pass of a network, a resizer, alpha) reads across such an edge, so that its result wraps too. A
 //! network gets the image with a halo of its reach from the opposite sides, which is cut off the result:
 //! every pixel of the result is computed as if the image were repeated without end.
+//!
+//! Kernels compute groups of four rows by Winograd's method, which rounds by the place in the group. So results of moved
+//! images are the same bits if height and move are multiples of four rows, and else to the last bits of f32.
 
 use wdsr_image::{Image, Samples};
 use wdsr_model::{UpscaleError, Upscaler};
@@ -41,8 +44,8 @@ impl Wrap {
 
     /// The halo of an image before a network.
     pub(crate) fn halo(self, network: &Upscaler) -> Halo {
-        let reach_px = network.receptive_radius_px();
-        let along = |wraps| if wraps { reach_px } else { 0 };
+        let halo_px = network.halo_px();
+        let along = |wraps| if wraps { halo_px } else { 0 };
         let (x, y) = self.axes();
         Halo {
             x_px: along(x),

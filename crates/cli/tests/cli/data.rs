@@ -110,6 +110,35 @@ fn lists_every_problem() {
 }
 
 #[test]
+fn images_of_formats_that_are_not_read_are_counted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let set = folder.path().join("set");
+    write(&set.join("1.png"), &photograph(64, 1, 0));
+    for name in ["2.heic", "3.HEIC", "sub/4.cr2", ".5.avif", "notes.txt"] {
+        let path = set.join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        std::fs::write(path, b"not read").expect("a file");
+    }
+    let warning = "set: 3 images are of formats that are not read: 2 HEIC, 1 camera raw";
+    let recipe = folder.path().join("recipe.toml");
+    std::fs::write(&recipe, "updates = 1\n").expect("a recipe");
+    let set = set.to_str().expect("UTF-8");
+    let recipe = recipe.to_str().expect("UTF-8");
+    let out = folder.path().join("out");
+    let out = out.to_str().expect("UTF-8");
+    for command in [
+        &["data", "check", "-s", "2", "--patch", "8", set][..],
+        &["eval", "-m", "small", set],
+        &["train", recipe, "--data", set, "--out", out],
+    ] {
+        // Whether the set serves is not the question here.
+        let run = wdsr().args(command).output().expect("runs");
+        let error = String::from_utf8_lossy(&run.stderr).into_owned();
+        assert_eq!(error.matches(warning).count(), 1, "{command:?}: {error}");
+    }
+}
+
+#[test]
 fn lists_wrong_pairs() {
     let folder = tempfile::tempdir().expect("a folder");
     let (high, low) = (

@@ -122,9 +122,11 @@ impl Upscaler {
         }
     }
 
-    /// Pixels of the image on each side of a pixel that its result depends on.
-    pub fn receptive_radius_px(&self) -> usize {
-        self.model.network().receptive_radius_px()
+    /// Pixels to add on each side of an image so that its result does not depend on what lies beyond: the
+    /// receptive radius, as whole strips of rows, so that rows are computed in the same groups.
+    pub fn halo_px(&self) -> usize {
+        let radius_px = self.model.network().receptive_radius_px();
+        radius_px.next_multiple_of(STRIP_ROWS)
     }
 
     /// Output pixels per input pixel on each side.
