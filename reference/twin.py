@@ -310,7 +310,12 @@ def learning_rate(schedule: dict[str, Any], update: int, updates: int) -> float:
     warm_up = min(1, (update + 1) / rising) if rising else 1
     match schedule["kind"]:
         case "constant":
-            return highest * warm_up
+            falling = schedule.get("cool_down_updates", 0)
+            if update < updates - falling:
+                return highest * warm_up
+            last = schedule["final_learning_rate"]
+            progress = (update - max(0, updates - falling) + 1) / falling
+            return last + (highest * warm_up - last) * (1 - math.sqrt(progress))
         case "cosine":
             last = schedule["final_learning_rate"]
             return half_cosine(highest, last, update / updates) * warm_up
