@@ -92,7 +92,9 @@ mod tests {
         assert_eq!(average.strong(), Some(b.convs()));
         // Of one model: its very weights.
         assert_eq!(
-            Model::average(&[a.clone()]).expect("one").convs(),
+            Model::average(std::slice::from_ref(&a))
+                .expect("one")
+                .convs(),
             a.convs()
         );
     }
