@@ -39,8 +39,8 @@ KEYS = {
     "data": "folders track validation",
     "training": "updates batch patch_px least_detail branches precision seed loss"
     " charbonnier_epsilon fft_weight gradient_clip_norm average_decay rollbacks rollback_factor",
-    "schedule": "kind learning_rate final_learning_rate warm_up_updates cool_down_updates milestones"
-    " factor",
+    "schedule": "kind learning_rate final_learning_rate warm_up_updates cool_down_updates"
+    " milestones factor",
     "validation": "every_updates images protocol",
 }
 WITHOUT_EFFECT = "validation.images and validation.protocol: twin.py does not validate"
