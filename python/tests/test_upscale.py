@@ -149,6 +149,7 @@ def test_sizes_are_those_of_the_program(
         (["-x"], {"self_ensemble": True}),
         (["-t", "40", "-j", "1"], {"tile": 0, "threads": 3}),
         (["--precision", "bf16"], {"precision": "bf16"}),
+        (["--wrap", "xy"], {"wrap": "xy"}),
     ],
 )
 @pytest.mark.filterwarnings("ignore:precision bf16:RuntimeWarning")
@@ -164,6 +165,20 @@ def test_options_are_those_of_the_program(
     with Image.open(program(tmp_path / "image.png", *options)) as expected:
         made = model.upscale(photograph, **arguments)
         np.testing.assert_array_equal(made, np.asarray(expected))
+
+
+def test_edges_wrap(model: wdsr.Model, photograph: Photograph) -> None:
+    photograph = photograph[: len(photograph) // 4 * 4]
+    scale = model.scale
+    large = model.upscale(photograph, wrap="xy")
+    moved = model.upscale(np.roll(photograph, (8, 5), (0, 1)), wrap="xy")
+    np.testing.assert_array_equal(moved, np.roll(large, (8 * scale, 5 * scale), (0, 1)))
+    panorama = model.upscale(photograph, wrap="x")
+    moved = model.upscale(np.roll(photograph, 5, 1), wrap="x")
+    np.testing.assert_array_equal(moved, np.roll(panorama, 5 * scale, 1))
+    assert (panorama != model.upscale(photograph)).any()
+    with pytest.raises(ValueError, match="wrap is 'y', expected 'none', 'x' or 'xy'"):
+        model.upscale(photograph, wrap="y")  # type: ignore[call-overload]
 
 
 def test_the_self_ensemble_changes_the_result(model: wdsr.Model, photograph: Photograph) -> None:

@@ -196,15 +196,11 @@ pub(crate) fn run_files(folder: &Path) -> impl Iterator<Item = PathBuf> {
     names.map(|name| folder.join(name))
 }
 
-<<<<<<< HEAD
-fn train(arguments: &Arguments, recipe: Recipe) -> anyhow::Result<()> {
+fn train(arguments: &Arguments, recipe: Recipe, limit: TimeLimit) -> anyhow::Result<()> {
     let folders = recipe.data.folders.iter().map(|folder| &folder.path);
     for folder in folders.chain(&recipe.data.validation) {
         progress::warn_of_unread_images(folder);
     }
-=======
-fn train(arguments: &Arguments, recipe: Recipe, limit: TimeLimit) -> anyhow::Result<()> {
->>>>>>> main
     let decoding = progress::bar(0, "reading images [{bar:30}] {pos}/{len}", false);
     let mut trainer = Trainer::prepare(
         recipe,

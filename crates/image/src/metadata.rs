@@ -31,7 +31,7 @@ const MAX_JPEG_IPTC_BYTES: usize = 65_535 - 2 - jpeg::PHOTOSHOP_PREFIX.len() - 1
 /// The metadata of an image.
 ///
 /// [`Reader`](crate::Reader) makes it that of the upright image: an orientation is reset, thumbnails are
-/// removed, and so are areas and regions if the image was turned. [`Writer`](crate::Writer) writes what the format can
+/// removed, and so are areas if the image was turned; regions turn with it, or are removed. [`Writer`](crate::Writer) writes what the format can
 /// hold, and replaces sizes in it by that of the written image.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
@@ -347,9 +347,13 @@ impl Metadata {
                 let what = "subject area in EXIF: it is that of the image before its rotation";
                 self.dropped.push(what.to_owned());
             }
-            let has_regions = self.xmp.as_deref().is_some_and(xmp::has_regions);
-            self.edit_xmp(&xmp::upright);
-            if has_regions {
+            let regions = self
+                .xmp
+                .as_deref()
+                .map_or_else(Default::default, xmp::regions);
+            let turns = regions.turn && !regions.others;
+            self.edit_xmp(&|packet| xmp::upright(packet, orientation, turns));
+            if regions.turn && !turns || regions.others {
                 let what = "regions in XMP: they are those of the image before its rotation";
                 self.dropped.push(what.to_owned());
             }

@@ -394,6 +394,62 @@ fn sizes_of_panoramas_and_regions_are_scaled() {
 }
 
 #[test]
+fn regions_turn_with_the_image() {
+    let packet = r#"http://ns.adobe.com/xap/1.0/ <x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF
+        xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description
+        xmlns:R="http://www.metadataworkinggroup.com/schemas/regions/"
+        xmlns:D="http://ns.adobe.com/xap/1.0/sType/Dimensions#"
+        xmlns:A="http://ns.adobe.com/xmp/sType/Area#"><R:Regions rdf:parseType="Resource">
+        <R:AppliedToDimensions D:w="16" D:h="12" D:unit="pixel"/><R:RegionList><rdf:Bag>
+        <rdf:li><rdf:Description R:Name="Ann"><R:Area A:x="0.3" A:y="0.1" A:w="0.2" A:h="0.05" A:unit="normalized"/>
+        </rdf:Description></rdf:li><rdf:li rdf:parseType="Resource"><R:Area rdf:parseType="Resource">
+        <A:x>0.3</A:x><A:y>0.1</A:y><A:w>0.2</A:w><A:h>0.05</A:h></R:Area></rdf:li></rdf:Bag>
+        </R:RegionList></R:Regions></rdf:Description></rdf:RDF></x:xmpmeta>"#
+        .replacen("1.0/ ", "1.0/\0", 1);
+    let jpeg = with_jpeg_segments(&file(Format::Jpeg), &[(0xe1, packet.as_bytes())]);
+    // The middle of the region in the upright image: JEITA CP-3451, tag 0x0112.
+    for (orientation, x, y) in [
+        (1, 0.3, 0.1),
+        (2, 0.7, 0.1),
+        (3, 0.7, 0.9),
+        (4, 0.3, 0.9),
+        (5, 0.1, 0.3),
+        (6, 0.9, 0.3),
+        (7, 0.9, 0.7),
+        (8, 0.1, 0.7),
+    ] {
+        let mut exif = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\0\0\0\0\0\0\0".to_vec();
+        exif[19] = orientation;
+        exif.splice(..0, *b"Exif\0\0");
+        let turned = with_jpeg_segments(&jpeg, &[(0xe1, &exif)]);
+        let reader = open(&turned);
+        assert_eq!(reader.metadata().dropped, [""; 0], "{orientation}");
+        let packet = reader.metadata().xmp.clone().expect("XMP");
+        let packet = String::from_utf8(packet).expect("text");
+        let (width, height) = if orientation > 4 { (12, 16) } else { (16, 12) };
+        let (w, h) = if orientation > 4 {
+            (0.05, 0.2)
+        } else {
+            (0.2, 0.05)
+        };
+        for (name, value) in [("x", x), ("y", y), ("w", w), ("h", h)] {
+            for expected in [
+                format!("A:{name}=\"{value}\""),
+                format!("<A:{name}>{value}</A:{name}>"),
+                format!("D:w=\"{width}\""),
+                format!("D:h=\"{height}\""),
+            ] {
+                assert_eq!(
+                    packet.matches(&expected).count(),
+                    1,
+                    "{orientation}: {expected} in {packet}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn positions_are_stripped_wherever_they_are() {
     // Main directory with two pointers to GPS, EXIF with one, a SubIFD with one, and IFD1 with one.
     let mut block = b"MM\0*\0\0\0\x08".to_vec();

@@ -5,7 +5,8 @@
 //! every pixel of the result is computed as if the image were repeated without end.
 //!
 //! Kernels compute groups of four rows by Winograd's method, which rounds by the place in the group. So results of moved
-//! images are the same bits if height and move are multiples of four rows, and else to the last bits of f32.
+//! images are the same bits if height and move are multiples of four rows (with self-ensemble also of four columns),
+//! and else to the last bits of f32.
 
 use wdsr_image::{Image, Samples};
 use wdsr_model::{UpscaleError, Upscaler};
@@ -44,12 +45,11 @@ impl Wrap {
 
     /// The halo of an image before a network.
     pub(crate) fn halo(self, network: &Upscaler) -> Halo {
-        let halo_px = network.halo_px();
-        let along = |wraps| if wraps { halo_px } else { 0 };
+        let (columns_px, rows_px) = network.halo_px();
         let (x, y) = self.axes();
         Halo {
-            x_px: along(x),
-            y_px: along(y),
+            x_px: if x { columns_px } else { 0 },
+            y_px: if y { rows_px } else { 0 },
         }
     }
 }

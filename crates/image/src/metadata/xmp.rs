@@ -6,6 +6,7 @@
 
 use std::ops::ControlFlow;
 
+use image::metadata::Orientation;
 use quick_xml::NsReader;
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::name::{Namespace, QName, ResolveResult};
@@ -21,6 +22,8 @@ const PANORAMA: &str = "http://ns.google.com/photos/1.0/panorama/";
 /// Regions, such as faces, and the size of the image that they were marked on.
 const REGIONS: &str = "http://www.metadataworkinggroup.com/schemas/regions/";
 const DIMENSIONS: &str = "http://ns.adobe.com/xap/1.0/sType/Dimensions#";
+/// The area of a region: its middle and size, in parts of the stored width and height.
+const AREA: &str = "http://ns.adobe.com/xmp/sType/Area#";
 const MICROSOFT_REGIONS: &str = "http://ns.microsoft.com/photo/1.2/";
 const IPTC_EXTENSION: &str = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/";
 const CAMERA: &str = "http://ns.google.com/photos/1.0/camera/";
@@ -51,6 +54,11 @@ enum Fate {
     Set(String),
     /// Multiplies a number.
     Times(f64),
+    /// Renames a number that is turned, and takes it from 1 if `mirrored`.
+    Turned {
+        name: &'static str,
+        mirrored: bool,
+    },
 }
 
 /// A property: namespace, name, and whether it is within the size that regions were marked on.
@@ -60,29 +68,89 @@ struct Property<'a> {
     in_dimensions: bool,
 }
 
-/// The packet of an image after its orientation was applied. `None` if the packet is not XML, as for
-/// the other functions here.
-pub(super) fn upright(packet: &[u8]) -> Option<Vec<u8>> {
+/// The packet of an image after its orientation was applied. Regions of the Metadata Working Group turn with
+/// the image if `turns_regions`; other regions are removed. `None` if the packet is not XML, as for the
+/// other functions here.
+pub(super) fn upright(
+    packet: &[u8],
+    orientation: Orientation,
+    turns_regions: bool,
+) -> Option<Vec<u8>> {
+    use Orientation::*;
+    let swaps = matches!(
+        orientation,
+        Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH
+    );
+    let mirrors_x = matches!(
+        orientation,
+        FlipHorizontal | Rotate180 | Rotate270 | Rotate270FlipH
+    );
+    let mirrors_y = matches!(
+        orientation,
+        FlipVertical | Rotate180 | Rotate90 | Rotate270FlipH
+    );
+    let turned = |name: [&'static str; 2], mirrored| Fate::Turned {
+        name: name[usize::from(swaps)],
+        mirrored,
+    };
     edit(
         packet,
         Extras::Kept,
         &|property| match (property.namespace, property.name) {
             (TIFF, "Orientation") => Fate::Set("1".to_owned()),
             (EXIF, "SubjectArea" | "SubjectLocation") => Fate::Remove,
+            (AREA, "x") if turns_regions => turned(["x", "y"], mirrors_x),
+            (AREA, "y") if turns_regions => turned(["y", "x"], mirrors_y),
+            (AREA, "w") if turns_regions => turned(["w", "h"], false),
+            (AREA, "h") if turns_regions => turned(["h", "w"], false),
+            (DIMENSIONS, "w") if turns_regions && property.in_dimensions => {
+                turned(["w", "h"], false)
+            }
+            (DIMENSIONS, "h") if turns_regions && property.in_dimensions => {
+                turned(["h", "w"], false)
+            }
+            (REGIONS, "Regions") if turns_regions => Fate::Keep,
             _ if is_region(property) => Fate::Remove,
             _ => Fate::Keep,
         },
     )
 }
 
-/// Whether the packet contains regions of the image.
-pub(super) fn has_regions(packet: &[u8]) -> bool {
-    let found = std::cell::Cell::new(false);
+/// Regions of an image.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Regions {
+    /// Whether there are regions that [`upright`] can turn.
+    pub(super) turn: bool,
+    /// Whether there are others.
+    pub(super) others: bool,
+}
+
+/// The regions of a packet. Those of the Metadata Working Group can be turned if they are in parts of the size
+/// and not rotated themselves.
+pub(super) fn regions(packet: &[u8]) -> Regions {
+    let found = std::cell::Cell::new(Regions::default());
     let edited = edit(packet, Extras::Kept, &|property| {
-        found.set(found.get() || is_region(property));
+        let mut regions = found.get();
+        match (property.namespace, property.name) {
+            (REGIONS, "Regions") => regions.turn = true,
+            (REGIONS, "Rotation") => regions.others = true,
+            _ => regions.others |= is_region(property),
+        }
+        found.set(regions);
         Fate::Keep
     });
-    edited.is_some() && found.get()
+    let has = |text: &[u8]| packet.windows(text.len()).any(|w| w == text);
+    let mut regions = found.get();
+    if edited.is_none() {
+        return Regions::default();
+    }
+    if regions.turn && !has(b"normalized") {
+        regions = Regions {
+            turn: false,
+            others: true,
+        };
+    }
+    regions
 }
 
 /// Regions in parts of the stored width and height.
@@ -244,7 +312,19 @@ fn edit(packet: &[u8], extras: Extras, fate: &dyn Fn(&Property<'_>) -> Fate) -> 
                 open.push((namespaces, in_dimensions));
             }
         }
+        if let Fate::Turned { name, mirrored } = value {
+            let text_of = text[end..].split('<').next().unwrap_or_default();
+            // An empty element has no number, and another text is none.
+            let number = turned(text_of, mirrored).filter(|_| !is_empty)?;
+            reader.read_to_end(tag.name()).ok()?;
+            let old = tag.name();
+            let new = renamed(old.as_ref(), name);
+            let rest = raw.get(1 + old.as_ref().len()..)?;
+            edited.push_str(&format!("<{new}{rest}{number}</{new}>"));
+            continue;
+        }
         match value {
+            Fate::Turned { .. } => unreachable!("written above"),
             Fate::Keep | Fate::Times(_) => {
                 let fate = |namespace: &str, name: &str| {
                     fate(&Property {
@@ -283,6 +363,24 @@ fn times(number: &str, factor: f64) -> Option<String> {
     })
 }
 
+/// A number in parts of a side, from the other end of it if `mirrored`. `None` if it is none.
+fn turned(number: &str, mirrored: bool) -> Option<String> {
+    if !mirrored {
+        return Some(number.to_owned());
+    }
+    let number: f64 = number.trim().parse().ok().filter(|v: &f64| v.is_finite())?;
+    // Without the noise of binary fractions.
+    Some((((1.0 - number) * 1e9).round() / 1e9).to_string())
+}
+
+/// Another local name with the same prefix.
+fn renamed(qualified: &str, name: &str) -> String {
+    match qualified.split_once(':') {
+        Some((prefix, _)) => format!("{prefix}:{name}"),
+        None => name.to_owned(),
+    }
+}
+
 fn uri<'a>(namespace: &'a ResolveResult<'_>) -> &'a str {
     match namespace {
         ResolveResult::Bound(Namespace(uri)) => uri,
@@ -310,7 +408,16 @@ fn edit_attributes(
         let Ok(attribute) = attribute else {
             return ControlFlow::Break(());
         };
+        let mut key = attribute.key.as_ref().to_owned();
         let value = match fate_of(attribute.key) {
+            Fate::Turned { name, mirrored } => {
+                let Some(value) = turned(&attribute.value, mirrored) else {
+                    return ControlFlow::Break(());
+                };
+                changed = true;
+                key = renamed(&key, name);
+                value
+            }
             Fate::Keep => attribute.value.into_owned(),
             Fate::Remove => {
                 changed = true;
@@ -330,7 +437,6 @@ fn edit_attributes(
         };
         // The value is as in the file, so it has at most the other kind of quotes.
         let quote = if value.contains('"') { '\'' } else { '"' };
-        let key = attribute.key.as_ref();
         edited.push_str(&format!(" {key}={quote}{value}{quote}"));
         ControlFlow::Continue(())
     });

@@ -122,11 +122,20 @@ impl Upscaler {
         }
     }
 
-    /// Pixels to add on each side of an image so that its result does not depend on what lies beyond: the
-    /// receptive radius, as whole strips of rows, so that rows are computed in the same groups.
-    pub fn halo_px(&self) -> usize {
+    /// Columns and rows to add on each side of an image so that no bit of its result depends on what lies beyond.
+    ///
+    /// Rows are computed in groups of four, whose rounding depends on every row of the group, so that a
+    /// convolution reaches a whole group farther instead of a row. With
+    /// [`self_ensemble`](Self::self_ensemble) columns are rows too.
+    pub fn halo_px(&self) -> (usize, usize) {
         let radius_px = self.model.network().receptive_radius_px();
-        radius_px.next_multiple_of(STRIP_ROWS)
+        let rows_px = radius_px * STRIP_ROWS;
+        let columns_px = if self.self_ensemble {
+            rows_px
+        } else {
+            radius_px
+        };
+        (columns_px, rows_px)
     }
 
     /// Output pixels per input pixel on each side.
