@@ -113,6 +113,7 @@ fn lists_every_problem() {
 fn images_of_formats_that_are_not_read_are_counted() {
     let folder = tempfile::tempdir().expect("a folder");
     let set = folder.path().join("set");
+    std::fs::create_dir(&set).expect("a folder");
     write(&set.join("1.png"), &photograph(64, 1, 0));
     for name in ["2.heic", "3.HEIC", "sub/4.cr2", ".5.avif", "notes.txt"] {
         let path = set.join(name);
