@@ -129,7 +129,7 @@ fn images_of_formats_that_are_not_read_are_counted() {
     let out = out.to_str().expect("UTF-8");
     for command in [
         &["data", "check", "-s", "2", "--patch", "8", set][..],
-        &["eval", "-m", "small", set],
+        &["eval", "-m", "small", "--set", set],
         &["train", recipe, "--data", set, "--out", out],
     ] {
         // Whether the set serves is not the question here.
