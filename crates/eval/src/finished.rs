@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn what_programs_add_to_names_is_removed_step_by_step() {
-        let names = |name| -> Vec<String> {
+        let names = |name: &str| -> Vec<String> {
             let names = std::iter::successors(Some(name), |name| without_added(name, 2));
             names.skip(1).map(str::to_owned).collect()
         };
