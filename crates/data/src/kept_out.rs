@@ -21,7 +21,7 @@ use crate::perceptual_hash::{Brightness, PerceptualHash, Window};
 /// reduced to 0.71 and saved as JPEG of quality 70 differ in up to 5 bits, as part of a larger JPEG in
 /// up to 5, without a fifth of their width in up to 7, and 31 of 36 without 10 to 22% of both sides in
 /// up to 7.
-const NEAR_BITS: u32 = 8;
+const NEAR_BITS: u32 = 9;
 /// Below this many differing bits a window is aligned.
 const ALIGN_BITS: u32 = 27;
 /// Maximum number of moves by one step.
@@ -309,10 +309,14 @@ mod tests {
                     assert!(LIST.contains(&format!("# {name} is flat\n")), "{name}");
                     continue;
                 };
-                assert!(
-                    LIST.lines().any(|listed| listed == line),
-                    "{name} is not as listed"
-                );
+                // Windows that match other images are deleted from the list.
+                let is_listed = LIST.lines().any(|listed| {
+                    let mut words = line.split(' ');
+                    let mut listed = listed.split(' ');
+                    let is_start = (0..2).all(|_| words.next() == listed.next());
+                    is_start && listed.all(|hash| words.any(|word| word == hash))
+                });
+                assert!(is_listed, "{name} is not as listed");
                 at += 1;
                 // All of them would take minutes.
                 if at % 12 != 0 {
