@@ -24,7 +24,7 @@ mod resample;
 mod stage;
 
 pub use apply::{Degraded, Draw, Region};
-pub use jpeg::{jpeg_grey, jpeg_rgb, luma};
+pub use jpeg::{jpeg_grey, jpeg_rgb, jpeg_table_scale, luma};
 pub use stage::{
     Blur, BlurShape, Degradation, Downsample, Error, Exposure, Jpeg, Method, Noise, Range, Shift,
     Stage, Subsampling,

@@ -5,6 +5,7 @@ mod batches;
 mod bench;
 mod contents;
 mod convert;
+mod damage;
 mod data;
 mod docs;
 mod eval;
