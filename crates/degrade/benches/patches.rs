@@ -4,7 +4,7 @@ use divan::Bencher;
 use divan::counter::ItemsCount;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use wdsr_degrade::{Degradation, Region};
+use wdsr_degrade::{Degradation, Origin, Region};
 
 fn main() {
     divan::main();
@@ -53,7 +53,7 @@ fn photographs(bencher: Bencher<'_, '_>, scale: usize) {
     bencher.counter(ItemsCount::new(PATCHES)).bench(|| {
         let mut rng = ChaCha8Rng::seed_from_u64(7);
         for _ in 0..PATCHES {
-            let draw = degradation.draw(scale, &mut rng);
+            let draw = degradation.draw(scale, Origin { seed: 7, image: 0 }, &mut rng);
             let side_px = (PATCH_PX + 2 * draw.margin_px()) * scale;
             let region = Region::new(side_px, side_px, &high[..3 * side_px * side_px]);
             divan::black_box(draw.apply(&region));

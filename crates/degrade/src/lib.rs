@@ -23,9 +23,9 @@ mod planes;
 mod resample;
 mod stage;
 
-pub use apply::{Degraded, Draw, Region};
+pub use apply::{Degraded, Draw, Origin, Region};
 pub use jpeg::{jpeg_grey, jpeg_rgb, luma};
 pub use stage::{
-    Blur, BlurShape, Degradation, Downsample, Error, Exposure, Jpeg, Method, Noise, Range, Shift,
-    Stage, Subsampling,
+    Blur, BlurShape, Degradation, Downsample, Error, Exposure, Jpeg, Method, Noise, Per, Range,
+    Shift, Stage, Subsampling,
 };

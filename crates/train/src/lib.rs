@@ -31,7 +31,7 @@ pub mod trainer;
 pub use error::{CheckpointError, Error, InputDifference, RecipeError, StartError};
 pub use metrics::Metrics;
 pub use recipe::{
-    Data, DataFolder, Decay, Initialization, Loss, Recipe, Schedule, Start, StrengthRange, Teacher,
-    Training, Validation,
+    Data, DataFolder, Decay, Initialization, Loss, Recipe, Schedule, Shifts, Start, StrengthRange,
+    Teacher, Training, Validation,
 };
 pub use trainer::{Event, Trainer, TrainingSummary};
