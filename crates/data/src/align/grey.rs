@@ -129,36 +129,97 @@ impl Grey {
         let squares = self.samples.iter().map(|v| f64::from(*v).powi(2));
         (squares.sum::<f64>() / self.samples.len() as f64).sqrt()
     }
+}
 
-    /// The value between pixels by Keys' cubic with a = -0.5; none within a pixel of the edges.
+/// An image between its pixels: the cubic spline through them, whose phase is nearly exact.
+///
+/// Source: Unser 1999, "Splines: A perfect fit for signal and image processing".
+pub(super) struct Spline(Grey);
+
+/// The pole of the filter that turns samples into coefficients.
+const POLE: f32 = -0.267_949_2;
+
+impl Spline {
+    pub(super) fn new(mut image: Grey) -> Self {
+        let (width, height) = (image.width_px, image.height_px);
+        for row in image.samples.chunks_exact_mut(width) {
+            filter(row, width, 1);
+        }
+        for x in 0..width {
+            filter(&mut image.samples[x..], height, width);
+        }
+        Self(image)
+    }
+
+    /// The value at a place, and its slopes to the right and downwards; none within a pixel of the
+    /// edges.
     #[inline]
-    pub(super) fn at(&self, x: f64, y: f64) -> Option<f32> {
+    pub(super) fn at(&self, x: f64, y: f64) -> Option<[f32; 3]> {
         let (left, top) = (x.floor(), y.floor());
         let fits = |first: f64, len: usize| first >= 1.0 && first + 2.0 < len as f64;
-        if !(fits(left, self.width_px) && fits(top, self.height_px)) {
+        if !(fits(left, self.0.width_px) && fits(top, self.0.height_px)) {
             return None;
         }
-        let across = cubic((x - left) as f32);
-        let down = cubic((y - top) as f32);
-        let start = (top as usize - 1) * self.width_px + left as usize - 1;
-        let mut sum = 0.0;
-        for (row, weight) in down.into_iter().enumerate() {
-            let values = &self.samples[start + row * self.width_px..][..4];
-            let in_row: f32 = values.iter().zip(across).map(|(v, w)| v * w).sum();
-            sum += weight * in_row;
+        let [across, slope_across] = weights((x - left) as f32);
+        let [down, slope_down] = weights((y - top) as f32);
+        let start = (top as usize - 1) * self.0.width_px + left as usize - 1;
+        let mut sums = [0.0; 3];
+        for row in 0..4 {
+            let values = &self.0.samples[start + row * self.0.width_px..][..4];
+            let of = |weights: &[f32; 4]| -> f32 {
+                values.iter().zip(weights).map(|(v, w)| v * w).sum()
+            };
+            let (value, slope) = (of(&across), of(&slope_across));
+            sums[0] += down[row] * value;
+            sums[1] += down[row] * slope;
+            sums[2] += slope_down[row] * value;
         }
-        Some(sum)
+        Some(sums)
     }
 }
 
-/// Weights of the four pixels around a place that lies `fraction` behind the second.
+/// Turns `count` samples, `stride` apart, into coefficients of a spline. Beyond an end its samples
+/// are mirrored.
+fn filter(samples: &mut [f32], count: usize, stride: usize) {
+    if count < 2 {
+        return;
+    }
+    let gain = (1.0 - POLE) * (1.0 - 1.0 / POLE);
+    // The pole's powers vanish after a few samples.
+    let (mut first, mut power) = (0.0, 1.0);
+    for i in 0..count.min(20) {
+        first += power * samples[i * stride];
+        power *= POLE;
+    }
+    samples[0] = gain * first;
+    for i in 1..count {
+        samples[i * stride] = gain * samples[i * stride] + POLE * samples[(i - 1) * stride];
+    }
+    let last = (count - 1) * stride;
+    samples[last] = POLE / (POLE * POLE - 1.0) * (samples[last] + POLE * samples[last - stride]);
+    for i in (0..count - 1).rev() {
+        samples[i * stride] = POLE * (samples[(i + 1) * stride] - samples[i * stride]);
+    }
+}
+
+/// Weights of the four coefficients around a place that lies `fraction` behind the second: of the value,
+/// and of its slope.
 #[inline]
-fn cubic(fraction: f32) -> [f32; 4] {
-    let f = fraction;
+fn weights(fraction: f32) -> [[f32; 4]; 2] {
+    let (f, rest) = (fraction, 1.0 - fraction);
+    let (squares, rest_squares) = (f * f, rest * rest);
     [
-        ((-0.5 * f + 1.0) * f - 0.5) * f,
-        (1.5 * f - 2.5) * f * f + 1.0,
-        ((-1.5 * f + 2.0) * f + 0.5) * f,
-        (0.5 * f - 0.5) * f * f,
+        [
+            rest_squares * rest / 6.0,
+            2.0 / 3.0 - 0.5 * squares * (2.0 - f),
+            2.0 / 3.0 - 0.5 * rest_squares * (1.0 + f),
+            squares * f / 6.0,
+        ],
+        [
+            -0.5 * rest_squares,
+            f * (1.5 * f - 2.0),
+            -rest * (1.5 * rest - 2.0),
+            0.5 * squares,
+        ],
     ]
 }

@@ -17,9 +17,10 @@ use serde::{Deserialize, Serialize};
 
 pub use folder::{AlignedFolders, Line, REPORT, align_pairs, read_report};
 pub use grey::Grey;
+use grey::Spline;
 use phase::{Moments, whole_shift};
 pub use placement::{Part, Placement, cut_shifted_rgb8};
-use refine::{Refined, Warp, centre, refine};
+use refine::{Failure, Refined, Warp, centre, refine};
 
 /// What may differ between the images of a pair, besides sharpness, noise and brightness.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -223,18 +224,15 @@ pub fn register(
     };
     let offset_px = whole.offset_px.map(|px| (px * factor as isize) as f64);
     let refined = refine(low, &original, offset_px, motion == Motion::Affine);
-    let Some(Refined {
+    let Refined {
         warp,
         uncertainty_px,
-    }) = refined
-    else {
-        return Err(match is_flat {
-            true => Rejection::Flat,
-            false => Rejection::NoOverlap {
-                correlation: whole.correlation,
-            },
-        });
-    };
+    } = refined.map_err(|failure| match failure {
+        Failure::Apart if !is_flat => Rejection::NoOverlap {
+            correlation: whole.correlation,
+        },
+        Failure::Apart | Failure::NoSlope => Rejection::Flat,
+    })?;
     if uncertainty_px > MAX_UNCERTAINTY_PX {
         return Err(Rejection::Flat);
     }
@@ -243,8 +241,9 @@ pub fn register(
     if (zoom - 1.0).abs() > MAX_ZOOM {
         return Err(Rejection::Zoom { zoom });
     }
+    let correlation = compare(&low.detail(), &Spline::new(original.detail()), &warp).correlation();
+    let original = Spline::new(original);
     let after = compare(low, &original, &warp);
-    let correlation = compare(&low.detail(), &original.detail(), &warp).correlation();
     if correlation < LEAST_CORRELATION {
         return Err(Rejection::Residual {
             residual_levels: after.residual(),
@@ -268,13 +267,13 @@ pub fn register(
 }
 
 /// The original's samples at the low-resolution image's pixels beside that image's.
-fn compare(low: &Grey, original: &Grey, warp: &Warp) -> Moments {
+fn compare(low: &Grey, original: &Spline, warp: &Warp) -> Moments {
     let centre = centre(low.width_px, low.height_px);
     let mut moments = Moments::default();
     for (y, row) in low.samples.chunks_exact(low.width_px).enumerate() {
         for (x, &sample) in row.iter().enumerate() {
             let [at_x, at_y] = warp.place(x as f64, y as f64, centre);
-            if let Some(value) = original.at(at_x, at_y) {
+            if let Some([value, ..]) = original.at(at_x, at_y) {
                 moments.add(value, sample);
             }
         }

@@ -5,7 +5,7 @@
 //! and offset are those of least squares here, since matching of standard deviations counts the noise
 //! of the low-resolution image as brightness.
 
-use super::grey::Grey;
+use super::grey::{Grey, Spline};
 use super::phase::Moments;
 
 const DAMPING: f64 = 1e-4;
@@ -13,11 +13,13 @@ const DAMPING: f64 = 1e-4;
 const WEIGHT_OFFSET: f32 = 0.1;
 const MAX_STEPS: usize = 30;
 /// A step that moves no corner further ends a level.
-const CONVERGED_PX: f64 = 5e-4;
+const CONVERGED_PX: f64 = 2e-4;
 /// Pixels of a blur that both images get first: noise, aliasing and the interpolation's errors lie
 /// above what it leaves.
 const BLUR_PX: f32 = 1.0;
 
+/// The least share of the slopes along one direction that those along the other have.
+const LEAST_SLOPES: f64 = 1e-3;
 /// The least side of a level of the pyramid.
 const LEAST_SIDE_PX: usize = 16;
 
@@ -69,43 +71,18 @@ pub(super) fn centre(width_px: usize, height_px: usize) -> [f64; 2] {
 /// The images of a level of the pyramid, blurred.
 struct Level {
     first: Grey,
-    second: Grey,
-    /// Gradients of `second`.
-    right: Grey,
-    down: Grey,
+    second: Spline,
     factor: usize,
 }
 
 impl Level {
     fn new(first: &Grey, second: &Grey, factor: usize) -> Self {
-        let first = first.reduced(factor).blurred(BLUR_PX);
-        let second = second.reduced(factor).blurred(BLUR_PX);
-        let (right, down) = gradients(&second);
         Self {
-            first,
-            second,
-            right,
-            down,
+            first: first.reduced(factor).blurred(BLUR_PX),
+            second: Spline::new(second.reduced(factor).blurred(BLUR_PX)),
             factor,
         }
     }
-}
-
-/// Central differences to the right and downwards.
-fn gradients(image: &Grey) -> (Grey, Grey) {
-    let (width, height) = (image.width_px, image.height_px);
-    let (mut right, mut down) = (image.clone(), image.clone());
-    let at = |x: usize, y: usize| image.samples[y * width + x];
-    for y in 0..height {
-        for x in 0..width {
-            let i = y * width + x;
-            let (before, after) = (x.saturating_sub(1), (x + 1).min(width - 1));
-            right.samples[i] = (at(after, y) - at(before, y)) / 2.0;
-            let (before, after) = (y.saturating_sub(1), (y + 1).min(height - 1));
-            down.samples[i] = (at(x, after) - at(x, before)) / 2.0;
-        }
-    }
-    (right, down)
 }
 
 /// A refined registration.
@@ -115,13 +92,22 @@ pub(super) struct Refined {
     pub(super) uncertainty_px: f64,
 }
 
-/// Refines an offset of `second` against `first`. None if the images leave each other.
+/// Why a registration cannot be refined.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Failure {
+    /// The images leave each other.
+    Apart,
+    /// The images have no slopes, or along one direction only.
+    NoSlope,
+}
+
+/// Refines an offset of `second` against `first`.
 pub(super) fn refine(
     first: &Grey,
     second: &Grey,
     offset_px: [f64; 2],
     affine: bool,
-) -> Option<Refined> {
+) -> Result<Refined, Failure> {
     let pixels = (first.width_px * first.height_px) as f64;
     // RealSR's number of levels, as long as the shorter side allows it.
     let levels = ((pixels.log2() / 2.0 - 3.0).floor() - 1.0).max(1.0) as u32;
@@ -131,7 +117,7 @@ pub(super) fn refine(
         .ilog2()
         + 1;
     let levels = levels.min(most);
-    let mut warp = Warp::of_offset(offset_px);
+    let (mut warp, mut uncertainty_px) = (Warp::of_offset(offset_px), f64::INFINITY);
     for level in (0..levels).rev() {
         let factor = 1 << level;
         let images = Level::new(first, second, factor);
@@ -151,22 +137,26 @@ pub(super) fn refine(
         warp = scaled(&at_level, factor as f64);
         if level == 0 {
             let (_, equations) = step_equations(&images, &warp, false, Weights::Equal)?;
-            return Some(Refined {
-                warp,
-                uncertainty_px: equations.uncertainty_px(),
-            });
+            uncertainty_px = equations.uncertainty_px();
         }
     }
-    None
+    Ok(Refined {
+        warp,
+        uncertainty_px,
+    })
 }
 
 /// Steps at a level until they end or the images leave each other.
-fn descend(level: &Level, warp: &mut Warp, affine: bool) -> Option<()> {
+fn descend(level: &Level, warp: &mut Warp, affine: bool) -> Result<(), Failure> {
     let size = (level.first.width_px, level.first.height_px);
     for _ in 0..MAX_STEPS {
         let before = *warp;
         let (unit_px, equations) = step_equations(level, warp, affine, Weights::Robust)?;
-        let step = equations.solve()?;
+        let [least, most] = equations.slopes();
+        if least < LEAST_SLOPES * most {
+            return Err(Failure::NoSlope);
+        }
+        let step = equations.solve().ok_or(Failure::NoSlope)?;
         warp.offset_px[0] += step[0];
         warp.offset_px[1] += step[1];
         if affine {
@@ -179,7 +169,7 @@ fn descend(level: &Level, warp: &mut Warp, affine: bool) -> Option<()> {
             break;
         }
     }
-    Some(())
+    Ok(())
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -207,7 +197,7 @@ fn step_equations(
     warp: &Warp,
     affine: bool,
     weights: Weights,
-) -> Option<(f64, Equations)> {
+) -> Result<(f64, Equations), Failure> {
     let (width, height) = (level.first.width_px, level.first.height_px);
     let centre = centre(width, height);
     let unit_px = width.max(height) as f64 / 2.0;
@@ -222,14 +212,14 @@ fn step_equations(
         for x in columns.clone() {
             let [at_x, at_y] = warp.place(x as f64, y as f64, centre);
             let value = level.second.at(at_x, at_y);
-            if let Some(value) = value {
+            if let Some([value, ..]) = value {
                 moments.add(value, level.first.samples[y * width + x]);
             }
             warped.push(value);
         }
     }
     if moments.count < LEAST_OVERLAP * (width * height) as f64 {
-        return None;
+        return Err(Failure::Apart);
     }
     let (gain, offset) = moments.line();
     let (gain, offset) = (gain as f32, offset as f32);
@@ -243,25 +233,16 @@ fn step_equations(
     };
     let mut values = warped.into_iter();
     for y in rows {
-        // Sums of a row in f32 are exact enough and several times as fast.
         for x in columns.clone() {
-            let Some(Some(value)) = values.next() else {
+            let Some(Some([value, right, down])) = values.next() else {
                 continue;
             };
-            let [at_x, at_y] = warp.place(x as f64, y as f64, centre);
-            // The nearest gradient: its error only slows the steps.
-            let near = (at_y.round() as usize).min(level.second.height_px - 1)
-                * level.second.width_px
-                + (at_x.round() as usize).min(level.second.width_px - 1);
             let residual = gain * value + offset - level.first.samples[y * width + x];
             let weight = match weights {
                 Weights::Robust => 1.0 / (residual.abs() + WEIGHT_OFFSET),
                 Weights::Equal => 1.0,
             };
-            let (right, down) = (
-                gain * level.right.samples[near],
-                gain * level.down.samples[near],
-            );
+            let (right, down) = (gain * right, gain * down);
             let (u, v) = (
                 ((x as f64 - centre[0]) / unit_px) as f32,
                 ((y as f64 - centre[1]) / unit_px) as f32,
@@ -277,7 +258,7 @@ fn step_equations(
             }
         }
     }
-    Some((unit_px, equations))
+    Ok((unit_px, equations))
 }
 
 impl Equations {
@@ -311,12 +292,16 @@ impl Equations {
         Some(solution)
     }
 
-    /// The standard deviation of the offset along its worse direction: infinite where the images have
-    /// no slope.
-    fn uncertainty_px(&self) -> f64 {
+    /// The sums of squared slopes along the direction that has least and the one that has most.
+    fn slopes(&self) -> [f64; 2] {
         let [a, b, c] = [self.matrix[0][0], self.matrix[1][0], self.matrix[1][1]];
-        let mean = (a + c) / 2.0;
-        let least = mean - ((a - c).powi(2) / 4.0 + b * b).sqrt();
+        let (mean, deviation) = ((a + c) / 2.0, ((a - c).powi(2) / 4.0 + b * b).sqrt());
+        [mean - deviation, mean + deviation]
+    }
+
+    /// The standard deviation of the offset along its worse direction.
+    fn uncertainty_px(&self) -> f64 {
+        let [least, _] = self.slopes();
         // Rounding to levels alone leaves a twelfth.
         let variance = (self.squares / self.count).max(1.0 / 12.0);
         // The blur correlates neighbours: so many pixels count as one.
