@@ -20,7 +20,7 @@ pub(crate) trait Kernel {
     ///
     /// Implementations are `#[inline(always)]`, as is what they call with the token: so all of it
     /// is compiled with the target features of the token's `run`.
-    fn vectorized<S: Simd, F: Format>(self, simd: S) -> Self::Output;
+    fn vectorized<S: Simd, F: Format<S>>(self, simd: S) -> Self::Output;
 }
 
 /// Runs a kernel in the version for an instruction set and a precision.
@@ -33,8 +33,9 @@ pub(crate) fn dispatch<K: Kernel>(isa: Isa, precision: Precision, kernel: K) -> 
         (Level::Avx2(simd), Precision::Bf16) => simd.run::<Bf16, K>(kernel),
         #[cfg(target_arch = "x86_64")]
         (Level::Avx512(simd), Precision::F32) => simd.run::<F32, K>(kernel),
+        // Emulated, so slower than f32 anyway: a version of its own would only take time to compile.
         #[cfg(target_arch = "x86_64")]
-        (Level::Avx512(simd), Precision::Bf16) => simd.run::<Bf16, K>(kernel),
+        (Level::Avx512(simd), Precision::Bf16) => simd.avx2().run::<Bf16, K>(kernel),
         #[cfg(target_arch = "x86_64")]
         (Level::Avx512Bf16(simd), Precision::F32) => simd.avx512().run::<F32, K>(kernel),
         #[cfg(target_arch = "x86_64")]

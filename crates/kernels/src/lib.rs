@@ -19,6 +19,7 @@
 mod aligned;
 mod arch;
 mod conv2d;
+mod direct;
 mod dispatch;
 mod epilogue;
 mod isa;

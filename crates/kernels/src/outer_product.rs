@@ -20,7 +20,7 @@ use crate::tile::{Sums, TILE_VECTORS, group_px, tiles, with_tile_size};
 /// `transposed` holds `[len][columns]`, where `columns` is a multiple of [`group_px`]; `sums` holds
 /// `[rows][columns]`.
 #[inline(always)]
-pub(crate) unsafe fn add_outer_products<S: Simd, F: Format>(
+pub(crate) unsafe fn add_outer_products<S: Simd, F: Format<S>>(
     simd: S,
     rows: &[*const f32],
     first_lane: usize,

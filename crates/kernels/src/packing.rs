@@ -99,7 +99,7 @@ impl Kernel for LargestTile {
         1
     }
 
-    fn vectorized<S: Simd, F: Format>(self, _: S) -> usize {
+    fn vectorized<S: Simd, F: Format<S>>(self, _: S) -> usize {
         tile_channels::<S>(self.terms)
     }
 }

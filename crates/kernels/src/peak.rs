@@ -38,7 +38,7 @@ impl Kernel for Burst {
     }
 
     #[inline(always)]
-    fn vectorized<S: Simd, F: Format>(self, simd: S) -> u64 {
+    fn vectorized<S: Simd, F: Format<S>>(self, simd: S) -> u64 {
         // In bf16 each of these is two numbers of other sizes.
         let (weight, pixels) = (simd.splat(black_box(0.999)), simd.splat(black_box(0.001)));
         let mut sums = [simd.splat(black_box(1.0)); CHAINS];

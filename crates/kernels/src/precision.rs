@@ -1,6 +1,6 @@
 //! The numbers that convolutions multiply.
 
-use crate::simd::Simd;
+use crate::simd::{Bf16Simd, Simd};
 
 /// The numbers that a convolution multiplies. Sums, and feature maps between convolutions, are
 /// always f32.
@@ -36,8 +36,8 @@ impl Precision {
     /// [`Format::PER_LANE`] of this precision.
     pub(crate) fn per_lane(self) -> usize {
         match self {
-            Self::F32 => F32::PER_LANE,
-            Self::Bf16 => Bf16::PER_LANE,
+            Self::F32 => 1,
+            Self::Bf16 => 2,
         }
     }
 
@@ -59,43 +59,44 @@ fn round_to_bf16(bits: u32) -> u32 {
     bits.wrapping_add(0x7FFF + (bits >> 16 & 1))
 }
 
-/// A [`Precision`] as kernels are compiled for it: the content of a lane of 32 bits.
-pub(crate) trait Format {
+/// A [`Precision`] as kernels are compiled for it: the content of a lane of 32 bits, and what an
+/// instruction set does with it.
+pub(crate) trait Format<S: Simd> {
     /// Numbers in a lane: channels of a pixel, or neighbouring pixels of a channel.
     const PER_LANE: usize;
 
     /// Adds the products of a lane's numbers to `sum`.
-    fn multiply_add<S: Simd>(simd: S, weight: S::V, pixels: S::V, sum: S::V) -> S::V;
+    fn multiply_add(simd: S, weight: S::V, pixels: S::V, sum: S::V) -> S::V;
 
     /// Joins vectors of [`Format::PER_LANE`] channels to lanes; `second` is ignored if that is 1.
-    fn join<S: Simd>(simd: S, first: S::V, second: S::V) -> S::V;
+    fn join(simd: S, first: S::V, second: S::V) -> S::V;
 
     /// Stores two vectors of neighbouring pixels of a channel as lanes of [`Format::PER_LANE`]
     /// neighbouring pixels: the terms of sums over pixels.
     ///
     /// # Safety
     /// `2 * LANES / PER_LANE` floats can be written.
-    unsafe fn store_pixels<S: Simd>(simd: S, to: *mut f32, pixels: [S::V; 2]);
+    unsafe fn store_pixels(simd: S, to: *mut f32, pixels: [S::V; 2]);
 }
 
 /// A float.
 pub(crate) struct F32;
 
-impl Format for F32 {
+impl<S: Simd> Format<S> for F32 {
     const PER_LANE: usize = 1;
 
     #[inline(always)]
-    fn multiply_add<S: Simd>(simd: S, weight: S::V, pixels: S::V, sum: S::V) -> S::V {
+    fn multiply_add(simd: S, weight: S::V, pixels: S::V, sum: S::V) -> S::V {
         simd.mul_add(weight, pixels, sum)
     }
 
     #[inline(always)]
-    fn join<S: Simd>(_: S, first: S::V, _: S::V) -> S::V {
+    fn join(_: S, first: S::V, _: S::V) -> S::V {
         first
     }
 
     #[inline(always)]
-    unsafe fn store_pixels<S: Simd>(simd: S, to: *mut f32, [first, second]: [S::V; 2]) {
+    unsafe fn store_pixels(simd: S, to: *mut f32, [first, second]: [S::V; 2]) {
         // SAFETY: the caller promises two writable vectors.
         unsafe {
             simd.store(to, first);
@@ -107,21 +108,21 @@ impl Format for F32 {
 /// Two bfloat16, the first channel or pixel in the lower half.
 pub(crate) struct Bf16;
 
-impl Format for Bf16 {
+impl<S: Bf16Simd> Format<S> for Bf16 {
     const PER_LANE: usize = 2;
 
     #[inline(always)]
-    fn multiply_add<S: Simd>(simd: S, weight: S::V, pixels: S::V, sum: S::V) -> S::V {
+    fn multiply_add(simd: S, weight: S::V, pixels: S::V, sum: S::V) -> S::V {
         simd.dot_bf16(weight, pixels, sum)
     }
 
     #[inline(always)]
-    fn join<S: Simd>(simd: S, first: S::V, second: S::V) -> S::V {
+    fn join(simd: S, first: S::V, second: S::V) -> S::V {
         simd.join_bf16(first, second)
     }
 
     #[inline(always)]
-    unsafe fn store_pixels<S: Simd>(simd: S, to: *mut f32, [first, second]: [S::V; 2]) {
+    unsafe fn store_pixels(simd: S, to: *mut f32, [first, second]: [S::V; 2]) {
         // SAFETY: the caller promises one writable vector.
         unsafe { simd.store(to, simd.pack_bf16(first, second)) }
     }

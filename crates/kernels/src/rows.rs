@@ -54,7 +54,7 @@ impl Rows<1> {
     /// `len` pixels rounded up to a group can be read from each plane, and `packed_len` is at least
     /// as much. `packed` holds `[planes][packed_len]`.
     #[inline(always)]
-    pub(crate) unsafe fn pack_channels<S: Simd, F: Format>(
+    pub(crate) unsafe fn pack_channels<S: Simd, F: Format<S>>(
         self,
         simd: S,
         len: usize,
@@ -95,7 +95,7 @@ impl Rows<1> {
     /// `[planes][packed_len]`, where `packed_len` lanes hold `len` pixels rounded up to a group.
     /// `to` holds as many rows of [`transposed_columns`] as there are lanes, rounded up to 8.
     #[inline(always)]
-    pub(crate) unsafe fn transpose<S: Simd, F: Format>(
+    pub(crate) unsafe fn transpose<S: Simd, F: Format<S>>(
         self,
         simd: S,
         len: usize,
@@ -178,7 +178,7 @@ impl Rows<1> {
 /// # Safety
 /// `len` pixels rounded up to a group can be read, and as many lanes be written as hold them.
 #[inline(always)]
-pub(crate) unsafe fn pack_pixels<S: Simd, F: Format>(
+pub(crate) unsafe fn pack_pixels<S: Simd, F: Format<S>>(
     simd: S,
     from: *const f32,
     len: usize,
@@ -200,7 +200,7 @@ pub(crate) unsafe fn pack_pixels<S: Simd, F: Format>(
 /// # Safety
 /// `N / PER_LANE` planes, rounded up, of `V` vectors can be written, `plane_len` floats apart.
 #[inline(always)]
-pub(crate) unsafe fn store_channels<S: Simd, F: Format, const N: usize, const V: usize>(
+pub(crate) unsafe fn store_channels<S: Simd, F: Format<S>, const N: usize, const V: usize>(
     simd: S,
     tile: Sums<S, N, V>,
     to: *mut f32,

@@ -59,6 +59,10 @@ pub(crate) unsafe trait Simd: Copy {
     fn where_positive(self, gate: Self::V, a: Self::V) -> Self::V;
     /// The sum of the lanes.
     fn sum(self, a: Self::V) -> f32;
+}
+
+/// Operations on lanes of two bfloat16.
+pub(crate) trait Bf16Simd: Simd {
     /// Adds the products of lanes of two bfloat16 each: `a`'s lower times `b`'s lower plus `a`'s
     /// upper times `b`'s upper plus `c`, a float.
     fn dot_bf16(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;

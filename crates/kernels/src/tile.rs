@@ -127,47 +127,44 @@ impl TileWeights {
     }
 }
 
-impl<const ROWS: usize> Rows<ROWS> {
-    /// Adds to `sums` all planes and taps of a kernel of `ROWS` x `COLUMNS`, for the pixels from
-    /// `pixel` on. The rows point to the pixels under the kernel's left column.
+/// The tap of a 1x1 kernel, for [`Rows::accumulate`].
+pub(crate) const ONE_TAP: [usize; 1] = [0];
+
+impl Rows<1> {
+    /// Adds to `sums` all planes and taps of a kernel, for the pixels from `pixel` on. Taps are
+    /// offsets from the row, which points to the pixels under the kernel's first tap.
     ///
     /// # Safety
-    /// `weights` holds `[planes][ROWS][COLUMNS][N]`, and `V` vectors of pixels and `COLUMNS - 1`
-    /// pixels more can be read from each row of each plane.
+    /// `weights` holds `[planes][taps][N]`, and `V` vectors of pixels can be read behind each tap
+    /// of each plane.
     #[inline(always)]
-    pub(crate) unsafe fn accumulate<
-        S: Simd,
-        F: Format,
-        const N: usize,
-        const V: usize,
-        const COLUMNS: usize,
-    >(
+    pub(crate) unsafe fn accumulate<S: Simd, F: Format<S>, const N: usize, const V: usize>(
         &self,
         simd: S,
         pixel: usize,
+        taps: &[usize],
         mut weights: *const f32,
         mut sums: Sums<S, N, V>,
     ) -> Sums<S, N, V> {
+        let [row] = self.rows;
         let mut offset = pixel;
         for _ in 0..self.planes {
-            for row in self.rows {
-                for column in 0..COLUMNS {
-                    // SAFETY: the caller promises `V` vectors behind each tap of each row and
-                    // plane, and `N` weights for each of these taps.
-                    unsafe {
-                        let from = row.add(offset + column);
-                        let mut pixels = [simd.splat(0.0); V];
-                        for (v, pixels) in pixels.iter_mut().enumerate() {
-                            *pixels = simd.load(from.add(v * S::LANES));
-                        }
-                        for o in 0..N {
-                            let weight = simd.splat(*weights.add(o));
-                            for v in 0..V {
-                                sums[o][v] = F::multiply_add(simd, weight, pixels[v], sums[o][v]);
-                            }
-                        }
-                        weights = weights.add(N);
+            for tap in taps {
+                // SAFETY: the caller promises `V` vectors behind each tap of each plane, and `N`
+                // weights for each of these taps.
+                unsafe {
+                    let from = row.add(offset + tap);
+                    let mut pixels = [simd.splat(0.0); V];
+                    for (v, pixels) in pixels.iter_mut().enumerate() {
+                        *pixels = simd.load(from.add(v * S::LANES));
                     }
+                    for o in 0..N {
+                        let weight = simd.splat(*weights.add(o));
+                        for v in 0..V {
+                            sums[o][v] = F::multiply_add(simd, weight, pixels[v], sums[o][v]);
+                        }
+                    }
+                    weights = weights.add(N);
                 }
             }
             offset += self.plane_len;

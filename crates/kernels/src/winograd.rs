@@ -9,6 +9,7 @@
 //! Algorithms for Convolutional Neural Networks", section 4.3, in one dimension). The rounding
 //! error is about twice that of the direct sum.
 
+use crate::dispatch::Kernel;
 use crate::epilogue::TileOutput;
 use crate::packing::Packing;
 use crate::precision::Format;
@@ -19,7 +20,7 @@ use crate::tile::{
     MAX_GROUP_PX, Sums, TileWeights, group_px, tile_channels, tiles, with_tile_size,
     with_tile_vectors,
 };
-use crate::{Isa, Precision};
+use crate::{Isa, Precision, Scratch};
 
 /// Input and output channels from which on this form of a 3x3 convolution is faster.
 const MIN_CHANNELS: usize = 8;
@@ -66,15 +67,6 @@ pub(crate) struct WinogradWeights {
     in_channels: usize,
 }
 
-/// The rows that [`WinogradWeights::four_rows`] reads and writes.
-pub(crate) struct FourRows {
-    /// Rows of as many planes as the convolution has input channels. Their first pixel is the one
-    /// left of the output's and above it.
-    pub(crate) input: Rows<POINTS>,
-    pub(crate) output: [TileOutput; STRIP_ROWS],
-    pub(crate) width_px: usize,
-}
-
 impl WinogradWeights {
     /// Transforms and arranges the weights `[out][in][tap]` of 3x3 kernels.
     pub(crate) fn new(
@@ -103,33 +95,71 @@ impl WinogradWeights {
         }
     }
 
-    /// Floats of scratch memory that [`WinogradWeights::four_rows`] needs.
-    pub(crate) fn scratch_len(&self) -> usize {
+    /// Floats of scratch memory that [`FourRows`] needs.
+    fn scratch_len(&self) -> usize {
         POINTS * self.in_channels * (SEGMENT_PX + MAX_GROUP_PX)
     }
+}
 
-    /// Convolves six rows into four.
+/// Four rows of a convolution in Winograd's form, computed from six rows of input.
+pub(crate) struct FourRows<'a> {
+    weights: &'a WinogradWeights,
+    input: Rows<POINTS>,
+    output: [TileOutput; STRIP_ROWS],
+    width_px: usize,
+    scratch: &'a mut [f32],
+}
+
+impl<'a> FourRows<'a> {
+    /// The convolution of rows of as many planes as it has input channels. Their first pixel is the
+    /// one left of the output's and above it.
     ///
     /// # Safety
     /// From each row of each plane of the input `width_px + 1` pixels and a vector more can be
     /// read, to each row of each channel of the output `width_px` pixels be written. In the
-    /// epilogue's maps the same pixels and a group more can be read. `scratch` holds
-    /// [`WinogradWeights::scratch_len`] floats.
+    /// epilogue's maps the same pixels and a group more can be read.
+    pub(crate) unsafe fn new(
+        weights: &'a WinogradWeights,
+        input: Rows<POINTS>,
+        output: [TileOutput; STRIP_ROWS],
+        width_px: usize,
+        scratch: &'a mut Scratch,
+    ) -> Self {
+        Self {
+            weights,
+            input,
+            output,
+            width_px,
+            scratch: scratch.floats(weights.scratch_len()),
+        }
+    }
+}
+
+impl Kernel for FourRows<'_> {
+    type Output = ();
+
+    fn reference(self, _: Precision) {
+        unreachable!("Winograd's form in plain loops")
+    }
+
     #[inline(always)]
-    pub(crate) unsafe fn four_rows<S: Simd, F: Format>(
-        &self,
-        simd: S,
-        rows: FourRows,
-        scratch: *mut f32,
-    ) {
+    fn vectorized<S: Simd, F: Format<S>>(self, simd: S) {
+        let Self {
+            weights,
+            input,
+            output,
+            width_px,
+            scratch,
+        } = self;
+        let scratch = scratch.as_mut_ptr();
         // A segment has a pixel more on each side; its last group may be followed by a vector.
         let segment_len = SEGMENT_PX + group_px::<S>();
-        let planes = self.in_channels.div_ceil(F::PER_LANE);
-        for segment in (0..rows.width_px).step_by(SEGMENT_PX) {
-            let len = SEGMENT_PX.min(rows.width_px - segment);
-            let input = rows.input.skip(segment);
+        let planes = weights.in_channels.div_ceil(F::PER_LANE);
+        for segment in (0..width_px).step_by(SEGMENT_PX) {
+            let len = SEGMENT_PX.min(width_px - segment);
+            let input = input.skip(segment);
             // SAFETY: the segment and a pixel on each side, rounded up to a vector, lie in the rows
-            // that the caller promises. `POINTS * planes` segments fit into the scratch memory,
+            // promised to `new`. `POINTS * planes` segments fit into the scratch memory,
             // as `segment_len` is at most `SEGMENT_PX + MAX_GROUP_PX`.
             unsafe { transform_input::<S, F>(simd, input, len + 2, scratch, segment_len) }
             let mut points = [Rows {
@@ -142,22 +172,22 @@ impl WinogradWeights {
             }
             let terms = POINTS * planes * 3;
             let largest = tile_channels::<S>(terms);
-            for (first, count) in tiles(self.bias.len(), largest, 1) {
-                let weights = TileWeights::of(&self.weights, &self.bias, first, terms);
+            for (first, count) in tiles(weights.bias.len(), largest, 1) {
+                let tile = TileWeights::of(&weights.weights, &weights.bias, first, terms);
                 with_tile_size!(S, count, N => {
                     for pixel in (0..len).step_by(group_px::<S>()) {
                         let left = len - pixel;
                         with_tile_vectors!(S, left, V => {
                             // SAFETY: the tile's group of pixels and the two pixels behind it lie
-                            // in the transformed segment; `weights` has those of this tile.
+                            // in the transformed segment; `tile` has its weights.
                             let sums = unsafe {
-                                convolve_points::<S, F, N, V>(simd, &points, pixel, weights)
+                                convolve_points::<S, F, N, V>(simd, &points, pixel, tile)
                             };
                             let sums = transform_output(simd, &sums);
-                            for (sums, output) in sums.into_iter().zip(rows.output) {
+                            for (sums, output) in sums.into_iter().zip(output) {
                                 let at = first * output.plane_len + segment + pixel;
                                 // SAFETY: the tile lies below the output's channels, and its first
-                                // `left` pixels in the rows that the caller promises.
+                                // `left` pixels in the rows promised to `new`.
                                 unsafe {
                                     if left >= V * S::LANES {
                                         output.store(simd, sums, at);
@@ -180,7 +210,7 @@ impl WinogradWeights {
 /// `len` pixels rounded up to a vector can be read from each row and written to each plane of each
 /// point: `to` holds `[POINTS][planes of lanes][to_len]`.
 #[inline(always)]
-pub(crate) unsafe fn transform_input<S: Simd, F: Format>(
+pub(crate) unsafe fn transform_input<S: Simd, F: Format<S>>(
     simd: S,
     input: Rows<POINTS>,
     len: usize,
@@ -285,7 +315,7 @@ pub(crate) unsafe fn transform_output_gradient<S: Simd>(
 /// `V` vectors of pixels from `pixel` on, and two pixels more, can be read from each plane of each
 /// point. `weights` are those of a tile of `N` channels: `[POINTS][planes][3][N]`.
 #[inline(always)]
-unsafe fn convolve_points<S: Simd, F: Format, const N: usize, const V: usize>(
+unsafe fn convolve_points<S: Simd, F: Format<S>, const N: usize, const V: usize>(
     simd: S,
     points: &[Rows<1>; POINTS],
     pixel: usize,
@@ -303,7 +333,7 @@ unsafe fn convolve_points<S: Simd, F: Format, const N: usize, const V: usize>(
                 zero
             };
             let weights = weights.weights.add(point * row.planes * 3 * N);
-            sums[point] = row.accumulate::<S, F, N, V, 3>(simd, pixel, weights, first);
+            sums[point] = row.accumulate::<S, F, N, V>(simd, pixel, &[0, 1, 2], weights, first);
         }
     }
     sums

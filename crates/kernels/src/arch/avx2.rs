@@ -2,10 +2,11 @@
 
 use std::arch::x86_64::*;
 
+use super::avx512::Avx512;
 use super::with_features;
 use crate::dispatch::Kernel;
 use crate::precision::Format;
-use crate::simd::Simd;
+use crate::simd::{Bf16Simd, Simd};
 
 /// Proof that the processor has AVX2 and FMA.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,10 +19,15 @@ impl Avx2 {
         detected.then_some(Self(()))
     }
 
+    /// A token from that of AVX-512, whose detection found AVX2 and FMA too.
+    pub(crate) fn of_avx512(_: Avx512) -> Self {
+        Self(())
+    }
+
     /// Runs a kernel compiled for AVX2 and FMA.
-    pub(crate) fn run<F: Format, K: Kernel>(self, kernel: K) -> K::Output {
+    pub(crate) fn run<F: Format<Avx2>, K: Kernel>(self, kernel: K) -> K::Output {
         #[target_feature(enable = "avx2,fma")]
-        fn compiled<F: Format, K: Kernel>(simd: Avx2, kernel: K) -> K::Output {
+        fn compiled<F: Format<Avx2>, K: Kernel>(simd: Avx2, kernel: K) -> K::Output {
             kernel.vectorized::<Avx2, F>(simd)
         }
         // SAFETY: an `Avx2` exists only where `detect` found AVX2 and FMA.
@@ -95,6 +101,13 @@ unsafe impl Simd for Avx2 {
             let one = _mm_add_ss(quarter, _mm_shuffle_ps::<0b01>(quarter, quarter));
             _mm_cvtss_f32(one)
         }
+    }
+}
+
+/// Products in f32, rounding by integer arithmetic.
+impl Bf16Simd for Avx2 {
+    with_features! {
+        "avx2,fma",
 
         fn dot_bf16(a: __m256, b: __m256, c: __m256) -> __m256 {
             let upper = _mm256_castsi256_ps(_mm256_set1_epi32(0xFFFF_0000_u32 as i32));

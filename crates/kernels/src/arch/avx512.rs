@@ -1,11 +1,13 @@
 //! AVX-512: 16 floats in a vector, 32 registers; with and without the instructions for bfloat16.
 
 use std::arch::x86_64::*;
+use std::mem::transmute;
 
-use super::{avx2, with_features};
+use super::avx2::{self, Avx2};
+use super::with_features;
 use crate::dispatch::Kernel;
 use crate::precision::Format;
-use crate::simd::Simd;
+use crate::simd::{Bf16Simd, Simd};
 
 /// Proof that the processor has AVX-512F, AVX2 and FMA.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,10 +27,15 @@ impl Avx512 {
         detected.then_some(Self(()))
     }
 
+    /// The part of 256 bits.
+    pub(crate) fn avx2(self) -> Avx2 {
+        Avx2::of_avx512(self)
+    }
+
     /// Runs a kernel compiled for AVX-512F.
-    pub(crate) fn run<F: Format, K: Kernel>(self, kernel: K) -> K::Output {
+    pub(crate) fn run<F: Format<Avx512>, K: Kernel>(self, kernel: K) -> K::Output {
         #[target_feature(enable = "avx512f")]
-        fn compiled<F: Format, K: Kernel>(simd: Avx512, kernel: K) -> K::Output {
+        fn compiled<F: Format<Avx512>, K: Kernel>(simd: Avx512, kernel: K) -> K::Output {
             kernel.vectorized::<Avx512, F>(simd)
         }
         // SAFETY: an `Avx512` exists only where `detect` found AVX-512F and what it implies.
@@ -51,9 +58,9 @@ impl Avx512Bf16 {
     }
 
     /// Runs a kernel compiled for AVX512-BF16, AVX-512BW and AVX-512F.
-    pub(crate) fn run<F: Format, K: Kernel>(self, kernel: K) -> K::Output {
+    pub(crate) fn run<F: Format<Avx512Bf16>, K: Kernel>(self, kernel: K) -> K::Output {
         #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-        fn compiled<F: Format, K: Kernel>(simd: Avx512Bf16, kernel: K) -> K::Output {
+        fn compiled<F: Format<Avx512Bf16>, K: Kernel>(simd: Avx512Bf16, kernel: K) -> K::Output {
             kernel.vectorized::<Avx512Bf16, F>(simd)
         }
         // SAFETY: an `Avx512Bf16` exists only where `detect` found all three features.
@@ -61,9 +68,9 @@ impl Avx512Bf16 {
     }
 }
 
-/// Implements [`Simd`] for a token, given its operations on bfloat16.
+/// Implements [`Simd`] for a token.
 macro_rules! impl_simd {
-    ($Token:ident, $features:literal, $dot_bf16:path, $join_bf16:path, $pack_bf16:path) => {
+    ($Token:ident, $features:literal) => {
         // SAFETY: `load` and `store` access the `LANES` floats of a vector; `transpose_8x8`
         // accesses 8 rows of 8 floats.
         unsafe impl Simd for $Token {
@@ -136,121 +143,52 @@ macro_rules! impl_simd {
                 fn sum(a: __m512) -> f32 {
                     _mm512_reduce_add_ps(a)
                 }
-
-                fn dot_bf16(a: __m512, b: __m512, c: __m512) -> __m512 {
-                    $dot_bf16(a, b, c)
-                }
-
-                fn join_bf16(low: __m512, high: __m512) -> __m512 {
-                    $join_bf16(low, high)
-                }
-
-                fn pack_bf16(first: __m512, second: __m512) -> __m512 {
-                    $pack_bf16(first, second)
-                }
             }
         }
     };
 }
-impl_simd!(
-    Avx512,
-    "avx512f",
-    emulated::dot_bf16,
-    emulated::join_bf16,
-    emulated::pack_bf16
-);
-impl_simd!(
-    Avx512Bf16,
-    "avx512f,avx512bw,avx512bf16",
-    native::dot_bf16,
-    native::join_bf16,
-    native::pack_bf16
-);
+impl_simd!(Avx512, "avx512f");
+impl_simd!(Avx512Bf16, "avx512f,avx512bw,avx512bf16");
 
-/// bfloat16 by AVX-512F alone: products in f32, rounding by integer arithmetic.
-mod emulated {
-    use std::arch::x86_64::*;
+impl Bf16Simd for Avx512Bf16 {
+    with_features! {
+        "avx512f,avx512bw,avx512bf16",
 
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    pub(super) fn dot_bf16(a: __m512, b: __m512, c: __m512) -> __m512 {
-        let (a, b) = (_mm512_castps_si512(a), _mm512_castps_si512(b));
-        let mask = _mm512_set1_epi32(0xFFFF_0000_u32 as i32);
-        let upper_a = _mm512_castsi512_ps(_mm512_and_si512(mask, a));
-        let upper_b = _mm512_castsi512_ps(_mm512_and_si512(mask, b));
-        let c = _mm512_fmadd_ps(upper_a, upper_b, c);
-        let lower_a = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(a));
-        let lower_b = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(b));
-        _mm512_fmadd_ps(lower_a, lower_b, c)
-    }
+        fn dot_bf16(a: __m512, b: __m512, c: __m512) -> __m512 {
+            // SAFETY: both types are 512 bits, valid with any content.
+            let a = unsafe { transmute::<__m512, __m512bh>(a) };
+            // SAFETY: both types are 512 bits, valid with any content.
+            let b = unsafe { transmute::<__m512, __m512bh>(b) };
+            _mm512_dpbf16_ps(c, a, b)
+        }
 
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    pub(super) fn join_bf16(low: __m512, high: __m512) -> __m512 {
-        let low = _mm512_srli_epi32::<16>(rounded(low));
-        let mask = _mm512_set1_epi32(0xFFFF_0000_u32 as i32);
-        let high = _mm512_and_si512(mask, rounded(high));
-        _mm512_castsi512_ps(_mm512_or_si512(low, high))
-    }
+        fn join_bf16(low: __m512, high: __m512) -> __m512 {
+            // All of `low`, then all of `high`; each lane takes one of both.
+            let halves = _mm512_castps_si512(pack_bf16(low, high));
+            let order = _mm512_set_epi16(
+                31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5,
+                20, 4, 19, 3, 18, 2, 17, 1, 16, 0,
+            );
+            _mm512_castsi512_ps(_mm512_permutexvar_epi16(order, halves))
+        }
 
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    pub(super) fn pack_bf16(first: __m512, second: __m512) -> __m512 {
-        let first = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded(first)));
-        let second = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded(second)));
-        let both = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(first), second);
-        _mm512_castsi512_ps(both)
-    }
-
-    /// Bits whose upper half is the nearest bfloat16, ties to even.
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    fn rounded(v: __m512) -> __m512i {
-        let bits = _mm512_castps_si512(v);
-        let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
-        let half = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7FFF));
-        _mm512_add_epi32(bits, half)
+        fn pack_bf16(first: __m512, second: __m512) -> __m512 {
+            pack_bf16(first, second)
+        }
     }
 }
 
-/// bfloat16 by the instructions of AVX512-BF16 and AVX-512BW.
-mod native {
-    use std::arch::x86_64::*;
-    use std::mem::transmute;
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bf16")]
-    pub(super) fn dot_bf16(a: __m512, b: __m512, c: __m512) -> __m512 {
-        // SAFETY: both types are 512 bits, valid with any content.
-        let a = unsafe { transmute::<__m512, __m512bh>(a) };
-        // SAFETY: both types are 512 bits, valid with any content.
-        let b = unsafe { transmute::<__m512, __m512bh>(b) };
-        _mm512_dpbf16_ps(c, a, b)
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-    pub(super) fn join_bf16(low: __m512, high: __m512) -> __m512 {
-        // All of `low`, then all of `high`; each lane takes one of both.
-        let halves = _mm512_castps_si512(pack_bf16(low, high));
-        let order = _mm512_set_epi16(
-            31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20,
-            4, 19, 3, 18, 2, 17, 1, 16, 0,
-        );
-        _mm512_castsi512_ps(_mm512_permutexvar_epi16(order, halves))
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bf16")]
-    pub(super) fn pack_bf16(first: __m512, second: __m512) -> __m512 {
-        // One instruction, vcvtne2ps2bf16, does the same, but the emulator of the tests (Bochs)
-        // computes it wrongly.
-        let (first, second) = (_mm512_cvtneps_pbh(first), _mm512_cvtneps_pbh(second));
-        // SAFETY: both types are 256 bits, valid with any content.
-        let first = unsafe { transmute::<__m256bh, __m256i>(first) };
-        // SAFETY: both types are 256 bits, valid with any content.
-        let second = unsafe { transmute::<__m256bh, __m256i>(second) };
-        let both = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(first), second);
-        _mm512_castsi512_ps(both)
-    }
+/// The lanes of `first`, then those of `second`, rounded to nearest bfloat16.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn pack_bf16(first: __m512, second: __m512) -> __m512 {
+    // One instruction, vcvtne2ps2bf16, does the same, but the emulator of the tests (Bochs)
+    // computes it wrongly.
+    let (first, second) = (_mm512_cvtneps_pbh(first), _mm512_cvtneps_pbh(second));
+    // SAFETY: both types are 256 bits, valid with any content.
+    let first = unsafe { transmute::<__m256bh, __m256i>(first) };
+    // SAFETY: both types are 256 bits, valid with any content.
+    let second = unsafe { transmute::<__m256bh, __m256i>(second) };
+    let both = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(first), second);
+    _mm512_castsi512_ps(both)
 }

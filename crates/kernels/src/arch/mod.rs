@@ -5,23 +5,7 @@
 //! [`Simd`](crate::simd::Simd), and its `run` is the entry point: it compiles a
 //! [`Kernel`](crate::dispatch::Kernel) with the target features of the instruction set.
 //!
-//! # Adding an instruction set
-//! 1. Add a file here: the token, `detect`, `run` and `impl Simd`. On processors where the
-//!    instructions are part of the target (NEON on aarch64, simd128 in wasm), `detect` always
-//!    returns a token.
-//! 2. Add a level to [`Isa`](crate::Isa) (`isa.rs`): order, name, detection, and whether bf16 is
-//!    fast there.
-//! 3. Add its arm to [`dispatch`](crate::dispatch::dispatch), the only `match` over instruction
-//!    sets and precisions.
-//! 4. Add its name to `on_every_isa!` and to the processor flags in `tests/every_isa/main.rs`.
-//!
-//! An instruction set with instructions of another shape (the tiles of AMX) replaces an algorithm,
-//! not vector operations: give [`Kernel`](crate::dispatch::Kernel) a method for it whose default
-//! calls `vectorized`, and override that in the kernels that gain. Weights are arranged for an
-//! `Isa` and a `Precision` (`packing.rs`), so another order of them is another arm there.
-//!
-//! Another number format (int8) is a [`Format`](crate::precision::Format) and a
-//! [`Precision`](crate::Precision).
+//! How to add one: `docs/guides/add-an-instruction-set.md`.
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;

@@ -8,17 +8,23 @@
 //! place in the image: a tile gives the same bits as the whole image.
 
 mod reference;
-mod simd;
 mod weight_gradient;
 
 use weight_gradient::WeightGradient;
 
-use crate::dispatch::{Kernel, dispatch};
+use crate::direct::{DirectRun, square_taps};
+use crate::dispatch::dispatch;
+use crate::epilogue::TileOutput;
 use crate::packing::Packing;
-use crate::precision::Format;
-use crate::simd::Simd;
-use crate::winograd::{self, WinogradWeights};
+use crate::planes::{BORDER_PX, OVERSHOOT};
+use crate::rows::Rows;
+use crate::strip::STRIP_ROWS;
+use crate::tile::MAX_GROUP_PX;
+use crate::winograd::{self, FourRows, WinogradWeights};
 use crate::{Epilogue, Isa, Planes, Precision, Scratch};
+
+/// The largest side of a kernel in pixels.
+pub(crate) const MAX_KERNEL: usize = 5;
 
 /// A convolution as a network stores it.
 #[derive(Clone, Copy)]
@@ -138,6 +144,7 @@ impl PlanesConv {
             ..
         } = layer;
         let taps = kernel * kernel;
+        let precision = precision.of_conv(kernel, in_channels, out_channels);
         let is_winograd =
             isa != Isa::REFERENCE && winograd::is_faster(kernel, in_channels, out_channels);
         let forward = PackedConv::new(
@@ -156,7 +163,7 @@ impl PlanesConv {
         );
         Self {
             isa,
-            precision: precision.of_conv(kernel, in_channels, out_channels),
+            precision,
             forward,
             backward,
         }
@@ -224,14 +231,61 @@ impl PlanesConv {
             assert_eq!(maps.geometry(), output.geometry(), "maps of the epilogue");
             assert_eq!(maps.channels(), output.channels(), "maps of the epilogue");
         }
-        let kernel = Convolution {
-            conv,
-            input,
-            output,
-            epilogue,
-            scratch,
+        if self.isa == Isa::REFERENCE {
+            return reference::convolution(conv, self.precision, input, output, epilogue);
+        }
+        let g = input.geometry();
+        let mut rows_done = 0;
+        if let Some(weights) = &conv.winograd {
+            rows_done = g.height_px / STRIP_ROWS * STRIP_ROWS;
+            for y in (0..rows_done).step_by(STRIP_ROWS) {
+                const { assert!(MAX_GROUP_PX <= OVERSHOOT, "pixels read behind a row") }
+                let at = |row: usize| g.origin + (y + row) * g.stride;
+                let from = |row| input.as_slice()[at(row) - g.stride - 1..].as_ptr();
+                let to = output.as_mut_slice()[at(0)..].as_mut_ptr();
+                let rows = Rows {
+                    rows: std::array::from_fn(from),
+                    plane_len: g.plane_len,
+                    planes: conv.in_channels,
+                };
+                let outputs = std::array::from_fn(|row| TileOutput {
+                    to: to.wrapping_add(row * g.stride),
+                    plane_len: g.plane_len,
+                    epilogue: epilogue.at(|maps| maps.as_slice()[at(row)..].as_ptr()),
+                });
+                // SAFETY: input, output and maps have the same geometry and the channels of the
+                // convolution. The four rows lie in each plane; the rows above and below them are
+                // pixels or border, and each row is followed by two rows of border and `OVERSHOOT`
+                // floats at least.
+                let rows = unsafe { FourRows::new(weights, rows, outputs, g.width_px, scratch) };
+                dispatch(self.isa, self.precision, rows);
+            }
+        }
+        const {
+            assert!(MAX_GROUP_PX <= OVERSHOOT, "pixels written behind a run");
+            assert!(MAX_KERNEL / 2 <= BORDER_PX, "pixels read beside a run");
+        }
+        let origin = g.origin + rows_done * g.stride;
+        let first_tap = origin - (conv.kernel / 2) * (g.stride + 1);
+        let source = Rows {
+            rows: [input.as_slice()[first_tap..].as_ptr()],
+            plane_len: g.plane_len,
+            planes: conv.in_channels,
         };
-        dispatch(self.isa, self.precision, kernel);
+        let target = TileOutput {
+            to: output.as_mut_slice()[origin..].as_mut_ptr(),
+            plane_len: g.plane_len,
+            epilogue: epilogue.at(|maps| maps.as_slice()[origin..].as_ptr()),
+        };
+        let taps = square_taps(conv.kernel, g.stride);
+        let len_px = g.run_len() - (rows_done * g.stride).min(g.run_len());
+        // SAFETY: input, output and maps have the same geometry and the channels of the convolution.
+        // Before its origin a plane has `BORDER_PX` rows and pixels, behind the run too, and then
+        // `OVERSHOOT` floats: the taps of each lane of the last group, and its sums.
+        let run =
+            unsafe { DirectRun::new(&conv.weights, &conv.bias, (source, &taps), target, len_px) };
+        dispatch(self.isa, Precision::F32, run);
+        output.clear_border();
     }
 
     /// Adds the gradients by weight and bias.
@@ -277,30 +331,5 @@ impl PlanesConv {
             scratch,
         };
         dispatch(self.isa, self.precision, kernel);
-    }
-}
-
-/// A convolution of planes.
-///
-/// Input, output and the epilogue's maps have the same geometry. The input has the convolution's
-/// input channels; output and maps have its output channels.
-struct Convolution<'a> {
-    conv: &'a PackedConv,
-    input: &'a Planes,
-    output: &'a mut Planes,
-    epilogue: Epilogue<'a, Planes>,
-    scratch: &'a mut Scratch,
-}
-
-impl Kernel for Convolution<'_> {
-    type Output = ();
-
-    fn reference(self, precision: Precision) {
-        reference::convolution(self, precision);
-    }
-
-    #[inline(always)]
-    fn vectorized<S: Simd, F: Format>(self, simd: S) {
-        simd::convolution::<S, F>(simd, self);
     }
 }

@@ -1,8 +1,8 @@
 //! The definition of the convolution and its gradient by the weight, in plain loops.
 
-use super::Convolution;
+use super::PackedConv;
 use super::weight_gradient::WeightGradient;
-use crate::{BORDER_PX, Planes, Precision};
+use crate::{BORDER_PX, Epilogue, Planes, Precision};
 
 /// The pixel at (y, x), which may lie up to `BORDER_PX` outside.
 fn pixel(planes: &Planes, channel: usize, y: isize, x: isize) -> f32 {
@@ -15,14 +15,13 @@ fn pixel(planes: &Planes, channel: usize, y: isize, x: isize) -> f32 {
     planes.as_slice()[index as usize]
 }
 
-pub(super) fn convolution(arguments: Convolution<'_>, precision: Precision) {
-    let Convolution {
-        conv,
-        input,
-        output,
-        epilogue,
-        ..
-    } = arguments;
+pub(super) fn convolution(
+    conv: &PackedConv,
+    precision: Precision,
+    input: &Planes,
+    output: &mut Planes,
+    epilogue: Epilogue<'_, Planes>,
+) {
     let (kernel, reach) = (conv.kernel as isize, (conv.kernel / 2) as isize);
     let round = |value| precision.round(value);
     for o in 0..conv.out_channels {

@@ -41,7 +41,7 @@ impl Kernel for WeightGradient<'_> {
     }
 
     #[inline(always)]
-    fn vectorized<S: Simd, F: Format>(mut self, simd: S) {
+    fn vectorized<S: Simd, F: Format<S>>(mut self, simd: S) {
         const {
             assert!(group_px::<S>() <= OVERSHOOT, "pixels read behind a run");
             assert!(
@@ -79,7 +79,7 @@ impl WeightGradient<'_> {
 
     /// Adds the gradient of the rows from `rows_done` on.
     #[inline(always)]
-    fn remaining_rows<S: Simd, F: Format>(&mut self, simd: S, rows_done: usize) {
+    fn remaining_rows<S: Simd, F: Format<S>>(&mut self, simd: S, rows_done: usize) {
         let gradient = self.gradient_run();
         let Self {
             kernel,
@@ -164,7 +164,7 @@ impl WeightGradient<'_> {
     /// as in [`winograd`], the gradient by g is G' (B d * A' e), where e is the gradient by y and '
     /// transposes.
     #[inline(always)]
-    fn whole_strips<S: Simd, F: Format>(&mut self, simd: S) -> usize {
+    fn whole_strips<S: Simd, F: Format<S>>(&mut self, simd: S) -> usize {
         const COLUMNS: usize = 3;
         let Self {
             input,

@@ -12,7 +12,9 @@ use crate::planes::OVERSHOOT;
 use crate::precision::Format;
 use crate::rows::{Rows, store_channels, transposed_columns};
 use crate::simd::Simd;
-use crate::tile::{TILE_VECTORS, TileWeights, group_px, tile_channels, tiles, with_tile_size};
+use crate::tile::{
+    ONE_TAP, TILE_VECTORS, TileWeights, group_px, tile_channels, tiles, with_tile_size,
+};
 use crate::{Epilogue, Planes, Precision, Scratch};
 
 /// Pixels that go backwards at a time: the more, the less often the sums of the gradients by the
@@ -56,7 +58,7 @@ impl Kernel for Backward<'_> {
     }
 
     #[inline(always)]
-    fn vectorized<S: Simd, F: Format>(self, simd: S) {
+    fn vectorized<S: Simd, F: Format<S>>(self, simd: S) {
         const {
             assert!(
                 SEGMENT_PX.is_multiple_of(group_px::<S>()),
@@ -190,7 +192,7 @@ impl Wide {
     /// `output_gradient`, which have the pair's input and output channels in lanes of `F`. The
     /// fields point to arrays of the shapes that they say.
     #[inline(always)]
-    unsafe fn compute<S: Simd, F: Format>(
+    unsafe fn compute<S: Simd, F: Format<S>>(
         &self,
         simd: S,
         (pair, weights): (&PairWeights, &BackwardWeights),
@@ -212,8 +214,8 @@ impl Wide {
                     unsafe {
                         let sums = expand.start::<S, N, TILE_VECTORS>(simd);
                         let mut activation = input
-                            .accumulate::<S, F, N, TILE_VECTORS, 1>(
-                                simd, pixel, expand.weights, sums,
+                            .accumulate::<S, F, N, TILE_VECTORS>(
+                                simd, pixel, &ONE_TAP, expand.weights, sums,
                             );
                         for o in 0..N {
                             for v in 0..TILE_VECTORS {
@@ -224,7 +226,7 @@ impl Wide {
                         }
                         let sums = [[simd.splat(0.0); TILE_VECTORS]; N];
                         let mut gradient = output_gradient
-                            .accumulate::<S, F, N, TILE_VECTORS, 1>(simd, pixel, reduce, sums);
+                            .accumulate::<S, F, N, TILE_VECTORS>(simd, pixel, &ONE_TAP, reduce, sums);
                         // Loops as short as these are unrolled, and the tile stays in registers.
                         for o in 0..N {
                             for v in 0..TILE_VECTORS {

@@ -11,11 +11,14 @@ mod reference;
 use crate::conv2d::ConvLayer;
 use crate::dispatch::dispatch;
 use crate::packing::Packing;
+use crate::planes::OVERSHOOT;
+use crate::rows::Rows;
 use crate::scratch::Scratch;
-use crate::strip::Strip;
+use crate::strip::{STRIP_OVERSHOOT, Strip};
+use crate::tile::MAX_GROUP_PX;
 use crate::{Epilogue, Isa, Planes, Precision};
 use backward::Backward;
-use forward::{PairOfPlanes, PairOfStrip};
+use forward::PairRun;
 
 /// Two 1x1 convolutions on [`Strip`]s, their weights arranged for an instruction set.
 #[derive(Clone)]
@@ -136,14 +139,25 @@ impl StripPair {
     pub fn run(&self, input: &Strip, output: &mut Strip, scratch: &mut Scratch) {
         let pair = &self.weights;
         pair.check_channels(input.channels(), output.channels());
-        let kernel = PairOfStrip {
-            pair,
-            input,
-            offset: output.offset_in(input, 0),
-            output,
-            scratch,
-        };
-        dispatch(self.isa, pair.precision, kernel);
+        let offset = output.offset_in(input, 0);
+        if self.isa == Isa::REFERENCE {
+            return reference::pair_of_strip(pair, (input, offset), output, scratch);
+        }
+        let (plane_len, width_px) = (output.plane_len(), output.width_px());
+        for y in output.inside() {
+            const { assert!(MAX_GROUP_PX <= STRIP_OVERSHOOT, "pixels read") }
+            let from = Rows {
+                rows: [input.at(y as isize + offset.rows, offset.px)],
+                plane_len,
+                planes: pair.in_channels,
+            };
+            // SAFETY: both strips have rows of `plane_len` floats: a border, `width_px` pixels or
+            // more, and `STRIP_OVERSHOOT` floats for the rest of a group. The offset says that the
+            // row's pixels lie in the input. Both have the pair's channels.
+            let run = unsafe { PairRun::new(pair, from, output.at_mut(y), width_px, scratch) };
+            dispatch(self.isa, pair.precision, run);
+        }
+        output.clear_border();
     }
 }
 
@@ -207,13 +221,22 @@ impl PlanesPair {
         let pair = &self.weights;
         pair.check_channels(input.channels(), output.channels());
         assert_eq!(input.geometry(), output.geometry(), "input and output");
-        let kernel = PairOfPlanes {
-            pair,
-            input,
-            output,
-            scratch,
+        if self.isa == Isa::REFERENCE {
+            return reference::pair_of_planes(pair, input, output, scratch);
+        }
+        const { assert!(MAX_GROUP_PX <= OVERSHOOT, "pixels read") }
+        let g = input.geometry();
+        let from = Rows {
+            rows: [input.as_slice()[g.origin..].as_ptr()],
+            plane_len: g.plane_len,
+            planes: pair.in_channels,
         };
-        dispatch(self.isa, pair.precision, kernel);
+        let to = output.as_mut_slice()[g.origin..].as_mut_ptr();
+        // SAFETY: both have the same geometry and the pair's channels. The run of pixels of a plane
+        // is followed by `OVERSHOOT` floats for the rest of a group.
+        let run = unsafe { PairRun::new(pair, from, to, g.run_len(), scratch) };
+        dispatch(self.isa, pair.precision, run);
+        output.clear_border();
     }
 
     /// Adds the gradients by the weights, and computes the gradient by the input.

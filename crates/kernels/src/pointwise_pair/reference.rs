@@ -2,7 +2,8 @@
 
 use super::PairWeights;
 use super::backward::Backward;
-use super::forward::{PairOfPlanes, PairOfStrip};
+use crate::strip::{Offset, Strip};
+use crate::{Planes, Scratch};
 
 impl PairWeights {
     /// The wide activation of a pixel.
@@ -34,14 +35,13 @@ impl PairWeights {
     }
 }
 
-pub(super) fn pair_of_strip(arguments: PairOfStrip<'_>) {
-    let PairOfStrip {
-        pair,
-        input,
-        offset,
-        output,
-        scratch,
-    } = arguments;
+/// The pair on a strip; the offset is that of the output in the input.
+pub(super) fn pair_of_strip(
+    pair: &PairWeights,
+    (input, offset): (&Strip, Offset),
+    output: &mut Strip,
+    scratch: &mut Scratch,
+) {
     let wide = &mut scratch.floats(pair.wide_channels)[..pair.wide_channels];
     for (row, y) in output.rows().zip(output.inside()) {
         for x in 0..output.width_px() {
@@ -52,13 +52,13 @@ pub(super) fn pair_of_strip(arguments: PairOfStrip<'_>) {
     }
 }
 
-pub(super) fn pair_of_planes(arguments: PairOfPlanes<'_>) {
-    let PairOfPlanes {
-        pair,
-        input,
-        output,
-        scratch,
-    } = arguments;
+/// The pair on planes.
+pub(super) fn pair_of_planes(
+    pair: &PairWeights,
+    input: &Planes,
+    output: &mut Planes,
+    scratch: &mut Scratch,
+) {
     let wide = &mut scratch.floats(pair.wide_channels)[..pair.wide_channels];
     for y in 0..output.height_px() {
         for x in 0..output.width_px() {

@@ -5,16 +5,17 @@
 //! computed in another [`Precision`] than f32.
 
 mod reference;
-mod simd;
 
-use crate::conv2d::ConvLayer;
-use crate::dispatch::{Kernel, dispatch};
+use crate::conv2d::{ConvLayer, MAX_KERNEL};
+use crate::direct::{DirectRun, square_taps};
+use crate::dispatch::dispatch;
+use crate::epilogue::TileOutput;
 use crate::packing::Packing;
-use crate::precision::Format;
+use crate::rows::Rows;
 use crate::scratch::Scratch;
-use crate::simd::Simd;
-use crate::strip::{Offset, Strip};
-use crate::winograd::{self, WinogradWeights};
+use crate::strip::{Offset, STRIP_OVERSHOOT, Strip};
+use crate::tile::MAX_GROUP_PX;
+use crate::winograd::{self, FourRows, WinogradWeights};
 use crate::{Epilogue, Isa, Precision};
 
 /// A convolution on [`Strip`]s, its weights arranged for an instruction set.
@@ -104,51 +105,65 @@ impl StripConv {
             assert_eq!(maps.channels(), output.channels(), "maps of the epilogue");
             output.offset_in(maps, 0)
         });
-        let convolution = Convolution {
-            conv: self,
-            input_offset: output.offset_in(input, self.kernel / 2),
-            input,
-            epilogue,
-            maps_offset,
-            output,
-            scratch,
+        let input_offset = output.offset_in(input, self.kernel / 2);
+        let reach = (self.kernel / 2) as isize;
+        let (plane_len, width_px) = (output.plane_len(), output.width_px());
+        let first_tap = |y: usize| {
+            let row = y as isize + input_offset.rows - reach;
+            input.at(row, input_offset.px - reach)
         };
-        dispatch(self.isa, self.precision, convolution);
-    }
-}
-
-/// A convolution of a strip.
-///
-/// Input, output and the epilogue's maps have the same layout except for `rows_above`. The input
-/// has the convolution's input channels; output and maps have its output channels. The offsets are
-/// those of [`Strip::offset_in`].
-struct Convolution<'a> {
-    conv: &'a StripConv,
-    input: &'a Strip,
-    /// Of the output in the input, with the kernel's reach on each side.
-    input_offset: Offset,
-    epilogue: Epilogue<'a, Strip>,
-    /// Of the output in the epilogue's maps.
-    maps_offset: Offset,
-    output: &'a mut Strip,
-    scratch: &'a mut Scratch,
-}
-
-impl Kernel for Convolution<'_> {
-    type Output = ();
-
-    fn reference(self, precision: Precision) {
-        match &self.conv.weights {
-            Weights::Direct { weights, bias } => {
-                reference::direct(weights, bias, precision, self);
-            }
-            // `StripConv::new` arranges weights for the plain loops as `Direct`.
-            Weights::Winograd(_) => unreachable!("Winograd's form in plain loops"),
+        let epilogue_at =
+            |y: usize| epilogue.at(|maps| maps.at(y as isize + maps_offset.rows, maps_offset.px));
+        // All strips have rows of `plane_len` floats: a border, `width_px` pixels or more, and
+        // `STRIP_OVERSHOOT` floats for the rest of a group and the taps. The offsets say that the
+        // rows and pixels of all taps lie in the strips, which have the convolution's channels.
+        const {
+            assert!(MAX_GROUP_PX + MAX_KERNEL <= STRIP_OVERSHOOT, "pixels read");
         }
-    }
-
-    #[inline(always)]
-    fn vectorized<S: Simd, F: Format>(self, simd: S) {
-        simd::convolution::<S, F>(simd, self);
+        match &self.weights {
+            Weights::Direct { weights, bias } if self.isa == Isa::REFERENCE => {
+                let (input, epilogue) = ((input, input_offset), (epilogue, maps_offset));
+                reference::direct(self, (weights, bias), input, output, epilogue);
+            }
+            Weights::Direct { weights, bias } => {
+                let taps = square_taps(self.kernel, self.in_channels * plane_len);
+                for y in output.inside() {
+                    let source = Rows {
+                        rows: [first_tap(y)],
+                        plane_len,
+                        planes: self.in_channels,
+                    };
+                    let target = TileOutput {
+                        to: output.at_mut(y),
+                        plane_len,
+                        epilogue: epilogue_at(y),
+                    };
+                    // SAFETY: the rows, see above.
+                    let run =
+                        unsafe { DirectRun::new(weights, bias, (source, &taps), target, width_px) };
+                    dispatch(self.isa, Precision::F32, run);
+                }
+            }
+            Weights::Winograd(weights) => {
+                for first in output.groups() {
+                    let to = output.rows_mut(first);
+                    let source = Rows {
+                        rows: std::array::from_fn(|row| first_tap(first + row)),
+                        plane_len,
+                        planes: self.in_channels,
+                    };
+                    let targets = std::array::from_fn(|row| TileOutput {
+                        to: to[row],
+                        plane_len,
+                        epilogue: epilogue_at(first + row),
+                    });
+                    // SAFETY: the rows, see above.
+                    let rows =
+                        unsafe { FourRows::new(weights, source, targets, width_px, scratch) };
+                    dispatch(self.isa, self.precision, rows);
+                }
+            }
+        }
+        output.clear_border();
     }
 }

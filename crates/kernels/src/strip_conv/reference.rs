@@ -1,23 +1,18 @@
 //! The definition of the convolution of a strip, in plain loops.
 
-use super::Convolution;
-use crate::{Precision, Strip};
+use super::StripConv;
+use crate::strip::Offset;
+use crate::{Epilogue, Strip};
 
+/// Convolves with weights as [`Packing::pack`](crate::packing::Packing::pack) arranges them. The
+/// offsets are those of the output in the input and in the epilogue's maps.
 pub(super) fn direct(
-    weights: &[f32],
-    bias: &[f32],
-    precision: Precision,
-    arguments: Convolution<'_>,
+    conv: &StripConv,
+    (weights, bias): (&[f32], &[f32]),
+    (input, input_offset): (&Strip, Offset),
+    output: &mut Strip,
+    (epilogue, maps_offset): (Epilogue<'_, Strip>, Offset),
 ) {
-    let Convolution {
-        conv,
-        input,
-        input_offset,
-        epilogue,
-        maps_offset,
-        output,
-        ..
-    } = arguments;
     let kernel = conv.kernel;
     let reach = (kernel / 2) as isize;
     let first_row = output.rows().start;
@@ -32,7 +27,7 @@ pub(super) fn direct(
                         for kx in -reach..=reach {
                             let (y, x) = (y + input_offset.rows + ky, at_x + input_offset.px + kx);
                             let pixel = input.pixel(i, y, x);
-                            sum += weights.next().unwrap_or(&0.0) * precision.round(pixel);
+                            sum += weights.next().unwrap_or(&0.0) * conv.precision.round(pixel);
                         }
                     }
                 }
