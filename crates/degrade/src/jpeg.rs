@@ -7,6 +7,8 @@
 //! Source: libjpeg-turbo 3.0 `jccolor.c`, `jcsample.c`, `jfdctint.c`, `jcdctmgr.c`, `jidctint.c`,
 //! `jdsample.c`, `jdcolor.c`; tables of Annex K of ITU-T T.81.
 
+use wdsr_model::strength::{ANNEX_K_LUMA, jpeg_step};
+
 use crate::planes::Planes;
 use crate::stage::Subsampling;
 
@@ -76,7 +78,7 @@ pub fn jpeg_rgb(
         height_px,
         samples,
     });
-    let y = y.compressed(&table(&LUMA, quality));
+    let y = y.compressed(&table(&ANNEX_K_LUMA, quality));
     let table = table(&CHROMA, quality);
     let [cb, cr] = [cb, cr].map(|chroma| match subsampling {
         Subsampling::S444 => chroma.compressed(&table),
@@ -112,7 +114,7 @@ pub fn jpeg_grey(samples: &[u8], width_px: usize, height_px: usize, quality: u8)
         height_px,
         samples: samples.to_vec(),
     };
-    plane.compressed(&table(&LUMA, quality)).samples
+    plane.compressed(&table(&ANNEX_K_LUMA, quality)).samples
 }
 
 /// Luma of JPEG, rounded: also Pillow's conversion of colour to grey.
@@ -132,11 +134,6 @@ fn assert_samples(found: usize, width_px: usize, height_px: usize, channels: usi
     );
 }
 
-const LUMA: [u8; 64] = [
-    16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56,
-    14, 17, 22, 29, 51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113,
-    92, 49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99,
-];
 const CHROMA: [u8; 64] = [
     17, 18, 24, 47, 99, 99, 99, 99, 18, 21, 26, 66, 99, 99, 99, 99, 24, 26, 56, 99, 99, 99, 99, 99,
     47, 66, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99,
@@ -145,13 +142,7 @@ const CHROMA: [u8; 64] = [
 
 /// A quantisation table, row-major, at libjpeg's quality.
 fn table(base: &[u8; 64], quality: u8) -> [i32; 64] {
-    let quality = i32::from(quality).clamp(1, 100);
-    let percent = if quality < 50 {
-        5000 / quality
-    } else {
-        200 - 2 * quality
-    };
-    base.map(|step| ((i32::from(step) * percent + 50) / 100).clamp(1, 255))
+    base.map(|step| i32::from(jpeg_step(step, quality)))
 }
 
 fn to_ycc([r, g, b]: [u8; 3]) -> [u8; 3] {
