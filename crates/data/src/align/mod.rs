@@ -44,6 +44,8 @@ const LEAST_CORRELATION: f64 = 0.4;
 const FLAT_LEVELS: f64 = 1.5;
 /// The largest standard deviation of a shift in low-resolution pixels.
 const MAX_UNCERTAINTY_PX: f64 = 0.1;
+/// The blur, in low-resolution pixels, after which the brightness is compared.
+const SHADING_PX: f32 = 4.0;
 /// The largest zoom of an affine registration against the scale.
 const MAX_ZOOM: f64 = 0.05;
 
@@ -233,7 +235,11 @@ pub fn register(
         },
         Failure::Apart | Failure::NoSlope => Rejection::Flat,
     })?;
-    if uncertainty_px > MAX_UNCERTAINTY_PX {
+    let details = Spline::new(original.detail());
+    let correlation = compare(&low.detail(), &details, &warp).correlation();
+    let matches = correlation >= LEAST_CORRELATION;
+    // Images that do not match have a large residual, and with it a large uncertainty, too.
+    if uncertainty_px > MAX_UNCERTAINTY_PX && (matches || is_flat) {
         return Err(Rejection::Flat);
     }
     let [[a, b], [c, d]] = warp.matrix;
@@ -241,16 +247,17 @@ pub fn register(
     if (zoom - 1.0).abs() > MAX_ZOOM {
         return Err(Rejection::Zoom { zoom });
     }
-    let correlation = compare(&low.detail(), &Spline::new(original.detail()), &warp).correlation();
+    // Sharpness differs, brightness does not depend on it.
+    let shading = Spline::new(original.blurred(SHADING_PX));
+    let (gain, offset_levels) = compare(&low.blurred(SHADING_PX), &shading, &warp).line();
     let original = Spline::new(original);
     let after = compare(low, &original, &warp);
-    if correlation < LEAST_CORRELATION {
+    if !matches {
         return Err(Rejection::Residual {
             residual_levels: after.residual(),
             correlation,
         });
     }
-    let (gain, offset_levels) = after.line();
     let before = compare(low, &original, &Warp::of_offset([0.0; 2]));
     Ok(Registration {
         placement: Placement {
