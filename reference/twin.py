@@ -39,7 +39,8 @@ KEYS = {
     "data": "folders track validation",
     "training": "updates batch patch_px least_detail branches precision seed loss"
     " charbonnier_epsilon fft_weight gradient_clip_norm average_decay rollbacks rollback_factor",
-    "schedule": "kind learning_rate final_learning_rate warm_up_updates milestones factor",
+    "schedule": "kind learning_rate final_learning_rate warm_up_updates cool_down_updates"
+    " milestones factor",
     "validation": "every_updates images protocol",
 }
 WITHOUT_EFFECT = "validation.images and validation.protocol: twin.py does not validate"
@@ -310,7 +311,12 @@ def learning_rate(schedule: dict[str, Any], update: int, updates: int) -> float:
     warm_up = min(1, (update + 1) / rising) if rising else 1
     match schedule["kind"]:
         case "constant":
-            return highest * warm_up
+            falling = schedule.get("cool_down_updates", 0)
+            if update < updates - falling:
+                return highest * warm_up
+            last = schedule["final_learning_rate"]
+            progress = (update - max(0, updates - falling) + 1) / falling
+            return last + (highest * warm_up - last) * (1 - math.sqrt(progress))
         case "cosine":
             last = schedule["final_learning_rate"]
             return half_cosine(highest, last, update / updates) * warm_up

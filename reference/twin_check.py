@@ -57,10 +57,10 @@ RECIPES = [
         60,
     ),
     (
-        "wdsr-b x1, weight norm, l2, constant",
+        "wdsr-b x1, weight norm, l2, constant, cool-down",
         B_8X2 + "scale = 1",
         'loss = "l2"',
-        'kind = "constant"\nlearning_rate = 1e-3\nwarm_up_updates = 10',
+        'kind = "constant"\nlearning_rate = 1e-3\nwarm_up_updates = 10\ncool_down_updates = 20',
         UPDATES,
     ),
 ]

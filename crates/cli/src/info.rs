@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use wdsr_model::{BuiltinModel, Model, Network, NetworkConfig};
-use wdsr_train::{Recipe, checkpoint};
+use wdsr_train::{Overrides, Recipe, checkpoint};
 
 use crate::stdout;
 
@@ -64,7 +64,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Some(path) => {
             let name = path.display().to_string();
             if path.extension().is_some_and(|suffix| suffix == "toml") {
-                let recipe = Recipe::load(path, None)?;
+                let recipe = Recipe::load(path, Overrides::default())?;
                 Info::new(name, &recipe.network, BTreeMap::new())
             } else {
                 Info::of_model(name, &checkpoint::load_model(path)?)

@@ -1,6 +1,7 @@
 //! The `wdsr` command: upscale images, score models, train them, convert them.
 #![forbid(unsafe_code)]
 
+mod average;
 mod bench;
 mod convert;
 mod data;
@@ -15,6 +16,7 @@ mod signals;
 mod stdout;
 mod study;
 mod threads;
+mod time_limit;
 mod train;
 mod training_view;
 mod units;
@@ -45,6 +47,7 @@ enum Command {
     Eval(eval::Arguments),
     Train(train::Arguments),
     Convert(convert::Arguments),
+    Average(average::Arguments),
     Info(info::Arguments),
     Bench(bench::Arguments),
     Study(study::Arguments),
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         Command::Convert(arguments) => convert::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Data(arguments) => data::run(&arguments),
         Command::Study(arguments) => study::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Average(arguments) => average::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Info(arguments) => info::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Completions(arguments) => {
             docs::completions(&arguments, Arguments::command()).map(|()| ExitCode::SUCCESS)

@@ -1,6 +1,7 @@
 //! `wdsr study`: repeats a published table as runs with equal budgets.
 
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use anyhow::Context;
 use wdsr_eval::Protocol;
@@ -15,7 +16,10 @@ use wdsr_train::{Data, Trainer, Validation};
 use crate::file_claims::{Conflict, FileClaims};
 use crate::models::PrecisionArgument;
 use crate::progress::{self, print_line};
-use crate::train::{ImageMemory, STOPPING, absolute, folders, run_files, run_with_reports};
+use crate::time_limit::{TimeArgument, TimeLimit};
+use crate::train::{
+    ImageMemory, STOPPING, absolute, folders, run_files, run_with_reports, stopped_in_time,
+};
 use crate::{WrongUsage, on_threads, signals};
 
 /// Validations of a run, unless --validate-every is given.
@@ -85,6 +89,8 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = Protocol::Div2k)]
     protocol: Protocol,
     #[command(flatten)]
+    time: TimeArgument,
+    #[command(flatten)]
     memory: ImageMemory,
     /// Number of threads; 0: one for each processor
     ///
@@ -106,8 +112,9 @@ enum Name {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let limit = arguments.time.start();
     let study = arguments.study()?;
-    on_threads(arguments.threads, || run_study(arguments, &study))?
+    on_threads(arguments.threads, || run_study(arguments, &study, limit))?
 }
 
 impl Arguments {
@@ -168,7 +175,8 @@ fn claim_files(arguments: &Arguments, study: &Study) -> Result<(), Conflict> {
     Ok(())
 }
 
-fn run_study(arguments: &Arguments, study: &Study) -> anyhow::Result<()> {
+fn run_study(arguments: &Arguments, study: &Study, limit: TimeLimit) -> anyhow::Result<()> {
+    let limit = Rc::new(limit);
     let out = &arguments.out;
     let runs = study.runs();
     claim_files(arguments, study)?;
@@ -196,8 +204,12 @@ fn run_study(arguments: &Arguments, study: &Study) -> anyhow::Result<()> {
                     decoded.insert(images)
                 }
             };
-            train(arguments, study, run, images.clone())?;
+            let stopped = train(arguments, study, run, images.clone(), Rc::clone(&limit))?;
             study.write_report(out)?;
+            if stopped {
+                print_line("the time is over; the same command resumes the study");
+                return Ok(());
+            }
         }
     }
     let results = study.write_report(out)?;
@@ -220,26 +232,33 @@ fn decode(arguments: &Arguments, dataset: &Dataset) -> anyhow::Result<DecodedDat
     Ok(decoded)
 }
 
+/// Trains a run; returns whether the time limit stopped it.
 fn train(
     arguments: &Arguments,
     study: &Study,
     run: &PlannedRun,
     dataset: DecodedDataset,
-) -> anyhow::Result<()> {
+    limit: Rc<TimeLimit>,
+) -> anyhow::Result<bool> {
     let folder = study.run_folder(&arguments.out, run);
     let resume = folder.join(LAST_CHECKPOINT).exists();
     let mut trainer = Trainer::prepare_with(run.recipe.clone(), &folder, resume, dataset)?;
-    match run_with_reports(&mut trainer) {
+    let result = run_with_reports(&mut trainer, limit);
+    if stopped_in_time(&result).is_some() {
+        return Ok(true);
+    }
+    match result {
         Err(Error::Train(wdsr_train::Error::NonFiniteLoss { update, loss, .. })) => {
             print_line(&format!("diverged: the loss of update {update} is {loss}"));
             study.mark_diverged(&arguments.out, run, update)?;
-            Ok(())
+            Ok(false)
         }
         Err(Error::Train(wdsr_train::Error::Stopped { update, .. })) => anyhow::bail!(
             "{}: stopped after update {update}; the same command resumes the study",
             folder.display()
         ),
-        other => Ok(other?),
+        Err(error) => Err(error.into()),
+        Ok(()) => Ok(false),
     }
 }
 

@@ -1,15 +1,17 @@
 //! `wdsr train`: trains a network as a recipe describes, on folders of images.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use anyhow::Context;
 use wdsr_study::TrainingReporter;
 use wdsr_train::export::BATCHES;
 use wdsr_train::run_folder::{self, LAST_CHECKPOINT, LAST_MODEL};
-use wdsr_train::{DataFolder, Recipe, Shifts, Trainer};
+use wdsr_train::{DataFolder, Overrides, Recipe, Shifts, Trainer};
 
 use crate::file_claims::{Conflict, FileClaims};
 use crate::progress::{self, print_line};
+use crate::time_limit::{TimeArgument, TimeLimit};
 use crate::training_view::TrainingView;
 use crate::{WrongUsage, on_threads, signals, units};
 
@@ -36,6 +38,21 @@ pub(crate) struct Arguments {
     /// Resume the run in the folder of --out
     #[arg(long)]
     resume: bool,
+    /// Train N updates
+    ///
+    /// Overrides the recipe's training.updates. With --resume it lengthens or shortens a run, to the same
+    /// bits as if it had been so long from the start, if the learning rates so far do not depend on it
+    /// (schedule.kind = "constant").
+    #[arg(long, value_name = "N")]
+    updates: Option<u64>,
+    /// Cool down in the last N updates
+    ///
+    /// Overrides the recipe's schedule.cool_down_updates. With --resume and without --updates the
+    /// cool-down begins at once. The run can be lengthened from the point before it.
+    #[arg(long, value_name = "N")]
+    cool_down: Option<u64>,
+    #[command(flatten)]
+    time: TimeArgument,
     /// Start from the weights of this model or checkpoint
     ///
     /// Overrides the recipe's start.from. Convolutions that match by name and shape are copied, so
@@ -129,10 +146,17 @@ pub(crate) fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let limit = arguments.time.start();
+    let overrides = Overrides {
+        from: arguments.from.as_deref(),
+        updates: arguments.updates,
+        cool_down_updates: arguments.cool_down,
+    };
     let mut recipe = if arguments.resume {
-        Recipe::load_to_resume(&arguments.recipe, &arguments.out.join(LAST_CHECKPOINT))?
+        let checkpoint = arguments.out.join(LAST_CHECKPOINT);
+        Recipe::load_to_resume(&arguments.recipe, overrides, &checkpoint)?
     } else {
-        Recipe::load(&arguments.recipe, arguments.from.as_deref())?
+        Recipe::load(&arguments.recipe, overrides)?
     };
     arguments.images.apply(&mut recipe)?;
     recipe.start.insert_blocks |= arguments.insert_blocks;
@@ -147,7 +171,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         return Err(WrongUsage(message.to_owned()).into());
     }
     claim_files(arguments, &recipe)?;
-    on_threads(arguments.threads, || train(arguments, recipe))?
+    on_threads(arguments.threads, || train(arguments, recipe, limit))?
 }
 
 /// Claims the files of the run. A resumed run may read the recipe in its own folder, which it writes
@@ -183,7 +207,7 @@ pub(crate) fn run_files(folder: &Path) -> impl Iterator<Item = PathBuf> {
     names.map(|name| folder.join(name))
 }
 
-fn train(arguments: &Arguments, recipe: Recipe) -> anyhow::Result<()> {
+fn train(arguments: &Arguments, recipe: Recipe, limit: TimeLimit) -> anyhow::Result<()> {
     let decoding = progress::bar(0, "reading images [{bar:30}] {pos}/{len}", false);
     let mut trainer = Trainer::prepare(
         recipe,
@@ -209,7 +233,12 @@ fn train(arguments: &Arguments, recipe: Recipe) -> anyhow::Result<()> {
         return Ok(());
     }
     signals::listen(STOPPING)?;
-    run_with_reports(&mut trainer).map_err(|error| with_remedy(error, &arguments.out))?;
+    let result = run_with_reports(&mut trainer, Rc::new(limit));
+    if let Some(stopped) = stopped_in_time(&result) {
+        print_line(&stopped);
+        return Ok(());
+    }
+    result.map_err(|error| with_remedy(error, &arguments.out))?;
     let model = arguments.out.join(LAST_MODEL);
     print_line(&format!("model: {}", model.display()));
     Ok(())
@@ -217,11 +246,15 @@ fn train(arguments: &Arguments, recipe: Recipe) -> anyhow::Result<()> {
 
 /// Runs a training, shows its progress and writes its reports.
 ///
-/// Signals stop it once its checkpoint is saved; before, while images are read, they end the program.
-pub(crate) fn run_with_reports(trainer: &mut Trainer) -> Result<(), wdsr_study::Error> {
+/// Signals and the time limit stop it once its checkpoint is saved; before, while images are read, signals
+/// end the program.
+pub(crate) fn run_with_reports(
+    trainer: &mut Trainer,
+    limit: Rc<TimeLimit>,
+) -> Result<(), wdsr_study::Error> {
     let mut reporter = TrainingReporter::new(trainer)?;
     let mut view = TrainingView::new(trainer);
-    trainer.stop_when(signals::requested);
+    trainer.stop_when(move || signals::requested() || limit.is_over());
     let result = trainer.run(|event| {
         reporter.observe(&event)?;
         view.show(&event);
@@ -229,6 +262,18 @@ pub(crate) fn run_with_reports(trainer: &mut Trainer) -> Result<(), wdsr_study::
     });
     view.finish();
     result
+}
+
+/// What a training says that the time limit has stopped, not a signal.
+pub(crate) fn stopped_in_time(result: &Result<(), wdsr_study::Error>) -> Option<String> {
+    match result {
+        Err(wdsr_study::Error::Train(error @ wdsr_train::Error::Stopped { .. }))
+            if !signals::requested() =>
+        {
+            Some(error.to_string())
+        }
+        _ => None,
+    }
 }
 
 /// Adds how to resume to an error, unless the run has no checkpoint or the error names its remedy.

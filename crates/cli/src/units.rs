@@ -1,7 +1,10 @@
-//! Sizes on the command line, in one grammar for all commands: bytes, pixels, and widths with heights.
+//! Sizes and times on the command line, in one grammar for all commands: bytes, pixels, widths with
+//! heights, seconds.
 //!
 //! Bytes have binary units: `K`, `M`, `G` and `T` are powers of 1024, with or without `B` or `iB`. Pixels
 //! are counted in decimal units: `k`, `M` and `G` are powers of 1000. Units may have any case.
+
+use std::time::Duration;
 
 use wdsr_upscale::{MAX_SIDE_PX, Size};
 
@@ -12,6 +15,8 @@ pub(crate) enum UnitError {
     Bytes(String),
     #[error("expected a number of pixels such as 250000000, 250M or 2G, found \"{0}\"")]
     Pixels(String),
+    #[error("expected a time above 0 such as 90 (seconds), 160m or 1h30m, found \"{0}\"")]
+    Duration(String),
     #[error("expected a side of 1 to {MAX_SIDE_PX} pixels, found \"{0}\"")]
     Side(String),
     #[error("expected WIDTHxHEIGHT such as 3840x2160, found \"{0}\"")]
@@ -64,6 +69,33 @@ fn scaled(text: &str, base: u64, power: impl Fn(&str) -> Option<usize>) -> Optio
     let factor = base.checked_pow(power(unit)? as u32)?;
     let number: u64 = number.parse().ok()?;
     number.checked_mul(factor).filter(|product| *product > 0)
+}
+
+/// Parses a time: seconds, or numbers with the units `s`, `m`, `h` and `d`, such as `90`, `2.5h` or
+/// `1h30m`.
+pub(crate) fn duration(text: &str) -> Result<Duration, UnitError> {
+    let parse = || {
+        let (mut rest, mut total) = (text, Duration::ZERO);
+        while !rest.is_empty() {
+            let number_len = rest.find(|c: char| !c.is_ascii_digit() && c != '.');
+            let (number, unit) = rest.split_at(number_len.unwrap_or(rest.len()));
+            let unit_len = unit.find(|c: char| c.is_ascii_digit());
+            let (unit, next) = unit.split_at(unit_len.unwrap_or(unit.len()));
+            let seconds = match unit {
+                "" if rest.len() == text.len() => 1.0,
+                "s" => 1.0,
+                "m" => 60.0,
+                "h" => 3600.0,
+                "d" => 86400.0,
+                _ => return None,
+            };
+            let number: f64 = number.parse().ok()?;
+            total = total.checked_add(Duration::try_from_secs_f64(number * seconds).ok()?)?;
+            rest = next;
+        }
+        (!total.is_zero()).then_some(total)
+    };
+    parse().ok_or_else(|| UnitError::Duration(text.to_owned()))
 }
 
 /// Parses the length of a side in pixels.
@@ -142,6 +174,29 @@ mod tests {
             "1MiB",
         ] {
             assert_eq!(pixels(wrong), Err(UnitError::Pixels(wrong.to_owned())));
+        }
+    }
+
+    #[test]
+    fn times_have_units_or_are_seconds() {
+        for (text, expected) in [
+            ("90", 90.0),
+            ("0.5", 0.5),
+            ("160m", 9600.0),
+            ("1h30m", 5400.0),
+            ("2.5h", 9000.0),
+            ("1d1s", 86401.0),
+        ] {
+            assert_eq!(
+                duration(text),
+                Ok(Duration::from_secs_f64(expected)),
+                "{text}"
+            );
+        }
+        for wrong in [
+            "", "0", "0s", "m", "-1", "1w", "1h30", "1.2.3s", "1 h", "1H", "1e99d", "9é",
+        ] {
+            assert_eq!(duration(wrong), Err(UnitError::Duration(wrong.to_owned())));
         }
     }
 

@@ -12,7 +12,7 @@ pub struct BuiltinModel {
     pub kind: &'static str,
     /// Output pixels per input pixel on each side.
     pub scale: usize,
-    file: &'static [u8],
+    file: &'static &'static [u8],
 }
 
 impl BuiltinModel {
@@ -21,47 +21,47 @@ impl BuiltinModel {
         Self {
             kind: "base",
             scale: 2,
-            file: wdsr_weights::BASE_X2,
+            file: &wdsr_weights::BASE_X2,
         },
         Self {
             kind: "base",
             scale: 3,
-            file: wdsr_weights::BASE_X3,
+            file: &wdsr_weights::BASE_X3,
         },
         Self {
             kind: "base",
             scale: 4,
-            file: wdsr_weights::BASE_X4,
+            file: &wdsr_weights::BASE_X4,
         },
         Self {
             kind: "photo",
             scale: 2,
-            file: wdsr_weights::PHOTO_X2,
+            file: &wdsr_weights::PHOTO_X2,
         },
         Self {
             kind: "photo",
             scale: 4,
-            file: wdsr_weights::PHOTO_X4,
+            file: &wdsr_weights::PHOTO_X4,
         },
         Self {
             kind: "photo",
             scale: 1,
-            file: wdsr_weights::PHOTO_X1,
+            file: &wdsr_weights::PHOTO_X1,
         },
         Self {
             kind: "small",
             scale: 2,
-            file: wdsr_weights::SMALL_X2,
+            file: &wdsr_weights::SMALL_X2,
         },
         Self {
             kind: "small",
             scale: 3,
-            file: wdsr_weights::SMALL_X3,
+            file: &wdsr_weights::SMALL_X3,
         },
         Self {
             kind: "small",
             scale: 4,
-            file: wdsr_weights::SMALL_X4,
+            file: &wdsr_weights::SMALL_X4,
         },
     ];
 

@@ -30,6 +30,7 @@
 // The README's example compiles and runs.
 #![cfg_attr(all(doctest, feature = "builtin"), doc = include_str!("../README.md"))]
 
+mod average;
 #[cfg(feature = "builtin")]
 mod builtin;
 mod config;
@@ -42,6 +43,7 @@ mod stream;
 pub mod strength;
 mod upscale;
 
+pub use average::AverageError;
 #[cfg(feature = "builtin")]
 pub use builtin::BuiltinModel;
 pub use config::{BlockKind, ConfigError, DIV2K_MEAN, NetworkConfig, Norm};

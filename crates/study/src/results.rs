@@ -9,7 +9,7 @@ use wdsr_train::metrics::read_metrics;
 use wdsr_train::run_folder::{LAST_CHECKPOINT, METRICS, RECIPE};
 use wdsr_train::state::InputFingerprints;
 use wdsr_train::teacher::TeacherModel;
-use wdsr_train::{Metrics, Recipe, decibels};
+use wdsr_train::{Metrics, Overrides, Recipe, decibels};
 
 use crate::error::Error;
 use crate::kind::StudyKind;
@@ -119,7 +119,7 @@ impl Study {
         if !recipe_path.exists() {
             return Ok(Outcome::Open { updates: 0 });
         }
-        let written = Recipe::load(&recipe_path, None)?;
+        let written = Recipe::load(&recipe_path, Overrides::default())?;
         if let Some(difference) = run.recipe.difference(&written) {
             return Err(Error::OtherSettings { folder, difference });
         }

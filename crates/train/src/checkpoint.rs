@@ -119,13 +119,14 @@ pub fn load(
     parse(&bytes, recipe, network, layout).map_err(|source| in_file(path, source))
 }
 
-/// Reads the recipe of a checkpoint.
+/// Reads the recipe of a checkpoint and the updates done.
 ///
 /// # Errors
 /// If the file cannot be read or is no checkpoint.
-pub fn load_recipe(path: &Path) -> Result<Recipe, Error> {
-    let metadata = Metadata::parse(&read(path)?).and_then(|metadata| metadata.recipe());
-    metadata.map_err(|source| in_file(path, source))
+pub fn load_recipe(path: &Path) -> Result<(Recipe, u64), Error> {
+    let metadata = Metadata::parse(&read(path)?);
+    let recipe = metadata.and_then(|m| Ok((m.recipe()?, m.number("updates")?)));
+    recipe.map_err(|source| in_file(path, source))
 }
 
 /// Reads the fingerprints of a checkpoint's inputs.
@@ -175,7 +176,8 @@ fn parse(
     layout: &ParameterLayout,
 ) -> Result<TrainingState, CheckpointError> {
     let metadata = Metadata::parse(bytes)?;
-    if let Some(difference) = recipe.difference(&metadata.recipe()?) {
+    let updates = metadata.number("updates")?;
+    if let Some(difference) = recipe.difference_after(&metadata.recipe()?, updates) {
         return Err(CheckpointError::OtherRecipe(difference));
     }
     let tensors = SafeTensors::deserialize(bytes).map_err(CheckpointError::Incomplete)?;
@@ -201,7 +203,6 @@ fn parse(
             variance: tensor_values(&tensors, &format!("running_var/{name}"), &shape)?,
         })
     });
-    let updates = metadata.number("updates")?;
     let state = TrainingState {
         updates,
         parameters: vector("parameters")?,

@@ -22,7 +22,6 @@ pub mod parameters;
 mod recipe;
 mod recipe_file;
 pub mod run_folder;
-pub mod schedule;
 pub mod start;
 pub mod state;
 pub mod teacher;
@@ -31,7 +30,7 @@ pub mod trainer;
 pub use error::{CheckpointError, Error, InputDifference, RecipeError, StartError};
 pub use metrics::Metrics;
 pub use recipe::{
-    Data, DataFolder, Decay, Initialization, Loss, Recipe, Schedule, Shifts, Start, StrengthRange,
-    Teacher, Training, Validation,
+    CoolDown, Data, DataFolder, Decay, Initialization, Loss, Overrides, Recipe, Schedule, Shifts,
+    Start, StrengthRange, Teacher, Training, Validation,
 };
 pub use trainer::{Event, Trainer, TrainingSummary};

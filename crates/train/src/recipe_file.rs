@@ -8,19 +8,18 @@ use wdsr_model::{Model, NetworkConfig};
 use crate::checkpoint::{load_model, load_recipe};
 use crate::error::Error;
 use crate::recipe::keys::RecipeKeys;
-use crate::recipe::{Recipe, Shifts};
+use crate::recipe::{Overrides, Recipe, Shifts};
 
 impl Recipe {
-    /// Reads and checks a recipe. `from` overrides the model or checkpoint to start from. Without a
-    /// `[network]` table the network is that model's, with the normalisation that its kind is
+    /// Reads and checks a recipe, with some values overridden. Without a `[network]` table the network is that model's, with the normalisation that its kind is
     /// trained with.
     ///
     /// # Errors
     /// If the recipe or the model cannot be read, or the recipe is invalid
     /// ([`RecipeError`](crate::RecipeError)).
-    pub fn load(path: &Path, from: Option<&Path>) -> Result<Self, Error> {
-        let mut keys = read_keys(path)?;
-        if let Some(from) = from {
+    pub fn load(path: &Path, overrides: Overrides<'_>) -> Result<Self, Error> {
+        let mut keys = read_keys(path, overrides)?;
+        if let Some(from) = overrides.from {
             keys.start.from = Some(absolute(from)?);
         }
         let model = match &keys.start.from {
@@ -31,22 +30,35 @@ impl Recipe {
     }
 
     /// Reads and checks the recipe of a run that is resumed. Without a `[network]` table the
-    /// network is the checkpoint's; the model that the run started from always is.
+    /// network is the checkpoint's; the model that the run started from always is. A cool-down that
+    /// overrides the recipe's begins at once, and so sets the number of updates too.
     ///
     /// # Errors
     /// As [`Recipe::load`], and if the checkpoint cannot be read.
-    pub fn load_to_resume(path: &Path, checkpoint: &Path) -> Result<Self, Error> {
-        let mut keys = read_keys(path)?;
-        let written = load_recipe(checkpoint)?;
+    pub fn load_to_resume(
+        path: &Path,
+        mut overrides: Overrides<'_>,
+        checkpoint: &Path,
+    ) -> Result<Self, Error> {
+        let (written, done) = load_recipe(checkpoint)?;
+        if let Some(cool_down) = overrides.cool_down_updates {
+            let stable = done.min(written.updates_before_cool_down());
+            overrides.updates = overrides.updates.or(Some(stable.saturating_add(cool_down)));
+        }
+        let mut keys = read_keys(path, overrides)?;
         keys.start = written.start;
         resolve(keys, path, Some(&written.network))
     }
 }
 
 /// Reads the keys of a recipe and makes its paths, which are relative to its folder, absolute.
-fn read_keys(path: &Path) -> Result<RecipeKeys, Error> {
+fn read_keys(path: &Path, overrides: Overrides<'_>) -> Result<RecipeKeys, Error> {
     let text = std::fs::read_to_string(path).map_err(|source| Error::io(path, "read", source))?;
-    let mut keys = RecipeKeys::parse(&text).map_err(|source| Error::Recipe {
+    let keys = RecipeKeys::parse(&text).and_then(|mut keys| {
+        keys.set_updates(overrides.updates, overrides.cool_down_updates)?;
+        Ok(keys)
+    });
+    let mut keys = keys.map_err(|source| Error::Recipe {
         path: path.to_owned(),
         source,
     })?;

@@ -2,7 +2,9 @@
 //!
 //! - `last.checkpoint`: the state at the last validation, which `--resume` continues from;
 //!   `best.checkpoint`: the state at the best validation
+//! - `stable.checkpoint`: the state before a cool-down, from which the run can be lengthened
 //! - `model.safetensors`: the model at the last validation; `best.safetensors`: at the best one
+//! - `cooled-UPDATES.safetensors`: the model after a cool-down that ended at that update
 //! - `clean.safetensors`: the model at strength 0, of a recipe with `[strength]`
 //! - `metrics.jsonl`: one line for each validation
 //! - `recipe.toml`: the recipe with all defaults
@@ -16,6 +18,8 @@ use crate::error::Error;
 pub const LAST_CHECKPOINT: &str = "last.checkpoint";
 /// The checkpoint of the best validation.
 pub const BEST_CHECKPOINT: &str = "best.checkpoint";
+/// The checkpoint before the cool-down.
+pub const STABLE_CHECKPOINT: &str = "stable.checkpoint";
 /// The model of the last validation.
 pub const LAST_MODEL: &str = "model.safetensors";
 /// The model of the best validation.
@@ -30,16 +34,22 @@ pub const RECIPE: &str = "recipe.toml";
 const LOCK: &str = ".wdsr-lock";
 
 /// All files that a trainer replaces.
-pub const FILES: [&str; 8] = [
+pub const FILES: [&str; 9] = [
     LOCK,
     RECIPE,
     LAST_CHECKPOINT,
     BEST_CHECKPOINT,
+    STABLE_CHECKPOINT,
     METRICS,
     LAST_MODEL,
     BEST_MODEL,
     CLEAN_MODEL,
 ];
+
+/// The model after a cool-down that ended after so many updates.
+pub fn cooled_model(updates: u64) -> String {
+    format!("cooled-{updates}.safetensors")
+}
 
 /// Locks a folder for this process until the returned file is closed, however the process ends.
 pub(crate) fn lock(folder: &Path) -> Result<File, Error> {

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use anyhow::Context;
 use wdsr_eval::{ImagePair, Track, find_pairs};
 use wdsr_image::{Colour, Format, Image, Samples, encode};
-use wdsr_train::Recipe;
 use wdsr_train::dataset::Degrader;
+use wdsr_train::{Overrides, Recipe};
 
 use crate::file_claims::FileClaims;
 use crate::{WrongUsage, on_threads, progress, stdout};
@@ -33,7 +33,7 @@ pub(super) struct DegradeArguments {
 }
 
 pub(super) fn run(arguments: &DegradeArguments) -> anyhow::Result<()> {
-    let recipe = Recipe::load(&arguments.recipe, None)?;
+    let recipe = Recipe::load(&arguments.recipe, Overrides::default())?;
     let Some(degrader) = Degrader::of(&recipe) else {
         let recipe = arguments.recipe.display();
         let message = format!("{recipe}: expected a [degradation] table, found none");

@@ -88,7 +88,7 @@ pub(crate) struct Arguments {
     /// Limit the time for each image in seconds, e.g. 30 or 2.5
     ///
     /// An image that takes longer fails, and the batch continues. With --untrusted 60 by default.
-    #[arg(long, value_name = "SECONDS", value_parser = parse_timeout)]
+    #[arg(long, value_name = "TIME", value_parser = units::duration)]
     timeout: Option<Duration>,
     /// Set tight limits, for images that you do not trust
     ///
@@ -219,17 +219,6 @@ const UNTRUSTED_TIMEOUT: Duration = Duration::from_secs(60);
 fn names_folder(path: &Path) -> bool {
     let last = path.as_os_str().as_encoded_bytes().last();
     path.is_dir() || last.is_some_and(|byte| std::path::is_separator(char::from(*byte)))
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("expected seconds above 0 such as 30 or 2.5, found \"{0}\"")]
-struct TimeoutError(String);
-
-fn parse_timeout(text: &str) -> Result<Duration, TimeoutError> {
-    let seconds = text.parse().ok().filter(|seconds| *seconds > 0.0);
-    seconds
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .ok_or_else(|| TimeoutError(text.to_owned()))
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {

@@ -135,6 +135,88 @@ fn resumes_a_killed_training_to_the_same_bits() {
     assert_eq!(losses(&root.join("whole")), losses(&out));
 }
 
+/// The weights of a run's model.
+fn weights(folder: &Path, name: &str) -> Vec<wdsr_model::ConvWeights> {
+    Model::load(&folder.join(name))
+        .expect("a model")
+        .convs()
+        .to_vec()
+}
+
+#[test]
+fn a_time_limit_saves_and_a_cool_down_ends_a_run_that_goes_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    let recipe = RECIPE
+        .replace("kind = \"cosine\"", "kind = \"constant\"")
+        .replace("updates = 60", "updates = 40");
+    prepare(root, &recipe);
+    let run = |out: &str, arguments: &[&str]| {
+        let run = train(root, out).args(arguments).output().expect("it runs");
+        let text = [run.stdout, run.stderr].map(|t| String::from_utf8_lossy(&t).into_owned());
+        assert!(run.status.success(), "{arguments:?}: {text:?}");
+        text.concat()
+    };
+    // A limit that is over after each update.
+    let text = run("parts", &["--for", "0.001s"]);
+    assert!(
+        text.contains("stopped after update 1; resume from"),
+        "{text}"
+    );
+    let text = run("parts", &["--for", "2h", "--resume"]);
+    assert!(text.contains("model: "), "{text}");
+    run("whole", &[]);
+    let last = "model.safetensors";
+    assert_eq!(
+        weights(&root.join("parts"), last),
+        weights(&root.join("whole"), last)
+    );
+
+    // From update 40 to 50; then from 40 on again, to 60 with a cool-down from 55 on.
+    run("parts", &["--resume", "--cool-down", "10"]);
+    let text = run(
+        "parts",
+        &["--resume", "--updates", "60", "--cool-down", "5"],
+    );
+    assert!(text.contains("update 60/60"), "{text}");
+    run(
+        "whole",
+        &["--resume", "--updates", "60", "--cool-down", "5"],
+    );
+    let [parts, whole] = ["parts", "whole"].map(|out| root.join(out));
+    let last = "cooled-60.safetensors";
+    assert_eq!(weights(&parts, last), weights(&whole, last));
+
+    let average = root.join("average.safetensors");
+    let mut command = wdsr();
+    command
+        .arg("average")
+        .arg(parts.join("cooled-50.safetensors"))
+        .arg(parts.join(last));
+    command.arg("-o").arg(&average).assert().success();
+    let [a, b, mean] = [
+        weights(&parts, "cooled-50.safetensors"),
+        weights(&parts, last),
+        weights(root, "average.safetensors"),
+    ]
+    .map(|convs| convs[0].weight[0]);
+    assert!(
+        (mean - (a + b) / 2.0).abs() < 1e-7 && a != b,
+        "{mean} of {a} and {b}"
+    );
+    // The average of a file with itself would replace it.
+    let mut command = wdsr();
+    command
+        .arg("average")
+        .args([&average, &average])
+        .arg("-o")
+        .arg(&average);
+    command
+        .assert()
+        .code(2)
+        .stderr(contains("average.safetensors"));
+}
+
 #[test]
 #[cfg(unix)]
 fn signals_save_a_checkpoint_at_once_and_resuming_gives_the_same_bits() {

@@ -161,7 +161,21 @@ fn check_schedule(recipe: &Recipe) -> Result<(), RecipeError> {
     let (schedule, updates) = (&recipe.schedule, recipe.training.updates);
     check_not_negative(("schedule.learning_rate", schedule.learning_rate))?;
     match &schedule.decay {
-        Decay::Constant => {}
+        Decay::Constant { cool_down } => {
+            if let Some(cool_down) = cool_down {
+                check_not_negative((
+                    "schedule.final_learning_rate",
+                    cool_down.final_learning_rate,
+                ))?;
+                if cool_down.updates > updates {
+                    return Err(out_of_range(
+                        "schedule.cool_down_updates",
+                        cool_down.updates,
+                        format!("at most training.updates, {updates}"),
+                    ));
+                }
+            }
+        }
         Decay::Cosine {
             final_learning_rate,
         }

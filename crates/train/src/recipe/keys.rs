@@ -1,13 +1,15 @@
 //! The keys of a recipe's file and their defaults.
 
+use std::path::Path;
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use wdsr_degrade::Degradation;
 use wdsr_model::{BlockKind, DIV2K_MEAN, NetworkConfig, Norm, Precision};
 
 use super::check::check;
 use super::{
-    Data, Decay, Loss, Recipe, Schedule, Start, StrengthRange, Teacher, Training, Validation,
-    suggestion,
+    CoolDown, Data, Decay, Loss, Recipe, Schedule, Start, StrengthRange, Teacher, Training,
+    Validation, suggestion,
 };
 use crate::error::RecipeError;
 
@@ -157,12 +159,37 @@ pub(crate) struct ScheduleKeys {
     #[serde(skip_serializing_if = "Option::is_none")]
     warm_up_updates: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    cool_down_updates: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     milestones: Option<Vec<u64>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     factor: Option<f64>,
 }
 
+/// Values that take the place of a recipe's keys.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Overrides<'o> {
+    /// Of `start.from`.
+    pub from: Option<&'o Path>,
+    /// Of `training.updates`.
+    pub updates: Option<u64>,
+    /// Of `schedule.cool_down_updates`.
+    pub cool_down_updates: Option<u64>,
+}
+
 impl RecipeKeys {
+    /// Sets the number of updates and of those of the cool-down, where they are given.
+    pub(crate) fn set_updates(
+        &mut self,
+        updates: Option<u64>,
+        cool_down_updates: Option<u64>,
+    ) -> Result<(), RecipeError> {
+        self.training.updates = updates.unwrap_or(self.training.updates);
+        let schedule = &mut self.schedule;
+        schedule.cool_down_updates = cool_down_updates.or(schedule.cool_down_updates);
+        self.refuse_keys_without_effect()
+    }
+
     /// Parses the text of a recipe.
     pub(crate) fn parse(text: &str) -> Result<Self, RecipeError> {
         let keys: Self = toml::from_str(text).map_err(|error| {
@@ -180,13 +207,25 @@ impl RecipeKeys {
     /// read without this check: they may have such keys.)
     fn refuse_keys_without_effect(&self) -> Result<(), RecipeError> {
         let (training, schedule) = (&self.training, &self.schedule);
-        let has_final_rate = matches!(schedule.kind, DecayKind::Cosine | DecayKind::OneCycle);
+        let is_constant = schedule.kind == DecayKind::Constant;
+        let has_final_rate = match schedule.kind {
+            DecayKind::Cosine | DecayKind::OneCycle => true,
+            DecayKind::Constant => schedule
+                .cool_down_updates
+                .is_some_and(|updates| updates > 0),
+            DecayKind::Step => false,
+        };
         let has_steps = schedule.kind == DecayKind::Step;
         let without_effect = [
             (
                 "schedule.final_learning_rate",
                 schedule.final_learning_rate.is_some() && !has_final_rate,
-                "schedule.kind = \"cosine\" or \"one-cycle\"",
+                "schedule.kind = \"cosine\" or \"one-cycle\", or schedule.cool_down_updates",
+            ),
+            (
+                "schedule.cool_down_updates",
+                schedule.cool_down_updates.is_some() && !is_constant,
+                "schedule.kind = \"constant\"",
             ),
             (
                 "schedule.milestones",
@@ -363,7 +402,15 @@ impl ScheduleKeys {
             learning_rate,
             warm_up_updates: self.warm_up_updates.unwrap_or(warm_up_updates),
             decay: match self.kind {
-                DecayKind::Constant => Decay::Constant,
+                DecayKind::Constant => Decay::Constant {
+                    cool_down: match self.cool_down_updates {
+                        None | Some(0) => None,
+                        Some(updates) => Some(CoolDown {
+                            updates,
+                            final_learning_rate,
+                        }),
+                    },
+                },
                 DecayKind::Cosine => Decay::Cosine {
                     final_learning_rate,
                 },
@@ -446,8 +493,10 @@ impl From<Schedule> for ScheduleKeys {
             ..Self::default()
         };
         match schedule.decay {
-            Decay::Constant => Self {
+            Decay::Constant { cool_down } => Self {
                 kind: DecayKind::Constant,
+                cool_down_updates: cool_down.map(|c| c.updates),
+                final_learning_rate: cool_down.map(|c| c.final_learning_rate),
                 ..keys
             },
             Decay::Cosine {

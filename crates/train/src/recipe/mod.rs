@@ -4,6 +4,7 @@
 
 mod check;
 pub(crate) mod keys;
+mod schedule;
 mod suggestion;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,9 @@ use serde::{Deserialize, Serialize};
 use wdsr_degrade::Degradation;
 use wdsr_eval::{Protocol, Track};
 use wdsr_model::{NetworkConfig, Precision};
+
+pub use keys::Overrides;
+use schedule::learning_rate;
 
 /// A complete description of a training. With the images, the teacher and the model it starts from
 /// (if any) it determines every bit of the result.
@@ -224,8 +228,11 @@ pub struct Schedule {
 /// The learning rate after its warm-up.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decay {
-    /// Constant.
-    Constant,
+    /// Constant, and then, if it has one, a cool-down.
+    Constant {
+        /// The last updates.
+        cool_down: Option<CoolDown>,
+    },
     /// Half a cosine down to `final_learning_rate` over all updates, the warm-up included.
     Cosine {
         /// The rate at the end.
@@ -244,6 +251,19 @@ pub enum Decay {
         /// The rate at the end.
         final_learning_rate: f64,
     },
+}
+
+/// The end of a constant learning rate: down to `final_learning_rate` with the root of the progress.
+///
+/// Hägele et al. 2024, "Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations",
+/// section 3: as good as a cosine of the same length, but the updates before it are the same whatever
+/// the length, so a run can be lengthened.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CoolDown {
+    /// How many updates.
+    pub updates: u64,
+    /// The rate at the end.
+    pub final_learning_rate: f64,
 }
 
 /// Validation and checkpoints.
@@ -270,10 +290,42 @@ impl Default for Validation {
 }
 
 impl Recipe {
+    /// The number of updates before the cool-down; all if there is none.
+    pub fn updates_before_cool_down(&self) -> u64 {
+        let cool_down = match self.schedule.decay {
+            Decay::Constant { cool_down } => cool_down.map_or(0, |c| c.updates),
+            _ => 0,
+        };
+        self.training.updates.saturating_sub(cool_down)
+    }
+
+    /// The learning rate of the update after `updates`.
+    pub fn learning_rate(&self, updates: u64) -> f64 {
+        learning_rate(&self.schedule, updates, self.training.updates)
+    }
+
+    /// Whether the first `updates` updates have the same learning rate by both recipes, so that these
+    /// may differ in the number of updates and in the schedule.
+    fn has_rates_of(&self, other: &Self, updates: u64) -> bool {
+        updates <= self.training.updates
+            && updates <= other.training.updates
+            && (0..updates).all(|update| self.learning_rate(update) == other.learning_rate(update))
+    }
+
     /// The first key in which two recipes differ, with both values. The paths of the images and of
     /// the teacher and the initial weights are not compared: they do not matter to a training that
     /// is resumed.
     pub fn difference(&self, other: &Self) -> Option<String> {
+        self.find_difference(other, false)
+    }
+
+    /// [`Recipe::difference`] for a training that has done `updates` by the other recipe: the number of
+    /// updates and the schedule may differ if the learning rates so far are the same.
+    pub fn difference_after(&self, other: &Self, updates: u64) -> Option<String> {
+        self.find_difference(other, self.has_rates_of(other, updates))
+    }
+
+    fn find_difference(&self, other: &Self, same_rates: bool) -> Option<String> {
         let values = |recipe: &Self| {
             serde_json::to_value(recipe).unwrap_or_else(|e| unreachable!("plain JSON: {e}"))
         };
@@ -298,11 +350,13 @@ impl Recipe {
                         // The fingerprint of the dataset has the shifts.
                         | ("data", "folders" | "validation" | "shifts")
                 );
+                let is_later = same_rates
+                    && (table == "schedule" || (table, &key[..]) == ("training", "updates"));
                 let show = |keys: &serde_json::Map<String, serde_json::Value>| {
                     keys.get(key).map_or("unset".to_owned(), |v| v.to_string())
                 };
                 let (here, there) = (show(&ours), show(&theirs));
-                if here != there && !is_path {
+                if here != there && !is_path && !is_later {
                     return Some(format!("{table}.{key} is {there} there, {here} here"));
                 }
             }

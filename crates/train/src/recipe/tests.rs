@@ -153,6 +153,32 @@ fn parses_its_own_toml_and_json() {
 }
 
 #[test]
+fn cool_down_is_that_of_a_constant_rate_and_within_the_updates() {
+    let with =
+        |schedule: &str| format!("[network]\n[training]\nupdates = 100\n[schedule]\n{schedule}");
+    let recipe = parse(&with("kind = \"constant\"\ncool_down_updates = 20"));
+    assert_eq!(recipe.updates_before_cool_down(), 80);
+    assert_eq!(parse(&recipe.to_toml()), recipe);
+    for (schedule, expected) in [
+        (
+            "kind = \"cosine\"\ncool_down_updates = 20",
+            "schedule.cool_down_updates has no effect without schedule.kind = \"constant\"",
+        ),
+        (
+            "kind = \"constant\"\ncool_down_updates = 101",
+            "schedule.cool_down_updates is 101, expected at most training.updates, 100",
+        ),
+        (
+            "kind = \"constant\"\nfinal_learning_rate = 1e-5",
+            "schedule.final_learning_rate has no effect",
+        ),
+    ] {
+        let found = refused(&with(schedule));
+        assert!(found.contains(expected), "{found}\nfor {expected}");
+    }
+}
+
+#[test]
 fn one_cycle_warms_up_over_three_tenths() {
     let recipe = parse("[network]\n[training]\nupdates = 1000\n[schedule]\nkind = \"one-cycle\"");
     assert_eq!(recipe.schedule.warm_up_updates, 300);
@@ -197,7 +223,14 @@ fn recipes_of_the_repository_are_valid() {
         let model = wdsr_testing::paths::built_in_model("small-x2");
         let further = name == "fine-tune.toml" || name == "finish-l2.toml";
         let from = further.then_some(model);
-        let recipe = Recipe::load(&path, from.as_deref()).unwrap_or_else(|e| panic!("{e}"));
+        let recipe = Recipe::load(
+            &path,
+            Overrides {
+                from: from.as_deref(),
+                ..Overrides::default()
+            },
+        )
+        .unwrap_or_else(|e| panic!("{e}"));
         labels.push((path.file_stem().expect("a name").to_owned(), recipe));
     }
     let of = |name: &str| {

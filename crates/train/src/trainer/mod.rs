@@ -26,9 +26,9 @@ use crate::optimizer::{average, clip, length};
 use crate::parameters::ParameterLayout;
 use crate::recipe::Recipe;
 use crate::run_folder::{
-    BEST_CHECKPOINT, BEST_MODEL, LAST_CHECKPOINT, LAST_MODEL, METRICS, RECIPE,
+    BEST_CHECKPOINT, BEST_MODEL, LAST_CHECKPOINT, LAST_MODEL, METRICS, RECIPE, STABLE_CHECKPOINT,
+    cooled_model,
 };
-use crate::schedule::learning_rate;
 use crate::state::{InputFingerprints, TrainingState};
 use crate::teacher::TeacherModel;
 pub use event::{Event, TrainingSummary};
@@ -54,7 +54,7 @@ pub struct Trainer {
     /// All validations of the run.
     history: Vec<Metrics>,
     /// Whether the training should stop.
-    is_stopping: fn() -> bool,
+    is_stopping: Box<dyn Fn() -> bool>,
     /// Locks the folder.
     _lock: File,
 }
@@ -182,7 +182,7 @@ impl Trainer {
             summary,
             bicubic_psnr_db: None,
             history,
-            is_stopping: || false,
+            is_stopping: Box::new(|| false),
             _lock: lock,
         })
     }
@@ -240,8 +240,8 @@ impl Trainer {
 
     /// Stops the training after the current update, or after the current image of a validation, once
     /// `is_stopping` returns true. The state is saved first.
-    pub fn stop_when(&mut self, is_stopping: fn() -> bool) {
-        self.is_stopping = is_stopping;
+    pub fn stop_when(&mut self, is_stopping: impl Fn() -> bool + 'static) {
+        self.is_stopping = Box::new(is_stopping);
     }
 
     /// Trains to the recipe's last update and calls `observe` for each event. If the loss is not
@@ -290,6 +290,7 @@ impl Trainer {
     ) -> Result<Option<NotFinite>, E> {
         let (mut first_update, mut started) = (self.state.updates, Instant::now());
         for batch in batches {
+            self.save_before_cool_down()?;
             let learning_rate = self.learning_rate(self.state.updates);
             let mut batch = batch?;
             if let Some(teacher) = &self.teacher {
@@ -327,6 +328,15 @@ impl Trainer {
         Ok(None)
     }
 
+    /// Writes [`STABLE_CHECKPOINT`] if the next update is the first of a cool-down.
+    fn save_before_cool_down(&self) -> Result<(), Error> {
+        let stable = self.recipe.updates_before_cool_down();
+        if self.state.updates == stable && stable < self.recipe.training.updates {
+            self.save(STABLE_CHECKPOINT)?;
+        }
+        Ok(())
+    }
+
     /// Whether the next step is a validation.
     fn is_validation_due(&self) -> bool {
         let update = self.state.updates;
@@ -337,9 +347,7 @@ impl Trainer {
 
     /// The learning rate of the update after `updates`.
     fn learning_rate(&self, updates: u64) -> f64 {
-        let recipe = &self.recipe;
-        learning_rate(&recipe.schedule, updates, recipe.training.updates)
-            * self.state.learning_rate_factor
+        self.recipe.learning_rate(updates) * self.state.learning_rate_factor
     }
 
     fn check_stop(&self) -> Result<(), Error> {
@@ -445,6 +453,10 @@ impl Trainer {
     /// Writes the model, and the best model and checkpoint if there is no better one.
     fn write_models(&mut self, model: &Model, psnr_db: Option<f64>) -> Result<(), Error> {
         model.save(&self.folder.join(LAST_MODEL))?;
+        let (updates, recipe) = (self.state.updates, &self.recipe);
+        if updates == recipe.training.updates && updates > recipe.updates_before_cool_down() {
+            model.save(&self.folder.join(cooled_model(updates)))?;
+        }
         if self.state.best_psnr_db.is_none() || psnr_db > self.state.best_psnr_db {
             self.state.best_psnr_db = psnr_db;
             model.save(&self.folder.join(BEST_MODEL))?;

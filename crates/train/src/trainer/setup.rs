@@ -8,10 +8,10 @@ use wdsr_model::{Model, Network};
 
 use crate::checkpoint::{self, load_model};
 use crate::clean::clean_model;
-use crate::error::Error;
+use crate::error::{CheckpointError, Error};
 use crate::parameters::ParameterLayout;
 use crate::recipe::Recipe;
-use crate::run_folder::{LAST_CHECKPOINT, lock};
+use crate::run_folder::{BEST_CHECKPOINT, LAST_CHECKPOINT, STABLE_CHECKPOINT, lock};
 use crate::start::{StartSummary, start_from};
 use crate::state::TrainingState;
 use crate::teacher::TeacherModel;
@@ -42,7 +42,7 @@ impl Setup {
         let lock = lock(folder)?;
         let last = folder.join(LAST_CHECKPOINT);
         let (state, start) = if resume {
-            (checkpoint::load(&last, &recipe, &network, &layout)?, None)
+            (resumed_state(&recipe, folder, &network, &layout)?, None)
         } else if last.exists() {
             return Err(Error::RunExists { checkpoint: last });
         } else {
@@ -62,6 +62,34 @@ impl Setup {
             lock,
         })
     }
+}
+
+/// The state of [`LAST_CHECKPOINT`]; if that has begun a cool-down which the recipe does not have there,
+/// that of [`STABLE_CHECKPOINT`], from which the run then goes on for good.
+fn resumed_state(
+    recipe: &Recipe,
+    folder: &Path,
+    network: &Network,
+    layout: &ParameterLayout,
+) -> Result<TrainingState, Error> {
+    let [last, best, stable] =
+        [LAST_CHECKPOINT, BEST_CHECKPOINT, STABLE_CHECKPOINT].map(|name| folder.join(name));
+    let load = |path: &Path| checkpoint::load(path, recipe, network, layout);
+    let error = match load(&last) {
+        Err(error) if stable.exists() => error,
+        result => return result,
+    };
+    let (Error::Checkpoint { source, .. }, Ok(state)) = (&error, load(&stable)) else {
+        return Err(error);
+    };
+    if !matches!(source, CheckpointError::OtherRecipe(_)) {
+        return Err(error);
+    }
+    // A rollback goes to the best checkpoint, which may be one of the cool-down.
+    for path in [best, last] {
+        checkpoint::save(&path, &state, recipe, network, layout)?;
+    }
+    Ok(state)
 }
 
 /// The state before the first update: random weights, and those of the model that the recipe starts

@@ -318,6 +318,80 @@ fn a_stopped_training_is_saved_at_once() {
     assert_eq!(trainer.history().len(), 2);
 }
 
+const COOL_DOWN: &str = "[network]\nfeatures = 4\nblocks = 1\n[training]\nupdates = 12\nbatch = 2\n\
+    patch_px = 12\naverage_decay = 0.9\n[schedule]\nkind = \"constant\"\ncool_down_updates = 4\n\
+    [validation]\nevery_updates = 5\nimages = 1";
+
+/// A finished run is lengthened from the point before its cool-down, to the bits of a run that was so long
+/// from the start; its first end stays.
+#[test]
+fn a_run_is_lengthened_to_the_same_bits() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = trainer(folder.path(), 1).recipe.data.clone();
+    let prepare = |name: &str, updates: u64, cool_down: u64, resume: bool| {
+        let text = COOL_DOWN
+            .replace("updates = 12", &format!("updates = {updates}"))
+            .replace(
+                "cool_down_updates = 4",
+                &format!("cool_down_updates = {cool_down}"),
+            );
+        let mut recipe = Recipe::parse(&text, None).expect("a recipe");
+        recipe.data = data.clone();
+        let out = folder.path().join(name);
+        Trainer::prepare(recipe, &out, resume, u64::MAX, &|_, _| {})
+    };
+    let train = |name: &str, updates, cool_down, resume| {
+        let mut trainer = prepare(name, updates, cool_down, resume).expect("a training");
+        let from = trainer.updates();
+        trainer.run(ignore).expect("trained");
+        (
+            from,
+            trainer.model().convs().to_vec(),
+            trainer.state.clone(),
+        )
+    };
+    let (_, cooled, _) = train("parts", 12, 4, false);
+    let (from, lengthened, state) = train("parts", 20, 3, true);
+    assert_eq!(from, 8, "the update before the cool-down");
+    let (_, whole, whole_state) = train("whole", 20, 3, false);
+    assert_eq!(lengthened, whole);
+    assert_eq!(state.adam, whole_state.adam);
+    assert_eq!((state.updates, whole_state.updates), (20, 20));
+    let kept = |updates: u64| {
+        let path = folder.path().join("parts").join(cooled_model(updates));
+        Model::load(&path).expect("a model").convs().to_vec()
+    };
+    assert_eq!((kept(12), kept(20)), (cooled, lengthened));
+
+    // Neither end nor cool-down may lie before what is done, and the stable part has to be the same.
+    for (updates, cool_down) in [(10, 0), (24, 12)] {
+        let error = prepare("parts", updates, cool_down, true).map(|_| ());
+        let error = error.expect_err("too late").to_string();
+        assert!(error.contains("another recipe"), "{error}");
+    }
+    assert_eq!(
+        prepare("parts", 24, 4, true).expect("a training").updates(),
+        17
+    );
+}
+
+#[test]
+fn a_cosine_is_not_lengthened() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut trainer = trainer_with(folder.path(), 10, "[schedule]\nkind = \"cosine\"");
+    trainer.run(ignore).expect("trained");
+    let (mut recipe, out) = (trainer.recipe.clone(), trainer.folder.clone());
+    drop(trainer);
+    recipe.training.updates = 20;
+    let error = Trainer::prepare(recipe, &out, true, u64::MAX, &|_, _| {}).map(|_| ());
+    let error = error.expect_err("another rate").to_string();
+    assert!(
+        error.contains("training.updates is 10 there, 20 here"),
+        "{error}"
+    );
+    assert!(error.contains("--from"), "{error}");
+}
+
 /// The training in the same folder, resumed.
 fn resume(trainer: Trainer) -> Trainer {
     let (recipe, folder) = (trainer.recipe.clone(), trainer.folder.clone());

@@ -2,21 +2,22 @@
 
 use std::f64::consts::PI;
 
-use crate::recipe::{Decay, Schedule};
+use super::{CoolDown, Decay, Schedule};
 
 /// A one-cycle schedule starts at its highest rate divided by this (`OneCycleLR`'s `div_factor`).
 const ONE_CYCLE_START_DIVISOR: f64 = 25.0;
 
 /// Learning rate of update `update` (from 0) out of `updates`.
 ///
-/// - constant: `learning_rate`
+/// - constant: `learning_rate`, and in the cool-down `final_learning_rate` plus the rest of it times
+///   1 - sqrt(progress)
 /// - cosine: half a cosine from `learning_rate` down to `final_learning_rate`
 /// - step: `learning_rate`, times `factor` for each milestone passed
 /// - one-cycle: half a cosine from 1/25 of `learning_rate` up to it over the warm-up, then half a
 ///   cosine down to `final_learning_rate`
 ///
 /// The first three are multiplied by a linear warm-up from 0.
-pub fn learning_rate(schedule: &Schedule, update: u64, updates: u64) -> f64 {
+pub(super) fn learning_rate(schedule: &Schedule, update: u64, updates: u64) -> f64 {
     let highest = schedule.learning_rate;
     let warm_up_updates = schedule.warm_up_updates;
     let warm_up = if update < warm_up_updates {
@@ -25,7 +26,18 @@ pub fn learning_rate(schedule: &Schedule, update: u64, updates: u64) -> f64 {
         1.0
     };
     match &schedule.decay {
-        Decay::Constant => highest * warm_up,
+        Decay::Constant { cool_down } => match cool_down {
+            Some(cool_down) if update >= updates.saturating_sub(cool_down.updates) => {
+                let CoolDown {
+                    updates: length,
+                    final_learning_rate: last,
+                } = *cool_down;
+                let done = update - updates.saturating_sub(length);
+                let progress = (done + 1) as f64 / length as f64;
+                last + (highest * warm_up - last) * (1.0 - progress.min(1.0).sqrt())
+            }
+            _ => highest * warm_up,
+        },
         Decay::Cosine {
             final_learning_rate,
         } => {
@@ -78,8 +90,26 @@ mod tests {
 
     #[test]
     fn constant_warms_up_linearly() {
-        let rate = rates(Decay::Constant, 100);
+        let rate = rates(Decay::Constant { cool_down: None }, 100);
         for (update, expected) in [(0, 1e-5), (49, 5e-4), (99, 1e-3), (100, 1e-3), (999, 1e-3)] {
+            close(rate(update), expected);
+        }
+    }
+
+    #[test]
+    fn cool_down_falls_with_the_root_of_the_progress_to_the_final_rate() {
+        let cool_down = Some(CoolDown {
+            updates: 100,
+            final_learning_rate: 1e-5,
+        });
+        let rate = rates(Decay::Constant { cool_down }, 0);
+        for (update, expected) in [
+            (0, 1e-3),
+            (899, 1e-3),
+            (900, 1e-5 + 9.9e-4 * 0.9),
+            (924, 1e-5 + 9.9e-4 * 0.5),
+            (999, 1e-5),
+        ] {
             close(rate(update), expected);
         }
     }
