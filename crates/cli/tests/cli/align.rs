@@ -225,6 +225,42 @@ fn aligns_pairs_and_rejects_the_others() {
     assert_eq!(relative(&out), relative(&again));
 }
 
+/// A zoom remains in pairs that are aligned by a shift, and vanishes by `--affine`.
+#[test]
+fn affine_alignment_corrects_a_zoom() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (data, root) = (folder.path().join("data"), folder.path());
+    let high = scene(8, 320, 280, [0.0; 2]);
+    // 316 x 276 pixels of the original are stretched to the low-resolution size.
+    let (width, height) = (316, 276);
+    let cropped = scene(8, width, height, [-2.0, -2.0]);
+    let zoomed = cropped.imresize(320.0 / 316.0).imresize(0.5);
+    let (width_px, height_px) = (zoomed.width_px, zoomed.height_px);
+    assert_eq!((width_px, height_px), (160, 140));
+    write_pair(&data, "zoomed", &high, &zoomed);
+    let residual = |out: &str, options: &[&str]| {
+        wdsr()
+            .args(["data", "align"])
+            .arg(&data)
+            .arg("-o")
+            .arg(root.join(out))
+            .args(options)
+            .assert()
+            .success();
+        let line = report(&root.join(out)).remove("zoomed").expect("a line");
+        (
+            line["residual_after_levels"].as_f64().expect("a number"),
+            line["matrix"].clone(),
+        )
+    };
+    let (by_shift, matrix) = residual("shift", &[]);
+    assert!(matrix.is_null(), "{matrix}");
+    let (by_matrix, matrix) = residual("affine", &["--affine"]);
+    assert!(by_matrix < 0.5 * by_shift, "{by_matrix} and {by_shift}");
+    let zoom = matrix[0][0].as_f64().expect("a number");
+    assert!((zoom - 316.0 / 320.0).abs() < 1e-3, "{zoom}");
+}
+
 #[test]
 fn align_never_overwrites_its_input() {
     let folder = tempfile::tempdir().expect("a folder");
