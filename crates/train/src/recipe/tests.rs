@@ -395,11 +395,11 @@ fn degradations_that_do_not_fit_are_refused() {
         ),
         (
             recipe(1, 48, &stage("kind = \"sharpen\"")),
-            "line 6: unknown variant `sharpen`, expected one of `blur`",
+            "line 6: unknown value `sharpen`, expected one of `blur`",
         ),
         (
             recipe(1, 48, &stage("kind = \"noise\"\nper = \"pixel\"")),
-            "unknown variant `pixel`, expected one of `patch`, `image`, `dataset`",
+            "unknown value `pixel`, expected one of `patch`, `image`, `dataset`",
         ),
         (
             recipe(1, 48, &stage("kind = \"downsample\"\nmethods = [\"area\"]")),
