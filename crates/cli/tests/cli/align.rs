@@ -392,7 +392,7 @@ fn tracks_of_ntire_2018_are_checked_aligned_trained_on_and_scored() {
                 .find(|line| line.starts_with(&format!("{name}: shift ")));
             let line = line.unwrap_or_else(|| panic!("{name}: {text}"));
             let numbers: Vec<f64> = line
-                .split(|c: char| c == ' ' || c == ',')
+                .split([' ', ','])
                 .filter_map(|word| word.parse().ok())
                 .collect();
             let error = (numbers[0] - right).hypot(numbers[1] - down);
