@@ -67,7 +67,7 @@ impl Placement {
         }
     }
 
-    /// Whether there is nothing to correct.
+    /// Whether the shift along an axis counts as whole.
     fn is_whole(&self, axis: usize) -> bool {
         let shift = self.shift_px[axis];
         (shift - shift.round()).abs() <= EXACT_PX
@@ -154,29 +154,17 @@ impl Placement {
     }
 
     fn cut_image(&self, image: &Image, part: Part, centre: [f64; 2]) -> Image {
-        let source = |samples| Source {
-            pixels: samples,
-            width_px: image.width_px,
-            channels: image.colour.channels(),
-        };
+        fn source<'p, T>(pixels: &'p [T], image: &Image) -> Source<'p, T> {
+            Source {
+                pixels,
+                width_px: image.width_px,
+                channels: image.colour.channels(),
+            }
+        }
         let samples = match &image.samples {
-            Samples::U8(samples) => Samples::U8(self.cut(&source(samples), part, centre)),
-            Samples::U16(samples) => {
-                let source = Source {
-                    pixels: samples,
-                    width_px: image.width_px,
-                    channels: image.colour.channels(),
-                };
-                Samples::U16(self.cut(&source, part, centre))
-            }
-            Samples::F32(samples) => {
-                let source = Source {
-                    pixels: samples,
-                    width_px: image.width_px,
-                    channels: image.colour.channels(),
-                };
-                Samples::F32(self.cut(&source, part, centre))
-            }
+            Samples::U8(samples) => Samples::U8(self.cut(&source(samples, image), part, centre)),
+            Samples::U16(samples) => Samples::U16(self.cut(&source(samples, image), part, centre)),
+            Samples::F32(samples) => Samples::F32(self.cut(&source(samples, image), part, centre)),
         };
         Image::new(part.width_px, part.height_px, image.colour, samples)
     }
