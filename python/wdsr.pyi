@@ -21,7 +21,7 @@ _Image = TypeVar(
 _Image8Bit = npt.NDArray[np.uint8] | Image.Image
 _Protocol = Literal["benchmark", "div2k", "ntire"]
 
-def load(model: str | os.PathLike[str], scale: int | None = None) -> Model: ...
+def load(model: str | os.PathLike[str] | None = None, scale: int | None = None) -> Model: ...
 
 @final
 class Model:
@@ -42,6 +42,7 @@ class Model:
         self_ensemble: bool = False,
         progress: Callable[[int, int], Any] | None = None,
     ) -> _Image: ...
+    def choose(self, image: _Image) -> tuple[str, float, str]: ...
     @property
     def name(self) -> str: ...
     @property

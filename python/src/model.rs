@@ -29,9 +29,11 @@ pub(crate) enum NameOrPath {
 ///
 /// Parameters
 /// ----------
-/// model : str or os.PathLike
-///     Name of built-in models ("base" or "small"), or path of a model file (safetensors, as written by
-///     `wdsr train`). For a file called small use "./small".
+/// model : str or os.PathLike, optional
+///     Name of built-in models ("base", "photo" or "small"), or path of a model file (safetensors, as
+///     written by `wdsr train`). For a file called small use "./small". Without it each image chooses, as
+///     for the program: "photo" upscales those with marks of JPEG or noise, "base" the others
+///     (`Model.choose` tells which).
 /// scale : int, optional
 ///     Output pixels per input pixel on each side; by default that of the model. A name without a
 ///     scale loads the models of scale 2, 3 and 4; `scale` is then 2.
@@ -43,10 +45,34 @@ pub(crate) enum NameOrPath {
 /// ValueError
 ///     The file is not a model file or is corrupt, or the model has another scale.
 #[pyfunction]
-#[pyo3(signature = (model, scale = None))]
-pub(crate) fn load(py: Python<'_>, model: NameOrPath, scale: Option<i64>) -> PyResult<Model> {
+#[pyo3(signature = (model = None, scale = None))]
+pub(crate) fn load(
+    py: Python<'_>,
+    model: Option<NameOrPath>,
+    scale: Option<i64>,
+) -> PyResult<Model> {
+    let mut for_damaged = Vec::new();
     let (name, networks) = match model {
-        NameOrPath::Text(text) => match &BuiltinModel::of_kind(&text)[..] {
+        None => {
+            let (kind, all) = (BuiltinModel::DEFAULT.kind, BuiltinModel::ALL);
+            let of_kind = |kind| all.iter().filter(move |model| model.kind == kind);
+            let default: Vec<BuiltinModel> = of_kind(kind).copied().collect();
+            let models = of_scale(kind, &default, scale)?;
+            let scales: Vec<usize> = match scale {
+                Some(_) => vec![models[0].scale],
+                None => vec![2, 3, 4],
+            };
+            let damaged = of_kind(BuiltinModel::FOR_DAMAGED);
+            let damaged = damaged.filter(|model| scales.contains(&model.scale));
+            for_damaged.extend(damaged.map(BuiltinModel::load));
+            let networks = models.iter().map(BuiltinModel::load).collect();
+            let name = match &for_damaged[..] {
+                [] => models[0].name(),
+                _ => format!("{kind} or {}", BuiltinModel::FOR_DAMAGED),
+            };
+            (name, networks)
+        }
+        Some(NameOrPath::Text(text)) => match &BuiltinModel::of_kind(&text)[..] {
             [] => (text.clone(), vec![load_file(py, Path::new(&text))?]),
             all => {
                 let models = of_scale(&text, all, scale)?;
@@ -54,11 +80,12 @@ pub(crate) fn load(py: Python<'_>, model: NameOrPath, scale: Option<i64>) -> PyR
                 (models[0].name(), networks)
             }
         },
-        NameOrPath::Path(path) => (path.display().to_string(), vec![load_file(py, &path)?]),
+        Some(NameOrPath::Path(path)) => (path.display().to_string(), vec![load_file(py, &path)?]),
     };
     let model = Model {
         name,
         networks,
+        for_damaged,
         prepared: Mutex::default(),
     };
     let found = model.scale();
@@ -117,6 +144,8 @@ pub(crate) struct Model {
     name: String,
     /// The model, and the models of other scales of its name.
     networks: Vec<wdsr_model::Model>,
+    /// The models for images whose damage is worth removing, if each image chooses.
+    for_damaged: Vec<wdsr_model::Model>,
     prepared: Mutex<Prepared>,
 }
 
@@ -160,7 +189,8 @@ impl Model {
     ///     work) or by Lanczos interpolation.
     /// strength : float, optional
     ///     How much damage a model with a strength ("photo") removes: 0 takes the image for clean, 1 is for
-    ///     JPEG of quality 10 or noise of 25 levels. By default it is read off the image.
+    ///     JPEG of quality 10 or noise of 25 levels. By default it is read off the image: off its pixels,
+    ///     and off the tables of a JPEG file that Pillow opened.
     /// threads : int, default 0
     ///     Number of threads; 0: one for each processor. It does not change the result. More than 16 for
     ///     each processor are capped, with a RuntimeWarning.
@@ -229,7 +259,7 @@ impl Model {
                 let message = format!("strength is {strength}, expected 0 to 1");
                 return Err(PyValueError::new_err(message));
             }
-            if self.networks.iter().all(|n| n.strong().is_none()) {
+            if self.all_networks().all(|n| n.strong().is_none()) {
                 let message = format!("strength: model {} has none; \"photo\" has one", self.name);
                 return Err(PyValueError::new_err(message));
             }
@@ -240,24 +270,39 @@ impl Model {
             height_px: pixels.height_px,
         };
         let request = size::request(factor, width, height, longest, size)?;
-        let scales: Vec<usize> = self.networks.iter().map(|n| n.config().scale).collect();
-        let plan = Plan::new(input, request, &scales)
-            .map_err(|error| PyValueError::new_err(format!("image: {error}")))?;
+        let plan_of = |networks: &[wdsr_model::Model]| {
+            let scales: Vec<usize> = networks.iter().map(|n| n.config().scale).collect();
+            Plan::new(input, request, &scales)
+                .map_err(|error| PyValueError::new_err(format!("image: {error}")))
+        };
+        let mut plan = plan_of(&self.networks)?;
+        let mut found = strength;
+        let mut is_for_damaged = false;
+        let chooses = !self.for_damaged.is_empty() && !plan.passes().is_empty();
+        if chooses || found.is_none() && self.networks.iter().any(|n| n.strong().is_some()) {
+            let read = match strength {
+                None => Some(read_strength(py, image, &pixels)),
+                Some(_) => None,
+            };
+            // A strength that is given asks for the model that has one.
+            is_for_damaged = chooses && read.is_none_or(|read| read.is_worth_removing());
+            found = found.or(read.map(|read| read.value));
+        }
+        if is_for_damaged {
+            plan = plan_of(&self.for_damaged)?;
+        }
         let alpha = parse_alpha(alpha)?;
         let options = Options {
             tile_px: count("tile", tile)?,
             precision: parse_precision(precision)?,
             self_ensemble,
         };
-        let upscalers = self.prepare(py, options, plan.passes())?;
+        let upscalers = self.prepare(py, options, plan.passes(), is_for_damaged)?;
         let (samples, colour) = (pixels.samples.borrowed(), pixels.colour);
         let large = work::run(py, threads, progress.as_ref(), |report| {
             let networks: Vec<&Upscaler> = upscalers.iter().map(Arc::as_ref).collect();
             let mut upscaler = ImageUpscaler::new(plan, &networks).alpha(alpha);
-            if upscaler.has_strength() {
-                let strength = strength.unwrap_or_else(|| {
-                    Strength::of_samples(samples, input.width_px, colour.channels(), None).value
-                });
+            if let Some(strength) = found.filter(|_| upscaler.has_strength()) {
                 upscaler = upscaler.at_strength(strength);
             }
             // A failed allocation amid the work would end the interpreter.
@@ -269,29 +314,51 @@ impl Model {
         pixels.give_back(large)
     }
 
+    /// Which model upscales an image, and why: its name, the strength that the image's damage asks for
+    /// (0 to 1), and the damage, such as "was a JPEG of quality 75" or "clean". `image` is as for
+    /// `upscale`. A model that was loaded by name upscales every image.
+    fn choose(&self, image: &Bound<'_, PyAny>) -> PyResult<(String, f32, String)> {
+        let pixels = Pixels::read(image, "image")?;
+        let read = read_strength(image.py(), image, &pixels);
+        let name = match (self.for_damaged.is_empty(), read.is_worth_removing()) {
+            (true, _) => self.name.clone(),
+            (false, true) => BuiltinModel::FOR_DAMAGED.to_owned(),
+            (false, false) => BuiltinModel::DEFAULT.kind.to_owned(),
+        };
+        Ok((name, read.value, read.damage.to_string()))
+    }
+
     /// Called by `pickle` and `copy`.
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Reduced<'py>> {
         let of_bytes = py.get_type::<Self>().getattr("_of_bytes")?;
-        let files = self
-            .networks
-            .iter()
-            .map(|n| PyBytes::new(py, &n.to_bytes()));
-        Ok((of_bytes, (self.name.clone(), files.collect())))
+        let files = |networks: &[wdsr_model::Model]| {
+            let files = networks.iter().map(|n| PyBytes::new(py, &n.to_bytes()));
+            files.collect()
+        };
+        let (networks, for_damaged) = (files(&self.networks), files(&self.for_damaged));
+        Ok((of_bytes, (self.name.clone(), networks, for_damaged)))
     }
 
     /// The inverse of `__reduce__`: a model of the name, and the bytes of its networks' files.
     #[staticmethod]
-    fn _of_bytes(name: String, files: Vec<Bound<'_, PyBytes>>) -> PyResult<Self> {
+    #[pyo3(signature = (name, files, for_damaged = Vec::new()))]
+    fn _of_bytes(
+        name: String,
+        files: Vec<Bound<'_, PyBytes>>,
+        for_damaged: Vec<Bound<'_, PyBytes>>,
+    ) -> PyResult<Self> {
         let load = |file: &Bound<'_, PyBytes>| {
             wdsr_model::Model::from_bytes(file.as_bytes(), Path::new(&name)).map_err(of_model)
         };
         let networks: Vec<_> = files.iter().map(load).collect::<PyResult<_>>()?;
+        let for_damaged = for_damaged.iter().map(load).collect::<PyResult<_>>()?;
         if networks.is_empty() {
             return Err(PyValueError::new_err(format!("{name}: no network")));
         }
         Ok(Self {
             name,
             networks,
+            for_damaged,
             prepared: Mutex::default(),
         })
     }
@@ -378,13 +445,18 @@ impl Model {
         &self.networks[0]
     }
 
-    /// The networks of the given scales. Arranges their weights unless the last call used the same
+    fn all_networks(&self) -> impl Iterator<Item = &wdsr_model::Model> {
+        self.networks.iter().chain(&self.for_damaged)
+    }
+
+    /// The networks of the given scales, of those for damaged images or the others. Arranges their weights unless the last call used the same
     /// options.
     fn prepare(
         &self,
         py: Python<'_>,
         requested: Options,
         scales: &[usize],
+        is_for_damaged: bool,
     ) -> PyResult<Vec<Arc<Upscaler>>> {
         let isa = Isa::detect().map_err(|e| PyValueError::new_err(e.to_string()))?;
         let options = Options {
@@ -400,14 +472,18 @@ impl Model {
         };
         // If a process is forked while another thread holds the lock, the child never gets it.
         // So no call waits: without the lock, it arranges the weights once more.
-        let mut cached = vec![None; self.networks.len()];
+        let mut cached = vec![None; self.all_networks().count()];
         if let Some(prepared) = self.try_prepared()
             && prepared.options == Some(options)
         {
             cached.clone_from(&prepared.upscalers);
         }
         let upscalers = py.detach(|| {
-            let networks = self.networks.iter().zip(&mut cached);
+            let (clean, damaged) = cached.split_at_mut(self.networks.len());
+            let networks = match is_for_damaged {
+                false => self.networks.iter().zip(clean),
+                true => self.for_damaged.iter().zip(damaged),
+            };
             networks
                 .filter(|(model, _)| scales.contains(&model.config().scale))
                 .map(|(model, place)| place.get_or_insert_with(|| arrange(model)).clone())
@@ -432,8 +508,28 @@ impl Model {
     }
 }
 
+/// The strength that an image asks for.
+fn read_strength(py: Python<'_>, image: &Bound<'_, PyAny>, pixels: &Pixels<'_>) -> Strength {
+    let scale = jpeg_table_scale(image);
+    let (samples, width_px) = (pixels.samples.borrowed(), pixels.width_px);
+    let channels = pixels.colour.channels();
+    py.detach(|| Strength::of_samples(samples, width_px, channels, scale))
+}
+
+/// By how much the luma steps of a JPEG file that Pillow opened are larger than those of Annex K (ITU-T
+/// T.81).
+fn jpeg_table_scale(image: &Bound<'_, PyAny>) -> Option<f64> {
+    /// The sum of Annex K's steps of luma.
+    const ANNEX_K_SUM: f64 = 3688.0;
+    let tables = image.getattr("quantization").ok()?;
+    let steps: Vec<u16> = tables.get_item(0).ok()?.extract().ok()?;
+    let sum: f64 = steps.iter().map(|step| f64::from(*step)).sum();
+    (steps.len() == 64).then_some(sum / ANNEX_K_SUM)
+}
+
 /// A callable and its arguments, name and files, that recreate a model.
-type Reduced<'py> = (Bound<'py, PyAny>, (String, Vec<Bound<'py, PyBytes>>));
+type Reduced<'py> = (Bound<'py, PyAny>, (String, Files<'py>, Files<'py>));
+type Files<'py> = Vec<Bound<'py, PyBytes>>;
 
 fn parse_alpha(text: &str) -> PyResult<AlphaMethod> {
     AlphaMethod::ALL

@@ -1,6 +1,7 @@
 """`wdsr.load` and what a model tells of itself."""
 
 import copy
+import io
 import pickle
 import re
 import shutil
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import MODEL_FILE
+from PIL import Image
 
 import wdsr
 
@@ -104,7 +106,6 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
         (("small", -2), ValueError, "of scale -2"),
         (("small", "2"), TypeError, "scale"),
         ((5,), TypeError, "str.*os.PathLike|PathLike"),
-        ((), TypeError, "model"),
     ],
 )
 def test_other_arguments_are_refused(
@@ -129,3 +130,36 @@ def test_strength_is_given_or_read_off_the_image() -> None:
             photo.upscale(image, strength=wrong)
     with pytest.raises(ValueError, match="has none"):
         base.upscale(image, strength=0.5)
+
+
+def test_without_a_model_each_image_chooses() -> None:
+    folder = Path(__file__).resolve().parents[2] / "samples"
+    clean = Image.open(folder / "chelsea.png").convert("RGB")
+    clean = clean.resize((clean.width // 2, clean.height // 2), Image.Resampling.BICUBIC)
+    file = io.BytesIO()
+    clean.save(file, "JPEG", quality=60)
+    damaged = Image.open(file)
+    model = wdsr.load()
+    base, photo = wdsr.load("base"), wdsr.load("photo")
+    assert (model.name, model.scale) == ("base or photo", 2)
+    assert model.choose(clean) == ("base", 0.0, "clean")
+    # Pillow has the tables of the file; an array has the marks in its pixels.
+    name, strength, damage = model.choose(damaged)
+    assert (name, damage) == ("photo", "JPEG of quality 60")
+    assert strength == pytest.approx(0.559, abs=0.001)
+    pixels = np.array(damaged)
+    assert model.choose(pixels)[::2] == ("photo", "was a JPEG of quality 60")
+    for size in ({}, {"factor": 3}, {"width": 300}):
+        made = model.upscale(np.array(clean), **size)
+        np.testing.assert_array_equal(made, base.upscale(np.array(clean), **size))
+        made = model.upscale(pixels, **size)
+        np.testing.assert_array_equal(made, photo.upscale(pixels, **size))
+    # Nothing is enlarged, so nothing is restored.
+    np.testing.assert_array_equal(model.upscale(pixels, factor=1), pixels)
+    strong = model.upscale(np.array(clean), strength=0.7)
+    np.testing.assert_array_equal(strong, photo.upscale(np.array(clean), strength=0.7))
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.upscale(pixels), model.upscale(pixels))
+    assert wdsr.load(scale=3).name == "base x3"
+    assert wdsr.load(scale=2).choose(pixels)[0] == "photo"
+    assert base.choose(pixels)[0] == "base x2"

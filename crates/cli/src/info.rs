@@ -5,9 +5,11 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use serde::Serialize;
-use wdsr_model::{BuiltinModel, Model, Network, NetworkConfig};
+use wdsr_model::{Model, Network, NetworkConfig};
 use wdsr_train::{Overrides, Recipe, checkpoint};
 
+use crate::exit::WrongUsage;
+use crate::models::{self, Choice};
 use crate::stdout;
 
 /// The output size in published multiply-adds.
@@ -20,12 +22,15 @@ const NOTES_SHOWN: [&str; 2] = ["updates", "psnr_db"];
 /// Parameters are counted as the model runs, and with the gains of weight normalisation, as in the
 /// READMEs of WDSR implementations. Multiply-adds are for an output of 1280 x 720 pixels, as in
 /// papers. The receptive radius is the number of input pixels on each side of a pixel that its result
-/// depends on. All figures are also printed for each layer.
+/// depends on. All figures are also printed for each layer. A model that removes damage has a strength.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Model file, checkpoint or recipe (.toml); by default the built-in model
+    /// Model file, built-in kind, checkpoint or recipe (.toml) [default: base]
     #[arg(value_name = "MODEL|RECIPE")]
     file: Option<PathBuf>,
+    /// Scale of the built-in model [default: 2]
+    #[arg(short = 's', long, value_name = "N")]
+    scale: Option<usize>,
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
@@ -41,6 +46,9 @@ struct Info {
     multiply_adds_per_input_pixel: usize,
     multiply_adds_1280x720: u64,
     receptive_radius_px: usize,
+    /// Least and largest strength of a model that removes damage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    strength: Option<[f32; 2]>,
     layers: Vec<Layer>,
     notes: BTreeMap<String, String>,
 }
@@ -56,10 +64,15 @@ struct Layer {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let info = match &arguments.file {
+    let choice = arguments.file.as_deref();
+    let info = match models::file(choice) {
         None => {
-            let name = format!("{} (built in)", BuiltinModel::DEFAULT.name());
-            Info::of_model(name, &Model::builtin())
+            let Choice { name, model } = models::load(choice, arguments.scale)?;
+            Info::of_model(name, &model)
+        }
+        Some(_) if arguments.scale.is_some() => {
+            let message = "-s chooses a built-in model; remove it";
+            return Err(WrongUsage(message.to_owned()).into());
         }
         Some(path) => {
             let name = path.display().to_string();
@@ -80,7 +93,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 impl Info {
     fn of_model(name: String, model: &Model) -> Self {
-        Self::new(name, model.config(), model.notes().clone())
+        Self {
+            strength: model.strong().map(|_| [0.0, 1.0]),
+            ..Self::new(name, model.config(), model.notes().clone())
+        }
     }
 
     fn new(name: String, config: &NetworkConfig, notes: BTreeMap<String, String>) -> Self {
@@ -109,6 +125,7 @@ impl Info {
             multiply_adds_per_input_pixel: network.multiply_adds_per_pixel(),
             multiply_adds_1280x720: network.multiply_adds(OUTPUT_PX.0, OUTPUT_PX.1),
             receptive_radius_px: network.receptive_radius_px(),
+            strength: None,
             layers,
             notes,
         }
@@ -136,6 +153,9 @@ impl Info {
             "receptive radius in input pixels",
             self.receptive_radius_px.to_string(),
         );
+        if let Some([least, largest]) = self.strength {
+            line("strength (--strength)", format!("{least} to {largest}"));
+        }
         for note in NOTES_SHOWN {
             if let Some(value) = self.notes.get(note) {
                 line(note, value.clone());

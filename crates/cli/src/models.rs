@@ -102,9 +102,10 @@ impl PrecisionArgument {
 /// Arguments that choose a model and how it is computed.
 #[derive(clap::Args)]
 pub(crate) struct ModelArguments {
-    /// Model file, or a built-in kind: base (the default), photo (for damaged photographs) or small
+    /// Model file, or a built-in kind: base, photo (for damaged photographs) or small
     ///
-    /// For a file of that name use ./small.
+    /// The default is base; `wdsr upscale` takes photo for images with marks of JPEG or noise. For a file
+    /// of that name use ./small.
     #[arg(short = 'm', long, value_name = "FILE|KIND")]
     pub(crate) model: Option<PathBuf>,
     /// Largest width of a tile in input pixels; 0 for the full width

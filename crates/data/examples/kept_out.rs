@@ -2,8 +2,9 @@
 //!
 //!     cargo run --release -p wdsr-data --example kept_out -- NAME=FOLDER... > LIST
 //!
-//! The images of a folder are listed as NAME/file. With `--against NAME=FOLDER...` after them, prints
-//! the images of those folders that match the list instead.
+//! The images of a folder are listed as NAME/file. `LIST.txt` instead of NAME=FOLDER is a list that exists.
+//! With `--against NAME=FOLDER...` after them, prints the images of those folders that match the list
+//! instead: windows that match images which have nothing in common with them are deleted from the list.
 #![allow(clippy::print_stdout, reason = "the list is the output")]
 
 use std::path::Path;
@@ -17,7 +18,11 @@ fn main() {
     let end = arguments.iter().position(|a| a == "--against");
     let (listed, against) = arguments.split_at(end.unwrap_or(arguments.len()));
     let mut list = String::new();
-    for (name, rgb, (w, h)) in listed.iter().flat_map(|a| images(a)).map(read) {
+    let (lists, folders): (Vec<_>, Vec<_>) = listed.iter().partition(|a| a.ends_with(".txt"));
+    for file in lists {
+        list += &std::fs::read_to_string(file).expect("a list");
+    }
+    for (name, rgb, (w, h)) in folders.into_iter().flat_map(|a| images(a)).map(read) {
         list += &list_entry(&name, &rgb, w, h).unwrap_or(format!("# {name} is flat"));
         list.push('\n');
     }

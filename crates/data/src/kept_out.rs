@@ -15,12 +15,13 @@ use std::path::Path;
 use crate::error::Error;
 use crate::perceptual_hash::{Brightness, PerceptualHash, Window};
 
-/// Maximum of differing bits, of 128, between a window and a kept-out one. Of 945 training photographs
-/// one (fog) has 11 differing bits from a test image (fog too), the others 13 or more. 36 test images
+/// Maximum of differing bits, of 128, between a window and a kept-out one. Of 672 training photographs
+/// three have 9 differing bits from a part of a test image that they have nothing in common with, the
+/// others more. 36 test images
 /// reduced to 0.71 and saved as JPEG of quality 70 differ in up to 5 bits, as part of a larger JPEG in
 /// up to 5, without a fifth of their width in up to 7, and 31 of 36 without 10 to 22% of both sides in
 /// up to 7.
-const NEAR_BITS: u32 = 9;
+const NEAR_BITS: u32 = 8;
 /// Below this many differing bits a window is aligned.
 const ALIGN_BITS: u32 = 27;
 /// Maximum number of moves by one step.
@@ -283,12 +284,20 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "needs Set5, Set14, B100 and Kodak24: set WDSR_DATA to the folder that contains them"]
+    #[ignore = "needs the test sets: set WDSR_DATA to the folder that contains them"]
     fn recognises_cropped_and_rescaled_test_images() {
         let kept = KeptOut::parse(LIST, Path::new("kept_out.txt")).expect("a list");
-        let (mut at, mut cropped) = (0, 0);
-        for (set, count) in [("Set5", 5), ("Set14", 14), ("B100", 100), ("Kodak24", 24)] {
-            let folder = wdsr_testing::paths::test_set(set).join("HR");
+        let (mut at, mut tried, mut cropped) = (0, 0, 0);
+        for (set, folder, count) in [
+            ("Set5", "Set5", 5),
+            ("Set14", "Set14", 14),
+            ("B100", "B100", 100),
+            ("Kodak24", "Kodak24", 24),
+            ("LIVE1", "LIVE1", 29),
+            ("classic5", "classic5", 5),
+            ("DIV2K", "DIV2K_valid_center256", 100),
+        ] {
+            let folder = wdsr_testing::paths::test_set(folder).join("HR");
             let files = images_in(&folder, false).unwrap_or_else(|e| panic!("{e}"));
             assert_eq!(files.len(), count, "{set}");
             for file in files {
@@ -296,11 +305,18 @@ mod tests {
                 let name = format!("{set}/{name}");
                 let image = decode(&file, &Limits::default()).expect("an image");
                 let (rgb, (width, height)) = (image.to_rgb8(), (image.width_px, image.height_px));
-                let line = list_entry(&name, &rgb, width, height).expect("not flat");
-                assert!(
-                    LIST.lines().any(|listed| listed == line),
-                    "{name} is not as listed"
-                );
+                let Some(line) = list_entry(&name, &rgb, width, height) else {
+                    assert!(LIST.contains(&format!("# {name} is flat\n")), "{name}");
+                    continue;
+                };
+                // Windows that match other images are deleted from the list.
+                let is_listed = LIST.lines().any(|listed| {
+                    let mut words = line.split(' ');
+                    let mut listed = listed.split(' ');
+                    let is_start = (0..2).all(|_| words.next() == listed.next());
+                    is_start && listed.all(|hash| words.any(|word| word == hash))
+                });
+                assert!(is_listed, "{name} is not as listed");
                 at += 1;
                 // All of them would take minutes.
                 if at % 12 != 0 {
@@ -309,15 +325,23 @@ mod tests {
                 let small =
                     Image::new(width, height, Colour::Rgb, Samples::U8(rgb.clone())).imresize(0.6);
                 let found = kept.find(&small.to_rgb8(), small.width_px, small.height_px);
-                assert_eq!(found.expect("recognised").name, name, "rescaled");
+                let found = found.expect("recognised").name;
+                // LIVE1 and classic5 have images of other sets.
+                let is_repeated = ["LIVE1", "classic5"].contains(&set);
+                assert!(found == name || is_repeated, "{name} rescaled: {found}");
+                tried += 1;
                 let size = (width * 9 / 10, height);
                 let cut = part(&rgb, width, (width / 13, 0), size);
                 let found = kept.find(&cut, size.0, size.1);
-                cropped += usize::from(found.is_some_and(|found| found.name == name));
+                cropped +=
+                    usize::from(found.is_some_and(|found| found.name == name || is_repeated));
             }
         }
         // Windows that are not distinct are not in the list.
-        assert!(cropped >= 9, "{cropped} of 11 cropped images recognised");
+        assert!(
+            5 * cropped >= 4 * tried,
+            "{cropped} of {tried} cropped images recognised"
+        );
     }
 
     #[test]

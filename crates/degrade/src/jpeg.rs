@@ -122,6 +122,14 @@ pub fn luma(pixel: [u8; 3]) -> u8 {
     to_ycc(pixel)[0]
 }
 
+/// By how much the luma steps of a quality, 1..=100, are larger than those of Annex K (ITU-T T.81): what
+/// [`wdsr_image::Reader::jpeg_table_scale`] reads off a file of [`jpeg_rgb`] or [`jpeg_grey`].
+pub fn jpeg_table_scale(quality: u8) -> f64 {
+    let steps: i32 = table(&ANNEX_K_LUMA, quality).iter().sum();
+    let annex_k: u32 = ANNEX_K_LUMA.iter().map(|step| u32::from(*step)).sum();
+    f64::from(steps) / f64::from(annex_k)
+}
+
 fn assert_samples(found: usize, width_px: usize, height_px: usize, channels: usize) {
     assert!(
         width_px > 0 && height_px > 0,

@@ -25,7 +25,7 @@ mod resample;
 mod stage;
 
 pub use apply::{Degraded, Draw, Origin, Region};
-pub use jpeg::{jpeg_grey, jpeg_rgb, luma};
+pub use jpeg::{jpeg_grey, jpeg_rgb, jpeg_table_scale, luma};
 pub use stage::{
     Blur, BlurShape, Degradation, Downsample, Error, Exposure, Jpeg, Method, Noise, Per, Range,
     Shift, Stage, Subsampling,

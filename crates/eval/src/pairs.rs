@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use wdsr_image::imresize::{Rounding, imresize_u8_rounded};
-use wdsr_image::{Limits, decode};
+use wdsr_image::{Limits, Reader, decode};
 
 use crate::error::Error;
 
@@ -38,6 +38,9 @@ pub struct ImagePair {
     pub scale: usize,
     /// Whether the high-resolution image is grey in its file.
     pub grey: bool,
+    /// Of a low-resolution image that was a JPEG file: by how much its luma quantisation steps are
+    /// larger than those of Annex K (ITU-T T.81).
+    pub jpeg_table_scale: Option<f64>,
 }
 
 impl ImagePair {
@@ -74,6 +77,7 @@ impl Pair {
         let grey = image.colour.is_grey();
         let (width_px, height_px) = (low_width_px * scale, low_height_px * scale);
         let high = crop_top_left(image.to_rgb8(), high_width_px, width_px, height_px);
+        let mut jpeg_table_scale = None;
         let low = match &self.low {
             None => {
                 let down = 1.0 / scale as f64;
@@ -81,7 +85,9 @@ impl Pair {
                 imresize_u8_rounded(&high, width_px, height_px, 3, down, rounding).pixels
             }
             Some(path) => {
-                let low = decode(path, &limits)?;
+                let reader = Reader::open(path, &limits)?;
+                jpeg_table_scale = reader.jpeg_table_scale();
+                let low = reader.read_all()?;
                 if (low.width_px, low.height_px) != (low_width_px, low_height_px) {
                     return Err(Error::SizeMismatch {
                         low: path.clone(),
@@ -105,6 +111,7 @@ impl Pair {
             low_height_px,
             scale,
             grey,
+            jpeg_table_scale,
         })
     }
 }

@@ -20,6 +20,12 @@ pub struct ImageScore {
     pub bicubic_psnr_db: f64,
     /// SSIM of bicubic interpolation.
     pub bicubic_ssim: f64,
+    /// Strength of the model, 0..=1, if it was read off the input.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strength: Option<f32>,
+    /// The damage that the strength was read off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub damage: Option<String>,
 }
 
 /// Means over the images that were scored; an image counts the same whatever its size. A mean of an
@@ -73,6 +79,9 @@ pub struct Report {
     /// Where the low-resolution images come from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub low_images: Option<String>,
+    /// The strength of a model that has one, or what it was read off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strength: Option<String>,
     /// The images that were scored, sorted by name.
     pub images: Vec<ImageScore>,
     /// The images that could not be scored.
@@ -101,6 +110,7 @@ impl Report {
             set,
             model,
             low_images: None,
+            strength: None,
             images,
             failed: Vec::new(),
             mean,
@@ -112,6 +122,13 @@ impl Report {
     #[must_use]
     pub fn with_low_images(mut self, low_images: String) -> Self {
         self.low_images = Some(low_images);
+        self
+    }
+
+    /// The report with the strength of the model, or what it was read off.
+    #[must_use]
+    pub fn with_strength(mut self, strength: Option<String>) -> Self {
+        self.strength = strength;
         self
     }
 
@@ -136,23 +153,28 @@ impl Report {
             .low_images
             .iter()
             .map(|low| format!("low-resolution images: {low}\n"));
+        let strength = self.strength.iter();
+        let strength = strength.map(|strength| format!("strength: {strength}\n"));
+        let has_damage = self.images.iter().any(|image| image.damage.is_some());
         // Bicubic interpolation at x1 is the input.
         let baseline = if self.scale == 1 { "input" } else { "bicubic" };
         let mut table = format!(
-            "{}, x{}, {}\n{}\n{}\n{:name_width$}  {:>8}  {:>8}  {:>7}  {:>7}  {:>12}\n",
+            "{}, x{}, {}\n{}\n{}{}\n{:name_width$}  {:>8}  {:>8}  {:>7}  {:>7}  {:>12}{}\n",
             self.set,
             self.scale,
             self.model,
             self.protocol.describe(self.scale),
             low_images.collect::<String>(),
+            strength.collect::<String>(),
             "image",
             "PSNR dB",
             baseline,
             "gain",
             "SSIM",
-            format!("{baseline} SSIM")
+            format!("{baseline} SSIM"),
+            if has_damage { "  strength" } else { "" }
         );
-        let mut line = |name: &str, psnr: f64, bicubic: f64, ssim: f64, bicubic_ssim: f64| {
+        let mut line = |name: &str, [psnr, bicubic, ssim, bicubic_ssim]: [f64; 4], end: &str| {
             let gain = match psnr - bicubic {
                 undefined if undefined.is_nan() => "-".to_owned(),
                 gain => format!("{gain:+.3}"),
@@ -160,20 +182,20 @@ impl Report {
             let _ = writeln!(
                 table,
                 "{name:name_width$}  {psnr:8.3}  {bicubic:8.3}  {gain:>7}  {ssim:7.4}  \
-                 {bicubic_ssim:12.4}"
+                 {bicubic_ssim:12.4}{end}"
             );
         };
         for p in &self.images {
-            line(
-                &p.name,
-                p.psnr_db,
-                p.bicubic_psnr_db,
-                p.ssim,
-                p.bicubic_ssim,
-            );
+            let scores = [p.psnr_db, p.bicubic_psnr_db, p.ssim, p.bicubic_ssim];
+            let end = match (p.strength, &p.damage) {
+                (Some(strength), Some(damage)) => format!("  {strength:.2} ({damage})"),
+                _ => String::new(),
+            };
+            line(&p.name, scores, &end);
         }
         let m = &self.mean;
-        line("mean", m.psnr_db, m.bicubic_psnr_db, m.ssim, m.bicubic_ssim);
+        let scores = [m.psnr_db, m.bicubic_psnr_db, m.ssim, m.bicubic_ssim];
+        line("mean", scores, "");
         if !self.failed.is_empty() {
             let (failed, all) = (self.failed.len(), self.failed.len() + self.images.len());
             let _ = writeln!(table, "\nnot scored: {failed} of {all} images");
@@ -194,6 +216,8 @@ mod tests {
             ssim: 0.75,
             bicubic_psnr_db,
             bicubic_ssim: 0.5,
+            strength: None,
+            damage: None,
         }
     }
 
@@ -246,6 +270,29 @@ same            inf       inf        -   0.7500        0.5000
 mean            inf       inf        -   0.7500        0.5000
 ";
         assert_eq!(table, expected);
+    }
+
+    #[test]
+    fn strengths_stand_beside_the_scores() {
+        let image = ImageScore {
+            strength: Some(0.456),
+            damage: Some("JPEG of quality 75".to_owned()),
+            ..score("a", 30.0, 28.5)
+        };
+        let report = report(vec![image]).with_strength(Some("read off each input".to_owned()));
+        let table = report.to_table();
+        assert!(
+            table.contains("\nstrength: read off each input\n"),
+            "{table}"
+        );
+        assert!(table.contains("SSIM  strength\n"), "{table}");
+        assert!(
+            table.contains("0.5000  0.46 (JPEG of quality 75)\n"),
+            "{table}"
+        );
+        let json = serde_json::to_value(&report).expect("JSON");
+        assert_eq!(json["strength"], "read off each input");
+        assert_eq!(json["images"][0]["damage"], "JPEG of quality 75");
     }
 
     #[test]

@@ -53,8 +53,9 @@ pub fn score_pair(
         upscaler.scale(),
         "scale of the pair and of the model"
     );
-    score_pair_with(pair, protocol, |low, width_px, height_px| {
-        let upscaled = upscaler.upscale(low, width_px, height_px);
+    score_pair_with(pair, protocol, |images| {
+        let (width_px, height_px) = (images.low_width_px, images.low_height_px);
+        let upscaled = upscaler.upscale(&images.low, width_px, height_px);
         upscaled.map_err(|source| Error::Upscale {
             path: pair.high.clone(),
             source,
@@ -82,17 +83,28 @@ pub fn score_set_with<E: From<Error>>(
     pairs
         .iter()
         .map(|pair| {
-            let score = score_pair_with(pair, protocol, &mut upscale)?;
+            let score = score_pair_with(pair, protocol, |images| {
+                upscale(&images.low, images.low_width_px, images.low_height_px)
+            })?;
             progress(&score);
             Ok(score)
         })
         .collect()
 }
 
-fn score_pair_with<E: From<Error>>(
+/// Scores any upscaler on a pair. `upscale` gets the images, of which it should use the low-resolution one,
+/// and returns an image of the high-resolution one's size, R G B row-major, 0..255.
+///
+/// # Errors
+/// If an image cannot be read, does not fit its counterpart or is too small for the protocol, or
+/// `upscale` fails.
+///
+/// # Panics
+/// If the result of `upscale` and the original differ in the number of samples.
+pub fn score_pair_with<E: From<Error>>(
     pair: &Pair,
     protocol: impl Into<Scoring>,
-    upscale: impl FnOnce(&[u8], usize, usize) -> Result<Vec<u8>, E>,
+    upscale: impl FnOnce(&ImagePair) -> Result<Vec<u8>, E>,
 ) -> Result<ImageScore, E> {
     let protocol = protocol.into();
     let images = protocol.load(pair)?;
@@ -118,7 +130,7 @@ fn score_pair_with<E: From<Error>>(
         };
         return Err(too_small.into());
     }
-    let upscaled = upscale(&images.low, images.low_width_px, images.low_height_px)?;
+    let upscaled = upscale(&images)?;
     Ok(score_image(&pair.name, &images, &upscaled, protocol))
 }
 
@@ -152,6 +164,8 @@ pub fn score_image(
         ssim,
         bicubic_psnr_db,
         bicubic_ssim,
+        strength: None,
+        damage: None,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::{Serialize, Serializer};
-use wdsr_degrade::{Subsampling, jpeg_grey, jpeg_rgb};
+use wdsr_degrade::{Subsampling, jpeg_grey, jpeg_rgb, jpeg_table_scale};
 
 use crate::error::Error;
 use crate::metrics::{Channel, planes};
@@ -131,7 +131,7 @@ fn without_low(pair: &Pair) -> Pair {
     }
 }
 
-/// Replaces the low-resolution image by itself as JPEG.
+/// Replaces the low-resolution image by itself as JPEG, whose tables are known as those of a file.
 fn compress(images: &mut ImagePair, quality: u8) {
     let (width, height) = (images.low_width_px, images.low_height_px);
     images.low = if images.grey {
@@ -141,6 +141,7 @@ fn compress(images: &mut ImagePair, quality: u8) {
     } else {
         jpeg_rgb(&images.low, width, height, quality, Subsampling::S420)
     };
+    images.jpeg_table_scale = Some(jpeg_table_scale(quality));
 }
 
 impl fmt::Display for Scoring {

@@ -68,6 +68,9 @@ impl BuiltinModel {
     /// The default model.
     pub const DEFAULT: Self = Self::ALL[0];
 
+    /// The kind of the models with a strength, for damaged images.
+    pub const FOR_DAMAGED: &str = "photo";
+
     /// All kinds, the default first.
     pub fn kinds() -> impl Iterator<Item = &'static str> {
         let repeated = |at: usize| at > 0 && Self::ALL[at - 1].kind == Self::ALL[at].kind;

@@ -136,6 +136,7 @@ mod tests {
             low_height_px: height,
             scale,
             grey: false,
+            jpeg_table_scale: None,
         };
         let upscaled = bicubic(&pair);
         let (x, y) = worst_square(&pair, &upscaled, CROP_PX);

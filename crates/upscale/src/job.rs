@@ -13,7 +13,7 @@ use crate::image_upscaler::{ImageUpscaler, upscale_rows};
 use crate::memory::{check_memory, rows_at_a_time};
 use crate::range::{Mapping, Survey};
 use crate::settings::Settings;
-use crate::strength::{DamageSurvey, Strength};
+use crate::strength::{Damage, DamageSurvey, Strength};
 use crate::{Plan, Size};
 
 /// An image that is opened and planned, to be upscaled into a file.
@@ -24,6 +24,8 @@ use crate::{Plan, Size};
 pub struct Job<'a> {
     reader: Reader,
     upscaler: ImageUpscaler<'a>,
+    /// Upscales a damaged image instead.
+    for_damaged: Option<ImageUpscaler<'a>>,
     settings: Settings,
 }
 
@@ -39,6 +41,18 @@ pub struct Summary {
     pub streamed: bool,
     /// The strength, if the first pass is by a model that has one.
     pub strength: Option<Strength>,
+    /// What the networks were chosen by, if there are others for damaged images
+    /// ([`Job::for_damaged`]).
+    pub choice: Option<Choice>,
+}
+
+/// The choice between networks for clean and for damaged images.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Choice {
+    /// Whether those for damaged images were chosen.
+    pub is_for_damaged: bool,
+    /// The damage found.
+    pub damage: Damage,
 }
 
 impl<'a> Job<'a> {
@@ -67,13 +81,43 @@ impl<'a> Job<'a> {
         Ok(Self {
             reader,
             upscaler,
+            for_damaged: None,
             settings,
         })
     }
 
-    /// The passes and the sizes.
+    /// With other networks for an image whose damage is worth removing
+    /// ([`Strength::is_worth_removing`]): it is upscaled as if these had been given to [`new`](Self::new),
+    /// at its strength. An image that needs no pass of the first networks gets none.
+    ///
+    /// # Errors
+    /// Those of [`ImageUpscaler::planned`].
+    ///
+    /// # Panics
+    /// When [`ImageUpscaler::planned`] does, or if the sizes of the results differ.
+    pub fn for_damaged(mut self, networks: &[&'a Upscaler]) -> Result<Self, Error> {
+        let input = self.plan().input();
+        if !self.plan().passes().is_empty() {
+            let upscaler =
+                ImageUpscaler::planned(self.reader.name(), input, networks, &self.settings)?;
+            assert_eq!(
+                upscaler.plan().target(),
+                self.plan().target(),
+                "sizes of damaged and clean results"
+            );
+            self.for_damaged = Some(upscaler);
+        }
+        Ok(self)
+    }
+
+    /// The passes and the sizes, unless the image is damaged.
     pub fn plan(&self) -> &Plan {
         self.upscaler.plan()
+    }
+
+    /// The passes and the sizes of a damaged image, if other networks are for these.
+    pub fn plan_if_damaged(&self) -> Option<&Plan> {
+        self.for_damaged.as_ref().map(ImageUpscaler::plan)
     }
 
     /// Upscales the image into a file that is complete, but not published under its name.
@@ -141,22 +185,21 @@ impl<'a> Job<'a> {
         dropped.append(&mut metadata.dropped);
         // Further images of the file matter more than metadata.
         dropped.splice(..0, self.reader.omitted().iter().cloned());
-        let plan = self.plan().clone();
-        let mut rows_px = self.rows_at_a_time(format)?;
-        let mut mapping = Mapping::IDENTITY;
-        let has_strength = self.upscaler.has_strength();
-        let mut strength = self
-            .settings
-            .strength
-            .filter(|_| has_strength)
-            .map(Strength::given);
-        if has_strength && strength.is_none() && rows_px.is_some() {
-            strength = Some(match low.depth {
+        let mut found = None;
+        let mut choice = None;
+        if self.reads_damage() && self.streams_rows(format) {
+            // Too little memory is found before the rows are read.
+            self.rows_at_a_time(format)?;
+            let damage = match low.depth {
                 Depth::U8 => self.survey_damage::<u8>(progress),
                 Depth::U16 => self.survey_damage::<u16>(progress),
                 Depth::F32 => self.survey_damage::<f32>(progress),
-            }?);
+            }?;
+            choice = choose(&mut self.upscaler, self.for_damaged.take(), &damage);
+            found = Some(damage);
         }
+        let mut rows_px = self.rows_at_a_time(format)?;
+        let mut mapping = Mapping::IDENTITY;
         if rows_px.is_some() && Survey::is_needed(low.depth, self.no_data()) {
             let survey = match low.depth {
                 Depth::U8 => self.survey::<u8>(progress),
@@ -168,55 +211,77 @@ impl<'a> Job<'a> {
             // Filling and interpolation take the whole image.
             rows_px = rows_px.filter(|_| !has_missing && !mapping.clips);
         }
-        if let Some(strength) = strength {
-            self.upscaler = self.upscaler.at_strength(strength.value);
-        }
-        let file = if let Some(rows_px) = rows_px {
+        let given = self.settings.strength.map(Strength::given);
+        let (file, plan, strength) = if let Some(rows_px) = rows_px {
+            let plan = self.plan().clone();
+            let (upscaler, strength) = at_strength(self.upscaler, given.or(found));
+            self.upscaler = upscaler;
             let mut writer = Writer::new(create()?, output, format, &high, &metadata)?;
             match low.depth {
                 Depth::U8 => self.stream::<u8, _>(rows_px, mapping, &mut writer, progress),
                 Depth::U16 => self.stream::<u16, _>(rows_px, mapping, &mut writer, progress),
                 Depth::F32 => self.stream::<f32, _>(rows_px, mapping, &mut writer, progress),
             }?;
-            writer.finish()?
+            (writer.finish()?, plan, strength)
         } else {
-            self.check_whole_memory()?;
+            self.check_whole_memory(&self.upscaler)?;
+            let for_damaged = self.for_damaged.as_ref();
+            let damaged_fits = for_damaged.map_or(Ok(()), |other| self.check_whole_memory(other));
+            let reads_damage = self.reads_damage() && found.is_none();
             let name = self.reader.name().to_owned();
             let jpeg_table_scale = self.reader.jpeg_table_scale();
+            let mut upscaler = self.upscaler;
             let image = self.reader.read_all()?;
-            if has_strength && strength.is_none() {
-                let found = Strength::of_samples(
+            if reads_damage {
+                let damage = Strength::of_samples(
                     image.samples.borrowed(),
                     image.width_px,
                     image.colour.channels(),
                     jpeg_table_scale,
                 );
-                self.upscaler = self.upscaler.at_strength(found.value);
-                strength = Some(found);
+                choice = choose(&mut upscaler, self.for_damaged, &damage);
+                if choice.is_some_and(|choice| choice.is_for_damaged) {
+                    damaged_fits?;
+                }
+                found = Some(damage);
             }
-            let large = self
-                .upscaler
+            let plan = upscaler.plan().clone();
+            let (upscaler, strength) = at_strength(upscaler, given.or(found));
+            let large = upscaler
                 .upscale_with_progress(image, progress)
                 .map_err(|source| Error::Network { name, source })?;
             let writer = Writer::new(create()?, output, format, &high, &metadata)?;
-            writer.write_all(large.samples.borrowed())?
+            let file = writer.write_all(large.samples.borrowed())?;
+            (file, plan, strength)
         };
         let summary = Summary {
             plan,
             dropped,
             streamed: rows_px.is_some(),
             strength,
+            choice,
         };
         Ok((file, summary))
     }
 
-    /// How many rows to read at a time if the image streams; `None` if it does not.
-    fn rows_at_a_time(&self, format: Format) -> Result<Option<usize>, Error> {
-        let streams = self.settings.streams
+    /// Whether the damage of the image decides how it is upscaled.
+    fn reads_damage(&self) -> bool {
+        let reads_strength = self.upscaler.has_strength() && self.settings.strength.is_none();
+        self.for_damaged.is_some() || reads_strength
+    }
+
+    /// Whether the image streams if one pass makes the result.
+    fn streams_rows(&self, format: Format) -> bool {
+        self.settings.streams
             && self.reader.streams_rows()
             && format.streams_rows()
             // Colour under transparency spreads from afar.
-            && !self.reader.outline().colour.has_alpha();
+            && !self.reader.outline().colour.has_alpha()
+    }
+
+    /// How many rows to read at a time if the image streams; `None` if it does not.
+    fn rows_at_a_time(&self, format: Format) -> Result<Option<usize>, Error> {
+        let streams = self.streams_rows(format);
         match self.upscaler.only_pass().filter(|_| streams) {
             Some(network) => {
                 let max_bytes = self.settings.max_memory_bytes;
@@ -316,19 +381,19 @@ impl<'a> Job<'a> {
     }
 
     /// Checks the memory of an image that is decoded, upscaled and encoded as a whole.
-    fn check_whole_memory(&self) -> Result<(), Error> {
+    fn check_whole_memory(&self, upscaler: &ImageUpscaler<'_>) -> Result<(), Error> {
         let max_bytes = self.settings.max_memory_bytes;
         let Outline { colour, depth, .. } = self.reader.outline();
         let decoding = u128::from(self.reader.whole_memory_bytes());
         let pixel = (colour.channels() * depth.bytes()) as u128;
-        let copying = self.plan().input().pixels() * pixel * 2;
+        let copying = upscaler.plan().input().pixels() * pixel * 2;
         // The result, its encoder's copy, the file of noise, and its buffer before it grew.
-        let encoding = self.plan().target().pixels() * pixel * 5;
-        let most = self.upscaler.memory_bytes(colour, depth);
-        let blocks = most.max(copying).max(encoding) + self.upscaler.working_bytes();
+        let encoding = upscaler.plan().target().pixels() * pixel * 5;
+        let most = upscaler.memory_bytes(colour, depth);
+        let blocks = most.max(copying).max(encoding) + upscaler.working_bytes();
         // Blocks that are freed leave gaps that later ones do not fit.
         let upscaling = blocks + blocks / 4;
-        let target = self.plan().target();
+        let target = upscaler.plan().target();
         check_memory(Work::Decoding, decoding, max_bytes)
             .and_then(|()| check_memory(Work::Upscaling(target), upscaling, max_bytes))
             .map_err(|source| self.memory_error(source))
@@ -337,6 +402,34 @@ impl<'a> Job<'a> {
     fn memory_error(&self, source: OutOfMemory) -> Error {
         let name = self.reader.name().to_owned();
         Error::Memory { name, source }
+    }
+}
+
+/// Replaces the upscaler by that for damaged images, if there is one and the damage is worth removing.
+fn choose<'a>(
+    upscaler: &mut ImageUpscaler<'a>,
+    for_damaged: Option<ImageUpscaler<'a>>,
+    found: &Strength,
+) -> Option<Choice> {
+    let for_damaged = for_damaged?;
+    let choice = Choice {
+        is_for_damaged: found.is_worth_removing(),
+        damage: found.damage,
+    };
+    if choice.is_for_damaged {
+        *upscaler = for_damaged;
+    }
+    Some(choice)
+}
+
+/// The upscaler at a strength, if its model has one.
+fn at_strength<'a>(
+    upscaler: ImageUpscaler<'a>,
+    strength: Option<Strength>,
+) -> (ImageUpscaler<'a>, Option<Strength>) {
+    match strength.filter(|_| upscaler.has_strength()) {
+        Some(strength) => (upscaler.at_strength(strength.value), Some(strength)),
+        None => (upscaler, None),
     }
 }
 

@@ -53,7 +53,7 @@ mod strength;
 pub use alpha::AlphaMethod;
 pub use error::{Error, ErrorKind, OutOfMemory, Work};
 pub use image_upscaler::ImageUpscaler;
-pub use job::{Job, Summary};
+pub use job::{Choice, Job, Summary};
 pub use settings::Settings;
 pub use size::{MAX_SIDE_PX, Plan, Size, SizeError, SizeRequest};
 pub use strength::{Damage, Strength};

@@ -135,6 +135,65 @@ fn noise_is_read_off_the_pixels_and_a_clean_photograph_has_none() {
     }
 }
 
+/// Fine texture everywhere is as rough as noise; it deviates from planes by more.
+#[test]
+fn fine_texture_is_not_noise() {
+    let (width, height) = (160, 160);
+    let samples = (0..width * height).flat_map(|i| {
+        let (x, y) = ((i % width) as f32, (i / width) as f32);
+        let wave = (0.9 * x + 0.3 * y).sin() + (0.4 * x - 0.8 * y).sin() + (0.2 * x).sin();
+        [(128.0 + 16.0 * wave) as u8; 3]
+    });
+    let samples = Samples::U8(samples.collect());
+    let image = Image::new(width, height, Colour::Rgb, samples);
+    assert_eq!(found(&png(&image)).damage, Damage::None);
+}
+
+#[test]
+fn a_damaged_image_is_upscaled_by_the_networks_for_it_streamed_or_whole() {
+    let base = Upscaler::new(&Model::random(&NetworkConfig::wdsr_b(2, 1, 2), 3));
+    let base = base.expect("an instruction set");
+    let photo = Upscaler::new(&model()).expect("an instruction set");
+    let image = photograph();
+    let file = jpeg(&image, 60, SamplingFactor::F_2_2);
+    let marked = decode_bytes(&file, Path::new("in"), &Limits::default()).expect("an image");
+    let run = |image: &Image, streams: bool, networks: [Option<&Upscaler>; 2]| {
+        let settings = Settings {
+            streams,
+            ..Settings::default()
+        };
+        let reader = Reader::from_bytes(png(image), Path::new("in"), &Limits::default());
+        let [first, for_damaged] = networks;
+        let first = first.expect("a network");
+        let mut job = Job::new(reader.expect("an image"), &[first], settings).expect("a job");
+        if let Some(for_damaged) = for_damaged {
+            job = job.for_damaged(&[for_damaged]).expect("a job");
+            assert!(job.plan_if_damaged().is_some());
+        }
+        let go_on = |_: usize, _: usize| ControlFlow::Continue(());
+        let result = job.into_bytes(Path::new("out"), Format::Png, &go_on);
+        let (bytes, summary) = result.expect("a result");
+        assert_eq!(summary.streamed, streams);
+        let image = decode_bytes(&bytes, Path::new("out"), &Limits::default());
+        (image.expect("an image"), summary)
+    };
+    for (image, is_for_damaged) in [(&image, false), (&marked, true)] {
+        let expected = if is_for_damaged { &photo } else { &base };
+        let (expected, by_name) = run(image, true, [Some(expected), None]);
+        assert_eq!(by_name.choice, None);
+        for streams in [true, false] {
+            let (result, summary) = run(image, streams, [Some(&base), Some(&photo)]);
+            assert!(
+                result == expected,
+                "damaged {is_for_damaged}, streams {streams}"
+            );
+            let choice = summary.choice.expect("a choice");
+            assert_eq!(choice.is_for_damaged, is_for_damaged);
+            assert_eq!(summary.strength, by_name.strength);
+        }
+    }
+}
+
 #[test]
 fn grey_one_colour_and_tiny_images_are_clean() {
     for (width, height, colour) in [

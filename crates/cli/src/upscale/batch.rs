@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 use indicatif::ProgressBar;
 use wdsr_image::{Format, Reader};
-use wdsr_upscale::{Job, Plan};
+use wdsr_upscale::Job;
 
 use super::existing::{self, IfExists, ResultFile};
 use super::failure::{self, Deadline, explained};
@@ -170,9 +170,8 @@ impl Batch<'_> {
             Some(_) => format!("{:032x}", reader.content_hash().map_err(explained)?),
             None => String::new(),
         };
-        let upscalers = self.networks.upscalers();
-        let job = Job::new(reader, &upscalers, self.arguments.settings()).map_err(explained)?;
-        let settings = self.settings_text(job.plan(), format);
+        let job = (self.networks.job(reader, self.arguments.settings())).map_err(explained)?;
+        let settings = self.settings_text(&job, format);
         let is_current =
             |entry: &Rc<Entry>| entry.input_hash == input_hash && entry.settings == settings;
         let named = || input.path.display().to_string();
@@ -230,11 +229,12 @@ impl Batch<'_> {
             })?;
         }
         file.publish().with_context(write)?;
-        Ok(Outcome::done(&output, summary, started.elapsed()))
+        let model = self.networks.name_of(&summary);
+        Ok(Outcome::done(&output, model, &summary, started.elapsed()))
     }
 
     /// Program, options and models that a result depends on, as the manifest records them.
-    fn settings_text(&self, plan: &Plan, format: Format) -> String {
+    fn settings_text(&self, job: &Job<'_>, format: Format) -> String {
         let arguments = self.arguments;
         let strength = match (self.networks.have_strength(), arguments.strength) {
             (false, _) => String::new(),
@@ -249,8 +249,8 @@ impl Batch<'_> {
             arguments.alpha.method(),
             arguments.metadata.name(),
             strength,
-            self.networks.hashes_of(plan).join(" "),
-            plan.target()
+            self.networks.hashes_of(job),
+            job.plan().target()
         )
     }
 }

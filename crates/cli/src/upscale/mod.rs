@@ -31,6 +31,9 @@ use size::SizeArguments;
 
 /// Upscale images
 ///
+/// Without -m an image with marks of JPEG (of quality 98 or less) or noise is upscaled by the model
+/// photo, which removes them, and others by base; its line tells which and why.
+///
 /// Results keep depth, transparency, colour profile and metadata. Images that fail are reported and the
 /// others are upscaled. A batch into a folder that was stopped resumes when it is run again; a changed
 /// input, model or option re-runs the images that it affects (`.wdsr-manifest.jsonl` in the folder
@@ -50,7 +53,7 @@ pub(crate) struct Arguments {
     size: SizeArguments,
     #[command(flatten)]
     model: ModelArguments,
-    /// How much damage to remove, 0 to 1 (-m photo)
+    /// How much damage to remove, 0 to 1; implies -m photo
     ///
     /// 0 takes the image for clean; 1 is for JPEG of quality 10 or noise of 25 levels. By default it is read
     /// off each image: its JPEG tables, or the marks of JPEG and the noise in its pixels. The image's line

@@ -1,15 +1,27 @@
-//! The networks that `-m` names, ready to run.
+//! The networks that `-m` names, or those that the program chooses between, ready to run.
 
-use wdsr_model::{Isa, Precision, Upscaler};
-use wdsr_upscale::Plan;
+use std::path::Path;
 
-use super::{Arguments, manifest};
+use wdsr_image::Reader;
+use wdsr_model::{BuiltinModel, Isa, Precision, Upscaler};
+use wdsr_upscale::{Error, Job, Plan, Settings, Summary};
+
+use super::{Arguments, manifest, report};
 use crate::WrongUsage;
 use crate::models::{self, Choice};
 
 /// Networks of different scales, and how they compute.
 pub(super) struct Networks {
     pub(super) precision: Precision,
+    chosen: Group,
+    /// Those for damaged images, if no model is named.
+    for_damaged: Option<Group>,
+}
+
+/// The models of one name.
+struct Group {
+    /// The built-in kind, or the file.
+    name: String,
     networks: Vec<Network>,
 }
 
@@ -21,16 +33,17 @@ struct Network {
 impl Networks {
     pub(super) fn load(arguments: &Arguments) -> anyhow::Result<Self> {
         let precision = arguments.model.precision.or_f32(Isa::detect()?);
-        let mut networks = Vec::new();
-        for Choice { model, .. } in models::choose(arguments.model.model.as_deref())? {
-            networks.push(Network {
-                model_hash: manifest::hash_of_model(&model)?,
-                upscaler: arguments.model.upscaler_of(&model, precision)?,
-            });
-        }
+        let model = arguments.model.model.as_deref();
+        // A strength is that of the model that has one.
+        let implied = (arguments.strength).map(|_| Path::new(BuiltinModel::FOR_DAMAGED));
+        let group = |model: Option<&Path>| Group::load(arguments, model, precision);
         let loaded = Self {
             precision,
-            networks,
+            chosen: group(model.or(implied))?,
+            for_damaged: match model.or(implied) {
+                Some(_) => None,
+                None => Some(group(Some(Path::new(BuiltinModel::FOR_DAMAGED)))?.that_upscale()),
+            },
         };
         if arguments.strength.is_some() && !loaded.have_strength() {
             let message = "--strength: this model has no strength; -m photo has one";
@@ -41,23 +54,78 @@ impl Networks {
 
     /// Whether results depend on a strength.
     pub(super) fn have_strength(&self) -> bool {
-        let mut networks = self.networks.iter();
+        let mut networks = self.chosen.networks.iter();
         networks.any(|network| network.upscaler.has_strength())
     }
 
     pub(super) fn upscalers(&self) -> Vec<&Upscaler> {
+        self.chosen.upscalers()
+    }
+
+    /// The job of an image.
+    pub(super) fn job(&self, reader: Reader, settings: Settings) -> Result<Job<'_>, Error> {
+        let job = Job::new(reader, &self.chosen.upscalers(), settings)?;
+        match &self.for_damaged {
+            Some(group) => job.for_damaged(&group.upscalers()),
+            None => Ok(job),
+        }
+    }
+
+    /// The name of the models that made a result.
+    pub(super) fn name_of(&self, summary: &Summary) -> &str {
+        let is_for_damaged = summary.choice.is_some_and(|choice| choice.is_for_damaged);
+        let group = self.for_damaged.as_ref().filter(|_| is_for_damaged);
+        &group.unwrap_or(&self.chosen).name
+    }
+
+    /// The hashes of the models that run the passes of a job.
+    pub(super) fn hashes_of(&self, job: &Job<'_>) -> String {
+        let mut hashes = self.chosen.hashes_of(job.plan());
+        if let (Some(group), Some(plan)) = (&self.for_damaged, job.plan_if_damaged()) {
+            hashes += &format!("; of damaged images {}", group.hashes_of(plan));
+        }
+        hashes
+    }
+}
+
+impl Group {
+    fn load(
+        arguments: &Arguments,
+        model: Option<&Path>,
+        precision: Precision,
+    ) -> anyhow::Result<Self> {
+        let mut networks = Vec::new();
+        for Choice { model, .. } in models::choose(model)? {
+            networks.push(Network {
+                model_hash: manifest::hash_of_model(&model)?,
+                upscaler: arguments.model.upscaler_of(&model, precision)?,
+            });
+        }
+        let default = Path::new(BuiltinModel::DEFAULT.kind);
+        Ok(Self {
+            name: report::shown(model.unwrap_or(default)),
+            networks,
+        })
+    }
+
+    /// Without those of scale 1.
+    fn that_upscale(mut self) -> Self {
+        self.networks.retain(|network| network.upscaler.scale() > 1);
+        self
+    }
+
+    fn upscalers(&self) -> Vec<&Upscaler> {
         self.networks.iter().map(|n| &n.upscaler).collect()
     }
 
     /// The hashes of the models that run the passes of a plan.
-    pub(super) fn hashes_of(&self, plan: &Plan) -> Vec<&str> {
+    fn hashes_of(&self, plan: &Plan) -> String {
         let of_scale = |scale: &usize| {
             let mut networks = self.networks.iter();
             networks.find(|network| network.upscaler.scale() == *scale)
         };
         let networks = plan.passes().iter().filter_map(of_scale);
-        networks
-            .map(|network| network.model_hash.as_str())
-            .collect()
+        let hashes = networks.map(|network| network.model_hash.as_str());
+        hashes.collect::<Vec<_>>().join(" ")
     }
 }

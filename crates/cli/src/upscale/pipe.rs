@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use wdsr_image::{Error, Reader};
-use wdsr_upscale::{Job, Settings};
+use wdsr_upscale::Settings;
 
 use super::existing::{self, IfExists, ResultFile};
 use super::failure::{Deadline, explained};
@@ -295,8 +295,7 @@ fn upscale_to(
         bar.set_position(progress::share(len_bytes, done, total));
         deadline.flow()
     };
-    let upscalers = networks.upscalers();
-    let job = Job::new(reader, &upscalers, settings).map_err(explained)?;
+    let job = networks.job(reader, settings).map_err(explained)?;
     let summary = if let PipeOutput::File(path) = sink {
         let result = job.into_file(path, format, &progress);
         let (file, summary) = result.map_err(|error| deadline.explained(&input, error))?;
@@ -314,5 +313,6 @@ fn upscale_to(
         }
         summary
     };
-    Ok(Outcome::done(&output, summary, started.elapsed()))
+    let model = networks.name_of(&summary);
+    Ok(Outcome::done(&output, model, &summary, started.elapsed()))
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use serde::Serialize;
-use wdsr_upscale::Summary;
+use wdsr_upscale::{Damage, Summary};
 
 use super::metadata::Warnings;
 
@@ -22,12 +22,18 @@ pub(super) enum Outcome {
         height_px: usize,
         /// Passes of networks and resizing.
         steps: String,
+        /// The kind of built-in models, or the file.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        model: Option<String>,
         /// Of a model with a strength.
         #[serde(skip_serializing_if = "Option::is_none")]
         strength: Option<f32>,
-        /// The same for people, with what it was read off.
-        #[serde(rename = "damage", skip_serializing_if = "Option::is_none")]
-        strength_text: Option<String>,
+        /// The damage of the image, if it was looked for.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        damage: Option<String>,
+        /// What was chosen by the damage, for people.
+        #[serde(skip)]
+        choice_text: Option<String>,
         seconds: f64,
         /// Metadata that the result lacks although it was to be copied.
         #[serde(rename = "left_out", skip_serializing_if = "Vec::is_empty")]
@@ -51,16 +57,29 @@ pub(super) enum Outcome {
 }
 
 impl Outcome {
-    pub(super) fn done(output: &Path, summary: Summary, duration: Duration) -> Self {
+    /// `model` is the name of the models that made the result.
+    pub(super) fn done(output: &Path, model: &str, summary: &Summary, duration: Duration) -> Self {
+        let has_passes = !summary.plan.passes().is_empty();
+        let found = match (summary.choice, summary.strength) {
+            (Some(choice), _) => Some(choice.damage),
+            (None, strength) => strength.map(|strength| strength.damage),
+        };
+        let damage = found.filter(|damage| *damage != Damage::Given);
         Self::Done {
             output: shown(output),
             width_px: summary.plan.target().width_px,
             height_px: summary.plan.target().height_px,
             steps: summary.plan.to_string(),
+            model: has_passes.then(|| model.to_owned()),
             strength: summary.strength.map(|strength| strength.value),
-            strength_text: summary.strength.map(|strength| strength.to_string()),
+            damage: damage.map(|damage| damage.to_string()),
+            choice_text: match (summary.choice, summary.strength) {
+                (Some(_), Some(strength)) => Some(format!("{model} at {strength}")),
+                (Some(choice), None) => Some(format!("{model} ({})", choice.damage)),
+                (None, strength) => strength.map(|strength| strength.to_string()),
+            },
             seconds: duration.as_secs_f64(),
-            dropped: summary.dropped,
+            dropped: summary.dropped.clone(),
         }
     }
 
@@ -78,16 +97,16 @@ impl Outcome {
                 width_px,
                 height_px,
                 steps,
-                strength_text,
+                choice_text,
                 seconds,
                 dropped,
                 ..
             } => {
                 let size = format!("{width_px} x {height_px}");
-                let strength = strength_text.iter().map(|text| format!("; {text}"));
-                let strength: String = strength.collect();
+                let choice = choice_text.iter().map(|text| format!("; {text}"));
+                let choice: String = choice.collect();
                 let mut lines = vec![format!(
-                    "{input} -> {output} ({size}: {steps}{strength}; {seconds:.1} s)"
+                    "{input} -> {output} ({size}: {steps}{choice}; {seconds:.1} s)"
                 )];
                 lines.extend(warnings.new_ones(input, dropped, is_batch));
                 lines

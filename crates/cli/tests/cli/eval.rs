@@ -282,7 +282,9 @@ fn options_of_other_protocols_and_models_are_refused() {
             "--grey: expected --protocol jpeg",
         ),
         (&["--strength", "0.5"], "has no strength"),
-        (&["-m", "photo"], "give --strength 0..1"),
+        (&["--strength", "auto"], "has no strength"),
+        (&["--images", "."], "give it by -s"),
+        (&["--images", ".", "-m", "base"], "cannot be used with"),
     ] {
         wdsr()
             .args(["eval", "--set", "."])
@@ -291,4 +293,107 @@ fn options_of_other_protocols_and_models_are_refused() {
             .code(2)
             .stderr(contains(message));
     }
+}
+
+#[test]
+fn strengths_are_read_off_the_tables_of_the_protocols_jpeg() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write(&folder.path().join("a.png"), &image(96, 64, Colour::Rgb));
+    let eval = |more: &[&str]| {
+        let mut command = wdsr();
+        command.args(["eval", "-m", "photo", "--set"]);
+        command
+            .arg(folder.path())
+            .args(more)
+            .output()
+            .expect("runs")
+    };
+    let report = |more: &[&str]| -> serde_json::Value {
+        let output = eval(&[more, &["--json"]].concat());
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    };
+    for protocol in [
+        &["-s", "1", "--protocol", "jpeg", "--quality", "50"][..],
+        &["--protocol", "sr-jpeg", "--quality", "50"],
+    ] {
+        let auto = report(protocol);
+        assert_eq!(auto["strength"], "read off the tables of each input");
+        assert_eq!(auto["images"][0]["damage"], "JPEG of quality 50");
+        let strength = auto["images"][0]["strength"].as_f64().expect("a number");
+        let given = report(&[protocol, &["--strength", &format!("{strength}")]].concat());
+        assert_eq!(given["mean"], auto["mean"], "{protocol:?}");
+    }
+    let clean = eval(&["--strength", "auto"]);
+    let table = String::from_utf8(clean.stdout).expect("text");
+    assert!(
+        table.contains("\nstrength: read off each input: the tables of"),
+        "{table}"
+    );
+    assert!(table.contains("  0.00 (clean)\n"), "{table}");
+}
+
+#[test]
+fn finished_images_are_scored_as_a_model_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    for name in ["set", "low", "out"] {
+        std::fs::create_dir(path(name)).expect("created");
+    }
+    for name in ["a", "b", "c"] {
+        let high = image(60, 50 + usize::from(name == "b"), Colour::Rgb);
+        write(&path(&format!("set/{name}.png")), &high);
+        let samples = high.to_rgb8()[..60 * 50 * 3].to_vec();
+        let cropped = Image::new(60, 50, Colour::Rgb, Samples::U8(samples));
+        write(&path(&format!("low/{name}.png")), &cropped.imresize(0.5));
+    }
+    wdsr()
+        .args(["upscale", "-q", "-m", "base", "-o"])
+        .args([path("out"), path("low")])
+        .assert()
+        .success();
+    let eval = |more: &[&str]| {
+        let mut command = wdsr();
+        command.args(["eval", "--set"]).arg(path("set")).args(more);
+        command.args(["-s", "2"]).output().expect("runs")
+    };
+    let out = path("out");
+    let images = ["--images", out.to_str().expect("text")];
+    let parsed = |output: &std::process::Output| -> serde_json::Value {
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    };
+    std::fs::rename(path("out/a.png"), path("out/A_x2.png")).expect("renamed");
+    std::fs::rename(path("out/b.png"), path("out/bx2_SR.png")).expect("renamed");
+    for protocol in ["benchmark", "div2k", "ntire", "sr-jpeg"] {
+        let of_images = eval(&[&images[..], &["--json", "--protocol", protocol]].concat());
+        assert!(of_images.status.success(), "{of_images:?}");
+        let of_images = parsed(&of_images);
+        assert_eq!(of_images["images"].as_array().map(Vec::len), Some(3));
+        if protocol != "sr-jpeg" {
+            let of_model = parsed(&eval(&["-m", "base", "--json", "--protocol", protocol]));
+            assert_eq!(of_images["mean"], of_model["mean"], "{protocol}");
+        }
+    }
+    // An original without an image, one with two, an image of another size and one too many.
+    std::fs::copy(path("out/A_x2.png"), path("out/a-2x.png")).expect("copied");
+    std::fs::rename(path("out/bx2_SR.png"), path("out/d.png")).expect("renamed");
+    write(&path("out/c.png"), &image(61, 50, Colour::Rgb));
+    let output = eval(&images);
+    let text = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(3), "{text}");
+    for words in [
+        "b.png: no finished image for it in",
+        "a.png: several finished images are for it: ",
+        "A_x2.png, ",
+        "a-2x.png; leave one of them",
+        "c.png: 61 x 50 pixels, expected 60 x 50",
+        "without original: ",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    write(&path("out/c.png"), &image(60, 50, Colour::Rgb));
+    let output = eval(&images);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let table = String::from_utf8(output.stdout).expect("text");
+    assert!(table.contains("not scored: 2 of 3 images"), "{table}");
 }

@@ -66,3 +66,34 @@ fn describes_model_files_and_the_builtin_model() {
         .code(1)
         .stderr(contains("README.md"));
 }
+
+#[test]
+fn tells_the_strength_of_models_that_have_one() {
+    let output = |arguments: &[&str]| {
+        let output = wdsr().arg("info").args(arguments).output().expect("runs");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        (
+            output.status.code(),
+            String::from_utf8(output.stdout).expect("text") + &text,
+        )
+    };
+    for (arguments, scale) in [(&["photo"][..], 2), (&["photo", "-s", "1"], 1)] {
+        let (code, text) = output(arguments);
+        assert_eq!(code, Some(0), "{text}");
+        assert!(
+            text.starts_with(&format!("photo x{scale} (built in): ")),
+            "{text}"
+        );
+        assert!(
+            text.contains("strength (--strength)") && text.contains("0 to 1\n"),
+            "{text}"
+        );
+    }
+    let info = json(Some(Path::new("photo")));
+    assert_eq!(info["strength"], serde_json::json!([0.0, 1.0]));
+    assert_eq!(json(None).get("strength"), None);
+    assert_eq!(json(Some(Path::new("small")))["label"], "wdsr-b 32/8 x2");
+    let (code, text) = output(&["photo", "-s", "3"]);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("photo x2 (built in) has scale 2"), "{text}");
+}

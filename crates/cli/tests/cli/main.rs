@@ -6,6 +6,7 @@ mod batches;
 mod bench;
 mod contents;
 mod convert;
+mod damage;
 mod data;
 mod docs;
 mod eval;
