@@ -60,6 +60,8 @@ class Degradation:
         self.scale, self.generator, self.device = scale, generator, device
         known = {"downsample", "noise", "jpeg"}
         for stage in self.stages:
+            if stage.get("per", "patch") != "patch":
+                raise ValueError(f"twin.py draws {stage['kind']} for each patch only")
             if stage["kind"] not in known:
                 raise ValueError(f"a degradation by {stage['kind']} is one twin.py does not know")
             if stage["kind"] == "noise" and any(stage.get("poisson", [0])):

@@ -1,5 +1,6 @@
-//! `wdsr data`: builds and checks datasets.
+//! `wdsr data`: builds, checks and aligns datasets.
 
+mod align;
 mod degrade;
 mod fetch;
 
@@ -11,7 +12,7 @@ use wdsr_eval::Track;
 
 use crate::{on_threads, progress, stdout};
 
-/// Build and check datasets
+/// Build, check and align datasets
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -22,6 +23,7 @@ pub(crate) struct Arguments {
 enum Command {
     Fetch(fetch::FetchArguments),
     Check(CheckArguments),
+    Align(align::AlignArguments),
     Degrade(degrade::DegradeArguments),
 }
 
@@ -55,6 +57,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     match &arguments.command {
         Command::Fetch(arguments) => fetch::run(arguments).map(|()| ExitCode::SUCCESS),
         Command::Check(arguments) => check(arguments),
+        Command::Align(arguments) => align::run(arguments),
         Command::Degrade(arguments) => degrade::run(arguments).map(|()| ExitCode::SUCCESS),
     }
 }

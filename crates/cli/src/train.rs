@@ -7,7 +7,7 @@ use anyhow::Context;
 use wdsr_study::TrainingReporter;
 use wdsr_train::export::BATCHES;
 use wdsr_train::run_folder::{self, LAST_CHECKPOINT, LAST_MODEL};
-use wdsr_train::{DataFolder, Overrides, Recipe, Trainer};
+use wdsr_train::{DataFolder, Overrides, Recipe, Shifts, Trainer};
 
 use crate::file_claims::{Conflict, FileClaims};
 use crate::progress::{self, print_line};
@@ -165,6 +165,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
                        start.from in the recipe";
         return Err(WrongUsage(message.to_owned()).into());
     }
+    if arguments.export_images && recipe.data.shifts.is_some() {
+        let message = "--export-images exports the files as they are, without the alignment of data.shifts: \
+                       train on a folder of `wdsr data align`, without data.shifts";
+        return Err(WrongUsage(message.to_owned()).into());
+    }
     claim_files(arguments, &recipe)?;
     on_threads(arguments.threads, || train(arguments, recipe, limit))?
 }
@@ -180,7 +185,13 @@ fn claim_files(arguments: &Arguments, recipe: &Recipe) -> Result<(), Conflict> {
     let teacher = recipe.teacher.iter().map(|t| ("teacher", &*t.model));
     let strength = recipe.strength.iter().filter(|_| !arguments.resume);
     let clean = strength.filter_map(|s| Some(("model", s.clean.as_deref()?)));
-    let mut claims = FileClaims::of_inputs(start.chain(teacher).chain(clean));
+    let reports = match &recipe.data.shifts {
+        Some(Shifts::Reports(reports)) => reports.as_slice(),
+        _ => &[],
+    };
+    let reports = reports.iter().map(|report| ("report", &**report));
+    let inputs = start.chain(teacher).chain(clean).chain(reports);
+    let mut claims = FileClaims::of_inputs(inputs);
     for file in run_files(&arguments.out) {
         claims.write("run's file", "--out", &file)?;
     }

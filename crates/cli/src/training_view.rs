@@ -5,7 +5,8 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar};
-use wdsr_train::{Event, Metrics, Trainer};
+use wdsr_train::dataset::ImageShift;
+use wdsr_train::{Event, Metrics, Shifts, Trainer};
 
 use crate::progress::{self, print_line};
 
@@ -204,6 +205,15 @@ fn summary(trainer: &Trainer) -> String {
         summary.too_small
     );
     text += &format!("\nlow-resolution images: {}", summary.low_images);
+    if let Some(shifts) = &recipe.data.shifts {
+        text += &describe_shifts(&summary.shifts, matches!(shifts, Shifts::Estimated(_)));
+        if summary.not_aligned > 0 {
+            text += &format!(
+                "; {} pairs skipped, which could not be aligned",
+                summary.not_aligned
+            );
+        }
+    }
     let (wanted, precision) = (recipe.training.precision, summary.precision);
     if precision != wanted {
         text += &format!(
@@ -216,6 +226,27 @@ fn summary(trainer: &Trainer) -> String {
         text += &format!("\nfrom the model: {start}");
     }
     text
+}
+
+/// The shifts of the low-resolution images; each of them if they are estimated.
+fn describe_shifts(shifts: &[ImageShift], is_estimated: bool) -> String {
+    let mut text = String::new();
+    let mut lengths = Vec::new();
+    for ImageShift { name, placement } in shifts {
+        let [right, down] = placement.shift_px;
+        lengths.push(right.hypot(down));
+        if is_estimated {
+            text += &format!("\n{name}: shift {right:+.2}, {down:+.2} px");
+        }
+    }
+    lengths.sort_by(f64::total_cmp);
+    let median = lengths.get(lengths.len() / 2).copied().unwrap_or_default();
+    let largest = lengths.last().copied().unwrap_or_default();
+    let kind = if is_estimated { "estimated" } else { "known" };
+    text + &format!(
+        "\n{} {kind} shifts corrected: median {median:.2} px, largest {largest:.2} px",
+        shifts.len()
+    )
 }
 
 #[cfg(test)]

@@ -82,6 +82,32 @@ pub enum Error {
     /// No image is left to train on.
     #[error("{}: no image to train on; give --shared or --from", .0.display())]
     NoImages(PathBuf),
+    /// A pair has no low-resolution image of its own.
+    #[error(
+        "{}: no low-resolution image to align; give a folder of pairs, with the scale (-s) and the \
+         --track of its low-resolution images",
+        .0.display()
+    )]
+    NothingToAlign(PathBuf),
+    /// The folder for aligned pairs has some already.
+    #[error(
+        "{}: there are aligned images already; remove the folder, or choose another with --out",
+        .0.display()
+    )]
+    AlignedBefore(PathBuf),
+    /// A line of a report of an alignment is invalid.
+    #[error(
+        "{}: line {line}: {source}; expected a report that wdsr data align has written",
+        path.display()
+    )]
+    AlignmentLine {
+        /// The report.
+        path: PathBuf,
+        /// Line number from 1.
+        line: usize,
+        /// What is invalid.
+        source: serde_json::Error,
+    },
     /// A line of a list is invalid.
     #[error("{}: line {line}: expected {expected}, found {found:?}", path.display())]
     List {

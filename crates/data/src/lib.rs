@@ -1,9 +1,11 @@
 //! Datasets for training super-resolution networks.
 //!
-//! [`fetch`] builds a folder of training images, [`check`] finds unusable images in a folder, and
-//! [`kept_out`] recognises images of test sets.
+//! [`fetch`] builds a folder of training images, [`check`] finds unusable images in a folder, [`align`]
+//! makes pairs of a low- and a high-resolution image match, and [`kept_out`] recognises images of test
+//! sets.
 #![forbid(unsafe_code)]
 
+pub mod align;
 pub mod check;
 mod contact_sheet;
 mod detail;

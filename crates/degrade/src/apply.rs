@@ -11,7 +11,7 @@ use crate::mosaic::{self, Phase};
 use crate::noise::{DrawnNoise, NoisePlace};
 use crate::planes::Planes;
 use crate::resample::{GAUSSIAN_REACH, area, cubic, gaussian, resample, triangle};
-use crate::stage::{BlurShape, Degradation, Method, Range, Stage};
+use crate::stage::{BlurShape, Degradation, Method, Per, Range, Stage};
 
 /// A high-resolution image, or a part of one, with the patch in it that is to be degraded.
 ///
@@ -66,9 +66,45 @@ pub struct Draw {
     /// None: untouched.
     steps: Option<Vec<Step>>,
     noise_seed: u64,
+    effects: Effects,
+}
+
+/// What the steps mean to the original: how much of it a patch needs, and how its target changes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Effects {
     margin_px: usize,
-    known_shift_px: (isize, isize),
+    known_shift_px: [f64; 2],
     gain: f64,
+}
+
+/// Where a patch is from. Stages whose values are drawn less often than for each patch draw them from
+/// this alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Of the training.
+    pub seed: u64,
+    /// Number of the image.
+    pub image: u64,
+}
+
+impl Origin {
+    /// The generator of the stage at `index`; none if its values are drawn for each patch.
+    fn rng(self, per: Per, index: usize) -> Option<ChaCha8Rng> {
+        let image = match per {
+            Per::Patch => return None,
+            Per::Image => [1, self.image],
+            Per::Dataset => [2, 0],
+        };
+        let [kind, image] = image;
+        let mut seed = [0; 32];
+        for (to, value) in seed
+            .chunks_exact_mut(8)
+            .zip([self.seed, image, index as u64, kind])
+        {
+            to.copy_from_slice(&value.to_le_bytes());
+        }
+        Some(ChaCha8Rng::from_seed(seed))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -82,7 +118,8 @@ enum Step {
         sigma_px: f64,
     },
     Shift {
-        offset_px: (f64, f64),
+        offset_px: [f64; 2],
+        is_known: bool,
     },
     Exposure {
         gain: f64,
@@ -102,13 +139,13 @@ fn choose<T: Copy>(list: &[T], rng: &mut impl Rng) -> T {
 }
 
 impl Degradation {
-    /// Chooses the values for one patch. The same state of `rng` gives the same values.
+    /// Chooses the values for one patch. The same origin and state of `rng` give the same values.
     ///
     /// # Panics
     ///
     /// If [`check`](Self::check) would refuse the degradation at this scale.
-    pub fn draw(&self, scale: usize, rng: &mut impl Rng) -> Draw {
-        self.draw_by(scale, None, rng)
+    pub fn draw(&self, scale: usize, origin: Origin, rng: &mut impl Rng) -> Draw {
+        self.draw_by(scale, None, origin, rng)
     }
 
     /// Chooses the values for one patch that is damaged as a strength says
@@ -118,25 +155,24 @@ impl Degradation {
     ///
     /// # Panics
     /// If [`check`](Self::check) would refuse the degradation at this scale.
-    pub fn draw_at(&self, scale: usize, strength: f64, rng: &mut impl Rng) -> Draw {
-        self.draw_by(scale, Some(strength), rng)
+    pub fn draw_at(&self, scale: usize, strength: f64, origin: Origin, rng: &mut impl Rng) -> Draw {
+        self.draw_by(scale, Some(strength), origin, rng)
     }
 
-    fn draw_by(&self, scale: usize, strength: Option<f64>, rng: &mut impl Rng) -> Draw {
+    fn draw_by(
+        &self,
+        scale: usize,
+        strength: Option<f64>,
+        origin: Origin,
+        rng: &mut impl Rng,
+    ) -> Draw {
         if let Err(error) = self.check(scale) {
             panic!("{error}");
         }
         let untouched = rng.random_bool(self.untouched);
-        let mut draw = Draw {
-            scale,
-            steps: None,
-            noise_seed: rng.random(),
-            margin_px: 0,
-            known_shift_px: (0, 0),
-            gain: 1.0,
-        };
-        let mut steps = Vec::new();
+        let noise_seed = rng.random();
         let full = strength.and_then(|_| self.draw_full_stage(rng));
+        let mut steps = Vec::new();
         for (index, stage) in self.stages.iter().enumerate() {
             let level = strength.map(|strength| match full == Some(index) {
                 true => Level {
@@ -148,20 +184,18 @@ impl Degradation {
                     is_full: false,
                 },
             });
-            draw.add(stage, level, &mut steps, rng);
+            match origin.rng(stage.per(), index) {
+                Some(mut own) => draw_stage(stage, level, &mut steps, &mut own),
+                None => draw_stage(stage, level, &mut steps, rng),
+            }
         }
-        if untouched {
-            return Draw {
-                // What MATLAB's bicubic kernel reads, which is nothing at scale 1.
-                margin_px: if scale == 1 { 0 } else { 2 },
-                known_shift_px: (0, 0),
-                gain: 1.0,
-                ..draw
-            };
+        let steps = (!untouched).then_some(steps);
+        Draw {
+            scale,
+            effects: Effects::of(steps.as_deref(), scale),
+            steps,
+            noise_seed,
         }
-        draw.margin_px = margin_px(&steps, scale);
-        draw.steps = Some(steps);
-        draw
     }
 
     /// The index of a stage of noise or JPEG, drawn by the probabilities.
@@ -195,120 +229,108 @@ struct Level {
     is_full: bool,
 }
 
-impl Draw {
-    fn add(
-        &mut self,
-        stage: &Stage,
-        level: Option<Level>,
-        steps: &mut Vec<Step>,
-        rng: &mut impl Rng,
-    ) {
-        let is_full = level.is_some_and(|level| level.is_full);
-        match stage {
-            Stage::Blur(blur) => {
-                let runs = rng.random_bool(blur.probability);
-                let angle = rng.random_range(ANGLES);
-                let kernel = match choose(&blur.shapes, rng) {
-                    BlurShape::Isotropic => BlurKernel::Isotropic {
-                        sigma_px: blur.sigma_px.draw(rng),
-                    },
-                    BlurShape::Anisotropic => BlurKernel::Anisotropic {
-                        sigma_px: [blur.sigma_px.draw(rng), blur.sigma_px.draw(rng)],
-                        angle,
-                    },
-                    BlurShape::Motion => BlurKernel::Motion {
-                        length_px: blur.length_px.draw(rng),
-                        angle,
-                    },
+/// Chooses the values of a stage and adds what is to be carried out.
+fn draw_stage(stage: &Stage, level: Option<Level>, steps: &mut Vec<Step>, rng: &mut impl Rng) {
+    let is_full = level.is_some_and(|level| level.is_full);
+    match stage {
+        Stage::Blur(blur) => {
+            let runs = rng.random_bool(blur.probability);
+            let angle = rng.random_range(ANGLES);
+            let kernel = match choose(&blur.shapes, rng) {
+                BlurShape::Isotropic => BlurKernel::Isotropic {
+                    sigma_px: blur.sigma_px.draw(rng),
+                },
+                BlurShape::Anisotropic => BlurKernel::Anisotropic {
+                    sigma_px: [blur.sigma_px.draw(rng), blur.sigma_px.draw(rng)],
+                    angle,
+                },
+                BlurShape::Motion => BlurKernel::Motion {
+                    length_px: blur.length_px.draw(rng),
+                    angle,
+                },
+            };
+            let kernel_px = blur.kernel_px;
+            steps.extend(runs.then_some(Step::Blur { kernel, kernel_px }));
+        }
+        Stage::Downsample(downsample) => steps.push(Step::Downsample {
+            method: choose(&downsample.methods, rng),
+            sigma_px: downsample.sigma_px.draw(rng),
+        }),
+        Stage::Shift(shift) => {
+            let runs = rng.random_bool(shift.probability);
+            let offset_px = [shift.offset_px.draw(rng), shift.offset_px.draw(rng)];
+            let is_known = shift.known;
+            steps.extend(runs.then_some(Step::Shift {
+                offset_px,
+                is_known,
+            }));
+        }
+        Stage::Exposure(exposure) => {
+            let runs = rng.random_bool(exposure.probability);
+            let gain = exposure.gain.draw(rng);
+            steps.extend(runs.then_some(Step::Exposure { gain }));
+        }
+        Stage::Noise(noise) => {
+            let runs = rng.random_bool(noise.probability) || is_full;
+            let place = rng.random_range(0.0..1.0);
+            let phase = Phase {
+                x: rng.random_range(0..2),
+                y: rng.random_range(0..2),
+            };
+            let (sigma, poisson) = (noise.sigma_levels, noise.poisson.draw(rng));
+            let (sigma_levels, poisson) = match level {
+                None => (sigma.draw(rng), poisson),
+                Some(Level { strength, .. }) => (
+                    strength::noise_at(strength).clamp(sigma.min, sigma.max),
+                    poisson * strength,
+                ),
+            };
+            let drawn = DrawnNoise {
+                sigma_levels,
+                poisson,
+                place: if place < noise.grey {
+                    NoisePlace::Grey
+                } else if place < noise.grey + noise.bayer {
+                    NoisePlace::Bayer(phase)
+                } else {
+                    NoisePlace::Channels
+                },
+            };
+            steps.extend(runs.then_some(Step::Noise(drawn)));
+        }
+        Stage::Jpeg(jpeg) => {
+            let runs = rng.random_bool(jpeg.probability) || is_full;
+            let twice = rng.random_bool(jpeg.twice);
+            let [min, max] = jpeg.quality;
+            for repetition in 0..2 {
+                let again = if repetition == 0 {
+                    1.0
+                } else {
+                    rng.random_range(0.0..1.0)
                 };
-                let kernel_px = blur.kernel_px;
-                steps.extend(runs.then_some(Step::Blur { kernel, kernel_px }));
-            }
-            Stage::Downsample(downsample) => steps.push(Step::Downsample {
-                method: choose(&downsample.methods, rng),
-                sigma_px: downsample.sigma_px.draw(rng),
-            }),
-            Stage::Shift(shift) => {
-                let runs = rng.random_bool(shift.probability);
-                let offset_px = (shift.offset_px.draw(rng), shift.offset_px.draw(rng));
-                if runs {
-                    let is_low = steps.iter().any(|s| matches!(s, Step::Downsample { .. }));
-                    let factor = if is_low { self.scale as f64 } else { 1.0 };
-                    if shift.known {
-                        self.known_shift_px.0 += (offset_px.0 * factor).round() as isize;
-                        self.known_shift_px.1 += (offset_px.1 * factor).round() as isize;
-                    }
-                    steps.push(Step::Shift { offset_px });
-                }
-            }
-            Stage::Exposure(exposure) => {
-                let runs = rng.random_bool(exposure.probability);
-                let gain = exposure.gain.draw(rng);
-                if runs {
-                    self.gain *= gain;
-                    steps.push(Step::Exposure { gain });
-                }
-            }
-            Stage::Noise(noise) => {
-                let runs = rng.random_bool(noise.probability) || is_full;
-                let place = rng.random_range(0.0..1.0);
-                let phase = Phase {
-                    x: rng.random_range(0..2),
-                    y: rng.random_range(0..2),
-                };
-                let (sigma, poisson) = (noise.sigma_levels, noise.poisson.draw(rng));
-                let (sigma_levels, poisson) = match level {
-                    None => (sigma.draw(rng), poisson),
-                    Some(Level { strength, .. }) => (
-                        strength::noise_at(strength).clamp(sigma.min, sigma.max),
-                        poisson * strength,
-                    ),
-                };
-                let drawn = DrawnNoise {
-                    sigma_levels,
-                    poisson,
-                    place: if place < noise.grey {
-                        NoisePlace::Grey
-                    } else if place < noise.grey + noise.bayer {
-                        NoisePlace::Bayer(phase)
-                    } else {
-                        NoisePlace::Channels
+                let compression = Compression {
+                    quality: match level {
+                        None => rng.random_range(min..=max),
+                        Some(Level { strength, .. }) => {
+                            strength::jpeg_quality_at(strength * again).clamp(min, max)
+                        }
                     },
+                    subsampling: choose(&jpeg.subsampling, rng),
+                    grid_px: (rng.random_range(0..GRID_PX), rng.random_range(0..GRID_PX)),
                 };
-                steps.extend(runs.then_some(Step::Noise(drawn)));
-            }
-            Stage::Jpeg(jpeg) => {
-                let runs = rng.random_bool(jpeg.probability) || is_full;
-                let twice = rng.random_bool(jpeg.twice);
-                let [min, max] = jpeg.quality;
-                for repetition in 0..2 {
-                    let again = if repetition == 0 {
-                        1.0
-                    } else {
-                        rng.random_range(0.0..1.0)
-                    };
-                    let compression = Compression {
-                        quality: match level {
-                            None => rng.random_range(min..=max),
-                            Some(Level { strength, .. }) => {
-                                strength::jpeg_quality_at(strength * again).clamp(min, max)
-                            }
-                        },
-                        subsampling: choose(&jpeg.subsampling, rng),
-                        grid_px: (rng.random_range(0..GRID_PX), rng.random_range(0..GRID_PX)),
-                    };
-                    if runs && (repetition == 0 || twice) {
-                        steps.push(Step::Jpeg(compression));
-                    }
+                if runs && (repetition == 0 || twice) {
+                    steps.push(Step::Jpeg(compression));
                 }
             }
         }
     }
+}
 
+impl Draw {
     /// Low-resolution pixels that a region holds on each side of the patch, where the image goes on
     /// there. Fewer change the values near the patch's edges, as the end of an image would.
     pub fn margin_px(&self) -> usize {
-        self.margin_px
+        self.effects.margin_px
     }
 
     /// Whether no stage touches the patch.
@@ -318,13 +340,13 @@ impl Draw {
 
     /// What the training target is multiplied with: the product of the exposures.
     pub fn gain(&self) -> f64 {
-        self.gain
+        self.effects.gain
     }
 
-    /// Where the target of the patch begins, relative to its place in the original: whole
-    /// high-resolution pixels to the left and upwards, for a shift that is known.
-    pub fn known_shift_px(&self) -> (isize, isize) {
-        self.known_shift_px
+    /// The sum of the known shifts, to the right and downwards, in high-resolution pixels: the training
+    /// target is shifted as far.
+    pub fn known_shift_px(&self) -> [f64; 2] {
+        self.effects.known_shift_px
     }
 
     /// The region at low resolution, degraded. Only the patch inside it, [`margin_px`](Self::margin_px)
@@ -384,9 +406,12 @@ impl Step {
                     }
                 };
             }
-            Self::Shift { offset_px } => {
+            Self::Shift {
+                offset_px: [right, down],
+                ..
+            } => {
                 let size = (image.width_px, image.height_px);
-                *image = resample(image, size, 1.0, offset_px, &cubic(1.0));
+                *image = resample(image, size, 1.0, (right, down), &cubic(1.0));
             }
             Self::Exposure { gain } => {
                 let gain = gain as f32;
@@ -409,9 +434,11 @@ impl Step {
                 Method::Area => factor / 2.0,
                 Method::ShiftedGaussian => GAUSSIAN_REACH * sigma_px + factor / 2.0,
             },
+            // The target is interpolated with a wider kernel.
             Self::Shift {
-                offset_px: (right, down),
-            } => right.abs().max(down.abs()) + 2.0,
+                offset_px: [right, down],
+                is_known,
+            } => right.abs().max(down.abs()) + if is_known { 4.0 } else { 2.0 },
             Self::Exposure { .. } => 0.0,
             Self::Noise(noise) => match noise.place {
                 NoisePlace::Bayer(_) => mosaic::REACH_PX as f64,
@@ -422,17 +449,45 @@ impl Step {
     }
 }
 
-/// Low-resolution pixels around a patch that the steps read. At a scale above 1 one of them is the
-/// reduction, before which pixels are of high resolution.
-fn margin_px(steps: &[Step], scale: usize) -> usize {
-    let mut margin_px = 0.0;
-    for step in steps.iter().rev() {
-        if matches!(step, Step::Downsample { .. }) {
-            margin_px *= scale as f64;
+impl Effects {
+    /// Those of the steps; without steps, of the plain reduction.
+    fn of(steps: Option<&[Step]>, scale: usize) -> Self {
+        let factor = scale as f64;
+        let Some(steps) = steps else {
+            return Self {
+                // What MATLAB's bicubic kernel reads, which is nothing at scale 1.
+                margin_px: if scale == 1 { 0 } else { 2 },
+                known_shift_px: [0.0; 2],
+                gain: 1.0,
+            };
+        };
+        let (mut margin_px, mut known_shift_px, mut gain) = (0.0, [0.0; 2], 1.0);
+        // High-resolution pixels of a pixel. At a scale above 1 one of the steps is the reduction.
+        let mut pixel_px = factor;
+        for step in steps.iter().rev() {
+            if matches!(step, Step::Downsample { .. }) {
+                pixel_px = 1.0;
+            }
+            margin_px += pixel_px * step.reach_px(scale);
+            match *step {
+                Step::Shift {
+                    offset_px,
+                    is_known: true,
+                } => {
+                    for (sum, offset) in known_shift_px.iter_mut().zip(offset_px) {
+                        *sum += pixel_px * offset;
+                    }
+                }
+                Step::Exposure { gain: factor } => gain *= factor,
+                _ => {}
+            }
         }
-        margin_px += step.reach_px(scale);
+        Self {
+            margin_px: (margin_px / factor).ceil() as usize,
+            known_shift_px,
+            gain,
+        }
     }
-    (margin_px / scale as f64).ceil() as usize
 }
 
 #[cfg(test)]

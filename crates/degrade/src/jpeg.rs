@@ -7,6 +7,8 @@
 //! Source: libjpeg-turbo 3.0 `jccolor.c`, `jcsample.c`, `jfdctint.c`, `jcdctmgr.c`, `jidctint.c`,
 //! `jdsample.c`, `jdcolor.c`; tables of Annex K of ITU-T T.81.
 
+use wdsr_model::strength::{ANNEX_K_LUMA, jpeg_step};
+
 use crate::planes::Planes;
 use crate::stage::Subsampling;
 
@@ -76,7 +78,7 @@ pub fn jpeg_rgb(
         height_px,
         samples,
     });
-    let y = y.compressed(&table(&LUMA, quality));
+    let y = y.compressed(&table(&ANNEX_K_LUMA, quality));
     let table = table(&CHROMA, quality);
     let [cb, cr] = [cb, cr].map(|chroma| match subsampling {
         Subsampling::S444 => chroma.compressed(&table),
@@ -112,7 +114,7 @@ pub fn jpeg_grey(samples: &[u8], width_px: usize, height_px: usize, quality: u8)
         height_px,
         samples: samples.to_vec(),
     };
-    plane.compressed(&table(&LUMA, quality)).samples
+    plane.compressed(&table(&ANNEX_K_LUMA, quality)).samples
 }
 
 /// Luma of JPEG, rounded: also Pillow's conversion of colour to grey.
@@ -123,8 +125,8 @@ pub fn luma(pixel: [u8; 3]) -> u8 {
 /// By how much the luma steps of a quality, 1..=100, are larger than those of Annex K (ITU-T T.81): what
 /// [`wdsr_image::Reader::jpeg_table_scale`] reads off a file of [`jpeg_rgb`] or [`jpeg_grey`].
 pub fn jpeg_table_scale(quality: u8) -> f64 {
-    let steps: i32 = table(&LUMA, quality).iter().sum();
-    let annex_k: u32 = LUMA.iter().map(|step| u32::from(*step)).sum();
+    let steps: i32 = table(&ANNEX_K_LUMA, quality).iter().sum();
+    let annex_k: u32 = ANNEX_K_LUMA.iter().map(|step| u32::from(*step)).sum();
     f64::from(steps) / f64::from(annex_k)
 }
 
@@ -140,11 +142,6 @@ fn assert_samples(found: usize, width_px: usize, height_px: usize, channels: usi
     );
 }
 
-const LUMA: [u8; 64] = [
-    16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56,
-    14, 17, 22, 29, 51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113,
-    92, 49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99,
-];
 const CHROMA: [u8; 64] = [
     17, 18, 24, 47, 99, 99, 99, 99, 18, 21, 26, 66, 99, 99, 99, 99, 24, 26, 56, 99, 99, 99, 99, 99,
     47, 66, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99,
@@ -153,13 +150,7 @@ const CHROMA: [u8; 64] = [
 
 /// A quantisation table, row-major, at libjpeg's quality.
 fn table(base: &[u8; 64], quality: u8) -> [i32; 64] {
-    let quality = i32::from(quality).clamp(1, 100);
-    let percent = if quality < 50 {
-        5000 / quality
-    } else {
-        200 - 2 * quality
-    };
-    base.map(|step| ((i32::from(step) * percent + 50) / 100).clamp(1, 255))
+    base.map(|step| i32::from(jpeg_step(step, quality)))
 }
 
 fn to_ycc([r, g, b]: [u8; 3]) -> [u8; 3] {

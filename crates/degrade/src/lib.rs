@@ -1,7 +1,8 @@
 //! Degradations of photographs, for training networks on what cameras and encoders do to images.
 //!
 //! A [`Degradation`] is a list of [`Stage`]s in order, each with a probability and ranges of values.
-//! [`Degradation::draw`] chooses the values for one patch; [`Draw::apply`] carries them out on a
+//! [`Degradation::draw`] chooses the values for one patch, some once for an image or a dataset
+//! ([`Per`]); [`Draw::apply`] carries them out on a
 //! [`Region`] of a high-resolution image, the patch and a margin around it, and returns the
 //! low-resolution patch. The same generator state gives the same bits, on every machine with the
 //! same floating-point functions.
@@ -23,9 +24,9 @@ mod planes;
 mod resample;
 mod stage;
 
-pub use apply::{Degraded, Draw, Region};
+pub use apply::{Degraded, Draw, Origin, Region};
 pub use jpeg::{jpeg_grey, jpeg_rgb, jpeg_table_scale, luma};
 pub use stage::{
-    Blur, BlurShape, Degradation, Downsample, Error, Exposure, Jpeg, Method, Noise, Range, Shift,
-    Stage, Subsampling,
+    Blur, BlurShape, Degradation, Downsample, Error, Exposure, Jpeg, Method, Noise, Per, Range,
+    Shift, Stage, Subsampling,
 };

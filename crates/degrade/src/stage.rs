@@ -37,6 +37,30 @@ pub enum Stage {
     Jpeg(Jpeg),
 }
 
+/// How often the values of a stage are drawn. Noise itself is new in every patch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Per {
+    /// For each patch.
+    #[default]
+    Patch,
+    /// Once for each image: all patches of an image have the same values.
+    Image,
+    /// Once for the dataset: all patches of a training, and its validation images, have the same
+    /// values.
+    Dataset,
+}
+
+impl Per {
+    #[allow(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde passes a reference"
+    )]
+    fn is_patch(&self) -> bool {
+        *self == Self::Patch
+    }
+}
+
 /// The smallest and the largest value; values between them are equally probable.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(from = "[f64; 2]", into = "[f64; 2]")]
@@ -72,6 +96,9 @@ pub struct Blur {
     /// How often the stage runs, 0..=1.
     #[serde(default = "always")]
     pub probability: f64,
+    /// How often the values are drawn.
+    #[serde(default, skip_serializing_if = "Per::is_patch")]
+    pub per: Per,
     /// The shapes to choose from, equally probable.
     pub shapes: Vec<BlurShape>,
     /// Standard deviation of a Gaussian in pixels of the image at this stage (before `downsample`:
@@ -102,6 +129,9 @@ pub enum BlurShape {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Downsample {
+    /// How often the values are drawn.
+    #[serde(default, skip_serializing_if = "Per::is_patch")]
+    pub per: Per,
     /// The methods to choose from, equally probable.
     pub methods: Vec<Method>,
     /// Standard deviation of `shifted_gaussian` in high-resolution pixels.
@@ -131,9 +161,12 @@ pub struct Shift {
     /// How often the stage runs, 0..=1.
     #[serde(default = "always")]
     pub probability: f64,
+    /// How often the values are drawn.
+    #[serde(default, skip_serializing_if = "Per::is_patch")]
+    pub per: Per,
     /// To the right and downwards, in pixels of the image at this stage. Interpolated bicubically.
     pub offset_px: Range,
-    /// Whether the training target is shifted along, to the nearest high-resolution pixel.
+    /// Whether the training target is shifted along.
     #[serde(default)]
     pub known: bool,
 }
@@ -145,6 +178,9 @@ pub struct Exposure {
     /// How often the stage runs, 0..=1.
     #[serde(default = "always")]
     pub probability: f64,
+    /// How often the values are drawn.
+    #[serde(default, skip_serializing_if = "Per::is_patch")]
+    pub per: Per,
     /// The factor. The training target is multiplied with it too, since no network can know it.
     pub gain: Range,
 }
@@ -156,6 +192,9 @@ pub struct Noise {
     /// How often the stage runs, 0..=1.
     #[serde(default = "always")]
     pub probability: f64,
+    /// How often the values are drawn.
+    #[serde(default, skip_serializing_if = "Per::is_patch")]
+    pub per: Per,
     /// Standard deviation of the part that does not depend on the level.
     #[serde(default = "no_range")]
     pub sigma_levels: Range,
@@ -178,6 +217,9 @@ pub struct Jpeg {
     /// How often the stage runs, 0..=1.
     #[serde(default = "always")]
     pub probability: f64,
+    /// How often the values are drawn.
+    #[serde(default, skip_serializing_if = "Per::is_patch")]
+    pub per: Per,
     /// libjpeg's quality, 1..=100.
     pub quality: [u8; 2],
     /// The chroma subsamplings to choose from, equally probable.
@@ -236,8 +278,24 @@ pub enum Error {
         /// The entries allowed.
         expected: &'static str,
     },
+    /// A length is larger than a patch.
+    #[error(
+        "degradation.{key}: expected at most the {patch_px} pixels of a patch at this stage, found \
+         {found_px}; lower it, or raise training.patch_px"
+    )]
+    LargerThanPatch {
+        /// The key, with the number of its stage.
+        key: String,
+        /// The length in pixels of the image at the stage.
+        found_px: f64,
+        /// Side of a patch in the same pixels.
+        patch_px: usize,
+    },
     /// The stages do not fit the scale of the network.
-    #[error("degradation.stages: expected {expected} at scale {scale}, found {found}")]
+    #[error(
+        "degradation.stages: expected {expected} at scale {scale}, found {found}; change the stages or \
+         network.scale"
+    )]
     Scale {
         /// The number of `downsample` stages that the scale asks for.
         expected: &'static str,
@@ -275,7 +333,50 @@ impl Degradation {
     }
 }
 
+impl Degradation {
+    /// Checks that no kernel and no shift is larger than a patch, of `patch_px` low-resolution pixels.
+    ///
+    /// # Errors
+    /// The first that is.
+    pub fn check_patch(&self, scale: usize, patch_px: usize) -> Result<(), Error> {
+        let mut side_px = patch_px * scale;
+        for (index, stage) in self.stages.iter().enumerate() {
+            let (name, found_px) = match stage {
+                Stage::Blur(blur) => ("kernel_px", blur.kernel_px as f64),
+                Stage::Downsample(downsample) => ("sigma_px", downsample.sigma_px.max),
+                Stage::Shift(Shift { offset_px, .. }) => {
+                    ("offset_px", offset_px.min.abs().max(offset_px.max.abs()))
+                }
+                _ => continue,
+            };
+            if found_px > side_px as f64 {
+                return Err(Error::LargerThanPatch {
+                    key: format!("stages[{index}].{name}"),
+                    found_px,
+                    patch_px: side_px,
+                });
+            }
+            if matches!(stage, Stage::Downsample(_)) {
+                side_px = patch_px;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Stage {
+    /// How often its values are drawn.
+    pub fn per(&self) -> Per {
+        match self {
+            Self::Blur(blur) => blur.per,
+            Self::Downsample(downsample) => downsample.per,
+            Self::Shift(shift) => shift.per,
+            Self::Exposure(exposure) => exposure.per,
+            Self::Noise(noise) => noise.per,
+            Self::Jpeg(jpeg) => jpeg.per,
+        }
+    }
+
     fn check(&self, at: &str) -> Result<(), Error> {
         let key = |name: &str| format!("{at}.{name}");
         let probability = |p: f64| within(key("probability"), p, 0.0, 1.0);

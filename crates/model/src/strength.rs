@@ -5,6 +5,13 @@
 //! damage. Training draws damage by strength, and upscaling reads the strength off an image, by the same
 //! functions.
 
+/// Annex K's quantisation steps of luma (ITU-T T.81), row-major: those of libjpeg's quality 50.
+pub const ANNEX_K_LUMA: [u8; 64] = [
+    16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56,
+    14, 17, 22, 29, 51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113,
+    92, 49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99,
+];
+
 /// Factor of Annex K's quantisation tables (ITU-T T.81) at strength 1: libjpeg's quality 10.
 const STRONGEST_JPEG_SCALE: f64 = 5.0;
 /// Standard deviation of the noise at strength 1, in levels of 0..255.
@@ -12,6 +19,16 @@ const STRONGEST_SIGMA: f64 = 25.0;
 /// Damage where the growth turns from linear to logarithmic.
 const JPEG_UNIT: f64 = 0.1;
 const SIGMA_UNIT: f64 = 2.0;
+
+/// A quantisation step of libjpeg at a quality, 1..=100, for a step of Annex K; `jcparam.c`.
+pub fn jpeg_step(base: u8, quality: u8) -> u8 {
+    let quality = u32::from(quality).clamp(1, 100);
+    let percent = match quality {
+        ..50 => 5000 / quality,
+        _ => 200 - 2 * quality,
+    };
+    ((u32::from(base) * percent + 50) / 100).clamp(1, 255) as u8
+}
 
 /// The strength for a JPEG file whose quantisation tables are Annex K's times `scale`.
 pub fn of_jpeg_scale(scale: f64) -> f64 {

@@ -1,5 +1,7 @@
 use std::path::{Path, PathBuf};
 
+use crate::dataset::AlignmentProblem;
+
 /// An error of a training.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -110,6 +112,17 @@ pub enum Error {
         /// Low-resolution width and height now.
         found: (usize, usize),
     },
+    /// A pair cannot be used with the shifts that the recipe asks for.
+    #[error("{}: {problem}", image.display())]
+    Alignment {
+        /// The low-resolution image, or the original if there is none.
+        image: PathBuf,
+        /// What is wrong.
+        problem: AlignmentProblem,
+    },
+    /// A report of an alignment cannot be read.
+    #[error(transparent)]
+    Data(#[from] wdsr_data::Error),
     /// The decoded images exceed the memory limit and cannot be kept on disk.
     #[error(
         "{}: cannot keep the decoded images in a temporary file: {source}; free disk space, or raise \
@@ -235,6 +248,14 @@ pub enum RecipeError {
         key: &'static str,
         /// What it depends on.
         needs: &'static str,
+    },
+    /// Two keys exclude each other.
+    #[error("{key} has no effect with {other}; remove one of them")]
+    Excluded {
+        /// The key without effect.
+        key: &'static str,
+        /// The other.
+        other: &'static str,
     },
     /// Neither the recipe nor a model describes the network.
     #[error(

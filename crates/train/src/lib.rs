@@ -30,7 +30,7 @@ pub mod trainer;
 pub use error::{CheckpointError, Error, InputDifference, RecipeError, StartError};
 pub use metrics::Metrics;
 pub use recipe::{
-    CoolDown, Data, DataFolder, Decay, Initialization, Loss, Overrides, Recipe, Schedule, Start,
-    StrengthRange, Teacher, Training, Validation,
+    CoolDown, Data, DataFolder, Decay, Initialization, Loss, Overrides, Recipe, Schedule, Shifts,
+    Start, StrengthRange, Teacher, Training, Validation,
 };
 pub use trainer::{Event, Trainer, TrainingSummary};

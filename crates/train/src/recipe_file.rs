@@ -8,7 +8,7 @@ use wdsr_model::{Model, NetworkConfig};
 use crate::checkpoint::{load_model, load_recipe};
 use crate::error::Error;
 use crate::recipe::keys::RecipeKeys;
-use crate::recipe::{Overrides, Recipe};
+use crate::recipe::{Overrides, Recipe, Shifts};
 
 impl Recipe {
     /// Reads and checks a recipe, with some values overridden. Without a `[network]` table the network is that model's, with the normalisation that its kind is
@@ -69,7 +69,12 @@ fn read_keys(path: &Path, overrides: Overrides<'_>) -> Result<RecipeKeys, Error>
     let strength = keys.strength.iter_mut();
     let clean = strength.filter_map(|strength| strength.clean.as_mut());
     let models = start.from.iter_mut().chain(teacher).chain(clean);
-    for path in folders.chain(&mut data.validation).chain(models) {
+    let reports = match &mut data.shifts {
+        Some(Shifts::Reports(paths)) => paths.as_mut_slice(),
+        _ => &mut [],
+    };
+    let images = folders.chain(&mut data.validation).chain(reports);
+    for path in images.chain(models) {
         *path = folder.join(&*path);
     }
     Ok(keys)

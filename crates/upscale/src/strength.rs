@@ -128,10 +128,6 @@ const ZIGZAG: [(usize, usize); FREQUENCIES] = [
     (4, 1),
     (5, 0),
 ];
-/// Annex K's steps of luma for these.
-const STEPS: [u32; FREQUENCIES] = [
-    11, 12, 14, 12, 10, 16, 14, 13, 14, 18, 17, 16, 19, 24, 40, 26, 24, 22, 22, 24,
-];
 /// Smaller steps are lost in the rounding of samples.
 const LEAST_STEP: usize = 3;
 const MAX_STEP: usize = 255;
@@ -319,13 +315,10 @@ impl DamageSurvey {
     /// The quality whose steps the coefficients lie on.
     fn jpeg_quality(&self) -> Option<u8> {
         let distance = |quality: u8| {
-            let percent = match quality {
-                0..50 => 5000 / u32::from(quality),
-                _ => 200 - 2 * u32::from(quality),
-            };
             let (mut count, mut found, mut random) = (0, 0.0, 0.0);
-            for (index, base) in STEPS.into_iter().enumerate() {
-                let step = ((base * percent + 50) / 100).clamp(1, 255) as usize;
+            for (index, (row, column)) in ZIGZAG.into_iter().enumerate() {
+                let base = strength::ANNEX_K_LUMA[SIDE * row + column];
+                let step = usize::from(strength::jpeg_step(base, quality));
                 let (coefficients, squares) = self.distances[index * (MAX_STEP + 1) + step];
                 count += coefficients;
                 found += f64::from(squares);

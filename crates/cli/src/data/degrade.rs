@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use wdsr_eval::{ImagePair, Track, find_pairs};
 use wdsr_image::{Colour, Format, Image, Samples, encode};
-use wdsr_train::dataset::Damage;
+use wdsr_train::dataset::Degrader;
 use wdsr_train::{Overrides, Recipe};
 
 use crate::file_claims::FileClaims;
@@ -34,7 +34,7 @@ pub(super) struct DegradeArguments {
 
 pub(super) fn run(arguments: &DegradeArguments) -> anyhow::Result<()> {
     let recipe = Recipe::load(&arguments.recipe, Overrides::default())?;
-    let Some(damage) = Damage::of(&recipe) else {
+    let Some(degrader) = Degrader::of(&recipe) else {
         let recipe = arguments.recipe.display();
         let message = format!("{recipe}: expected a [degradation] table, found none");
         return Err(WrongUsage(message).into());
@@ -56,7 +56,7 @@ pub(super) fn run(arguments: &DegradeArguments) -> anyhow::Result<()> {
     let bar = progress::bar(pairs.len() as u64, "{pos}/{len}, {eta} left", false);
     on_threads(arguments.threads, || {
         for (index, pair) in pairs.iter().enumerate() {
-            let (degraded, strength) = damage.degraded(&pair.load()?, index, pairs.len());
+            let (degraded, strength) = degrader.degraded(&pair.load()?, index, pairs.len());
             let ImagePair {
                 low,
                 high,

@@ -839,3 +839,54 @@ fn recipes_of_released_models_can_be_trained() {
     }
     assert!(run >= 4, "{run} recipes of released models");
 }
+
+/// Two updates of a small network, with the command in the recipe's comment.
+#[test]
+fn recipes_of_ntire_2018_can_be_trained() {
+    let recipes = wdsr_testing::paths::checkout("recipes");
+    let small = [
+        ("features = ", "features = 8"),
+        ("blocks = ", "blocks = 1"),
+        ("updates = ", "updates = 2\nbatch = 2"),
+        ("patch_px = ", "patch_px = 16"),
+        ("milestones = ", "milestones = [1]"),
+        (
+            "protocol = ",
+            "protocol = \"div2k\"\nevery_updates = 1\nimages = 1",
+        ),
+    ];
+    for name in ["mild", "difficult", "wild-x4", "x8"] {
+        let name = format!("ntire2018-{name}");
+        let path = recipes.join(format!("{name}.toml"));
+        let text = std::fs::read_to_string(&path).expect("a recipe");
+        let command = format!("#   wdsr train recipes/{name}.toml --data ");
+        assert!(text.contains(&command), "{name}: no line {command:?}");
+        let shortened: Vec<&str> = text
+            .lines()
+            .map(|line| {
+                let short = small.iter().find(|(key, _)| line.starts_with(key));
+                short.map_or(line, |(_, short)| short)
+            })
+            .collect();
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path();
+        std::fs::write(root.join("recipe.toml"), shortened.join("\n")).expect("written");
+        std::fs::create_dir(root.join("data")).expect("a folder");
+        for (at, size) in [160, 176, 168].into_iter().enumerate() {
+            let path = root.join(format!("data/{at}.png"));
+            write(&path, &image(size, size - 8, Colour::Rgb));
+        }
+        let run = |out: &str, threads: &str| {
+            let output = train(root, out)
+                .args(["-j", threads])
+                .output()
+                .expect("it runs");
+            let text = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(output.status.success(), "{name}: {text}");
+            losses(&root.join(out))
+        };
+        let first = run("first", "1");
+        assert_eq!(first.len(), 2, "{name}");
+        assert_eq!(first, run("again", "2"), "{name}");
+    }
+}

@@ -60,6 +60,9 @@ fn photograph(width_px: usize, height_px: usize) -> Vec<u8> {
     pixels
 }
 
+/// Where patches are from, as far as their values are drawn for each patch.
+const ANYWHERE: Origin = Origin { seed: 1, image: 0 };
+
 fn rng(seed: u64) -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(seed)
 }
@@ -72,7 +75,7 @@ fn equal_generators_give_equal_patches() {
     let mut different = 0;
     let mut last = None;
     for seed in 0..40 {
-        let draws = [0, 1].map(|_| degradation.draw(2, &mut rng(seed)));
+        let draws = [0, 1].map(|_| degradation.draw(2, ANYWHERE, &mut rng(seed)));
         assert_eq!(draws[0], draws[1], "seed {seed}");
         let found = draws.map(|draw| draw.apply(&region));
         assert_eq!(found[0], found[1], "seed {seed}");
@@ -89,7 +92,7 @@ fn an_untouched_patch_is_the_low_resolution_file() {
     for scale in [2, 3, 4] {
         let (w, h) = (24 * scale, 20 * scale);
         let pixels = photograph(w, h);
-        let draw = degradation.draw(scale, &mut rng(1));
+        let draw = degradation.draw(scale, ANYWHERE, &mut rng(1));
         assert!(draw.is_untouched());
         let expected = imresize_u8(&pixels, w, h, 3, 1.0 / scale as f64);
         assert_eq!(
@@ -97,7 +100,7 @@ fn an_untouched_patch_is_the_low_resolution_file() {
             expected.pixels
         );
     }
-    let draw = parse("untouched = 1.0").draw(1, &mut rng(1));
+    let draw = parse("untouched = 1.0").draw(1, ANYWHERE, &mut rng(1));
     let pixels = photograph(9, 7);
     assert_eq!(draw.apply(&Region::new(9, 7, &pixels)).pixels, pixels);
     assert_eq!(draw.margin_px(), 0);
@@ -107,7 +110,9 @@ fn an_untouched_patch_is_the_low_resolution_file() {
 fn shares_are_those_of_the_recipe() {
     let degradation = parse(ALL);
     let mut rng = rng(5);
-    let draws: Vec<Draw> = (0..4000).map(|_| degradation.draw(2, &mut rng)).collect();
+    let draws: Vec<Draw> = (0..4000)
+        .map(|_| degradation.draw(2, ANYWHERE, &mut rng))
+        .collect();
     let share = |is: &dyn Fn(&Step) -> bool| {
         let touched = draws.iter().filter_map(|draw| draw.steps.as_ref());
         let (with, all) = touched.fold((0_u32, 0_u32), |(with, all), steps| {
@@ -148,7 +153,7 @@ proptest! {
             !stage.contains("\"jpeg\"") && !stage.contains("\"noise\"")
         });
         let degradation = parse(&without_jpeg.collect::<Vec<_>>().join("[[stages]]"));
-        let draw = degradation.draw(scale, &mut rng(seed));
+        let draw = degradation.draw(scale, ANYWHERE, &mut rng(seed));
         let (patch, margin) = (6, draw.margin_px());
         let low_side = 40 + patch;
         let side = low_side * scale;
@@ -191,9 +196,9 @@ fn gain_and_known_shift_are_reported() {
         known = true
     "#,
     );
-    let draw = degradation.draw(2, &mut rng(1));
+    let draw = degradation.draw(2, ANYWHERE, &mut rng(1));
     assert_eq!(draw.gain(), 0.5);
-    assert_eq!(draw.known_shift_px(), (3, 3));
+    assert_eq!(draw.known_shift_px(), [3.0, 3.0]);
     let pixels = vec![100; 32 * 32 * 3];
     let low = draw.apply(&Region::new(32, 32, &pixels));
     assert!(low.pixels.iter().all(|v| *v == 50), "{:?}", low.pixels);
@@ -308,7 +313,7 @@ fn a_draw_by_strength_has_its_damage_and_no_more() {
         );
         let (mut by_jpeg, mut by_noise) = (0, 0);
         for _ in 0..400 {
-            let draw = degradation.draw_at(1, strength, &mut rng);
+            let draw = degradation.draw_at(1, strength, ANYWHERE, &mut rng);
             let steps = draw.steps.expect("untouched is 0");
             let (mut jpeg, mut noise) = (false, false);
             for step in &steps {
@@ -334,4 +339,56 @@ fn a_draw_by_strength_has_its_damage_and_no_more() {
             assert!((65..135).contains(&by_noise), "{by_noise} of 400");
         }
     }
+}
+
+/// Values are drawn as often as their stage says, and noise is new in every patch.
+#[test]
+fn values_are_drawn_for_each_patch_image_or_dataset() {
+    let degradation = parse(
+        r#"
+        [[stages]]
+        kind = "blur"
+        per = "dataset"
+        shapes = ["anisotropic"]
+        sigma_px = [1.0, 4.0]
+        [[stages]]
+        kind = "shift"
+        per = "image"
+        offset_px = [-4.0, 4.0]
+        known = true
+        [[stages]]
+        kind = "downsample"
+        methods = ["bicubic"]
+        [[stages]]
+        kind = "exposure"
+        gain = [0.5, 1.0]
+        [[stages]]
+        kind = "noise"
+        per = "dataset"
+        sigma_levels = [5.0, 5.0]
+        bayer = 1.0
+        "#,
+    );
+    let draw = |image: u64, patch: u64| {
+        let origin = Origin { seed: 3, image };
+        degradation.draw(4, origin, &mut rng(patch))
+    };
+    let steps = |draw: &Draw| draw.steps.clone().expect("untouched is 0");
+    let (first, second, other) = (draw(0, 1), draw(0, 2), draw(1, 1));
+    for (draw, is_same_image) in [(&second, true), (&other, false)] {
+        assert_eq!(steps(&first)[0], steps(draw)[0], "the kernel");
+        assert_eq!(
+            first.known_shift_px() == draw.known_shift_px(),
+            is_same_image
+        );
+        assert_eq!(steps(&first)[4], steps(draw)[4], "the mosaic");
+    }
+    assert!(first.gain() != second.gain(), "the exposure");
+    let pixels = photograph(160, 160);
+    let apply = |draw: &Draw| draw.apply(&Region::new(160, 160, &pixels));
+    assert!(apply(&first) != apply(&second), "the noise");
+    assert_eq!(apply(&first), apply(&draw(0, 1)));
+    // Another training has another kernel.
+    let other_seed = degradation.draw(4, Origin { seed: 4, image: 0 }, &mut rng(1));
+    assert!(steps(&first)[0] != steps(&other_seed)[0], "the kernel");
 }

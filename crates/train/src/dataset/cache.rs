@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
+use wdsr_data::align::{Part, Placement};
 use wdsr_eval::{ImagePair, Pair};
 
 use crate::error::Error;
@@ -34,9 +35,24 @@ pub struct PairSource {
     pub low_width_px: usize,
     /// Height of the low-resolution image.
     pub low_height_px: usize,
+    /// Where the low-resolution image lies against its original, and the part of it that is used, if
+    /// that is not the whole of both. The size is that of the part.
+    pub alignment: Option<(Placement, Part)>,
 }
 
 impl PairSource {
+    /// Reads the pair and aligns it.
+    ///
+    /// # Errors
+    /// If an image cannot be read, or the sizes do not fit.
+    pub fn load(&self) -> Result<ImagePair, Error> {
+        let pair = self.pair.load()?;
+        Ok(match self.alignment {
+            Some((placement, part)) => placement.align_pair(&pair, part),
+            None => pair,
+        })
+    }
+
     /// Size of the decoded pair.
     fn decoded_bytes(&self) -> u64 {
         let (pixels, scale) = (self.low_width_px * self.low_height_px, self.pair.scale);
@@ -117,7 +133,7 @@ impl ImageCache {
         let scale = sources.first().map_or(1, |source| source.pair.scale);
         let done = AtomicUsize::new(0);
         let decode = |source: &PairSource| -> Result<ImagePair, Error> {
-            let pair = source.pair.load()?;
+            let pair = source.load()?;
             let found = (pair.low_width_px, pair.low_height_px);
             let expected = (source.low_width_px, source.low_height_px);
             if found != expected {

@@ -2,22 +2,25 @@
 //! and decoded; [`Patches`] cuts patches from them.
 
 mod cache;
-mod damage;
+mod degrader;
 mod patches;
+mod shifts;
 
 use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
 use rayon::prelude::*;
-use wdsr_eval::{ImagePair, Pair, Protocol, Track, describe_low_images, find_pairs};
+use wdsr_eval::{ImagePair, Protocol, Track, describe_low_images, find_pairs};
 use wdsr_image::{Limits, Reader};
 
 use crate::error::Error;
 use crate::recipe::{DataFolder, Recipe};
 pub use cache::{ImageCache, PairSource, PatchPixels, Rectangle};
-pub use damage::Damage;
+pub use degrader::Degrader;
 pub use patches::{Patches, WeightedImages};
+use shifts::ShiftSource;
+pub use shifts::{AlignmentProblem, ImageShift};
 
 /// A dataset whose images are not decoded yet.
 pub struct Dataset {
@@ -26,6 +29,8 @@ pub struct Dataset {
     weights: Vec<WeightedImages>,
     too_small: Vec<String>,
     low_images: String,
+    shifts: Vec<ImageShift>,
+    not_aligned: usize,
     fingerprint: String,
 }
 
@@ -42,6 +47,10 @@ pub struct DecodedDataset {
     pub too_small: Vec<String>,
     /// Where the low-resolution training images come from.
     pub low_images: String,
+    /// How they are shifted, if the recipe says that they are.
+    pub shifts: Vec<ImageShift>,
+    /// Number of images that are skipped because they could not be aligned.
+    pub not_aligned: usize,
     /// Of the names, sizes and weights of all images: a run is resumed with the same only.
     pub fingerprint: String,
 }
@@ -55,7 +64,7 @@ pub struct ValidationImage {
 
 enum ValidationSource {
     Decoded(ImagePair),
-    File(Pair),
+    File(PairSource),
 }
 
 impl ValidationImage {
@@ -66,7 +75,7 @@ impl ValidationImage {
     pub fn load(&self) -> Result<Cow<'_, ImagePair>, Error> {
         match &self.source {
             ValidationSource::Decoded(pair) => Ok(Cow::Borrowed(pair)),
-            ValidationSource::File(pair) => Ok(Cow::Owned(pair.load()?)),
+            ValidationSource::File(source) => Ok(Cow::Owned(source.load()?)),
         }
     }
 }
@@ -86,8 +95,9 @@ impl Dataset {
     /// training images, spread evenly.
     ///
     /// # Errors
-    /// If a folder has no images, the size of one cannot be read, too few are large enough for a
-    /// patch, or a validation image is too small for the protocol.
+    /// If a folder has no images, the size of one cannot be read, the shift of one is neither known nor
+    /// can be estimated though the recipe asks for it, too few are large enough for a patch, or a
+    /// validation image is too small for the protocol.
     ///
     /// # Panics
     /// If the recipe names no folder.
@@ -101,10 +111,13 @@ impl Dataset {
             None => count,
         };
 
+        let shifts = ShiftSource::new(data.shifts.as_ref())?;
         let mut usable: Vec<(usize, PairSource)> = Vec::new();
-        let mut too_small = Vec::new();
+        let (mut too_small, mut not_aligned) = (Vec::new(), 0);
         for (at, folder) in data.folders.iter().enumerate() {
-            for source in scan_folder(&folder.path, scale, data.track)? {
+            let (sources, rejected) = scan_folder(&folder.path, scale, data.track, &shifts)?;
+            not_aligned += rejected;
+            for source in sources {
                 if source.low_width_px.min(source.low_height_px) >= patch_px {
                     usable.push((at, source));
                 } else {
@@ -123,7 +136,9 @@ impl Dataset {
         }
         let (training, mut validation) = split_evenly(usable, kept);
         if let Some(folder) = validation_folder {
-            validation = scan_folder(folder, scale, data.track)?;
+            let (sources, rejected) = scan_folder(folder, scale, data.track, &shifts)?;
+            validation = sources;
+            not_aligned += rejected;
             if count > 0 {
                 validation.truncate(count);
             }
@@ -136,12 +151,16 @@ impl Dataset {
         let training: Vec<PairSource> = training.into_iter().map(|(_, source)| source).collect();
         let fingerprint = fingerprint(&data.folders, &training, &validation);
         let low_images = describe_low_images(training.iter().map(|source| &source.pair));
+        let shifts = training.iter().chain(&validation);
+        let shifts = shifts.filter_map(ImageShift::of).collect();
         Ok(Self {
             training,
             validation,
             weights,
             too_small,
             low_images,
+            shifts,
+            not_aligned,
             fingerprint,
         })
     }
@@ -167,12 +186,11 @@ impl Dataset {
             progress,
         )?;
         let decode = |source: &PairSource| {
-            let pair = source.pair.clone();
-            let name = pair.name.clone();
+            let name = source.pair.name.clone();
             // Decoded in any case, so that a corrupt image is found before the training.
-            let decoded = pair.load()?;
+            let decoded = source.load()?;
             let source = if training.is_in_file() {
-                ValidationSource::File(pair)
+                ValidationSource::File(source.clone())
             } else {
                 ValidationSource::Decoded(decoded)
             };
@@ -185,6 +203,8 @@ impl Dataset {
             weights: self.weights.clone(),
             too_small: self.too_small.clone(),
             low_images: self.low_images.clone(),
+            shifts: self.shifts.clone(),
+            not_aligned: self.not_aligned,
             fingerprint: self.fingerprint.clone(),
         })
     }
@@ -227,19 +247,30 @@ fn check_validation_size(source: &PairSource, protocol: Protocol) -> Result<(), 
     })
 }
 
-/// The pairs of a folder with their sizes, which are read from the headers of the files.
-fn scan_folder(folder: &Path, scale: usize, track: Track) -> Result<Vec<PairSource>, Error> {
-    find_pairs(folder, scale, track)?
+/// The pairs of a folder with their sizes, which are read from the headers of the files, and how many
+/// more could not be aligned.
+fn scan_folder(
+    folder: &Path,
+    scale: usize,
+    track: Track,
+    shifts: &ShiftSource,
+) -> Result<(Vec<PairSource>, usize), Error> {
+    let sources = find_pairs(folder, scale, track)?
         .into_par_iter()
         .map(|pair| {
             let high = Reader::open(&pair.high, &Limits::default())?.outline();
-            Ok(PairSource {
+            shifts.align(PairSource {
                 pair,
                 low_width_px: high.width_px / scale,
                 low_height_px: high.height_px / scale,
+                alignment: None,
             })
-        })
-        .collect()
+        });
+    let sources: Vec<Option<PairSource>> = sources.collect::<Result<_, Error>>()?;
+    let count = sources.len();
+    let aligned: Vec<PairSource> = sources.into_iter().flatten().collect();
+    let rejected = count - aligned.len();
+    Ok((aligned, rejected))
 }
 
 /// The images of each folder with a weight. `folder_of` has the folder of each image, in order.
@@ -270,7 +301,11 @@ fn fingerprint(
     let image = |source: &PairSource| {
         let (name, low) = (&source.pair.name, source.pair.low.is_some());
         let (width_px, height_px) = (source.low_width_px, source.low_height_px);
-        format!("{name} {width_px} {height_px} {low}")
+        let placement = source
+            .alignment
+            .map(|(placement, _)| format!(" {placement:?}"));
+        let placement = placement.unwrap_or_default();
+        format!("{name} {width_px} {height_px} {low}{placement}")
     };
     let images = training.iter().chain(validation).map(image);
     let text = weights.chain(images).collect::<Vec<_>>().join("\n");

@@ -9,11 +9,12 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use wdsr_data::align::Part;
 use wdsr_degrade::Region;
 use wdsr_kernels::Planes;
 
 use super::cache::{ImageCache, PatchPixels, Rectangle, rows};
-use super::damage::{Damage, brighten};
+use super::degrader::{Degrader, target};
 use crate::batch::Batch;
 use crate::error::Error;
 
@@ -39,7 +40,7 @@ pub struct Patches {
     least_detail: f64,
     batch: usize,
     seed: u64,
-    damage: Option<Damage>,
+    degrader: Option<Degrader>,
 }
 
 /// Draws of a patch, if all are flat.
@@ -84,14 +85,14 @@ impl Patches {
             least_detail: 0.0,
             batch,
             seed,
-            damage: None,
+            degrader: None,
         }
     }
 
     /// Makes the low-resolution patches from the originals, as a recipe's degradation says.
     #[must_use]
-    pub fn with_damage(mut self, damage: Option<Damage>) -> Self {
-        self.damage = damage;
+    pub fn with_degrader(mut self, degrader: Option<Degrader>) -> Self {
+        self.degrader = degrader;
         self
     }
 
@@ -150,7 +151,8 @@ impl Patches {
     pub fn batch(&self, update: u64) -> Result<Batch, Error> {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         rng.set_stream(update);
-        let strength = self.damage.as_ref().and_then(|d| d.draw_strength(&mut rng));
+        let degrader = self.degrader.as_ref();
+        let strength = degrader.and_then(|d| d.draw_strength(&mut rng));
         let mut batch = Batch {
             low: Vec::new(),
             high: Vec::new(),
@@ -169,14 +171,16 @@ impl Patches {
                 patch = self.cut(place)?;
             }
             let orientation = Orientation(rng.random_range(0..8));
-            let patch = match &self.damage {
+            let patch = match degrader {
                 None => {
                     let square = |px| (px, px);
                     let high = orientation.turned(&patch.high, square(high_px));
                     let low = orientation.turned(&patch.low, square(self.patch_px));
                     PatchPixels { low, high }
                 }
-                Some(damage) => self.damaged(place, orientation, damage, strength, &mut rng)?,
+                Some(degrader) => {
+                    self.degraded(place, orientation, degrader, strength, &mut rng)?
+                }
             };
             batch.low.push(planes(&patch.low, self.patch_px));
             batch.high.push(planes(&patch.high, high_px));
@@ -206,17 +210,17 @@ impl Patches {
     }
 
     /// The patch with its low-resolution side made from the original around it. The original is turned
-    /// before it is damaged: JPEG and a mosaic treat rows and columns differently.
-    fn damaged(
+    /// before it is degraded: JPEG and a mosaic treat rows and columns differently.
+    fn degraded(
         &self,
         place: Place,
         orientation: Orientation,
-        damage: &Damage,
+        degrader: &Degrader,
         strength: Option<f64>,
         rng: &mut ChaCha8Rng,
     ) -> Result<PatchPixels, Error> {
         let (scale, patch_px) = (self.images.scale(), self.patch_px);
-        let draw = damage.draw(strength, rng);
+        let draw = degrader.draw(place.image as u64, strength, rng);
         let (width_px, height_px) = self.images.low_size_px(place.image);
         let span = |at: usize, len: usize| {
             let first = at.saturating_sub(draw.margin_px());
@@ -241,24 +245,21 @@ impl Patches {
         let high_width = width * scale;
         let region = Region::new(high_width, height * scale, &original);
         let low = draw.apply(&region).pixels;
-        // Where the target of a known shift lies, inside the region.
-        let shifted = |at: usize, shift: isize, len: usize| {
-            let last = (len - patch_px) * scale;
-            (at * scale).saturating_add_signed(-shift).min(last)
+        let high_part = Part {
+            x: x * scale,
+            y: y * scale,
+            width_px: patch_px * scale,
+            height_px: patch_px * scale,
         };
-        let (right, down) = draw.known_shift_px();
-        let high_corner = (shifted(x, right, width), shifted(y, down, height));
-        let square = |(x, y), side| Rectangle {
+        let low_part = Rectangle {
             x,
             y,
-            width: side,
-            height: side,
+            width: patch_px,
+            height: patch_px,
         };
-        let mut high = rows(&original, high_width, square(high_corner, patch_px * scale));
-        brighten(&mut high, draw.gain());
         Ok(PatchPixels {
-            low: rows(&low, width, square((x, y), patch_px)),
-            high,
+            low: rows(&low, width, low_part),
+            high: target(&draw, &original, high_width, high_part),
         })
     }
 

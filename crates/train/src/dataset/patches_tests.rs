@@ -29,6 +29,7 @@ fn cache(folder: &Path, scale: usize, memory_bytes: u64) -> ImageCache {
             pair,
             low_width_px: width / scale,
             low_height_px: height / scale,
+            alignment: None,
         })
         .collect();
     ImageCache::load(&sources, memory_bytes, folder, &|_, _| {}).expect("decoded")
@@ -204,7 +205,7 @@ fn degraded_patches_lie_where_their_originals_lie() {
         for memory_bytes in [0, u64::MAX] {
             let cache = Arc::new(cache(folder.path(), scale, memory_bytes));
             let patches =
-                Patches::new(cache, Vec::new(), 17, 30, 7).with_damage(Damage::of(&recipe));
+                Patches::new(cache, Vec::new(), 17, 30, 7).with_degrader(Degrader::of(&recipe));
             let batch = patches.batch(3).expect("a batch");
             assert_eq!(batch.strength, None);
             for (low, high) in batch.low.iter().zip(&batch.high) {
@@ -235,7 +236,7 @@ fn batches_by_strength_depend_on_seed_and_update_alone() {
     let recipe = Recipe::parse(text, None).expect("a recipe");
     let of = |memory_bytes| {
         let cache = Arc::new(cache(folder.path(), 2, memory_bytes));
-        Patches::new(cache, Vec::new(), 16, 3, 7).with_damage(Damage::of(&recipe))
+        Patches::new(cache, Vec::new(), 16, 3, 7).with_degrader(Degrader::of(&recipe))
     };
     let (in_memory, in_file) = (of(u64::MAX), of(0));
     let mut strengths = Vec::new();

@@ -1,6 +1,7 @@
 //! Ranges of a recipe's values.
 
-use wdsr_degrade::Stage;
+use wdsr_degrade::{Per, Stage};
+use wdsr_eval::Track;
 use wdsr_model::{BlockKind, Norm};
 
 use super::{Decay, Initialization, Loss, Recipe, Teacher};
@@ -39,7 +40,19 @@ pub(super) fn check(recipe: &Recipe) -> Result<(), RecipeError> {
 fn check_degradation(recipe: &Recipe) -> Result<(), RecipeError> {
     let scale = recipe.network.scale;
     if let Some(degradation) = &recipe.degradation {
-        degradation.check(scale).map_err(RecipeError::Degradation)?;
+        degradation
+            .check(scale)
+            .and_then(|()| degradation.check_patch(scale, recipe.training.patch_px))
+            .map_err(RecipeError::Degradation)?;
+        let data = &recipe.data;
+        let without_effect = [
+            ("data.track", data.track != Track::Bicubic),
+            ("data.shifts", data.shifts.is_some()),
+        ];
+        if let Some((key, _)) = without_effect.into_iter().find(|(_, is_set)| *is_set) {
+            let other = "[degradation], which makes the low-resolution images";
+            return Err(RecipeError::Excluded { key, other });
+        }
     }
     let Some(strength) = &recipe.strength else {
         return Ok(());
@@ -51,8 +64,14 @@ fn check_degradation(recipe: &Recipe) -> Result<(), RecipeError> {
         return Err(out_of_range("strength.range", found, expected));
     }
     let is_damage = |stage: &Stage| matches!(stage, Stage::Noise(_) | Stage::Jpeg(_));
-    let stages = recipe.degradation.iter().flat_map(|d| &d.stages);
-    if !stages.into_iter().any(is_damage) {
+    let stages = || recipe.degradation.iter().flat_map(|d| &d.stages);
+    if stages().any(|stage| is_damage(stage) && stage.per() != Per::Patch) {
+        return Err(RecipeError::Excluded {
+            key: "degradation.stages[].per of noise or jpeg",
+            other: "[strength], which each update draws anew",
+        });
+    }
+    if !stages().any(is_damage) {
         return Err(RecipeError::NoEffect {
             key: "strength",
             needs: "a [[degradation.stages]] of kind \"noise\" or \"jpeg\"",

@@ -119,9 +119,34 @@ pub struct Data {
     pub folders: Vec<DataFolder>,
     /// Which low-resolution images of DIV2K.
     pub track: Track,
+    /// How the low-resolution images are shifted against their originals; without it they are not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shifts: Option<Shifts>,
     /// Folder of validation images; without it some of the training images are kept for validation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation: Option<PathBuf>,
+}
+
+/// Shifts of low-resolution images against their originals.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "expected \"estimate\" or a list of reports of wdsr data align"
+)]
+pub enum Shifts {
+    /// Estimated for each image before the training.
+    Estimated(Estimate),
+    /// Those of reports of `wdsr data align` on these images, relative to the recipe's folder. Images
+    /// that could not be aligned are skipped.
+    Reports(Vec<PathBuf>),
+}
+
+/// The word for estimated shifts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Estimate {
+    /// `"estimate"`
+    Estimate,
 }
 
 /// A folder of training images.
@@ -322,7 +347,8 @@ impl Recipe {
                     (table, key.as_str()),
                     ("teacher", "model")
                         | ("strength", "clean")
-                        | ("data", "folders" | "validation")
+                        // The fingerprint of the dataset has the shifts.
+                        | ("data", "folders" | "validation" | "shifts")
                 );
                 let is_later = same_rates
                     && (table == "schedule" || (table, &key[..]) == ("training", "updates"));

@@ -243,6 +243,13 @@ fn recipes_of_the_repository_are_valid() {
         paper.difference(&parse("[network]\n[validation]\nprotocol = \"div2k\"")),
         None
     );
+    for name in ["ntire2018-mild", "ntire2018-difficult", "ntire2018-wild-x4"] {
+        let recipe = of(name);
+        let network = wdsr_model::Network::for_training(&recipe.network);
+        let parameters = network.parameters() + network.gains();
+        assert_eq!(parameters, 18_961_744, "{name}");
+        assert!(recipe.degradation.is_some(), "{name}");
+    }
     let grown = of("base-x2");
     assert!(grown.start.insert_blocks && grown.start.from.is_some());
     let reloaded = &of("reloaded-x2");
@@ -346,4 +353,93 @@ fn degradation_and_strength_are_checked_before_training() {
         let found = refused(&text);
         assert!(found.contains(expected), "{found}\nfor {expected}");
     }
+}
+
+/// A degradation that does not fit the training is refused with its key and a remedy.
+#[test]
+fn degradations_that_do_not_fit_are_refused() {
+    let recipe = |scale: usize, patch_px: usize, stages: &str| {
+        let down = match scale {
+            1 => "",
+            _ => "[[degradation.stages]]\nkind = \"downsample\"\nmethods = [\"area\"]\n",
+        };
+        format!("[network]\nscale = {scale}\n[training]\npatch_px = {patch_px}\n{stages}{down}")
+    };
+    let stage = |keys: &str| format!("[[degradation.stages]]\n{keys}\n");
+    let blur = |keys: &str| {
+        stage(&format!(
+            "kind = \"blur\"\nshapes = [\"isotropic\"]\n{keys}"
+        ))
+    };
+    let cases = [
+        (
+            recipe(1, 16, &blur("sigma_px = [1, 2]\nkernel_px = 17")),
+            "degradation.stages[0].kernel_px: expected at most the 16 pixels of a patch at this stage, \
+             found 17; lower it, or raise training.patch_px",
+        ),
+        (
+            recipe(2, 8, &blur("sigma_px = [1, 2]\nkernel_px = 17")),
+            "degradation.stages[0].kernel_px: expected at most the 16 pixels",
+        ),
+        (
+            recipe(2, 8, &stage("kind = \"shift\"\noffset_px = [-17, 1]")),
+            "degradation.stages[0].offset_px: expected at most the 16 pixels",
+        ),
+        (
+            recipe(
+                1,
+                48,
+                &stage("kind = \"jpeg\"\nquality = [0, 90]\nsubsampling = [\"4:2:0\"]"),
+            ),
+            "degradation.stages[0].quality: expected",
+        ),
+        (
+            recipe(1, 48, &stage("kind = \"sharpen\"")),
+            "line 6: unknown value `sharpen`, expected one of `blur`",
+        ),
+        (
+            recipe(1, 48, &stage("kind = \"noise\"\nper = \"pixel\"")),
+            "unknown value `pixel`, expected one of `patch`, `image`, `dataset`",
+        ),
+        (
+            recipe(1, 48, &stage("kind = \"downsample\"\nmethods = [\"area\"]")),
+            "expected no downsample stage at scale 1, found 1; change the stages or network.scale",
+        ),
+        (
+            format!("{}[data]\ntrack = \"wild\"", recipe(4, 48, "")),
+            "data.track has no effect with [degradation]",
+        ),
+        (
+            format!(
+                "{}[strength]",
+                recipe(
+                    1,
+                    48,
+                    &stage("kind = \"noise\"\nper = \"image\"\nsigma_levels = [1, 2]")
+                )
+            ),
+            "per of noise or jpeg has no effect with [strength]",
+        ),
+        (
+            "[network]\n[data]\nshifts = \"guess\"".to_owned(),
+            "expected \"estimate\" or a list of reports",
+        ),
+    ];
+    for (text, expected) in cases {
+        let error = refused(&text);
+        assert!(error.contains(expected), "{error:?} for {text}");
+    }
+    // A kernel as large as a patch fits, at high resolution more than at low resolution.
+    parse(&recipe(2, 8, &blur("sigma_px = [1, 2]\nkernel_px = 15")));
+}
+
+/// Written recipes are read back, and paths of reports do not matter to a resumed run.
+#[test]
+fn shifts_are_written_and_read() {
+    for shifts in ["\"estimate\"", "[\"a.jsonl\", \"b.jsonl\"]"] {
+        let recipe = parse(&format!("[network]\n[data]\nshifts = {shifts}"));
+        assert_eq!(parse(&recipe.to_toml()), recipe);
+    }
+    let of = |path: &str| parse(&format!("[network]\n[data]\nshifts = [\"{path}\"]"));
+    assert_eq!(of("a.jsonl").difference(&of("b.jsonl")), None);
 }

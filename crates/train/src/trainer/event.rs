@@ -1,6 +1,7 @@
 use wdsr_eval::ImagePair;
 use wdsr_kernels::Precision;
 
+use crate::dataset::ImageShift;
 use crate::metrics::Metrics;
 use crate::start::StartSummary;
 
@@ -58,6 +59,10 @@ pub struct TrainingSummary {
     pub high_pixels: u64,
     /// Where their low-resolution images come from.
     pub low_images: String,
+    /// How their low-resolution images are shifted, if the recipe says that they are.
+    pub shifts: Vec<ImageShift>,
+    /// Number of images that are skipped because they could not be aligned.
+    pub not_aligned: usize,
     /// Whether they are kept in a temporary file.
     pub in_file: bool,
     /// Number of validation images.

@@ -17,7 +17,7 @@ use wdsr_model::Model;
 
 use crate::batch::Batch;
 use crate::checkpoint;
-use crate::dataset::{CacheOptions, Damage, Dataset, DecodedDataset, Patches, ValidationImage};
+use crate::dataset::{CacheOptions, Dataset, DecodedDataset, Degrader, Patches, ValidationImage};
 use crate::error::{CheckpointError, Error};
 use crate::export::{write_batches, write_images};
 use crate::gradients::GradientEngine;
@@ -43,7 +43,7 @@ pub struct Trainer {
     teacher: Option<TeacherModel>,
     /// The model at strength 0.
     clean: Option<Model>,
-    damage: Option<Damage>,
+    degrader: Option<Degrader>,
     isa: Isa,
     patches: Arc<Patches>,
     validation: Arc<[ValidationImage]>,
@@ -152,6 +152,8 @@ impl Trainer {
             training_images: dataset.training.len(),
             high_pixels: dataset.training.high_pixels(),
             low_images: dataset.low_images,
+            shifts: dataset.shifts,
+            not_aligned: dataset.not_aligned,
             in_file: dataset.training.is_in_file(),
             validation_images: dataset.validation.len(),
             too_small: dataset.too_small.len(),
@@ -161,7 +163,7 @@ impl Trainer {
         let (images, weights) = (dataset.training, dataset.weights);
         let patches = Patches::new(images, weights, t.patch_px, t.batch, t.seed)
             .with_least_detail(t.least_detail)
-            .with_damage(Damage::of(&recipe));
+            .with_degrader(Degrader::of(&recipe));
         Ok(Self {
             folder: folder.to_owned(),
             engine: GradientEngine::new(network, isa)
@@ -170,7 +172,7 @@ impl Trainer {
                 .with_teacher_weight(recipe.teacher.as_ref().map_or(0.0, |t| t.weight)),
             teacher,
             clean,
-            damage: Damage::of(&recipe),
+            degrader: Degrader::of(&recipe),
             validation: dataset.validation,
             recipe,
             layout,
@@ -410,7 +412,7 @@ impl Trainer {
             let scoring = validation::Scoring {
                 model: &model,
                 isa: self.isa,
-                damage: self.damage.as_ref(),
+                degrader: self.degrader.as_ref(),
                 protocol: self.recipe.validation.protocol,
                 with_bicubic: self.bicubic_psnr_db.is_none(),
             };

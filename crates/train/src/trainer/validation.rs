@@ -6,7 +6,7 @@ use wdsr_kernels::Isa;
 use wdsr_model::{Model, Upscaler};
 
 use super::event::Event;
-use crate::dataset::{Damage, ValidationImage};
+use crate::dataset::{Degrader, ValidationImage};
 use crate::error::Error;
 
 /// How a model is validated.
@@ -14,7 +14,7 @@ pub(super) struct Scoring<'s> {
     pub(super) model: &'s Model,
     pub(super) isa: Isa,
     /// Of the low-resolution images.
-    pub(super) damage: Option<&'s Damage>,
+    pub(super) degrader: Option<&'s Degrader>,
     pub(super) protocol: Protocol,
     /// Whether bicubic interpolation is scored too.
     pub(super) with_bicubic: bool,
@@ -39,8 +39,8 @@ impl Scoring<'_> {
         let (mut sum, mut bicubic_sum) = (0.0, 0.0);
         for (index, image) in images.iter().enumerate() {
             let mut pair = image.load()?;
-            if let Some(damage) = self.damage {
-                let (degraded, strength) = damage.degraded(&pair, index, images.len());
+            if let Some(degrader) = self.degrader {
+                let (degraded, strength) = degrader.degraded(&pair, index, images.len());
                 pair = Cow::Owned(degraded);
                 if let Some(strength) = strength {
                     let model = self.model.at_strength(strength);

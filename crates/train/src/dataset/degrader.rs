@@ -2,21 +2,22 @@
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use wdsr_degrade::{Degradation, Draw, Region};
+use wdsr_data::align::{Part, cut_shifted_rgb8};
+use wdsr_degrade::{Degradation, Draw, Origin, Region};
 use wdsr_eval::ImagePair;
 
 use crate::recipe::Recipe;
 
-/// How the low-resolution side of a dataset is made.
+/// Makes the low-resolution side of a dataset.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Damage {
+pub struct Degrader {
     degradation: Degradation,
     strength: Option<[f64; 2]>,
     scale: usize,
     seed: u64,
 }
 
-impl Damage {
+impl Degrader {
     /// That of a recipe; none if its low-resolution images are the dataset's.
     pub fn of(recipe: &Recipe) -> Option<Self> {
         Some(Self {
@@ -33,11 +34,15 @@ impl Damage {
         Some(rng.random_range(min..=max))
     }
 
-    /// The values for a patch.
-    pub(crate) fn draw(&self, strength: Option<f64>, rng: &mut impl Rng) -> Draw {
+    /// The values for a patch of an image.
+    pub(crate) fn draw(&self, image: u64, strength: Option<f64>, rng: &mut impl Rng) -> Draw {
+        let origin = Origin {
+            seed: self.seed,
+            image,
+        };
         match strength {
-            Some(strength) => self.degradation.draw_at(self.scale, strength, rng),
-            None => self.degradation.draw(self.scale, rng),
+            Some(strength) => self.degradation.draw_at(self.scale, strength, origin, rng),
+            None => self.degradation.draw(self.scale, origin, rng),
         }
     }
 
@@ -54,44 +59,34 @@ impl Damage {
             min + (max - min) * share
         });
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
-        // Streams of updates count from 0.
-        rng.set_stream(u64::MAX - index as u64);
-        let draw = self.draw(strength, &mut rng);
+        // Updates and training images count from 0.
+        let image = u64::MAX - index as u64;
+        rng.set_stream(image);
+        let draw = self.draw(image, strength, &mut rng);
         let (width_px, height_px) = pair.high_size_px();
         let degraded = draw.apply(&Region::new(width_px, height_px, &pair.high));
         let mut pair = pair.clone();
         pair.low = degraded.pixels;
-        pair.high = target(&draw, pair.high, (width_px, height_px));
+        let whole = Part {
+            x: 0,
+            y: 0,
+            width_px,
+            height_px,
+        };
+        pair.high = target(&draw, &pair.high, width_px, whole);
         (pair, strength.map(|strength| strength as f32))
     }
 }
 
-/// The target of a whole image: brightened as the low-resolution side is, and shifted by a known shift.
-/// Beyond an edge its pixel repeats.
-fn target(draw: &Draw, mut pixels: Vec<u8>, (width_px, height_px): (usize, usize)) -> Vec<u8> {
-    brighten(&mut pixels, draw.gain());
-    let (right, down) = draw.known_shift_px();
-    if (right, down) == (0, 0) {
-        return pixels;
-    }
-    let inside =
-        |at: usize, shift: isize, len: usize| at.saturating_add_signed(-shift).min(len - 1);
-    let mut shifted = Vec::with_capacity(pixels.len());
-    for y in 0..height_px {
-        let row = inside(y, down, height_px) * width_px;
-        for x in 0..width_px {
-            let at = 3 * (row + inside(x, right, width_px));
-            shifted.extend_from_slice(&pixels[at..at + 3]);
-        }
-    }
-    shifted
-}
-
-/// Multiplies samples by a gain.
-pub(crate) fn brighten(pixels: &mut [u8], gain: f64) {
+/// A part of an original as the target of a draw: shifted by the known shift and brightened. Beyond an
+/// edge its pixel repeats.
+pub(crate) fn target(draw: &Draw, original: &[u8], width_px: usize, part: Part) -> Vec<u8> {
+    let mut target = cut_shifted_rgb8(original, width_px, part, draw.known_shift_px());
+    let gain = draw.gain();
     if gain != 1.0 {
-        for sample in pixels {
+        for sample in &mut target {
             *sample = (f64::from(*sample) * gain).round().min(255.0) as u8;
         }
     }
+    target
 }
