@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use wdsr_image::{
-    Depth, Format, Image, Limits, Reader, RowSample, Samples, decode_bytes, encode_bytes,
+    Deadline, Depth, Format, Image, Limits, Reader, RowSample, Samples, decode_bytes, encode_bytes,
 };
 use wdsr_model::{Model, NetworkConfig, Upscaler};
 use wdsr_upscale::{ImageUpscaler, Plan, Size, SizeRequest};
@@ -15,6 +15,7 @@ use wdsr_upscale::{ImageUpscaler, Plan, Size, SizeRequest};
 const LIMITS: Limits = Limits {
     max_pixels: 1 << 16,
     max_bytes: 64 << 20,
+    deadline: Deadline::NONE,
 };
 
 /// Removes the fuzzer's panic hook, which ends the process on caught panics too: those of the JPEG XL
@@ -47,7 +48,11 @@ fuzz_target!(|bytes: &[u8]| {
     let tiff = encode_bytes(&image, Format::Tiff).expect("TIFF holds every image");
     let again = decode_bytes(&tiff, name, &LIMITS).expect("our own TIFF is read");
     assert_eq!(again.colour, image.colour);
-    assert_eq!(bits(&again.samples), bits(&image.samples), "written and read again");
+    assert_eq!(
+        bits(&again.samples),
+        bits(&image.samples),
+        "written and read again"
+    );
     if image.width_px * image.height_px <= 256 {
         upscale(image);
     }

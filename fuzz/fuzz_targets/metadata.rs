@@ -42,8 +42,14 @@ fuzz_target!(|bytes: &[u8]| {
         1 => jpeg(0xe1, b"http://ns.adobe.com/xap/1.0/\0", content),
         2 => jpeg(0xed, b"Photoshop 3.0\0", content),
         3 => with_png_chunks(&PNG, &[(b"eXIf", content)]),
-        4 => with_png_chunks(&PNG, &[(b"iTXt", &[b"XML:com.adobe.xmp\0\0\0\0\0", content].concat())]),
-        5 => with_png_chunks(&PNG, &[(b"zTXt", content), (b"zTXt", content), (b"iCCP", content)]),
+        4 => with_png_chunks(
+            &PNG,
+            &[(b"iTXt", &[b"XML:com.adobe.xmp\0\0\0\0\0", content].concat())],
+        ),
+        5 => with_png_chunks(
+            &PNG,
+            &[(b"zTXt", content), (b"zTXt", content), (b"iCCP", content)],
+        ),
         6 => tiff(700, 1, content),
         7 => tiff(33_723, 4, content),
         8 => tiff(34_735, 3, content),

@@ -20,6 +20,9 @@ pub struct Deadline(Option<Instant>);
 const CHECKED_BYTES: usize = 4096;
 
 impl Deadline {
+    /// No deadline.
+    pub const NONE: Self = Self(None);
+
     /// A deadline at a time.
     pub fn at(time: Instant) -> Self {
         Self(Some(time))
