@@ -122,7 +122,7 @@ fn images_of_formats_that_are_not_read_are_counted() {
     }
     let warning = "set: 3 images are of formats that are not read: 2 HEIC, 1 camera raw";
     let recipe = folder.path().join("recipe.toml");
-    std::fs::write(&recipe, "updates = 1\n").expect("a recipe");
+    std::fs::write(&recipe, "[network]\n[training]\nupdates = 1\n").expect("a recipe");
     let set = set.to_str().expect("UTF-8");
     let recipe = recipe.to_str().expect("UTF-8");
     let out = folder.path().join("out");
