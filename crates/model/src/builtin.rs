@@ -18,51 +18,15 @@ pub struct BuiltinModel {
 impl BuiltinModel {
     /// All built-in models, by kind and scale.
     pub const ALL: &[Self] = &[
-        Self {
-            kind: "base",
-            scale: 2,
-            file: &wdsr_weights::BASE_X2,
-        },
-        Self {
-            kind: "base",
-            scale: 3,
-            file: &wdsr_weights::BASE_X3,
-        },
-        Self {
-            kind: "base",
-            scale: 4,
-            file: &wdsr_weights::BASE_X4,
-        },
-        Self {
-            kind: "photo",
-            scale: 2,
-            file: &wdsr_weights::PHOTO_X2,
-        },
-        Self {
-            kind: "photo",
-            scale: 4,
-            file: &wdsr_weights::PHOTO_X4,
-        },
-        Self {
-            kind: "photo",
-            scale: 1,
-            file: &wdsr_weights::PHOTO_X1,
-        },
-        Self {
-            kind: "small",
-            scale: 2,
-            file: &wdsr_weights::SMALL_X2,
-        },
-        Self {
-            kind: "small",
-            scale: 3,
-            file: &wdsr_weights::SMALL_X3,
-        },
-        Self {
-            kind: "small",
-            scale: 4,
-            file: &wdsr_weights::SMALL_X4,
-        },
+        Self::new("base", 2, &wdsr_weights::BASE_X2),
+        Self::new("base", 3, &wdsr_weights::BASE_X3),
+        Self::new("base", 4, &wdsr_weights::BASE_X4),
+        Self::new("photo", 2, &wdsr_weights::PHOTO_X2),
+        Self::new("photo", 4, &wdsr_weights::PHOTO_X4),
+        Self::new("photo", 1, &wdsr_weights::PHOTO_X1),
+        Self::new("small", 2, &wdsr_weights::SMALL_X2),
+        Self::new("small", 3, &wdsr_weights::SMALL_X3),
+        Self::new("small", 4, &wdsr_weights::SMALL_X4),
     ];
 
     /// The default model.
@@ -70,6 +34,10 @@ impl BuiltinModel {
 
     /// The kind of the models with a strength, for damaged images.
     pub const FOR_DAMAGED: &str = "photo";
+
+    const fn new(kind: &'static str, scale: usize, file: &'static &'static [u8]) -> Self {
+        Self { kind, scale, file }
+    }
 
     /// All kinds, the default first.
     pub fn kinds() -> impl Iterator<Item = &'static str> {
