@@ -17,10 +17,10 @@ from pathlib import Path
 CORPUS = Path(__file__).resolve().parent / "corpus"
 
 
-def write(target: str, name: str, content: bytes) -> None:
+def write(target: str, name: str, content: bytes, kind: str = "seed") -> None:
     folder = CORPUS / target
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"seed-{name}").write_bytes(content)
+    (folder / f"{kind}-{name}").write_bytes(content)
 
 
 # Images
@@ -93,8 +93,7 @@ def images() -> None:
     # A palette that ends within a colour: the decoder panicked.
     short = bytes(17)
     plte = struct.pack(">I", len(short)) + b"PLTE" + short + struct.pack(">I", zlib.crc32(b"PLTE" + short))
-    broken = png(4, 4, 8, 0, plte)
-    (CORPUS / "image" / "regression-palette-of-17-bytes.png").write_bytes(broken)
+    write("image", "palette-of-17-bytes.png", png(4, 4, 8, 0, plte), "regression")
 
 
 # Networks: the tensors of WDSR-B and EDSR of the least size, as the public trainers save them
@@ -221,11 +220,126 @@ def recipes() -> None:
     )
     # The milestone of the schedule, a part of the updates, overflowed.
     most = b"[network]\n[training]\nupdates = 9_223_372_036_854_775_807\n"
-    (CORPUS / "recipe" / "regression-most-updates.toml").write_bytes(most)
+    write("recipe", "most-updates.toml", most, "regression")
 
 
-for target in ("image", "import", "model", "recipe"):
-    (CORPUS / target).mkdir(parents=True, exist_ok=True)
+# Metadata: the first byte is the place of the block in `fuzz_targets/metadata.rs`
+
+EXIF_IN_JPEG, XMP_IN_JPEG, PHOTOSHOP, EXIF_IN_PNG, XMP_IN_PNG, TEXT_AND_PROFILE = range(6)
+XMP_IN_TIFF, IPTC_IN_TIFF, GEO_KEYS, AFTER_END, MULTI_PICTURE, EXTENDED_XMP, BOXES = range(6, 13)
+
+BYTE, ASCII, SHORT, LONG, RATIONAL = 1, 2, 3, 4, 5
+
+
+def directories(order: str, *ifds: list[tuple[int, int, int, bytes]]) -> bytes:
+    """A TIFF header and directories. Values are in `order`; a value `b"@1"` is the offset of directory 1."""
+    body, offsets, patches = b"", [], []
+    for entries in ifds:
+        offsets.append(8 + len(body))
+        table = struct.pack(order + "H", len(entries))
+        values_at = 8 + len(body) + 2 + 12 * len(entries) + 4
+        values_of_table = b""
+        for tag, kind, count, value in sorted(entries):
+            if value.startswith(b"@"):
+                patches.append((8 + len(body) + len(table) + 8, int(value[1:])))
+                value = bytes(4)
+            if len(value) > 4:
+                at = values_at + len(values_of_table)
+                values_of_table += value + b"\0" * (len(value) % 2)
+                value = struct.pack(order + "I", at)
+            table += struct.pack(order + "HHI", tag, kind, count) + value.ljust(4, b"\0")
+        body += table + bytes(4) + values_of_table
+    file = bytearray((b"II" if order == "<" else b"MM") + struct.pack(order + "HI", 42, 8) + body)
+    for at, index in patches:
+        file[at : at + 4] = struct.pack(order + "I", offsets[index])
+    return bytes(file)
+
+
+def exif(order: str) -> bytes:
+    """Camera, orientation, sizes, a subject area, GPS, a SubIFD with GPS and a maker's note."""
+
+    def short(*numbers: int) -> bytes:
+        return struct.pack(f"{order}{len(numbers)}H", *numbers)
+
+    degrees = struct.pack(order + "6I", 48, 1, 51, 1, 24, 1)
+    gps = [(1, ASCII, 2, b"N\0"), (2, RATIONAL, 3, degrees), (3, ASCII, 2, b"E\0"), (4, RATIONAL, 3, degrees)]
+    return directories(
+        order,
+        [
+            (0x010F, ASCII, 7, b"Camera\0"), (0x0112, SHORT, 1, short(6)), (0x011A, RATIONAL, 1, degrees[:8]),
+            (0x0128, SHORT, 1, short(2)), (0x014A, LONG, 1, b"@3"), (0x8769, LONG, 1, b"@1"), (0x8825, LONG, 1, b"@2"),
+        ],
+        [
+            (0x9214, SHORT, 4, short(2, 1, 2, 2)), (0x927C, 7, 12, b"maker's note"), (0xA002, SHORT, 1, short(4)),
+            (0xA003, SHORT, 1, short(3)), (0xA214, SHORT, 2, short(1, 2)),
+        ],
+        gps,
+        [(0x8825, LONG, 1, b"@2")],
+    )
+
+
+PACKET = """<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description rdf:about="" xmlns:tiff="http://ns.adobe.com/tiff/1.0/" xmlns:exif="http://ns.adobe.com/exif/1.0/"
+ xmlns:GPano="http://ns.google.com/photos/1.0/panorama/" xmlns:GCamera="http://ns.google.com/photos/1.0/camera/"
+ xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/" hdrgm:Version="1.0" GCamera:MicroVideo="1"
+ tiff:ImageWidth="4" tiff:Orientation="6" exif:GPSLatitude="48,51.4N" GPano:FullPanoWidthPixels="4">
+<exif:GPSLongitude>2,21.0E</exif:GPSLongitude><GPano:CroppedAreaTopPixels>1</GPano:CroppedAreaTopPixels>
+<mwg-rs:Regions xmlns:mwg-rs="http://www.metadataworkinggroup.com/schemas/regions/" rdf:parseType="Resource">
+<mwg-rs:AppliedToDimensions stDim:w="4" stDim:h="3" stDim:unit="pixel" xmlns:stDim="http://ns.adobe.com/xap/1.0/sType/Dimensions#"/>
+<mwg-rs:RegionList><rdf:Bag><rdf:li><rdf:Description mwg-rs:Name="a"><mwg-rs:Area stArea:x="0.5" stArea:y="0.25" stArea:w="0.1"
+ stArea:h="0.2" xmlns:stArea="http://ns.adobe.com/xmp/sType/Area#"/></rdf:Description></rdf:li></rdf:Bag></mwg-rs:RegionList>
+</mwg-rs:Regions><!-- GPS 48.85 --></rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="w"?>""".encode()
+
+
+def metadata() -> None:
+    def add(place: int, name: str, content: bytes) -> None:
+        write("metadata", name, bytes([place]) + content)
+
+    def jxl_box(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", 8 + len(content)) + kind + content
+
+    for place, name in ((EXIF_IN_JPEG, "jpeg"), (EXIF_IN_PNG, "png")):
+        add(place, f"exif-{name}-little-endian", exif("<"))
+        add(place, f"exif-{name}-big-endian", exif(">"))
+    for place, name in ((XMP_IN_JPEG, "jpeg"), (XMP_IN_PNG, "png"), (XMP_IN_TIFF, "tiff")):
+        add(place, f"xmp-{name}", PACKET)
+    records = b"".join(
+        struct.pack(">BBBH", 0x1C, 2, number, len(text)) + text
+        for number, text in [(0, b"\0\2"), (5, b"Title"), (25, b"cat"), (25, b"dog"), (120, b"A caption")]
+    )
+    resources = b"".join(
+        b"8BIM" + struct.pack(">HHI", number, 0, len(content)) + content + b"\0" * (len(content) % 2)
+        for number, content in [(0x03ED, bytes(16)), (0x0404, records), (0x0411, b"link"), (0x0BB7, b"")]
+    )
+    add(PHOTOSHOP, "photoshop", resources)
+    add(IPTC_IN_TIFF, "iptc", records + bytes(-len(records) % 4))
+    add(TEXT_AND_PROFILE, "comment", b"Comment\0\0" + zlib.compress(b"GPS 48.85, a text"))
+    raw = b"\nexif\n%8d\n" % len(exif("<")) + exif("<").hex().encode()
+    add(TEXT_AND_PROFILE, "raw-exif", b"Raw profile type exif\0\0" + zlib.compress(raw))
+    profile = struct.pack(">I4sI4s4s4s", 132, b"none", 0x04000000, b"mntr", b"GRAY", b"XYZ ").ljust(132, b"\0")
+    add(TEXT_AND_PROFILE, "profile", b"icc\0\0" + zlib.compress(profile))
+    add(GEO_KEYS, "geo-keys", struct.pack("<12H", 1, 1, 0, 2, 1024, 0, 1, 2, 1025, 0, 1, 2))
+    jpeg_start = b"\xff\xd8\xff\xe1\0\x2a" + b"http://ns.adobe.com/hdr-gain-map/1.0/\0" + b"\xff\xd9"
+    video = struct.pack(">I4s4sI4s", 20, b"ftyp", b"mp42", 0, b"isom") + struct.pack(">I4s", 8, b"mdat")
+    add(AFTER_END, "gain-map-and-video", jpeg_start + video)
+    add(AFTER_END, "image", b"\0\0" + png(2, 2, 8, 0))
+    entries = b"".join(struct.pack(">IIIHH", kind, 100, 100 * at, 0, 0) for at, kind in enumerate((0x30000, 0x20002)))
+    index = directories(
+        ">", [(0xB000, 7, 4, b"0100"), (0xB001, LONG, 1, struct.pack(">I", 2)), (0xB002, 7, 32, entries)]
+    )
+    add(MULTI_PICTURE, "index", index)
+    part = b"0" * 32 + struct.pack(">II", len(PACKET), 0) + PACKET
+    add(EXTENDED_XMP, "second-part", part)
+    boxes = jxl_box(b"Exif", bytes(4) + exif(">")) + jxl_box(b"xml ", PACKET) + jxl_box(b"jhgm", b"\0")
+    add(BOXES, "boxes", boxes + jxl_box(b"jumb", b"\0") + jxl_box(b"free", b""))
+    # A brotli stream of one uncompressed block: window of 16 bits, length less one in 16 bits, then the last, empty block.
+    stored = bytes(4) + exif("<")
+    bits = 0 | 0 << 1 | 0 << 2 | (len(stored) - 1) << 4 | 1 << 20
+    add(BOXES, "packed", jxl_box(b"brob", b"Exif" + struct.pack("<I", bits)[:3] + stored + b"\x03"))
+
+
 images()
 networks()
 recipes()
+metadata()

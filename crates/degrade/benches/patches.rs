@@ -39,7 +39,7 @@ fn recipe(name: &str) -> (usize, Degradation, Option<[f64; 2]>) {
 }
 
 /// Patches of 48 low-resolution pixels with their margins, from a high-resolution image of noise.
-#[divan::bench(args = ["photo-x1.toml", "photo-x2.toml", "photo-x4.toml", "ntire2018-mild.toml", "ntire2018-wild-x4.toml"])]
+#[divan::bench(threads = [1, 2], args = ["photo-x1.toml", "photo-x2.toml", "photo-x4.toml", "ntire2018-mild.toml", "ntire2018-difficult.toml", "ntire2018-wild-x4.toml"])]
 fn patches(bencher: Bencher<'_, '_>, name: &str) {
     let (scale, degradation, strength) = recipe(name);
     let largest_px = (PATCH_PX + 128) * scale;

@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::panic;
 use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
@@ -12,9 +13,93 @@ use crate::error::Error;
 /// The time at which reading or writing an image ends with [`Error::TimedOut`]; by default there is none.
 ///
 /// It is checked between rows, strips, scans and reads of the file. Decoders and encoders that compute a
-/// whole image at once run on a thread that is left alone after the deadline, with its memory.
+/// whole image at once run on a thread that is left alone after the deadline, with its memory. At most
+/// [`MAX_LATE`] such threads run beyond their deadline; further images of such a format wait for one of them
+/// to end, and fail with [`Error::TooManyLate`] at their own deadline.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Deadline(Option<Instant>);
+
+/// Most threads that decode or encode beyond their deadline, in the whole process.
+pub const MAX_LATE: usize = 2;
+
+/// How long work may go on after its deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stops {
+    /// It looks at the clock itself.
+    Soon,
+    /// Until it is complete.
+    Late,
+}
+
+/// The threads beyond their deadline.
+#[derive(Default)]
+struct LateThreads {
+    count: Mutex<usize>,
+    ended: Condvar,
+}
+
+static LATE: LateThreads = LateThreads {
+    count: Mutex::new(0),
+    ended: Condvar::new(),
+};
+
+impl LateThreads {
+    /// The number of threads, to be changed. A panic leaves no count half changed.
+    fn count(&self) -> MutexGuard<'_, usize> {
+        self.count.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until fewer than [`MAX_LATE`] threads are late; returns whether that was so before `time`.
+    fn wait_for_place(&self, time: Instant) -> bool {
+        let left = time.saturating_duration_since(Instant::now());
+        let is_full = |count: &mut usize| *count >= MAX_LATE;
+        let waited = self.ended.wait_timeout_while(self.count(), left, is_full);
+        let (count, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        *count < MAX_LATE
+    }
+}
+
+/// A thread, which counts as late from its deadline to its end.
+struct LateThread(Mutex<ThreadState>);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ThreadState {
+    OnTime,
+    Late,
+    Ended,
+}
+
+impl LateThread {
+    fn state(&self) -> MutexGuard<'_, ThreadState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_late(&self) {
+        let mut state = self.state();
+        if *state == ThreadState::OnTime {
+            *state = ThreadState::Late;
+            *LATE.count() += 1;
+        }
+    }
+
+    fn set_ended(&self) {
+        let mut state = self.state();
+        if *state == ThreadState::Late {
+            *LATE.count() -= 1;
+            LATE.ended.notify_all();
+        }
+        *state = ThreadState::Ended;
+    }
+}
+
+/// Ends the count of a thread, also after a panic.
+struct EndsThread(Arc<LateThread>);
+
+impl Drop for EndsThread {
+    fn drop(&mut self) {
+        self.0.set_ended();
+    }
+}
 
 /// Bytes of a [`Checked`] stream between two looks at the clock.
 const CHECKED_BYTES: usize = 4096;
@@ -59,31 +144,39 @@ impl Deadline {
     pub(crate) fn within<T: Send + 'static>(
         self,
         name: &Path,
+        stops: Stops,
         work: impl FnOnce() -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let Some(time) = self.0 else {
             return work();
         };
-        let timed_out = || Error::TimedOut {
-            path: name.to_owned(),
-        };
-        let left = time.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(timed_out());
+        let path = || name.to_owned();
+        if self.is_over() {
+            return Err(Error::TimedOut { path: path() });
         }
+        if stops == Stops::Late && !LATE.wait_for_place(time) {
+            return Err(Error::TooManyLate { path: path() });
+        }
+        let thread = Arc::new(LateThread(Mutex::new(ThreadState::OnTime)));
+        let ends = EndsThread(thread.clone());
         let (sender, receiver) = mpsc::channel();
         let spawned = thread::Builder::new().spawn(move || {
+            // Dropped after the result.
+            let _ends = ends;
             // After the deadline the receiver is gone.
             let _late = sender.send(work());
         });
-        let thread = spawned.map_err(|source| Error::Read {
-            path: name.to_owned(),
+        let handle = spawned.map_err(|source| Error::Read {
+            path: path(),
             source,
         })?;
-        match receiver.recv_timeout(left) {
+        match receiver.recv_timeout(time.saturating_duration_since(Instant::now())) {
             Ok(result) => self.explained(result, name),
-            Err(RecvTimeoutError::Timeout) => Err(timed_out()),
-            Err(RecvTimeoutError::Disconnected) => match thread.join() {
+            Err(RecvTimeoutError::Timeout) => {
+                thread.set_late();
+                Err(Error::TimedOut { path: path() })
+            }
+            Err(RecvTimeoutError::Disconnected) => match handle.join() {
                 Err(panic) => panic::resume_unwind(panic),
                 Ok(()) => unreachable!("the thread has sent its result"),
             },
@@ -154,23 +247,43 @@ mod tests {
         assert_eq!(read.read(&mut byte).expect("no deadline"), 1);
     }
 
+    fn soon() -> Deadline {
+        Deadline::at(Instant::now() + Duration::from_millis(20))
+    }
+
+    fn far() -> Deadline {
+        Deadline::at(Instant::now() + Duration::from_secs(3600))
+    }
+
     #[test]
-    fn work_that_does_not_end_is_left_alone() {
-        let (sender, receiver) = mpsc::channel::<()>();
-        let deadline = Deadline::at(Instant::now() + Duration::from_millis(1));
-        // It ends when the test does.
-        let work = move || Ok(receiver.recv());
-        let error = deadline
-            .within(Path::new("slow.jxl"), work)
-            .expect_err("late");
-        assert!(matches!(error, Error::TimedOut { .. }), "{error}");
-        drop(sender);
+    fn work_beyond_its_deadline_is_left_alone_and_limited_in_number() {
+        let name = Path::new("slow.jxl");
+        // Each ends when its sender is dropped.
+        let mut senders = Vec::new();
+        for _ in 0..MAX_LATE {
+            let (sender, receiver) = mpsc::channel::<()>();
+            let work = move || Ok(receiver.recv());
+            let error = soon().within(name, Stops::Late, work).expect_err("late");
+            assert!(matches!(error, Error::TimedOut { .. }), "{error}");
+            senders.push(sender);
+        }
+        let more = || soon().within(name, Stops::Late, || -> Result<(), _> { unreachable!() });
+        let error = more().expect_err("no place");
+        assert!(matches!(error, Error::TooManyLate { .. }), "{error}");
+        // Work that stops by itself takes no place.
+        soon().within(name, Stops::Soon, || Ok(())).expect("done");
+        // The first that ends makes place.
+        let waits = thread::spawn(move || far().within(name, Stops::Late, || Ok(7)));
+        senders.pop();
+        let result = waits.join().expect("no panic").expect("done");
+        assert_eq!(result, 7);
+        drop(senders);
     }
 
     #[test]
     #[should_panic(expected = "a bug")]
     fn a_panic_of_the_work_is_passed_on() {
-        let deadline = Deadline::at(Instant::now() + Duration::from_secs(3600));
-        let _ = deadline.within(Path::new("x"), || -> Result<(), Error> { panic!("a bug") });
+        let panics = || -> Result<(), Error> { panic!("a bug") };
+        let _ = far().within(Path::new("x"), Stops::Soon, panics);
     }
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::deadline::MAX_LATE;
 use crate::format::Format;
 
 /// An image could not be read, written or found. The message is one line and names the file.
@@ -117,6 +118,14 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// [`MAX_LATE`] other images took too long, and none of their decoders and encoders ended before the
+    /// [`Deadline`](crate::Deadline).
+    #[error("{} was not tried: {MAX_LATE} images before it took too long, and their decoders or encoders still \
+             run; try it again, or allow each image more time", path.display())]
+    TooManyLate {
+        /// The file.
+        path: PathBuf,
+    },
     /// The format cannot hold the image without loss.
     #[error("cannot write {} as {format}: it cannot hold {what}; {remedy}", path.display())]
     CannotHold {
@@ -192,6 +201,7 @@ impl Error {
             | Self::TooLarge { path, .. }
             | Self::TooMuchMemory { path, .. }
             | Self::TimedOut { path }
+            | Self::TooManyLate { path }
             | Self::CannotHold { path, .. }
             | Self::NotWritten { path, .. }
             | Self::Encode { path, .. }

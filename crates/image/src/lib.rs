@@ -25,7 +25,7 @@ mod tiff_file;
 mod unread;
 mod writer;
 
-pub use deadline::Deadline;
+pub use deadline::{Deadline, MAX_LATE};
 pub use error::Error;
 pub use folder::{images_by_content, images_in, unread_images_in};
 pub use format::{Format, UnknownFormat};

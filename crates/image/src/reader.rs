@@ -23,7 +23,7 @@ use image::metadata::Orientation;
 use image::{ImageError, ImageFormat};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
-use crate::deadline::{Checked, Deadline};
+use crate::deadline::{Checked, Deadline, Stops};
 use crate::error::{Error, one_line};
 use crate::format::Format;
 use crate::memory::is_memory_free;
@@ -189,7 +189,7 @@ impl Reader {
     pub fn open(path: &Path, limits: &Limits) -> Result<Self, Error> {
         let (name, limits) = (path.to_owned(), *limits);
         let open = move || Self::open_within(&name, &limits);
-        limits.deadline.within(path, open)
+        limits.deadline.within(path, Stops::Soon, open)
     }
 
     fn open_within(path: &Path, limits: &Limits) -> Result<Self, Error> {
@@ -230,7 +230,7 @@ impl Reader {
     ) -> Result<Self, Error> {
         let (bytes, path, limits) = (bytes.into(), name.to_owned(), *limits);
         let open = move || Self::from_bytes_within(bytes, &path, &limits);
-        limits.deadline.within(name, open)
+        limits.deadline.within(name, Stops::Soon, open)
     }
 
     fn from_bytes_within(bytes: Vec<u8>, name: &Path, limits: &Limits) -> Result<Self, Error> {
@@ -472,8 +472,12 @@ impl Reader {
         assert_eq!(self.rows_left, outline.height_px, "rows left of the image");
         check_memory(self.whole_bytes, &self.name, &self.limits)?;
         let (decoder, name) = (self.decoder, self.name.clone());
+        let stops = match self.format {
+            Format::JpegXl | Format::WebP => Stops::Late,
+            Format::Png | Format::Tiff | Format::Jpeg | Format::Bmp => Stops::Soon,
+        };
         let decode = move || decoder.read_all(&name);
-        let samples = self.limits.deadline.within(&self.name, decode)?;
+        let samples = self.limits.deadline.within(&self.name, stops, decode)?;
         let (width_px, height_px) = self.stored_size;
         let mut image =
             Image::new(width_px, height_px, outline.colour, samples).turned(self.orientation);

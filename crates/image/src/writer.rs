@@ -13,7 +13,7 @@ use image::codecs::{bmp, jpeg};
 use image::{ExtendedColorType, ImageEncoder};
 use wdsr_atomic_file::AtomicFile;
 
-use crate::deadline::{Checked, Deadline};
+use crate::deadline::{Checked, Deadline, Stops};
 use crate::error::{Error, one_line};
 use crate::format::Format;
 use crate::metadata::{self, Metadata};
@@ -357,7 +357,7 @@ fn encode_whole<W: Write>(
                 // The encoder looks at no clock.
                 let samples = samples.to_vec();
                 let encode = move || Ok(encode_webp(&samples, (width, height), colour, blocks));
-                deadline.within(Path::new(""), encode)?
+                deadline.within(Path::new(""), Stops::Late, encode)?
             } else {
                 encode_webp(samples, (width, height), colour, blocks)
             }?;

@@ -128,6 +128,7 @@ impl Error {
         use wdsr_image::Error as Image;
         match self {
             Self::Image(Image::TimedOut { .. }) => ErrorKind::Stopped,
+            Self::Image(Image::TooManyLate { .. }) => ErrorKind::Memory,
             Self::Image(Image::Write { .. } | Image::Encode { .. }) => ErrorKind::Output,
             Self::Image(_)
             | Self::Format { .. }
