@@ -7,6 +7,7 @@ use wdsr_model::strength;
 
 use crate::blur::{ANGLES, BlurKernel};
 use crate::jpeg::{CHROMA_REACH_PX, Compression, GRID_PX};
+use crate::linear::{Extent, LinearChain};
 use crate::mosaic::{self, Phase};
 use crate::noise::{DrawnNoise, NoisePlace};
 use crate::planes::Planes;
@@ -44,6 +45,28 @@ impl<'a> Region<'a> {
             width_px,
             height_px,
             pixels,
+        }
+    }
+
+    /// A channel's samples, with those at the edges repeated beyond them.
+    pub(crate) fn pad(&self, channel: usize, columns: &Extent, rows: &Extent, padded: &mut [f32]) {
+        let inside = |at: isize, len: usize| at.clamp(0, len as isize - 1) as usize;
+        // Padded columns before, in and after the region.
+        let before = (-columns.first).clamp(0, columns.input as isize) as usize;
+        let first = inside(columns.first, self.width_px);
+        let within = (self.width_px - first).min(columns.input - before);
+        for (y, to) in padded.chunks_exact_mut(columns.input).enumerate() {
+            let y = inside(rows.first + y as isize, self.height_px);
+            let row = self.pixels[3 * y * self.width_px..][..3 * self.width_px]
+                .as_chunks::<3>()
+                .0;
+            let (start, rest) = to.split_at_mut(before);
+            let (middle, end) = rest.split_at_mut(within);
+            start.fill(f32::from(row[0][channel]));
+            for (to, pixel) in middle.iter_mut().zip(&row[first..]) {
+                *to = f32::from(pixel[channel]);
+            }
+            end.fill(f32::from(row[self.width_px - 1][channel]));
         }
     }
 }
@@ -108,7 +131,7 @@ impl Origin {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Step {
+pub(crate) enum Step {
     Blur {
         kernel: BlurKernel,
         kernel_px: usize,
@@ -366,7 +389,13 @@ impl Draw {
             None if scale == 1 => region.pixels.to_vec(),
             None => imresize_u8(region.pixels, width_px, height_px, 3, 1.0 / scale as f64).pixels,
             Some(steps) => {
-                let mut image = Planes::from_interleaved(width_px, height_px, region.pixels);
+                let (mut image, steps) = match LinearChain::of(steps, scale) {
+                    Some((chain, rest)) => (chain.apply(region, low_size), rest),
+                    None => {
+                        let image = Planes::from_interleaved(width_px, height_px, region.pixels);
+                        (image, &steps[..])
+                    }
+                };
                 let mut rng = ChaCha8Rng::seed_from_u64(self.noise_seed);
                 for step in steps {
                     step.apply(&mut image, low_size, scale, &mut rng);
@@ -421,6 +450,12 @@ impl Step {
             Self::Noise(noise) => noise.apply(image, rng),
             Self::Jpeg(compression) => compression.apply(image),
         }
+    }
+
+    /// Applies a step that needs no random numbers.
+    #[cfg(test)]
+    pub(crate) fn apply_alone(&self, image: &mut Planes, low_size: (usize, usize), scale: usize) {
+        self.apply(image, low_size, scale, &mut ChaCha8Rng::seed_from_u64(0));
     }
 
     /// Pixels around a pixel that its value depends on, at the resolution before the step.

@@ -2,8 +2,9 @@
 
 use std::f64::consts::PI;
 
+use crate::linear::{PlacedTap, sum_taps};
 use crate::planes::Planes;
-use crate::resample::{GAUSSIAN_REACH, gaussian, resample};
+use crate::resample::{GAUSSIAN_REACH, Taps, gaussian, resample};
 
 /// A kernel with its values drawn. Lengths are in pixels of the image.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -80,17 +81,42 @@ impl BlurKernel {
         }
     }
 
+    /// The kernel along each axis, if it is separable and `kernel_px` does not cut it.
+    pub(crate) fn separable(&self, kernel_px: usize) -> Option<Taps> {
+        match *self {
+            Self::Isotropic { sigma_px } if GAUSSIAN_REACH * sigma_px <= (kernel_px / 2) as f64 => {
+                Some(Taps::of(&gaussian(sigma_px), 1.0, 0.0))
+            }
+            _ => None,
+        }
+    }
+
+    /// The taps of the kernel, whose places `offset` finds by columns and rows from its top left corner.
+    pub(crate) fn placed_taps(
+        &self,
+        kernel_px: usize,
+        offset: impl Fn(usize, usize) -> usize,
+    ) -> Vec<PlacedTap> {
+        let radius = self.radius_px(kernel_px) as isize;
+        let taps = self.taps(kernel_px);
+        let place = |tap: &Tap| PlacedTap {
+            offset: offset((radius + tap.right) as usize, (radius + tap.down) as usize),
+            weight: tap.weight,
+        };
+        taps.iter().map(place).collect()
+    }
+
     /// The image convolved with the kernel. Beyond an edge its pixel repeats.
     pub(crate) fn apply(&self, image: &Planes, kernel_px: usize) -> Planes {
         let (width, height) = (image.width_px, image.height_px);
         if let Self::Isotropic { sigma_px } = *self
-            && GAUSSIAN_REACH * sigma_px <= (kernel_px / 2) as f64
+            && self.separable(kernel_px).is_some()
         {
             return resample(image, (width, height), 1.0, (0.0, 0.0), &gaussian(sigma_px));
         }
-        let taps = self.taps(kernel_px);
         let radius = self.radius_px(kernel_px);
         let padded_width = width + 2 * radius;
+        let taps = self.placed_taps(kernel_px, |right, down| down * padded_width + right);
         let mut output = Planes::zeros(width, height);
         let mut padded = vec![0.0; padded_width * (height + 2 * radius)];
         for (from, to) in image.planes().zip(output.planes_mut()) {
@@ -101,40 +127,11 @@ impl BlurKernel {
                 row[radius..radius + width].copy_from_slice(from);
                 row[radius + width..].fill(from[width - 1]);
             }
-            let offset = |tap: &Tap| {
-                let (right, down) = (radius as isize + tap.right, radius as isize + tap.down);
-                down as usize * padded_width + right as usize
-            };
             for (y, to) in to.chunks_exact_mut(width).enumerate() {
-                sum_taps(&padded[y * padded_width..], to, &taps, offset);
+                sum_taps(&padded[y * padded_width..], to, &taps);
             }
         }
         output
-    }
-}
-
-/// Columns summed together: few enough to stay in registers.
-const COLUMNS: usize = 16;
-
-/// `to[x] = sum of weight * from[offset + x]` over the taps.
-fn sum_taps(from: &[f32], to: &mut [f32], taps: &[Tap], offset: impl Fn(&Tap) -> usize) {
-    let (blocks, rest) = to.as_chunks_mut::<COLUMNS>();
-    for (block, to) in blocks.iter_mut().enumerate() {
-        let mut sums = [0.0; COLUMNS];
-        for tap in taps {
-            let values = &from[offset(tap) + block * COLUMNS..][..COLUMNS];
-            for (sum, &value) in sums.iter_mut().zip(values) {
-                *sum += tap.weight * value;
-            }
-        }
-        *to = sums;
-    }
-    let start = blocks.len() * COLUMNS;
-    for (x, to) in rest.iter_mut().enumerate() {
-        *to = taps
-            .iter()
-            .map(|tap| tap.weight * from[offset(tap) + start + x])
-            .sum();
     }
 }
 

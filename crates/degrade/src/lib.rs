@@ -18,6 +18,7 @@
 mod apply;
 mod blur;
 mod jpeg;
+mod linear;
 mod mosaic;
 mod noise;
 mod planes;

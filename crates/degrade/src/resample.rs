@@ -3,7 +3,11 @@
 //! Output pixel `i` lies at input position `(i + 0.5) * factor - 0.5 - offset`; its value is the sum
 //! of the inputs around it, weighted by the kernel and normalised. Beyond an edge its pixel repeats.
 
+use std::borrow::Cow;
+
+use crate::linear::PlacedTap;
 use crate::planes::Planes;
+use crate::stage::Method;
 
 /// A kernel: its weight at a distance, and the distance beyond which that is 0, in input pixels.
 pub(crate) struct Kernel<F> {
@@ -52,6 +56,81 @@ pub(crate) fn gaussian(sigma_px: f64) -> Kernel<impl Fn(f64) -> f64> {
     Kernel {
         weight: move |distance: f64| (-0.5 * (distance / sigma_px).powi(2)).exp(),
         radius_px: (GAUSSIAN_REACH * sigma_px).max(0.5),
+    }
+}
+
+/// Weights along one axis that are the same for each output: output `i` reads the inputs from
+/// `factor * i + first` on, where the factor is a whole number.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Taps {
+    pub(crate) first: isize,
+    pub(crate) weights: Cow<'static, [f64]>,
+}
+
+impl Taps {
+    /// The input itself.
+    pub(crate) const ONE: Self = Self {
+        first: 0,
+        weights: Cow::Borrowed(&[1.0]),
+    };
+
+    /// Those of a kernel; `factor` is a whole number.
+    pub(crate) fn of(kernel: &Kernel<impl Fn(f64) -> f64>, factor: f64, offset_px: f64) -> Self {
+        let centre = 0.5 * factor - 0.5 - offset_px;
+        let first = (centre - kernel.radius_px).ceil() as isize;
+        let last = (centre + kernel.radius_px).floor() as isize;
+        let mut weights: Vec<f64> = (first..=last)
+            .map(|at| (kernel.weight)(at as f64 - centre))
+            .collect();
+        let total: f64 = weights.iter().sum();
+        weights.iter_mut().for_each(|weight| *weight /= total);
+        Self {
+            first,
+            weights: weights.into(),
+        }
+    }
+
+    /// A shift by a fraction of a pixel.
+    pub(crate) fn shift(offset_px: f64) -> Self {
+        Self::of(&cubic(1.0), 1.0, offset_px)
+    }
+
+    /// A reduction.
+    pub(crate) fn reduction(method: Method, factor: f64, sigma_px: f64) -> Self {
+        match method {
+            Method::Bicubic => Self::of(&cubic(factor), factor, 0.0),
+            Method::Bilinear => Self::of(&triangle(factor), factor, 0.0),
+            Method::Area => Self::of(&area(factor), factor, 0.0),
+            Method::ShiftedGaussian => Self::of(&gaussian(sigma_px), factor, 0.0),
+        }
+    }
+
+    /// These taps at every input, then `next` on what they give.
+    pub(crate) fn followed_by(&self, next: &Self) -> Self {
+        let mut weights = vec![0.0; self.weights.len() + next.weights.len() - 1];
+        for (at, &outer) in next.weights.iter().enumerate() {
+            for (weight, &inner) in weights[at..].iter_mut().zip(&*self.weights) {
+                *weight += outer * inner;
+            }
+        }
+        Self {
+            first: self.first + next.first,
+            weights: weights.into(),
+        }
+    }
+
+    /// The taps with `stride` between their samples.
+    pub(crate) fn placed(&self, stride: usize) -> Vec<PlacedTap> {
+        self.placed_by(|at| at * stride)
+    }
+
+    /// The taps whose places `offset` finds.
+    pub(crate) fn placed_by(&self, offset: impl Fn(usize) -> usize) -> Vec<PlacedTap> {
+        let place = |(at, &weight): (usize, &f64)| PlacedTap {
+            offset: offset(at),
+            weight: weight as f32,
+        };
+        self.weights.iter().enumerate().map(place).collect()
     }
 }
 
