@@ -107,23 +107,6 @@ fn readers(network: &Network) -> Vec<Vec<String>> {
     count.into_iter().enumerate().map(names).collect()
 }
 
-/// The convolution whose biases are added to the output, pixel by pixel.
-fn last_conv(network: &Network) -> usize {
-    let mut value = network.output;
-    for operation in network.operations.iter().rev() {
-        if operation.output() != value {
-            continue;
-        }
-        match *operation {
-            Operation::Conv { conv, .. } => return conv,
-            Operation::PixelShuffle { input, .. } => value = input,
-            Operation::Add { branch, .. } => value = branch,
-            Operation::BatchNorm { .. } => break,
-        }
-    }
-    unreachable!("a network ends in a convolution, a sum and a pixel shuffle at most")
-}
-
 struct FileWriter<'a> {
     model: &'a Model,
     format: WeightFormat,
@@ -148,7 +131,7 @@ impl FileWriter<'_> {
             } => {
                 let conv = &network.convs[index];
                 let mut weights = self.model.convs()[index].clone();
-                if index == last_conv(network) {
+                if index == network.output_convs()[0] {
                     // The channels of a colour follow each other.
                     let maps = conv.out_channels / 3;
                     for (map, bias) in weights.bias.iter_mut().enumerate() {

@@ -16,11 +16,9 @@ mod tests;
 use std::collections::HashMap;
 
 use safetensors::tensor::{Dtype, TensorView};
-use wdsr_model::{BlockKind, Conv, ConvWeights, Model, NetworkConfig};
+use wdsr_model::{BlockKind, Model, NetworkConfig};
 
-/// Factors from the range 0..1 to the ranges that the published code computes in.
-const WDSR_RANGE: f32 = 255.0 / 127.5;
-const EDSR_RANGE: f32 = 255.0;
+use crate::convention::Range;
 
 /// The bytes of a safetensors file for the published PyTorch code, float32.
 ///
@@ -39,8 +37,13 @@ const EDSR_RANGE: f32 = 255.0;
 pub fn to_pytorch(model: &Model) -> Vec<u8> {
     let config = model.config();
     let mut tensors: Vec<(String, Vec<usize>, Vec<f32>)> = Vec::new();
-    for (conv, weights) in model.network().convs.iter().zip(model.convs()) {
-        let weights = rescaled(config.block, conv, weights);
+    let range = match config.block {
+        BlockKind::WdsrA | BlockKind::WdsrB => Range::Signed,
+        BlockKind::Edsr => Range::Byte,
+    };
+    let mut convs = model.convs().to_vec();
+    range.unfold(model.network(), &mut convs);
+    for (conv, weights) in model.network().convs.iter().zip(convs) {
         let shape = conv.weight_shape().to_vec();
         let name = |tensor: &str| format!("{}.{tensor}", conv.name);
         tensors.push((name("bias"), vec![conv.out_channels], weights.bias));
@@ -53,9 +56,9 @@ pub fn to_pytorch(model: &Model) -> Vec<u8> {
         }
     }
     if config.block == BlockKind::Edsr {
-        for (name, range) in [("sub_mean", -EDSR_RANGE), ("add_mean", EDSR_RANGE)] {
+        for (name, factor) in [("sub_mean", -range.factor()), ("add_mean", range.factor())] {
             let identity = vec![1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0];
-            let shift = config.mean.map(|mean| range * mean).to_vec();
+            let shift = config.mean.map(|mean| factor * mean).to_vec();
             tensors.push((format!("{name}.weight"), vec![3, 3, 1, 1], identity));
             tensors.push((format!("{name}.bias"), vec![3], shift));
         }
@@ -116,26 +119,6 @@ pub fn pytorch_options(model: &Model) -> String {
     match block {
         BlockKind::Edsr => common,
         _ => format!("{common}{block_feats} --r_mean {r} --g_mean {g} --b_mean {b}"),
-    }
-}
-
-/// A convolution's weights for the ranges of the published code. The convolutions that read the image
-/// get a larger range as input, those that write it give a larger range as output.
-fn rescaled(block: BlockKind, conv: &Conv, weights: &ConvWeights) -> ConvWeights {
-    let range = match block {
-        BlockKind::WdsrA | BlockKind::WdsrB => WDSR_RANGE,
-        BlockKind::Edsr => EDSR_RANGE,
-    };
-    let (weight, bias) = match conv.name.as_str() {
-        "head.0" => (1.0 / range, 1.0),
-        "skip.0" => (1.0, range),
-        // Not EDSR's `tail.0.0` and so on, whose features keep their range.
-        "tail.0" | "tail.1" => (range, range),
-        _ => (1.0, 1.0),
-    };
-    ConvWeights {
-        weight: weights.weight.iter().map(|w| w * weight).collect(),
-        bias: weights.bias.iter().map(|b| b * bias).collect(),
     }
 }
 

@@ -178,6 +178,36 @@ impl Network {
         Self::build(config, config.norm == Norm::Batch)
     }
 
+    /// The convolutions whose results, summed and shuffled, are the output: indices into `convs`. WDSR
+    /// has two, its tail and its skip.
+    pub fn output_convs(&self) -> Vec<usize> {
+        let mut convs = Vec::new();
+        let mut summed = vec![self.output];
+        for operation in self.operations.iter().rev() {
+            if !summed.contains(&operation.output()) {
+                continue;
+            }
+            match *operation {
+                Operation::Conv { conv, .. } => convs.push(conv),
+                _ => summed.extend(operation.inputs()),
+            }
+        }
+        convs
+    }
+
+    /// The convolutions that read the image: indices into `convs`.
+    pub fn input_convs(&self) -> Vec<usize> {
+        let mut convs = Vec::new();
+        for operation in &self.operations {
+            if let Operation::Conv { conv, input, .. } = *operation
+                && input == self.input
+            {
+                convs.push(conv);
+            }
+        }
+        convs
+    }
+
     /// Shape of a value.
     pub fn shape(&self, value: Value) -> ValueShape {
         self.values[value.0]
