@@ -105,7 +105,7 @@ impl Range {
 /// inverse.
 fn rescale(network: &Network, weights: &mut [ConvWeights], input: f32, output: f32) {
     let (reads, writes) = (network.input_convs(), network.output_convs());
-    for (conv, ConvWeights { weight, bias }) in weights.iter_mut().enumerate() {
+    for (conv, ConvWeights { weight, bias, .. }) in weights.iter_mut().enumerate() {
         let (reads, writes) = (reads.contains(&conv), writes.contains(&conv));
         if reads && !writes {
             weight.iter_mut().for_each(|w| *w *= input);

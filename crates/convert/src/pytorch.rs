@@ -4,11 +4,13 @@
 //! - WDSR-A, WDSR-B: JiahuiYu/wdsr_ntire2018, `wdsr_a.py` and `wdsr_b.py`. Every convolution has
 //!   `bias`, `weight_g` (`[out, 1, 1, 1]`) and `weight_v` (`[out, in, k, k]`). Those networks work
 //!   on x = (255 image - 255 mean) / 127.5, twice ours, and their output likewise.
+//! - Compact: xinntao/Real-ESRGAN, `realesrgan/archs/srvgg_arch.py`, `SRVGGNetCompact`: plain
+//!   convolutions and slopes of PReLUs, for images in 0..1.
 //! - EDSR: EDSR-PyTorch, `src/model/edsr.py`, with its default range of 255: plain convolutions and
 //!   `sub_mean`, `add_mean`.
 //!
-//! The metadata has `options`: the options of EDSR-PyTorch, in which both run, that build the
-//! network.
+//! The metadata has `options`: the options of EDSR-PyTorch, in which WDSR and EDSR run, or the call of
+//! `SRVGGNetCompact`, that build the network.
 
 #[cfg(test)]
 mod tests;
@@ -40,6 +42,7 @@ pub fn to_pytorch(model: &Model) -> Vec<u8> {
     let range = match config.block {
         BlockKind::WdsrA | BlockKind::WdsrB => Range::Signed,
         BlockKind::Edsr => Range::Byte,
+        BlockKind::Compact | BlockKind::MsrResNet => Range::Unit,
     };
     let mut convs = model.convs().to_vec();
     range.unfold(model.network(), &mut convs);
@@ -47,8 +50,12 @@ pub fn to_pytorch(model: &Model) -> Vec<u8> {
         let shape = conv.weight_shape().to_vec();
         let name = |tensor: &str| format!("{}.{tensor}", conv.name);
         tensors.push((name("bias"), vec![conv.out_channels], weights.bias));
-        if config.block == BlockKind::Edsr {
+        if !config.block.is_wdsr() {
             tensors.push((name("weight"), shape, weights.weight));
+            if let Some(slopes) = &conv.slopes {
+                let key = format!("{slopes}.weight");
+                tensors.push((key, vec![conv.out_channels], weights.slopes));
+            }
         } else {
             let (gain, direction) = gain_and_direction(weights.weight, conv.out_channels);
             tensors.push((name("weight_g"), vec![conv.out_channels, 1, 1, 1], gain));
@@ -88,7 +95,8 @@ fn safetensors_file(
         .unwrap_or_else(|e| unreachable!("valid tensors serialise: {e}"))
 }
 
-/// The command-line options of EDSR-PyTorch that build the network of [`to_pytorch`].
+/// The command-line options of EDSR-PyTorch that build the network of [`to_pytorch`]; for Compact, the
+/// call of Real-ESRGAN.
 ///
 /// `--block_feats` and the means are options of the official WDSR, which also fixes the expansion of
 /// WDSR-B at 6 and its low-rank width at int(0.8 n).
@@ -107,6 +115,18 @@ pub fn pytorch_options(model: &Model) -> String {
         BlockKind::WdsrA => "wdsr_a",
         BlockKind::WdsrB => "wdsr_b",
         BlockKind::Edsr => "edsr",
+        BlockKind::MsrResNet => {
+            return format!(
+                "MSRResNet(num_in_ch=3, num_out_ch=3, num_feat={features}, num_block={blocks}, \
+                 upscale={scale})"
+            );
+        }
+        BlockKind::Compact => {
+            return format!(
+                "SRVGGNetCompact(num_in_ch=3, num_out_ch=3, num_feat={features}, \
+                 num_conv={blocks}, upscale={scale}, act_type='prelu')"
+            );
+        }
     };
     let common = format!(
         "--model {name} --scale {scale} --n_resblocks {blocks} --n_feats {features} \
