@@ -41,7 +41,7 @@ pub enum Error {
         found: String,
     },
     /// The file is an image of a format that is not read.
-    #[error("{} is a {found} file, which is not read: expected {READABLE}; convert it (a camera raw: develop it) to png or tiff first", path.display())]
+    #[error("{}: {found} files are not read: expected {READABLE}; convert it (a camera raw: develop it) to png or tiff first", path.display())]
     UnreadFormat {
         /// The file.
         path: PathBuf,

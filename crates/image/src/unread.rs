@@ -62,11 +62,8 @@ const FORMATS: [UnreadFormat; 21] = [
     ("QOI", &["qoi"], &[(0, b"qoif")]),
     ("DDS", &["dds"], &[(0, b"DDS ")]),
     ("farbfeld", &["ff"], &[(0, b"farbfeld")]),
-    (
-        "icon",
-        &["ico", "cur"],
-        &[(0, b"\0\0\x01\0"), (0, b"\0\0\x02\0")],
-    ),
+    // The start of a cursor is that of most TGA files too.
+    ("icon", &["ico", "cur"], &[(0, b"\0\0\x01\0")]),
     ("PCX", &["pcx"], &[]),
     ("XCF", &["xcf"], &[(0, b"gimp xcf")]),
     ("SVG", &["svg", "svgz"], &[(0, b"<svg")]),
@@ -129,6 +126,13 @@ pub(crate) fn has_raw_suffix(path: &Path) -> bool {
 mod tests {
     use super::*;
     use crate::format::Format;
+
+    #[test]
+    fn a_tga_file_is_no_icon() {
+        let rgb = [0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 48, 0, 36, 0];
+        assert_eq!(by_start(&rgb), None);
+        assert_eq!(by_start(&[0, 0, 1, 0, 1, 0]), Some("icon"));
+    }
 
     #[test]
     fn suffixes_and_starts_belong_to_one_format() {

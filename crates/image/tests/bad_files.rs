@@ -262,7 +262,7 @@ fn files_of_other_content_are_refused_with_what_was_found() {
     );
     let gif = message(&read(b"GIF89a\x01\0\x01\0").expect_err("gif"));
     assert!(
-        gif.contains("is a GIF file, which is not read: expected png, jpeg"),
+        gif.contains("GIF files are not read: expected png, jpeg"),
         "{gif}"
     );
     let empty = read(b"").expect_err("empty");

@@ -60,17 +60,33 @@ const VIDEO: &[u8] = b"\0\0\0\x18ftypmp42\0\0\0\0isommp42\0\0\0\x08mdat";
 
 #[test]
 fn further_images_behind_the_first_are_counted() {
-    for format in [Format::Png, Format::Jpeg, Format::WebP, Format::Bmp] {
+    for format in Format::WRITTEN {
         let one = file(format);
         assert_eq!(said(&one), "", "{format}");
         assert_eq!(said(&[&one[..], &[0; 7]].concat()), "", "{format}, padded");
         let two = said(&[&one[..], &one].concat());
         assert!(two.starts_with("1 further image"), "{format}: {two}");
     }
-    for format in [Format::Png, Format::Jpeg] {
+    for format in [Format::Png, Format::Jpeg, Format::Tiff] {
         let one = file(format);
         let three = said(&[&one[..], &one, &one].concat());
         assert!(three.starts_with("2 further images"), "{format}: {three}");
+    }
+    // Directories before and after the samples, an odd length, both orders of bytes, several pages.
+    for big_endian in [false, true] {
+        let builder = TiffBuilder::new(big_endian);
+        let page = builder.grey(5, 1, vec![7; 5]);
+        let pages = builder.file(&[page.clone(), page]);
+        let one = file(Format::Tiff);
+        for (first, second) in [(&pages, &one), (&one, &pages)] {
+            let both = said(&[&first[..], second].concat());
+            assert!(both.contains("1 further image"), "{both}");
+        }
+        assert_eq!(
+            said(&[&one[..], b"\0", &one].concat()),
+            said(&one.repeat(2))
+        );
+        assert_eq!(said(&[&one[..], b"II*\0", &[0xff; 40]].concat()), "");
     }
     let jpeg = file(Format::Jpeg);
     let motion = said(&[&jpeg[..], VIDEO].concat());

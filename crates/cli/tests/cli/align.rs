@@ -435,6 +435,66 @@ fn tracks_of_ntire_2018_are_checked_aligned_trained_on_and_scored() {
     }
 }
 
+/// The validation images of the wild track: one low-resolution image for each original, as published, or
+/// four, as for training.
+#[test]
+fn wild_track_is_validated_and_scored_on_its_validation_images() {
+    for suffixes in [&["w"][..], &["w1", "w2", "w3", "w4"]] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path();
+        write_track(&root.join("train"), "wild");
+        let valid = root.join("valid");
+        let (high, low_folder) = (
+            valid.join("DIV2K_valid_HR"),
+            valid.join("DIV2K_valid_LR_wild"),
+        );
+        for folder in [&high, &low_folder] {
+            std::fs::create_dir_all(folder).expect("a folder");
+        }
+        for seed in 801..=802_u64 {
+            let name = format!("{seed:04}");
+            write(
+                &high.join(format!("{name}.png")),
+                &scene(seed, 96, 80, [0.0; 2]),
+            );
+            for suffix in suffixes {
+                let low = low(seed, (96, 80), 4, [0.0; 2]);
+                write(&low_folder.join(format!("{name}x4{suffix}.png")), &low);
+            }
+        }
+        let names: Vec<String> = (801..=802)
+            .flat_map(|seed| suffixes.iter().map(move |end| format!("{seed:04}x4{end}")))
+            .collect();
+
+        let data = "[data]\ntrack = \"wild\"\nshifts = \"estimate\"\nvalidation = \"valid\"\n";
+        let recipe = RECIPE.replace("images = 1", "images = 10");
+        std::fs::write(root.join("recipe.toml"), format!("{recipe}{data}")).expect("written");
+        wdsr()
+            .current_dir(root)
+            .args(["train", "recipe.toml", "--data", "train", "--out", "out"])
+            .assert()
+            .success()
+            .stdout(contains("12 estimated shifts corrected"));
+        let lines = std::fs::read_to_string(root.join("out/metrics.jsonl")).expect("metrics");
+        assert!(lines.contains("psnr"), "{lines}");
+
+        let scored = wdsr()
+            .current_dir(root)
+            .args(["eval", "--set", "valid", "--track", "wild"])
+            .args(["--protocol", "ntire2018", "-m", "out/model.safetensors"])
+            .assert()
+            .success();
+        let text = String::from_utf8_lossy(&scored.get_output().stdout).into_owned();
+        let found: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.split_whitespace().next())
+            .filter(|word| word.starts_with("080"))
+            .collect();
+        assert_eq!(found, names, "{text}");
+        assert!(text.contains("DIV2K_valid_LR_wild"), "{text}");
+    }
+}
+
 /// Every fault is found before the training starts, and names its key and a remedy.
 #[test]
 fn pairs_that_data_shifts_cannot_align_are_refused() {

@@ -89,7 +89,7 @@ fn every_image_of_a_folder_is_upscaled_or_named() {
             let line = run.about(name);
             assert_eq!(line["status"], "failed", "{line}");
             let error = line["error"].as_str().expect("an error");
-            assert!(error.contains("which is not read"), "{error}");
+            assert!(error.contains("files are not read"), "{error}");
             assert!(run.stderr.contains(error), "{}", run.stderr);
         }
         let done = run.about("photo.png")["status"].as_str();

@@ -175,6 +175,7 @@ fn check_directories(directories: &Directories, name: &Path) -> Result<Vec<Strin
             "{images} further {noun}: only the first is upscaled"
         ));
     }
+    omitted.extend(after_end::further_images(directories.files_after));
     if masks > 0 {
         omitted.push("transparency mask: masks of TIFF are not read".to_owned());
     }

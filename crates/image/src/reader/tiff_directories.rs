@@ -14,6 +14,10 @@ const IMAGE_WIDTH: u16 = 256;
 const IMAGE_LENGTH: u16 = 257;
 const PHOTOMETRIC_INTERPRETATION: u16 = 262;
 const SUB_DIRECTORIES: u16 = 330;
+const STRIP_OFFSETS: u16 = 273;
+const STRIP_LENGTHS: u16 = 279;
+const TILE_OFFSETS: u16 = 324;
+const TILE_LENGTHS: u16 = 325;
 const DNG_VERSION: u16 = 50_706;
 
 const SHORT: u16 = 3;
@@ -61,6 +65,8 @@ pub(super) struct Directories {
     pub(super) offset_bytes: usize,
     pub(super) is_big_endian: bool,
     is_camera_raw: bool,
+    /// TIFF files after the end of this one, as in a pipe of several images.
+    pub(super) files_after: usize,
 }
 
 impl Directories {
@@ -77,8 +83,14 @@ impl Directories {
             // Directories do not overlap, so each byte is read once; a little is allowed.
             bytes_left: file_bytes.saturating_mul(2),
             seen: HashSet::new(),
+            base: 0,
+            end: 0,
         };
-        walk.run()
+        let mut directories = walk.run()?;
+        if let Some(directories) = &mut directories {
+            directories.files_after = walk.count_files_after()?;
+        }
+        Ok(directories)
     }
 
     /// The index of the image: the first of full size, or the first directory.
@@ -101,12 +113,26 @@ impl Directories {
     }
 }
 
+/// Bytes of a number of a TIFF type.
+fn bytes_of(kind: u16) -> u64 {
+    match kind {
+        3 | 8 => 2,
+        4 | 9 | 11 | 13 => 4,
+        5 | 10 | 12 | 16 | 17 | 18 => 8,
+        _ => 1,
+    }
+}
+
 struct Walk<'a, R> {
     stream: &'a mut R,
     is_big_endian: bool,
     is_big: bool,
     bytes_left: u64,
     seen: HashSet<u64>,
+    /// Where the file starts that is read; other offsets count from it.
+    base: u64,
+    /// The end of what the directories refer to.
+    end: u64,
 }
 
 impl<R: Read + Seek> Walk<'_, R> {
@@ -120,8 +146,9 @@ impl<R: Read + Seek> Walk<'_, R> {
     }
 
     fn run(&mut self) -> io::Result<Option<Directories>> {
-        let mut start = Vec::new();
-        self.stream.by_ref().take(16).read_to_end(&mut start)?;
+        let Some(start) = self.bytes(0, 16)? else {
+            return Ok(None);
+        };
         (self.is_big_endian, self.is_big) = match start[..] {
             [b'I', b'I', 42, 0, ..] => (false, false),
             [b'M', b'M', 0, 42, ..] => (true, false),
@@ -157,7 +184,45 @@ impl<R: Read + Seek> Walk<'_, R> {
             offset_bytes,
             is_big_endian: self.is_big_endian,
             is_camera_raw: is_signed,
+            files_after: 0,
         }))
+    }
+
+    /// Counts the files that follow, each directly at the end of the one before or after a filling byte.
+    fn count_files_after(&mut self) -> io::Result<usize> {
+        let mut count = 0;
+        loop {
+            let end = self.base.saturating_add(self.end);
+            let mut is_found = false;
+            for base in [end, end.saturating_add(1)] {
+                (self.base, self.end) = (base, 0);
+                self.seen.clear();
+                is_found = self.run()?.is_some();
+                if is_found {
+                    break;
+                }
+            }
+            if !is_found {
+                return Ok(count);
+            }
+            count += 1;
+        }
+    }
+
+    /// The numbers of an entry.
+    fn numbers(&mut self, kind: u16, count: u64, value: &[u8]) -> io::Result<Vec<u64>> {
+        let size = bytes_of(kind) as usize;
+        let length = count.saturating_mul(size as u64);
+        let bytes = if length <= value.len() as u64 {
+            Some(value[..length as usize].to_vec())
+        } else {
+            self.bytes(self.number(value), length)?
+        };
+        let bytes = bytes.unwrap_or_default();
+        Ok(bytes
+            .chunks_exact(size)
+            .map(|bytes| self.number(bytes))
+            .collect())
     }
 
     /// Reads bytes within the budget; `None` if the file or the budget ends before.
@@ -166,6 +231,9 @@ impl<R: Read + Seek> Walk<'_, R> {
             return Ok(None);
         };
         self.bytes_left = left;
+        let Some(at) = self.base.checked_add(at) else {
+            return Ok(None);
+        };
         self.stream.seek(SeekFrom::Start(at))?;
         let mut bytes = Vec::new();
         self.stream.by_ref().take(count).read_to_end(&mut bytes)?;
@@ -202,11 +270,16 @@ impl<R: Read + Seek> Walk<'_, R> {
         };
         let (mut has_width, mut has_height) = (false, false);
         let mut below = Vec::new();
+        let (mut starts, mut lengths) = (Vec::new(), Vec::new());
         for (i, entry) in entries.chunks_exact(entry_bytes).enumerate() {
             let tag = self.number(&entry[..2]) as u16;
             let kind = self.number(&entry[2..4]) as u16;
             let count = self.number(&entry[4..value_at]);
             let value = &entry[value_at..];
+            let value_bytes = count.saturating_mul(bytes_of(kind));
+            if value_bytes > offset_bytes as u64 {
+                self.end = (self.end).max(self.number(value).saturating_add(value_bytes));
+            }
             let number = if kind == SHORT {
                 self.number(&value[..2])
             } else {
@@ -229,21 +302,19 @@ impl<R: Read + Seek> Walk<'_, R> {
                 }
                 DNG_VERSION => directory.is_dng = true,
                 SUB_DIRECTORIES => {
-                    let size = if matches!(kind, 16 | 18) { 8 } else { 4 };
-                    let length = count.saturating_mul(size as u64);
-                    let offsets = if length <= offset_bytes as u64 {
-                        Some(value[..length as usize].to_vec())
-                    } else {
-                        self.bytes(self.number(value), length)?
-                    };
-                    let offsets = offsets.unwrap_or_default();
-                    below.extend(offsets.chunks_exact(size).map(|offset| self.number(offset)));
+                    below.append(&mut self.numbers(kind, count, value)?);
                 }
+                STRIP_OFFSETS | TILE_OFFSETS => starts = self.numbers(kind, count, value)?,
+                STRIP_LENGTHS | TILE_LENGTHS => lengths = self.numbers(kind, count, value)?,
                 _ => {}
             }
         }
         directory.has_size = has_width && has_height;
+        for (start, length) in starts.iter().zip(&lengths) {
+            self.end = self.end.max(start.saturating_add(*length));
+        }
         let after_at = entries_at + length;
+        self.end = self.end.max(after_at + offset_bytes as u64);
         let after = self.bytes(after_at, offset_bytes as u64)?;
         let after = after.map_or(0, |bytes| self.number(&bytes));
         Ok(Some((directory, below, after)))
