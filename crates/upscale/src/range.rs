@@ -113,9 +113,10 @@ impl Survey {
         let is_small = high - low < LEAST_RANGE;
         let is_beyond = low < -TOLERANCE || high > 1.0 + TOLERANCE;
         let mut mapping = Mapping::IDENTITY;
-        if high > low && (is_small || is_beyond) {
+        if is_small || is_beyond {
             mapping.low = low;
-            mapping.factor = (1.0 - 2.0 * MARGIN) / (high - low);
+            // An image of one value stays so: whatever the network returns is mapped back to it.
+            mapping.factor = (1.0 - 2.0 * MARGIN) / (high - low).max(f32::MIN_POSITIVE);
             mapping.margin = MARGIN;
         }
         let bounds = [mapping.apply(least), mapping.apply(most)];

@@ -127,6 +127,24 @@ fn ten_bits_in_16_come_out_as_well_as_16_bits() {
 }
 
 #[test]
+fn images_of_one_value_stay_so() {
+    let count = SIDE_PX * SIDE_PX;
+    for value in [0, 1, 1234, 40_000, 65_535] {
+        let Samples::U16(found) = upscaled(Samples::U16(vec![value; count]), Colour::Grey) else {
+            panic!("16 bits");
+        };
+        assert!(found.iter().all(|v| *v == value), "{value}: {found:?}");
+    }
+    for value in [0.0, -0.5, 1e-6, 0.3, 1.0, 5000.0, 1e30] {
+        let found = floats(upscaled(Samples::F32(vec![value; count]), Colour::Grey));
+        assert!(
+            found.iter().all(|v| (v - value).abs() < 1e-30),
+            "{value}: {found:?}"
+        );
+    }
+}
+
+#[test]
 fn few_highlights_leave_the_rest_as_it_is() {
     let (mut low, _) = low_and_high();
     let plain = floats(upscaled(Samples::F32(low.clone()), Colour::Rgb));
