@@ -20,6 +20,9 @@ const TILE_OFFSETS: u16 = 324;
 const TILE_LENGTHS: u16 = 325;
 const DNG_VERSION: u16 = 50_706;
 
+/// Most numbers of an entry that are read: strips, tiles or directories.
+const MAX_NUMBERS: u64 = 1 << 20;
+
 const SHORT: u16 = 3;
 const PALETTE: u64 = 3;
 const TRANSPARENCY_MASK: u64 = 4;
@@ -82,6 +85,7 @@ impl Directories {
             is_big: false,
             // Directories do not overlap, so each byte is read once; a little is allowed.
             bytes_left: file_bytes.saturating_mul(2),
+            file_bytes,
             seen: HashSet::new(),
             base: 0,
             end: 0,
@@ -128,6 +132,7 @@ struct Walk<'a, R> {
     is_big_endian: bool,
     is_big: bool,
     bytes_left: u64,
+    file_bytes: u64,
     seen: HashSet<u64>,
     /// Where the file starts that is read; other offsets count from it.
     base: u64,
@@ -209,12 +214,14 @@ impl<R: Read + Seek> Walk<'_, R> {
         }
     }
 
-    /// The numbers of an entry.
+    /// The numbers of an entry; none if there are too many.
     fn numbers(&mut self, kind: u16, count: u64, value: &[u8]) -> io::Result<Vec<u64>> {
         let size = bytes_of(kind) as usize;
         let length = count.saturating_mul(size as u64);
         let bytes = if length <= value.len() as u64 {
             Some(value[..length as usize].to_vec())
+        } else if count > MAX_NUMBERS {
+            None
         } else {
             self.bytes(self.number(value), length)?
         };
@@ -227,13 +234,14 @@ impl<R: Read + Seek> Walk<'_, R> {
 
     /// Reads bytes within the budget; `None` if the file or the budget ends before.
     fn bytes(&mut self, at: u64, count: u64) -> io::Result<Option<Vec<u8>>> {
+        let at = self.base.saturating_add(at);
         let Some(left) = self.bytes_left.checked_sub(count) else {
             return Ok(None);
         };
-        self.bytes_left = left;
-        let Some(at) = self.base.checked_add(at) else {
+        if at.saturating_add(count) > self.file_bytes {
             return Ok(None);
-        };
+        }
+        self.bytes_left = left;
         self.stream.seek(SeekFrom::Start(at))?;
         let mut bytes = Vec::new();
         self.stream.by_ref().take(count).read_to_end(&mut bytes)?;
