@@ -339,9 +339,12 @@ mod tests {
 
     #[test]
     fn usual_values_stay_and_others_are_mapped_to_the_range() {
-        for usual in [&[0.0, 1.0][..], &[0.1, 0.7], &[-0.05, 1.05], &[0.25; 4]] {
+        for usual in [&[0.0, 1.0][..], &[0.1, 0.7], &[-0.05, 1.05]] {
             assert_eq!(mapping(usual), Mapping::IDENTITY, "{usual:?}");
         }
+        let flat = mapping(&[0.25; 4]);
+        assert_eq!(flat.apply(0.25), MARGIN);
+        assert_eq!([flat.undo(0.0), flat.undo(1.0)], [0.25; 2]);
         for (low, high) in [
             (0.0, 0.004),
             (0.0, 64.0),
