@@ -8,7 +8,6 @@ use serde::Serialize;
 use wdsr_model::{Model, Network, NetworkConfig};
 use wdsr_train::{Overrides, Recipe, checkpoint};
 
-use crate::exit::WrongUsage;
 use crate::models::{self, Choice};
 use crate::stdout;
 
@@ -71,10 +70,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             Info::of_model(name, &model)
         }
         Some(_) if arguments.scale.is_some() => {
-            let message = "-s chooses a built-in model; remove it";
-            return Err(WrongUsage(message.to_owned()).into());
+            return Err(models::scale_of_file().into());
         }
         Some(path) => {
+            models::check_name(path)?;
             let name = path.display().to_string();
             if path.extension().is_some_and(|suffix| suffix == "toml") {
                 let recipe = Recipe::load(path, Overrides::default())?;
@@ -182,7 +181,7 @@ impl Info {
 }
 
 /// A number with separators, as 1,190,100.
-fn grouped(value: u64) -> String {
+pub(crate) fn grouped(value: u64) -> String {
     let digits = value.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
