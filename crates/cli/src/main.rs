@@ -4,6 +4,7 @@
 mod average;
 mod bench;
 mod command_line;
+mod compare;
 mod convert;
 mod data;
 mod docs;
@@ -33,12 +34,11 @@ pub(crate) use exit::WrongUsage;
 pub(crate) use threads::on_threads;
 
 /// Image super-resolution with WDSR networks: upscale images, score models, train them.
-///
-/// `wdsr photo.jpg` is short for `wdsr upscale photo.jpg` and writes photo-x2.jpg.
 #[derive(Parser)]
 #[command(
     name = "wdsr",
     version,
+    override_usage = "wdsr <COMMAND>\n       wdsr IMAGE...    (short for wdsr upscale IMAGE...)",
     after_help = exit::HELP
 )]
 struct Arguments {
@@ -53,6 +53,7 @@ enum Command {
     Train(train::Arguments),
     Convert(convert::Arguments),
     Average(average::Arguments),
+    Compare(compare::Arguments),
     Models(model_list::Arguments),
     Info(info::Arguments),
     Bench(bench::Arguments),
@@ -87,6 +88,7 @@ fn main() -> ExitCode {
         Command::Data(arguments) => data::run(&arguments),
         Command::Study(arguments) => study::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Average(arguments) => average::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Compare(arguments) => compare::run(&arguments),
         Command::Models(arguments) => model_list::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Info(arguments) => info::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Completions(arguments) => {

@@ -57,9 +57,9 @@ impl ListedModel {
 fn purpose(builtin: &BuiltinModel) -> &'static str {
     match (builtin.kind, builtin.scale) {
         ("base", _) => "clean images; the default for them",
-        ("photo", 1) => "removes JPEG artifacts and noise, same size",
+        ("photo", 1) => "removal of JPEG artifacts and noise at the same size",
         ("photo", _) => "images with JPEG artifacts or noise; the default for them",
-        ("small", _) => "clean images, in half the time of base",
+        ("small", _) => "clean images; half the work of base",
         (kind, _) => unreachable!("{kind} has a purpose"),
     }
 }
@@ -86,7 +86,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let _ = write!(
         text,
-        "\nLicence of all: {LICENCE}. `-m KIND -s SCALE` chooses one; `wdsr info KIND -s SCALE` prints more.\n"
+        "\nLicence: {LICENCE}. -m MODEL -s SCALE chooses one; wdsr info MODEL -s SCALE prints more.\n"
     );
     Ok(stdout::print_lines(&text)?)
 }
