@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
+use indicatif::HumanCount;
 use serde::Serialize;
 use wdsr_model::{BuiltinModel, Network};
 
-use crate::info::grouped;
 use crate::stdout;
 
 /// The licence of the models.
@@ -79,7 +79,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             "{:<7}{:>5}{:>12}{:>9}  {}",
             model.kind,
             format!("x{}", model.scale),
-            grouped(model.parameters as u64),
+            HumanCount(model.parameters as u64).to_string(),
             format!("{} KB", model.bytes.div_ceil(1000)),
             model.purpose
         );
