@@ -97,7 +97,7 @@ struct ImageArguments {
     /// Validate on the images in FOLDER
     ///
     /// Overrides the recipe's data.validation. Without either, validation.images (10 by default) of the
-    /// training images are kept for validation; more than a tenth of them is said.
+    /// training images are kept for validation; if they are more than a tenth, the summary says so.
     #[arg(long, value_name = "FOLDER")]
     validation: Option<PathBuf>,
     #[command(flatten)]
