@@ -448,7 +448,7 @@ fn encode_whole<W: Write>(
             bmp::BmpEncoder::new(&mut checked).write_image(samples, width, height, extended)?;
             metadata::bmp::insert(&mut file, metadata);
         }
-        Format::Png | Format::Tiff | Format::JpegXl => {
+        Format::Png | Format::Tiff | Format::JpegXl | Format::Netpbm => {
             unreachable!("{format} is written by rows or not at all")
         }
     }
