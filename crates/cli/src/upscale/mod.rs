@@ -122,8 +122,8 @@ pub(crate) struct Arguments {
     report: Option<PathBuf>,
     /// Format of the results: png, jpg, webp, tif or bmp
     ///
-    /// By default the suffix of OUT decides, then the format of the input. JPEG XL inputs, whose format
-    /// can only be read, give PNG.
+    /// By default the suffix of OUT decides, then the format of the input. JPEG XL and netpbm inputs,
+    /// whose formats can only be read, give PNG.
     #[arg(short = 'f', long)]
     format: Option<Format>,
     #[command(flatten)]

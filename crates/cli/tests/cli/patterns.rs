@@ -217,7 +217,7 @@ fn no_folder_is_made_of_an_images_name() {
             "{output}"
         );
     }
-    for output in ["results.v2", "out", "new.v2/"] {
+    for output in ["out", "new.v2/"] {
         let (code, names) = run(folder.path(), &["a.png"], output);
         assert_eq!(code, 0, "{output}");
         assert!(names.contains(&"a.png".to_owned()), "{output}: {names:?}");
