@@ -238,8 +238,8 @@ fn large_validation(training_images: usize, validation_images: usize) -> String 
         return String::new();
     }
     format!(
-        "\n{validation_images} of {images} images are kept for validation and are not trained on: set \
-         validation.images in the recipe, or give --validation FOLDER"
+        "\n{validation_images} of {images} images are kept for validation: set validation.images, or give \
+         --validation FOLDER"
     )
 }
 
