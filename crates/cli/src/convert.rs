@@ -15,9 +15,10 @@ use crate::{progress, units};
 /// Convert models: from other trainers, to ONNX, ncnn, PyTorch or this program
 ///
 /// IN is a model of this program, or a PyTorch checkpoint (.pt, .pth) or safetensors file in the
-/// layout of wdsr_ntire2018, yjn870/WDSR-pytorch, ychfan/wdsr, compiler-aware-nas-sr or
-/// EDSR-PyTorch: the weights alone, or inside a trainer's checkpoint. Builds with the feature
-/// `keras` also read weights of krasserm/super-resolution (.h5). The content of the file decides its
+/// layout of wdsr_ntire2018, yjn870/WDSR-pytorch, ychfan/wdsr, compiler-aware-nas-sr,
+/// EDSR-PyTorch, BasicSR (EDSR, MSRResNet) or Real-ESRGAN's Compact: the weights alone, or inside a
+/// trainer's checkpoint. Builds with the feature `keras` also read weights of
+/// krasserm/super-resolution (.h5). The content of the file decides its
 /// format. No code in a checkpoint is run. The program prints what it recognised; options set what a
 /// file does not record.
 ///
@@ -32,7 +33,7 @@ use crate::{progress, units};
 /// small-x2.param.
 ///
 /// .safetensors: for this program, or with `--layout official` for the published PyTorch code
-/// (wdsr_ntire2018, EDSR-PyTorch).
+/// (wdsr_ntire2018, EDSR-PyTorch, BasicSR, Real-ESRGAN).
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Model or checkpoint to read

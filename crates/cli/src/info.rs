@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 
+use indicatif::HumanCount;
 use serde::Serialize;
 use wdsr_model::{Model, Network, NetworkConfig};
 use wdsr_train::{Overrides, Recipe, checkpoint};
@@ -136,14 +137,14 @@ impl Info {
         let mut line = |label: &str, value: String| {
             let _ = writeln!(text, "{label:<36}{value:>16}");
         };
-        line("parameters", grouped(self.parameters as u64));
+        line("parameters", HumanCount(self.parameters as u64).to_string());
         line(
             "parameters with gains",
-            grouped(self.parameters_with_gains as u64),
+            HumanCount(self.parameters_with_gains as u64).to_string(),
         );
         line(
             "multiply-adds per input pixel",
-            grouped(self.multiply_adds_per_input_pixel as u64),
+            HumanCount(self.multiply_adds_per_input_pixel as u64).to_string(),
         );
         line(
             "multiply-adds, 1280 x 720 output",
@@ -173,25 +174,12 @@ impl Info {
                 layer.name,
                 format!("{0}x{0}", layer.kernel),
                 format!("{} -> {}", layer.in_channels, layer.out_channels),
-                grouped(layer.parameters as u64),
+                HumanCount(layer.parameters as u64).to_string(),
                 giga(layer.multiply_adds_1280x720),
             );
         }
         text
     }
-}
-
-/// A number with separators, as 1,190,100.
-fn grouped(value: u64) -> String {
-    let digits = value.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 fn giga(value: u64) -> String {

@@ -8,6 +8,7 @@
 //!
 //! The first bytes of a file decide between them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
 
@@ -24,22 +25,8 @@ const LEGACY_VERSION: i64 = 1001;
 /// A checkpoint file: its object and its storages.
 pub(crate) struct Container<'a> {
     pub(crate) pickle: Pickle,
-    storages: BTreeMap<String, (Storage, Numbers<'a>)>,
-}
-
-/// The bytes of a storage.
-enum Numbers<'a> {
-    InFile(&'a [u8]),
-    Read(Vec<u8>),
-}
-
-impl Numbers<'_> {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Self::InFile(bytes) => bytes,
-            Self::Read(bytes) => bytes,
-        }
-    }
+    /// Each storage with its bytes, by its key.
+    storages: BTreeMap<String, (Storage, Cow<'a, [u8]>)>,
 }
 
 impl<'a> Container<'a> {
@@ -82,7 +69,7 @@ impl<'a> Container<'a> {
         let mut storages = BTreeMap::new();
         for (key, storage) in storages_of(&pickle)? {
             let bytes = entry(&mut archive, &format!("{root}data/{key}"), &mut budget)?;
-            storages.insert(key, (storage, Numbers::Read(bytes)));
+            storages.insert(key, (storage, Cow::Owned(bytes)));
         }
         Self { pickle, storages }.checked()
     }
@@ -145,7 +132,7 @@ impl<'a> Container<'a> {
                 .and_then(|length| after.split_at_checked(length))
                 .ok_or_else(|| format!("truncated within storage `{key}`; download it again"))?;
             rest = after;
-            storages.insert(key.to_owned(), (storage, Numbers::InFile(numbers)));
+            storages.insert(key.to_owned(), (storage, Cow::Borrowed(numbers)));
         }
         if let Some(key) = unread.keys().next() {
             return Err(format!(
@@ -159,7 +146,7 @@ impl<'a> Container<'a> {
         for (key, (storage, numbers)) in &self.storages {
             let (expected, found) = (
                 storage.elements.checked_mul(storage.element.bytes()),
-                numbers.bytes().len(),
+                numbers.len(),
             );
             if expected != Some(found) {
                 return Err(format!(
@@ -194,7 +181,7 @@ impl<'a> Container<'a> {
         let storage = self.storage_of(view);
         let (_, numbers) = &self.storages[&*storage.key];
         gather(
-            numbers.bytes(),
+            numbers,
             storage.element,
             view.offset,
             &view.shape,

@@ -4,7 +4,7 @@
 //! wdsr have k = 1, so the first convolution is multiplied by k and the last ones, with their biases,
 //! are divided by k. WDSR's skip is both first and last: its weights stay, its bias is divided.
 
-use wdsr_model::{BlockKind, ConvWeights, Network};
+use wdsr_model::{ConvWeights, Network};
 
 use crate::convolutions::Convolutions;
 
@@ -21,7 +21,7 @@ pub enum Range {
 
 impl Range {
     /// k.
-    fn factor(self) -> f32 {
+    pub(crate) fn factor(self) -> f32 {
         match self {
             Self::Unit => 1.0,
             Self::Signed => 2.0,
@@ -89,24 +89,32 @@ impl InputConvention {
     /// Converts the weights of `network` to inputs x - m.
     pub(crate) fn fold(&self, network: &Network, weights: &mut [ConvWeights]) {
         let k = self.range.factor();
-        let multiply = |values: &mut [f32], factor: f32| {
-            for value in values {
-                *value *= factor;
-            }
-        };
-        let last = match network.config.block {
-            BlockKind::Edsr => "tail.1",
-            BlockKind::WdsrA | BlockKind::WdsrB => "tail.0",
-        };
-        for (conv, weights) in network.convs.iter().zip(weights) {
-            if conv.name == "head.0" {
-                multiply(&mut weights.weight, k);
-            } else if conv.name == last {
-                multiply(&mut weights.weight, 1.0 / k);
-                multiply(&mut weights.bias, 1.0 / k);
-            } else if conv.name == "skip.0" {
-                multiply(&mut weights.bias, 1.0 / k);
-            }
+        rescale(network, weights, k, 1.0 / k);
+    }
+}
+
+impl Range {
+    /// Converts the weights of `network` from inputs x - m to those of this range.
+    pub(crate) fn unfold(self, network: &Network, weights: &mut [ConvWeights]) {
+        let k = self.factor();
+        rescale(network, weights, 1.0 / k, k);
+    }
+}
+
+/// Multiplies the weights that read the image by `input`, and what is written to it by `output`, its
+/// inverse.
+fn rescale(network: &Network, weights: &mut [ConvWeights], input: f32, output: f32) {
+    let (reads, writes) = (network.input_convs(), network.output_convs());
+    for (conv, ConvWeights { weight, bias, .. }) in weights.iter_mut().enumerate() {
+        let (reads, writes) = (reads.contains(&conv), writes.contains(&conv));
+        if reads && !writes {
+            weight.iter_mut().for_each(|w| *w *= input);
+        }
+        if writes && !reads {
+            weight.iter_mut().for_each(|w| *w *= output);
+        }
+        if writes {
+            bias.iter_mut().for_each(|b| *b *= output);
         }
     }
 }

@@ -3,9 +3,10 @@
 //! w = g v / |v| per output channel, the norm over input channels and kernel, without an epsilon
 //! (Salimans and Kingma 2016; `torch.nn.utils.weight_norm`, dim 0).
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use wdsr_model::ConvWeights;
+use wdsr_model::{Activation, Conv, ConvWeights, LEAKY_SLOPE};
 
 use crate::state_dict::shortened;
 use crate::tensor::{Array, Tensors};
@@ -55,12 +56,22 @@ const FORMS: [(Form, &[&str]); 3] = [
     ),
 ];
 
-/// All convolutions of the tensors, and the form of the first.
+/// What the tensors of a file are.
+pub(crate) struct Folded {
+    pub(crate) convs: Convolutions,
+    /// The form of the first convolution's weights.
+    pub(crate) form: Form,
+    /// Slopes of PReLUs, by their names without `.weight`.
+    pub(crate) slopes: BTreeMap<String, Vec<f32>>,
+}
+
+/// All convolutions and slopes of the tensors.
 ///
 /// # Errors
-/// If a tensor does not belong to a convolution, one is missing, a shape is not of a convolution, or a
-/// number is not finite.
-pub(crate) fn fold(mut tensors: Tensors) -> Result<(Convolutions, Form), String> {
+/// If a tensor does not belong to a convolution or PReLU, one is missing, a shape is not of a
+/// convolution, or a number is not finite.
+pub(crate) fn fold(mut tensors: Tensors) -> Result<Folded, String> {
+    let slopes = take_slopes(&mut tensors)?;
     let ends = FORMS.iter().flat_map(|(_, parts)| *parts).chain([&BIAS]);
     let mut names = BTreeSet::new();
     for tensor in tensors.keys() {
@@ -75,7 +86,34 @@ pub(crate) fn fold(mut tensors: Tensors) -> Result<(Convolutions, Form), String>
         first_form.get_or_insert(form);
         convolutions.insert(name, conv);
     }
-    Ok((convolutions, first_form.unwrap_or(Form::Plain)))
+    Ok(Folded {
+        convs: convolutions,
+        form: first_form.unwrap_or(Form::Plain),
+        slopes,
+    })
+}
+
+/// Removes the slopes of PReLUs: vectors `NAME.weight` without a `NAME.bias`.
+fn take_slopes(tensors: &mut Tensors) -> Result<BTreeMap<String, Vec<f32>>, String> {
+    let names = tensors.iter().filter_map(|(key, tensor)| {
+        let name = key.strip_suffix(".weight")?;
+        let is_vector = tensor.shape.len() == 1;
+        (is_vector && !tensors.contains_key(&format!("{name}{BIAS}"))).then(|| name.to_owned())
+    });
+    let mut slopes = BTreeMap::new();
+    for name in names.collect::<Vec<_>>() {
+        let Some(Array { values, .. }) = tensors.remove(&format!("{name}.weight")) else {
+            continue;
+        };
+        if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+            return Err(format!(
+                "slopes `{}`: expected finite weights, found {value}",
+                shortened(&name)
+            ));
+        }
+        slopes.insert(name, values);
+    }
+    Ok(slopes)
 }
 
 fn unknown(tensor: &str) -> String {
@@ -134,8 +172,39 @@ fn take(tensors: &mut Tensors, name: &str) -> Result<(Form, FileConv), String> {
     let weights = ConvWeights {
         weight: weight.values,
         bias: bias.values,
+        slopes: Vec::new(),
     };
     Ok((*form, FileConv { shape, weights }))
+}
+
+/// A 1x1 convolution that repeats each channel `times` times.
+pub(crate) fn repetition(name: String, channels: usize, times: usize) -> (Conv, ConvWeights) {
+    let of = |to| (0..channels).map(move |from| if to / times == from { 1.0 } else { 0.0 });
+    let conv = Conv {
+        name,
+        in_channels: channels,
+        out_channels: channels * times,
+        kernel: 1,
+        slopes: None,
+    };
+    let weights = ConvWeights {
+        weight: (0..channels * times).flat_map(of).collect(),
+        bias: vec![0.0; channels * times],
+        slopes: Vec::new(),
+    };
+    (conv, weights)
+}
+
+/// The slopes of the PReLU or leaky ReLU behind a convolution.
+pub(crate) fn slopes_of<'w>(
+    activation: Activation,
+    conv: &Conv,
+    weights: &'w ConvWeights,
+) -> Cow<'w, [f32]> {
+    match activation {
+        Activation::LeakyRelu => vec![LEAKY_SLOPE; conv.out_channels].into(),
+        _ => (&weights.slopes[..]).into(),
+    }
 }
 
 /// g v / |v| for g of shape `[out, 1, 1, 1]` and v of shape `[out, in, k, k]`.

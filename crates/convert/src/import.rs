@@ -8,6 +8,7 @@ use wdsr_model::{Model, Network};
 
 use crate::container::{Container, LEGACY_MAGIC, ZIP_MAGIC};
 use crate::convention::{InputConvention, Range};
+use crate::convolutions::Folded;
 use crate::error::Error;
 use crate::layout::Layout;
 use crate::tensor::{Element, Tensors, gather, row_major};
@@ -168,13 +169,58 @@ fn hdf5(_: &[u8]) -> Result<Source, String> {
     )
 }
 
+/// Networks of others, and a part of the name of a tensor that only they have.
+///
+/// Source: chaiNNer-org/spandrel, the `detect` conditions of its architectures.
+const OTHER_NETWORKS: [(&str, &str); 22] = [
+    ("rdb1.conv1", "ESRGAN (RRDB)"),
+    ("RDB1.conv1", "ESRGAN (RRDB)"),
+    ("overlap_attn.relative_position_bias_table", "HAT"),
+    ("swin1.attn", "DRCT"),
+    ("residual_group.td", "ATD"),
+    ("before_RG.", "DAT or RGT"),
+    ("hf_blocks.0.attn", "CRAFT"),
+    ("residual_group.blocks.0.attn", "SwinIR"),
+    ("body.3.conv_du", "RCAN"),
+    ("body.encoder.layers", "IPT"),
+    ("block_1.c1_r", "SPAN or RLFN"),
+    ("safm.mfr", "SAFMN"),
+    ("feats.1.lk", "PLKSR"),
+    ("gblocks.", "MoSR"),
+    ("residual_layer.0.residual_layer", "OmniSR"),
+    ("unet1.conv1.conv", "Real-CUGAN or waifu2x"),
+    ("fea_conv.", "RFDN or DCTLSA"),
+    ("UFONE.", "DITN"),
+    ("m_head.", "SCUNet, DRUNet or FBCNN"),
+    ("middle_blks.", "NAFNet or KBNet"),
+    ("encoder_level1.", "Restormer or FFTformer"),
+    ("stylegan_decoder.", "GFPGAN"),
+];
+
+/// The network of others that the names of the tensors belong to.
+fn other_network(tensors: &Tensors) -> Option<&'static str> {
+    let has = |part: &str| tensors.keys().any(|key| key.contains(part));
+    let found = OTHER_NETWORKS.iter().find(|(part, _)| has(part));
+    found.map(|(_, network)| *network)
+}
+
 fn parse(bytes: &[u8], name: &Path, options: &Options) -> Result<Imported, String> {
     let Source {
         tensors,
         path,
         layout,
     } = source(bytes, options.weights.as_deref())?;
-    let (mut convs, form) = convolutions::fold(tensors)?;
+    if let Some(network) = other_network(&tensors) {
+        return Err(format!(
+            "expected WDSR, EDSR, MSRResNet or Real-ESRGAN's Compact, found {network}, which wdsr does \
+             not run"
+        ));
+    }
+    let Folded {
+        mut convs,
+        form,
+        slopes,
+    } = convolutions::fold(tensors)?;
     let in_file = InputConvention::take_from(&mut convs)?;
     let layout = match layout {
         Some(layout) => layout,
@@ -191,7 +237,7 @@ fn parse(bytes: &[u8], name: &Path, options: &Options) -> Result<Imported, Strin
     config.residual_scale = options.residual_scale.unwrap_or(1.0);
     config.validate().map_err(|e| e.to_string())?;
     let network = Network::new(&config);
-    let mut weights = layout::in_order(&network, convs)?;
+    let mut weights = layout::in_order(&network, convs, slopes)?;
     convention.fold(&network, &mut weights);
 
     let mut recognised = vec![

@@ -50,6 +50,33 @@ impl Tensor {
         }
     }
 
+    /// With a slope for each channel.
+    pub(crate) fn prelu(&self, slopes: &[f32]) -> Self {
+        assert_eq!(slopes.len(), self.shape[0], "slopes");
+        let slopes = Self::from_fn(self.shape, |c, _, _| slopes[c]);
+        self.zip(&slopes, |v, slope| if v < 0.0 { slope * v } else { v })
+    }
+
+    /// Bilinear interpolation between the centres of pixels.
+    pub(crate) fn enlarge(&self, scale: usize) -> Self {
+        let [channels, height, width] = self.shape;
+        let place = |at: usize, len: usize| {
+            let place = (at as f64 + 0.5) / scale as f64 - 0.5;
+            place.clamp(0.0, (len - 1) as f64)
+        };
+        Self::from_fn([channels, height * scale, width * scale], |c, y, x| {
+            let (y, x) = (place(y, height), place(x, width));
+            let mut sum = 0.0;
+            for (row, by_row) in [(y.floor(), 1.0 - y.fract()), (y.ceil(), y.fract())] {
+                for (column, by_column) in [(x.floor(), 1.0 - x.fract()), (x.ceil(), x.fract())] {
+                    let pixel = f64::from(self.at(c, row as isize, column as isize));
+                    sum += by_row * by_column * pixel;
+                }
+            }
+            sum as f32
+        })
+    }
+
     /// With zero padding of `padding` on each side; weight `[out, channels, kernel, kernel]`.
     pub(crate) fn convolve(
         &self,
@@ -108,6 +135,10 @@ pub(crate) fn configs() -> Vec<NetworkConfig> {
         NetworkConfig::edsr(3, 1, 3),
         NetworkConfig::wdsr_b(5, 1, 1),
         NetworkConfig::edsr(3, 0, 8),
+        NetworkConfig::compact(5, 2, 4),
+        NetworkConfig::compact(4, 1, 1),
+        NetworkConfig::msr_resnet(4, 1, 4),
+        NetworkConfig::msr_resnet(3, 2, 3),
     ]
 }
 

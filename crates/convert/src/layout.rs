@@ -8,10 +8,16 @@
 //! | ychfan | `body.0` | `body.(i+1).body.j` | `body.(N+1)` | `skip.0` |
 //! | bare | `head` | `body.i.body.j` | `tail` | `skip.0` |
 //! | edsr | `head.0` | `body.i.body.j`, then `body.N` | `tail.0.{0,2,..}`, `tail.1` | |
+//! | basicsr | `conv_first` | `body.i.convj`, then `conv_after_body` | `upsample.{0,2,..}`, `conv_last` | |
+//! | msrresnet | `conv_first` | `body.i.convj` | `upconv1`, `upconv2`, `conv_hr`, `conv_last` | |
+//! | compact | `body.0` | `body.{2,4,..}`, each followed by slopes | `body.(2 N + 2)` | |
 //!
-//! j is 0 and 2 in WDSR-A and EDSR, 0, 2 and 3 in WDSR-B. Sources: JiahuiYu/wdsr_ntire2018
+//! j is 0 and 2 in WDSR-A and EDSR (1 and 2 in basicsr and msrresnet), 0, 2 and 3 in WDSR-B. Sources: JiahuiYu/wdsr_ntire2018
 //! `wdsr_a.py`, `wdsr_b.py`; yjn870/WDSR-pytorch `models.py`; ychfan/wdsr `models/wdsr.py`;
-//! compiler-aware-nas-sr (bare); sanghyun-son/EDSR-PyTorch `src/model/edsr.py`.
+//! compiler-aware-nas-sr (bare); sanghyun-son/EDSR-PyTorch `src/model/edsr.py`; XPixelGroup/BasicSR
+//! `basicsr/archs/edsr_arch.py`, `srresnet_arch.py`; xinntao/Real-ESRGAN `realesrgan/archs/srvgg_arch.py` (compact).
+
+use std::collections::BTreeMap;
 
 use wdsr_model::{BlockKind, ConvWeights, DIV2K_MEAN, Network, NetworkConfig, Norm};
 
@@ -27,6 +33,10 @@ pub(crate) enum Layout {
     Ychfan,
     Bare,
     Edsr,
+    /// EDSR of BasicSR.
+    BasicSr,
+    MsrResNet,
+    Compact,
     /// Keras, converted to the official names by `keras.rs`.
     #[cfg(feature = "keras")]
     Krasserm,
@@ -41,6 +51,10 @@ impl Layout {
         let has = |name: &str| convs.contains_key(name);
         if has("head.0") && has("tail.1") {
             Ok(Self::Edsr)
+        } else if has("conv_first") && has("conv_after_body") && has("body.0.conv1") {
+            Ok(Self::BasicSr)
+        } else if has("conv_first") && has("upconv1") && has("body.0.conv1") {
+            Ok(Self::MsrResNet)
         } else if has("head.0") && has("body.0.module.0") {
             Ok(Self::Yjn870)
         } else if has("head.0") && has("tail.0") {
@@ -49,11 +63,15 @@ impl Layout {
             Ok(Self::Bare)
         } else if has("body.0") && has("body.1.body.0") {
             Ok(Self::Ychfan)
+        } else if has("body.0") && has("body.2") {
+            Ok(Self::Compact)
         } else {
             let names: Vec<_> = convs.keys().take(6).map(|name| shortened(name)).collect();
             Err(format!(
                 "expected a layout of JiahuiYu/wdsr_ntire2018, yjn870/WDSR-pytorch, ychfan/wdsr, \
-                 compiler-aware-nas-sr or EDSR-PyTorch, found convolutions `{}`, ...",
+                 compiler-aware-nas-sr, EDSR-PyTorch, BasicSR's EDSR or MSRResNet, or \
+                 Real-ESRGAN's Compact, found \
+                 convolutions `{}`, ...",
                 names.join("`, `")
             ))
         }
@@ -66,6 +84,9 @@ impl Layout {
             Self::Ychfan => "ychfan/wdsr",
             Self::Bare => "bare (compiler-aware-nas-sr)",
             Self::Edsr => "EDSR-PyTorch",
+            Self::BasicSr => "BasicSR's EDSR",
+            Self::MsrResNet => "BasicSR's MSRResNet",
+            Self::Compact => "Real-ESRGAN's Compact (SRVGGNetCompact)",
             #[cfg(feature = "keras")]
             Self::Krasserm => "krasserm/super-resolution",
         }
@@ -78,7 +99,8 @@ impl Layout {
             #[cfg(feature = "keras")]
             Self::Krasserm => (Range::Signed, DIV2K_MEAN),
             Self::Ychfan | Self::Bare => (Range::Unit, [0.5; 3]),
-            Self::Edsr => (Range::Byte, DIV2K_MEAN),
+            Self::Edsr | Self::BasicSr => (Range::Byte, DIV2K_MEAN),
+            Self::Compact | Self::MsrResNet => (Range::Unit, [0.0; 3]),
         };
         InputConvention { range, mean }
     }
@@ -88,8 +110,20 @@ impl Layout {
         let last_of_body = (0..)
             .find(|i| !convs.contains_key(&format!("body.{}.body.0", i + 1)))
             .map_or(0, |blocks| blocks + 1);
+        let blocks = (0..)
+            .find(|i| !convs.contains_key(&format!("body.{i}.conv1")))
+            .unwrap_or(0);
         let rename = |name: String| match self {
-            Self::Official | Self::Edsr => name,
+            Self::Official | Self::Edsr | Self::Compact | Self::MsrResNet => name,
+            Self::BasicSr => match name.as_str() {
+                "conv_first" => "head.0".to_owned(),
+                "conv_after_body" => format!("body.{blocks}"),
+                "conv_last" => "tail.1".to_owned(),
+                _ => name
+                    .replace("upsample.", "tail.0.")
+                    .replace(".conv1", ".body.0")
+                    .replace(".conv2", ".body.2"),
+            },
             #[cfg(feature = "keras")]
             Self::Krasserm => name,
             Self::Yjn870 => name.replace(".module.", ".body."),
@@ -128,6 +162,11 @@ impl Layout {
                 .map(|conv| conv.shape)
                 .ok_or_else(|| format!("convolution `{name}` is missing"))
         };
+        match self {
+            Self::Compact => return compact(convs),
+            Self::MsrResNet => return msr_resnet(convs),
+            _ => {}
+        }
         let features = shape("head.0")?[0];
         let blocks = (0..)
             .take_while(|i| convs.contains_key(&format!("body.{i}.body.0")))
@@ -144,12 +183,12 @@ impl Layout {
             ));
         }
         let (block, low_rank) = match (self, convs.contains_key("body.0.body.3")) {
-            (Self::Edsr, _) => (BlockKind::Edsr, 0),
+            (Self::Edsr | Self::BasicSr, _) => (BlockKind::Edsr, 0),
             (_, false) => (BlockKind::WdsrA, 0),
             (_, true) => (BlockKind::WdsrB, shape("body.0.body.2")?[0]),
         };
         let scale = match self {
-            Self::Edsr => (0..)
+            Self::Edsr | Self::BasicSr => (0..)
                 .map_while(|stage| convs.get(&format!("tail.0.{}", 2 * stage)))
                 .try_fold(1_usize, |scale, conv| {
                     scale.checked_mul(root(conv.shape[0], features)?)
@@ -172,22 +211,62 @@ impl Layout {
     }
 }
 
+/// Describes MSRResNet.
+fn msr_resnet(convs: &Convolutions) -> Result<NetworkConfig, String> {
+    let out_channels = |name: &str| {
+        let conv = convs.get(name);
+        conv.map(|conv| conv.shape[0])
+            .ok_or_else(|| format!("convolution `{name}` is missing"))
+    };
+    let (features, wide) = (out_channels("conv_first")?, out_channels("upconv1")?);
+    let blocks = (0..).take_while(|i| convs.contains_key(&format!("body.{i}.conv1")));
+    let scale = match convs.contains_key("upconv2") {
+        true => Some(4),
+        false => root(wide, features.max(1)),
+    };
+    let scale = scale.ok_or("expected scale^2 output channels of `upconv1` for each feature")?;
+    let config = NetworkConfig::msr_resnet(features, blocks.count(), scale);
+    config.validate().map_err(|e| e.to_string())?;
+    Ok(config)
+}
+
+/// Describes Compact: a chain of convolutions at even positions, the last one for the output.
+fn compact(convs: &Convolutions) -> Result<NetworkConfig, String> {
+    let Some(between) = convs.len().checked_sub(2) else {
+        return Err("expected two convolutions or more".to_owned());
+    };
+    let out_channels = |conv: usize| convs.get(&format!("body.{}", 2 * conv)).map(|c| c.shape[0]);
+    let (Some(features), Some(colours)) = (out_channels(0), out_channels(between + 1)) else {
+        let last = 2 * (between + 1);
+        return Err(format!(
+            "expected convolutions `body.0`, `body.2`, ... `body.{last}`"
+        ));
+    };
+    let scale =
+        root(colours, 3).ok_or("expected 3 scale^2 output channels of the last convolution")?;
+    let config = NetworkConfig::compact(features, between, scale);
+    config.validate().map_err(|e| e.to_string())?;
+    Ok(config)
+}
+
 /// The s of `channels` = `of` * s^2.
 fn root(channels: usize, of: usize) -> Option<usize> {
     let scale = (channels / of).isqrt();
     (scale.checked_mul(scale)?.checked_mul(of)? == channels).then_some(scale)
 }
 
-/// The convolutions in the order of the network.
+/// The convolutions in the order of the network, with their slopes.
 ///
 /// # Errors
 /// If one is missing, has another shape, or does not belong to the network.
 pub(crate) fn in_order(
     network: &Network,
     mut convs: Convolutions,
+    mut slopes: BTreeMap<String, Vec<f32>>,
 ) -> Result<Vec<ConvWeights>, String> {
     // ychfan/wdsr adds the image itself if input and output have the same size.
-    if network.config.scale == 1 && network.config.block != BlockKind::Edsr {
+    let is_wdsr = matches!(network.config.block, BlockKind::WdsrA | BlockKind::WdsrB);
+    if network.config.scale == 1 && is_wdsr {
         convs
             .entry("skip.0".to_owned())
             .or_insert_with(identity_skip);
@@ -208,14 +287,30 @@ pub(crate) fn in_order(
                     found.shape
                 ));
             }
-            Ok(found.weights)
+            let slopes = match &conv.slopes {
+                Some(name) => slopes
+                    .remove(name)
+                    .ok_or_else(|| format!("{label}: slopes `{name}.weight` are missing"))?,
+                None => Vec::new(),
+            };
+            if slopes.len() != conv.slope_count() {
+                return Err(format!(
+                    "{label}: expected {} slopes behind `{}`, found {}",
+                    conv.slope_count(),
+                    conv.name,
+                    slopes.len()
+                ));
+            }
+            Ok(ConvWeights {
+                slopes,
+                ..found.weights
+            })
         })
-        .collect::<Result<_, _>>()?;
-    match convs.keys().next() {
-        Some(name) => Err(format!(
-            "{label}: expected no convolution `{}`",
-            shortened(name)
-        )),
+        .collect::<Result<_, String>>()?;
+    let convs = convs.keys().map(|name| ("convolution", name));
+    let slopes = slopes.keys().map(|name| ("slopes", name));
+    match convs.chain(slopes).next() {
+        Some((kind, name)) => Err(format!("{label}: expected no {kind} `{}`", shortened(name))),
         None => Ok(weights),
     }
 }
@@ -232,6 +327,7 @@ fn identity_skip() -> FileConv {
         weights: ConvWeights {
             weight,
             bias: vec![0.0; 3],
+            slopes: Vec::new(),
         },
     }
 }

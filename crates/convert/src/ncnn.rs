@@ -8,7 +8,7 @@
 //!
 //! It uses five kinds of layers, which every reader of ncnn files supports: `Input`,
 //! `Convolution` (with its ReLU), `BinaryOp` (a sum), `PixelShuffle` and `Split` (ncnn requires that
-//! each blob is read once). The rest is in the weights: a residual scale in the last convolution of
+//! each blob is read once); Compact has `PReLU` too, MSRResNet `PReLU` and `Interp`. The rest is in the weights: a residual scale in the last convolution of
 //! its branch, the mean of the output in the biases of the convolution that writes it. The mean of
 //! the input is subtracted by a convolution of its own, because zero padding follows it.
 //! `Scale` and `MemoryData` are avoided: chaiNNer misreads the first and rejects the second
@@ -23,7 +23,12 @@ mod tests;
 use std::fmt::Write;
 
 use half::f16;
-use wdsr_model::{Float16RangeError, Model, Network, Operation, Value, WeightFormat, float16};
+use wdsr_model::{
+    Activation, Conv, ConvWeights, Float16RangeError, Model, Network, Operation, Value,
+    WeightFormat, float16,
+};
+
+use crate::convolutions::{repetition, slopes_of};
 
 /// First line of a `.param` file.
 const MAGIC: u32 = 7_767_517;
@@ -107,23 +112,6 @@ fn readers(network: &Network) -> Vec<Vec<String>> {
     count.into_iter().enumerate().map(names).collect()
 }
 
-/// The convolution whose biases are added to the output, pixel by pixel.
-fn last_conv(network: &Network) -> usize {
-    let mut value = network.output;
-    for operation in network.operations.iter().rev() {
-        if operation.output() != value {
-            continue;
-        }
-        match *operation {
-            Operation::Conv { conv, .. } => return conv,
-            Operation::PixelShuffle { input, .. } => value = input,
-            Operation::Add { branch, .. } => value = branch,
-            Operation::BatchNorm { .. } => break,
-        }
-    }
-    unreachable!("a network ends in a convolution, a sum and a pixel shuffle at most")
-}
-
 struct FileWriter<'a> {
     model: &'a Model,
     format: WeightFormat,
@@ -144,11 +132,11 @@ impl FileWriter<'_> {
                 conv: index,
                 input,
                 output,
-                relu,
+                activation,
             } => {
                 let conv = &network.convs[index];
                 let mut weights = self.model.convs()[index].clone();
-                if index == last_conv(network) {
+                if index == network.output_convs()[0] {
                     // The channels of a colour follow each other.
                     let maps = conv.out_channels / 3;
                     for (map, bias) in weights.bias.iter_mut().enumerate() {
@@ -156,17 +144,43 @@ impl FileWriter<'_> {
                     }
                 }
                 let input = self.reader(input);
-                let relu = if relu { " 9=1" } else { "" };
-                let parameters = convolution(conv.out_channels, conv.kernel, conv.weights());
-                self.value(
-                    "Convolution",
-                    &conv.name,
-                    &[&input],
-                    output,
-                    &(parameters + relu),
-                );
-                self.weights(&format!("{}.weight", conv.name), &weights.weight)?;
-                self.floats(&weights.bias);
+                match activation {
+                    Activation::None => self.conv(conv, &weights, &input, output, "")?,
+                    Activation::Relu => self.conv(conv, &weights, &input, output, " 9=1")?,
+                    Activation::PRelu | Activation::LeakyRelu => {
+                        let sums = format!("value_{}_before_prelu", output.0);
+                        let parameters = convolution(conv);
+                        self.layer("Convolution", &conv.name, &[&input], &sums, &parameters);
+                        self.weights(&format!("{}.weight", conv.name), &weights.weight)?;
+                        self.floats(&weights.bias);
+                        let name = format!("{}.prelu", conv.name);
+                        let parameters = format!(" 0={}", conv.out_channels);
+                        self.value("PReLU", &name, &[&sums], output, &parameters);
+                        self.floats(&slopes_of(activation, conv, &weights));
+                    }
+                }
+            }
+            Operation::Enlarge {
+                input,
+                output,
+                scale,
+            } => {
+                let input = self.reader(input);
+                let name = format!("value_{}.enlarge", output.0);
+                // Bilinear, by a factor along each axis.
+                let parameters = format!(" 0=2 1={scale}.0 2={scale}.0");
+                self.value("Interp", &name, &[&input], output, &parameters);
+            }
+            Operation::Repeat {
+                input,
+                output,
+                times,
+            } => {
+                let channels = network.shape(input).channels;
+                let name = format!("value_{}.repeat", output.0);
+                let (conv, weights) = repetition(name, channels, times);
+                let input = self.reader(input);
+                self.conv(&conv, &weights, &input, output, "")?;
             }
             Operation::BatchNorm { .. } => {
                 unreachable!("a network in use has its batch normalisations folded")
@@ -204,18 +218,29 @@ impl FileWriter<'_> {
     /// u = x - mean, as a 1x1 convolution.
     fn subtract_mean(&mut self) {
         let input = self.model.network().input;
-        let parameters = convolution(3, 1, 9);
-        self.value(
-            "Convolution",
-            "subtract_mean",
-            &["data"],
-            input,
-            &parameters,
-        );
+        let (conv, weights) = repetition("subtract_mean".to_owned(), 3, 1);
+        let parameters = convolution(&conv);
+        self.value("Convolution", &conv.name, &["data"], input, &parameters);
         // Always float32: exact, and no padding as in `weights`.
         self.bin.extend(FLOAT32_TAG.to_le_bytes());
-        self.floats(&[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]);
+        self.floats(&weights.weight);
         self.floats(&self.model.config().mean.map(|mean| -mean));
+    }
+
+    /// A convolution, with more parameters.
+    fn conv(
+        &mut self,
+        conv: &Conv,
+        weights: &ConvWeights,
+        input: &str,
+        output: Value,
+        more: &str,
+    ) -> Result<(), Float16RangeError> {
+        let parameters = convolution(conv) + more;
+        self.value("Convolution", &conv.name, &[input], output, &parameters);
+        self.weights(&format!("{}.weight", conv.name), &weights.weight)?;
+        self.floats(&weights.bias);
+        Ok(())
     }
 
     /// The blob that the next operation reads a value from.
@@ -283,7 +308,12 @@ impl FileWriter<'_> {
 }
 
 /// Parameters of a convolution that keeps the size: outputs, kernel, padding, biases, weights.
-fn convolution(out_channels: usize, kernel: usize, weights: usize) -> String {
-    let padding = kernel / 2;
-    format!(" 0={out_channels} 1={kernel} 4={padding} 5=1 6={weights}")
+fn convolution(conv: &Conv) -> String {
+    format!(
+        " 0={} 1={} 4={} 5=1 6={}",
+        conv.out_channels,
+        conv.kernel,
+        conv.kernel / 2,
+        conv.weights()
+    )
 }

@@ -16,7 +16,12 @@ mod messages;
 mod tests;
 
 use prost::Message;
-use wdsr_model::{Float16RangeError, Model, Operation, Value, WeightFormat, float16};
+use wdsr_model::{
+    Activation, Conv, ConvWeights, Float16RangeError, Model, Operation, Value, WeightFormat,
+    float16,
+};
+
+use crate::convolutions::{repetition, slopes_of};
 
 use self::messages::{
     AttributeProto, AttributeType, DataType, Dimension, DimensionValue, GraphProto, ModelProto,
@@ -136,34 +141,31 @@ impl GraphWriter {
         let target = value_name(operation.output());
         match operation {
             Operation::Conv {
-                conv, input, relu, ..
+                conv,
+                input,
+                activation,
+                ..
             } => {
                 let weights = &model.convs()[conv];
                 let conv = &model.network().convs[conv];
-                let weight = format!("{}.weight", conv.name);
-                let bias = format!("{}.bias", conv.name);
-                self.tensor(&weight, &conv.weight_shape(), &weights.weight)?;
-                self.tensor(&bias, &[conv.out_channels], &weights.bias)?;
-                let result = if relu {
-                    format!("{target}_before_relu")
-                } else {
-                    target.clone()
+                let result = match activation {
+                    Activation::None => target.clone(),
+                    _ => format!("{target}_before_relu"),
                 };
-                let attributes = vec![
-                    ints("kernel_shape", vec![conv.kernel as i64; 2]),
-                    ints("pads", vec![(conv.kernel / 2) as i64; 4]),
-                ];
-                let inputs = [value_name(input), weight, bias];
-                self.node(
-                    "Conv",
-                    &conv.name,
-                    &inputs.each_ref().map(String::as_str),
-                    &result,
-                    attributes,
-                );
-                if relu {
-                    let name = format!("{}.relu", conv.name);
-                    self.node("Relu", &name, &[&result], &target, vec![]);
+                self.conv(conv, weights, &value_name(input), &result)?;
+                match activation {
+                    Activation::None => {}
+                    Activation::Relu => {
+                        let name = format!("{}.relu", conv.name);
+                        self.node("Relu", &name, &[&result], &target, vec![]);
+                    }
+                    Activation::PRelu | Activation::LeakyRelu => {
+                        let name = format!("{}.prelu", conv.name);
+                        let slopes = format!("{}.slopes", conv.name);
+                        let values = slopes_of(activation, conv, weights);
+                        self.tensor(&slopes, &[conv.out_channels, 1, 1], &values)?;
+                        self.node("PRelu", &name, &[&result, &slopes], &target, vec![]);
+                    }
                 }
             }
             Operation::BatchNorm { .. } => {
@@ -188,6 +190,21 @@ impl GraphWriter {
                 let inputs = [branch.as_str(), &value_name(identity)];
                 self.node("Add", &name, &inputs, &target, vec![]);
             }
+            Operation::Enlarge { input, scale, .. } => {
+                // Pixels lie at their centres (`half_pixel`) by default.
+                let (name, scales) = (format!("{target}.enlarge"), format!("{target}.scales"));
+                self.float32(&scales, &[4], &[1.0, 1.0, scale as f32, scale as f32]);
+                let inputs = [value_name(input), String::new(), scales];
+                let inputs = inputs.each_ref().map(String::as_str);
+                let attributes = vec![string("mode", "linear")];
+                self.node("Resize", &name, &inputs, &target, attributes);
+            }
+            Operation::Repeat { input, times, .. } => {
+                // A 1x1 convolution: every engine computes it for any size of image.
+                let channels = model.network().shape(input).channels;
+                let (conv, weights) = repetition(format!("{target}.repeat"), channels, times);
+                self.conv(&conv, &weights, &value_name(input), &target)?;
+            }
             Operation::PixelShuffle { input, scale, .. } => {
                 // CRD: channel = (colour * scale + dy) * scale + dx, as PyTorch's PixelShuffle.
                 let attributes = vec![int("blocksize", scale as i64), string("mode", "CRD")];
@@ -196,6 +213,26 @@ impl GraphWriter {
                 self.node("DepthToSpace", &name, &[&input], &target, attributes);
             }
         }
+        Ok(())
+    }
+
+    fn conv(
+        &mut self,
+        conv: &Conv,
+        weights: &ConvWeights,
+        input: &str,
+        output: &str,
+    ) -> Result<(), Float16RangeError> {
+        let weight = format!("{}.weight", conv.name);
+        let bias = format!("{}.bias", conv.name);
+        self.tensor(&weight, &conv.weight_shape(), &weights.weight)?;
+        self.tensor(&bias, &[conv.out_channels], &weights.bias)?;
+        let attributes = vec![
+            ints("kernel_shape", vec![conv.kernel as i64; 2]),
+            ints("pads", vec![(conv.kernel / 2) as i64; 4]),
+        ];
+        let inputs = [input, &weight, &bias];
+        self.node("Conv", &conv.name, &inputs, output, attributes);
         Ok(())
     }
 

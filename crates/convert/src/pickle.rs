@@ -611,14 +611,8 @@ impl<'a> Machine<'a> {
         items
             .iter()
             .map(|pair| match self.value(*pair) {
-                Value::List(pair) => match pair[..] {
-                    [key, value] => Ok((key, value)),
-                    _ => Err("OrderedDict: expected pairs".to_owned()),
-                },
-                Value::Tuple(pair) => match pair[..] {
-                    [key, value] => Ok((key, value)),
-                    _ => Err("OrderedDict: expected pairs".to_owned()),
-                },
+                Value::List(pair) if pair.len() == 2 => Ok((pair[0], pair[1])),
+                Value::Tuple(pair) if pair.len() == 2 => Ok((pair[0], pair[1])),
                 other => Err(format!(
                     "OrderedDict: expected a pair, found {}",
                     kind(other)

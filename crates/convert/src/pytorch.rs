@@ -4,11 +4,13 @@
 //! - WDSR-A, WDSR-B: JiahuiYu/wdsr_ntire2018, `wdsr_a.py` and `wdsr_b.py`. Every convolution has
 //!   `bias`, `weight_g` (`[out, 1, 1, 1]`) and `weight_v` (`[out, in, k, k]`). Those networks work
 //!   on x = (255 image - 255 mean) / 127.5, twice ours, and their output likewise.
+//! - Compact: xinntao/Real-ESRGAN, `realesrgan/archs/srvgg_arch.py`, `SRVGGNetCompact`: plain
+//!   convolutions and slopes of PReLUs, for images in 0..1.
 //! - EDSR: EDSR-PyTorch, `src/model/edsr.py`, with its default range of 255: plain convolutions and
 //!   `sub_mean`, `add_mean`.
 //!
-//! The metadata has `options`: the options of EDSR-PyTorch, in which both run, that build the
-//! network.
+//! The metadata has `options`: the options of EDSR-PyTorch, in which WDSR and EDSR run, or the call of
+//! `SRVGGNetCompact`, that build the network.
 
 #[cfg(test)]
 mod tests;
@@ -16,11 +18,9 @@ mod tests;
 use std::collections::HashMap;
 
 use safetensors::tensor::{Dtype, TensorView};
-use wdsr_model::{BlockKind, Conv, ConvWeights, Model, NetworkConfig};
+use wdsr_model::{BlockKind, Model, NetworkConfig};
 
-/// Factors from the range 0..1 to the ranges that the published code computes in.
-const WDSR_RANGE: f32 = 255.0 / 127.5;
-const EDSR_RANGE: f32 = 255.0;
+use crate::convention::Range;
 
 /// The bytes of a safetensors file for the published PyTorch code, float32.
 ///
@@ -39,13 +39,23 @@ const EDSR_RANGE: f32 = 255.0;
 pub fn to_pytorch(model: &Model) -> Vec<u8> {
     let config = model.config();
     let mut tensors: Vec<(String, Vec<usize>, Vec<f32>)> = Vec::new();
-    for (conv, weights) in model.network().convs.iter().zip(model.convs()) {
-        let weights = rescaled(config.block, conv, weights);
+    let range = match config.block {
+        BlockKind::WdsrA | BlockKind::WdsrB => Range::Signed,
+        BlockKind::Edsr => Range::Byte,
+        BlockKind::Compact | BlockKind::MsrResNet => Range::Unit,
+    };
+    let mut convs = model.convs().to_vec();
+    range.unfold(model.network(), &mut convs);
+    for (conv, weights) in model.network().convs.iter().zip(convs) {
         let shape = conv.weight_shape().to_vec();
         let name = |tensor: &str| format!("{}.{tensor}", conv.name);
         tensors.push((name("bias"), vec![conv.out_channels], weights.bias));
-        if config.block == BlockKind::Edsr {
+        if !config.block.is_wdsr() {
             tensors.push((name("weight"), shape, weights.weight));
+            if let Some(slopes) = &conv.slopes {
+                let key = format!("{slopes}.weight");
+                tensors.push((key, vec![conv.out_channels], weights.slopes));
+            }
         } else {
             let (gain, direction) = gain_and_direction(weights.weight, conv.out_channels);
             tensors.push((name("weight_g"), vec![conv.out_channels, 1, 1, 1], gain));
@@ -53,9 +63,9 @@ pub fn to_pytorch(model: &Model) -> Vec<u8> {
         }
     }
     if config.block == BlockKind::Edsr {
-        for (name, range) in [("sub_mean", -EDSR_RANGE), ("add_mean", EDSR_RANGE)] {
+        for (name, factor) in [("sub_mean", -range.factor()), ("add_mean", range.factor())] {
             let identity = vec![1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0];
-            let shift = config.mean.map(|mean| range * mean).to_vec();
+            let shift = config.mean.map(|mean| factor * mean).to_vec();
             tensors.push((format!("{name}.weight"), vec![3, 3, 1, 1], identity));
             tensors.push((format!("{name}.bias"), vec![3], shift));
         }
@@ -85,7 +95,8 @@ fn safetensors_file(
         .unwrap_or_else(|e| unreachable!("valid tensors serialise: {e}"))
 }
 
-/// The command-line options of EDSR-PyTorch that build the network of [`to_pytorch`].
+/// The command-line options of EDSR-PyTorch that build the network of [`to_pytorch`]; for Compact, the
+/// call of Real-ESRGAN.
 ///
 /// `--block_feats` and the means are options of the official WDSR, which also fixes the expansion of
 /// WDSR-B at 6 and its low-rank width at int(0.8 n).
@@ -104,6 +115,18 @@ pub fn pytorch_options(model: &Model) -> String {
         BlockKind::WdsrA => "wdsr_a",
         BlockKind::WdsrB => "wdsr_b",
         BlockKind::Edsr => "edsr",
+        BlockKind::MsrResNet => {
+            return format!(
+                "MSRResNet(num_in_ch=3, num_out_ch=3, num_feat={features}, num_block={blocks}, \
+                 upscale={scale})"
+            );
+        }
+        BlockKind::Compact => {
+            return format!(
+                "SRVGGNetCompact(num_in_ch=3, num_out_ch=3, num_feat={features}, \
+                 num_conv={blocks}, upscale={scale}, act_type='prelu')"
+            );
+        }
     };
     let common = format!(
         "--model {name} --scale {scale} --n_resblocks {blocks} --n_feats {features} \
@@ -116,26 +139,6 @@ pub fn pytorch_options(model: &Model) -> String {
     match block {
         BlockKind::Edsr => common,
         _ => format!("{common}{block_feats} --r_mean {r} --g_mean {g} --b_mean {b}"),
-    }
-}
-
-/// A convolution's weights for the ranges of the published code. The convolutions that read the image
-/// get a larger range as input, those that write it give a larger range as output.
-fn rescaled(block: BlockKind, conv: &Conv, weights: &ConvWeights) -> ConvWeights {
-    let range = match block {
-        BlockKind::WdsrA | BlockKind::WdsrB => WDSR_RANGE,
-        BlockKind::Edsr => EDSR_RANGE,
-    };
-    let (weight, bias) = match conv.name.as_str() {
-        "head.0" => (1.0 / range, 1.0),
-        "skip.0" => (1.0, range),
-        // Not EDSR's `tail.0.0` and so on, whose features keep their range.
-        "tail.0" | "tail.1" => (range, range),
-        _ => (1.0, 1.0),
-    };
-    ConvWeights {
-        weight: weights.weight.iter().map(|w| w * weight).collect(),
-        bias: weights.bias.iter().map(|b| b * bias).collect(),
     }
 }
 

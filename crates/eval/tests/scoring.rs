@@ -39,7 +39,11 @@ fn nearest_model(scale: usize) -> Upscaler {
             }
         }
         let bias = vec![0.0; conv.out_channels];
-        ConvWeights { weight, bias }
+        ConvWeights {
+            weight,
+            bias,
+            slopes: Vec::new(),
+        }
     });
     Upscaler::new(&Model::new(&config, weights.collect(), BTreeMap::new())).expect("an upscaler")
 }

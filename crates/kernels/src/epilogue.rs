@@ -11,6 +11,9 @@ pub enum Epilogue<'a, Maps> {
     Store,
     /// `output = max(sum, 0)`
     Relu,
+    /// `output = max(sum, 0) + slope * min(sum, 0)`, with a slope for each channel of the output
+    /// (PReLU, He et al. 2015).
+    PRelu(&'a [f32]),
     /// `output = sum + term`
     Add(&'a Maps),
     /// `output += sum`
@@ -37,22 +40,37 @@ impl<'a, Maps> Epilogue<'a, Maps> {
         }
     }
 
+    /// Asserts that there is a slope for each channel of the output.
+    pub(crate) fn check(self, channels: usize) {
+        if let Self::PRelu(slopes) = self {
+            assert_eq!(slopes.len(), channels, "slopes, output channels");
+        }
+    }
+
     /// The epilogue for a place of the output, given the address of that place in its maps.
     pub(crate) fn at(self, address: impl FnOnce(&Maps) -> *const f32) -> TileEpilogue {
         match self {
             Self::Store => TileEpilogue::Store,
             Self::Relu => TileEpilogue::Relu,
+            Self::PRelu(slopes) => TileEpilogue::PRelu(slopes.as_ptr()),
             Self::Add(term) => TileEpilogue::Add(address(term)),
             Self::Accumulate => TileEpilogue::Accumulate,
             Self::WherePositive(gate) => TileEpilogue::WherePositive(address(gate)),
         }
     }
 
-    /// One value, for the plain loops.
-    pub(crate) fn apply(self, sum: f32, before: f32, other: impl FnOnce(&Maps) -> f32) -> f32 {
+    /// One value of a channel, for the plain loops.
+    pub(crate) fn apply(
+        self,
+        channel: usize,
+        sum: f32,
+        before: f32,
+        other: impl FnOnce(&Maps) -> f32,
+    ) -> f32 {
         match self {
             Self::Store => sum,
             Self::Relu => sum.max(0.0),
+            Self::PRelu(slopes) => slopes[channel].mul_add(sum.min(0.0), sum.max(0.0)),
             Self::Add(term) => sum + other(term),
             Self::Accumulate => before + sum,
             Self::WherePositive(gate) if other(gate) > 0.0 => sum,
@@ -61,7 +79,8 @@ impl<'a, Maps> Epilogue<'a, Maps> {
     }
 }
 
-/// Where a tile of sums is stored: channels lie `plane_len` floats apart.
+/// Where a tile of sums is stored: channels lie `plane_len` floats apart, and a tile `at` floats behind
+/// `to` starts in the channel `at / plane_len`.
 #[derive(Clone, Copy)]
 pub(crate) struct TileOutput {
     pub(crate) to: *mut f32,
@@ -74,6 +93,8 @@ pub(crate) struct TileOutput {
 pub(crate) enum TileEpilogue {
     Store,
     Relu,
+    /// A slope for each channel.
+    PRelu(*const f32),
     Add(*const f32),
     Accumulate,
     WherePositive(*const f32),
@@ -100,7 +121,7 @@ impl TileOutput {
     ///
     /// # Safety
     /// The tile's `N` channels of `V` vectors can be written there, and read at the same place of
-    /// the epilogue's maps.
+    /// the epilogue's maps. The epilogue has a slope for each of these channels.
     #[inline(always)]
     pub(crate) unsafe fn store<S: Simd, const N: usize, const V: usize>(
         self,
@@ -111,7 +132,8 @@ impl TileOutput {
         for o in 0..N {
             for v in 0..V {
                 let at = at + o * self.plane_len + v * S::LANES;
-                // SAFETY: the caller promises this vector of the tile in the output and the maps.
+                // SAFETY: the caller promises this vector of the tile in the output and the maps, and
+                // the slope of its channel.
                 unsafe { simd.store(self.to.add(at), self.value(simd, sums[o][v], at)) }
             }
         }
@@ -121,7 +143,8 @@ impl TileOutput {
     ///
     /// # Safety
     /// `len` pixels of `N` channels can be written `at` floats behind `to`. The whole tile can be
-    /// read there and at the same place of the epilogue's maps.
+    /// read there and at the same place of the epilogue's maps. The epilogue has a slope for each of
+    /// these channels.
     #[inline(always)]
     pub(crate) unsafe fn store_first<S: Simd, const N: usize, const V: usize>(
         self,
@@ -134,7 +157,7 @@ impl TileOutput {
         for o in 0..N {
             let at = at + o * self.plane_len;
             // SAFETY: `V` vectors fit into `pixels` (`group_px` asserts it); the caller promises
-            // the tile to read and `len` pixels to write.
+            // the tile to read, its slopes, and `len` pixels to write.
             unsafe {
                 for v in 0..V {
                     let value = self.value(simd, sums[o][v], at + v * S::LANES);
@@ -146,14 +169,21 @@ impl TileOutput {
     }
 
     /// # Safety
-    /// A vector can be read `at` floats behind `to` and at the same place of the epilogue's maps.
+    /// A vector can be read `at` floats behind `to` and at the same place of the epilogue's maps, which
+    /// has a slope for the channel there.
     #[inline(always)]
     unsafe fn value<S: Simd>(self, simd: S, sum: S::V, at: usize) -> S::V {
-        // SAFETY: the caller promises a readable vector at this place of the output and the maps.
+        // SAFETY: the caller promises a readable vector at this place of the output and the maps, and
+        // the channel's slope.
         unsafe {
             match self.epilogue {
                 TileEpilogue::Store => sum,
                 TileEpilogue::Relu => simd.relu(sum),
+                TileEpilogue::PRelu(slopes) => {
+                    let slope = simd.splat(*slopes.add(at / self.plane_len));
+                    let positive = simd.relu(sum);
+                    simd.mul_add(slope, simd.sub(sum, positive), positive)
+                }
                 TileEpilogue::Add(term) => simd.add(simd.load(term.add(at)), sum),
                 TileEpilogue::Accumulate => simd.add(simd.load(self.to.add(at)), sum),
                 TileEpilogue::WherePositive(gate) => {

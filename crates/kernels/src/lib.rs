@@ -21,6 +21,7 @@ mod arch;
 mod conv2d;
 mod direct;
 mod dispatch;
+mod enlarge;
 mod epilogue;
 mod isa;
 mod outer_product;
@@ -39,6 +40,7 @@ mod tile;
 mod winograd;
 
 pub use conv2d::{ConvGradients, ConvLayer, PlanesConv};
+pub use enlarge::enlarge_bilinear;
 pub use epilogue::Epilogue;
 pub use isa::{Isa, UnknownIsa};
 pub use peak::multiply_add_burst;

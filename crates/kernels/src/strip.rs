@@ -359,6 +359,28 @@ impl Strip {
         self.buffer.as_slice()[self.index(channel, y, x)]
     }
 
+    /// The pixel at (`y`, `x`) of the maps: also of the rows above and the left margin.
+    ///
+    /// # Panics
+    /// If the strip does not hold it.
+    pub(crate) fn pixel_of_maps(&self, channel: usize, y: usize, x: usize) -> f32 {
+        let row = (y as isize).wrapping_sub(self.first_row);
+        let column = (x as isize).wrapping_sub_unsigned(self.first_px);
+        let (above, left) = (
+            self.layout.rows_above as isize,
+            self.layout.left_px() as isize,
+        );
+        assert!(
+            channel < self.channels
+                && (-above..self.layout.rows as isize).contains(&row)
+                && (-left..self.width_px as isize).contains(&column),
+            "pixel ({y}, {x}) of channel {channel}, expected rows {:?}, columns {:?} or before them",
+            self.rows(),
+            self.columns()
+        );
+        self.pixel(channel, row, column)
+    }
+
     /// The address of the pixel at (`y`, `x`) of the strip's first channel: also of the rows above
     /// and the margin. It may be used for everything behind it.
     ///

@@ -73,6 +73,7 @@ fn mean_of_each(models: &[&[ConvWeights]]) -> Vec<ConvWeights> {
         .map(|conv| ConvWeights {
             weight: mean(|c| &c.weight, conv),
             bias: mean(|c| &c.bias, conv),
+            slopes: mean(|c| &c.slopes, conv),
         })
         .collect()
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Source: JiahuiYu/wdsr_ntire2018, defaults of `--r_mean` and its siblings.
 pub const DIV2K_MEAN: [f32; 3] = [0.4488, 0.4371, 0.4040];
 
-/// The kind of a network's residual blocks.
+/// The kind of a network: of its residual blocks, which most have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BlockKind {
@@ -20,16 +20,32 @@ pub enum BlockKind {
     /// has a convolution after the body, a residual over it, and upsampling before the last
     /// convolution.
     Edsr,
+    /// A chain of conv3x3(n, n), PReLU, whose result is added to the image enlarged by nearest
+    /// neighbours: Real-ESRGAN's small networks (xinntao/Real-ESRGAN, `realesrgan/archs/srvgg_arch.py`,
+    /// `SRVGGNetCompact`). It has no residual blocks, and is not trained here.
+    Compact,
+    /// EDSR's blocks and upsampling with leaky ReLUs, whose result is added to the image enlarged by
+    /// bilinear interpolation (XPixelGroup/BasicSR, `basicsr/archs/srresnet_arch.py`, `MSRResNet`). It is
+    /// not trained here.
+    #[serde(rename = "msrresnet")]
+    MsrResNet,
 }
 
 impl BlockKind {
-    /// `wdsr-a`, `wdsr-b` or `edsr`.
+    /// `wdsr-a`, `wdsr-b`, `edsr`, `compact` or `msrresnet`.
     pub fn name(self) -> &'static str {
         match self {
             Self::WdsrA => "wdsr-a",
             Self::WdsrB => "wdsr-b",
             Self::Edsr => "edsr",
+            Self::Compact => "compact",
+            Self::MsrResNet => "msrresnet",
         }
+    }
+
+    /// Whether its blocks have a wide activation.
+    pub fn is_wdsr(self) -> bool {
+        matches!(self, Self::WdsrA | Self::WdsrB)
     }
 }
 
@@ -54,9 +70,10 @@ pub struct NetworkConfig {
     pub block: BlockKind,
     /// Channels of the identity path (n).
     pub features: usize,
-    /// Residual blocks (N).
+    /// Residual blocks (N); for Compact, convolutions between the first and the last.
     pub blocks: usize,
-    /// Channels of the activation per channel of the identity path (e); 1 for EDSR.
+    /// Channels of the activation per channel of the identity path (e); 1 except for
+    /// WDSR.
     #[serde(default = "one")]
     pub expansion: usize,
     /// Channels of WDSR-B's low-rank convolution (r); 0 for the other kinds.
@@ -95,7 +112,7 @@ pub enum ConfigError {
     /// A name does not have the form of `wdsr-b-32x16`.
     #[error(
         "network `{0}`: expected kind, features and blocks as in wdsr-b-32x16; the kind is wdsr-a, \
-         wdsr-b or edsr"
+         wdsr-b, edsr, compact or msrresnet"
     )]
     Name(String),
     /// A size is out of range.
@@ -111,9 +128,25 @@ pub enum ConfigError {
     /// A network other than WDSR-B has low-rank channels.
     #[error("low_rank is {0}, expected 0 for every kind except wdsr-b")]
     LowRank(usize),
-    /// EDSR has an expansion.
-    #[error("expansion is {0}, expected 1 for edsr")]
-    Expansion(usize),
+    /// A network without wide activation has an expansion.
+    #[error("expansion is {found}, expected 1 for {}", kind.name())]
+    Expansion {
+        /// The kind of the network.
+        kind: BlockKind,
+        /// Its expansion.
+        found: usize,
+    },
+    /// A network that the other kinds alone have a field for has it.
+    #[error("{field} is set, expected its default for {}", kind.name())]
+    Unused {
+        /// The kind of the network.
+        kind: BlockKind,
+        /// Field of [`NetworkConfig`].
+        field: &'static str,
+    },
+    /// MSRResNet has no such scale.
+    #[error("scale is {0}, expected 2, 3 or 4 for msrresnet")]
+    MsrResNetScale(usize),
     /// No network has this scale.
     #[error("scale is {0}, expected 1, 2, 3, 4 or 8")]
     Scale(usize),
@@ -163,8 +196,27 @@ impl NetworkConfig {
         }
     }
 
-    /// The published network of a name such as `wdsr-b-32x16`: kind (`wdsr-a`, `wdsr-b`, `edsr`),
-    /// features, blocks.
+    /// Real-ESRGAN's Compact network, with as many convolutions of `features` channels between the
+    /// first and the last as `blocks`.
+    pub fn compact(features: usize, blocks: usize, scale: usize) -> Self {
+        Self {
+            block: BlockKind::Compact,
+            mean: [0.0; 3],
+            ..Self::edsr(features, blocks, scale)
+        }
+    }
+
+    /// BasicSR's MSRResNet; `scale` is 2, 3 or 4.
+    pub fn msr_resnet(features: usize, blocks: usize, scale: usize) -> Self {
+        Self {
+            block: BlockKind::MsrResNet,
+            mean: [0.0; 3],
+            ..Self::edsr(features, blocks, scale)
+        }
+    }
+
+    /// The published network of a name such as `wdsr-b-32x16`: kind (`wdsr-a`, `wdsr-b`, `edsr`,
+    /// `compact`, `msrresnet`), features, blocks.
     ///
     /// # Errors
     /// If the name has another form, or a size is out of range.
@@ -178,6 +230,8 @@ impl NetworkConfig {
             "wdsr-a" => Self::wdsr_a(features, blocks, scale),
             "wdsr-b" => Self::wdsr_b(features, blocks, scale),
             "edsr" => Self::edsr(features, blocks, scale),
+            "compact" => Self::compact(features, blocks, scale),
+            "msrresnet" => Self::msr_resnet(features, blocks, scale),
             _ => return Err(expected()),
         };
         config.validate()?;
@@ -208,8 +262,23 @@ impl NetworkConfig {
             _ if self.low_rank != 0 => return Err(ConfigError::LowRank(self.low_rank)),
             _ => {}
         }
-        if self.block == BlockKind::Edsr && self.expansion != 1 {
-            return Err(ConfigError::Expansion(self.expansion));
+        let kind = self.block;
+        if !kind.is_wdsr() && self.expansion != 1 {
+            return Err(ConfigError::Expansion {
+                kind,
+                found: self.expansion,
+            });
+        }
+        if kind == BlockKind::Compact && self.residual_scale != 1.0 {
+            let field = "residual_scale";
+            return Err(ConfigError::Unused { kind, field });
+        }
+        if matches!(kind, BlockKind::Compact | BlockKind::MsrResNet) && self.mean != [0.0; 3] {
+            let field = "mean";
+            return Err(ConfigError::Unused { kind, field });
+        }
+        if kind == BlockKind::MsrResNet && !matches!(self.scale, 2..=4) {
+            return Err(ConfigError::MsrResNetScale(self.scale));
         }
         if !matches!(self.scale, 1 | 2 | 3 | 4 | 8) {
             return Err(ConfigError::Scale(self.scale));
@@ -248,6 +317,7 @@ mod tests {
         assert_eq!(read("wdsr-b-32x16"), Ok(NetworkConfig::wdsr_b(32, 16, 2)));
         assert_eq!(read("wdsr-a-8x1"), Ok(NetworkConfig::wdsr_a(8, 1, 2)));
         assert_eq!(read("edsr-64x16"), Ok(NetworkConfig::edsr(64, 16, 2)));
+        assert_eq!(read("compact-64x16"), Ok(NetworkConfig::compact(64, 16, 2)));
         for invalid in [
             "wdsr-c-32x16",
             "wdsr-b",

@@ -2,8 +2,9 @@
 //!
 //! A model file is a safetensors file of plain convolutions: `KEY.weight` (`[out, in, k, k]`) and
 //! `KEY.bias` (`[out]`), float32, float16 or bfloat16, under the keys of the official implementation
-//! (JiahuiYu/wdsr_ntire2018), for images in 0..1. A model with a strength has all of them twice: those of
-//! strength 1 under `strong/KEY.weight` and `strong/KEY.bias`. Its metadata has `format` = `wdsr`, `version`,
+//! (JiahuiYu/wdsr_ntire2018), for images in 0..1. Compact has `KEY.weight` (`[out]`) of each PReLU too,
+//! under the keys of Real-ESRGAN. A model with a strength has all of them twice: those of strength 1 under
+//! `strong/KEY`. Its metadata has `format` = `wdsr`, `version`,
 //! `config` (the [`NetworkConfig`] as JSON) and notes on the training.
 
 use std::collections::HashMap;
@@ -131,7 +132,15 @@ impl Model {
                 vec![conv.out_channels],
                 &weights.bias[..],
             );
-            [weight, bias]
+            let slopes = conv.slopes.as_ref().map(|slopes| {
+                let shape = vec![conv.out_channels];
+                (
+                    format!("{start}{slopes}.weight"),
+                    shape,
+                    &weights.slopes[..],
+                )
+            });
+            [weight, bias].into_iter().chain(slopes)
         })
     }
 
@@ -199,7 +208,9 @@ fn parse(bytes: &[u8]) -> Result<Model, InvalidFile> {
     let tensors = SafeTensors::deserialize(bytes)?;
     let network = Network::new(&config);
     let has_strength = tensors.iter().any(|(key, _)| key.starts_with(STRONG));
-    let expected = 2 * network.convs.len() * if has_strength { 2 } else { 1 };
+    let slopes = network.convs.iter().filter(|conv| conv.slopes.is_some());
+    let of_one = 2 * network.convs.len() + slopes.count();
+    let expected = of_one * if has_strength { 2 } else { 1 };
     if tensors.len() != expected {
         return Err(InvalidFile::TensorCount {
             network: config.label(),
@@ -216,6 +227,13 @@ fn parse(bytes: &[u8]) -> Result<Model, InvalidFile> {
             Ok(ConvWeights {
                 weight: tensor(&tensors, weight, &conv.weight_shape())?,
                 bias: tensor(&tensors, bias, &[conv.out_channels])?,
+                slopes: match &conv.slopes {
+                    Some(slopes) => {
+                        let key = format!("{start}{slopes}.weight");
+                        tensor(&tensors, key, &[conv.out_channels])?
+                    }
+                    None => Vec::new(),
+                },
             })
         });
         convs.collect::<Result<Vec<_>, InvalidFile>>()

@@ -3,7 +3,7 @@
 //! Inference and training both run this list. A fused operation never stores what its parts pass to
 //! each other: of a pair of 1x1 convolutions that is the wide activation, the largest value of WDSR-B.
 
-use crate::network::{Network, Operation, Value};
+use crate::network::{Activation, Network, Operation, Value};
 
 /// One step of a network: an operation, or two that run as one.
 #[allow(missing_docs, reason = "the equation at each variant names its fields")]
@@ -93,9 +93,10 @@ impl Network {
                     },
                     None => FusedOperation::Single(operation),
                 },
-                Operation::BatchNorm { .. } | Operation::PixelShuffle { .. } => {
-                    FusedOperation::Single(operation)
-                }
+                Operation::BatchNorm { .. }
+                | Operation::PixelShuffle { .. }
+                | Operation::Repeat { .. }
+                | Operation::Enlarge { .. } => FusedOperation::Single(operation),
             });
         }
         fused
@@ -104,7 +105,10 @@ impl Network {
     /// Whether a convolution is the first part of a fused operation.
     fn is_run_by_reader(&self, operation: Operation) -> bool {
         let Operation::Conv {
-            conv, output, relu, ..
+            conv,
+            output,
+            activation,
+            ..
         } = operation
         else {
             return false;
@@ -116,13 +120,13 @@ impl Network {
             (
                 Some(&Operation::Conv {
                     conv: next,
-                    relu: false,
+                    activation: Activation::None,
                     ..
                 }),
                 None,
-            ) => relu && is_1x1(conv) && is_1x1(next),
+            ) => activation == Activation::Relu && is_1x1(conv) && is_1x1(next),
             (Some(&Operation::Add { branch, scale, .. }), None) => {
-                !relu && branch == output && scale == 1.0
+                activation == Activation::None && branch == output && scale == 1.0
             }
             _ => false,
         }

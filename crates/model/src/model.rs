@@ -7,13 +7,15 @@ use wdsr_kernels::ConvLayer;
 use crate::config::{NetworkConfig, Norm};
 use crate::network::{Conv, Network, Operation};
 
-/// Weight `[out, in, kernel, kernel]` and bias `[out]` of one convolution, row-major.
+/// Weight `[out, in, kernel, kernel]`, bias and slopes `[out]` of one convolution, row-major.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConvWeights {
     /// `[out, in, kernel, kernel]`
     pub weight: Vec<f32>,
     /// `[out]`
     pub bias: Vec<f32>,
+    /// `[out]`, of the PReLU that follows; empty if none does.
+    pub slopes: Vec<f32>,
 }
 
 impl Conv {
@@ -46,6 +48,7 @@ impl ConvWeights {
         Self {
             weight: mix(&self.weight, &strong.weight),
             bias: mix(&self.bias, &strong.bias),
+            slopes: mix(&self.slopes, &strong.slopes),
         }
     }
 }
@@ -152,6 +155,7 @@ impl Model {
                 ConvWeights {
                     weight: (0..conv.weights()).map(|_| next() * size).collect(),
                     bias: (0..conv.out_channels).map(|_| next() * 0.1).collect(),
+                    slopes: (0..conv.slope_count()).map(|_| next()).collect(),
                 }
             })
             .collect();
@@ -204,7 +208,7 @@ impl Model {
                 if let Operation::Conv { conv, output, .. } = *operation
                     && output == branch
                 {
-                    let ConvWeights { weight, bias } = &mut convs[conv];
+                    let ConvWeights { weight, bias, .. } = &mut convs[conv];
                     weight
                         .iter_mut()
                         .chain(bias)
@@ -224,6 +228,8 @@ fn assert_fits(network: &Network, convs: &[ConvWeights]) {
         assert_eq!(found, expected, "weights of {}", conv.name);
         let (found, expected) = (weights.bias.len(), conv.out_channels);
         assert_eq!(found, expected, "biases of {}", conv.name);
+        let (found, expected) = (weights.slopes.len(), conv.slope_count());
+        assert_eq!(found, expected, "slopes of {}", conv.name);
     }
 }
 

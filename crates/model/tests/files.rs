@@ -13,6 +13,7 @@ fn model() -> Model {
         .map(|conv| ConvWeights {
             weight: vec![0.25; conv.weights()],
             bias: vec![-0.5; conv.out_channels],
+            slopes: Vec::new(),
         })
         .collect();
     Model::new(
@@ -47,6 +48,7 @@ fn with_bias(bias: f32) -> Model {
     let convs = plain.convs().iter().map(|conv| ConvWeights {
         weight: vec![0.1; conv.weight.len()],
         bias: vec![bias; conv.bias.len()],
+        slopes: Vec::new(),
     });
     Model::new(plain.config(), convs.collect(), BTreeMap::new())
 }

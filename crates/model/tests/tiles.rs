@@ -30,6 +30,10 @@ fn configs() -> Vec<NetworkConfig> {
         NetworkConfig::wdsr_a(9, 1, 2),
         NetworkConfig::wdsr_b(13, 2, 3),
         NetworkConfig::edsr(10, 1, 2),
+        NetworkConfig::compact(17, 2, 4),
+        NetworkConfig::compact(8, 1, 1),
+        NetworkConfig::msr_resnet(9, 1, 3),
+        NetworkConfig::msr_resnet(4, 2, 4),
     ]
 }
 
@@ -275,6 +279,7 @@ fn single_colour_model(bias: f32) -> Model {
     let weights = convs.iter().map(|conv| ConvWeights {
         weight: vec![0.0; conv.weights()],
         bias: vec![bias; conv.out_channels],
+        slopes: Vec::new(),
     });
     Model::new(&config, weights.collect(), BTreeMap::new())
 }

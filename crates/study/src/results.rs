@@ -114,6 +114,16 @@ impl Study {
     /// # Errors
     /// If its folder contains a run with other settings, or cannot be read.
     pub fn outcome(&self, folder: &Path, run: &PlannedRun) -> Result<Outcome, Error> {
+        let metrics = read_metrics(&self.run_folder(folder, run).join(METRICS))?;
+        self.outcome_of(folder, run, &metrics)
+    }
+
+    fn outcome_of(
+        &self,
+        folder: &Path,
+        run: &PlannedRun,
+        metrics: &[Metrics],
+    ) -> Result<Outcome, Error> {
         let folder = self.run_folder(folder, run);
         let recipe_path = folder.join(RECIPE);
         if !recipe_path.exists() {
@@ -130,9 +140,10 @@ impl Study {
             let update = text.trim().parse().unwrap_or(0);
             return Ok(Outcome::Diverged { update });
         }
-        let metrics = read_metrics(&folder.join(METRICS))?;
-        let last = metrics.last();
-        let Some(last) = last.filter(|_| folder.join(LAST_CHECKPOINT).exists()) else {
+        let Some(last) = metrics
+            .last()
+            .filter(|_| folder.join(LAST_CHECKPOINT).exists())
+        else {
             return Ok(Outcome::Open { updates: 0 });
         };
         if last.update < run.recipe.training.updates {
@@ -216,9 +227,9 @@ impl Study {
         let mut outcomes = vec![Vec::new(); self.configurations.len()];
         let mut metrics = vec![Vec::new(); self.configurations.len()];
         for run in self.runs() {
-            outcomes[run.configuration].push(self.outcome(folder, &run)?);
-            let path = self.run_folder(folder, &run).join(METRICS);
-            metrics[run.configuration].push(read_metrics(&path)?);
+            let of_run = read_metrics(&self.run_folder(folder, &run).join(METRICS))?;
+            outcomes[run.configuration].push(self.outcome_of(folder, &run, &of_run)?);
+            metrics[run.configuration].push(of_run);
         }
         let outcomes_of = |name: &str| -> &[Outcome] {
             let at = self.configurations.iter().position(|c| c.name == name);

@@ -116,7 +116,14 @@ pub fn load(
     layout: &ParameterLayout,
 ) -> Result<TrainingState, Error> {
     let bytes = read(path)?;
-    parse(&bytes, recipe, network, layout).map_err(|source| in_file(path, source))
+    let state = Metadata::parse(&bytes).and_then(|metadata| {
+        let difference = recipe.difference_after(&metadata.recipe()?, metadata.number("updates")?);
+        match difference {
+            Some(difference) => Err(CheckpointError::OtherRecipe(difference)),
+            None => parse(&bytes, &metadata, network, layout),
+        }
+    });
+    state.map_err(|source| in_file(path, source))
 }
 
 /// Reads the recipe of a checkpoint and the updates done.
@@ -154,7 +161,7 @@ pub(crate) fn parse_model(bytes: &[u8], path: &Path) -> Result<Model, Error> {
     let model = metadata.recipe().and_then(|recipe| {
         let network = Network::for_training(&recipe.network);
         let layout = ParameterLayout::new(&network, recipe.training.branches);
-        let state = parse(bytes, &recipe, &network, &layout)?;
+        let state = parse(bytes, &metadata, &network, &layout)?;
         Ok(state.model(&recipe, &network, &layout))
     });
     model.map_err(|source| in_file(path, source))
@@ -169,17 +176,13 @@ fn in_file(path: &Path, source: CheckpointError) -> Error {
     Error::Checkpoint { path, source }
 }
 
+/// The state in a checkpoint.
 fn parse(
     bytes: &[u8],
-    recipe: &Recipe,
+    metadata: &Metadata,
     network: &Network,
     layout: &ParameterLayout,
 ) -> Result<TrainingState, CheckpointError> {
-    let metadata = Metadata::parse(bytes)?;
-    let updates = metadata.number("updates")?;
-    if let Some(difference) = recipe.difference_after(&metadata.recipe()?, updates) {
-        return Err(CheckpointError::OtherRecipe(difference));
-    }
     let tensors = SafeTensors::deserialize(bytes).map_err(CheckpointError::Incomplete)?;
     if let Some(expected) = metadata.text(CHECKSUM) {
         let found = checksum(tensors.iter().map(|(name, view)| (name, view.data())));
@@ -203,6 +206,7 @@ fn parse(
             variance: tensor_values(&tensors, &format!("running_var/{name}"), &shape)?,
         })
     });
+    let updates = metadata.number("updates")?;
     let state = TrainingState {
         updates,
         parameters: vector("parameters")?,
@@ -303,16 +307,13 @@ impl Metadata {
 
     fn recipe(&self) -> Result<Recipe, CheckpointError> {
         let json = self.text("recipe").unwrap_or_default();
-        // The former name of validation.images.
-        let json = json.replace("\"pictures\":", "\"images\":");
-        serde_json::from_str(&json).map_err(|e| CheckpointError::Recipe(e.to_string()))
+        serde_json::from_str(json).map_err(|e| CheckpointError::Recipe(e.to_string()))
     }
 
     fn inputs(&self) -> InputFingerprints {
         let owned = |key| self.text(key).map(str::to_owned);
         InputFingerprints {
-            // The second is its former name.
-            dataset: owned("images").or_else(|| owned("pictures")),
+            dataset: owned("images"),
             teacher: owned("teacher"),
         }
     }

@@ -95,6 +95,7 @@ fn set_weights_are_the_merged_ones() {
         let wanted = ConvWeights {
             weight: signed_units(conv.weight.len(), 7),
             bias: signed_units(conv.bias.len(), 9),
+            slopes: Vec::new(),
         };
         layout.set_conv(at, &wanted, &mut parameters);
         assert_eq!(layout.convs(&network, &parameters)[at], wanted);

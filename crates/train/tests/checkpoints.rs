@@ -112,15 +112,3 @@ fn loads_checkpoints_without_rollbacks_and_fingerprints() {
     state.inputs = InputFingerprints::default();
     assert_eq!(loaded, state);
 }
-
-#[test]
-fn loads_checkpoints_with_former_key_names() {
-    let (loaded, state) = load_with_metadata(|metadata| {
-        let fingerprint = metadata.remove("images").expect("a fingerprint");
-        metadata.insert("pictures".to_owned(), fingerprint);
-        let recipe = metadata.get_mut("recipe").expect("a recipe");
-        assert!(recipe.contains("\"images\":"), "{recipe}");
-        *recipe = recipe.replace("\"images\":", "\"pictures\":");
-    });
-    assert_eq!(loaded, state);
-}

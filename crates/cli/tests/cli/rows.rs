@@ -158,6 +158,7 @@ fn a_damaged_model_writes_no_image() {
     let zeros = convs.iter().map(|conv| ConvWeights {
         weight: vec![0.0; conv.weights()],
         bias: vec![0.0; conv.out_channels],
+        slopes: Vec::new(),
     });
     let model = Model::new(&config, zeros.collect(), BTreeMap::new());
     model.save(&at("zeros.safetensors")).expect("a model");

@@ -26,7 +26,11 @@ impl<'a> Layer<'a> {
                 .unwrap_or_else(|| panic!("`{line}` is cut short"))
         };
         let (kind, name) = (word(), word());
-        let number = |word: &str| word.parse().unwrap_or_else(|e| panic!("{word}: {e}"));
+        // Factors of scale are written as floats.
+        let number = |word: &str| {
+            let word = word.trim_end_matches(".0");
+            word.parse().unwrap_or_else(|e| panic!("{word}: {e}"))
+        };
         let counts: [usize; 2] = [number(word()), number(word())];
         let [inputs, outputs] = counts.map(|count| (0..count).map(|_| word()).collect());
         let parameters = words
@@ -144,6 +148,15 @@ fn run(files: &NcnnFiles, input: Tensor) -> Tensor {
                     1 => sum.map(|v| v.max(0.0)),
                     other => panic!("activation {other}"),
                 }
+            }
+            "Interp" => {
+                assert_eq!(layer.parameter(0, 0), 2, "bilinear");
+                assert_eq!(layer.parameter(1, 0), layer.parameter(2, 0), "factors");
+                inputs[0].enlarge(layer.parameter(1, 0))
+            }
+            "PReLU" => {
+                let slopes = bin.floats(layer.parameter(0, 0));
+                inputs[0].prelu(&slopes)
             }
             "BinaryOp" => {
                 assert_eq!(layer.parameter(0, 0), 0, "addition");

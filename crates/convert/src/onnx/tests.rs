@@ -67,6 +67,14 @@ fn run(graph: &GraphProto, input: Tensor) -> Tensor {
                 )
             }
             "Relu" => x.map(|v| v.max(0.0)),
+            "Resize" => {
+                assert_eq!(node.input[1], "", "no region of interest");
+                let scales = numbers(constants[node.input[2].as_str()]);
+                assert_eq!(scales[..2], [1.0; 2]);
+                assert_eq!(attribute("mode").s, b"linear");
+                x.enlarge(scales[3] as usize)
+            }
+            "PRelu" => x.prelu(&numbers(constants[node.input[1].as_str()])),
             "Cast" => x.clone(),
             "Add" => zipped(|a, b| a + b),
             "Sub" => zipped(|a, b| a - b),
@@ -164,7 +172,8 @@ fn names_are_unique_and_values_are_computed_before_use() {
             known.extend(graph.initializer.iter().map(|t| t.name.as_str()));
             let mut names: Vec<&str> = Vec::new();
             for node in &graph.node {
-                for input in &node.input {
+                // An empty name is an input that is left out.
+                for input in node.input.iter().filter(|input| !input.is_empty()) {
                     assert!(known.contains(&input.as_str()), "{input} in {}", node.name);
                 }
                 let output = node.output[0].as_str();

@@ -39,6 +39,7 @@ fn folded(config: &NetworkConfig, bytes: &[u8]) -> BTreeMap<String, Vec<f32>> {
             _ => (key.clone(), values.clone()),
         };
         let factor = match (config.block, name.as_str()) {
+            (BlockKind::Compact | BlockKind::MsrResNet, _) => 1.0,
             (BlockKind::Edsr, "head.0.weight") => 255.0,
             (BlockKind::Edsr, "tail.1.weight" | "tail.1.bias") => 1.0 / 255.0,
             (BlockKind::Edsr, _) => 1.0,
@@ -71,6 +72,12 @@ fn weights_fold_back_to_those_of_the_model() {
                         config.label()
                     );
                 }
+            }
+        }
+        for (conv, weights) in model.network().convs.iter().zip(model.convs()) {
+            if let Some(slopes) = &conv.slopes {
+                let found = found.remove(&format!("{slopes}.weight"));
+                assert_eq!(found.as_ref(), Some(&weights.slopes), "{slopes}");
             }
         }
         let mut left: Vec<String> = found.into_keys().collect();
@@ -159,5 +166,10 @@ fn options_describe_the_network() {
     assert_eq!(
         pytorch_options(&Model::random(&NetworkConfig::edsr(64, 2, 2), 1)),
         "--model edsr --scale 2 --n_resblocks 2 --n_feats 64 --res_scale 1"
+    );
+    assert_eq!(
+        pytorch_options(&Model::random(&NetworkConfig::compact(64, 16, 4), 1)),
+        "SRVGGNetCompact(num_in_ch=3, num_out_ch=3, num_feat=64, num_conv=16, upscale=4, \
+         act_type='prelu')"
     );
 }

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use wdsr_convert::{Options, Range, import, import_bytes};
-use wdsr_model::{BlockKind, DIV2K_MEAN, Isa, Model, NetworkConfig, Norm, Upscaler};
+use wdsr_model::{DIV2K_MEAN, Isa, Model, NetworkConfig, Norm, Upscaler};
 use wdsr_testing::floats::assert_close;
 use wdsr_testing::golden::{self, Tensor};
 use wdsr_testing::images::{interleaved, planar};
@@ -49,11 +49,7 @@ fn every_golden_checkpoint_gives_the_expected_output() {
         };
         let imported = import(&case.path, &Options::default()).unwrap_or_else(|e| panic!("{e}"));
         let config = imported.model.config();
-        let kind = match config.block {
-            BlockKind::WdsrA => "wdsr-a",
-            BlockKind::WdsrB => "wdsr-b",
-            BlockKind::Edsr => "edsr",
-        };
+        let kind = config.block.name();
         assert_eq!(kind, text("block"), "{file}");
         for (key, found) in [
             ("features", config.features),

@@ -229,6 +229,118 @@ fn models_of_wdsr_are_read_unchanged() {
     assert!(reason.contains("omit these options"), "{reason}");
 }
 
+#[test]
+fn compact_is_read_from_the_files_of_real_esrgan() {
+    for (model, key) in [
+        (NetworkConfig::compact(6, 3, 4), "params"),
+        (NetworkConfig::compact(5, 0, 2), "params_ema"),
+        (NetworkConfig::compact(4, 1, 1), "params"),
+    ] {
+        let model = Model::random(&model, 5);
+        let mut checkpoint = Checkpoint::default();
+        let object = Item::Dict(vec![(text(key), Item::Dict(checkpoint.state_dict(&model)))]);
+        let imported = read(&checkpoint.zip(&object), &Options::default());
+        same(&imported, &model);
+        assert!(imported.recognised[0].contains("Compact"), "{imported:?}");
+    }
+}
+
+#[test]
+fn compact_without_its_slopes_is_refused() {
+    let model = Model::random(&NetworkConfig::compact(6, 2, 4), 5);
+    for (tensor, reason) in [
+        ("body.3.weight", "slopes `body.3.weight` are missing"),
+        ("body.4.weight", "convolution `body.4`"),
+        ("body.0.weight", "convolution `body.0`"),
+    ] {
+        let mut checkpoint = Checkpoint::default();
+        let mut items = checkpoint.state_dict(&model);
+        items.retain(|(key, _)| !matches!(key, Item::Text(name) if name == tensor));
+        let bytes = checkpoint.zip(&Item::Dict(items));
+        let error = import_bytes(&bytes, Path::new("some.pth"), &Options::default());
+        let error = error.expect_err("a tensor is missing").to_string();
+        assert!(error.contains(reason), "{tensor}: {error}");
+    }
+    // Slopes of a network that has none.
+    let model = Model::random(&NetworkConfig::edsr(4, 1, 2), 5);
+    let mut checkpoint = Checkpoint::default();
+    let mut items = checkpoint.state_dict(&model);
+    items.push((text("body.7.weight"), checkpoint.tensor(&[4], &[0.25; 4])));
+    let bytes = checkpoint.zip(&Item::Dict(items));
+    let error = import_bytes(&bytes, Path::new("some.pth"), &Options::default());
+    let error = error.expect_err("slopes of nothing").to_string();
+    assert!(error.contains("expected no slopes `body.7`"), "{error}");
+}
+
+#[test]
+fn the_edsr_of_basicsr_is_that_of_edsr_pytorch_under_other_names() {
+    for (blocks, scale) in [(2, 2), (3, 3), (1, 4)] {
+        let model = Model::random(&NetworkConfig::edsr(4, blocks, scale), 7);
+        let rename = |name: &str| {
+            let closing = format!("body.{blocks}.");
+            match name.split_once('.').expect("a part") {
+                ("head", _) => name.replace("head.0", "conv_first"),
+                ("body", _) if name.starts_with(&closing) => {
+                    name.replace(&closing, "conv_after_body.")
+                }
+                ("body", _) => name
+                    .replace("body.0.", "conv1.")
+                    .replace("body.2.", "conv2."),
+                _ => name
+                    .replace("tail.0.", "upsample.")
+                    .replace("tail.1.", "conv_last."),
+            }
+        };
+        // `body.0.body.0.weight` is `body.0.conv1.weight`: the first `body.0.` is the block's.
+        let rename = |name: &str| match name.split(".body.").collect::<Vec<_>>()[..] {
+            [block, conv] => {
+                let conv = conv.replacen("0.", "conv1.", 1).replacen("2.", "conv2.", 1);
+                format!("{block}.{conv}")
+            }
+            _ => rename(name),
+        };
+        let mut checkpoint = Checkpoint::default();
+        let params = renamed(checkpoint.state_dict(&model), rename);
+        let bytes = checkpoint.zip(&Item::Dict(vec![(text("params"), params)]));
+        let imported = read(&bytes, &plain());
+        same(&imported, &model);
+        assert!(imported.recognised[0].contains("BasicSR"), "{imported:?}");
+        let by_layout = read(&bytes, &Options::default());
+        let head = by_layout.model.convs()[0].weight[0];
+        assert_eq!(head, 255.0 * model.convs()[0].weight[0], "range 0..255");
+    }
+}
+
+#[test]
+fn networks_of_others_are_named() {
+    for (tensor, name) in [
+        ("body.0.rdb1.conv1.weight", "ESRGAN"),
+        ("model.1.sub.0.RDB1.conv1.0.weight", "ESRGAN"),
+        (
+            "layers.0.residual_group.blocks.0.attn.relative_position_bias_table",
+            "SwinIR",
+        ),
+        (
+            "layers.0.residual_group.overlap_attn.relative_position_bias_table",
+            "HAT",
+        ),
+        ("body.0.body.0.body.3.conv_du.0.weight", "RCAN"),
+        ("block_1.c1_r.sk.weight", "SPAN"),
+        ("feats.0.safm.mfr.0.weight", "SAFMN"),
+    ] {
+        let mut checkpoint = Checkpoint::default();
+        let first = checkpoint.tensor(&[4, 3, 3, 3], &[0.5; 108]);
+        let other = checkpoint.tensor(&[4, 4], &[0.5; 16]);
+        let object = Item::Dict(vec![
+            (text("conv_first.weight"), first),
+            (text(tensor), other),
+        ]);
+        let error = import_bytes(&checkpoint.zip(&object), Path::new("some.pth"), &plain());
+        let error = error.expect_err("another network").to_string();
+        assert!(error.contains(name) && error.contains("Compact"), "{error}");
+    }
+}
+
 /// With `sub_mean` and `add_mean` as EDSR-PyTorch writes them, for pixels of 0..range.
 #[test]
 fn the_mean_of_edsr_is_read_from_its_file() {

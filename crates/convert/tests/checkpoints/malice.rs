@@ -277,7 +277,15 @@ fn other_networks_are_refused() {
         (checkpoint, Item::Dict(items))
     };
     let cases = [
-        (with("extra.weight", &[1], 0.0), "`.bias` is missing"),
+        (
+            with("extra.weight", &[1], 0.0),
+            "expected no slopes `extra`",
+        ),
+        (with("extra.weight", &[1, 1], 0.0), "`.bias` is missing"),
+        (
+            with("extra.weight", &[1], f32::NAN),
+            "slopes `extra`: expected finite",
+        ),
         (with("steps", &[1], 0.0), "`steps` does not belong"),
         (
             with("body.0.body.1.running_mean", &[4], 0.0),

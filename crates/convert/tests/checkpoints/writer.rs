@@ -133,6 +133,10 @@ impl Checkpoint {
             let bias = self.tensor(&[conv.out_channels], &weights.bias);
             items.push((text(&format!("{}.weight", conv.name)), weight));
             items.push((text(&format!("{}.bias", conv.name)), bias));
+            if let Some(slopes) = &conv.slopes {
+                let tensor = self.tensor(&[conv.out_channels], &weights.slopes);
+                items.push((text(&format!("{slopes}.weight")), tensor));
+            }
         }
         items
     }

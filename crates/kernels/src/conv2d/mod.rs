@@ -227,6 +227,7 @@ impl PlanesConv {
         );
         assert_eq!(input.channels(), conv.in_channels, "input channels");
         assert_eq!(output.channels(), conv.out_channels, "output channels");
+        epilogue.check(conv.out_channels);
         if let Some(maps) = epilogue.maps() {
             assert_eq!(maps.geometry(), output.geometry(), "maps of the epilogue");
             assert_eq!(maps.channels(), output.channels(), "maps of the epilogue");

@@ -40,7 +40,7 @@ pub(super) fn convolution(
                     }
                 }
                 let before = output.row(o, y)[x];
-                output.row_mut(o, y)[x] = epilogue.apply(sum, before, |maps| maps.row(o, y)[x]);
+                output.row_mut(o, y)[x] = epilogue.apply(o, sum, before, |maps| maps.row(o, y)[x]);
             }
         }
     }

@@ -264,6 +264,7 @@ impl PlanesPair {
             input.geometry(),
             "output gradient and input"
         );
+        epilogue.check(input.channels());
         for (planes, what) in [
             (Some(&*input_gradient), "input gradient and input"),
             (epilogue.maps(), "maps of the epilogue and input"),

@@ -109,7 +109,7 @@ pub(super) fn backward(arguments: Backward<'_>) {
             }
             for (i, sum) in by_input.iter().enumerate() {
                 let before = input_gradient.row(i, y)[x];
-                let value = epilogue.apply(*sum, before, |maps| maps.row(i, y)[x]);
+                let value = epilogue.apply(i, *sum, before, |maps| maps.row(i, y)[x]);
                 input_gradient.row_mut(i, y)[x] = value;
             }
         }

@@ -101,6 +101,7 @@ impl StripConv {
     ) {
         assert_eq!(input.channels(), self.in_channels, "input channels");
         assert_eq!(output.channels(), self.out_channels, "output channels");
+        epilogue.check(self.out_channels);
         let maps_offset = epilogue.maps().map_or(Offset::ZERO, |maps| {
             assert_eq!(maps.channels(), output.channels(), "maps of the epilogue");
             output.offset_in(maps, 0)

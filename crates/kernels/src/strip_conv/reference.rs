@@ -34,7 +34,7 @@ pub(super) fn direct(
                 let other =
                     |maps: &Strip| maps.pixel(o, y + maps_offset.rows, at_x + maps_offset.px);
                 let to = &mut output.row_mut(o, first_row + row)[x];
-                *to = epilogue.apply(sum, *to, other);
+                *to = epilogue.apply(o, sum, *to, other);
             }
         }
     }

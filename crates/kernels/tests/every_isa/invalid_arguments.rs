@@ -77,6 +77,17 @@ fn planes_conv(isa: Isa, precision: Precision) {
             conv.forward(&input, &mut output, Epilogue::Store, scratch);
         });
     }
+    for slopes in [8, 10] {
+        let mut output = planes(9, 7, 6, 6);
+        panics(&["slopes, output channels"], || {
+            conv.forward(
+                &input,
+                &mut output,
+                Epilogue::PRelu(&vec![0.5; slopes]),
+                scratch,
+            );
+        });
+    }
     for maps in [planes(1, 7, 6, 5), planes(9, 7, 5, 5), planes(9, 6, 6, 5)] {
         let mut output = planes(9, 7, 6, 6);
         panics(&["maps of the epilogue"], || {
@@ -224,6 +235,17 @@ fn strips(isa: Isa, precision: Precision) {
         let mut output = strip(9, LAYOUT, 0..8, 7);
         panics(&parts, || {
             conv.run(&input, &mut output, Epilogue::Store, scratch);
+        });
+    }
+    for slopes in [8, 10] {
+        let mut output = strip(9, LAYOUT, 0..8, 7);
+        panics(&["slopes, output channels"], || {
+            conv.run(
+                &input,
+                &mut output,
+                Epilogue::PRelu(&vec![0.5; slopes]),
+                scratch,
+            );
         });
     }
     for maps in [strip(1, LAYOUT, 0..8, 7), strip(9, LAYOUT, 0..8, 6)] {

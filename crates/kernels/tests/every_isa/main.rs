@@ -234,10 +234,12 @@ fn convolution_and_gradients_in(isa: Isa, precision: Precision) {
         let gate = planes(case.outputs, case.width, case.height, 4);
         let before = planes(case.outputs, case.width, case.height, 5);
         let mut scratch = Scratch::default();
+        let slopes = values(case.outputs, 6);
         let terms = case.inputs * taps + 2;
         for (name, epilogue) in [
             ("store", Epilogue::Store),
             ("relu", Epilogue::Relu),
+            ("prelu", Epilogue::PRelu(&slopes)),
             ("add", Epilogue::Add(&gate)),
             ("accumulate", Epilogue::Accumulate),
             ("where positive", Epilogue::WherePositive(&gate)),
@@ -252,6 +254,8 @@ fn convolution_and_gradients_in(isa: Isa, precision: Precision) {
                         let expected = match epilogue {
                             Epilogue::Store => sum,
                             Epilogue::Relu => sum.max(0.0),
+                            Epilogue::PRelu(slopes) if sum < 0.0 => f64::from(slopes[o]) * sum,
+                            Epilogue::PRelu(_) => sum,
                             Epilogue::Add(term) => sum + f64::from(term.row(o, y)[x]),
                             Epilogue::Accumulate => sum + f64::from(before.row(o, y)[x]),
                             Epilogue::WherePositive(_) if gate.row(o, y)[x] > 0.0 => sum,

@@ -124,10 +124,12 @@ fn convolutions_in(isa: Isa, precision: Precision) {
                 let terms = Maps::random(shape, 6);
                 let term = terms.strip(output_row + 1);
                 let before = Maps::random(shape, 7);
+                let slopes = values(outputs, 8);
                 let mut scratch = Scratch::default();
                 for (name, epilogue) in [
                     ("store", Epilogue::Store),
                     ("relu", Epilogue::Relu),
+                    ("prelu", Epilogue::PRelu(&slopes)),
                     ("add", Epilogue::Add(&term)),
                     ("accumulate", Epilogue::Accumulate),
                     ("where positive", Epilogue::WherePositive(&term)),
@@ -152,6 +154,10 @@ fn convolutions_in(isa: Isa, precision: Precision) {
                         match epilogue {
                             Epilogue::Store => {}
                             Epilogue::Relu => expected = expected.max(0.0),
+                            Epilogue::PRelu(slopes) if expected < 0.0 => {
+                                expected *= f64::from(slopes[o]);
+                            }
+                            Epilogue::PRelu(_) => {}
                             Epilogue::Accumulate => {
                                 expected += f64::from(before.at(o, row, column));
                             }

@@ -1,6 +1,6 @@
 //! The equations of the networks, as code that adds operations.
 
-use super::{BatchNorm, Conv, Network, Operation, Value, ValueShape};
+use super::{Activation, BatchNorm, Conv, Network, Operation, Value, ValueShape};
 use crate::config::{BlockKind, NetworkConfig};
 
 impl Network {
@@ -25,6 +25,8 @@ impl Network {
         network.output = match config.block {
             BlockKind::WdsrA | BlockKind::WdsrB => network.wdsr(input, batch_norm),
             BlockKind::Edsr => network.edsr(input, batch_norm),
+            BlockKind::Compact => network.compact(input),
+            BlockKind::MsrResNet => network.msr_resnet(input),
         };
         network
     }
@@ -42,15 +44,74 @@ impl Network {
 
     fn edsr(&mut self, u: Value, batch_norm: bool) -> Value {
         let NetworkConfig {
+            features, blocks, ..
+        } = self.config;
+        let head = self.conv("head.0", u, features, 3);
+        let body = self.body(head, batch_norm);
+        let closing = self.conv(&format!("body.{blocks}"), body, features, 3);
+        let sum = self.add(closing, head, 1.0);
+        let x = self.upsample(sum, Activation::None, |stage| {
+            format!("tail.0.{}", 2 * stage)
+        });
+        self.conv("tail.1", x, 3, 3)
+    }
+
+    fn compact(&mut self, u: Value) -> Value {
+        let NetworkConfig {
             features,
             blocks,
             scale,
             ..
         } = self.config;
-        let head = self.conv("head.0", u, features, 3);
-        let body = self.body(head, batch_norm);
-        let closing = self.conv(&format!("body.{blocks}"), body, features, 3);
-        let mut x = self.add(closing, head, 1.0);
+        let mut x = u;
+        // Positions in the published `nn.ModuleList`, where each PReLU follows its convolution.
+        for position in (0..=blocks).map(|conv| 2 * conv) {
+            x = self.push_conv(
+                &format!("body.{position}"),
+                x,
+                features,
+                3,
+                Activation::PRelu,
+            );
+            if let Some(conv) = self.convs.last_mut() {
+                conv.slopes = Some(format!("body.{}", position + 1));
+            }
+        }
+        let last = self.conv(&format!("body.{}", 2 * blocks + 2), x, 3 * scale * scale, 3);
+        let enlarged = self.repeat(u, scale * scale);
+        let sum = self.add(last, enlarged, 1.0);
+        self.shuffle(sum, scale)
+    }
+
+    fn msr_resnet(&mut self, u: Value) -> Value {
+        let NetworkConfig {
+            features, scale, ..
+        } = self.config;
+        let leaky = Activation::LeakyRelu;
+        let head = self.push_conv("conv_first", u, features, 3, leaky);
+        let body = self.body(head, false);
+        let wide = self.upsample(body, leaky, |stage| format!("upconv{}", stage + 1));
+        let x = self.push_conv("conv_hr", wide, features, 3, leaky);
+        let last = self.conv("conv_last", x, 3, 3);
+        let base = self.value(3, scale);
+        self.operations.push(Operation::Enlarge {
+            input: u,
+            output: base,
+            scale,
+        });
+        self.add(last, base, 1.0)
+    }
+
+    /// A convolution and a pixel shuffle for each factor of the scale.
+    fn upsample(
+        &mut self,
+        mut x: Value,
+        activation: Activation,
+        name: fn(usize) -> String,
+    ) -> Value {
+        let NetworkConfig {
+            features, scale, ..
+        } = self.config;
         let stages: &[usize] = match scale {
             1 => &[],
             4 => &[2, 2],
@@ -58,15 +119,11 @@ impl Network {
             _ => &[scale],
         };
         for (stage, &factor) in stages.iter().enumerate() {
-            let wide = self.conv(
-                &format!("tail.0.{}", 2 * stage),
-                x,
-                features * factor * factor,
-                3,
-            );
+            let wide = features * factor * factor;
+            let wide = self.push_conv(&name(stage), x, wide, 3, activation);
             x = self.shuffle(wide, factor);
         }
-        self.conv("tail.1", x, 3, 3)
+        x
     }
 
     /// All residual blocks.
@@ -75,16 +132,26 @@ impl Network {
         let (n, wide) = (config.features, config.features * config.expansion);
         // Output channels, kernel, and whether a ReLU follows, of each convolution of a block.
         let convs: &[(usize, usize, bool)] = match config.block {
-            BlockKind::WdsrA | BlockKind::Edsr => &[(wide, 3, true), (n, 3, false)],
+            BlockKind::WdsrA | BlockKind::Edsr | BlockKind::MsrResNet => {
+                &[(wide, 3, true), (n, 3, false)]
+            }
             BlockKind::WdsrB => &[(wide, 1, true), (config.low_rank, 1, false), (n, 3, false)],
+            BlockKind::Compact => unreachable!("a network without residual blocks"),
         };
         for block in 0..config.blocks {
             let mut branch = x;
             // Position in the published `nn.Sequential`, where norm and ReLU count too.
             let mut position = 0;
             for &(channels, kernel, relu) in convs {
-                let name = format!("body.{block}.body.{position}");
-                branch = self.push_conv(&name, branch, channels, kernel, relu && !batch_norm);
+                let name = match config.block {
+                    BlockKind::MsrResNet => format!("body.{block}.conv{}", position / 2 + 1),
+                    _ => format!("body.{block}.body.{position}"),
+                };
+                let activation = match relu && !batch_norm {
+                    true => Activation::Relu,
+                    false => Activation::None,
+                };
+                branch = self.push_conv(&name, branch, channels, kernel, activation);
                 if batch_norm {
                     position += 1;
                     branch =
@@ -103,7 +170,7 @@ impl Network {
     }
 
     fn conv(&mut self, name: &str, input: Value, out_channels: usize, kernel: usize) -> Value {
-        self.push_conv(name, input, out_channels, kernel, false)
+        self.push_conv(name, input, out_channels, kernel, Activation::None)
     }
 
     fn push_conv(
@@ -112,7 +179,7 @@ impl Network {
         input: Value,
         out_channels: usize,
         kernel: usize,
-        relu: bool,
+        activation: Activation,
     ) -> Value {
         let ValueShape {
             channels: in_channels,
@@ -124,12 +191,13 @@ impl Network {
             in_channels,
             out_channels,
             kernel,
+            slopes: None,
         });
         self.operations.push(Operation::Conv {
             conv: self.convs.len() - 1,
             input,
             output,
-            relu,
+            activation,
         });
         output
     }
@@ -161,6 +229,17 @@ impl Network {
             identity,
             output,
             scale: factor,
+        });
+        output
+    }
+
+    fn repeat(&mut self, input: Value, times: usize) -> Value {
+        let ValueShape { channels, scale } = self.shape(input);
+        let output = self.value(channels * times, scale);
+        self.operations.push(Operation::Repeat {
+            input,
+            output,
+            times,
         });
         output
     }

@@ -1,14 +1,12 @@
 //! Parameters, multiply-adds and the receptive radius of a network.
 
-use super::{Network, Operation};
+use super::{Conv, Network, Operation};
 
 impl Network {
-    /// Weights and biases of the convolutions.
+    /// Weights and biases of the convolutions, and slopes of PReLUs.
     pub fn parameters(&self) -> usize {
-        self.convs
-            .iter()
-            .map(|conv| conv.weights() + conv.out_channels)
-            .sum()
+        let of_conv = |conv: &Conv| conv.weights() + conv.out_channels + conv.slope_count();
+        self.convs.iter().map(of_conv).sum()
     }
 
     /// Gains of weight normalisation in training, one for each output channel of each convolution.
@@ -66,7 +64,11 @@ impl Network {
                 } => {
                     radius[output.0] = radius[branch.0].max(radius[identity.0]);
                 }
-                Operation::PixelShuffle { input, output, .. } => radius[output.0] = radius[input.0],
+                Operation::Enlarge { input, output, .. } => {
+                    radius[output.0] = radius[input.0] + 1.0;
+                }
+                Operation::PixelShuffle { input, output, .. }
+                | Operation::Repeat { input, output, .. } => radius[output.0] = radius[input.0],
             }
         }
         radius[self.output.0].ceil() as usize
@@ -181,6 +183,21 @@ mod tests {
                 1_372_294,
                 1_372_608,
                 3163,
+            ),
+            // realesr-animevideov3 and realesr-general-x4v3: 621,424 and 1,213,296 parameters.
+            (
+                NetworkConfig::compact(64, 16, 4),
+                621_424,
+                622_560,
+                619_200,
+                357,
+            ),
+            (
+                NetworkConfig::compact(64, 32, 4),
+                1_213_296,
+                1_215_456,
+                1_209_024,
+                696,
             ),
         ] {
             let network = Network::new(&config);

@@ -6,12 +6,18 @@
 //! - EDSR: y = last(upsample(h + closing(body(h)))) + mean, h = head(u)
 //! - every block: block(x) = residual_scale * branch(x) + x
 //!
+//! - Compact: y = shuffle(last(chain(u)) + repeat(u)), chain = conv, PReLU, conv, PReLU, ...
+//! - MSRResNet: y = last(leaky(conv(upsample(body(leaky(head(u))))))) + enlarge(u), a leaky ReLU behind
+//!   each convolution of upsample too
+//!
 //! head, tail, closing and last are 3x3 convolutions, skip is 5x5. [`Network::new`] writes them
 //! down as a list of operations on values (`build.rs`). Inference and training run that list forwards,
 //! the gradients run it backwards; parameter counts and the receptive radius follow from it (`cost.rs`).
 //!
 //! Source: Yu et al. 2018, figures 2 and 3; JiahuiYu/wdsr_ntire2018 (one shuffle of the sum
-//! there equals the sum of two shuffles); EDSR-PyTorch for EDSR.
+//! there equals the sum of two shuffles); EDSR-PyTorch for EDSR; xinntao/Real-ESRGAN,
+//! `realesrgan/archs/srvgg_arch.py`, for Compact; XPixelGroup/BasicSR, `basicsr/archs/srresnet_arch.py`,
+//! for MSRResNet.
 
 mod build;
 mod cost;
@@ -43,6 +49,8 @@ pub struct Conv {
     pub out_channels: usize,
     /// Side of the kernel in pixels: 1, 3 or 5.
     pub kernel: usize,
+    /// Key of the slopes, without `.weight`, if a PReLU follows.
+    pub slopes: Option<String>,
 }
 
 impl Conv {
@@ -54,6 +62,11 @@ impl Conv {
             self.kernel,
             self.kernel,
         ]
+    }
+
+    /// Number of slopes of the PReLU that follows, 0 if none does.
+    pub fn slope_count(&self) -> usize {
+        self.slopes.as_ref().map_or(0, |_| self.out_channels)
     }
 
     /// Number of weights, without biases.
@@ -73,17 +86,32 @@ pub struct BatchNorm {
     pub channels: usize,
 }
 
+/// What a convolution applies to its sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// Nothing.
+    None,
+    /// max(x, 0)
+    Relu,
+    /// max(x, 0) + slope * min(x, 0), with a slope for each channel (He et al. 2015). In use only.
+    PRelu,
+    /// The same with the slope [`LEAKY_SLOPE`]. In use only.
+    LeakyRelu,
+}
+
+/// The slope of MSRResNet's leaky ReLUs.
+pub const LEAKY_SLOPE: f32 = 0.1;
+
 /// An operation of the network.
 #[allow(missing_docs, reason = "the equation at each variant names its fields")]
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Operation {
-    /// `output = conv(input)`, or `max(conv(input), 0)` with `relu`; `conv` is an index into
-    /// [`Network::convs`].
+    /// `output = activation(conv(input))`; `conv` is an index into [`Network::convs`].
     Conv {
         conv: usize,
         input: Value,
         output: Value,
-        relu: bool,
+        activation: Activation,
     },
     /// `output = norm(input)`, or `max(norm(input), 0)` with `relu`; `norm` is an index into
     /// [`Network::batch_norms`]. Training only.
@@ -106,6 +134,19 @@ pub enum Operation {
         output: Value,
         scale: usize,
     },
+    /// Each channel of the input `times` times in a row. With a pixel shuffle behind it, the input
+    /// enlarged by nearest neighbours. In use only.
+    Repeat {
+        input: Value,
+        output: Value,
+        times: usize,
+    },
+    /// `output = bilinear(input)`, `scale` times as large each way. In use only.
+    Enlarge {
+        input: Value,
+        output: Value,
+        scale: usize,
+    },
 }
 
 impl Operation {
@@ -114,7 +155,9 @@ impl Operation {
         let (first, second) = match *self {
             Self::Conv { input, .. }
             | Self::BatchNorm { input, .. }
-            | Self::PixelShuffle { input, .. } => (input, None),
+            | Self::PixelShuffle { input, .. }
+            | Self::Repeat { input, .. }
+            | Self::Enlarge { input, .. } => (input, None),
             Self::Add {
                 branch, identity, ..
             } => (branch, Some(identity)),
@@ -128,6 +171,8 @@ impl Operation {
             Self::Conv { output, .. }
             | Self::BatchNorm { output, .. }
             | Self::PixelShuffle { output, .. }
+            | Self::Repeat { output, .. }
+            | Self::Enlarge { output, .. }
             | Self::Add { output, .. } => output,
         }
     }
@@ -176,6 +221,36 @@ impl Network {
     /// If the description is not valid.
     pub fn for_training(config: &NetworkConfig) -> Self {
         Self::build(config, config.norm == Norm::Batch)
+    }
+
+    /// The convolutions whose results, summed and shuffled, are the output: indices into `convs`. WDSR
+    /// has two, its tail and its skip.
+    pub fn output_convs(&self) -> Vec<usize> {
+        let mut convs = Vec::new();
+        let mut summed = vec![self.output];
+        for operation in self.operations.iter().rev() {
+            if !summed.contains(&operation.output()) {
+                continue;
+            }
+            match *operation {
+                Operation::Conv { conv, .. } => convs.push(conv),
+                _ => summed.extend(operation.inputs()),
+            }
+        }
+        convs
+    }
+
+    /// The convolutions that read the image: indices into `convs`.
+    pub fn input_convs(&self) -> Vec<usize> {
+        let mut convs = Vec::new();
+        for operation in &self.operations {
+            if let Operation::Conv { conv, input, .. } = *operation
+                && input == self.input
+            {
+                convs.push(conv);
+            }
+        }
+        convs
     }
 
     /// Shape of a value.

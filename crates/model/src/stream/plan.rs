@@ -1,11 +1,11 @@
 //! From the network's operations to the stages that strips stream through.
 
-use wdsr_kernels::{Isa, Precision, STRIP_ROWS, StripConv, StripPair};
+use wdsr_kernels::{ConvLayer, Isa, Precision, STRIP_ROWS, StripConv, StripPair};
 
 use super::symmetry::Symmetry;
 use crate::fused::FusedOperation;
 use crate::model::{ConvWeights, Model};
-use crate::network::{Network, Operation, Value, ValueShape};
+use crate::network::{Activation, LEAKY_SLOPE, Network, Operation, Value, ValueShape};
 
 /// How a network is computed.
 #[derive(Clone, Copy)]
@@ -38,7 +38,8 @@ pub(super) struct Stage {
     pub(super) kernel: Kernel,
     /// The map that it reads; none for the stage that reads the image.
     pub(super) input: Option<usize>,
-    /// A map of the output's shape that is added to the result.
+    /// A map of the output's shape that is added to the result of a convolution without activation or
+    /// of an enlargement.
     pub(super) addend: Option<usize>,
     pub(super) output: usize,
     pub(super) multiply_adds_per_pixel: usize,
@@ -49,12 +50,18 @@ pub(super) enum Kernel {
     Read,
     Conv {
         conv: StripConv,
-        relu: bool,
+        activation: Activation,
+        /// Of PReLU and leaky ReLU.
+        slopes: Vec<f32>,
         radius_px: usize,
     },
     Pair(StripPair),
     /// Pixel shuffle in the middle of a network.
     Shuffle {
+        scale: usize,
+    },
+    /// Bilinear interpolation.
+    Enlarge {
         scale: usize,
     },
 }
@@ -64,7 +71,8 @@ impl Stage {
     fn radius_px(&self) -> usize {
         match self.kernel {
             Kernel::Conv { radius_px, .. } => radius_px,
-            _ => 0,
+            Kernel::Enlarge { .. } => 1,
+            Kernel::Read | Kernel::Pair(_) | Kernel::Shuffle { .. } => 0,
         }
     }
 
@@ -267,9 +275,12 @@ impl SymmetricNetwork<'_> {
                     (name, Kernel::Shuffle { scale }, input, None, 0)
                 }
                 FusedOperation::Single(Operation::Conv {
-                    conv, input, relu, ..
+                    conv,
+                    input,
+                    activation,
+                    ..
                 }) => {
-                    let (name, kernel, multiply_adds) = self.conv(conv, output, relu);
+                    let (name, kernel, multiply_adds) = self.conv(conv, output, activation);
                     (name, kernel, input, None, multiply_adds)
                 }
                 FusedOperation::ConvAdd {
@@ -278,7 +289,7 @@ impl SymmetricNetwork<'_> {
                     identity,
                     ..
                 } => {
-                    let (name, kernel, multiply_adds) = self.conv(conv, output, false);
+                    let (name, kernel, multiply_adds) = self.conv(conv, output, Activation::None);
                     (name, kernel, input, Some(map(identity)), multiply_adds)
                 }
                 FusedOperation::PointwisePair {
@@ -296,6 +307,14 @@ impl SymmetricNetwork<'_> {
                     let name = format!("{}+{}", first.name, second.name);
                     let multiply_adds = first.weights() + second.weights();
                     (name, Kernel::Pair(pair), input, None, multiply_adds)
+                }
+                FusedOperation::Single(Operation::Enlarge { input, scale, .. }) => {
+                    let name = "bilinear".to_owned();
+                    (name, Kernel::Enlarge { scale }, input, None, 0)
+                }
+                FusedOperation::Single(Operation::Repeat { input, times, .. }) => {
+                    let kernel = self.repeat(network.shape(input).channels, times);
+                    ("repeat".to_owned(), kernel, input, None, 0)
                 }
                 FusedOperation::Single(Operation::Add { .. } | Operation::BatchNorm { .. }) => {
                     unreachable!("{operation:?} in a network for use, with its scales in weights")
@@ -318,28 +337,57 @@ impl SymmetricNetwork<'_> {
     }
 
     /// Name, kernel and multiply-adds per pixel of a convolution.
-    fn conv(&self, conv: usize, output: Value, relu: bool) -> (String, Kernel, usize) {
+    fn conv(&self, conv: usize, output: Value, activation: Activation) -> (String, Kernel, usize) {
         let network = self.model.network();
         let shape = &network.convs[conv];
         let weights = self.weights(conv, self.shuffles[output.0]);
         let Arithmetic { isa, precision } = self.arithmetic;
         let kernel = Kernel::Conv {
             conv: StripConv::new(isa, precision, shape.layer(&weights)),
-            relu,
+            activation,
+            slopes: match activation {
+                Activation::LeakyRelu => vec![LEAKY_SLOPE; shape.out_channels],
+                _ => weights.slopes,
+            },
             radius_px: shape.kernel / 2,
         };
         let scale = network.shape(output).scale;
         (shape.name.clone(), kernel, shape.weights() * scale * scale)
     }
 
+    /// Each channel `times` times: a 1x1 convolution by ones, in f32, where x * 1 + 0 * y is exact.
+    fn repeat(&self, channels: usize, times: usize) -> Kernel {
+        let repeated = (0..channels * times).flat_map(|to| {
+            (0..channels).map(move |from| if to / times == from { 1.0 } else { 0.0 })
+        });
+        let layer = ConvLayer {
+            in_channels: channels,
+            out_channels: channels * times,
+            kernel: 1,
+            weight: &repeated.collect::<Vec<f32>>(),
+            bias: &vec![0.0; channels * times],
+        };
+        Kernel::Conv {
+            conv: StripConv::new(self.arithmetic.isa, Precision::F32, layer),
+            activation: Activation::None,
+            slopes: Vec::new(),
+            radius_px: 0,
+        }
+    }
+
     /// Weights of a convolution in this symmetry; a pixel shuffle of scale `shuffle` follows it.
     fn weights(&self, conv: usize, shuffle: usize) -> ConvWeights {
         let shape = &self.model.network().convs[conv];
-        let ConvWeights { weight, bias } = &self.model.convs()[conv];
+        let ConvWeights {
+            weight,
+            bias,
+            slopes,
+        } = &self.model.convs()[conv];
         let (symmetry, channels) = (self.symmetry, shape.out_channels);
         ConvWeights {
             weight: symmetry.turn_weight(weight, channels, shape.kernel, shuffle),
             bias: symmetry.turn_bias(bias, shuffle),
+            slopes: symmetry.turn_bias(slopes, shuffle),
         }
     }
 }

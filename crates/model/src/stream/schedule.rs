@@ -13,11 +13,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use wdsr_kernels::{Epilogue, Scratch, Strip, StripLayout};
+use wdsr_kernels::{Epilogue, Scratch, Strip, StripLayout, enlarge_bilinear};
 
 use super::plan::{Kernel, Plan, Stage};
 use super::tiles::{LeftMargins, Tile, Tiles};
 use crate::error::UpscaleError;
+use crate::network::Activation;
 
 /// Fills a strip of the input.
 pub(crate) type StripReader<'a> = dyn Fn(&mut Strip) -> Result<(), UpscaleError> + Sync + 'a;
@@ -307,13 +308,25 @@ impl Schedule<'_> {
         match &stage.kernel {
             Kernel::Read => (self.waves.read)(output)?,
             Kernel::Pair(pair) => pair.run(strip(stage.input), output, scratch),
-            Kernel::Conv { conv, relu, .. } => {
-                let epilogue = match stage.addend {
-                    Some(_) => Epilogue::Add(strip(stage.addend)),
-                    None if *relu => Epilogue::Relu,
-                    None => Epilogue::Store,
+            Kernel::Conv {
+                conv,
+                activation,
+                slopes,
+                ..
+            } => {
+                let epilogue = match (stage.addend, activation) {
+                    (Some(_), Activation::None) => Epilogue::Add(strip(stage.addend)),
+                    (Some(_), _) => unreachable!("a sum after an activation"),
+                    (None, Activation::None) => Epilogue::Store,
+                    (None, Activation::Relu) => Epilogue::Relu,
+                    (None, Activation::PRelu | Activation::LeakyRelu) => Epilogue::PRelu(slopes),
                 };
                 conv.run(strip(stage.input), output, epilogue, scratch);
+            }
+            Kernel::Enlarge { scale } => {
+                let image = (tile.all().image_width_px(), self.waves.height_px);
+                let term = stage.addend.map(|_| strip(stage.addend));
+                enlarge_bilinear(strip(stage.input), image, *scale, term, output);
             }
             Kernel::Shuffle { scale } => shuffle(strip(stage.input), *scale, output),
         }

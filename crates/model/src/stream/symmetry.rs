@@ -50,7 +50,7 @@ impl Symmetry {
         turned
     }
 
-    /// The bias of the same convolution.
+    /// The bias, or the slopes, of the same convolution.
     pub(super) fn turn_bias(self, bias: &[f32], shuffle: usize) -> Vec<f32> {
         (0..bias.len())
             .map(|o| bias[self.source_channel(o, shuffle)])

@@ -42,6 +42,10 @@ impl Tiles {
         }
     }
 
+    pub(crate) fn image_width_px(&self) -> usize {
+        self.image_width_px
+    }
+
     pub(crate) fn count(&self) -> usize {
         self.image_width_px.div_ceil(self.tile_width_px)
     }

@@ -15,7 +15,7 @@ use std::sync::Mutex;
 
 use rayon::prelude::*;
 use wdsr_kernels::{Isa, Planes, Precision};
-use wdsr_model::{ConvWeights, FusedOperation, Network, Operation, Value};
+use wdsr_model::{Activation, ConvWeights, FusedOperation, Network, Operation, Value};
 
 pub use crate::batch::Batch;
 use crate::loss::LossOverPatches;
@@ -81,11 +81,11 @@ impl GradientEngine {
     pub fn new(network: Network, isa: Isa) -> Self {
         let mut rectified = vec![false; network.values.len()];
         for operation in &network.operations {
-            if let Operation::Conv { output, relu, .. }
-            | Operation::BatchNorm { output, relu, .. } = *operation
-            {
-                rectified[output.0] = relu;
-            }
+            rectified[operation.output().0] = match *operation {
+                Operation::Conv { activation, .. } => activation == Activation::Relu,
+                Operation::BatchNorm { relu, .. } => relu,
+                _ => false,
+            };
         }
         let steps = network.fused_operations();
         let mut stored = vec![false; network.values.len()];

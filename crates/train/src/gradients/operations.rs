@@ -3,7 +3,7 @@
 use wdsr_kernels::{
     ConvGradients, Epilogue, PairGradients, Planes, add_scaled, pixel_shuffle, pixel_unshuffle,
 };
-use wdsr_model::{ConvWeights, FusedOperation, Operation, Value};
+use wdsr_model::{Activation, ConvWeights, FusedOperation, Operation, Value};
 
 use super::GradientEngine;
 use super::batch_norm::{self, Statistics};
@@ -61,12 +61,17 @@ impl GradientEngine {
         let target = &mut rest[0];
         match operation {
             Operation::Conv {
-                conv, input, relu, ..
+                conv,
+                input,
+                activation,
+                ..
             } => {
-                let epilogue = if relu {
-                    Epilogue::Relu
-                } else {
-                    Epilogue::Store
+                let epilogue = match activation {
+                    Activation::None => Epilogue::Store,
+                    Activation::Relu => Epilogue::Relu,
+                    Activation::PRelu | Activation::LeakyRelu => {
+                        unreachable!("{operation:?} in training")
+                    }
                 };
                 let conv = weights.conv(conv);
                 conv.forward(&before[input.0], target, epilogue, &mut patch.scratch);
@@ -87,6 +92,9 @@ impl GradientEngine {
                     .as_mut_slice()
                     .copy_from_slice(before[branch.0].as_slice());
                 add_scaled(target, scale, &before[identity.0]);
+            }
+            Operation::Repeat { .. } | Operation::Enlarge { .. } => {
+                unreachable!("{operation:?} in training")
             }
             Operation::PixelShuffle { input, scale, .. } => {
                 pixel_shuffle(&before[input.0], scale, target);
@@ -157,7 +165,7 @@ impl GradientEngine {
         weights: &PackedWeights<'_>,
         sums: &mut Gradients,
     ) {
-        let ConvWeights { weight, bias } = &mut sums.convs[conv];
+        let ConvWeights { weight, bias, .. } = &mut sums.convs[conv];
         let conv = weights.conv(conv);
         let gradients = ConvGradients { weight, bias };
         let from = &patch.values[input.0];
@@ -207,6 +215,9 @@ impl GradientEngine {
                 }
                 patch.by_value[branch.0] = Some(by_branch);
                 patch.add_gradient(identity, gradient);
+            }
+            Operation::Repeat { .. } | Operation::Enlarge { .. } => {
+                unreachable!("{operation:?} in training")
             }
             Operation::PixelShuffle { input, scale, .. } => {
                 let mut target = patch.buffer(input);

@@ -20,6 +20,7 @@ impl Gradients {
             .map(|conv| ConvWeights {
                 weight: vec![0.0; conv.weights()],
                 bias: vec![0.0; conv.out_channels],
+                slopes: Vec::new(),
             })
             .collect();
         let norms = network

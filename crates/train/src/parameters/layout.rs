@@ -208,6 +208,7 @@ impl ParameterLayout {
             ConvWeights {
                 weight,
                 bias: parameters[ranges.bias.clone()].to_vec(),
+                slopes: Vec::new(),
             }
         };
         network.convs.iter().zip(&self.convs).map(merge).collect()

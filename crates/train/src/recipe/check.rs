@@ -24,6 +24,15 @@ pub(super) fn check(recipe: &Recipe) -> Result<(), RecipeError> {
         .network
         .validate()
         .map_err(|e| RecipeError::Network(e.to_string()))?;
+    let block = recipe.network.block;
+    if matches!(block, BlockKind::Compact | BlockKind::MsrResNet) {
+        let found = block.name();
+        return Err(out_of_range(
+            "network.block",
+            found,
+            "wdsr-a, wdsr-b or edsr",
+        ));
+    }
     check_start(recipe)?;
     check_training(recipe)?;
     check_schedule(recipe)?;

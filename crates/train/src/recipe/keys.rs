@@ -325,7 +325,7 @@ impl<'de> Deserialize<'de> for Recipe {
 fn published_norm(block: BlockKind) -> Norm {
     match block {
         BlockKind::WdsrA | BlockKind::WdsrB => Norm::Weight,
-        BlockKind::Edsr => Norm::None,
+        _ => Norm::None,
     }
 }
 
@@ -342,6 +342,8 @@ impl From<NetworkKeys> for NetworkConfig {
             BlockKind::WdsrA => Self::wdsr_a(features, blocks, scale),
             BlockKind::WdsrB => Self::wdsr_b(features, blocks, scale),
             BlockKind::Edsr => Self::edsr(features, blocks, scale),
+            BlockKind::Compact => Self::compact(features, blocks, scale),
+            BlockKind::MsrResNet => Self::msr_resnet(features, blocks, scale),
         };
         Self {
             expansion: keys.expansion.unwrap_or(published.expansion),

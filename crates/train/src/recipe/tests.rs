@@ -88,6 +88,10 @@ fn refuses_values_out_of_range_and_keys_without_effect() {
             "training.updates is 0",
         ),
         (
+            "[network]\nblock = \"compact\"\n[training]",
+            "network.block is compact, expected wdsr-a, wdsr-b or edsr",
+        ),
+        (
             "[network]\n[training]\nbatch = \"x\"",
             "line 3: invalid type",
         ),
