@@ -2,6 +2,7 @@
 
 use std::env::{self, VarError};
 use std::fmt;
+use std::sync::OnceLock;
 
 #[cfg(target_arch = "aarch64")]
 use crate::arch::neon::{Neon, NeonBf16};
@@ -10,6 +11,7 @@ use crate::arch::{
     avx2::Avx2,
     avx512::{Avx512, Avx512Bf16},
 };
+use crate::peak;
 use crate::precision::Precision;
 
 /// An instruction set that this processor supports.
@@ -103,15 +105,18 @@ impl Isa {
         }
     }
 
-    /// Whether it multiplies bfloat16 faster than f32.
+    /// Whether it multiplies bfloat16 faster than f32: it has instructions for it, and a measurement of
+    /// less than a millisecond, once in the life of the process, finds them fast enough.
     pub fn has_bf16(self) -> bool {
-        match self.0 {
+        static IS_FASTER: OnceLock<bool> = OnceLock::new();
+        let has_instructions = match self.0 {
             #[cfg(target_arch = "x86_64")]
             Level::Avx512Bf16(_) => true,
             #[cfg(target_arch = "aarch64")]
             Level::NeonBf16(_) => true,
             _ => false,
-        }
+        };
+        has_instructions && *IS_FASTER.get_or_init(|| peak::is_faster(self, Precision::Bf16))
     }
 
     /// The precision to compute in if `wanted` is chosen for its speed: f32 where that is faster.
