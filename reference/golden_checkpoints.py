@@ -3,9 +3,9 @@
 
     reference/run --peers golden_checkpoints.py GOLDEN
 
-The files are what torch.save writes of the networks below, with random weights; the expected outputs
-are computed by PyTorch in float64. The names of the modules, and so the keys, are those of the
-published code: xinntao/Real-ESRGAN `realesrgan/archs/srvgg_arch.py`, XPixelGroup/BasicSR
+The files are what torch.save writes of the networks below, with random weights; the expected
+outputs are computed by PyTorch in float64. The names of the modules, and so the keys, are those of
+the published code: xinntao/Real-ESRGAN `realesrgan/archs/srvgg_arch.py`, XPixelGroup/BasicSR
 `basicsr/archs/edsr_arch.py` and `srresnet_arch.py`. Nothing here uses wdsr.
 """
 
