@@ -93,7 +93,7 @@ macro_rules! impl_simd {
             fn prefetch(self, at: *const f32) {
                 // SAFETY: a prefetch of any address has no effect that the program can observe.
                 unsafe {
-                    asm!("prfm pldl1keep, [{at}]", at = in(reg) at, options(nomem, nostack, preserves_flags));
+                    asm!("prfm pldl1keep, [{at}]", at = in(reg) at.addr(), options(nomem, nostack, preserves_flags));
                 }
             }
 
