@@ -87,6 +87,9 @@ def images() -> None:
         write("image", f"{name}.png", png(6, 5, depth, colour))
     for bits in (8, 24, 32):
         write("image", f"{bits}.bmp", bmp(5, 4, bits))
+    write("image", "binary.ppm", b"P6\n# a comment\n2 2\n255\n" + bytes(range(12)))
+    write("image", "plain.pgm", b"P2 2 2 1023 0 1 512 1023\n")
+    write("image", "bits.pbm", b"P4\n9 2\n\x80\x80\x01\x00")
     write("image", "grey8.tif", tiff(6, 5, 8, 1, 1))
     write("image", "grey16-big-endian.tif", tiff(6, 5, 16, 1, 1, ">"))
     write("image", "float.tif", tiff(4, 3, 32, 1, 3))

@@ -10,12 +10,13 @@ use wdsr_model::{BlockKind, Model, NetworkConfig, WeightFormat};
 
 use crate::exit::WrongUsage;
 use crate::file_claims::FileClaims;
+use crate::models::{self, Choice};
 use crate::{progress, units};
 
 /// Convert models: from other trainers, to ONNX, ncnn, PyTorch or this program
 ///
-/// IN is a model of this program, or a PyTorch checkpoint (.pt, .pth) or safetensors file in the
-/// layout of wdsr_ntire2018, yjn870/WDSR-pytorch, ychfan/wdsr, compiler-aware-nas-sr,
+/// IN is a model of this program, a built-in kind (base, photo or small), or a PyTorch checkpoint (.pt,
+/// .pth) or safetensors file in the layout of wdsr_ntire2018, yjn870/WDSR-pytorch, ychfan/wdsr, compiler-aware-nas-sr,
 /// EDSR-PyTorch, BasicSR (EDSR, MSRResNet) or Real-ESRGAN's Compact: the weights alone, or inside a
 /// trainer's checkpoint. Builds with the feature `keras` also read weights of
 /// krasserm/super-resolution (.h5). The content of the file decides its
@@ -36,12 +37,15 @@ use crate::{progress, units};
 /// (wdsr_ntire2018, EDSR-PyTorch, BasicSR, Real-ESRGAN).
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Model or checkpoint to read
+    /// Model or checkpoint to read, or a built-in kind; for a file of that name use ./small
     #[arg(value_name = "IN")]
     input: PathBuf,
     /// File to write
     #[arg(value_name = "OUT")]
     output: PathBuf,
+    /// Scale of the built-in model [default: 2]
+    #[arg(short = 's', long, value_name = "N")]
+    scale: Option<usize>,
     #[command(flatten)]
     checkpoint: CheckpointArguments,
     /// Write weights in float16: half the size
@@ -183,12 +187,13 @@ impl Target {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let target = Target::of(arguments)?;
-    let mut claims = FileClaims::of_inputs([("input", &*arguments.input)]);
+    let file = models::file(Some(&arguments.input));
+    let mut claims = FileClaims::of_inputs(file.map(|file| ("input", file)));
     claims.write("model", "OUT", &arguments.output)?;
     if let Target::Ncnn = target {
         claims.write("weights", "OUT", &arguments.output.with_extension("bin"))?;
     }
-    let Imported { model, recognised } = import(&arguments.input, &arguments.checkpoint.options())?;
+    let Imported { model, recognised } = read(arguments)?;
     let input = arguments.input.display();
     let model = match (arguments.strength, model.strong()) {
         (Some(strength), Some(_)) => model.at_strength(strength),
@@ -229,6 +234,28 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Reads IN: a built-in model or a file.
+fn read(arguments: &Arguments) -> anyhow::Result<Imported> {
+    let (input, options) = (&arguments.input, arguments.checkpoint.options());
+    if let Some(file) = models::file(Some(input)) {
+        models::check_name(file)?;
+        return match arguments.scale {
+            None => Ok(import(file, &options)?),
+            Some(_) => Err(models::scale_of_file().into()),
+        };
+    }
+    if options != Options::default() {
+        let message = format!(
+            "{}: a built-in model has its weights, range, mean and residual scale; omit these options",
+            input.display()
+        );
+        return Err(WrongUsage(message).into());
+    }
+    let Choice { name, model } = models::load(Some(input), arguments.scale)?;
+    let recognised = vec![name];
+    Ok(Imported { model, recognised })
 }
 
 /// Writes the model. Files get their names only when they are complete.

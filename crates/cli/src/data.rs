@@ -42,7 +42,7 @@ struct CheckArguments {
     /// Side of the training's patches in low-resolution pixels
     #[arg(long, value_name = "PX", default_value_t = 48)]
     patch: usize,
-    /// Which low-resolution images of DIV2K: bicubic, mild, difficult or wild
+    /// Which low-resolution images of DIV2K: bicubic, unknown, mild, difficult or wild
     #[arg(long, default_value_t)]
     track: Track,
     /// Print a JSON object

@@ -65,7 +65,7 @@ pub(crate) struct Arguments {
     /// JPEG file, also of one that the protocol makes, or off the marks and the noise in the pixels.
     #[arg(long, value_name = "S|auto")]
     strength: Option<StrengthArgument>,
-    /// Low-resolution images of DIV2K: bicubic, mild, difficult or wild
+    /// Low-resolution images of DIV2K: bicubic, unknown, mild, difficult or wild
     #[arg(long, default_value_t)]
     track: Track,
     /// Print a JSON object instead of a table

@@ -9,7 +9,6 @@ use serde::Serialize;
 use wdsr_model::{Model, Network, NetworkConfig};
 use wdsr_train::{Overrides, Recipe, checkpoint};
 
-use crate::exit::WrongUsage;
 use crate::models::{self, Choice};
 use crate::stdout;
 
@@ -72,10 +71,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             Info::of_model(name, &model)
         }
         Some(_) if arguments.scale.is_some() => {
-            let message = "-s chooses a built-in model; remove it";
-            return Err(WrongUsage(message.to_owned()).into());
+            return Err(models::scale_of_file().into());
         }
         Some(path) => {
+            models::check_name(path)?;
             let name = path.display().to_string();
             if path.extension().is_some_and(|suffix| suffix == "toml") {
                 let recipe = Recipe::load(path, Overrides::default())?;

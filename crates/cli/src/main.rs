@@ -3,6 +3,8 @@
 
 mod average;
 mod bench;
+mod command_line;
+mod compare;
 mod convert;
 mod data;
 mod docs;
@@ -10,6 +12,7 @@ mod eval;
 mod exit;
 mod file_claims;
 mod info;
+mod model_list;
 mod models;
 mod progress;
 mod signals;
@@ -22,6 +25,7 @@ mod training_view;
 mod units;
 mod upscale;
 
+use std::ffi::OsStr;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -34,6 +38,7 @@ pub(crate) use threads::on_threads;
 #[command(
     name = "wdsr",
     version,
+    override_usage = "wdsr <COMMAND>\n       wdsr IMAGE...    (short for wdsr upscale IMAGE...)",
     after_help = exit::HELP
 )]
 struct Arguments {
@@ -43,11 +48,13 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    Upscale(upscale::Arguments),
+    Upscale(Box<upscale::Arguments>),
     Eval(eval::Arguments),
     Train(train::Arguments),
     Convert(convert::Arguments),
     Average(average::Arguments),
+    Compare(compare::Arguments),
+    Models(model_list::Arguments),
     Info(info::Arguments),
     Bench(bench::Arguments),
     Study(study::Arguments),
@@ -69,7 +76,10 @@ fn silence_decoder_panics() {
 
 fn main() -> ExitCode {
     silence_decoder_panics();
-    let arguments = Arguments::parse();
+    let program = Arguments::command();
+    let is_command = |word: &OsStr| word == "help" || program.find_subcommand(word).is_some();
+    let line = command_line::with_command(std::env::args_os(), is_command);
+    let arguments = Arguments::parse_from(line);
     let result = match arguments.command {
         Command::Upscale(arguments) => upscale::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
@@ -78,6 +88,8 @@ fn main() -> ExitCode {
         Command::Data(arguments) => data::run(&arguments),
         Command::Study(arguments) => study::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Average(arguments) => average::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Compare(arguments) => compare::run(&arguments),
+        Command::Models(arguments) => model_list::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Info(arguments) => info::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Completions(arguments) => {
             docs::completions(&arguments, Arguments::command()).map(|()| ExitCode::SUCCESS)

@@ -20,18 +20,27 @@ pub(crate) fn file(choice: Option<&Path>) -> Option<&Path> {
     choice.filter(|path| !path.to_str().is_some_and(is_built_in))
 }
 
+/// Checks that a name which looks like that of a built-in kind is one, or that of a file.
+///
+/// # Errors
+/// If it is neither.
+pub(crate) fn check_name(path: &Path) -> Result<(), WrongUsage> {
+    if path.components().count() == 1 && path.extension().is_none() && !path.exists() {
+        let kinds = Vec::from_iter(BuiltinModel::kinds()).join(", ");
+        let message = format!(
+            "model {}: expected a built-in kind ({kinds}) or a file, found neither",
+            path.display()
+        );
+        return Err(WrongUsage(message));
+    }
+    Ok(())
+}
+
 /// The models of `-m`, one for each scale: those of a built-in kind (without `-m`, of the default one),
 /// or the one in a file.
 pub(crate) fn choose(choice: Option<&Path>) -> anyhow::Result<Vec<Choice>> {
     if let Some(path) = file(choice) {
-        if path.components().count() == 1 && path.extension().is_none() && !path.exists() {
-            let kinds = Vec::from_iter(BuiltinModel::kinds()).join(", ");
-            let message = format!(
-                "-m {}: expected a built-in kind ({kinds}) or a file, found neither",
-                path.display()
-            );
-            return Err(WrongUsage(message).into());
-        }
+        check_name(path)?;
         return Ok(vec![Choice {
             name: path.display().to_string(),
             model: Model::load(path)?,
@@ -44,6 +53,11 @@ pub(crate) fn choose(choice: Option<&Path>) -> anyhow::Result<Vec<Choice>> {
         model: builtin.load(),
     };
     Ok(built_in.iter().map(choice).collect())
+}
+
+/// The error for `-s` beside a file, whose scale is its own.
+pub(crate) fn scale_of_file() -> WrongUsage {
+    WrongUsage("-s chooses a built-in model; remove it".to_owned())
 }
 
 /// The model of `-m` with the given scale, or the first one.

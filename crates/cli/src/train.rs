@@ -81,6 +81,9 @@ pub(crate) struct Arguments {
     /// The result does not depend on it.
     #[arg(short = 'j', long, value_name = "N", default_value_t = 0)]
     threads: usize,
+    /// Print the recipe with all its values; it is also in the folder of --out
+    #[arg(short = 'v', long)]
+    verbose: bool,
 }
 
 /// Options for the dataset.
@@ -93,8 +96,8 @@ struct ImageArguments {
     data: Vec<PathBuf>,
     /// Validate on the images in FOLDER
     ///
-    /// Overrides the recipe's data.validation. Without either, validation.images of the training
-    /// images are kept for validation.
+    /// Overrides the recipe's data.validation. Without either, validation.images (10 by default) of the
+    /// training images are kept for validation; if they are more than a tenth, the summary says so.
     #[arg(long, value_name = "FOLDER")]
     validation: Option<PathBuf>,
     #[command(flatten)]
@@ -224,7 +227,9 @@ fn train(arguments: &Arguments, recipe: Recipe, limit: TimeLimit) -> anyhow::Res
         },
     )?;
     decoding.finish_and_clear();
-    print_line(trainer.recipe().to_toml().trim_end());
+    if arguments.verbose {
+        print_line(trainer.recipe().to_toml().trim_end());
+    }
     let exported = match arguments.export_batches {
         Some(updates) => trainer.export_batches(updates)?,
         None if arguments.export_images => trainer.export_images()?,

@@ -204,6 +204,9 @@ fn summary(trainer: &Trainer) -> String {
         summary.validation_images,
         summary.too_small
     );
+    if recipe.data.validation.is_none() {
+        text += &large_validation(summary.training_images, summary.validation_images);
+    }
     text += &format!("\nlow-resolution images: {}", summary.low_images);
     if let Some(shifts) = &recipe.data.shifts {
         text += &describe_shifts(&summary.shifts, matches!(shifts, Shifts::Estimated(_)));
@@ -226,6 +229,18 @@ fn summary(trainer: &Trainer) -> String {
         text += &format!("\nfrom the model: {start}");
     }
     text
+}
+
+/// A line about validation images that are more than a tenth of the images.
+fn large_validation(training_images: usize, validation_images: usize) -> String {
+    let images = training_images + validation_images;
+    if validation_images * 10 <= images {
+        return String::new();
+    }
+    format!(
+        "\n{validation_images} of {images} images are kept for validation: set validation.images, or give \
+         --validation FOLDER"
+    )
 }
 
 /// The shifts of the low-resolution images; each of them if they are estimated.
@@ -251,7 +266,15 @@ fn describe_shifts(shifts: &[ImageShift], is_estimated: bool) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::join_to_fit;
+    use super::{join_to_fit, large_validation};
+
+    #[test]
+    fn more_validation_images_than_a_tenth_are_said() {
+        assert_eq!(large_validation(90, 10), "");
+        assert_eq!(large_validation(5, 0), "");
+        let line = large_validation(89, 10);
+        assert!(line.contains("10 of 99 images are kept"), "{line}");
+    }
 
     #[test]
     fn lines_fit_the_terminal() {

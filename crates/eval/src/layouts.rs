@@ -7,7 +7,8 @@
 //! - `NAME_HR/` beside `NAME_LR_bicubic/X2/`, with NAME `DIV2K_valid`, `DIV2K_train` or
 //!   `Flickr2K` (`0801.png`, `0801x2.png`); also `NAME_LR_bicubic_X2/` and `NAME_LR_x8/`
 //!   (`0801x8.png`); the realistic tracks of NTIRE 2018 in `NAME_LR_mild/` (`0801x4m.png`),
-//!   `NAME_LR_difficult/` (`0801x4d.png`) and `NAME_LR_wild/` (`0801x4w1.png` to `w4`, or `0801x4w.png`)
+//!   `NAME_LR_difficult/` (`0801x4d.png`) and `NAME_LR_wild/` (`0801x4w1.png` to `w4`, or `0801x4w.png`);
+//!   the track of unknown downscaling of NTIRE 2017 in `NAME_LR_unknown/X2/` (`0801x2.png`)
 //! - `NAME_HR.png` beside `NAME_LR2.png` in one folder: RealSR; in `image_SRF_2/`: SelfExSR
 //! - any other folder of images, and its subfolders: all high resolution
 //!
@@ -39,6 +40,8 @@ pub enum Track {
     /// Downscaled by bicubic interpolation.
     #[default]
     Bicubic,
+    /// NTIRE 2017, downscaling by an unknown kernel (x2, x3, x4).
+    Unknown,
     /// NTIRE 2018, realistic mild (x4).
     Mild,
     /// NTIRE 2018, realistic difficult (x4).
@@ -48,12 +51,23 @@ pub enum Track {
 }
 
 impl Track {
-    pub(crate) const ALL: [Self; 4] = [Self::Bicubic, Self::Mild, Self::Difficult, Self::Wild];
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Bicubic,
+        Self::Unknown,
+        Self::Mild,
+        Self::Difficult,
+        Self::Wild,
+    ];
+
+    /// Whether it is one of the realistic tracks of NTIRE 2018.
+    pub(crate) fn is_realistic(self) -> bool {
+        matches!(self, Self::Mild | Self::Difficult | Self::Wild)
+    }
 
     /// The suffixes after `x4` in the names of its images.
     fn name_suffixes(self) -> &'static [&'static str] {
         match self {
-            Self::Bicubic => &[""],
+            Self::Bicubic | Self::Unknown => &[""],
             Self::Mild => &["m"],
             Self::Difficult => &["d"],
             Self::Wild => &["w", "w1", "w2", "w3", "w4"],
@@ -65,6 +79,7 @@ impl fmt::Display for Track {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Bicubic => "bicubic",
+            Self::Unknown => "unknown",
             Self::Mild => "mild",
             Self::Difficult => "difficult",
             Self::Wild => "wild",
@@ -74,7 +89,7 @@ impl fmt::Display for Track {
 
 /// A text that is not the name of a track.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected bicubic, mild, difficult or wild, found `{0}`")]
+#[error("expected bicubic, unknown, mild, difficult or wild, found `{0}`")]
 pub struct UnknownTrack(pub String);
 
 impl FromStr for Track {
@@ -120,7 +135,7 @@ pub fn find_pairs_and_problems(
     track: Track,
 ) -> Result<(Vec<Pair>, Vec<Error>), Error> {
     assert!(scale > 0, "scale {scale}");
-    if track != Track::Bicubic && scale != 4 {
+    if track.is_realistic() && scale != 4 {
         let reason = format!(
             "the {track} track has x4 images only, expected x4, found x{scale}; use a model of x4"
         );

@@ -40,7 +40,7 @@ pub(crate) enum Layout {
 pub(crate) fn recognise(folder: &Path, scale: usize, track: Track) -> Result<Layout, Error> {
     let inside = subfolders(folder);
     if track != Track::Bicubic {
-        return of_track(folder, &inside, track);
+        return of_track(folder, &inside, scale, track);
     }
     if let Some(high) = high_among(folder, &inside)? {
         let low = match low_beside(&high, &inside, scale)? {
@@ -83,8 +83,13 @@ pub(crate) fn recognise(folder: &Path, scale: usize, track: Track) -> Result<Lay
     Ok(Layout::Originals)
 }
 
-/// The realistic tracks of NTIRE 2018, which only DIV2K has.
-fn of_track(folder: &Path, inside: &[PathBuf], track: Track) -> Result<Layout, Error> {
+/// The tracks other than bicubic, which only DIV2K has.
+fn of_track(
+    folder: &Path,
+    inside: &[PathBuf],
+    scale: usize,
+    track: Track,
+) -> Result<Layout, Error> {
     let end = format!("_lr_{track}");
     let of_high = |high: &Path, beside: &[PathBuf]| {
         let low_name = name_of(high)
@@ -119,6 +124,15 @@ fn of_track(folder: &Path, inside: &[PathBuf], track: Track) -> Result<Layout, E
             ),
         };
         return Err(layout(folder, reason));
+    };
+    // Track unknown has a folder for each scale.
+    let low = match track {
+        Track::Unknown => {
+            let of_scale = |path: &PathBuf| scale_of(&name_of(path)) == Some(scale);
+            let found = subfolders(&low).into_iter().find(of_scale);
+            found.unwrap_or_else(|| low.join(format!("X{scale}")))
+        }
+        _ => low,
     };
     if !low.is_dir() {
         let reason = format!(
@@ -221,7 +235,7 @@ fn low_beside(high: &Path, beside: &[PathBuf], scale: usize) -> Result<Option<Pa
             // Images of a track are asked for by its name.
             _ if Track::ALL
                 .iter()
-                .any(|track| base.ends_with(&track.to_string())) =>
+                .any(|track| track.is_realistic() && base.ends_with(&track.to_string())) =>
             {
                 continue;
             }
@@ -256,7 +270,7 @@ fn low_beside(high: &Path, beside: &[PathBuf], scale: usize) -> Result<Option<Pa
             &first.path,
             format!(
                 "low-resolution images of an unknown kind beside {}; {UNDERSTOOD}; rename the folder, or \
-                 move it away to compute them",
+                 move it away to compute them; those of DIV2K are read as the track unknown",
                 high.display()
             ),
         )),

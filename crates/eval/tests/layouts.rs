@@ -109,6 +109,8 @@ fn div2k_layout_and_tracks_are_found() {
             "DIV2K_train_HR/0001.png",
             "DIV2K_train_LR_bicubic/X2/0001x2.png",
             "DIV2K_train_LR_x8/0001x8.png",
+            "DIV2K_train_LR_unknown/X2/0001x2.png",
+            "DIV2K_train_LR_unknown/X4/0001x4.png",
             "DIV2K_train_LR_mild/0001x4m.png",
             "DIV2K_train_LR_difficult/0001x4d.png",
             "DIV2K_train_LR_wild/0001x4w1.png",
@@ -124,6 +126,8 @@ fn div2k_layout_and_tracks_are_found() {
         (2, Track::Bicubic, "DIV2K_train_LR_bicubic/X2/0001x2.png"),
         (3, Track::Bicubic, ""),
         (8, Track::Bicubic, "DIV2K_train_LR_x8/0001x8.png"),
+        (2, Track::Unknown, "DIV2K_train_LR_unknown/X2/0001x2.png"),
+        (4, Track::Unknown, "DIV2K_train_LR_unknown/X4/0001x4.png"),
         (4, Track::Mild, "DIV2K_train_LR_mild/0001x4m.png"),
         (4, Track::Difficult, "DIV2K_train_LR_difficult/0001x4d.png"),
     ] {

@@ -173,8 +173,8 @@ pub enum Error {
     },
 }
 
-const READABLE: &str = "png, jpeg, webp, tiff, bmp or jxl";
-const SUFFIXES: &str = "png, jpg, jpeg, webp, tif, tiff, bmp, jxl";
+const READABLE: &str = "png, jpeg, webp, tiff, bmp, jxl or netpbm";
+const SUFFIXES: &str = "png, jpg, jpeg, webp, tif, tiff, bmp, jxl, ppm, pgm, pbm, pnm";
 
 impl Error {
     /// The file or folder the error is about.

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use crate::samples::{Colour, Depth};
 
-/// A file format. All are read, and all but JPEG XL are written.
+/// A file format. All are read, and all but JPEG XL and netpbm are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Format {
     /// PNG: lossless, 8 and 16 bit.
@@ -21,11 +21,13 @@ pub enum Format {
     Bmp,
     /// JPEG XL: read only; 8 and 16 bit, float.
     JpegXl,
+    /// Netpbm (PBM, PGM, PPM): read only; 8 and 16 bit, no alpha.
+    Netpbm,
 }
 
 /// A name of no format.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown image format \"{0}\": expected png, jpg, webp, tiff, bmp or (only read) jxl")]
+#[error("unknown image format \"{0}\": expected png, jpg, webp, tiff, bmp or (only read) jxl, ppm")]
 pub struct UnknownFormat(
     /// The name.
     pub String,
@@ -33,13 +35,14 @@ pub struct UnknownFormat(
 
 impl Format {
     /// All formats; each is read.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Png,
         Self::Jpeg,
         Self::WebP,
         Self::Tiff,
         Self::Bmp,
         Self::JpegXl,
+        Self::Netpbm,
     ];
 
     /// The formats that are written.
@@ -55,13 +58,13 @@ impl Format {
         if self.is_written() { self } else { Self::Png }
     }
 
-    /// The format by the suffix of a path (png, jpg, jpeg, webp, tif, tiff, bmp, jxl, any case); `None`
-    /// for another suffix or none.
+    /// The format by the suffix of a path (png, jpg, jpeg, webp, tif, tiff, bmp, jxl, ppm, pgm, pbm, pnm, any
+    /// case); `None` for another suffix or none.
     pub fn from_extension(path: &Path) -> Option<Self> {
         path.extension()?.to_str()?.parse().ok()
     }
 
-    /// The usual suffix, without the dot: png, jpg, webp, tif, bmp, jxl.
+    /// The usual suffix, without the dot: png, jpg, webp, tif, bmp, jxl, ppm.
     pub fn extension(self) -> &'static str {
         match self {
             Self::Png => "png",
@@ -70,6 +73,7 @@ impl Format {
             Self::Tiff => "tif",
             Self::Bmp => "bmp",
             Self::JpegXl => "jxl",
+            Self::Netpbm => "ppm",
         }
     }
 
@@ -84,6 +88,7 @@ impl Format {
             Self::WebP => 16_383,
             Self::Tiff => 0xffff_ffff,
             Self::JpegXl => 1 << 30,
+            Self::Netpbm => 0xffff_ffff,
         }
     }
 
@@ -97,7 +102,7 @@ impl Format {
             Self::Jpeg => depth == Depth::U8 && !colour.has_alpha(),
             Self::WebP | Self::Bmp => depth == Depth::U8,
             Self::Tiff => true,
-            Self::JpegXl => false,
+            Self::JpegXl | Self::Netpbm => false,
         }
     }
 
@@ -110,23 +115,23 @@ impl Format {
         };
         match self {
             Self::WebP | Self::Bmp => rgb,
-            Self::Png | Self::Jpeg | Self::Tiff | Self::JpegXl => colour,
+            Self::Png | Self::Jpeg | Self::Tiff | Self::JpegXl | Self::Netpbm => colour,
         }
     }
 
     /// Whether an ICC profile can be written.
     pub fn holds_icc_profile(self) -> bool {
-        !matches!(self, Self::Bmp | Self::JpegXl)
+        !matches!(self, Self::Bmp | Self::JpegXl | Self::Netpbm)
     }
 
     /// Whether an EXIF block can be written.
     pub fn holds_exif(self) -> bool {
-        !matches!(self, Self::Bmp | Self::JpegXl)
+        !matches!(self, Self::Bmp | Self::JpegXl | Self::Netpbm)
     }
 
     /// Whether an XMP packet can be written.
     pub fn holds_xmp(self) -> bool {
-        !matches!(self, Self::Bmp | Self::JpegXl)
+        !matches!(self, Self::Bmp | Self::JpegXl | Self::Netpbm)
     }
 
     /// Whether IPTC records can be written.
@@ -136,7 +141,7 @@ impl Format {
 
     /// Whether the format has a field for the resolution; WebP has it in EXIF only.
     pub fn holds_resolution(self) -> bool {
-        !matches!(self, Self::WebP | Self::JpegXl)
+        !matches!(self, Self::WebP | Self::JpegXl | Self::Netpbm)
     }
 }
 
@@ -149,6 +154,7 @@ impl fmt::Display for Format {
             Self::Tiff => "tiff",
             Self::Bmp => "bmp",
             Self::JpegXl => "jxl",
+            Self::Netpbm => "netpbm",
         })
     }
 }
@@ -164,6 +170,7 @@ impl FromStr for Format {
             "tif" | "tiff" => Ok(Self::Tiff),
             "bmp" => Ok(Self::Bmp),
             "jxl" => Ok(Self::JpegXl),
+            "netpbm" | "ppm" | "pgm" | "pbm" | "pnm" => Ok(Self::Netpbm),
             _ => Err(UnknownFormat(name.to_owned())),
         }
     }
@@ -186,7 +193,7 @@ mod tests {
         let unknown = "gif".parse::<Format>().expect_err("gif is not read");
         assert_eq!(
             unknown.to_string(),
-            "unknown image format \"gif\": expected png, jpg, webp, tiff, bmp or (only read) jxl"
+            "unknown image format \"gif\": expected png, jpg, webp, tiff, bmp or (only read) jxl, ppm"
         );
         assert_eq!(Format::from_extension(Path::new("folder.png/image")), None);
     }

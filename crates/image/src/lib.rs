@@ -36,4 +36,4 @@ pub use reader::{Limits, Reader, decode, decode_bytes};
 pub use samples::{Colour, Depth, Outline, RowSample, Samples, SamplesRef};
 pub use unread::unread_by_suffix;
 pub use wdsr_atomic_file::AtomicFile;
-pub use writer::{JPEG_QUALITY, Writer, encode, encode_bytes, write_atomically};
+pub use writer::{Encoding, PngCompression, Writer, encode, encode_bytes, write_atomically};

@@ -9,6 +9,7 @@ mod jpeg;
 mod jpeg_end;
 mod jpeg_scan;
 mod jxl;
+mod netpbm;
 mod plain;
 mod png;
 mod tiff;
@@ -258,6 +259,7 @@ impl Reader {
             Format::Tiff => tiff::open(source, name, limits)?,
             Format::Jpeg => jpeg::open(source, name, limits)?,
             Format::JpegXl => jxl::open(source, name, limits)?,
+            Format::Netpbm => netpbm::open(source, name, limits)?,
             Format::WebP | Format::Bmp => plain::open(source, format, name, limits)?,
         };
         let Header {
@@ -510,6 +512,9 @@ impl Format {
         }
         if start.starts_with(jxl::CODESTREAM) || start.starts_with(jxl::CONTAINER) {
             return Some(Self::JpegXl);
+        }
+        if netpbm::starts(start) {
+            return Some(Self::Netpbm);
         }
         match image::guess_format(start).ok()? {
             ImageFormat::Png => Some(Self::Png),

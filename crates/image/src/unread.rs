@@ -39,19 +39,9 @@ const FORMATS: [UnreadFormat; 21] = [
     ("JPEG-LS", &["jls"], &[]),
     ("TGA", &["tga", "icb", "vda", "vst"], &[]),
     (
-        "netpbm",
-        &["ppm", "pgm", "pbm", "pnm", "pam", "pfm"],
-        &[
-            (0, b"P1\n"),
-            (0, b"P2\n"),
-            (0, b"P3\n"),
-            (0, b"P4\n"),
-            (0, b"P5\n"),
-            (0, b"P6\n"),
-            (0, b"P7\n"),
-            (0, b"PF\n"),
-            (0, b"Pf\n"),
-        ],
+        "PAM or PFM",
+        &["pam", "pfm"],
+        &[(0, b"P7\n"), (0, b"PF\n"), (0, b"Pf\n")],
     ),
     ("OpenEXR", &["exr"], &[(0, b"\x76\x2f\x31\x01")]),
     (

@@ -20,8 +20,56 @@ use crate::metadata::{self, Metadata};
 use crate::pixels::Image;
 use crate::samples::{Colour, Outline, RowSample, SamplesRef};
 
-/// Quality of written JPEG files on libjpeg's scale of 1 to 100; the chroma is not subsampled.
-pub const JPEG_QUALITY: u8 = 95;
+/// How images are encoded. None of it changes the samples of a lossless format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Encoding {
+    /// Quality of JPEG files on libjpeg's scale of 1 to 100; the chroma is not subsampled.
+    pub jpeg_quality: u8,
+    /// Compression of PNG files.
+    pub png_compression: PngCompression,
+}
+
+impl Encoding {
+    /// JPEG of quality 95, PNG with [`PngCompression::Fast`].
+    pub const DEFAULT: Self = Self {
+        jpeg_quality: 95,
+        png_compression: PngCompression::Fast,
+    };
+}
+
+impl Default for Encoding {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// How hard PNG files are compressed: the levels of the `png` crate, fastest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PngCompression {
+    /// Not at all.
+    None,
+    /// As fast as possible.
+    Fastest,
+    /// Fast, and close to zlib's default.
+    Fast,
+    /// As zlib's default.
+    Balanced,
+    /// Small: takes many times as long.
+    High,
+}
+
+impl PngCompression {
+    fn level(self) -> ::png::Compression {
+        match self {
+            Self::None => ::png::Compression::NoCompression,
+            Self::Fastest => ::png::Compression::Fastest,
+            Self::Fast => ::png::Compression::Fast,
+            Self::Balanced => ::png::Compression::Balanced,
+            Self::High => ::png::Compression::High,
+        }
+    }
+}
 
 /// Bytes that are collected for a write to the destination.
 const BUFFER_BYTES: usize = 1 << 18;
@@ -29,7 +77,7 @@ const BUFFER_BYTES: usize = 1 << 18;
 /// Writes one image to a file, to memory or to any other destination that can be written and sought.
 ///
 /// PNG, WebP (lossless), TIFF (BigTIFF near 4 GiB) and BMP keep every sample; JPEG is written with
-/// [`JPEG_QUALITY`]. Where a format has no grey, grey is stored as RGB ([`Format::supports`]). Sizes in
+/// [`Encoding::jpeg_quality`]. Where a format has no grey, grey is stored as RGB ([`Format::supports`]). Sizes in
 /// the metadata become that of the image, and what the format cannot hold is dropped
 /// ([`Metadata::lost_in`] names it).
 ///
@@ -56,6 +104,7 @@ pub struct Writer<W: Write + Seek + 'static> {
     format: Format,
     outline: Outline,
     metadata: Metadata,
+    encoding: Encoding,
     rows_left: usize,
     deadline: Deadline,
     encoder: Encoder<W>,
@@ -85,6 +134,29 @@ impl<W: Write + Seek + 'static> Writer<W> {
         outline: &Outline,
         metadata: &Metadata,
     ) -> Result<Self, Error> {
+        let encoding = Encoding::DEFAULT;
+        Self::with_encoding(destination, name, format, outline, metadata, encoding)
+    }
+
+    /// [`new`](Self::new) with a quality and compression of its own.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`new`](Self::new).
+    ///
+    /// # Panics
+    ///
+    /// If the quality is not within 1..=100.
+    pub fn with_encoding(
+        destination: W,
+        name: &Path,
+        format: Format,
+        outline: &Outline,
+        metadata: &Metadata,
+        encoding: Encoding,
+    ) -> Result<Self, Error> {
+        let quality = encoding.jpeg_quality;
+        assert!((1..=100).contains(&quality), "JPEG quality {quality}");
         format.check(outline, name)?;
         let size = (outline.width_px, outline.height_px);
         let metadata = metadata.fitted(format, size, outline.colour);
@@ -92,7 +164,12 @@ impl<W: Write + Seek + 'static> Writer<W> {
         let buffered = |destination| BufWriter::with_capacity(BUFFER_BYTES, destination);
         let encoder = match format {
             Format::Png => {
-                let writer = png::PngWriter::new(buffered(destination), outline, &metadata);
+                let writer = png::PngWriter::new(
+                    buffered(destination),
+                    outline,
+                    &metadata,
+                    encoding.png_compression.level(),
+                );
                 Encoder::Png(writer.map_err(failed)?)
             }
             Format::Tiff => {
@@ -109,6 +186,7 @@ impl<W: Write + Seek + 'static> Writer<W> {
             format,
             outline: *outline,
             metadata,
+            encoding,
             rows_left: outline.height_px,
             deadline: Deadline::default(),
             encoder,
@@ -187,6 +265,7 @@ impl<W: Write + Seek + 'static> Writer<W> {
                     outline,
                     metadata,
                     samples,
+                    self.encoding.jpeg_quality,
                     self.deadline,
                 )
             }
@@ -221,6 +300,7 @@ impl<W: Write + Seek + 'static> Writer<W> {
                     outline,
                     metadata,
                     &samples,
+                    self.encoding.jpeg_quality,
                     self.deadline,
                 )
             }
@@ -311,6 +391,7 @@ fn encode_whole<W: Write>(
     outline: &Outline,
     metadata: &Metadata,
     samples: &[u8],
+    jpeg_quality: u8,
     deadline: Deadline,
 ) -> Result<W, EncodeError> {
     deadline.check()?;
@@ -334,7 +415,7 @@ fn encode_whole<W: Write>(
     match format {
         Format::Jpeg => {
             let checked = Checked::new(&mut file, deadline);
-            let mut encoder = jpeg::JpegEncoder::new_with_quality(checked, JPEG_QUALITY);
+            let mut encoder = jpeg::JpegEncoder::new_with_quality(checked, jpeg_quality);
             encoder.set_pixel_density(metadata::jpeg::density_of(metadata.resolution));
             if let Some(profile) = &metadata.icc_profile {
                 encoder.set_icc_profile(profile.clone())?;
@@ -367,7 +448,7 @@ fn encode_whole<W: Write>(
             bmp::BmpEncoder::new(&mut checked).write_image(samples, width, height, extended)?;
             metadata::bmp::insert(&mut file, metadata);
         }
-        Format::Png | Format::Tiff | Format::JpegXl => {
+        Format::Png | Format::Tiff | Format::JpegXl | Format::Netpbm => {
             unreachable!("{format} is written by rows or not at all")
         }
     }

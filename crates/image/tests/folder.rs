@@ -59,7 +59,7 @@ fn a_folder_without_images_is_an_error() {
         .expect_err("none")
         .to_string();
     let expected = format!(
-        "no images (png, jpg, jpeg, webp, tif, tiff, bmp, jxl) in {}",
+        "no images (png, jpg, jpeg, webp, tif, tiff, bmp, jxl, ppm, pgm, pbm, pnm) in {}",
         folder.path().display()
     );
     assert_eq!(error, expected);

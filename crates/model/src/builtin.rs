@@ -58,6 +58,11 @@ impl BuiltinModel {
         format!("{} x{}", self.kind, self.scale)
     }
 
+    /// The size of its file in bytes.
+    pub fn file_bytes(&self) -> usize {
+        self.file.len()
+    }
+
     /// Reads the model.
     pub fn load(&self) -> Model {
         let path = format!("models/{}-x{}.safetensors", self.kind, self.scale);

@@ -177,7 +177,7 @@ impl<'a> Job<'a> {
             let name = self.reader.name().to_owned();
             Error::Format { name, source }
         })?;
-        let policy = self.settings.metadata;
+        let (policy, encoding) = (self.settings.metadata, self.settings.encoding);
         let (mut metadata, mut dropped) =
             copied(self.reader.metadata(), policy, low.colour, format);
         metadata.scale(
@@ -219,7 +219,8 @@ impl<'a> Job<'a> {
             let plan = self.plan().clone();
             let (upscaler, strength) = at_strength(self.upscaler, given.or(found));
             self.upscaler = upscaler;
-            let writer = Writer::new(create()?, output, format, &high, &metadata)?;
+            let file = create()?;
+            let writer = Writer::with_encoding(file, output, format, &high, &metadata, encoding)?;
             let mut writer = writer.deadline(deadline);
             match low.depth {
                 Depth::U8 => self.stream::<u8, _>(rows_px, mapping, &mut writer, progress),
@@ -254,7 +255,8 @@ impl<'a> Job<'a> {
             let large = upscaler
                 .upscale_with_progress(image, progress)
                 .map_err(|source| Error::Network { name, source })?;
-            let writer = Writer::new(create()?, output, format, &high, &metadata)?;
+            let file = create()?;
+            let writer = Writer::with_encoding(file, output, format, &high, &metadata, encoding)?;
             let writer = writer.deadline(deadline);
             let file = writer.write_all(large.samples.borrowed())?;
             (file, plan, strength)

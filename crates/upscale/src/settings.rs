@@ -1,6 +1,6 @@
 //! What images are upscaled to.
 
-use wdsr_image::MetadataPolicy;
+use wdsr_image::{Encoding, MetadataPolicy};
 
 use crate::{AlphaMethod, SizeRequest, Wrap};
 
@@ -15,6 +15,8 @@ pub struct Settings {
     pub wrap: Wrap,
     /// Which metadata is copied.
     pub metadata: MetadataPolicy,
+    /// Quality and compression of the results.
+    pub encoding: Encoding,
     /// The strength of models that have one, 0..=1; unless given, it is read off each image.
     pub strength: Option<f32>,
     /// Most pixels of a result.
@@ -34,6 +36,7 @@ impl Default for Settings {
             alpha: AlphaMethod::default(),
             wrap: Wrap::default(),
             metadata: MetadataPolicy::default(),
+            encoding: Encoding::DEFAULT,
             strength: None,
             max_output_pixels: 8_000_000_000,
             max_memory_bytes: None,

@@ -69,6 +69,7 @@ const WHOLE: Settings = Settings {
     alpha: wdsr_upscale::AlphaMethod::Network,
     wrap: wdsr_upscale::Wrap::None,
     metadata: MetadataPolicy::Keep,
+    encoding: wdsr_image::Encoding::DEFAULT,
     max_output_pixels: u64::MAX,
     max_memory_bytes: None,
     streams: false,

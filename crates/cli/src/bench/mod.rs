@@ -32,23 +32,22 @@ const BURST_ROUNDS: usize = 1_500_000;
 /// so the ratio to the peak can exceed 1.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Model file, or a built-in kind: base (the default, without --network) or small
-    #[arg(short = 'm', long, value_name = "FILE", conflicts_with = "network")]
+    /// Model file, or a built-in kind: base (the default, without --network), photo or small
+    #[arg(
+        short = 'm',
+        long,
+        value_name = "FILE|KIND",
+        conflicts_with = "network"
+    )]
     model: Option<PathBuf>,
     /// Network with random weights, e.g. wdsr-b-32x16
     ///
     /// The name consists of kind (wdsr-a, wdsr-b or edsr), features and blocks.
     #[arg(long, value_name = "NAME")]
     network: Option<String>,
-    /// Scale of --network
-    #[arg(
-        short = 's',
-        long,
-        value_name = "N",
-        default_value_t = 2,
-        requires = "network"
-    )]
-    scale: usize,
+    /// Scale of --network or of the built-in model [default: 2]
+    #[arg(short = 's', long, value_name = "N")]
+    scale: Option<usize>,
     /// Size of the input image in pixels
     #[arg(long, value_name = "WxH", default_value = "256x256", value_parser = parse_size, conflicts_with = "train")]
     size: (usize, usize),
@@ -139,11 +138,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let model = match &arguments.network {
         Some(name) => {
-            let config = NetworkConfig::from_name(name, arguments.scale)
+            let config = NetworkConfig::from_name(name, arguments.scale.unwrap_or(2))
                 .map_err(|error| WrongUsage(error.to_string()))?;
             Model::random(&config, 1)
         }
-        None => models::load(arguments.model.as_deref(), None)?.model,
+        None => models::load(arguments.model.as_deref(), arguments.scale)?.model,
     };
     if let Some(path) = &arguments.save_onnx {
         save_onnx(&model, path)?;

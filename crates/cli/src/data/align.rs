@@ -24,7 +24,7 @@ pub(super) struct AlignArguments {
     /// Scale of the pairs
     #[arg(short = 's', long, value_name = "N", default_value_t = 2)]
     scale: usize,
-    /// Which low-resolution images of DIV2K: bicubic, mild, difficult or wild
+    /// Which low-resolution images of DIV2K: bicubic, unknown, mild, difficult or wild
     #[arg(long, default_value_t)]
     track: Track,
     /// Correct small rotations, zooms and shears too

@@ -12,6 +12,7 @@ use indicatif::ProgressBar;
 use wdsr_image::{Error as ImageError, Format, Reader};
 use wdsr_upscale::{Job, Wrap};
 
+use super::destination::Destination;
 use super::existing::{self, IfExists, ResultFile};
 use super::failure::{self, Deadline, explained};
 use super::inputs::{self, Input, InputError};
@@ -19,7 +20,7 @@ use super::manifest::{self, Entry, Manifest, portable};
 use super::metadata::Warnings;
 use super::networks::Networks;
 use super::report::{self, BatchReport, Outcome};
-use super::{Arguments, Tally};
+use super::{Arguments, Tally, video};
 use crate::file_claims::{Conflict, FileClaims, is_same_file};
 use crate::{progress, signals};
 
@@ -30,7 +31,6 @@ const DISK_FULL: &str = "the disk is full";
 /// What all images of a batch share.
 struct Batch<'a> {
     arguments: &'a Arguments,
-    into_folder: bool,
     networks: Networks,
     /// The manifest of an output folder.
     manifest: Option<Manifest>,
@@ -41,19 +41,34 @@ struct Batch<'a> {
 pub(super) fn upscale(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let networks = Networks::load(arguments)?;
-    let into_folder = arguments.is_into_folder();
-    let (mut inputs, errors) =
-        inputs::collect(arguments.inputs(), arguments.recursive, &arguments.output);
-    let mut manifest = into_folder
-        .then(|| Manifest::find(&arguments.output, arguments.shard))
+    let destination = Destination::of(arguments, networks.scale())?;
+    let folder = destination.folder();
+    let output = folder.or(arguments.output.as_deref());
+    let (mut inputs, errors) = inputs::collect(arguments.inputs(), arguments.recursive, output);
+    for (result, image) in destination.take_results(&mut inputs) {
+        let (result, image) = (result.display(), image.display());
+        progress::note(&format!(
+            "{result}: skipped, it has the name of the result of {image}; with -o it is upscaled too"
+        ));
+    }
+    if let ([input], [_], None) = (&inputs[..], arguments.inputs(), folder)
+        && let Ok(format) = Format::of_file(&input.path)
+    {
+        let chosen = arguments.chosen_format();
+        arguments
+            .encoding
+            .check(chosen.unwrap_or(format.of_result()))?;
+    }
+    let mut manifest = folder
+        .map(|folder| Manifest::find(folder, arguments.shard))
         .transpose()?;
-    let mut plans = plan_results(arguments, into_folder, &inputs, manifest.as_ref())?;
+    let mut plans = plan_results(arguments, &destination, &inputs, manifest.as_ref())?;
     // Nothing conflicts, so files may be created.
     let mut report = BatchReport::create(arguments.report.as_deref())?;
     if let Some(manifest) = &mut manifest {
         manifest.open()?;
         // With the results of earlier runs.
-        plans = plan_results(arguments, into_folder, &inputs, Some(manifest))?;
+        plans = plan_results(arguments, &destination, &inputs, Some(manifest))?;
     }
     inputs.retain(|input| is_in_shard(arguments, input));
     let bytes: Vec<u64> = inputs
@@ -62,7 +77,6 @@ pub(super) fn upscale(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         .collect();
     let mut batch = Batch {
         arguments,
-        into_folder,
         networks,
         manifest,
         warnings: Warnings::default(),
@@ -186,10 +200,10 @@ impl Batch<'_> {
             }
             // Another program may have created it since the results were planned.
             ResultFile::Write(output)
-                if self.arguments.if_exists != IfExists::Overwrite
+                if self.arguments.if_exists() != IfExists::Overwrite
                     && output.symlink_metadata().is_ok() =>
             {
-                if self.arguments.if_exists == IfExists::Skip {
+                if self.arguments.if_exists() == IfExists::Skip {
                     let output = report::shown(&output);
                     return Ok(Outcome::Skipped { output });
                 }
@@ -208,7 +222,7 @@ impl Batch<'_> {
             bar.set_position(start + progress::share(bytes, done, total));
             deadline.flow()
         };
-        if let (Some(folder), true) = (output.parent(), self.into_folder) {
+        if let (Some(folder), Some(_)) = (output.parent(), &self.manifest) {
             fs::create_dir_all(folder)
                 .with_context(|| format!("{}: cannot create the folder", folder.display()))?;
         }
@@ -246,13 +260,14 @@ impl Batch<'_> {
             wrap => format!("wrap {}, ", wrap.name()),
         };
         format!(
-            "wdsr {}, {}, self-ensemble {}, alpha {:?}, metadata {}, {wrap}{}models [{}], {}, {format}",
+            "wdsr {}, {}, self-ensemble {}, alpha {:?}, metadata {}, {wrap}{}{}models [{}], {}, {format}",
             env!("CARGO_PKG_VERSION"),
             self.networks.precision.name(),
             arguments.model.self_ensemble,
             arguments.alpha.method(),
             arguments.metadata.name(),
             strength,
+            arguments.encoding.settings_text(format),
             self.networks.hashes_of(job),
             job.plan().target()
         )
@@ -274,7 +289,7 @@ struct ResultPlan {
 /// results of earlier runs are read to be recognised, which may take long.
 fn plan_results(
     arguments: &Arguments,
-    into_folder: bool,
+    destination: &Destination,
     inputs: &[Input],
     manifest: Option<&Manifest>,
 ) -> Result<Vec<anyhow::Result<ResultPlan>>, Conflict> {
@@ -285,8 +300,8 @@ fn plan_results(
     let mut claims = FileClaims::of_inputs(arguments.model.file_claim().chain(read));
     let mut first_of_name = HashMap::new();
     let mut plan = |input: &Input| {
-        let (output, format) = result_name(arguments, into_folder, input)?;
-        let policy = arguments.if_exists;
+        let (output, format) = result_name(arguments, destination, input)?;
+        let policy = arguments.if_exists();
         let other = first_of_name.insert(output.clone(), input.path.clone());
         if let Some(other) = other.filter(|_| policy != IfExists::Rename) {
             bail!(
@@ -330,23 +345,18 @@ fn is_in_shard(arguments: &Arguments, input: &Input) -> bool {
 /// The name of an input's result, unless it exists and another has to be found, and its format.
 fn result_name(
     arguments: &Arguments,
-    into_folder: bool,
+    destination: &Destination,
     input: &Input,
 ) -> anyhow::Result<(PathBuf, Format)> {
-    let out = &arguments.output;
     // An input of a format that is not read has no result, so it takes no other's name.
-    let found = Format::of_file(&input.path)?;
-    let format = arguments
-        .chosen_format(into_folder)
-        .unwrap_or(found.of_result());
-    let output = if into_folder {
-        let mut name = input.relative.file_stem().unwrap_or_default().to_owned();
-        name.push(".");
-        name.push(format.extension());
-        out.join(&input.relative).with_file_name(name)
-    } else {
-        out.clone()
-    };
+    let found = Format::of_file(&input.path).map_err(|error| match error {
+        ImageError::NotAnImage { .. } => {
+            video::refusal(&input.path).map_or_else(|| error.into(), anyhow::Error::from)
+        }
+        _ => error.into(),
+    })?;
+    let format = arguments.chosen_format().unwrap_or(found.of_result());
+    let output = destination.result(input, format);
     if is_same_file(&input.path, &output) {
         bail!(
             "{}: the result would replace the input; give -o another folder",

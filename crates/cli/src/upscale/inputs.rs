@@ -30,12 +30,12 @@ pub(super) struct InputError {
 pub(super) fn collect(
     arguments: &[PathBuf],
     recursive: bool,
-    output: &Path,
+    output: Option<&Path>,
 ) -> (Vec<Input>, Vec<InputError>) {
     let mut inputs = Vec::new();
     let mut errors = Vec::new();
     let mut seen = HashSet::new();
-    let output = output.canonicalize().ok();
+    let output = output.and_then(|output| output.canonicalize().ok());
     // Whether a path found below a folder is in an output folder below it.
     let is_result = |path: &Path, folder: &Path| {
         output.as_deref().is_some_and(|output| {
@@ -84,7 +84,7 @@ pub(super) fn collect(
 }
 
 /// Whether an argument is a pattern: it has a pattern's characters, and no file has that name.
-pub(super) fn is_pattern(argument: &Path) -> bool {
+pub(crate) fn is_pattern(argument: &Path) -> bool {
     has_wildcard(argument.as_os_str().as_encoded_bytes()) && argument.symlink_metadata().is_err()
 }
 

@@ -1,6 +1,8 @@
 //! `wdsr upscale`: upscales images.
 
 mod batch;
+mod destination;
+mod encoding;
 mod existing;
 mod failure;
 mod inputs;
@@ -11,6 +13,7 @@ mod pipe;
 mod rawvideo;
 mod report;
 mod size;
+mod video;
 mod yuv;
 
 use std::path::{Path, PathBuf};
@@ -22,8 +25,11 @@ use wdsr_upscale::{AlphaMethod, Settings, Wrap};
 
 use crate::models::ModelArguments;
 use crate::{WrongUsage, exit, on_threads, progress, signals, units};
+use destination::names_folder;
+use encoding::EncodingArguments;
 use existing::IfExists;
 use inputs::Shard;
+pub(crate) use inputs::is_pattern;
 use metadata::MetadataChoice;
 use rawvideo::RawVideoArguments;
 use report::Outcome;
@@ -47,8 +53,12 @@ pub(crate) struct Arguments {
     #[arg(short = 'i', long, value_name = "INPUT", conflicts_with = "inputs")]
     input: Vec<PathBuf>,
     /// File for one image, or folder for several; `-` is standard output
+    ///
+    /// A new folder for one image ends with a slash. By default results stand beside the images: photo-x2.jpg
+    /// for photo.jpg; those of a folder of photos stand in the folder photos-x2 beside it; that of
+    /// standard input is standard output.
     #[arg(short = 'o', long, value_name = "OUT")]
-    output: PathBuf,
+    output: Option<PathBuf>,
     #[command(flatten)]
     size: SizeArguments,
     #[command(flatten)]
@@ -74,14 +84,14 @@ pub(crate) struct Arguments {
     /// Include subfolders; OUT gets the same tree
     #[arg(short = 'r', long)]
     recursive: bool,
-    /// What to do if a file of the result's name exists
+    /// What to do if a file of the result's name exists [default: overwrite, without -o error]
     ///
     /// This is about files that were not made from the same image. The own result of an earlier run is
     /// kept, or replaced if input, model or options changed; a result that another program changed is
     /// no longer the own one. With rename, images of a batch whose results have the same name get
     /// numbers too.
-    #[arg(long, value_enum, value_name = "ACTION", default_value = "overwrite")]
-    if_exists: IfExists,
+    #[arg(long, value_enum, value_name = "ACTION")]
+    if_exists: Option<IfExists>,
     /// Process shard I of N, e.g. 2/8
     ///
     /// Divides a batch among several machines that see the same folders.
@@ -112,10 +122,12 @@ pub(crate) struct Arguments {
     report: Option<PathBuf>,
     /// Format of the results: png, jpg, webp, tif or bmp
     ///
-    /// By default the suffix of OUT decides, then the format of the input. JPEG XL inputs, whose format
-    /// can only be read, give PNG.
+    /// By default the suffix of OUT decides, then the format of the input. JPEG XL and netpbm inputs,
+    /// whose formats can only be read, give PNG.
     #[arg(short = 'f', long)]
     format: Option<Format>,
+    #[command(flatten)]
+    encoding: EncodingArguments,
     /// Which metadata to copy
     ///
     /// Metadata is EXIF, XMP, IPTC, resolution and PNG texts. A warning tells what the result's format
@@ -184,20 +196,17 @@ impl Arguments {
         }
     }
 
-    /// The format that -f chooses, or the suffix of OUT unless that is a folder.
-    fn chosen_format(&self, into_folder: bool) -> Option<Format> {
-        let by_name = || Format::from_extension(&self.output).filter(|_| !into_folder);
-        self.format.or_else(by_name)
+    /// Whether OUT needs no suffix of an image: -f names the format, OUT is a pipe or device, or gets frames.
+    fn allows_any_suffix(&self, output: &Path) -> bool {
+        self.format.is_some() || pipe::is_special(output) || self.rawvideo.video().is_some()
     }
 
-    /// Whether OUT is a folder for the results.
-    fn is_into_folder(&self) -> bool {
-        let inputs = self.inputs();
-        inputs.len() > 1
-            || inputs[0].is_dir()
-            || inputs::is_pattern(&inputs[0])
-            || names_folder(&self.output)
-            || Format::from_extension(&self.output).is_none() && self.format.is_none()
+    /// What happens to a file of a result's name. One that the user did not name is kept.
+    fn if_exists(&self) -> IfExists {
+        self.if_exists.unwrap_or(match self.output {
+            Some(_) => IfExists::Overwrite,
+            None => IfExists::Error,
+        })
     }
 
     /// A limit: as given, or the default for trusted or untrusted images.
@@ -228,6 +237,7 @@ impl Arguments {
             alpha: self.alpha.method(),
             wrap: self.wrap.wrap(),
             metadata: self.metadata.policy(),
+            encoding: self.encoding.encoding(),
             max_output_pixels: self.limit(
                 self.max_output_pixels,
                 MAX_OUTPUT_PIXELS,
@@ -246,14 +256,8 @@ const UNTRUSTED_MAX_OUTPUT_PIXELS: u64 = 256_000_000;
 const UNTRUSTED_MAX_MEMORY_BYTES: u64 = 1 << 30;
 const UNTRUSTED_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Whether a path is that of a folder: there is one, or it ends with a separator.
-fn names_folder(path: &Path) -> bool {
-    let last = path.as_os_str().as_encoded_bytes().last();
-    path.is_dir() || last.is_some_and(|byte| std::path::is_separator(char::from(*byte)))
-}
-
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    check_format(arguments)?;
+    check_output(arguments)?;
     signals::listen("interrupted: finishing this image; interrupt again to drop it")?;
     on_threads(arguments.model.threads, || {
         if let Some(video) = arguments.rawvideo.video() {
@@ -266,28 +270,47 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     })?
 }
 
-/// Refuses a format that can only be read, chosen by -f or by OUT's suffix, and a new folder that is
-/// named like an image.
-fn check_format(arguments: &Arguments) -> anyhow::Result<()> {
-    let output = &arguments.output;
-    let is_folder = arguments.is_into_folder();
-    let shown = output.display();
-    let is_named_like_image =
-        Format::from_extension(output).is_some() || unread_by_suffix(output).is_some();
-    let written = || Format::WRITTEN.map(Format::extension).join(", ");
-    let message = match arguments.chosen_format(is_folder) {
-        Some(format) if !format.is_written() => format!(
-            "{shown}: {format} is only read; expected a result of {} (-f or OUT's suffix)",
-            written()
-        ),
-        _ if is_folder && !names_folder(output) && is_named_like_image => format!(
-            "{shown}: expected a file for one image, of {}, or a folder; for a new folder of that name \
-             give {shown}/",
-            written()
-        ),
-        _ => return Ok(()),
-    };
-    Err(WrongUsage(message).into())
+/// Refuses a format that is not written or that -f and OUT's suffix contradict each other about, a new
+/// folder that is named like an image, and options that have no effect on the format.
+fn check_output(arguments: &Arguments) -> Result<(), WrongUsage> {
+    let written = Format::WRITTEN.map(Format::extension).join(", ");
+    let output = arguments.output.as_deref();
+    let shown = output.map_or_else(|| "-f".to_owned(), |output| output.display().to_string());
+    let chosen = arguments.chosen_format();
+    let wrong = |message| Err(WrongUsage(message));
+    if let Some(format) = chosen.filter(|format| !format.is_written()) {
+        return wrong(format!(
+            "{shown}: {format} is only read; expected a result of {written} (-f or OUT's suffix)"
+        ));
+    }
+    if let Some(output) = output.filter(|output| !names_folder(output)) {
+        let suffix = Format::from_extension(output);
+        let is_image_unwritten = unread_by_suffix(output).is_some();
+        let is_folder = arguments.is_into_folder(output);
+        let is_unknown = suffix.is_none() && output.extension().is_some();
+        let is_named_wrongly = match is_folder {
+            true => suffix.is_some() || is_image_unwritten,
+            false => is_image_unwritten || is_unknown && !arguments.allows_any_suffix(output),
+        };
+        if is_named_wrongly {
+            return wrong(format!(
+                "{shown}: expected a file for one image, of {written}, or a folder; for a new folder of that \
+                 name give {shown}/"
+            ));
+        }
+        if let (Some(format), Some(suffix)) = (arguments.format, suffix)
+            && format != suffix
+        {
+            return wrong(format!(
+                "{shown}: -f {format} contradicts the suffix; expected {}, or no -f",
+                output.with_extension(format.extension()).display()
+            ));
+        }
+    }
+    match chosen {
+        Some(format) => arguments.encoding.check(format),
+        None => Ok(()),
+    }
 }
 
 /// The exit code of a run with one input. Errors without a code of their own are left to the caller.

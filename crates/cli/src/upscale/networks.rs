@@ -62,6 +62,11 @@ impl Networks {
         self.chosen.upscalers()
     }
 
+    /// The scale of one pass.
+    pub(super) fn scale(&self) -> usize {
+        self.chosen.networks[0].upscaler.scale()
+    }
+
     /// The job of an image.
     pub(super) fn job(&self, reader: Reader, settings: Settings) -> Result<Job<'_>, Error> {
         let job = Job::new(reader, &self.chosen.upscalers(), settings)?;

@@ -18,7 +18,7 @@ use super::failure::{Deadline, explained};
 use super::metadata::Warnings;
 use super::networks::Networks;
 use super::report::{BatchReport, Outcome};
-use super::{Arguments, names_folder};
+use super::{Arguments, names_folder, video};
 use crate::exit::OutOfMemory;
 use crate::file_claims::{Conflict, FileClaims};
 use crate::{WrongUsage, progress, signals};
@@ -29,13 +29,23 @@ const PIPE: &str = "-";
 /// Whether standard input or output is used.
 pub(super) fn is_used(arguments: &Arguments) -> bool {
     let pipe = Path::new(PIPE);
-    arguments.output == pipe
-        || is_special(&arguments.output)
-        || arguments.inputs().iter().any(|input| input == pipe)
+    let is_pipe_or_special = |output: &Path| output == pipe || is_special(output);
+    output(arguments).is_some_and(is_pipe_or_special) || reads_pipe(arguments)
+}
+
+fn reads_pipe(arguments: &Arguments) -> bool {
+    let mut inputs = arguments.inputs().iter();
+    inputs.any(|input| input == Path::new(PIPE))
+}
+
+/// OUT, which is standard output by default if the input is standard input.
+fn output(arguments: &Arguments) -> Option<&Path> {
+    let pipe = reads_pipe(arguments).then_some(Path::new(PIPE));
+    arguments.output.as_deref().or(pipe)
 }
 
 /// Whether a path leads to a pipe, a device or a socket, which is written to and never replaced.
-fn is_special(path: &Path) -> bool {
+pub(super) fn is_special(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|file| !file.is_file() && !file.is_dir())
 }
 
@@ -131,9 +141,14 @@ impl PipeOutput {
     /// [`WrongUsage`] for a terminal, a folder, or options that contradict each other; an error for a
     /// file that exists, with `--if-exists error`.
     pub(super) fn of(arguments: &Arguments) -> anyhow::Result<Option<Self>> {
-        let output = &arguments.output;
+        let Some(output) = output(arguments) else {
+            return wrong_usage("--rawvideo: give a file or - by -o".to_owned());
+        };
         if output == Path::new(PIPE) {
-            if arguments.if_exists != IfExists::Overwrite {
+            if arguments
+                .if_exists
+                .is_some_and(|policy| policy != IfExists::Overwrite)
+            {
                 return wrong_usage("--if-exists is for files, not for -o -".to_owned());
             }
             if io::stdout().is_terminal() {
@@ -144,7 +159,7 @@ impl PipeOutput {
             return Ok(Some(Self::Standard));
         }
         if is_special(output) {
-            return Ok(Some(Self::Special(output.clone())));
+            return Ok(Some(Self::Special(output.to_owned())));
         }
         if names_folder(output) {
             return wrong_usage(format!(
@@ -153,7 +168,7 @@ impl PipeOutput {
             ));
         }
         Ok(
-            match existing::target(output, arguments.if_exists, &|_| Vec::new(), &|_| false)? {
+            match existing::target(output, arguments.if_exists(), &|_| Vec::new(), &|_| false)? {
                 ResultFile::Write(path) => Some(Self::File(path)),
                 ResultFile::Own(path, _) | ResultFile::Skip(path) => {
                     if !arguments.quiet {
@@ -225,7 +240,7 @@ pub(super) fn claim_files(arguments: &Arguments, source: &PipeInput) -> Result<(
         PipeInput::Standard => ("standard input", Path::new("/dev/stdin")),
         PipeInput::File(path) => ("input", &**path),
     };
-    let (role, output) = match &*arguments.output {
+    let (role, output) = match output(arguments).unwrap_or(Path::new(PIPE)) {
         path if path == Path::new(PIPE) => ("standard output", Path::new("/dev/stdout")),
         path => ("result", path),
     };
@@ -250,7 +265,10 @@ pub(super) fn upscale(arguments: &Arguments) -> anyhow::Result<()> {
     let mut report = BatchReport::create(arguments.report.as_deref())?;
     let input = source.name();
     let Some(sink) = sink else {
-        let output = arguments.output.display().to_string();
+        let output = output(arguments)
+            .unwrap_or(Path::new(PIPE))
+            .display()
+            .to_string();
         return report.add(&input.to_string_lossy(), &Outcome::Skipped { output });
     };
     let result = upscale_to(arguments, &source, &sink, started);
@@ -278,14 +296,18 @@ fn upscale_to(
     let (input, output) = (source.name(), sink.name());
     let networks = Networks::load(arguments)?;
     let file = source.read(arguments.max_memory())?;
+    let video = video::refusal_of_bytes(&file, &input);
     let len_bytes = file.len() as u64;
     let deadline = Deadline::start(arguments.timeout());
     let limits = deadline.limits(arguments.reading_limits());
-    let reader = Reader::from_bytes(file, &input, &limits)
-        .map_err(|error| deadline.explained(&input, error))?;
-    let format = arguments
-        .chosen_format(false)
-        .unwrap_or(reader.format().of_result());
+    let reader =
+        Reader::from_bytes(file, &input, &limits).map_err(|error| match (error, video) {
+            (Error::NotAnImage { .. }, Some(video)) => video.into(),
+            (error, _) => deadline.explained(&input, error),
+        })?;
+    let chosen = arguments.chosen_format();
+    let format = chosen.unwrap_or(reader.format().of_result());
+    arguments.encoding.check(format)?;
     let settings = Settings {
         streams: false,
         ..arguments.settings()

@@ -75,7 +75,7 @@ fn every_image_of_a_folder_is_upscaled_or_named() {
         ("b.gif", b"GIF89a\x01\0\x01\0"),
         ("c.psd", b"8BPS\0\x01"),
         ("d.tga", b"\0\0\x02"),
-        ("e.ppm", b"P6\n1 1\n255\nabc"),
+        ("e.pam", b"P7\nWIDTH 1\nHEIGHT 1\n"),
     ];
     for (name, bytes) in unread {
         std::fs::write(path(name), bytes).expect("a file");

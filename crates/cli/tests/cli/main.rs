@@ -4,6 +4,8 @@ mod align;
 mod alpha;
 mod batches;
 mod bench;
+mod compare;
+mod contact;
 mod contents;
 mod convert;
 mod damage;

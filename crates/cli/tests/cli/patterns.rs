@@ -208,11 +208,19 @@ fn no_folder_is_made_of_an_images_name() {
             .code(2)
             .stderr(contains("for a new folder of that name"));
     }
-    for output in ["results.v2", "2026.11", "out"] {
+    // One image is not put into a folder that may be a misspelt file.
+    for output in ["results.v2", "2026.11", "out.pgn"] {
+        assert_eq!(run(folder.path(), &["a.png"], output).0, 2, "{output}");
         assert_eq!(
-            run(folder.path(), &["a.png"], output),
-            (0, vec!["a.png".to_owned()])
+            run(folder.path(), &["a.png", "b.png"], output).0,
+            0,
+            "{output}"
         );
+    }
+    for output in ["out", "new.v2/"] {
+        let (code, names) = run(folder.path(), &["a.png"], output);
+        assert_eq!(code, 0, "{output}");
+        assert!(names.contains(&"a.png".to_owned()), "{output}: {names:?}");
     }
     std::fs::create_dir(folder.path().join("old.png")).expect("a folder");
     assert_eq!(run(folder.path(), &["a.png", "b.png"], "old.png").0, 0);

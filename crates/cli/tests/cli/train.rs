@@ -433,16 +433,25 @@ fn trains_to_the_same_bits_with_images_in_a_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path();
     prepare(root, RECIPE);
-    let run = |out: &str, memory: &str| {
+    let run = |out: &str, arguments: &[&str]| {
         let mut command = train(root, out);
-        let run = command.args(["--image-memory", memory]).output();
+        let run = command.arg("--image-memory").args(arguments).output();
         let run = run.expect("it runs");
         let text = String::from_utf8_lossy(&run.stdout).into_owned();
         assert!(run.status.success(), "{text}");
         text
     };
-    assert!(!run("memory", "100M").contains("temporary file"));
-    assert!(run("file", "1").contains("temporary file"));
+    let memory = run("memory", &["100M"]);
+    assert!(!memory.contains("temporary file"), "{memory}");
+    let file = run("file", &["1", "-v"]);
+    assert!(file.contains("temporary file"), "{file}");
+    // The recipe is printed on request only; that a quarter of the images is not trained on, always.
+    assert!(!memory.contains("average_decay"), "{memory}");
+    assert!(file.contains("average_decay = 0.9\n"), "{file}");
+    assert!(
+        memory.contains("1 of 4 images are kept for validation"),
+        "{memory}"
+    );
     assert_eq!(losses(&root.join("memory")), losses(&root.join("file")));
     // The temporary file has no name, so it is not left behind.
     let names = |out: &str| {

@@ -28,6 +28,7 @@ impl<W: Write + 'static> PngWriter<W> {
         destination: W,
         outline: &Outline,
         metadata: &Metadata,
+        compression: ::png::Compression,
     ) -> Result<Self, EncodeError> {
         let mut info = metadata::png::info_of(metadata);
         info.width = outline.width_px as u32;
@@ -45,7 +46,7 @@ impl<W: Write + 'static> PngWriter<W> {
         let destination = Shared::new(destination);
         let write_header = || {
             let mut encoder = ::png::Encoder::with_info(destination.clone(), info)?;
-            encoder.set_compression(::png::Compression::Fast);
+            encoder.set_compression(compression);
             encoder.set_filter(::png::Filter::Adaptive);
             let mut writer = encoder.write_header()?;
             metadata::png::write(metadata, &mut writer)?;
