@@ -201,8 +201,9 @@ impl Model {
     ///     Width in pixels of the columns computed at once, which should fit the cache; 0: the image's
     ///     width. It does not change the result.
     /// precision : {"f32", "bf16"}, default "f32"
-    ///     Arithmetic of the network. bf16 is faster on processors with AVX512-BF16 and differs in
-    ///     the last bits; other processors compute in f32, with a RuntimeWarning.
+    ///     Arithmetic of the network. bf16 is faster on AMD processors with AVX512-BF16 and ARM
+    ///     processors with BF16 and differs in the last bits; processors on which it is not faster
+    ///     compute in f32, with a RuntimeWarning.
     /// self_ensemble : bool, default False
     ///     Average over the 8 flips and rotations: slightly better, 8 times the work.
     /// progress : callable, optional
@@ -569,7 +570,7 @@ fn or_f32(py: Python<'_>, requested: Precision, isa: Isa) -> PyResult<Precision>
     let precision = isa.precision_for(requested);
     if precision != requested {
         let warning = format!(
-            "precision {}: expected a processor with AVX512-BF16, found {isa}; computing in {}",
+            "precision {}: not faster than f32 on this processor ({isa}); computing in {}",
             requested.name(),
             precision.name()
         );

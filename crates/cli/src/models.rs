@@ -84,7 +84,7 @@ pub(crate) fn load(choice: Option<&Path>, scale: Option<usize>) -> anyhow::Resul
 pub(crate) enum PrecisionArgument {
     /// 32-bit floating point
     F32,
-    /// Products of bfloat16, sums of 32-bit: faster on processors with AVX512-BF16
+    /// Products of bfloat16, sums of 32-bit: faster on processors with fast bfloat16
     Bf16,
 }
 
@@ -104,7 +104,7 @@ impl PrecisionArgument {
         let precision = isa.precision_for(requested);
         if precision != requested {
             progress::note(&format!(
-                "--precision {}: expected a processor with AVX512-BF16, found {isa}; computing in {}",
+                "--precision {}: not faster than f32 on this processor ({isa}); computing in {}",
                 requested.name(),
                 precision.name()
             ));

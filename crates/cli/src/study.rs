@@ -77,7 +77,7 @@ pub(crate) struct Arguments {
     patch: usize,
     /// Arithmetic of the trainings
     ///
-    /// A processor without AVX512-BF16 uses f32.
+    /// A processor on which bf16 is not faster uses f32.
     #[arg(long, value_enum, default_value_t = PrecisionArgument::F32)]
     precision: PrecisionArgument,
     /// Updates between validations; 0: a twentieth of all

@@ -40,5 +40,13 @@ pub(crate) fn dispatch<K: Kernel>(isa: Isa, precision: Precision, kernel: K) -> 
         (Level::Avx512Bf16(simd), Precision::F32) => simd.avx512().run::<F32, K>(kernel),
         #[cfg(target_arch = "x86_64")]
         (Level::Avx512Bf16(simd), Precision::Bf16) => simd.run::<Bf16, K>(kernel),
+        #[cfg(target_arch = "aarch64")]
+        (Level::Neon(simd), Precision::F32) => simd.run::<F32, K>(kernel),
+        #[cfg(target_arch = "aarch64")]
+        (Level::Neon(simd), Precision::Bf16) => simd.run::<Bf16, K>(kernel),
+        #[cfg(target_arch = "aarch64")]
+        (Level::NeonBf16(simd), Precision::F32) => simd.neon().run::<F32, K>(kernel),
+        #[cfg(target_arch = "aarch64")]
+        (Level::NeonBf16(simd), Precision::Bf16) => simd.run::<Bf16, K>(kernel),
     }
 }

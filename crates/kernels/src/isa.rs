@@ -2,12 +2,16 @@
 
 use std::env::{self, VarError};
 use std::fmt;
+use std::sync::OnceLock;
 
+#[cfg(target_arch = "aarch64")]
+use crate::arch::neon::{Neon, NeonBf16};
 #[cfg(target_arch = "x86_64")]
 use crate::arch::{
     avx2::Avx2,
     avx512::{Avx512, Avx512Bf16},
 };
+use crate::peak;
 use crate::precision::Precision;
 
 /// An instruction set that this processor supports.
@@ -31,6 +35,12 @@ pub(crate) enum Level {
     /// AVX-512 with dot products of bfloat16, and AVX-512BW.
     #[cfg(target_arch = "x86_64")]
     Avx512Bf16(Avx512Bf16),
+    /// 128-bit vectors with fused multiply-add.
+    #[cfg(target_arch = "aarch64")]
+    Neon(Neon),
+    /// NEON with dot products of bfloat16.
+    #[cfg(target_arch = "aarch64")]
+    NeonBf16(NeonBf16),
 }
 
 /// `WDSR_ISA` names no instruction set of this program.
@@ -41,7 +51,7 @@ impl fmt::Display for UnknownIsa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "WDSR_ISA is `{}`, expected one of: reference, avx2, avx512, avx512bf16",
+            "WDSR_ISA is `{}`, expected one of: reference, avx2, avx512, avx512bf16, neon, neonbf16",
             self.0
         )
     }
@@ -63,13 +73,17 @@ impl Isa {
             Avx512::detect().map(Level::Avx512),
             #[cfg(target_arch = "x86_64")]
             Avx512Bf16::detect().map(Level::Avx512Bf16),
+            #[cfg(target_arch = "aarch64")]
+            Neon::detect().map(Level::Neon),
+            #[cfg(target_arch = "aarch64")]
+            NeonBf16::detect().map(Level::NeonBf16),
         ];
         levels.into_iter().flatten().map(Isa).collect()
     }
 
     /// The fastest instruction set of this processor, or a slower one that the environment
-    /// variable `WDSR_ISA` (`reference`, `avx2`, `avx512`, `avx512bf16`) names. The variable can
-    /// only lower the choice: if it names a set that the processor lacks, the result is the
+    /// variable `WDSR_ISA` (`reference`, `avx2`, `avx512`, `avx512bf16`, `neon`, `neonbf16`) names. The variable
+    /// can only lower the choice: if it names a set that the processor lacks, the result is the
     /// fastest one that the processor has.
     ///
     /// # Errors
@@ -82,7 +96,7 @@ impl Isa {
             Err(VarError::NotUnicode(name)) => Err(UnknownIsa(name.display().to_string())),
             Ok(name) => match name.as_str() {
                 "reference" => Ok(Isa::REFERENCE),
-                "avx2" | "avx512" | "avx512bf16" => Ok(available
+                "avx2" | "avx512" | "avx512bf16" | "neon" | "neonbf16" => Ok(available
                     .into_iter()
                     .find(|isa| isa.name() == name)
                     .unwrap_or(fastest)),
@@ -91,13 +105,18 @@ impl Isa {
         }
     }
 
-    /// Whether it multiplies bfloat16 faster than f32.
+    /// Whether it multiplies bfloat16 faster than f32: it has instructions for it, and a measurement of
+    /// less than a millisecond, once in the life of the process, finds them fast enough.
     pub fn has_bf16(self) -> bool {
-        match self.0 {
+        static IS_FASTER: OnceLock<bool> = OnceLock::new();
+        let has_instructions = match self.0 {
             #[cfg(target_arch = "x86_64")]
             Level::Avx512Bf16(_) => true,
+            #[cfg(target_arch = "aarch64")]
+            Level::NeonBf16(_) => true,
             _ => false,
-        }
+        };
+        has_instructions && *IS_FASTER.get_or_init(|| peak::is_faster(self, Precision::Bf16))
     }
 
     /// The precision to compute in if `wanted` is chosen for its speed: f32 where that is faster.
@@ -109,7 +128,7 @@ impl Isa {
         }
     }
 
-    /// `reference`, `avx2`, `avx512` or `avx512bf16`.
+    /// `reference`, `avx2`, `avx512`, `avx512bf16`, `neon` or `neonbf16`.
     pub fn name(self) -> &'static str {
         match self.0 {
             Level::Reference => "reference",
@@ -119,6 +138,10 @@ impl Isa {
             Level::Avx512(_) => "avx512",
             #[cfg(target_arch = "x86_64")]
             Level::Avx512Bf16(_) => "avx512bf16",
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon(_) => "neon",
+            #[cfg(target_arch = "aarch64")]
+            Level::NeonBf16(_) => "neonbf16",
         }
     }
 }

@@ -50,7 +50,7 @@ pub(crate) unsafe fn add_outer_products<S: Simd, F: Format<S>>(
                             *channels = simd.load(from.add(v * S::LANES));
                         }
                         for a in 0..N {
-                            let value = simd.splat(lanes[a].add(p).read_unaligned());
+                            let value = simd.splat_at(lanes[a], p);
                             for v in 0..TILE_VECTORS {
                                 tile[a][v] =
                                     F::multiply_add(simd, value, channels[v], tile[a][v]);

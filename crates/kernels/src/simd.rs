@@ -10,8 +10,9 @@
 /// inlined has no target features, nor can its vectors stay in registers.
 ///
 /// # Safety
-/// An implementation's `load` and `store` access exactly [`Simd::LANES`] floats, and its
-/// `transpose_8x8` exactly 8 rows of 8 floats on each side.
+/// An implementation's `load` and `store` access exactly [`Simd::LANES`] floats, `splat_nth` no others
+/// than the `len` floats, `splat_at` the one float, and `transpose_8x8` exactly 8 rows of 8 floats on
+/// each side.
 pub(crate) unsafe trait Simd: Copy {
     /// The vector.
     type V: Copy;
@@ -19,7 +20,8 @@ pub(crate) unsafe trait Simd: Copy {
     const LANES: usize;
     /// Output channels of the largest register tile, which has [`TILE_VECTORS`] vectors of
     /// pixels: sums for 6 x 2, two pixels and a weight take 15 of AVX2's 16 registers, those for
-    /// 12 x 2 take 27 of AVX-512's 32.
+    /// 12 x 2 take 27 of AVX-512's 32. A vector of NEON is two registers: 6 x 2, two pixels and 6
+    /// weights take 30 of its 32.
     ///
     /// [`TILE_VECTORS`]: crate::tile::TILE_VECTORS
     const TILE_CHANNELS: usize;
@@ -36,6 +38,25 @@ pub(crate) unsafe trait Simd: Copy {
     /// # Safety
     /// `LANES` floats can be written. They need no alignment.
     unsafe fn store(self, to: *mut f32, value: Self::V);
+    /// A vector of `LANES` times the float at `index` of `len`. All of them are used next to each other,
+    /// so an implementation may load several at once.
+    ///
+    /// # Safety
+    /// `len` floats can be read, and `index` is below `len`.
+    #[inline(always)]
+    unsafe fn splat_nth(self, from: *const f32, index: usize, _len: usize) -> Self::V {
+        // SAFETY: the caller promises `len` readable floats, which are more than `index`.
+        self.splat(unsafe { *from.add(index) })
+    }
+    /// A vector of `LANES` times the float at `index`, which needs no alignment.
+    ///
+    /// # Safety
+    /// The float can be read.
+    #[inline(always)]
+    unsafe fn splat_at(self, from: *const f32, index: usize) -> Self::V {
+        // SAFETY: the caller promises this float.
+        self.splat(unsafe { from.add(index).read_unaligned() })
+    }
     /// Prefetches the cache line at an address, which may be any.
     fn prefetch(self, at: *const f32);
     /// Transposes 8 rows of 8 floats.
@@ -63,7 +84,7 @@ pub(crate) unsafe trait Simd: Copy {
 
 /// Operations on lanes of two bfloat16.
 pub(crate) trait Bf16Simd: Simd {
-    /// Adds the products of lanes of two bfloat16 each: `a`'s lower times `b`'s lower plus `a`'s
+    /// Adds the products of lanes of two bfloat16 each, where all lanes of `a` are equal: `a`'s lower times `b`'s lower plus `a`'s
     /// upper times `b`'s upper plus `c`, a float.
     fn dot_bf16(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// Lanes of two bfloat16: the lower from `low`, the upper from `high`, rounded to nearest.

@@ -121,7 +121,7 @@ impl TileWeights {
         let mut sums = [[simd.splat(0.0); V]; N];
         for (o, sums) in sums.iter_mut().enumerate() {
             // SAFETY: the caller promises `N` biases.
-            *sums = [simd.splat(unsafe { *self.bias.add(o) }); V];
+            *sums = [unsafe { simd.splat_nth(self.bias, o, N) }; V];
         }
         sums
     }
@@ -159,7 +159,7 @@ impl Rows<1> {
                         *pixels = simd.load(from.add(v * S::LANES));
                     }
                     for o in 0..N {
-                        let weight = simd.splat(*weights.add(o));
+                        let weight = simd.splat_nth(weights, o, N);
                         for v in 0..V {
                             sums[o][v] = F::multiply_add(simd, weight, pixels[v], sums[o][v]);
                         }

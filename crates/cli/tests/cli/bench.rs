@@ -40,6 +40,10 @@ fn measures_a_network_and_writes_it_for_other_engines() {
         assert!(report[key].as_f64() > Some(0.0), "{key} of {report}");
     }
     assert!(report["error"].as_f64() < Some(1e-5), "{report}");
+    if cfg!(target_arch = "aarch64") && std::env::var_os("WDSR_ISA").is_none() {
+        let isa = report["isa"].as_str();
+        assert!(isa.is_some_and(|isa| isa.starts_with("neon")), "{report}");
+    }
     let parts = report["parts"].as_array().expect("parts");
     let shares: f64 = parts.iter().filter_map(|part| part["share"].as_f64()).sum();
     assert!((shares - 1.0).abs() < 1e-6, "{report}");

@@ -11,10 +11,12 @@
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon;
 
 /// Defines safe methods on a token. Their bodies are compiled with the given target features, so
 /// they call intrinsics without pointers safely.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! with_features {
     ($features:literal,
         $(fn $name:ident($($argument:ident: $type:ty),*) -> $output:ty $body:block)*
@@ -29,5 +31,5 @@ macro_rules! with_features {
         }
     )*};
 }
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use with_features;

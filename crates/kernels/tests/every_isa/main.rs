@@ -61,7 +61,7 @@ fn rounded(precision: Precision, value: f32) -> f32 {
 /// scales the address of vdpbf16ps's operand in memory, which the compiler uses for tiles of one
 /// channel, by 4 instead of 64.
 fn is_misread_by_bochs(precision: Precision, channels: usize) -> bool {
-    let is_bochs = !is_tested(usize::MAX);
+    let is_bochs = cfg!(target_arch = "x86_64") && !is_tested(usize::MAX);
     is_bochs && precision == Precision::Bf16 && channels == 1
 }
 
@@ -335,7 +335,7 @@ fn on(name: &str, test: fn(Isa)) {
     }
 }
 
-/// A test for each instruction set, `$name::reference` to `$name::avx512bf16`.
+/// A test for each instruction set, `$name::reference` to `$name::neonbf16`.
 macro_rules! on_every_isa {
     ($name:ident, $test:path) => {
         mod $name {
@@ -354,6 +354,14 @@ macro_rules! on_every_isa {
             #[test]
             fn avx512bf16() {
                 crate::on("avx512bf16", $test);
+            }
+            #[test]
+            fn neon() {
+                crate::on("neon", $test);
+            }
+            #[test]
+            fn neonbf16() {
+                crate::on("neonbf16", $test);
             }
         }
     };
@@ -393,21 +401,37 @@ on_every_isa!(
     crate::invalid_arguments::panic_with_both_values
 );
 
-#[test]
-#[cfg(target_arch = "x86_64")]
-fn every_instruction_set_of_this_processor_is_available() {
-    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let has = |flag: &str| text.split_whitespace().any(|word| word == flag);
+/// The names of the instruction sets that this processor has, by other means than the kernels'.
+fn expected_isas() -> Vec<&'static str> {
     let mut expected = vec!["reference"];
-    if has("avx2") && has("fma") {
-        expected.push("avx2");
+    #[cfg(target_arch = "x86_64")]
+    {
+        let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let has = |flag: &str| text.split_whitespace().any(|word| word == flag);
+        if has("avx2") && has("fma") {
+            expected.push("avx2");
+        }
+        if has("avx512f") {
+            expected.push("avx512");
+        }
+        if has("avx512_bf16") {
+            expected.push("avx512bf16");
+        }
     }
-    if has("avx512f") {
-        expected.push("avx512");
+    #[cfg(target_arch = "aarch64")]
+    {
+        // Every such processor has NEON.
+        expected.push("neon");
+        if std::arch::is_aarch64_feature_detected!("bf16") {
+            expected.push("neonbf16");
+        }
     }
-    if has("avx512_bf16") {
-        expected.push("avx512bf16");
-    }
+    expected
+}
+
+#[test]
+fn every_instruction_set_of_this_processor_is_available() {
+    let expected = expected_isas();
     let checked: Vec<&str> = Isa::available().into_iter().map(Isa::name).collect();
     println!(
         "isa checked: {} ({} of {})",
@@ -419,6 +443,10 @@ fn every_instruction_set_of_this_processor_is_available() {
         expected.iter().all(|name| checked.contains(name)),
         "the processor has {expected:?}, but only {checked:?} are checked"
     );
+    if std::env::var_os("WDSR_ISA").is_none() {
+        let fastest = Isa::detect().expect("WDSR_ISA is not set").name();
+        assert_eq!(Some(&fastest), expected.last(), "of {expected:?}");
+    }
 }
 
 #[test]

@@ -177,7 +177,7 @@ pub struct Training {
     /// merged in the model: Zhang et al. 2021, ECB.
     pub branches: bool,
     /// Arithmetic of the convolutions, forwards and backwards. Weights and their updates are always
-    /// f32. A processor without bf16 arithmetic uses f32.
+    /// f32. A processor on which bf16 is not faster uses f32.
     pub precision: Precision,
     /// Seed of all random choices.
     pub seed: u64,
