@@ -80,7 +80,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
                 let recipe = Recipe::load(path, Overrides::default())?;
                 Info::new(name, &recipe.network, BTreeMap::new())
             } else {
-                Info::of_model(name, &checkpoint::load_model(path)?)
+                let model = match models::of_others(path) {
+                    Some(model) => model?,
+                    None => checkpoint::load_model(path)?,
+                };
+                Info::of_model(name, &model)
             }
         }
     };

@@ -43,7 +43,10 @@ pub(crate) fn choose(choice: Option<&Path>) -> anyhow::Result<Vec<Choice>> {
         check_name(path)?;
         return Ok(vec![Choice {
             name: path.display().to_string(),
-            model: Model::load(path)?,
+            model: match of_others(path) {
+                Some(model) => model?,
+                None => Model::load(path)?,
+            },
         }]);
     }
     let kind = choice.and_then(Path::to_str);
@@ -53,6 +56,23 @@ pub(crate) fn choose(choice: Option<&Path>) -> anyhow::Result<Vec<Choice>> {
         model: builtin.load(),
     };
     Ok(built_in.iter().map(choice).collect())
+}
+
+/// The model of a checkpoint of another trainer; `None` if the file is none. What it was read as is printed.
+pub(crate) fn of_others(path: &Path) -> Option<anyhow::Result<Model>> {
+    let bytes = std::fs::read(path).ok()?;
+    if !wdsr_convert::is_of_others(&bytes) {
+        return None;
+    }
+    let imported = wdsr_convert::import_bytes(&bytes, path, &wdsr_convert::Options::default());
+    Some(match imported {
+        Ok(imported) => {
+            let recognised = imported.recognised.join("; ");
+            progress::note(&format!("{}: {recognised}", path.display()));
+            Ok(imported.model)
+        }
+        Err(error) => Err(error.into()),
+    })
 }
 
 /// The error for `-s` beside a file, whose scale is its own.
@@ -119,7 +139,8 @@ pub(crate) struct ModelArguments {
     /// Model file, or a built-in kind: base, photo (for damaged photographs) or small
     ///
     /// The default is base; `wdsr upscale` takes photo for images with marks of JPEG or noise. For a file
-    /// of that name use ./small.
+    /// of that name use ./small. Checkpoints that `wdsr convert` reads are model files too, such as
+    /// realesr-general-x4v3.pth.
     #[arg(short = 'm', long, value_name = "FILE|KIND")]
     pub(crate) model: Option<PathBuf>,
     /// Largest width of a tile in input pixels; 0 for the full width

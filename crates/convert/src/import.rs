@@ -99,6 +99,17 @@ fn is_model(bytes: &[u8]) -> bool {
     })
 }
 
+/// Whether the bytes of a file are of another trainer: of torch.save or Keras, or a safetensors file
+/// that is not of wdsr.
+pub fn is_of_others(bytes: &[u8]) -> bool {
+    let is_safetensors = SafeTensors::read_metadata(bytes).is_ok_and(|(_, header)| {
+        let format = header.metadata().as_ref().and_then(|m| m.get("format"));
+        format.is_none_or(|format| !format.starts_with("wdsr"))
+    });
+    let magics = [ZIP_MAGIC, LEGACY_MAGIC, HDF5_MAGIC];
+    is_safetensors || magics.iter().any(|magic| bytes.starts_with(magic))
+}
+
 /// The tensors of a file.
 struct Source {
     tensors: Tensors,

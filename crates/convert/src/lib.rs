@@ -41,7 +41,7 @@ mod tensor;
 
 pub use convention::Range;
 pub use error::Error;
-pub use import::{Imported, Options, import, import_bytes};
+pub use import::{Imported, Options, import, import_bytes, is_of_others};
 pub use ncnn::{NcnnFiles, to_ncnn};
 pub use onnx::to_onnx;
 pub use pytorch::{pytorch_options, to_pytorch};

@@ -345,3 +345,38 @@ fn refuses_checkpoints_that_call_code() {
         "the code was run, or a file written"
     );
 }
+
+#[test]
+fn checkpoints_of_others_run_without_conversion() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let checkpoint = wdsr_testing::paths::checkout("tests/golden/checkpoints/compact_x4.pth");
+    let image = wdsr_testing::paths::checkout("samples/chelsea.png");
+    let at = |name: &str| folder.path().join(name);
+    let converted = at("compact.safetensors");
+    wdsr()
+        .arg("convert")
+        .args([&checkpoint, &converted])
+        .assert()
+        .success();
+    for (model, result) in [(&checkpoint, "direct.png"), (&converted, "converted.png")] {
+        wdsr()
+            .arg("upscale")
+            .arg(&image)
+            .arg("-m")
+            .arg(model)
+            .arg("-o")
+            .arg(at(result))
+            .assert()
+            .success();
+    }
+    let [direct, converted] =
+        ["direct.png", "converted.png"].map(|name| std::fs::read(at(name)).expect("a result"));
+    assert_eq!(direct, converted);
+    wdsr()
+        .arg("info")
+        .arg(&checkpoint)
+        .assert()
+        .success()
+        .stdout(contains("compact 8/3 x4"))
+        .stderr(contains("Compact"));
+}
