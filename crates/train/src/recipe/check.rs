@@ -20,10 +20,6 @@ fn out_of_range(key: &'static str, found: impl ToString, expected: impl ToString
 
 /// Checks the values of a recipe.
 pub(super) fn check(recipe: &Recipe) -> Result<(), RecipeError> {
-    recipe
-        .network
-        .validate()
-        .map_err(|e| RecipeError::Network(e.to_string()))?;
     let block = recipe.network.block;
     if matches!(block, BlockKind::Compact | BlockKind::MsrResNet) {
         let found = block.name();
@@ -33,6 +29,10 @@ pub(super) fn check(recipe: &Recipe) -> Result<(), RecipeError> {
             "wdsr-a, wdsr-b or edsr",
         ));
     }
+    recipe
+        .network
+        .validate()
+        .map_err(|e| RecipeError::Network(e.to_string()))?;
     check_start(recipe)?;
     check_training(recipe)?;
     check_schedule(recipe)?;
