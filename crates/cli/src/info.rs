@@ -80,10 +80,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
                 let recipe = Recipe::load(path, Overrides::default())?;
                 Info::new(name, &recipe.network, BTreeMap::new())
             } else {
-                let model = match models::of_others(path) {
-                    Some(model) => model?,
-                    None => checkpoint::load_model(path)?,
-                };
+                let model = checkpoint::load_model(path);
+                let model = model.or_else(|error| models::or_of_others(path, error))?;
                 Info::of_model(name, &model)
             }
         }

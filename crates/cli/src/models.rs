@@ -43,10 +43,7 @@ pub(crate) fn choose(choice: Option<&Path>) -> anyhow::Result<Vec<Choice>> {
         check_name(path)?;
         return Ok(vec![Choice {
             name: path.display().to_string(),
-            model: match of_others(path) {
-                Some(model) => model?,
-                None => Model::load(path)?,
-            },
+            model: Model::load(path).or_else(|error| or_of_others(path, error))?,
         }]);
     }
     let kind = choice.and_then(Path::to_str);
@@ -58,21 +55,16 @@ pub(crate) fn choose(choice: Option<&Path>) -> anyhow::Result<Vec<Choice>> {
     Ok(built_in.iter().map(choice).collect())
 }
 
-/// The model of a checkpoint of another trainer; `None` if the file is none. What it was read as is printed.
-pub(crate) fn of_others(path: &Path) -> Option<anyhow::Result<Model>> {
-    let bytes = std::fs::read(path).ok()?;
-    if !wdsr_convert::is_of_others(&bytes) {
-        return None;
+/// The model of a checkpoint of another trainer, if a file is one and so gave `error` when it was read as a
+/// model of wdsr. What it was recognised as is printed.
+pub(crate) fn or_of_others(path: &Path, error: impl Into<anyhow::Error>) -> anyhow::Result<Model> {
+    if !std::fs::read(path).is_ok_and(|bytes| wdsr_convert::is_of_others(&bytes)) {
+        return Err(error.into());
     }
-    let imported = wdsr_convert::import_bytes(&bytes, path, &wdsr_convert::Options::default());
-    Some(match imported {
-        Ok(imported) => {
-            let recognised = imported.recognised.join("; ");
-            progress::note(&format!("{}: {recognised}", path.display()));
-            Ok(imported.model)
-        }
-        Err(error) => Err(error.into()),
-    })
+    let imported = wdsr_convert::import(path, &wdsr_convert::Options::default())?;
+    let recognised = imported.recognised.join("; ");
+    progress::note(&format!("{}: {recognised}", path.display()));
+    Ok(imported.model)
 }
 
 /// The error for `-s` beside a file, whose scale is its own.

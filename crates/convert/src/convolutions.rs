@@ -3,10 +3,9 @@
 //! w = g v / |v| per output channel, the norm over input channels and kernel, without an epsilon
 //! (Salimans and Kingma 2016; `torch.nn.utils.weight_norm`, dim 0).
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use wdsr_model::{Activation, Conv, ConvWeights, LEAKY_SLOPE};
+use wdsr_model::ConvWeights;
 
 use crate::state_dict::shortened;
 use crate::tensor::{Array, Tensors};
@@ -175,36 +174,6 @@ fn take(tensors: &mut Tensors, name: &str) -> Result<(Form, FileConv), String> {
         slopes: Vec::new(),
     };
     Ok((*form, FileConv { shape, weights }))
-}
-
-/// A 1x1 convolution that repeats each channel `times` times.
-pub(crate) fn repetition(name: String, channels: usize, times: usize) -> (Conv, ConvWeights) {
-    let of = |to| (0..channels).map(move |from| if to / times == from { 1.0 } else { 0.0 });
-    let conv = Conv {
-        name,
-        in_channels: channels,
-        out_channels: channels * times,
-        kernel: 1,
-        slopes: None,
-    };
-    let weights = ConvWeights {
-        weight: (0..channels * times).flat_map(of).collect(),
-        bias: vec![0.0; channels * times],
-        slopes: Vec::new(),
-    };
-    (conv, weights)
-}
-
-/// The slopes of the PReLU or leaky ReLU behind a convolution.
-pub(crate) fn slopes_of<'w>(
-    activation: Activation,
-    conv: &Conv,
-    weights: &'w ConvWeights,
-) -> Cow<'w, [f32]> {
-    match activation {
-        Activation::LeakyRelu => vec![LEAKY_SLOPE; conv.out_channels].into(),
-        _ => (&weights.slopes[..]).into(),
-    }
 }
 
 /// g v / |v| for g of shape `[out, 1, 1, 1]` and v of shape `[out, in, k, k]`.

@@ -12,10 +12,11 @@
 //! | msrresnet | `conv_first` | `body.i.convj` | `upconv1`, `upconv2`, `conv_hr`, `conv_last` | |
 //! | compact | `body.0` | `body.{2,4,..}`, each followed by slopes | `body.(2 N + 2)` | |
 //!
-//! j is 0 and 2 in WDSR-A and EDSR (1 and 2 in basicsr and msrresnet), 0, 2 and 3 in WDSR-B. Sources: JiahuiYu/wdsr_ntire2018
-//! `wdsr_a.py`, `wdsr_b.py`; yjn870/WDSR-pytorch `models.py`; ychfan/wdsr `models/wdsr.py`;
-//! compiler-aware-nas-sr (bare); sanghyun-son/EDSR-PyTorch `src/model/edsr.py`; XPixelGroup/BasicSR
-//! `basicsr/archs/edsr_arch.py`, `srresnet_arch.py`; xinntao/Real-ESRGAN `realesrgan/archs/srvgg_arch.py` (compact).
+//! j is 0 and 2 in WDSR-A and EDSR (1 and 2 in basicsr and msrresnet), 0, 2 and 3 in WDSR-B. Sources:
+//! JiahuiYu/wdsr_ntire2018 `wdsr_a.py`, `wdsr_b.py`; yjn870/WDSR-pytorch `models.py`; ychfan/wdsr
+//! `models/wdsr.py`; compiler-aware-nas-sr (bare); sanghyun-son/EDSR-PyTorch `src/model/edsr.py`;
+//! XPixelGroup/BasicSR `basicsr/archs/edsr_arch.py`, `srresnet_arch.py`; xinntao/Real-ESRGAN
+//! `realesrgan/archs/srvgg_arch.py` (compact).
 
 use std::collections::BTreeMap;
 
@@ -70,8 +71,7 @@ impl Layout {
             Err(format!(
                 "expected a layout of JiahuiYu/wdsr_ntire2018, yjn870/WDSR-pytorch, ychfan/wdsr, \
                  compiler-aware-nas-sr, EDSR-PyTorch, BasicSR's EDSR or MSRResNet, or \
-                 Real-ESRGAN's Compact, found \
-                 convolutions `{}`, ...",
+                 Real-ESRGAN's Compact, found convolutions `{}`, ...",
                 names.join("`, `")
             ))
         }

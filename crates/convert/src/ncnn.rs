@@ -28,8 +28,6 @@ use wdsr_model::{
     WeightFormat, float16,
 };
 
-use crate::convolutions::{repetition, slopes_of};
-
 /// First line of a `.param` file.
 const MAGIC: u32 = 7_767_517;
 /// Tags before weights in a `.bin` file.
@@ -156,7 +154,7 @@ impl FileWriter<'_> {
                         let name = format!("{}.prelu", conv.name);
                         let parameters = format!(" 0={}", conv.out_channels);
                         self.value("PReLU", &name, &[&sums], output, &parameters);
-                        self.floats(&slopes_of(activation, conv, &weights));
+                        self.floats(&weights.slopes_of(activation));
                     }
                 }
             }
@@ -178,7 +176,7 @@ impl FileWriter<'_> {
             } => {
                 let channels = network.shape(input).channels;
                 let name = format!("value_{}.repeat", output.0);
-                let (conv, weights) = repetition(name, channels, times);
+                let (conv, weights) = Conv::repetition(name, channels, times);
                 let input = self.reader(input);
                 self.conv(&conv, &weights, &input, output, "")?;
             }
@@ -218,7 +216,7 @@ impl FileWriter<'_> {
     /// u = x - mean, as a 1x1 convolution.
     fn subtract_mean(&mut self) {
         let input = self.model.network().input;
-        let (conv, weights) = repetition("subtract_mean".to_owned(), 3, 1);
+        let (conv, weights) = Conv::repetition("subtract_mean".to_owned(), 3, 1);
         let parameters = convolution(&conv);
         self.value("Convolution", &conv.name, &["data"], input, &parameters);
         // Always float32: exact, and no padding as in `weights`.

@@ -21,8 +21,6 @@ use wdsr_model::{
     float16,
 };
 
-use crate::convolutions::{repetition, slopes_of};
-
 use self::messages::{
     AttributeProto, AttributeType, DataType, Dimension, DimensionValue, GraphProto, ModelProto,
     NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto, TensorShapeProto,
@@ -162,7 +160,7 @@ impl GraphWriter {
                     Activation::PRelu | Activation::LeakyRelu => {
                         let name = format!("{}.prelu", conv.name);
                         let slopes = format!("{}.slopes", conv.name);
-                        let values = slopes_of(activation, conv, weights);
+                        let values = weights.slopes_of(activation);
                         self.tensor(&slopes, &[conv.out_channels, 1, 1], &values)?;
                         self.node("PRelu", &name, &[&result, &slopes], &target, vec![]);
                     }
@@ -202,7 +200,7 @@ impl GraphWriter {
             Operation::Repeat { input, times, .. } => {
                 // A 1x1 convolution: every engine computes it for any size of image.
                 let channels = model.network().shape(input).channels;
-                let (conv, weights) = repetition(format!("{target}.repeat"), channels, times);
+                let (conv, weights) = Conv::repetition(format!("{target}.repeat"), channels, times);
                 self.conv(&conv, &weights, &value_name(input), &target)?;
             }
             Operation::PixelShuffle { input, scale, .. } => {

@@ -6,11 +6,13 @@
 //!   on x = (255 image - 255 mean) / 127.5, twice ours, and their output likewise.
 //! - Compact: xinntao/Real-ESRGAN, `realesrgan/archs/srvgg_arch.py`, `SRVGGNetCompact`: plain
 //!   convolutions and slopes of PReLUs, for images in 0..1.
+//! - MSRResNet: XPixelGroup/BasicSR, `basicsr/archs/srresnet_arch.py`: plain convolutions, for images in
+//!   0..1.
 //! - EDSR: EDSR-PyTorch, `src/model/edsr.py`, with its default range of 255: plain convolutions and
 //!   `sub_mean`, `add_mean`.
 //!
 //! The metadata has `options`: the options of EDSR-PyTorch, in which WDSR and EDSR run, or the call of
-//! `SRVGGNetCompact`, that build the network.
+//! the others' class, that build the network.
 
 #[cfg(test)]
 mod tests;
@@ -95,8 +97,8 @@ fn safetensors_file(
         .unwrap_or_else(|e| unreachable!("valid tensors serialise: {e}"))
 }
 
-/// The command-line options of EDSR-PyTorch that build the network of [`to_pytorch`]; for Compact, the
-/// call of Real-ESRGAN.
+/// The command-line options of EDSR-PyTorch that build the network of [`to_pytorch`]; for Compact and
+/// MSRResNet, the call of their class.
 ///
 /// `--block_feats` and the means are options of the official WDSR, which also fixes the expansion of
 /// WDSR-B at 6 and its low-rank width at int(0.8 n).

@@ -51,9 +51,7 @@ pub use error::{Error, Float16RangeError, InvalidFile, UpscaleError};
 pub use file::{WeightFormat, float16};
 pub use fused::FusedOperation;
 pub use model::{ConvWeights, Model};
-pub use network::{
-    Activation, BatchNorm, Conv, LEAKY_SLOPE, Network, Operation, Value, ValueShape,
-};
+pub use network::{Activation, BatchNorm, Conv, Network, Operation, Value, ValueShape};
 pub use stream::StageTime;
 pub use upscale::{DEFAULT_TILE_PX, Progress, Sample, Upscaler};
 pub use wdsr_kernels::{Isa, Precision};

@@ -1,11 +1,12 @@
 //! A network with its weights.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use wdsr_kernels::ConvLayer;
 
 use crate::config::{NetworkConfig, Norm};
-use crate::network::{Conv, Network, Operation};
+use crate::network::{Activation, Conv, LEAKY_SLOPE, Network, Operation};
 
 /// Weight `[out, in, kernel, kernel]`, bias and slopes `[out]` of one convolution, row-major.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +20,25 @@ pub struct ConvWeights {
 }
 
 impl Conv {
+    /// A 1x1 convolution that repeats each channel `times` times ([`Operation::Repeat`]), and its
+    /// weights. In f32 it is exact: x * 1 + 0 * y.
+    pub fn repetition(name: String, channels: usize, times: usize) -> (Self, ConvWeights) {
+        let of = |to| (0..channels).map(move |from| if to / times == from { 1.0 } else { 0.0 });
+        let conv = Self {
+            name,
+            in_channels: channels,
+            out_channels: channels * times,
+            kernel: 1,
+            slopes: None,
+        };
+        let weights = ConvWeights {
+            weight: (0..channels * times).flat_map(of).collect(),
+            bias: vec![0.0; channels * times],
+            slopes: Vec::new(),
+        };
+        (conv, weights)
+    }
+
     /// The convolution with its weights, as kernels take it.
     pub fn layer<'w>(&self, weights: &'w ConvWeights) -> ConvLayer<'w> {
         ConvLayer {
@@ -32,6 +52,15 @@ impl Conv {
 }
 
 impl ConvWeights {
+    /// The slopes of an activation behind the convolution: those of PReLU, as many equal ones for a
+    /// leaky ReLU; empty for the others.
+    pub fn slopes_of(&self, activation: Activation) -> Cow<'_, [f32]> {
+        match activation {
+            Activation::LeakyRelu => vec![LEAKY_SLOPE; self.bias.len()].into(),
+            _ => (&self.slopes[..]).into(),
+        }
+    }
+
     /// The weights between these, at 0, and `strong`, at 1.
     ///
     /// # Panics

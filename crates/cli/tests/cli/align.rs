@@ -272,28 +272,28 @@ fn align_never_overwrites_its_input() {
         &low(1, (160, 140), 2, [2.0, 0.0]),
     );
     let before = files(data);
-    wdsr()
-        .args(["data", "align", "."])
-        .args(["-o", "."])
-        .current_dir(data)
-        .assert()
-        .code(2)
-        .stderr(contains("would replace the image"));
-    wdsr()
-        .args(["data", "align", "-s", "5", "."])
-        .args(["-o", "out"])
-        .current_dir(data)
-        .assert()
-        .code(2)
-        .stderr(contains("expected 1, 2, 3, 4 or 8"));
-    // Originals alone have nothing to align.
-    wdsr()
-        .args(["data", "align", "-s", "3", "."])
-        .args(["-o", "out"])
-        .current_dir(data)
-        .assert()
-        .code(1)
-        .stderr(contains("no low-resolution image to align"));
+    for (arguments, code, message) in [
+        (&[".", "-o", "."][..], 2, "would replace the image"),
+        (
+            &["-s", "5", ".", "-o", "out"],
+            2,
+            "expected 1, 2, 3, 4 or 8",
+        ),
+        // Originals alone have nothing to align.
+        (
+            &["-s", "3", ".", "-o", "out"],
+            1,
+            "no low-resolution image to align",
+        ),
+    ] {
+        wdsr()
+            .args(["data", "align"])
+            .args(arguments)
+            .current_dir(data)
+            .assert()
+            .code(code)
+            .stderr(contains(message));
+    }
     assert_eq!(files(data), before);
 }
 

@@ -95,12 +95,12 @@ pub enum Activation {
     Relu,
     /// max(x, 0) + slope * min(x, 0), with a slope for each channel (He et al. 2015). In use only.
     PRelu,
-    /// The same with the slope [`LEAKY_SLOPE`]. In use only.
+    /// The same with a slope of 0.1. In use only.
     LeakyRelu,
 }
 
 /// The slope of MSRResNet's leaky ReLUs.
-pub const LEAKY_SLOPE: f32 = 0.1;
+pub(crate) const LEAKY_SLOPE: f32 = 0.1;
 
 /// An operation of the network.
 #[allow(missing_docs, reason = "the equation at each variant names its fields")]

@@ -1,11 +1,11 @@
 //! From the network's operations to the stages that strips stream through.
 
-use wdsr_kernels::{ConvLayer, Isa, Precision, STRIP_ROWS, StripConv, StripPair};
+use wdsr_kernels::{Isa, Precision, STRIP_ROWS, StripConv, StripPair};
 
 use super::symmetry::Symmetry;
 use crate::fused::FusedOperation;
 use crate::model::{ConvWeights, Model};
-use crate::network::{Activation, LEAKY_SLOPE, Network, Operation, Value, ValueShape};
+use crate::network::{Activation, Conv, Network, Operation, Value, ValueShape};
 
 /// How a network is computed.
 #[derive(Clone, Copy)]
@@ -345,30 +345,18 @@ impl SymmetricNetwork<'_> {
         let kernel = Kernel::Conv {
             conv: StripConv::new(isa, precision, shape.layer(&weights)),
             activation,
-            slopes: match activation {
-                Activation::LeakyRelu => vec![LEAKY_SLOPE; shape.out_channels],
-                _ => weights.slopes,
-            },
+            slopes: weights.slopes_of(activation).into_owned(),
             radius_px: shape.kernel / 2,
         };
         let scale = network.shape(output).scale;
         (shape.name.clone(), kernel, shape.weights() * scale * scale)
     }
 
-    /// Each channel `times` times: a 1x1 convolution by ones, in f32, where x * 1 + 0 * y is exact.
+    /// Each channel `times` times, in f32.
     fn repeat(&self, channels: usize, times: usize) -> Kernel {
-        let repeated = (0..channels * times).flat_map(|to| {
-            (0..channels).map(move |from| if to / times == from { 1.0 } else { 0.0 })
-        });
-        let layer = ConvLayer {
-            in_channels: channels,
-            out_channels: channels * times,
-            kernel: 1,
-            weight: &repeated.collect::<Vec<f32>>(),
-            bias: &vec![0.0; channels * times],
-        };
+        let (shape, weights) = Conv::repetition("repeat".to_owned(), channels, times);
         Kernel::Conv {
-            conv: StripConv::new(self.arithmetic.isa, Precision::F32, layer),
+            conv: StripConv::new(self.arithmetic.isa, Precision::F32, shape.layer(&weights)),
             activation: Activation::None,
             slopes: Vec::new(),
             radius_px: 0,
