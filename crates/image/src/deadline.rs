@@ -3,10 +3,11 @@
 use std::io::{self, Read, Write};
 use std::panic;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::error::Error;
 
@@ -16,8 +17,11 @@ use crate::error::Error;
 /// whole image at once run on a thread that is left alone after the deadline, with its memory. At most
 /// [`MAX_LATE`] such threads run beyond their deadline; further images of such a format wait for one of them
 /// to end, and fail with [`Error::TooManyLate`] at their own deadline.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Deadline(Option<Instant>);
+#[derive(Clone, Debug, Default)]
+pub struct Deadline {
+    time: Option<Instant>,
+    stop: Option<Arc<AtomicBool>>,
+}
 
 /// Most threads that decode or encode beyond their deadline, in the whole process.
 pub const MAX_LATE: usize = 2;
@@ -49,12 +53,13 @@ impl LateThreads {
         self.count.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until fewer than [`MAX_LATE`] threads are late; returns whether that was so before `time`.
-    fn wait_for_place(&self, time: Instant) -> bool {
-        let left = time.saturating_duration_since(Instant::now());
-        let is_full = |count: &mut usize| *count >= MAX_LATE;
-        let waited = self.ended.wait_timeout_while(self.count(), left, is_full);
-        let (count, _) = waited.unwrap_or_else(PoisonError::into_inner);
+    /// Waits until fewer than [`MAX_LATE`] threads are late; returns whether that was so before the deadline.
+    fn wait_for_place(&self, deadline: &Deadline) -> bool {
+        let mut count = self.count();
+        while *count >= MAX_LATE && !deadline.is_over() {
+            let waited = self.ended.wait_timeout(count, deadline.next_check());
+            (count, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        }
         *count < MAX_LATE
     }
 }
@@ -101,30 +106,65 @@ impl Drop for EndsThread {
     }
 }
 
+/// How long a stopped image may wait for a thread of its decoder before it looks at the flag.
+const STOP_CHECK: Duration = Duration::from_millis(20);
+
 /// Bytes of a [`Checked`] stream between two looks at the clock.
 const CHECKED_BYTES: usize = 4096;
 
 impl Deadline {
     /// No deadline.
-    pub const NONE: Self = Self(None);
+    pub const NONE: Self = Self {
+        time: None,
+        stop: None,
+    };
 
     /// A deadline at a time.
     pub fn at(time: Instant) -> Self {
-        Self(Some(time))
+        Self {
+            time: Some(time),
+            stop: None,
+        }
+    }
+
+    /// With a flag that ends the time as soon as another thread sets it.
+    #[must_use]
+    pub fn or_when(mut self, stop: Arc<AtomicBool>) -> Self {
+        self.stop = Some(stop);
+        self
     }
 
     /// Whether there is a deadline.
-    pub(crate) fn is_set(self) -> bool {
-        self.0.is_some()
+    pub(crate) fn is_set(&self) -> bool {
+        self.time.is_some() || self.stop.is_some()
     }
 
     /// Whether the time is over.
-    pub fn is_over(self) -> bool {
-        self.0.is_some_and(|time| Instant::now() >= time)
+    pub fn is_over(&self) -> bool {
+        self.left() == Some(Duration::ZERO)
+    }
+
+    /// The time until the flag must be looked at again, or all that is left; `None` for no deadline.
+    fn left(&self) -> Option<Duration> {
+        let is_stopped = |stop: &Arc<AtomicBool>| stop.load(Ordering::Relaxed);
+        if self.stop.as_ref().is_some_and(is_stopped) {
+            return Some(Duration::ZERO);
+        }
+        self.time
+            .map(|time| time.saturating_duration_since(Instant::now()))
+    }
+
+    /// How long to wait before looking at the deadline again.
+    fn next_check(&self) -> Duration {
+        let left = self.left().unwrap_or(Duration::MAX);
+        match self.stop {
+            Some(_) => left.min(STOP_CHECK),
+            None => left,
+        }
     }
 
     /// An error if the time is over. Decoders and encoders wrap it; [`explained`](Self::explained) unwraps it.
-    pub(crate) fn check(self) -> io::Result<()> {
+    pub(crate) fn check(&self) -> io::Result<()> {
         if self.is_over() {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "the time is over"));
         }
@@ -132,7 +172,7 @@ impl Deadline {
     }
 
     /// Makes an error after the deadline [`Error::TimedOut`].
-    pub(crate) fn explained<T>(self, result: Result<T, Error>, name: &Path) -> Result<T, Error> {
+    pub(crate) fn explained<T>(&self, result: Result<T, Error>, name: &Path) -> Result<T, Error> {
         let path = || name.to_owned();
         result.map_err(|error| match self.is_over() {
             true => Error::TimedOut { path: path() },
@@ -142,19 +182,19 @@ impl Deadline {
 
     /// Runs work that may compute long between two checks. After the deadline its thread is left alone.
     pub(crate) fn within<T: Send + 'static>(
-        self,
+        &self,
         name: &Path,
         stops: Stops,
         work: impl FnOnce() -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let Some(time) = self.0 else {
+        if !self.is_set() {
             return work();
-        };
+        }
         let path = || name.to_owned();
         if self.is_over() {
             return Err(Error::TimedOut { path: path() });
         }
-        if stops == Stops::Late && !LATE.wait_for_place(time) {
+        if stops == Stops::Late && !LATE.wait_for_place(self) {
             return Err(Error::TooManyLate { path: path() });
         }
         let thread = Arc::new(LateThread(Mutex::new(ThreadState::OnTime)));
@@ -170,16 +210,19 @@ impl Deadline {
             path: path(),
             source,
         })?;
-        match receiver.recv_timeout(time.saturating_duration_since(Instant::now())) {
-            Ok(result) => self.explained(result, name),
-            Err(RecvTimeoutError::Timeout) => {
-                thread.set_late();
-                Err(Error::TimedOut { path: path() })
+        loop {
+            match receiver.recv_timeout(self.next_check()) {
+                Ok(result) => return self.explained(result, name),
+                Err(RecvTimeoutError::Timeout) if !self.is_over() => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    thread.set_late();
+                    return Err(Error::TimedOut { path: path() });
+                }
+                Err(RecvTimeoutError::Disconnected) => match handle.join() {
+                    Err(panic) => panic::resume_unwind(panic),
+                    Ok(()) => unreachable!("the thread has sent its result"),
+                },
             }
-            Err(RecvTimeoutError::Disconnected) => match handle.join() {
-                Err(panic) => panic::resume_unwind(panic),
-                Ok(()) => unreachable!("the thread has sent its result"),
-            },
         }
     }
 }
@@ -238,7 +281,7 @@ mod tests {
     fn streams_fail_after_the_deadline() {
         let over = Deadline::at(Instant::now());
         let mut byte = [0];
-        let mut read = Checked::new(&[1, 2][..], over);
+        let mut read = Checked::new(&[1, 2][..], over.clone());
         let error = read.read(&mut byte).expect_err("the time is over");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         let mut written = Checked::new(Vec::new(), over);
@@ -278,6 +321,29 @@ mod tests {
         let result = waits.join().expect("no panic").expect("done");
         assert_eq!(result, 7);
         drop(senders);
+    }
+
+    #[test]
+    fn a_flag_ends_the_time() {
+        let stop = Arc::new(AtomicBool::new(false));
+        let deadline = Deadline::NONE.or_when(stop.clone());
+        let name = Path::new("x.webp");
+        let sum = deadline.within(name, Stops::Late, || Ok(1 + 1));
+        assert_eq!(sum.expect("not stopped"), 2);
+        let (sender, receiver) = mpsc::channel::<()>();
+        let started = Instant::now();
+        let stops = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(30));
+            stop.store(true, Ordering::Relaxed);
+        });
+        let error = deadline
+            .within(name, Stops::Soon, move || Ok(receiver.recv()))
+            .expect_err("stopped");
+        assert!(matches!(error, Error::TimedOut { .. }), "{error}");
+        assert!(started.elapsed() < Duration::from_secs(5), "{started:?}");
+        assert!(deadline.is_over() && deadline.check().is_err());
+        drop(sender);
+        stops.join().expect("no panic");
     }
 
     #[test]

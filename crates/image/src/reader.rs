@@ -34,7 +34,7 @@ use crate::samples::{Outline, RowSample, Samples};
 use crate::unread;
 
 /// The largest image that is decoded, and until when. The header is checked before memory is allocated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Limits {
     /// Most pixels, width x height; a billion by default (3 GB as 8-bit RGB).
     pub max_pixels: u64,
@@ -188,8 +188,8 @@ impl Reader {
     /// If the file cannot be read, is empty, not an image, above `limits`, an animation, of an
     /// unsupported kind, or its header is damaged.
     pub fn open(path: &Path, limits: &Limits) -> Result<Self, Error> {
-        let (name, limits) = (path.to_owned(), *limits);
-        let open = move || Self::open_within(&name, &limits);
+        let (name, moved) = (path.to_owned(), limits.clone());
+        let open = move || Self::open_within(&name, &moved);
         limits.deadline.within(path, Stops::Soon, open)
     }
 
@@ -201,17 +201,17 @@ impl Reader {
         let mut file = open(path)?;
         let format = format_of(&mut file, path)?;
         let len_bytes = file.get_ref().metadata().map_err(read)?.len();
-        let deadline = limits.deadline;
+        let deadline = &limits.deadline;
         let needs_memory = matches!(format, Format::Jpeg | Format::JpegXl);
         if needs_memory || len_bytes <= MAX_BYTES_IN_MEMORY {
             let mut bytes = Vec::new();
-            let read_all = Checked::new(file, deadline).read_to_end(&mut bytes);
+            let read_all = Checked::new(file, deadline.clone()).read_to_end(&mut bytes);
             read_all.map_err(read)?;
             return Self::from_bytes_within(bytes, path, limits);
         }
         let handle = file.get_ref().try_clone().map_err(read)?;
         Self::new(
-            Source::new(Bytes::File(file), deadline),
+            Source::new(Bytes::File(file), deadline.clone()),
             Content::File(handle),
             format,
             path,
@@ -229,8 +229,8 @@ impl Reader {
         name: &Path,
         limits: &Limits,
     ) -> Result<Self, Error> {
-        let (bytes, path, limits) = (bytes.into(), name.to_owned(), *limits);
-        let open = move || Self::from_bytes_within(bytes, &path, &limits);
+        let (bytes, path, moved) = (bytes.into(), name.to_owned(), limits.clone());
+        let open = move || Self::from_bytes_within(bytes, &path, &moved);
         limits.deadline.within(name, Stops::Soon, open)
     }
 
@@ -243,7 +243,7 @@ impl Reader {
             hash,
             bytes: matches!(format, Format::Png | Format::Tiff).then(|| bytes.clone()),
         };
-        let source = Source::new(Bytes::Memory(Cursor::new(bytes)), limits.deadline);
+        let source = Source::new(Bytes::Memory(Cursor::new(bytes)), limits.deadline.clone());
         Self::new(source, content, format, name, limits)
     }
 
@@ -283,7 +283,7 @@ impl Reader {
         Ok(Self {
             name: name.to_owned(),
             format,
-            limits: *limits,
+            limits: limits.clone(),
             outline,
             metadata,
             omitted,
@@ -454,7 +454,7 @@ impl Reader {
             }
         };
         self.rows_left = self.outline.height_px;
-        let source = Source::new(bytes, self.limits.deadline);
+        let source = Source::new(bytes, self.limits.deadline.clone());
         let restarted = self.decoder.restart(source, &self.name);
         self.limits.deadline.explained(restarted, &self.name)
     }

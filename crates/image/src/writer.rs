@@ -266,7 +266,7 @@ impl<W: Write + Seek + 'static> Writer<W> {
                     metadata,
                     samples,
                     self.encoding.jpeg_quality,
-                    self.deadline,
+                    &self.deadline,
                 )
             }
         };
@@ -301,7 +301,7 @@ impl<W: Write + Seek + 'static> Writer<W> {
                     metadata,
                     &samples,
                     self.encoding.jpeg_quality,
-                    self.deadline,
+                    &self.deadline,
                 )
             }
         };
@@ -392,7 +392,7 @@ fn encode_whole<W: Write>(
     metadata: &Metadata,
     samples: &[u8],
     jpeg_quality: u8,
-    deadline: Deadline,
+    deadline: &Deadline,
 ) -> Result<W, EncodeError> {
     deadline.check()?;
     // No format has a longer side than u32 holds.
@@ -414,7 +414,7 @@ fn encode_whole<W: Write>(
     };
     match format {
         Format::Jpeg => {
-            let checked = Checked::new(&mut file, deadline);
+            let checked = Checked::new(&mut file, deadline.clone());
             let mut encoder = jpeg::JpegEncoder::new_with_quality(checked, jpeg_quality);
             encoder.set_pixel_density(metadata::jpeg::density_of(metadata.resolution));
             if let Some(profile) = &metadata.icc_profile {
@@ -444,7 +444,7 @@ fn encode_whole<W: Write>(
             }?;
         }
         Format::Bmp => {
-            let mut checked = Checked::new(&mut file, deadline);
+            let mut checked = Checked::new(&mut file, deadline.clone());
             bmp::BmpEncoder::new(&mut checked).write_image(samples, width, height, extended)?;
             metadata::bmp::insert(&mut file, metadata);
         }

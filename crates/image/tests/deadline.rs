@@ -100,7 +100,9 @@ fn a_far_deadline_changes_no_pixel() {
         let file = Cursor::new(Vec::new());
         let (name, metadata) = (Path::new("x"), &image.metadata);
         let writer = Writer::new(file, name, format, &image.outline(), metadata).expect("a header");
-        let written = writer.deadline(far).write_all(image.samples.borrowed());
+        let written = writer
+            .deadline(far.clone())
+            .write_all(image.samples.borrowed());
         let file = written.expect("a file").into_inner();
         let limits = Limits {
             deadline: far,

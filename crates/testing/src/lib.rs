@@ -15,6 +15,7 @@
 pub mod containers;
 pub mod floats;
 pub mod golden;
+pub mod http;
 pub mod images;
 pub mod paths;
 pub mod program;

@@ -29,6 +29,8 @@ pub struct Job<'a> {
     /// Upscales a damaged image instead.
     for_damaged: Option<ImageUpscaler<'a>>,
     settings: Settings,
+    /// Whether the file of the result is in memory.
+    keeps_result: bool,
 }
 
 /// What became of an image.
@@ -85,6 +87,7 @@ impl<'a> Job<'a> {
             upscaler,
             for_damaged: None,
             settings,
+            keeps_result: false,
         })
     }
 
@@ -144,17 +147,18 @@ impl<'a> Job<'a> {
         Ok((file, summary))
     }
 
-    /// Upscales the image into the bytes of a file. Errors name it by `name`.
+    /// Upscales the image into the bytes of a file, which count as memory. Errors name it by `name`.
     ///
     /// # Errors
     /// Those of [`into_file`](Self::into_file).
     pub fn into_bytes(
-        self,
+        mut self,
         name: &Path,
         format: Format,
         progress: &Progress<'_>,
     ) -> Result<(Vec<u8>, Summary), Error> {
         let create = || Ok(Cursor::new(Vec::new()));
+        self.keeps_result = true;
         let (file, summary) = self.run(create, name, format, progress)?;
         Ok((file.into_inner(), summary))
     }
@@ -187,7 +191,7 @@ impl<'a> Job<'a> {
         dropped.append(&mut metadata.dropped);
         // Further images of the file matter more than metadata.
         dropped.splice(..0, self.reader.omitted().iter().cloned());
-        let deadline = self.reader.limits().deadline;
+        let deadline = self.reader.limits().deadline.clone();
         let mut found = None;
         let mut choice = None;
         if self.reads_damage() && self.streams_rows(format) {
@@ -296,13 +300,26 @@ impl<'a> Job<'a> {
                     return Ok(None);
                 }
                 let max_bytes = self.settings.max_memory_bytes;
-                let rows_px = rows_at_a_time(&self.reader, network, halo, max_bytes);
+                let result_bytes = if self.keeps_result {
+                    self.result_bytes()
+                } else {
+                    0
+                };
+                let rows_px = rows_at_a_time(&self.reader, network, halo, max_bytes, result_bytes);
                 rows_px
                     .map(Some)
                     .map_err(|source| self.memory_error(source))
             }
             None => Ok(None),
         }
+    }
+
+    /// Bytes of a growing buffer for the file of the result: its samples, which noise does not compress,
+    /// and a copy of half its size while it grows.
+    fn result_bytes(&self) -> u64 {
+        let Outline { colour, depth, .. } = self.reader.outline();
+        let samples = self.plan().target().pixels() * (colour.channels() * depth.bytes()) as u128;
+        u64::try_from(samples + samples / 2).unwrap_or(u64::MAX)
     }
 
     fn no_data(&self) -> Option<f64> {

@@ -40,12 +40,14 @@ pub(crate) fn check_memory(
     })
 }
 
-/// How many rows of an image to read at a time so that the whole process stays within `max_bytes`.
+/// How many rows of an image to read at a time so that the whole process stays within `max_bytes`, of which
+/// the caller needs `other_bytes`.
 pub(crate) fn rows_at_a_time(
     reader: &Reader,
     network: &Upscaler,
     halo: Halo,
     max_bytes: Option<u64>,
+    other_bytes: u64,
 ) -> Result<usize, OutOfMemory> {
     let Outline {
         width_px,
@@ -62,9 +64,12 @@ pub(crate) fn rows_at_a_time(
         + 8 * row_bytes * network.scale() as u64
         // The first and the last rows.
         + 2 * row_bytes * halo.y_px as u64;
+    let others = others.saturating_add(other_bytes);
     let mut max_bytes = max_bytes.unwrap_or(DEFAULT_MAX_BYTES);
     let rows_px = loop {
-        let bytes = |rows_px| others + network.memory_bytes(with_halo_px, rows_px, sample_bytes);
+        let bytes = |rows_px| {
+            others.saturating_add(network.memory_bytes(with_halo_px, rows_px, sample_bytes))
+        };
         match network.rows_within(with_halo_px, sample_bytes, max_bytes.saturating_sub(others)) {
             // Less may be available than is allowed.
             Ok(rows_px) if !is_memory_free(u128::from(bytes(rows_px))) => max_bytes /= 2,
@@ -79,7 +84,7 @@ pub(crate) fn rows_at_a_time(
             },
             is_mostly_decoding: reader.rows_memory_bytes() > least,
         },
-        needed_bytes: u128::from(others + least),
+        needed_bytes: u128::from(others) + u128::from(least),
         allowed_bytes: Some(max_bytes),
     })
 }

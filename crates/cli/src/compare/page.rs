@@ -7,13 +7,12 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::Serialize;
 use wdsr_eval::Protocol;
+use wdsr_viewer::{MARKUP, SCRIPT as VIEWER_SCRIPT, STYLE};
 
 use super::images::{LoadedImage, LoadedSet, Source};
 use super::sets::file_name;
 
-const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
-const VIEWER: &str = include_str!("page.html");
 
 /// A page that is written set by set.
 pub(super) struct PageWriter<W: Write> {
@@ -51,7 +50,7 @@ impl<W: Write> PageWriter<W> {
             file,
             "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
              content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n<style>\n{STYLE}</style>\n\
-             </head>\n<body>\n{VIEWER}"
+             </head>\n<body>\n{MARKUP}"
         )?;
         Ok(Self {
             file,
@@ -141,7 +140,7 @@ impl<W: Write> PageWriter<W> {
         let data = serde_json::to_string(&self.sets)?.replace('<', "\\u003c");
         write!(
             self.file,
-            "<script type=\"application/json\" id=\"sets\">{data}</script>\n<script>\n{SCRIPT}</script>\n</body>\n\
+            "<script type=\"application/json\" id=\"sets\">{data}</script>\n<script>\n{VIEWER_SCRIPT}{SCRIPT}</script>\n</body>\n\
              </html>\n"
         )?;
         self.file

@@ -30,7 +30,7 @@ pub(super) fn open(
     limits: &Limits,
 ) -> Result<(Header, Box<dyn Decode>), Error> {
     let mut jpeg = source.into_bytes(name)?;
-    let deadline = limits.deadline;
+    let deadline = limits.deadline.clone();
     let omitted = cut_after_end(&mut jpeg, name)?;
     let Started {
         size,
@@ -38,7 +38,7 @@ pub(super) fn open(
         components,
         is_progressive,
         ..
-    } = start(&jpeg, name, deadline)?;
+    } = start(&jpeg, name, &deadline)?;
     let (width_px, height_px) = check_size(size, name, limits)?;
     let (metadata, orientation) = metadata::jpeg::read(&jpeg);
     let pixels = width_px as u64 * height_px as u64;
@@ -69,12 +69,12 @@ impl Decode for JpegDecoder {
 
     fn read_all(self: Box<Self>, name: &Path) -> Result<Samples, Error> {
         let damaged = |reason| Error::damaged(reason, Format::Jpeg, name);
-        check_scans(&self.jpeg, self.deadline).map_err(damaged)?;
+        check_scans(&self.jpeg, &self.deadline).map_err(damaged)?;
         let Started {
             mut decoder,
             components,
             ..
-        } = start(&self.jpeg, name, self.deadline)?;
+        } = start(&self.jpeg, name, &self.deadline)?;
         let decoded = decoder.decode().map_err(|error| failed(error, name))?;
         Ok(Samples::U8(match components {
             4 => rgb_of_inks(&decoded),
@@ -95,7 +95,7 @@ fn cut_after_end(jpeg: &mut Vec<u8>, path: &Path) -> Result<Vec<String>, Error> 
         (Some(_), _) => None,
         (None, _) => {
             // The start also names files of kinds that are not supported.
-            start(jpeg, path, Deadline::default())?;
+            start(jpeg, path, &Deadline::NONE)?;
             let end = end_of_unmarked(jpeg);
             Some(end.ok_or_else(|| Error::truncated("no end-of-image marker", Format::Jpeg, path))?)
         }
@@ -128,8 +128,8 @@ struct Started<'a> {
     is_progressive: bool,
 }
 
-fn start<'a>(jpeg: &'a [u8], path: &Path, deadline: Deadline) -> Result<Started<'a>, Error> {
-    let mut decoder = Decoder::new(Checked::new(jpeg, deadline));
+fn start<'a>(jpeg: &'a [u8], path: &Path, deadline: &Deadline) -> Result<Started<'a>, Error> {
+    let mut decoder = Decoder::new(Checked::new(jpeg, deadline.clone()));
     decoder.read_info().map_err(|error| failed(error, path))?;
     let info = decoder
         .info()

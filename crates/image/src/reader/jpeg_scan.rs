@@ -304,9 +304,9 @@ fn sequential_ac(bits: &mut Bits<'_>, ac: &HuffmanTable) -> Result<(), Fault> {
 /// Checks that the data of each scan are codes of exactly its blocks; the error names the scan and the
 /// damage. Other damage (an unknown kind of frame, an undefined table) is left to the decoder. After the
 /// deadline it is an error.
-pub(crate) fn check_scans(jpeg: &[u8], deadline: Deadline) -> Result<(), String> {
+pub(crate) fn check_scans(jpeg: &[u8], deadline: &Deadline) -> Result<(), String> {
     let mut file = File {
-        deadline,
+        deadline: deadline.clone(),
         ..File::default()
     };
     walk_scans(jpeg, &mut file).map(drop)

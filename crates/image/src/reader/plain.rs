@@ -39,7 +39,7 @@ pub(super) fn open(
                 let still = still_of(&source.into_bytes(name)?);
                 source = Source::memory(
                     still.ok_or_else(|| animation(format, name))?,
-                    limits.deadline,
+                    limits.deadline.clone(),
                 );
             }
             let mut decoder = webp::WebPDecoder::new(source).map_err(failed)?;
