@@ -15,6 +15,8 @@ mod info;
 mod model_list;
 mod models;
 mod progress;
+#[cfg(feature = "serve")]
+mod serve;
 mod signals;
 mod stdout;
 mod study;
@@ -59,6 +61,15 @@ enum Command {
     Bench(bench::Arguments),
     Study(study::Arguments),
     Data(data::Arguments),
+    #[cfg(feature = "serve")]
+    Serve(serve::Arguments),
+    /// Serve upscaling over HTTP
+    #[cfg(not(feature = "serve"))]
+    #[command(hide = true, disable_help_flag = true)]
+    Serve {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
     Completions(docs::CompletionsArguments),
     Man(docs::ManArguments),
 }
@@ -86,6 +97,13 @@ fn main() -> ExitCode {
         Command::Train(arguments) => train::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Convert(arguments) => convert::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Data(arguments) => data::run(&arguments),
+        #[cfg(feature = "serve")]
+        Command::Serve(arguments) => serve::run(&arguments),
+        #[cfg(not(feature = "serve"))]
+        Command::Serve { .. } => Err(WrongUsage(
+            "this program was built without the server; build it with --features serve".to_owned(),
+        )
+        .into()),
         Command::Study(arguments) => study::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Average(arguments) => average::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Compare(arguments) => compare::run(&arguments),

@@ -33,8 +33,9 @@ pub(crate) fn listen(note: &'static str) -> anyhow::Result<()> {
     listen_to(move |signal| on_signal(signal, note)).context("cannot listen for signals")
 }
 
+/// Calls `handle` with each signal.
 #[cfg(unix)]
-fn listen_to(handle: impl Fn(i32) + Send + 'static) -> std::io::Result<()> {
+pub(crate) fn listen_to(handle: impl Fn(i32) + Send + 'static) -> std::io::Result<()> {
     use signal_hook::consts::{SIGHUP, SIGTERM};
     let ignored = ignored_signals();
     // nohup ignores SIGHUP, and a shell SIGINT for its background jobs; both mean the program to go on.
@@ -58,8 +59,9 @@ fn ignored_signals() -> u64 {
         .unwrap_or(0)
 }
 
+/// Calls `handle` with each Ctrl-C.
 #[cfg(not(unix))]
-fn listen_to(handle: impl Fn(i32) + Send + 'static) -> Result<(), ctrlc::Error> {
+pub(crate) fn listen_to(handle: impl Fn(i32) + Send + 'static) -> Result<(), ctrlc::Error> {
     ctrlc::set_handler(move || handle(SIGINT))
 }
 

@@ -20,6 +20,7 @@ mod overwrites;
 mod patterns;
 mod pipes;
 mod rows;
+mod serve;
 #[cfg(target_os = "linux")]
 mod signals;
 mod sizes;
