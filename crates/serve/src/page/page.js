@@ -184,7 +184,7 @@ async function offerComparison(item, url, report) {
     item.state.textContent += "; this browser cannot show it here";
     return;
   }
-  const labels = ["original", report.model ?? "result"];
+  const labels = [item.file.name, `upscaled (${report.model ?? "no model"})`];
   const images = sizes.map((size, at) => ({ ...size, label: labels[at], notes: [] }));
   const at = shown.push({ name: item.file.name, images, urls: [original, url] }) - 1;
   byId("viewer").hidden = false;

@@ -95,13 +95,13 @@ fn a_client_that_does_not_read_loses_its_connection() {
         client_timeout,
         ..Limits::default()
     });
-    let file = png(&image(1200, 1200, Colour::Grey));
+    let file = png(&image(2400, 2400, Colour::Grey));
     let mut connection = server.connect();
     let length = format!("content-length: {}", file.len());
     // 17 MB, more than the buffers of a connection.
     connection
         .send_head(
-            "POST /v1/upscale?model=small&size=2400x2400&format=bmp",
+            "POST /v1/upscale?scale=1&format=bmp",
             &[&length],
         )
         .and_then(|()| connection.send(&file))
