@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use wdsr_serve::{Access, Ended, Limits, Options, Server, Token};
 
+use crate::threads::capped;
 use crate::{WrongUsage, exit, progress, signals, units};
 
 /// Serve upscaling over HTTP
@@ -110,7 +111,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let server = Server::bind(Options {
         listen: arguments.listen,
         access: arguments.access()?,
-        threads: arguments.threads,
+        threads: capped(arguments.threads),
         limits: arguments.limits(),
     });
     let server = server.map_err(|error| match error {

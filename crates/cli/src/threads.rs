@@ -21,7 +21,7 @@ pub(crate) fn on_threads<T: Send>(
 }
 
 /// The number of threads: that of `-j`, or else of RAYON_NUM_THREADS.
-fn capped(threads: usize) -> usize {
+pub(crate) fn capped(threads: usize) -> usize {
     let of_variable = || std::env::var("RAYON_NUM_THREADS").ok()?.parse().ok();
     let requested = match threads {
         0 => of_variable().unwrap_or(0),

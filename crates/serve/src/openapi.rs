@@ -80,7 +80,12 @@ fn operation(route: &Route) -> Value {
                 "image/*": {},
                 "application/octet-stream": {},
                 "multipart/form-data": {
-                    "schema": { "type": "object", "required": ["file"], "properties": { "file": file } },
+                    "schema": {
+                        "type": "object",
+                        "required": ["file"],
+                        "properties": { "file": file },
+                        "additionalProperties": false,
+                    },
                 },
             },
         });

@@ -25,9 +25,13 @@ pub(crate) async fn receive(
     body: Body,
 ) -> Result<(Upload, Reservation), Refusal> {
     let boundary = check_head(state, headers)?;
-    let (bytes, reservation) = receive_bytes(state, body).await?;
+    let (bytes, mut reservation) = receive_bytes(state, body).await?;
     let upload = match boundary {
-        Some(boundary) => file_of_form(bytes, boundary).await?,
+        Some(boundary) => {
+            // The file is copied from its form.
+            reserve(state, &mut reservation, bytes.len() as u64)?;
+            file_of_form(bytes, boundary).await?
+        }
         None => Upload {
             name: NAMELESS.to_owned(),
             bytes,
@@ -146,10 +150,10 @@ async fn file_of_form(bytes: Vec<u8>, boundary: String) -> Result<Upload, Refusa
                 "expected one file in the form, found more",
             ));
         }
-        let bytes = field.bytes().await.map_err(wrong)?.to_vec();
+        let bytes = field.bytes().await.map_err(wrong)?;
         found = Some(Upload {
             name: name_in_messages(&name),
-            bytes,
+            bytes: bytes.into(),
         });
     }
     found.ok_or_else(|| Refusal::invalid("expected one file in the form, found none"))

@@ -100,10 +100,7 @@ fn a_client_that_does_not_read_loses_its_connection() {
     let length = format!("content-length: {}", file.len());
     // 17 MB, more than the buffers of a connection.
     connection
-        .send_head(
-            "POST /v1/upscale?scale=1&format=bmp",
-            &[&length],
-        )
+        .send_head("POST /v1/upscale?scale=1&format=bmp", &[&length])
         .and_then(|()| connection.send(&file))
         .expect("sent");
     let head = connection.receive_head().expect("an answer");
