@@ -24,12 +24,13 @@ use std::sync::Arc;
 
 use image::metadata::Orientation;
 use image::{ImageError, ImageFormat};
-use xxhash_rust::xxh3::{Xxh3, xxh3_128};
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::animation::Animation;
 use crate::deadline::{Checked, Deadline, Stops};
 use crate::error::{Error, one_line};
 use crate::format::Format;
+use crate::hash::hash_of;
 use crate::memory::is_memory_free;
 use crate::metadata::Metadata;
 use crate::pixels::Image;
@@ -479,17 +480,9 @@ impl Reader {
             // The decoder's handle shares the position.
             let position = file.stream_position()?;
             file.rewind()?;
-            let mut hash = Xxh3::new();
-            let mut buffer = vec![0; 1 << 16];
-            loop {
-                self.limits.deadline.check()?;
-                match file.read(&mut buffer)? {
-                    0 => break,
-                    count => hash.update(&buffer[..count]),
-                }
-            }
+            let hash = hash_of(Checked::new(&mut *file, self.limits.deadline))?;
             file.seek(SeekFrom::Start(position))?;
-            Ok(hash.digest128())
+            Ok(hash)
         };
         let hash = hash().map_err(|source| Error::Read {
             path: self.name.clone(),
