@@ -132,9 +132,9 @@ pub(crate) const PARAMETERS: &[Parameter] = &[
     },
     Parameter {
         name: "format",
-        summary: "Format of the result. By default that of the image; png for jxl and netpbm.",
-        expected: "png, jpg, webp, tif or bmp",
-        schema: || json!({ "enum": ["png", "jpg", "jpeg", "webp", "tif", "tiff", "bmp"] }),
+        summary: "Format of the result. By default that of the image; png for formats that are only read.",
+        expected: "png, jpg, webp, tif, bmp or gif",
+        schema: || json!({ "enum": ["png", "jpg", "jpeg", "webp", "tif", "tiff", "bmp", "gif"] }),
         set: |request, text| {
             let format: Format = text.parse().ok()?;
             request.format = Some(format.is_written().then_some(format)?);

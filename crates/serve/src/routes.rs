@@ -185,7 +185,8 @@ fn media_type(format: Format) -> &'static str {
         Format::WebP => "image/webp",
         Format::Tiff => "image/tiff",
         Format::Bmp => "image/bmp",
-        Format::JpegXl | Format::Netpbm => unreachable!("{format} is only read"),
+        Format::Gif => "image/gif",
+        _ => unreachable!("{format} is only read"),
     }
 }
 

@@ -120,10 +120,10 @@ pub(crate) struct Arguments {
     /// It has one line of JSON for each input.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// Format of the results: png, jpg, webp, tif or bmp
+    /// Format of the results: png, jpg, webp, tif, bmp or gif
     ///
-    /// By default the suffix of OUT decides, then the format of the input. JPEG XL and netpbm inputs,
-    /// whose formats can only be read, give PNG.
+    /// By default the suffix of OUT decides, then the format of the input. Inputs of formats that can only be
+    /// read (JPEG XL, netpbm, DDS, QOI, TGA) give PNG.
     #[arg(short = 'f', long)]
     format: Option<Format>,
     #[command(flatten)]

@@ -2,6 +2,7 @@
 
 mod align;
 mod alpha;
+mod animations;
 mod batches;
 mod bench;
 mod compare;

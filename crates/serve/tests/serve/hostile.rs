@@ -33,7 +33,8 @@ fn hostile_bodies_are_refused_and_the_server_goes_on() {
         ("truncated png", &whole[..whole.len() / 2], 422),
         ("truncated jpeg", &jpeg[..jpeg.len() / 2], 422),
         ("damaged", &flipped, 422),
-        ("gif", b"GIF89a\x01\x00\x01\x00\x00\x00\x00;", 415),
+        ("pdf", b"%PDF-1.7 and no image", 415),
+        ("gif", b"GIF89a\x01\x00\x01\x00\x00\x00\x00;", 422),
     ] {
         let answer = server.upscale("model=small", body);
         assert_eq!(answer.status, status, "{name}: {}", answer.text());

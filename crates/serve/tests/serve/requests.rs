@@ -220,7 +220,7 @@ fn wrong_parameters_are_refused_with_what_is_expected() {
         ),
         (
             "format=jxl",
-            "format: expected png, jpg, webp, tif or bmp, found \"jxl\"",
+            "format: expected png, jpg, webp, tif, bmp or gif, found \"jxl\"",
         ),
         (
             "strength=2",
