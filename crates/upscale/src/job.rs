@@ -196,8 +196,9 @@ impl<'a> Job<'a> {
                 next = page.next_page()?;
             }
         }
-        if self.keeps_result {
-            let frames = self.reader.animation().map_or(1, |found| found.frames);
+        // Of one image, this is checked with the rest.
+        let frames = self.reader.animation().map_or(1, |found| found.frames);
+        if self.keeps_result && pages.max(frames) > 1 {
             let bytes = grown(u128::from(all_bytes) * frames as u128);
             let work = Work::Upscaling(self.plan().target());
             check_memory(work, bytes, self.settings.max_memory_bytes)
