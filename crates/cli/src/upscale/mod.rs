@@ -94,7 +94,8 @@ pub(crate) struct Arguments {
     if_exists: Option<IfExists>,
     /// Process shard I of N, e.g. 2/8
     ///
-    /// Divides a batch among several machines that see the same folders.
+    /// Divides a batch among several machines that see the same folders. 0/N is the same as N/N, for
+    /// schedulers that count from 0.
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,
     /// Limit the memory, e.g. 500M or 4G (M is 2^20 bytes)

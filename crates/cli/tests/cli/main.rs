@@ -11,6 +11,8 @@ mod contents;
 mod convert;
 mod damage;
 mod data;
+#[cfg(target_os = "linux")]
+mod deploy;
 mod docs;
 mod eval;
 mod info;
