@@ -339,7 +339,7 @@ impl Call {
                 true => ControlFlow::Break(()),
                 false => report(done, all),
             };
-            self.upscale(source, target, deadline, &progress)
+            self.upscale(source, target, &deadline, &progress)
         })?;
         let (status, failure, done) = match outcome {
             Ok(Some(done)) => ("done", None, Some(done)),
@@ -378,7 +378,7 @@ impl Call {
         &self,
         source: &Path,
         target: &Path,
-        deadline: Deadline,
+        deadline: &Deadline,
         progress: &wdsr_model::Progress<'_>,
     ) -> Result<Option<Done>, Failed> {
         let target_exists = target.symlink_metadata().is_ok();
@@ -406,7 +406,7 @@ impl Call {
             });
         }
         let limits = Limits {
-            deadline,
+            deadline: deadline.clone(),
             ..self.limits
         };
         let failed = |error: wdsr_upscale::Error| {
