@@ -9,8 +9,8 @@ use divan::Bencher;
 use divan::counter::ItemsCount;
 use wdsr_kernels::{
     ConvGradients, ConvLayer, Epilogue, Isa, PairGradients, Planes, PlanesConv, PlanesPair,
-    Precision, STRIP_ROWS, Scratch, Strip, StripConv, StripLayout, StripPair, multiply_add_burst,
-    pixel_shuffle,
+    Precision, STRIP_ROWS, Scratch, Strip, StripConv, StripFormat, StripLayout, StripPair,
+    multiply_add_burst, pixel_shuffle,
 };
 
 fn main() {
@@ -102,6 +102,7 @@ fn strip(channels: usize, first_row: isize) -> Strip {
         margin_px: 0,
         rows: STRIP_ROWS,
         rows_above: 4,
+        format: StripFormat::Planes,
     };
     let mut strip = Strip::new(channels, layout);
     strip.place(0..STRIP_PX, first_row, 1000);
