@@ -36,11 +36,11 @@ impl fmt::Display for Version {
     }
 }
 
-/// All instruction sets of this processor but the plain loops, in the fastest precision of each.
+/// All instruction sets of this processor with vectors, in the fastest precision of each.
 fn versions() -> Vec<Version> {
     let vector_sets = Isa::available()
         .into_iter()
-        .filter(|isa| *isa != Isa::REFERENCE);
+        .filter(|isa| *isa != Isa::REFERENCE && !isa.has_tiles());
     let version = |isa: Isa| Version {
         isa,
         precision: isa.precision_for(Precision::Bf16),

@@ -36,9 +36,14 @@ pub(crate) trait Tiles {
     fn store<const T: usize>(&mut self, to: &mut [f32], stride: usize);
     /// Adds to each float of tile C the sum over k of the products of lane k of its row of A and of its lane of row k of B.
     fn add_product<const C: usize, const A: usize, const B: usize>(&mut self);
-    /// 32 channels of a pixel as lanes of two bf16, rounded to nearest; denormal numbers become 0. With `RELU`, negative numbers
-    /// become 0 too.
-    fn round<const RELU: bool>(&self, values: &[f32; 2 * ROW]) -> [f32; ROW];
+    /// 32 channels of a pixel, plus `bias`, as lanes of two bf16, rounded to nearest; denormal numbers become 0. With `RELU`,
+    /// negative numbers become 0 too.
+    fn round<const RELU: bool>(
+        &self,
+        values: &[f32; 2 * ROW],
+        bias: &[f32; 2 * ROW],
+        to: &mut [f32; ROW],
+    );
 }
 
 /// A computation on tiles.
@@ -137,13 +142,21 @@ impl Tiles for EmulatedTiles {
         }
     }
 
-    fn round<const RELU: bool>(&self, values: &[f32; 2 * ROW]) -> [f32; ROW] {
-        std::array::from_fn(|lane| {
-            Precision::Bf16.lane(|c| match flushed(values[2 * lane + c]) {
-                value if RELU && value.is_sign_negative() => 0.0,
-                value => value,
-            })
-        })
+    fn round<const RELU: bool>(
+        &self,
+        values: &[f32; 2 * ROW],
+        bias: &[f32; 2 * ROW],
+        to: &mut [f32; ROW],
+    ) {
+        for (lane, to) in to.iter_mut().enumerate() {
+            *to = Precision::Bf16.lane(|c| {
+                let at = 2 * lane + c;
+                match flushed(values[at] + bias[at]) {
+                    value if RELU && value.is_sign_negative() => 0.0,
+                    value => value,
+                }
+            });
+        }
     }
 }
 
@@ -220,7 +233,9 @@ mod tests {
         type Output = [f32; ROW];
 
         fn run<T: Tiles>(self, tiles: &mut T) -> [f32; ROW] {
-            tiles.round::<false>(self.0)
+            let mut rounded = [1.0; ROW];
+            tiles.round::<false>(self.0, &[0.0; 2 * ROW], &mut rounded);
+            rounded
         }
     }
 }

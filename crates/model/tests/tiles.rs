@@ -79,19 +79,17 @@ fn configs_for_tiles() -> Vec<NetworkConfig> {
     let low_rank = |low_rank: usize, config: NetworkConfig| NetworkConfig { low_rank, ..config };
     vec![
         NetworkConfig::wdsr_b(32, 2, 2),
-        low_rank(40, NetworkConfig::wdsr_b(48, 1, 4)),
+        low_rank(40, NetworkConfig::wdsr_b(33, 1, 4)),
         NetworkConfig::wdsr_a(16, 2, 3),
-        NetworkConfig::edsr(64, 1, 2),
         NetworkConfig::edsr(26, 1, 4),
         NetworkConfig::compact(33, 1, 3),
-        NetworkConfig::msr_resnet(12, 2, 4),
     ]
 }
 
 /// On tiles in plain Rust, on any processor.
 #[test]
 fn tiles_of_amx_compute_every_network_in_any_division() {
-    let (width, height) = (39, 17);
+    let (width, height) = (37, 9);
     let pixels = image(width, height, 5);
     let run = |model: &Model, isa: Isa, tile: usize, threads: usize, self_ensemble: bool| {
         let upscaler = Upscaler::with_isa(model, isa)
@@ -108,11 +106,11 @@ fn tiles_of_amx_compute_every_network_in_any_division() {
         let expected = run(&model, Isa::REFERENCE, 100, 1, false);
         let difference = difference(&whole, &expected);
         assert!(difference < 2e-2, "{label}: {difference}");
-        for (tile, threads) in [(1, 1), (7, 2), (20, 2), (32, 1)] {
+        for (tile, threads) in [(7, 2), (20, 1)] {
             let tiled = run(&model, Isa::emulated_amx(), tile, threads, false);
             assert_eq!(bits(&tiled), bits(&whole), "{label}, tiles of {tile}");
         }
-        if config.features <= 16 {
+        if config.features <= 5 {
             let [whole, tiled] =
                 [100, 11].map(|tile| run(&model, Isa::emulated_amx(), tile, 2, true));
             assert_eq!(bits(&tiled), bits(&whole), "{label} in eight symmetries");

@@ -1,9 +1,9 @@
 //! Changes of a strip's format.
 
-use super::run_on_tiles;
+use super::{ZEROS, run_on_tiles};
 use crate::Isa;
 use crate::strip::{BLOCK_CHANNELS, Offset, Strip, StripFormat};
-use crate::tiles::{ROW, TileKernel, Tiles};
+use crate::tiles::{TileKernel, Tiles};
 
 /// Pixels that are transposed at a time, so that they stay in the first-level cache.
 const SEGMENT_PX: usize = 64;
@@ -76,9 +76,9 @@ impl TileKernel for Conversion<'_> {
             let row = y as isize + offset.rows;
             if output.layout().format == StripFormat::Bf16Pixels {
                 let (blocks, _) = input.pixels(row, offset.px).as_chunks::<BLOCK_CHANNELS>();
-                let to = output.row_of_pixels_mut(y).chunks_exact_mut(ROW);
-                for (to, block) in to.zip(blocks) {
-                    to.copy_from_slice(&tiles.round::<false>(block));
+                let (lanes, _) = output.row_of_pixels_mut(y).as_chunks_mut();
+                for (to, block) in lanes.iter_mut().zip(blocks) {
+                    tiles.round::<false>(block, &ZEROS, to);
                 }
                 continue;
             }

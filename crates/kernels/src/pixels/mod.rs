@@ -31,6 +31,8 @@ const _: () = assert!(GROUP_PX + crate::conv2d::MAX_KERNEL <= STRIP_OVERSHOOT);
 /// Values of a block of channels of a pixel.
 type Block = [f32; BLOCK_CHANNELS];
 
+const ZEROS: Block = [0.0; BLOCK_CHANNELS];
+
 /// Runs a kernel on the tiles of an instruction set.
 ///
 /// # Panics
@@ -166,35 +168,46 @@ impl<'a> Target<'a> {
         then: Then<'_>,
     ) {
         let to = self.to[x * self.pixel_len..].chunks_mut(self.pixel_len);
-        for (at, (to, sums)) in to.zip(sums.chunks_exact(BLOCK_CHANNELS)).enumerate() {
-            let mut values = *bias;
-            for c in 0..BLOCK_CHANNELS {
-                values[c] += sums[c];
-            }
-            match then {
-                Then::Store => {}
-                Then::Relu => values = relu(values),
-                Then::PRelu(slopes) => {
-                    let positive = relu(values);
-                    for c in 0..BLOCK_CHANNELS {
-                        values[c] = slopes[c].mul_add(values[c] - positive[c], positive[c]);
-                    }
+        let (blocks, _) = sums.as_chunks::<BLOCK_CHANNELS>();
+        for (at, (to, sums)) in to.zip(blocks).enumerate() {
+            let is_bf16 = self.format == StripFormat::Bf16Pixels;
+            if is_bf16 && let Some(to) = to.first_chunk_mut() {
+                match then {
+                    Then::Store => tiles.round::<false>(sums, bias, to),
+                    Then::Relu => tiles.round::<true>(sums, bias, to),
+                    _ => tiles.round::<false>(&finished(sums, bias, then, x + at), &ZEROS, to),
                 }
-                Then::Add(term, pixel_len) => {
-                    let term = &term[(x + at) * pixel_len..][..BLOCK_CHANNELS];
-                    for c in 0..BLOCK_CHANNELS {
-                        values[c] += term[c];
-                    }
-                }
-            }
-            match self.format {
-                StripFormat::Bf16Pixels => {
-                    to[..ROW].copy_from_slice(&tiles.round::<false>(&values))
-                }
-                _ => to[..BLOCK_CHANNELS].copy_from_slice(&values),
+            } else if let Some(to) = to.first_chunk_mut() {
+                *to = finished(sums, bias, then, x + at);
             }
         }
     }
+}
+
+/// The sums of the pixel `x` of a row, plus bias, and what happens then.
+#[inline(always)]
+fn finished(sums: &Block, bias: &Block, then: Then<'_>, x: usize) -> Block {
+    let mut values = *bias;
+    for c in 0..BLOCK_CHANNELS {
+        values[c] += sums[c];
+    }
+    match then {
+        Then::Store => {}
+        Then::Relu => values = relu(values),
+        Then::PRelu(slopes) => {
+            let positive = relu(values);
+            for c in 0..BLOCK_CHANNELS {
+                values[c] = slopes[c].mul_add(values[c] - positive[c], positive[c]);
+            }
+        }
+        Then::Add(term, pixel_len) => {
+            let term = &term[x * pixel_len..][..BLOCK_CHANNELS];
+            for c in 0..BLOCK_CHANNELS {
+                values[c] += term[c];
+            }
+        }
+    }
+    values
 }
 
 /// max(value, 0) of each.

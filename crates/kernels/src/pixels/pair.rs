@@ -1,6 +1,6 @@
 //! Two 1x1 convolutions of strips of pixels with a ReLU between them.
 
-use super::{TILE, Target, Then, block_of, pack_tiles, padded, run_on_tiles};
+use super::{TILE, Target, Then, ZEROS, block_of, pack_tiles, padded, run_on_tiles};
 use crate::aligned::AlignedBuffer;
 use crate::conv2d::ConvLayer;
 use crate::pointwise_pair::check_layers;
@@ -137,8 +137,9 @@ impl PairRun<'_> {
             .input
             .pixels(y as isize + self.offset.rows, self.offset.px + x as isize);
         let (blocks, _) = pixels.as_chunks();
-        for (to, block) in self.narrow.chunks_exact_mut(ROW).zip(blocks) {
-            to.copy_from_slice(&tiles.round::<false>(block));
+        let (lanes, _) = self.narrow.as_chunks_mut();
+        for (to, block) in lanes.iter_mut().zip(blocks) {
+            tiles.round::<false>(block, &ZEROS, to);
         }
     }
 
@@ -169,14 +170,10 @@ impl PairRun<'_> {
             let before = block.checked_sub(1);
             if let Some(before) = before {
                 let bias = block_of(&self.pair.expand_bias, before);
-                let hidden = self.hidden[before * TILE..][..TILE].chunks_exact_mut(ROW);
-                let (sums, _) = self.sums.as_chunks::<BLOCK_CHANNELS>();
-                for (to, sums) in hidden.zip(sums) {
-                    let mut values = *bias;
-                    for c in 0..BLOCK_CHANNELS {
-                        values[c] += sums[c];
-                    }
-                    to.copy_from_slice(&tiles.round::<true>(&values));
+                let (hidden, _) = self.hidden[before * TILE..][..TILE].as_chunks_mut();
+                let (sums, _) = self.sums.as_chunks();
+                for (to, sums) in hidden.iter_mut().zip(sums) {
+                    tiles.round::<true>(sums, bias, to);
                 }
             }
             if block < wide_blocks {
