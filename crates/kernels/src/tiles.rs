@@ -36,13 +36,13 @@ pub(crate) trait Tiles {
     fn store<const T: usize>(&mut self, to: &mut [f32], stride: usize);
     /// Adds to each float of tile C the sum over k of the products of lane k of its row of A and of its lane of row k of B.
     fn add_product<const C: usize, const A: usize, const B: usize>(&mut self);
-    /// 32 channels of a pixel, plus `bias`, as lanes of two bf16, rounded to nearest; denormal numbers become 0. With `RELU`,
+    /// 32 channels of each pixel, plus `bias`, as lanes of two bf16, rounded to nearest; denormal numbers become 0. With `RELU`,
     /// negative numbers become 0 too.
     fn round<const RELU: bool>(
         &self,
-        values: &[f32; 2 * ROW],
+        values: &[[f32; 2 * ROW]],
         bias: &[f32; 2 * ROW],
-        to: &mut [f32; ROW],
+        to: &mut [[f32; ROW]],
     );
 }
 
@@ -144,17 +144,19 @@ impl Tiles for EmulatedTiles {
 
     fn round<const RELU: bool>(
         &self,
-        values: &[f32; 2 * ROW],
+        values: &[[f32; 2 * ROW]],
         bias: &[f32; 2 * ROW],
-        to: &mut [f32; ROW],
+        to: &mut [[f32; ROW]],
     ) {
-        for (lane, to) in to.iter_mut().enumerate() {
-            *to = Precision::Bf16.lane(|c| {
-                let at = 2 * lane + c;
-                match flushed(values[at] + bias[at]) {
-                    value if RELU && value.is_sign_negative() => 0.0,
-                    value => value,
-                }
+        for (to, values) in to.iter_mut().zip(values) {
+            *to = std::array::from_fn(|lane| {
+                Precision::Bf16.lane(|c| {
+                    let at = 2 * lane + c;
+                    match flushed(values[at] + bias[at]) {
+                        value if RELU && value.is_sign_negative() => 0.0,
+                        value => value,
+                    }
+                })
             });
         }
     }
@@ -233,9 +235,9 @@ mod tests {
         type Output = [f32; ROW];
 
         fn run<T: Tiles>(self, tiles: &mut T) -> [f32; ROW] {
-            let mut rounded = [1.0; ROW];
-            tiles.round::<false>(self.0, &[0.0; 2 * ROW], &mut rounded);
-            rounded
+            let mut rounded = [[1.0; ROW]];
+            tiles.round::<false>(&[*self.0], &[0.0; 2 * ROW], &mut rounded);
+            rounded[0]
         }
     }
 }

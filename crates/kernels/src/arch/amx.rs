@@ -216,33 +216,38 @@ impl Tiles for Configured {
     #[inline(always)]
     fn round<const RELU: bool>(
         &self,
-        values: &[f32; 2 * ROW],
+        values: &[[f32; 2 * ROW]],
         bias: &[f32; 2 * ROW],
-        to: &mut [f32; ROW],
+        to: &mut [[f32; ROW]],
     ) {
         #[inline]
         #[target_feature(enable = "avx512bf16,avx512bw,avx512f")]
         fn operation<const RELU: bool>(
-            values: &[f32; 2 * ROW],
+            values: &[[f32; 2 * ROW]],
             bias: &[f32; 2 * ROW],
-            to: &mut [f32; ROW],
+            to: &mut [[f32; ROW]],
         ) {
-            // SAFETY: the vectors are both halves of the 32 floats, and all of the 16.
-            unsafe {
-                let [low, high] = [0, ROW].map(|at| {
-                    (
-                        values.as_ptr().add(at).cast::<__m512>(),
-                        bias.as_ptr().add(at).cast::<__m512>(),
-                    )
-                });
-                let low = _mm512_add_ps(low.0.read_unaligned(), low.1.read_unaligned());
-                let high = _mm512_add_ps(high.0.read_unaligned(), high.1.read_unaligned());
-                let rounded: __m512i = transmute(_mm512_cvtne2ps_pbh(high, low));
+            // SAFETY: both halves of the 32 floats.
+            let bias = unsafe {
+                let bias = bias.as_ptr();
+                (_mm512_loadu_ps(bias), _mm512_loadu_ps(bias.add(ROW)))
+            };
+            for (to, values) in to.iter_mut().zip(values) {
+                // SAFETY: both halves of the 32 floats.
+                let (low, high) = unsafe {
+                    let values = values.as_ptr();
+                    (_mm512_loadu_ps(values), _mm512_loadu_ps(values.add(ROW)))
+                };
+                let (low, high) = (_mm512_add_ps(low, bias.0), _mm512_add_ps(high, bias.1));
+                let rounded = _mm512_cvtne2ps_pbh(high, low);
+                // SAFETY: both are 64 bytes without invalid values.
+                let rounded: __m512i = unsafe { transmute(rounded) };
                 let result = match RELU {
                     true => _mm512_max_epi16(rounded, _mm512_setzero_si512()),
                     false => rounded,
                 };
-                to.as_mut_ptr().cast::<__m512i>().write_unaligned(result);
+                // SAFETY: these are 16 floats.
+                unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), result) }
             }
         }
         // SAFETY: `Amx::detect` found these features.

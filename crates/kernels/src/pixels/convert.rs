@@ -77,9 +77,7 @@ impl TileKernel for Conversion<'_> {
             if output.layout().format == StripFormat::Bf16Pixels {
                 let (blocks, _) = input.pixels(row, offset.px).as_chunks::<BLOCK_CHANNELS>();
                 let (lanes, _) = output.row_of_pixels_mut(y).as_chunks_mut();
-                for (to, block) in lanes.iter_mut().zip(blocks) {
-                    tiles.round::<false>(block, &ZEROS, to);
-                }
+                tiles.round::<false>(blocks, &ZEROS, lanes);
                 continue;
             }
             for x in (0..width_px).step_by(SEGMENT_PX) {

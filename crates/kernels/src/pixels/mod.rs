@@ -9,6 +9,8 @@ mod conv;
 mod convert;
 mod pair;
 
+use std::slice::{from_mut, from_ref};
+
 pub use conv::PixelConv;
 pub use convert::convert_strip;
 pub use pair::PixelPair;
@@ -172,10 +174,14 @@ impl<'a> Target<'a> {
         for (at, (to, sums)) in to.zip(blocks).enumerate() {
             let is_bf16 = self.format == StripFormat::Bf16Pixels;
             if is_bf16 && let Some(to) = to.first_chunk_mut() {
+                let (sums, to) = (from_ref(sums), from_mut(to));
                 match then {
                     Then::Store => tiles.round::<false>(sums, bias, to),
                     Then::Relu => tiles.round::<true>(sums, bias, to),
-                    _ => tiles.round::<false>(&finished(sums, bias, then, x + at), &ZEROS, to),
+                    _ => {
+                        let values = finished(&sums[0], bias, then, x + at);
+                        tiles.round::<false>(&[values], &ZEROS, to);
+                    }
                 }
             } else if let Some(to) = to.first_chunk_mut() {
                 *to = finished(sums, bias, then, x + at);

@@ -138,9 +138,7 @@ impl PairRun<'_> {
             .pixels(y as isize + self.offset.rows, self.offset.px + x as isize);
         let (blocks, _) = pixels.as_chunks();
         let (lanes, _) = self.narrow.as_chunks_mut();
-        for (to, block) in lanes.iter_mut().zip(blocks) {
-            tiles.round::<false>(block, &ZEROS, to);
-        }
+        tiles.round::<false>(blocks, &ZEROS, lanes);
     }
 
     /// Computes the wide activation of 16 pixels, and adds the sums of a block of output channels to tiles 2 and 3. The
@@ -172,9 +170,7 @@ impl PairRun<'_> {
                 let bias = block_of(&self.pair.expand_bias, before);
                 let (hidden, _) = self.hidden[before * TILE..][..TILE].as_chunks_mut();
                 let (sums, _) = self.sums.as_chunks();
-                for (to, sums) in hidden.iter_mut().zip(sums) {
-                    tiles.round::<true>(sums, bias, to);
-                }
+                tiles.round::<true>(sums, bias, hidden);
             }
             if block < wide_blocks {
                 tiles.store::<0>(self.sums, BLOCK_CHANNELS);
