@@ -19,8 +19,8 @@ pub enum StripFormat {
     /// `[row][channel][pixel]` in f32: a plane for each channel.
     #[default]
     Planes,
-    /// `[row][pixel][channel]` in f32, the channels filled up with zeros to a multiple of
-    /// [`BLOCK_CHANNELS`].
+    /// `[row][pixel][channel]` in f32, the channels filled up with zeros to a multiple
+    /// of 32.
     Pixels,
     /// As `Pixels`, rounded to bf16.
     Bf16Pixels,
@@ -242,7 +242,7 @@ impl Strip {
         match pixels {
             None => margins.for_each(|plane| plane[..origin].fill(0.0)),
             Some(pixels) => {
-                assert_eq!(pixels.len(), planes * margin, "floats of the margin");
+                assert_eq!(pixels.len(), planes * margin, "pixels of the margin");
                 for (row, plane) in margins.enumerate() {
                     plane[origin - margin..origin]
                         .copy_from_slice(&pixels[row * margin..][..margin]);

@@ -21,7 +21,7 @@ const LAYOUT: StripLayout = StripLayout {
 };
 
 /// Asserts that a call panics with a message that contains all of `parts`.
-fn panics(parts: &[&str], call: impl FnOnce()) {
+pub(crate) fn panics(parts: &[&str], call: impl FnOnce()) {
     let payload = catch_unwind(AssertUnwindSafe(call)).expect_err("expected a panic");
     let message = payload
         .downcast_ref::<String>()

@@ -2,10 +2,11 @@
 //! bits are the same.
 
 use wdsr_kernels::{
-    ConvLayer, Epilogue, Isa, PixelConv, PixelPair, Precision, Scratch, Strip, StripFormat,
-    StripLayout, convert_strip,
+    ConvLayer, Epilogue, Isa, PixelConv, PixelPair, Precision, Scratch, Strip, StripConv,
+    StripFormat, StripLayout, convert_strip,
 };
 
+use crate::invalid_arguments::panics;
 use crate::pairs::pointwise;
 use crate::strips::{Maps, PLACES, layout, pixels, used};
 use crate::{BF16_PRODUCT, is_tested, rounded, tolerance, values};
@@ -263,4 +264,49 @@ fn conversions(isa: Isa) -> Vec<u32> {
         }
     }
     bits
+}
+
+#[test]
+fn wrong_formats_and_instruction_sets_panic() {
+    let isa = Isa::emulated_amx();
+    let weights = (vec![0.0; 4], vec![0.0; 2]);
+    let strip = |format| Strip::new(2, layout_of(8, format));
+    let conv = PixelConv::new(isa, pointwise(2, &weights));
+    let pair = PixelPair::new(isa, pointwise(2, &weights), pointwise(2, &weights));
+    let planes = strip(StripFormat::Planes);
+    let pixels = strip(StripFormat::Pixels);
+    let scratch = &mut Scratch::default();
+    panics(&["strip of Planes", "Bf16Pixels"], || {
+        let output = &mut strip(StripFormat::Pixels);
+        conv.run(&planes, output, Epilogue::Store, scratch);
+    });
+    panics(&["strip of Planes", "Pixels"], || {
+        pair.run(
+            &pixels,
+            &mut strip(StripFormat::Planes),
+            &mut Scratch::default(),
+        );
+    });
+    panics(&["conversion of strips", "Bf16Pixels"], || {
+        convert_strip(isa, &planes, None, &mut strip(StripFormat::Bf16Pixels));
+    });
+    panics(&["strip of Pixels", "Planes"], || {
+        pixels.row(0, 0);
+    });
+    panics(&["reference", "no tiles"], || {
+        PixelConv::new(Isa::REFERENCE, pointwise(2, &weights));
+    });
+    // Kernels of planes, whose pointers would be wrong.
+    let conv = StripConv::new(Isa::REFERENCE, Precision::F32, pointwise(2, &weights));
+    panics(&["strip of Pixels", "Planes"], || {
+        let output = &mut strip(StripFormat::Planes);
+        conv.run(&pixels, output, Epilogue::Store, &mut Scratch::default());
+    });
+    for isa in Isa::available() {
+        let conv = StripConv::new(isa, Precision::F32, pointwise(2, &weights));
+        panics(&["strip of Pixels", "Planes"], || {
+            let output = &mut strip(StripFormat::Pixels);
+            conv.run(&planes, output, Epilogue::Store, &mut Scratch::default());
+        });
+    }
 }
