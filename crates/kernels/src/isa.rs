@@ -69,7 +69,7 @@ impl Isa {
     /// The plain loops; always available.
     pub const REFERENCE: Isa = Isa(Level::Reference);
 
-    /// Every instruction set of this processor, slowest first.
+    /// Every instruction set of this processor, slowest first; AMX only if `WDSR_ISA` is `amx`.
     pub fn available() -> Vec<Isa> {
         let levels = [
             Some(Level::Reference),
@@ -80,7 +80,7 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Avx512Bf16::detect().map(Level::Avx512Bf16),
             #[cfg(target_arch = "x86_64")]
-            Amx::detect().map(Level::Amx),
+            Self::amx(),
             #[cfg(target_arch = "aarch64")]
             Neon::detect().map(Level::Neon),
             #[cfg(target_arch = "aarch64")]
@@ -89,9 +89,16 @@ impl Isa {
         levels.into_iter().flatten().map(Isa).collect()
     }
 
+    /// AMX, if the environment asks for it: its kernels have run in plain Rust alone, on no such processor yet.
+    #[cfg(target_arch = "x86_64")]
+    fn amx() -> Option<Level> {
+        let is_named = env::var_os("WDSR_ISA").is_some_and(|name| name == "amx");
+        is_named.then(Amx::detect).flatten().map(Level::Amx)
+    }
+
     /// The fastest instruction set of this processor, or a slower one that the environment
     /// variable `WDSR_ISA` (`reference`, `avx2`, `avx512`, `avx512bf16`, `amx`, `neon`, `neonbf16`) names. The variable
-    /// can only lower the choice: if it names a set that the processor lacks, the result is the
+    /// can only lower the choice, but for AMX, which it has to name: if it names a set that the processor lacks, the result is the
     /// fastest one that the processor has.
     ///
     /// # Errors
