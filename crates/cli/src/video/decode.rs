@@ -59,7 +59,10 @@ impl Decoder {
         let line = CommandLine::ffmpeg()
             .words("-copyts -noautorotate -i")
             .file(name)
-            .words(&format!("-map 0:{} -vf", video.stream.index))
+            .words(&format!(
+                "-map 0:{} -map_chapters -1 -map_metadata -1 -vf",
+                video.stream.index
+            ))
             .word(filters.join(","))
             .words(&format!("-fps_mode passthrough -enc_time_base {num}/{den}"))
             .words(&format!("-c:v rawvideo -pix_fmt {}", video.pixels.decoded))

@@ -201,7 +201,10 @@ impl Arguments {
         Ok(
             match existing::target(output, policy, &|_| Vec::new(), &|_| false)? {
                 // The target of a link is replaced, and the link stays.
-                ResultFile::Write(path) => Some(path.canonicalize().unwrap_or(path)),
+                ResultFile::Write(path) if path.is_symlink() => {
+                    Some(path.canonicalize().unwrap_or(path))
+                }
+                ResultFile::Write(path) => Some(path),
                 ResultFile::Own(path, _) | ResultFile::Skip(path) => {
                     if !self.quiet {
                         progress::note(&format!("skipped, {} exists", path.display()));
