@@ -368,9 +368,6 @@ fn upscale_file(arguments: &Arguments) -> anyhow::Result<()> {
                 parts.push(format!("{what}{}", list.join(", ")));
             }
         }
-        if video.is_rate_variable {
-            parts.push("variable frame rate kept".to_owned());
-        }
         progress::note(&format!(
             "{} -> {} ({})",
             input.display(),

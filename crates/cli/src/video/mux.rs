@@ -245,6 +245,9 @@ impl<'a> Mux<'a> {
 
 /// A stream, by its kind, number and codec.
 fn name_of(stream: &Stream) -> String {
-    let kind = &stream.codec_type;
-    format!("{kind} {} ({})", stream.index, stream.codec_name)
+    let (kind, index) = (&stream.codec_type, stream.index);
+    match &*stream.codec_name {
+        "" => format!("{kind} {index}"),
+        codec => format!("{kind} {index} ({codec})"),
+    }
 }

@@ -197,7 +197,7 @@ impl<R: Read> NutReader<R> {
             // Its lower bits, nearest to the last one, or all of them.
             let first = self.last_pts - (unit - 1) / 2;
             pts = match coded < unit {
-                true => (coded - first & unit - 1) + first,
+                true => ((coded - first) & (unit - 1)) + first,
                 false => coded - unit,
             };
         }

@@ -269,7 +269,6 @@ pub(super) struct Video {
     pub(super) announced_end_s: Option<f64>,
     /// Frames per second.
     pub(super) rate: f64,
-    pub(super) is_rate_variable: bool,
 }
 
 impl Video {
@@ -370,8 +369,6 @@ impl Video {
                 .zip(duration_s)
                 .map(|(start, length)| start + length),
             rate,
-            is_rate_variable: rates[0].is_some()
-                && rates[1].is_some_and(|rate| Some(rate) != rates[0]),
             stream: stream.clone(),
             pixels,
             tags,
@@ -442,7 +439,7 @@ fn turn_of(stream: &Stream) -> Option<Turn> {
     let turn = matrix.map(|row| row.map(|value| (value / largest).round() as i8));
     let is_right = matrix.as_flattened().iter().all(|value| {
         let part = (value / largest).abs();
-        part < 0.01 || part > 0.99
+        !(0.01..=0.99).contains(&part)
     });
     let [[a, b], [c, d]] = turn;
     let is_turn = is_right && (a * d - b * c).abs() == 1;
