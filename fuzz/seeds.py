@@ -79,6 +79,58 @@ def tiff(width: int, height: int, bits: int, channels: int, sample_format: int, 
     return mark + struct.pack(order + "HI", 42, 8 + len(pixels)) + pixels + directory + b"\0\0\0\0"
 
 
+def two_pages(page: bytes) -> bytes:
+    """A TIFF file whose only directory is followed by a copy of itself."""
+    directory = page[struct.unpack("<I", page[4:8])[0] :]
+    return page[:-4] + struct.pack("<I", len(page)) + directory
+
+
+def gif() -> bytes:
+    header = b"GIF89a" + struct.pack("<HHBBB", 4, 3, 0x80, 0, 0) + bytes([10, 20, 30, 200, 210, 220])
+    loop = b"\x21\xff\x0bNETSCAPE2.0\x03\x01\0\0\0"
+
+    def frame(disposal: int, x: int, colour: int) -> bytes:
+        codes = 0b100 | colour << 3 | 0b101 << 6
+        control = b"\x21\xf9\x04" + struct.pack("<BHB", disposal << 2, 5, 0) + b"\0"
+        place = b"\x2c" + struct.pack("<HHHHB", x, 0, 1, 1, 0)
+        return control + place + b"\x02\x02" + struct.pack("<H", codes) + b"\0"
+
+    return header + loop + frame(1, 0, 0) + frame(2, 1, 1) + frame(3, 2, 1) + b"\x3b"
+
+
+def animated_png(still: bytes) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    def control(number: int, dispose: int, blend: int) -> bytes:
+        return chunk(b"fcTL", struct.pack(">IIIIIHHBB", number, 6, 5, 0, 0, 1, 10, dispose, blend))
+
+    header, rest = still[:33], still[33:]
+    length = struct.unpack(">I", rest[:4])[0]
+    pixels, end = rest[8 : 8 + length], rest[12 + length :]
+    later = control(1, 0, 1) + chunk(b"fdAT", struct.pack(">I", 2) + pixels)
+    return header + chunk(b"acTL", struct.pack(">II", 2, 0)) + control(0, 1, 0) + rest[: 12 + length] + later + end
+
+
+def animated_webp() -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return kind + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
+
+    # A lossless image of one pixel: five codes of one symbol each.
+    image = chunk(b"VP8L", b"\x2f\0\0\0\x10\x07\x10\x11\x11\x88\x88\x08\0\0\0")
+    frame = chunk(b"ANMF", b"\0" * 12 + b"\x28\0\0\x02" + image)
+    body = b"WEBP" + chunk(b"VP8X", b"\x12\0\0\0" + b"\0" * 6) + chunk(b"ANIM", b"\0" * 6) + 2 * frame
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def dds() -> bytes:
+    header = [0] * 31
+    header[0:4] = [124, 0x1007, 4, 8]
+    header[18:21] = [32, 4, struct.unpack("<I", b"DXT1")[0]]
+    header[26] = 0x1000
+    return b"DDS " + struct.pack("<31I", *header) + bytes(range(16))
+
+
 def images() -> None:
     for name, depth, colour in [
         ("grey1", 1, 0), ("grey8", 8, 0), ("grey16", 16, 0), ("rgb8", 8, 2), ("rgb16", 16, 2),
@@ -93,6 +145,15 @@ def images() -> None:
     write("image", "grey8.tif", tiff(6, 5, 8, 1, 1))
     write("image", "grey16-big-endian.tif", tiff(6, 5, 16, 1, 1, ">"))
     write("image", "float.tif", tiff(4, 3, 32, 1, 3))
+    write("image", "pages.tif", two_pages(tiff(6, 5, 8, 1, 1)))
+    write("image", "animated.gif", gif())
+    write("image", "animated.png", animated_png(png(6, 5, 8, 2)))
+    write("image", "animated.webp", animated_webp())
+    write("image", "dxt1.dds", dds())
+    qoi = struct.pack(">4sIIBB", b"qoif", 3, 2, 3, 0) + b"\xfe\x10\x20\x30\xc4"
+    write("image", "run.qoi", qoi + b"\0" * 7 + b"\1")
+    tga = struct.pack("<BBBHHBHHHHBB", 0, 0, 10, 0, 0, 0, 0, 0, 4, 2, 24, 0x20)
+    write("image", "run.tga", tga + b"\x83\1\2\3\x03" + bytes(range(12)))
     # A palette that ends within a colour: the decoder panicked.
     short = bytes(17)
     plte = struct.pack(">I", len(short)) + b"PLTE" + short + struct.pack(">I", zlib.crc32(b"PLTE" + short))

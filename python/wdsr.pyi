@@ -1,15 +1,18 @@
 """Image super-resolution with WDSR networks for NumPy arrays and Pillow images."""
 
 import os
-from collections.abc import Callable
-from typing import Any, Literal, TypeVar, final
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal, TypedDict, TypeVar, final, type_check_only
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 __version__: str
-__all__ = ["Model", "__version__", "imresize", "load", "psnr", "ssim"]
+__all__ = [
+    "Model", "__version__", "imresize", "load", "psnr", "ssim",
+    "upscale_file", "upscale_files",
+]  # fmt: skip
 
 _Image = TypeVar(
     "_Image",
@@ -67,6 +70,56 @@ class Model:
     @property
     def notes(self) -> dict[str, str]: ...
 
+@type_check_only
+class Row(TypedDict):
+    source: str
+    target: str
+    status: Literal["done", "skipped", "failed"]
+    error: str | None
+    error_kind: Literal["input", "output", "memory", "model", "time"] | None
+    width: int | None
+    height: int | None
+    frames: int | None
+    pages: int | None
+    model: str | None
+    strength: float | None
+    warnings: list[str]
+    bytes: int | None
+    xxh3: str | None
+    milliseconds: float
+
+def upscale_file(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    model: Model | str | os.PathLike[str] | None = None,
+    factor: float | None = None,
+    width: int | None = None,
+    height: int | None = None,
+    longest: int | None = None,
+    size: tuple[int, int] | None = None,
+    format: Literal["png", "jpg", "webp", "tiff", "bmp", "gif"] | None = None,
+    alpha: Literal["network", "lanczos"] = "network",
+    wrap: Literal["none", "x", "xy"] = "none",
+    strength: float | None = None,
+    metadata: Literal["keep", "strip", "strip-gps"] = "keep",
+    quality: int = 95,
+    compression: Literal["none", "fastest", "fast", "balanced", "high"] = "fast",
+    if_exists: Literal["overwrite", "skip", "error"] = "overwrite",
+    max_pixels: int | None = None,
+    max_output_pixels: int | None = None,
+    max_memory: int | None = None,
+    timeout: float | None = None,
+    threads: int = 0,
+    tile: int = 640,
+    precision: Literal["f32", "bf16"] = "f32",
+    self_ensemble: bool = False,
+    progress: Callable[[int, int], Any] | None = None,
+) -> Row: ...
+def upscale_files(
+    files: Iterable[tuple[str | os.PathLike[str], str | os.PathLike[str]]],
+    **options: object,
+) -> Iterator[Row]: ...
 def imresize(
     image: _Image,
     scale: float,

@@ -1,5 +1,5 @@
-//! Image files: any bytes are an image or an error. An image is the same read whole, read by rows, and
-//! written and read again.
+//! Image files: any bytes are images or an error. An image is the same read whole, read by rows, and
+//! written and read again. Animations are read frame by frame, TIFF files page by page.
 #![no_main]
 
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use wdsr_image::{
-    Deadline, Depth, Format, Image, Limits, Reader, RowSample, Samples, decode_bytes, encode_bytes,
+    Deadline, Depth, Format, Frame, Image, Limits, Reader, RowSample, Samples, decode_bytes, encode_bytes,
 };
 use wdsr_model::{Model, NetworkConfig, Upscaler};
 use wdsr_upscale::{ImageUpscaler, Plan, Size, SizeRequest};
@@ -29,10 +29,27 @@ static NETWORK: LazyLock<Upscaler> = LazyLock::new(|| {
 
 fuzz_target!(|bytes: &[u8]| {
     LazyLock::force(&HOOK);
-    let name = Path::new("fuzzed");
+    // The suffix of the one format whose content has no mark.
+    let name = Path::new("fuzzed.tga");
     let Ok(reader) = Reader::from_bytes(bytes, name, &LIMITS) else {
         return;
     };
+    if reader.animation().is_some() {
+        let size_px = (reader.outline().width_px, reader.outline().height_px);
+        for frame in reader.into_frames().into_iter().flatten().take(16) {
+            let Ok(Frame { image, .. }) = frame else {
+                return;
+            };
+            assert_eq!((image.width_px, image.height_px), size_px, "of a frame");
+        }
+        return;
+    }
+    let mut next = reader.next_page();
+    for _ in 0..16 {
+        let Ok(Some(page)) = next else { break };
+        next = page.next_page();
+        drop(page.read_all());
+    }
     let (outline, metadata) = (reader.outline(), reader.metadata().clone());
     let by_rows = read_by_rows(bytes);
     let Ok(image) = reader.read_all() else {
@@ -77,7 +94,8 @@ fn read_by_rows(bytes: &[u8]) -> Option<Vec<u32>> {
         }
         Some(samples)
     }
-    let mut reader = Reader::from_bytes(bytes, Path::new("fuzzed"), &LIMITS).ok()?;
+    let name = Path::new("fuzzed.tga");
+    let mut reader = Reader::from_bytes(bytes, name, &LIMITS).ok()?;
     if !reader.streams_rows() {
         return None;
     }

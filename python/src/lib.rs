@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod files;
 mod model;
 mod pixels;
 mod resize;
@@ -20,6 +21,8 @@ mod wdsr {
     use pyo3::prelude::*;
     use pyo3::types::PyModule;
 
+    #[pymodule_export]
+    use crate::files::{upscale_file, upscale_files};
     #[pymodule_export]
     use crate::model::{Model, load};
     #[pymodule_export]

@@ -158,11 +158,11 @@ struct Prepared {
 
 /// How an image is computed.
 #[derive(Clone, Copy, PartialEq)]
-struct Options {
+pub(crate) struct Options {
     /// 0: the image's width.
-    tile_px: usize,
-    precision: Precision,
-    self_ensemble: bool,
+    pub(crate) tile_px: usize,
+    pub(crate) precision: Precision,
+    pub(crate) self_ensemble: bool,
 }
 
 #[pymethods]
@@ -259,16 +259,7 @@ impl Model {
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = image.py();
-        if let Some(strength) = strength {
-            if !(0.0..=1.0).contains(&strength) {
-                let message = format!("strength is {strength}, expected 0 to 1");
-                return Err(PyValueError::new_err(message));
-            }
-            if self.all_networks().all(|n| n.strong().is_none()) {
-                let message = format!("strength: model {} has none; \"photo\" has one", self.name);
-                return Err(PyValueError::new_err(message));
-            }
-        }
+        self.check_strength(strength)?;
         let pixels = Pixels::read(image, "image")?;
         let input = Size {
             width_px: pixels.width_px,
@@ -283,7 +274,7 @@ impl Model {
         let mut plan = plan_of(&self.networks)?;
         let mut found = strength;
         let mut is_for_damaged = false;
-        let chooses = !self.for_damaged.is_empty() && !plan.passes().is_empty();
+        let chooses = self.chooses() && !plan.passes().is_empty();
         if chooses || found.is_none() && self.networks.iter().any(|n| n.strong().is_some()) {
             let read = match strength {
                 None => Some(read_strength(py, image, &pixels)),
@@ -302,7 +293,7 @@ impl Model {
             precision: parse_precision(precision)?,
             self_ensemble,
         };
-        let upscalers = self.prepare(py, options, plan.passes(), is_for_damaged)?;
+        let upscalers = self.prepare(py, options, Some(plan.passes()), is_for_damaged)?;
         let (samples, colour) = (pixels.samples.borrowed(), pixels.colour);
         let large = work::run(py, threads, progress.as_ref(), |report| {
             let networks: Vec<&Upscaler> = upscalers.iter().map(Arc::as_ref).collect();
@@ -325,10 +316,10 @@ impl Model {
     fn choose(&self, image: &Bound<'_, PyAny>) -> PyResult<(String, f32, String)> {
         let pixels = Pixels::read(image, "image")?;
         let read = read_strength(image.py(), image, &pixels);
-        let name = match (self.for_damaged.is_empty(), read.is_worth_removing()) {
-            (true, _) => self.name.clone(),
-            (false, true) => BuiltinModel::FOR_DAMAGED.to_owned(),
-            (false, false) => BuiltinModel::DEFAULT.kind.to_owned(),
+        let [clean, damaged] = self.names(false);
+        let name = match self.chooses() && read.is_worth_removing() {
+            true => damaged,
+            false => clean,
         };
         Ok((name, read.value, read.damage.to_string()))
     }
@@ -454,13 +445,52 @@ impl Model {
         self.networks.iter().chain(&self.for_damaged)
     }
 
-    /// The networks of the given scales, of those for damaged images or the others. Arranges their weights unless the last call used the same
-    /// options.
-    fn prepare(
+    /// Whether each image chooses between networks for clean and for damaged images.
+    pub(crate) fn chooses(&self) -> bool {
+        !self.for_damaged.is_empty()
+    }
+
+    /// The names of the models for clean and for damaged images; those for damaged images alone, if these are
+    /// chosen for all.
+    pub(crate) fn names(&self, is_damaged_chosen: bool) -> [String; 2] {
+        let damaged = || BuiltinModel::FOR_DAMAGED.to_owned();
+        // A kind of several scales is called by its first.
+        let kind = match self.networks.len() {
+            1 => &self.name,
+            _ => self
+                .name
+                .split_once(" x")
+                .map_or(&*self.name, |(kind, _)| kind),
+        };
+        match (self.chooses(), is_damaged_chosen) {
+            (false, _) => [kind.to_owned(), kind.to_owned()],
+            (true, true) => [damaged(), damaged()],
+            (true, false) => [BuiltinModel::DEFAULT.kind.to_owned(), damaged()],
+        }
+    }
+
+    /// Checks a strength that was given.
+    pub(crate) fn check_strength(&self, strength: Option<f32>) -> PyResult<()> {
+        let Some(strength) = strength else {
+            return Ok(());
+        };
+        let message = if !(0.0..=1.0).contains(&strength) {
+            format!("strength is {strength}, expected 0 to 1")
+        } else if self.all_networks().all(|n| n.strong().is_none()) {
+            format!("strength: model {} has none; \"photo\" has one", self.name)
+        } else {
+            return Ok(());
+        };
+        Err(PyValueError::new_err(message))
+    }
+
+    /// The networks of the given scales, or of all, of those for damaged images or the others. Arranges their
+    /// weights unless the last call used the same options.
+    pub(crate) fn prepare(
         &self,
         py: Python<'_>,
         requested: Options,
-        scales: &[usize],
+        scales: Option<&[usize]>,
         is_for_damaged: bool,
     ) -> PyResult<Vec<Arc<Upscaler>>> {
         let isa = Isa::detect().map_err(|e| PyValueError::new_err(e.to_string()))?;
@@ -490,7 +520,7 @@ impl Model {
                 true => self.for_damaged.iter().zip(damaged),
             };
             networks
-                .filter(|(model, _)| scales.contains(&model.config().scale))
+                .filter(|(model, _)| scales.is_none_or(|s| s.contains(&model.config().scale)))
                 .map(|(model, place)| place.get_or_insert_with(|| arrange(model)).clone())
                 .collect()
         });
@@ -536,7 +566,7 @@ fn jpeg_table_scale(image: &Bound<'_, PyAny>) -> Option<f64> {
 type Reduced<'py> = (Bound<'py, PyAny>, (String, Files<'py>, Files<'py>));
 type Files<'py> = Vec<Bound<'py, PyBytes>>;
 
-fn parse_alpha(text: &str) -> PyResult<AlphaMethod> {
+pub(crate) fn parse_alpha(text: &str) -> PyResult<AlphaMethod> {
     AlphaMethod::ALL
         .into_iter()
         .find(|method| method.name() == text)
@@ -547,7 +577,7 @@ fn parse_alpha(text: &str) -> PyResult<AlphaMethod> {
         })
 }
 
-fn parse_wrap(text: &str) -> PyResult<Wrap> {
+pub(crate) fn parse_wrap(text: &str) -> PyResult<Wrap> {
     Wrap::ALL
         .into_iter()
         .find(|wrap| wrap.name() == text)
@@ -556,7 +586,7 @@ fn parse_wrap(text: &str) -> PyResult<Wrap> {
         })
 }
 
-fn parse_precision(text: &str) -> PyResult<Precision> {
+pub(crate) fn parse_precision(text: &str) -> PyResult<Precision> {
     [Precision::F32, Precision::Bf16]
         .into_iter()
         .find(|precision| precision.name() == text)

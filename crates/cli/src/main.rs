@@ -38,6 +38,8 @@ pub(crate) use threads::on_threads;
 #[derive(Parser)]
 #[command(
     name = "wdsr",
+    // Also where the file is wdsr.exe.
+    bin_name = "wdsr",
     version,
     override_usage = "wdsr <COMMAND>\n       wdsr IMAGE...    (short for wdsr upscale IMAGE...)",
     after_help = exit::HELP

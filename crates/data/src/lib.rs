@@ -14,8 +14,10 @@ pub mod fetch;
 pub mod kept_out;
 mod manifest;
 mod packages;
+mod parallel;
 mod perceptual_hash;
 mod sources;
 
 pub use error::{Error, PackageProblem};
+pub use parallel::map_or_first_error;
 pub use sources::Sources;

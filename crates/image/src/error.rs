@@ -139,7 +139,7 @@ pub enum Error {
         remedy: String,
     },
     /// The format is read, not written.
-    #[error("cannot write {} as {format}, which is only read; png, jpeg, webp, tiff and bmp are written", path.display())]
+    #[error("cannot write {} as {format}, which is only read; png, jpeg, webp, tiff, bmp and gif are written", path.display())]
     NotWritten {
         /// The file to write.
         path: PathBuf,
@@ -182,8 +182,9 @@ pub enum Error {
     },
 }
 
-const READABLE: &str = "png, jpeg, webp, tiff, bmp, jxl or netpbm";
-const SUFFIXES: &str = "png, jpg, jpeg, webp, tif, tiff, bmp, jxl, ppm, pgm, pbm, pnm";
+const READABLE: &str = "png, jpeg, webp, tiff, bmp, gif, jxl, netpbm, dds, qoi or tga";
+const SUFFIXES: &str =
+    "png, apng, jpg, jpeg, webp, tif, tiff, bmp, gif, jxl, ppm, pgm, pbm, pnm, dds, qoi, tga";
 
 impl Error {
     /// The file or folder the error is about.

@@ -11,8 +11,8 @@ use crate::error::Error;
 use crate::format::Format;
 use crate::unread;
 
-/// The files of `folder` with a known suffix (png, jpg, jpeg, webp, tif, tiff, bmp, jxl, ppm, pgm, pbm,
-/// pnm, any case), sorted by path; with `recursive` those of the subfolders too.
+/// The files of `folder` with the suffix of a format that is read ([`Format::from_extension`]), sorted by path;
+/// with `recursive` those of the subfolders too.
 ///
 /// Names that start with a dot are skipped, folders included. Symbolic links are followed.
 ///

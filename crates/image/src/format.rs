@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use crate::samples::{Colour, Depth};
 
-/// A file format. All are read, and all but JPEG XL and netpbm are written.
+/// A file format. All are read; [`Format::WRITTEN`] are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Format {
     /// PNG: lossless, 8 and 16 bit.
@@ -23,11 +23,22 @@ pub enum Format {
     JpegXl,
     /// Netpbm (PBM, PGM, PPM): read only; 8 and 16 bit, no alpha.
     Netpbm,
+    /// GIF: 256 colours in each frame, and pixels that are transparent or not.
+    Gif,
+    /// DDS textures of DXT1, DXT3 and DXT5: read only; 8 bit.
+    Dds,
+    /// QOI: read only; 8 bit.
+    Qoi,
+    /// TGA: read only; 8 bit. The suffix tells it, as the content has no mark.
+    Tga,
 }
 
 /// A name of no format.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown image format \"{0}\": expected png, jpg, webp, tiff, bmp or (only read) jxl, ppm")]
+#[error(
+    "unknown image format \"{0}\": expected png, jpg, webp, tiff, bmp, gif or (only read) jxl, ppm, \
+         dds, qoi, tga"
+)]
 pub struct UnknownFormat(
     /// The name.
     pub String,
@@ -35,7 +46,7 @@ pub struct UnknownFormat(
 
 impl Format {
     /// All formats; each is read.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 11] = [
         Self::Png,
         Self::Jpeg,
         Self::WebP,
@@ -43,14 +54,30 @@ impl Format {
         Self::Bmp,
         Self::JpegXl,
         Self::Netpbm,
+        Self::Gif,
+        Self::Dds,
+        Self::Qoi,
+        Self::Tga,
     ];
 
     /// The formats that are written.
-    pub const WRITTEN: [Self; 5] = [Self::Png, Self::Jpeg, Self::WebP, Self::Tiff, Self::Bmp];
+    pub const WRITTEN: [Self; 6] = [
+        Self::Png,
+        Self::Jpeg,
+        Self::WebP,
+        Self::Tiff,
+        Self::Bmp,
+        Self::Gif,
+    ];
 
     /// Whether the format is written.
     pub fn is_written(self) -> bool {
         Self::WRITTEN.contains(&self)
+    }
+
+    /// Whether the format holds animations.
+    pub fn holds_animations(self) -> bool {
+        matches!(self, Self::Png | Self::WebP | Self::Gif)
     }
 
     /// The default format for the result of a file of this format: the same if it is written, else PNG.
@@ -58,13 +85,13 @@ impl Format {
         if self.is_written() { self } else { Self::Png }
     }
 
-    /// The format by the suffix of a path (png, jpg, jpeg, webp, tif, tiff, bmp, jxl, ppm, pgm, pbm, pnm, any
-    /// case); `None` for another suffix or none.
+    /// The format by the suffix of a path (png, apng, jpg, jpeg, webp, tif, tiff, bmp, jxl, ppm, pgm, pbm, pnm,
+    /// gif, dds, qoi, tga, any case); `None` for another suffix or none.
     pub fn from_extension(path: &Path) -> Option<Self> {
         path.extension()?.to_str()?.parse().ok()
     }
 
-    /// The usual suffix, without the dot: png, jpg, webp, tif, bmp, jxl, ppm.
+    /// The usual suffix, without the dot: png, jpg, webp, tif, bmp, jxl, ppm, gif, dds, qoi, tga.
     pub fn extension(self) -> &'static str {
         match self {
             Self::Png => "png",
@@ -74,35 +101,39 @@ impl Format {
             Self::Bmp => "bmp",
             Self::JpegXl => "jxl",
             Self::Netpbm => "ppm",
+            Self::Gif => "gif",
+            Self::Dds => "dds",
+            Self::Qoi => "qoi",
+            Self::Tga => "tga",
         }
     }
 
     /// The longest side that the format and its readers support.
     ///
-    /// JPEG stores 16 bits, WebP 14 bits, PNG 31 bits, TIFF 32 bits, JPEG XL 30 bits. BMP stores 31 bits; 65 535
+    /// JPEG, GIF and TGA store 16 bits, WebP 14 bits, PNG 31 bits, TIFF 32 bits, JPEG XL 30 bits. BMP stores 31 bits; 65 535
     /// is the limit of the decoder of the `image` crate.
     pub fn max_side_px(self) -> usize {
         match self {
             Self::Png => 0x7fff_ffff,
-            Self::Jpeg | Self::Bmp => 65_535,
+            Self::Jpeg | Self::Bmp | Self::Gif | Self::Tga => 65_535,
             Self::WebP => 16_383,
             Self::Tiff => 0xffff_ffff,
             Self::JpegXl => 1 << 30,
-            Self::Netpbm => 0xffff_ffff,
+            Self::Netpbm | Self::Dds | Self::Qoi => 0xffff_ffff,
         }
     }
 
     /// Whether an image of this colour and depth can be written without losing a channel or bits
-    /// (JPEG's lossy compression aside). False for a format that is not written.
+    /// (JPEG's lossy compression and GIF's few colours aside). False for a format that is not written.
     ///
-    /// WebP and BMP have no grey: it is written as RGB, without loss, and read back as RGB.
+    /// WebP, BMP and GIF have no grey: it is written as RGB, without loss, and read back as RGB.
     pub fn supports(self, colour: Colour, depth: Depth) -> bool {
         match self {
             Self::Png => depth != Depth::F32,
             Self::Jpeg => depth == Depth::U8 && !colour.has_alpha(),
-            Self::WebP | Self::Bmp => depth == Depth::U8,
+            Self::WebP | Self::Bmp | Self::Gif => depth == Depth::U8,
             Self::Tiff => true,
-            Self::JpegXl | Self::Netpbm => false,
+            Self::JpegXl | Self::Netpbm | Self::Dds | Self::Qoi | Self::Tga => false,
         }
     }
 
@@ -114,24 +145,24 @@ impl Format {
             Colour::Rgb
         };
         match self {
-            Self::WebP | Self::Bmp => rgb,
-            Self::Png | Self::Jpeg | Self::Tiff | Self::JpegXl | Self::Netpbm => colour,
+            Self::WebP | Self::Bmp | Self::Gif => rgb,
+            _ => colour,
         }
     }
 
     /// Whether an ICC profile can be written.
     pub fn holds_icc_profile(self) -> bool {
-        !matches!(self, Self::Bmp | Self::JpegXl | Self::Netpbm)
+        matches!(self, Self::Png | Self::Jpeg | Self::WebP | Self::Tiff)
     }
 
     /// Whether an EXIF block can be written.
     pub fn holds_exif(self) -> bool {
-        !matches!(self, Self::Bmp | Self::JpegXl | Self::Netpbm)
+        self.holds_icc_profile()
     }
 
     /// Whether an XMP packet can be written.
     pub fn holds_xmp(self) -> bool {
-        !matches!(self, Self::Bmp | Self::JpegXl | Self::Netpbm)
+        self.holds_icc_profile()
     }
 
     /// Whether IPTC records can be written.
@@ -141,7 +172,7 @@ impl Format {
 
     /// Whether the format has a field for the resolution; WebP has it in EXIF only.
     pub fn holds_resolution(self) -> bool {
-        !matches!(self, Self::WebP | Self::JpegXl | Self::Netpbm)
+        matches!(self, Self::Png | Self::Jpeg | Self::Tiff | Self::Bmp)
     }
 }
 
@@ -155,6 +186,10 @@ impl fmt::Display for Format {
             Self::Bmp => "bmp",
             Self::JpegXl => "jxl",
             Self::Netpbm => "netpbm",
+            Self::Gif => "gif",
+            Self::Dds => "dds",
+            Self::Qoi => "qoi",
+            Self::Tga => "tga",
         })
     }
 }
@@ -164,13 +199,17 @@ impl FromStr for Format {
 
     fn from_str(name: &str) -> Result<Self, UnknownFormat> {
         match name.to_ascii_lowercase().as_str() {
-            "png" => Ok(Self::Png),
+            "png" | "apng" => Ok(Self::Png),
             "jpg" | "jpeg" => Ok(Self::Jpeg),
             "webp" => Ok(Self::WebP),
             "tif" | "tiff" => Ok(Self::Tiff),
             "bmp" => Ok(Self::Bmp),
             "jxl" => Ok(Self::JpegXl),
             "netpbm" | "ppm" | "pgm" | "pbm" | "pnm" => Ok(Self::Netpbm),
+            "gif" => Ok(Self::Gif),
+            "dds" => Ok(Self::Dds),
+            "qoi" => Ok(Self::Qoi),
+            "tga" | "icb" | "vda" | "vst" => Ok(Self::Tga),
             _ => Err(UnknownFormat(name.to_owned())),
         }
     }
@@ -190,10 +229,11 @@ mod tests {
                 .with_extension(format.extension());
             assert_eq!(Format::from_extension(&path), Some(format));
         }
-        let unknown = "gif".parse::<Format>().expect_err("gif is not read");
+        let unknown = "psd".parse::<Format>().expect_err("psd is not read");
         assert_eq!(
             unknown.to_string(),
-            "unknown image format \"gif\": expected png, jpg, webp, tiff, bmp or (only read) jxl, ppm"
+            "unknown image format \"psd\": expected png, jpg, webp, tiff, bmp, gif or (only read) jxl, ppm, dds, qoi, \
+             tga"
         );
         assert_eq!(Format::from_extension(Path::new("folder.png/image")), None);
     }

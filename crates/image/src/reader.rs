@@ -5,6 +5,8 @@
 //! orientation is applied, an ICC profile of another colour space is dropped, and errors name the file.
 
 mod after_end;
+mod animation;
+mod gif;
 mod jpeg;
 mod jpeg_end;
 mod jpeg_scan;
@@ -22,16 +24,20 @@ use std::sync::Arc;
 
 use image::metadata::Orientation;
 use image::{ImageError, ImageFormat};
-use xxhash_rust::xxh3::{Xxh3, xxh3_128};
+use xxhash_rust::xxh3::xxh3_128;
 
+use crate::animation::Animation;
 use crate::deadline::{Checked, Deadline, Stops};
 use crate::error::{Error, one_line};
 use crate::format::Format;
+use crate::hash::hash_of;
 use crate::memory::is_memory_free;
 use crate::metadata::Metadata;
 use crate::pixels::Image;
 use crate::samples::{Outline, RowSample, Samples};
 use crate::unread;
+
+pub use animation::Frames;
 
 /// The largest image that is decoded, and until when. The header is checked before memory is allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,8 +96,8 @@ const MAX_BYTES_IN_MEMORY: u64 = 8 << 20;
 ///
 /// Samples keep the file's depth; palettes and 1, 2 or 4-bit samples are expanded to 8 bit, CMYK
 /// becomes RGB. The orientation (of EXIF, TIFF or JPEG XL) is applied. Of a TIFF with several
-/// directories the first of full size is read; [`omitted`](Self::omitted) names the others. Camera raw files
-/// and animations of more than one frame are refused.
+/// directories those of full size are its [`pages`](Self::pages), and the first is read; [`next_page`](Self::next_page)
+/// reads the others. Of an animation [`into_frames`](Self::into_frames) reads the frames. Camera raw files are refused.
 ///
 /// The file is opened once. Files up to 8 MiB, and all JPEG and JPEG XL files, are read into memory
 /// and decoded from there; longer ones are read as they are decoded.
@@ -118,6 +124,8 @@ pub struct Reader {
     outline: Outline,
     metadata: Metadata,
     omitted: Vec<String>,
+    animation: Option<Animation>,
+    pages: Option<tiff::Pages>,
     orientation: Orientation,
     /// Width and height before the orientation is applied.
     stored_size: (usize, usize),
@@ -150,6 +158,10 @@ struct Header {
     /// What the file contains beside the image and its metadata, each with the reason why it is not
     /// read.
     omitted: Vec<String>,
+    /// If it has more than one frame.
+    animation: Option<Animation>,
+    /// The pages of a TIFF file.
+    pages: Option<tiff::Pages>,
     /// Whether [`Decode::read_rows`] can be used.
     streams_rows: bool,
     /// Memory in bytes for the pixels while the whole image is decoded.
@@ -178,6 +190,11 @@ trait Decode: Send {
 
     /// All samples as they are stored.
     fn read_all(self: Box<Self>, name: &Path) -> Result<Samples, Error>;
+
+    /// The frames, where [`Header::animation`] is set.
+    fn frames(self: Box<Self>, name: &Path) -> Result<image::Frames<'static>, Error> {
+        unreachable!("{} is no animation", name.display())
+    }
 }
 
 impl Reader {
@@ -185,8 +202,8 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// If the file cannot be read, is empty, not an image, above `limits`, an animation, of an
-    /// unsupported kind, or its header is damaged.
+    /// If the file cannot be read, is empty, not an image, above `limits`, of an unsupported kind, or its
+    /// header is damaged.
     pub fn open(path: &Path, limits: &Limits) -> Result<Self, Error> {
         let (name, limits) = (path.to_owned(), *limits);
         let open = move || Self::open_within(&name, &limits);
@@ -254,19 +271,34 @@ impl Reader {
         name: &Path,
         limits: &Limits,
     ) -> Result<Self, Error> {
-        let (header, decoder) = match format {
+        let opened = match format {
             Format::Png => png::open(source, name, limits)?,
             Format::Tiff => tiff::open(source, name, limits)?,
             Format::Jpeg => jpeg::open(source, name, limits)?,
             Format::JpegXl => jxl::open(source, name, limits)?,
             Format::Netpbm => netpbm::open(source, name, limits)?,
-            Format::WebP | Format::Bmp => plain::open(source, format, name, limits)?,
+            Format::Gif => gif::open(source, name, limits)?,
+            Format::WebP | Format::Bmp | Format::Dds | Format::Qoi | Format::Tga => {
+                plain::open(source, format, name, limits)?
+            }
         };
+        Ok(Self::of(opened, content, format, name, limits))
+    }
+
+    fn of(
+        (header, decoder): (Header, Box<dyn Decode>),
+        content: Content,
+        format: Format,
+        name: &Path,
+        limits: &Limits,
+    ) -> Self {
         let Header {
             mut outline,
             orientation,
             mut metadata,
             omitted,
+            animation,
+            pages,
             streams_rows,
             whole_bytes,
             rows_bytes,
@@ -280,13 +312,15 @@ impl Reader {
             (outline.width_px, outline.height_px) = (outline.height_px, outline.width_px);
         }
         metadata.drop_foreign_profile(outline.colour);
-        Ok(Self {
+        Self {
             name: name.to_owned(),
             format,
             limits: *limits,
             outline,
             metadata,
             omitted,
+            animation,
+            pages,
             orientation,
             stored_size,
             streams_rows: streams_rows && orientation == Orientation::NoTransforms,
@@ -295,7 +329,7 @@ impl Reader {
             rows_left: outline.height_px,
             decoder,
             content,
-        })
+        }
     }
 
     /// The path or name that errors use.
@@ -325,9 +359,80 @@ impl Reader {
     }
 
     /// What the file contains beside the image and its metadata, each with the reason why it is not read:
-    /// further images or pages, a gain map, a video, data after the end of the image.
+    /// further images, a gain map, a video, data after the end of the image.
     pub fn omitted(&self) -> &[String] {
         &self.omitted
+    }
+
+    /// The animation, if the file has more than one frame.
+    pub fn animation(&self) -> Option<Animation> {
+        self.animation
+    }
+
+    /// Number of pages: of a TIFF file its images of full size, else 1.
+    pub fn pages(&self) -> usize {
+        self.pages.as_ref().map_or(1, tiff::Pages::count)
+    }
+
+    /// Opens the page after this one; `None` if this is the last.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Self::open).
+    pub fn next_page(&self) -> Result<Option<Self>, Error> {
+        let Some(pages) = self.pages.as_ref().and_then(tiff::Pages::next) else {
+            return Ok(None);
+        };
+        let content = match &self.content {
+            Content::Memory {
+                len_bytes,
+                hash,
+                bytes,
+            } => Content::Memory {
+                len_bytes: *len_bytes,
+                hash: *hash,
+                bytes: bytes.clone(),
+            },
+            Content::File(file) => {
+                let handle = file.try_clone();
+                Content::File(handle.map_err(|source| self.read_failed(source))?)
+            }
+        };
+        let (source, name, limits) = (self.source()?, self.name.clone(), self.limits);
+        let open = move || {
+            let opened = tiff::open_page(source, Some(pages), Vec::new(), &name, &limits)?;
+            Ok(Self::of(opened, content, Format::Tiff, &name, &limits))
+        };
+        limits
+            .deadline
+            .within(&self.name, Stops::Soon, open)
+            .map(Some)
+    }
+
+    fn read_failed(&self, source: io::Error) -> Error {
+        let path = self.name.clone();
+        Error::Read { path, source }
+    }
+
+    /// The file from its start.
+    fn source(&self) -> Result<Source, Error> {
+        let bytes = match &self.content {
+            Content::Memory { bytes, .. } => {
+                let bytes = bytes
+                    .clone()
+                    .expect("decoders that start again have kept bytes");
+                Bytes::Memory(Cursor::new(bytes))
+            }
+            Content::File(file) => {
+                let reopen = || {
+                    let mut file = file.try_clone()?;
+                    file.rewind()?;
+                    Ok(Bytes::File(BufReader::new(file)))
+                };
+                reopen().map_err(|source| self.read_failed(source))?
+            }
+        };
+        Ok(Source::new(bytes, self.limits.deadline))
     }
 
     /// Of a JPEG file: by how much its luma quantisation steps are larger than those of Annex K (ITU-T
@@ -375,17 +480,9 @@ impl Reader {
             // The decoder's handle shares the position.
             let position = file.stream_position()?;
             file.rewind()?;
-            let mut hash = Xxh3::new();
-            let mut buffer = vec![0; 1 << 16];
-            loop {
-                self.limits.deadline.check()?;
-                match file.read(&mut buffer)? {
-                    0 => break,
-                    count => hash.update(&buffer[..count]),
-                }
-            }
+            let hash = hash_of(Checked::new(&mut *file, self.limits.deadline))?;
             file.seek(SeekFrom::Start(position))?;
-            Ok(hash.digest128())
+            Ok(hash)
         };
         let hash = hash().map_err(|source| Error::Read {
             path: self.name.clone(),
@@ -436,25 +533,8 @@ impl Reader {
     /// If [`streams_rows`](Self::streams_rows) is false.
     pub fn restart(&mut self) -> Result<(), Error> {
         assert!(self.streams_rows, "rows of {}", self.name.display());
-        let bytes = match &self.content {
-            Content::Memory { bytes, .. } => {
-                let bytes = bytes.clone().expect("decoders of rows have kept bytes");
-                Bytes::Memory(Cursor::new(bytes))
-            }
-            Content::File(file) => {
-                let reopen = || {
-                    let mut file = file.try_clone()?;
-                    file.rewind()?;
-                    Ok(Bytes::File(BufReader::new(file)))
-                };
-                reopen().map_err(|source| Error::Read {
-                    path: self.name.clone(),
-                    source,
-                })?
-            }
-        };
+        let source = self.source()?;
         self.rows_left = self.outline.height_px;
-        let source = Source::new(bytes, self.limits.deadline);
         let restarted = self.decoder.restart(source, &self.name);
         self.limits.deadline.explained(restarted, &self.name)
     }
@@ -464,7 +544,7 @@ impl Reader {
     /// # Errors
     ///
     /// If the file cannot be read, is truncated, damaged (of a JPEG: a scan whose codes do not fill its
-    /// blocks), or its pixels take more memory than [`Limits::max_bytes`] or than is available.
+    /// blocks), an animation, or its pixels take more memory than [`Limits::max_bytes`] or than is available.
     ///
     /// # Panics
     ///
@@ -476,7 +556,7 @@ impl Reader {
         let (decoder, name) = (self.decoder, self.name.clone());
         let stops = match self.format {
             Format::JpegXl | Format::WebP => Stops::Late,
-            Format::Png | Format::Tiff | Format::Jpeg | Format::Bmp | Format::Netpbm => Stops::Soon,
+            _ => Stops::Soon,
         };
         let decode = move || decoder.read_all(&name);
         let samples = self.limits.deadline.within(&self.name, stops, decode)?;
@@ -486,6 +566,35 @@ impl Reader {
         debug_assert_eq!(image.outline(), outline, "decoded and announced");
         image.metadata = self.metadata;
         Ok(image)
+    }
+
+    /// The frames of an animation, each whole and of the size of the outline.
+    ///
+    /// # Errors
+    ///
+    /// If the file is damaged, or its pixels take more memory than [`Limits::max_bytes`] or than is available.
+    ///
+    /// # Panics
+    ///
+    /// If the file is no [`animation`](Self::animation).
+    pub fn into_frames(self) -> Result<Frames, Error> {
+        let Some(animation) = self.animation else {
+            panic!("frames of {}, which is no animation", self.name.display());
+        };
+        check_memory(self.whole_bytes, &self.name, &self.limits)?;
+        Ok(Frames {
+            decoded: self.decoder.frames(&self.name)?,
+            name: self.name,
+            format: self.format,
+            outline: Outline {
+                width_px: self.stored_size.0,
+                height_px: self.stored_size.1,
+                ..self.outline
+            },
+            orientation: self.orientation,
+            deadline: self.limits.deadline,
+            left: animation.frames,
+        })
     }
 }
 
@@ -526,6 +635,9 @@ impl Format {
             ImageFormat::WebP => Some(Self::WebP),
             ImageFormat::Tiff => Some(Self::Tiff),
             ImageFormat::Bmp => Some(Self::Bmp),
+            ImageFormat::Gif => Some(Self::Gif),
+            ImageFormat::Dds => Some(Self::Dds),
+            ImageFormat::Qoi => Some(Self::Qoi),
             _ => None,
         }
     }
@@ -687,6 +799,8 @@ fn format_of(stream: &mut (impl BufRead + Seek), path: &Path) -> Result<Format, 
             return Err(Error::UnreadFormat { path, found });
         }
         Some(format) => return Ok(format),
+        // Files without a mark of their own.
+        None if plain::may_be_tga(&start, &path) => return Ok(Format::Tga),
         None => {}
     }
     let by_name = path

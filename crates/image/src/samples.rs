@@ -122,6 +122,11 @@ impl Outline {
     pub fn row_bytes(&self) -> usize {
         self.row_len() * self.depth.bytes()
     }
+
+    /// Bytes of all samples.
+    pub fn sample_bytes(&self) -> u64 {
+        self.row_bytes() as u64 * self.height_px as u64
+    }
 }
 
 /// The samples of an image.

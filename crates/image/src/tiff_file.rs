@@ -34,6 +34,8 @@ pub(crate) struct TiffFile<W> {
     writer: W,
     /// The length so far.
     length: u64,
+    /// Where the offset of the next directory of an image belongs.
+    next_at: u64,
     /// BigTIFF, with offsets of 64 bits.
     is_big: bool,
 }
@@ -58,6 +60,7 @@ impl<W: Write> TiffFile<W> {
         let mut file = Self {
             writer,
             length: if is_big { 8 } else { 4 },
+            next_at: if is_big { 8 } else { 4 },
             is_big,
         };
         let first_directory = file.offset_bytes(0)?;
@@ -174,13 +177,19 @@ impl<W: Write> TiffFile<W> {
 }
 
 impl<W: Write + Seek> TiffFile<W> {
-    /// Makes the header point to the image's directory, and returns the writer at the file's end.
-    pub(crate) fn finish(mut self, image_directory: u64) -> io::Result<W> {
-        let offset = self.offset_bytes(image_directory)?;
-        self.writer
-            .seek(SeekFrom::Start(if self.is_big { 8 } else { 4 }))?;
+    /// Writes the directory of an image, which follows those written so far.
+    pub(crate) fn write_image_directory(&mut self, directory: &Directory) -> io::Result<()> {
+        let at = self.write_directory(directory)?;
+        let offset = self.offset_bytes(at)?;
+        self.writer.seek(SeekFrom::Start(self.next_at))?;
         self.writer.write_all(&offset)?;
         self.writer.seek(SeekFrom::Start(self.length))?;
-        Ok(self.writer)
+        self.next_at = self.length - self.offset_len() as u64;
+        Ok(())
+    }
+
+    /// The writer at the file's end.
+    pub(crate) fn finish(self) -> W {
+        self.writer
     }
 }

@@ -12,7 +12,7 @@ type UnreadFormat = (
 /// The name of all formats of cameras' raw images.
 pub(crate) const CAMERA_RAW: &str = "camera raw";
 
-const FORMATS: [UnreadFormat; 21] = [
+const FORMATS: [UnreadFormat; 17] = [
     (
         "HEIC",
         &["heic", "heif", "hif", "heics", "heifs"],
@@ -28,7 +28,6 @@ const FORMATS: [UnreadFormat; 21] = [
         &["avif", "avifs"],
         &[(4, b"ftypavif"), (4, b"ftypavis")],
     ),
-    ("GIF", &["gif"], &[(0, b"GIF87a"), (0, b"GIF89a")]),
     ("Photoshop", &["psd", "psb"], &[(0, b"8BPS")]),
     (
         "JPEG 2000",
@@ -37,7 +36,6 @@ const FORMATS: [UnreadFormat; 21] = [
     ),
     ("JPEG XR", &["jxr", "wdp", "hdp"], &[(0, b"II\xbc")]),
     ("JPEG-LS", &["jls"], &[]),
-    ("TGA", &["tga", "icb", "vda", "vst"], &[]),
     (
         "PAM or PFM",
         &["pam", "pfm"],
@@ -49,8 +47,6 @@ const FORMATS: [UnreadFormat; 21] = [
         &["hdr"],
         &[(0, b"#?RADIANCE"), (0, b"#?RGBE")],
     ),
-    ("QOI", &["qoi"], &[(0, b"qoif")]),
-    ("DDS", &["dds"], &[(0, b"DDS ")]),
     ("farbfeld", &["ff"], &[(0, b"farbfeld")]),
     // The start of a cursor is that of most TGA files too.
     ("icon", &["ico", "cur"], &[(0, b"\0\0\x01\0")]),

@@ -3,6 +3,7 @@
 //! PNG and TIFF are written as rows arrive. The other formats collect the rows and are encoded when
 //! the image is complete.
 
+mod animation;
 mod png;
 mod tiff;
 
@@ -19,6 +20,8 @@ use crate::format::Format;
 use crate::metadata::{self, Metadata};
 use crate::pixels::Image;
 use crate::samples::{Colour, Outline, RowSample, SamplesRef};
+
+pub use animation::AnimationWriter;
 
 /// How images are encoded. None of it changes the samples of a lossless format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +80,7 @@ const BUFFER_BYTES: usize = 1 << 18;
 /// Writes one image to a file, to memory or to any other destination that can be written and sought.
 ///
 /// PNG, WebP (lossless), TIFF (BigTIFF near 4 GiB) and BMP keep every sample; JPEG is written with
-/// [`Encoding::jpeg_quality`]. Where a format has no grey, grey is stored as RGB ([`Format::supports`]). Sizes in
+/// [`Encoding::jpeg_quality`], GIF with 256 colours. Where a format has no grey, grey is stored as RGB ([`Format::supports`]). Sizes in
 /// the metadata become that of the image, and what the format cannot hold is dropped
 /// ([`Metadata::lost_in`] names it).
 ///
@@ -135,10 +138,21 @@ impl<W: Write + Seek + 'static> Writer<W> {
         metadata: &Metadata,
     ) -> Result<Self, Error> {
         let encoding = Encoding::DEFAULT;
-        Self::with_encoding(destination, name, format, outline, metadata, encoding)
+        let bytes = outline.sample_bytes();
+        Self::with_pages(
+            destination,
+            name,
+            format,
+            outline,
+            metadata,
+            encoding,
+            bytes,
+        )
     }
 
-    /// [`new`](Self::new) with a quality and compression of its own.
+    /// [`new`](Self::new) with a quality and compression of its own, and, where the format is TIFF, further pages
+    /// by [`next_page`](Self::next_page). The samples of all pages take `all_bytes`, by which 32 or 64-bit offsets are
+    /// chosen ([`Outline::sample_bytes`]).
     ///
     /// # Errors
     ///
@@ -147,13 +161,14 @@ impl<W: Write + Seek + 'static> Writer<W> {
     /// # Panics
     ///
     /// If the quality is not within 1..=100.
-    pub fn with_encoding(
+    pub fn with_pages(
         destination: W,
         name: &Path,
         format: Format,
         outline: &Outline,
         metadata: &Metadata,
         encoding: Encoding,
+        all_bytes: u64,
     ) -> Result<Self, Error> {
         let quality = encoding.jpeg_quality;
         assert!((1..=100).contains(&quality), "JPEG quality {quality}");
@@ -169,11 +184,13 @@ impl<W: Write + Seek + 'static> Writer<W> {
                     outline,
                     &metadata,
                     encoding.png_compression.level(),
+                    None,
                 );
                 Encoder::Png(writer.map_err(failed)?)
             }
             Format::Tiff => {
-                let writer = tiff::TiffWriter::new(buffered(destination), outline, &metadata);
+                let file = buffered(destination);
+                let writer = tiff::TiffWriter::new(file, outline, &metadata, all_bytes);
                 Encoder::Tiff(writer.map_err(|error| failed(error.into()))?)
             }
             _ => Encoder::Whole {
@@ -274,6 +291,55 @@ impl<W: Write + Seek + 'static> Writer<W> {
         self.deadline.explained(written, &name)
     }
 
+    /// Writes all rows and ends the page, but not the file, if the format is TIFF; see [`next_page`](Self::next_page).
+    ///
+    /// # Errors
+    ///
+    /// If the destination cannot be written.
+    ///
+    /// # Panics
+    ///
+    /// If rows were written before, or the samples are not those of the whole image.
+    pub fn write_page(&mut self, samples: SamplesRef<'_>) -> Result<(), Error> {
+        self.count_rows(samples.depth(), samples.len());
+        assert_eq!(self.rows_left, 0, "rows left of the image");
+        for piece in samples.as_bytes().chunks(BUFFER_BYTES) {
+            self.write_bytes(piece)?;
+        }
+        Ok(())
+    }
+
+    /// Starts the next page of a TIFF file after the last row of a page.
+    ///
+    /// # Errors
+    ///
+    /// If the destination cannot be written.
+    ///
+    /// # Panics
+    ///
+    /// If rows are missing, or the format is not TIFF.
+    pub fn next_page(self, outline: &Outline, metadata: &Metadata) -> Result<Self, Error> {
+        assert_eq!(self.rows_left, 0, "rows left of the page");
+        let (name, format) = (self.name, self.format);
+        let Encoder::Tiff(writer) = self.encoder else {
+            panic!("a further page in {format}");
+        };
+        format.check(outline, &name)?;
+        let size = (outline.width_px, outline.height_px);
+        let metadata = metadata.fitted(format, size, outline.colour);
+        let writer = writer.next_page(outline, &metadata);
+        let writer = writer.map_err(|error| write_error(error.into(), format, &name));
+        Ok(Self {
+            encoder: Encoder::Tiff(self.deadline.explained(writer, &name)?),
+            name,
+            format,
+            outline: *outline,
+            metadata,
+            rows_left: outline.height_px,
+            ..self
+        })
+    }
+
     /// Finishes the file after its last row, and returns the destination.
     ///
     /// # Errors
@@ -357,8 +423,12 @@ impl Format {
         } else {
             return Ok(());
         };
-        let fits =
-            |other: &Self| longest_px <= other.max_side_px() && other.supports(colour, depth);
+        let fits = |other: &Self| {
+            longest_px <= other.max_side_px()
+                && other.supports(colour, depth)
+                // It holds 256 colours.
+                && *other != Self::Gif
+        };
         let able: Vec<_> = Self::WRITTEN
             .into_iter()
             .filter(fits)
@@ -448,7 +518,14 @@ fn encode_whole<W: Write>(
             bmp::BmpEncoder::new(&mut checked).write_image(samples, width, height, extended)?;
             metadata::bmp::insert(&mut file, metadata);
         }
-        Format::Png | Format::Tiff | Format::JpegXl | Format::Netpbm => {
+        Format::Gif => {
+            let outline = Outline {
+                colour: stored,
+                ..*outline
+            };
+            file = animation::encode_gif(samples.to_vec(), outline, deadline)?;
+        }
+        _ => {
             unreachable!("{format} is written by rows or not at all")
         }
     }

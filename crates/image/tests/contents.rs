@@ -140,7 +140,7 @@ fn of_kind(builder: &TiffBuilder, mut directory: TiffDirectory, kind: u32) -> Ti
 }
 
 #[test]
-fn the_image_of_a_tiff_is_the_first_of_full_size() {
+fn the_pages_of_a_tiff_are_its_images_of_full_size() {
     let pages = |kinds: &[u32]| {
         tiff(|builder| {
             let page = |(i, &kind): (usize, &u32)| {
@@ -154,25 +154,32 @@ fn the_image_of_a_tiff_is_the_first_of_full_size() {
             kinds.iter().enumerate().map(page).collect()
         })
     };
-    for (kinds, image, expected) in [
-        (&[0][..], 0, ""),
-        (&[0, 0, 0], 0, "2 further pages: only the first is upscaled"),
-        (&[1, 0], 1, ""),
+    for (kinds, images, expected) in [
+        (&[0][..], &[0][..], ""),
+        (&[0, 0, 0], &[0, 1, 2], ""),
+        (&[1, 0], &[1], ""),
+        (&[1, 0, 1, 2], &[1, 3], ""),
         (
-            &[1, 0, 1, 2],
-            1,
-            "1 further page: only the first is upscaled",
+            &[0, 4, 0],
+            &[0, 2],
+            "transparency mask: masks of TIFF are not read",
         ),
-        (&[0, 4], 0, "transparency mask: masks of TIFF are not read"),
-        (&[1], 0, ""),
+        (&[1], &[0], ""),
     ] {
         let bytes = pages(kinds);
         assert_eq!(said(&bytes), expected, "{kinds:?}");
-        let read = decode_bytes(&bytes, Path::new("x"), &Limits::default()).expect("an image");
-        let Samples::U8(samples) = &read.samples else {
-            panic!("{:?}", read.depth());
-        };
-        assert_eq!(samples[0], image, "{kinds:?}");
+        let mut next = Some(open(&bytes));
+        for image in images {
+            let reader = next.take().expect("a page");
+            assert_eq!(reader.pages(), images.len(), "{kinds:?}");
+            next = reader.next_page().expect("a page");
+            let read = reader.read_all().expect("an image");
+            let Samples::U8(samples) = &read.samples else {
+                panic!("{:?}", read.depth());
+            };
+            assert_eq!(samples[0], *image, "{kinds:?}");
+        }
+        assert!(next.is_none(), "{kinds:?}");
     }
     let nested = tiff(|builder| {
         let mut preview = of_kind(builder, builder.grey(2, 2, vec![7; 4]), 1);

@@ -38,7 +38,7 @@ fn known_suffixes_in_any_case_sorted() {
         ".i.png",
         "sub/k.png",
         ".hidden/l.png",
-        "z.png/m.gif",
+        "z.png/m.psd",
     ]);
     let top = [
         "a.jpeg", "b.PNG", "c.webp", "d.Tif", "e.tiff", "f.bmp", "g.jpg",
@@ -59,7 +59,7 @@ fn a_folder_without_images_is_an_error() {
         .expect_err("none")
         .to_string();
     let expected = format!(
-        "no images (png, jpg, jpeg, webp, tif, tiff, bmp, jxl, ppm, pgm, pbm, pnm) in {}",
+        "no images (png, apng, jpg, jpeg, webp, tif, tiff, bmp, gif, jxl, ppm, pgm, pbm, pnm, dds, qoi, tga) in {}",
         folder.path().display()
     );
     assert_eq!(error, expected);

@@ -228,7 +228,7 @@ fn jpeg_xl_is_not_written() {
     let error = encode_bytes(&image, Format::JpegXl).expect_err("read only");
     assert_eq!(
         error.to_string(),
-        "cannot write image as jxl, which is only read; png, jpeg, webp, tiff and bmp are written"
+        "cannot write image as jxl, which is only read; png, jpeg, webp, tiff, bmp and gif are written"
     );
     assert!(!Format::JpegXl.supports(Colour::Grey, Depth::U8));
     assert_eq!(Format::JpegXl.of_result(), Format::Png);

@@ -1,10 +1,12 @@
 //! One image from a reader to a file: checked, planned, upscaled, written.
 
 use std::io::{Cursor, Seek, Write};
+use std::iter;
 use std::path::Path;
 
 use wdsr_image::{
-    AtomicFile, Colour, Depth, Format, Metadata, MetadataPolicy, Outline, Reader, RowSample, Writer,
+    Animation, AnimationWriter, AtomicFile, Colour, Deadline, Depth, Encoding, Format, Frame,
+    Metadata, MetadataPolicy, Outline, Reader, RowSample, Writer,
 };
 use wdsr_model::{Progress, Sample, UpscaleError, Upscaler};
 
@@ -21,13 +23,17 @@ use crate::{Plan, Size};
 ///
 /// A PNG or TIFF image without alpha streams into a PNG or TIFF file, if one pass of a network makes
 /// the size: some rows at a time are decoded, upscaled and encoded, so that its height needs no memory.
-/// Other images are decoded, upscaled and encoded as a whole. The samples are the same either way. The
+/// Other images, and each frame of an animation, are decoded, upscaled and encoded as a whole. The samples are
+/// the same either way. The
 /// deadline of the reader's limits is that of the file too.
 pub struct Job<'a> {
     reader: Reader,
     upscaler: ImageUpscaler<'a>,
     /// Upscales a damaged image instead.
     for_damaged: Option<ImageUpscaler<'a>>,
+    /// Those of further pages.
+    networks: Vec<&'a Upscaler>,
+    networks_for_damaged: Option<Vec<&'a Upscaler>>,
     settings: Settings,
 }
 
@@ -39,6 +45,10 @@ pub struct Summary {
     /// What the file contains and the result lacks, each with the reason: further images, and metadata
     /// that was to be copied.
     pub dropped: Vec<String>,
+    /// Number of frames; 1 unless the image is an animation.
+    pub frames: usize,
+    /// Number of pages, of which the rest of the summary describes the first.
+    pub pages: usize,
     /// Whether the image streamed.
     pub streamed: bool,
     /// The strength, if the first pass is by a model that has one.
@@ -84,6 +94,8 @@ impl<'a> Job<'a> {
             reader,
             upscaler,
             for_damaged: None,
+            networks: networks.to_vec(),
+            networks_for_damaged: None,
             settings,
         })
     }
@@ -98,6 +110,7 @@ impl<'a> Job<'a> {
     /// # Panics
     /// When [`ImageUpscaler::planned`] does, or if the sizes of the results differ.
     pub fn for_damaged(mut self, networks: &[&'a Upscaler]) -> Result<Self, Error> {
+        self.networks_for_damaged = Some(networks.to_vec());
         let input = self.plan().input();
         if !self.plan().passes().is_empty() {
             let upscaler =
@@ -160,24 +173,130 @@ impl<'a> Job<'a> {
     }
 
     fn run<W: Write + Seek + 'static>(
-        mut self,
+        self,
         create: impl FnOnce() -> Result<W, wdsr_image::Error>,
         output: &Path,
         format: Format,
         progress: &Progress<'_>,
     ) -> Result<(W, Summary), Error> {
-        let low = self.reader.outline();
+        let all_pages = self.reader.pages();
+        let pages = if format == Format::Tiff { all_pages } else { 1 };
+        // What is wrong with a later page is found before the work.
+        let mut all_bytes = self.check(format, output)?;
+        if pages > 1 {
+            let mut next = self.next_page()?;
+            while let Some(page) = next {
+                page.check(format, output)?;
+                page.check_page_memory(format)?;
+                all_bytes += page.high().sample_bytes();
+                next = page.next_page()?;
+            }
+        }
+        let mut results = Results {
+            create: Some(create),
+            file: None,
+            output,
+            format,
+            encoding: self.settings.encoding,
+            deadline: self.reader.limits().deadline,
+            all_bytes,
+            is_paged: pages > 1,
+        };
+        let progress_of = |number: usize| {
+            move |done: usize, all: usize| {
+                if pages == 1 {
+                    return progress(done, all);
+                }
+                let done = number as f64 + done as f64 / all.max(1) as f64;
+                progress((1000.0 * done) as usize, 1000 * pages)
+            }
+        };
+        let next_of = |job: &Self| if pages > 1 { job.next_page() } else { Ok(None) };
+        let mut next = next_of(&self)?;
+        let mut summary = self.run_page(&mut results, &progress_of(0))?;
+        summary.pages = pages;
+        if pages < all_pages {
+            let further = all_pages - pages;
+            let noun = if further == 1 { "page" } else { "pages" };
+            let omitted = format!(
+                "{further} further {noun}: only the first is upscaled; a tiff result has all"
+            );
+            summary.dropped.insert(0, omitted);
+        }
+        let mut number = 1;
+        while let Some(page) = next {
+            next = next_of(&page)?;
+            let of_page = page.run_page(&mut results, &progress_of(number))?;
+            for line in of_page.dropped {
+                if !summary.dropped.contains(&line) {
+                    summary.dropped.push(line);
+                }
+            }
+            summary.streamed &= of_page.streamed;
+            number += 1;
+        }
+        Ok((results.finish()?, summary))
+    }
+
+    /// The job of the next page of the file.
+    fn next_page(&self) -> Result<Option<Self>, Error> {
+        let Some(reader) = self.reader.next_page()? else {
+            return Ok(None);
+        };
+        let job = Self::new(reader, &self.networks, self.settings)?;
+        match &self.networks_for_damaged {
+            Some(networks) => job.for_damaged(networks),
+            None => Ok(job),
+        }
+        .map(Some)
+    }
+
+    /// The result.
+    fn high(&self) -> Outline {
         let size = self.plan().target();
-        let high = Outline {
+        Outline {
             width_px: size.width_px,
             height_px: size.height_px,
-            ..low
-        };
-        format.check(&high, output).map_err(|source| {
+            ..self.reader.outline()
+        }
+    }
+
+    /// Checks that the format can hold the result. Returns the bytes of its samples.
+    fn check(&self, format: Format, output: &Path) -> Result<u64, Error> {
+        let animation = self.reader.animation();
+        let frames = animation.map_or(1, |animation| animation.frames);
+        let high = self.high();
+        let holds = format.check_animation(frames, output);
+        let holds = holds.and_then(|()| format.check(&high, output));
+        holds.map_err(|source| {
             let name = self.reader.name().to_owned();
             Error::Format { name, source }
         })?;
-        let (policy, encoding) = (self.settings.metadata, self.settings.encoding);
+        Ok(high.sample_bytes())
+    }
+
+    fn check_page_memory(&self, format: Format) -> Result<(), Error> {
+        match self.rows_at_a_time(format)? {
+            Some(_) => Ok(()),
+            None => self.check_whole_memory(&self.upscaler),
+        }
+    }
+
+    /// Upscales the page into the file of the results.
+    fn run_page<W: Write + Seek + 'static, C>(
+        mut self,
+        results: &mut Results<'_, W, C>,
+        progress: &Progress<'_>,
+    ) -> Result<Summary, Error>
+    where
+        C: FnOnce() -> Result<W, wdsr_image::Error>,
+    {
+        let format = results.format;
+        let (low, high) = (self.reader.outline(), self.high());
+        let size = self.plan().target();
+        let animation = self.reader.animation();
+        let frame_count = animation.map_or(1, |animation| animation.frames);
+        let policy = self.settings.metadata;
         let (mut metadata, mut dropped) =
             copied(self.reader.metadata(), policy, low.colour, format);
         metadata.scale(
@@ -185,9 +304,13 @@ impl<'a> Job<'a> {
             (size.width_px, size.height_px),
         );
         dropped.append(&mut metadata.dropped);
+        if format == Format::Gif {
+            let few =
+                "colours beyond 256 in an image and partial transparency: gif cannot hold them";
+            dropped.push(few.to_owned());
+        }
         // Further images of the file matter more than metadata.
         dropped.splice(..0, self.reader.omitted().iter().cloned());
-        let deadline = self.reader.limits().deadline;
         let mut found = None;
         let mut choice = None;
         if self.reads_damage() && self.streams_rows(format) {
@@ -215,19 +338,18 @@ impl<'a> Job<'a> {
             rows_px = rows_px.filter(|_| !has_missing && !mapping.clips);
         }
         let given = self.settings.strength.map(Strength::given);
-        let (file, plan, strength) = if let Some(rows_px) = rows_px {
+        let (plan, strength) = if let Some(rows_px) = rows_px {
             let plan = self.plan().clone();
             let (upscaler, strength) = at_strength(self.upscaler, given.or(found));
             self.upscaler = upscaler;
-            let file = create()?;
-            let writer = Writer::with_encoding(file, output, format, &high, &metadata, encoding)?;
-            let mut writer = writer.deadline(deadline);
+            let mut writer = results.writer(&high, &metadata)?;
             match low.depth {
                 Depth::U8 => self.stream::<u8, _>(rows_px, mapping, &mut writer, progress),
                 Depth::U16 => self.stream::<u16, _>(rows_px, mapping, &mut writer, progress),
                 Depth::F32 => self.stream::<f32, _>(rows_px, mapping, &mut writer, progress),
             }?;
-            (writer.finish()?, plan, strength)
+            results.file = Some(ResultFile::Page(Box::new(writer)));
+            (plan, strength)
         } else {
             self.check_whole_memory(&self.upscaler)?;
             let for_damaged = self.for_damaged.as_ref();
@@ -235,8 +357,16 @@ impl<'a> Job<'a> {
             let reads_damage = self.reads_damage() && found.is_none();
             let name = self.reader.name().to_owned();
             let jpeg_table_scale = self.reader.jpeg_table_scale();
+            let mut frames: Box<dyn Iterator<Item = _>> = match animation {
+                Some(_) => Box::new(self.reader.into_frames()?),
+                None => Box::new(iter::once(self.reader.read_all().map(Frame::from))),
+            };
+            let Some(first) = frames.next().transpose()? else {
+                unreachable!("{}: a file without an image", name.display());
+            };
+            let image = &first.image;
             let mut upscaler = self.upscaler;
-            let image = self.reader.read_all()?;
+            // Of an animation the first frame decides.
             if reads_damage {
                 let damage = Strength::of_samples(
                     image.samples.borrowed(),
@@ -252,23 +382,45 @@ impl<'a> Job<'a> {
             }
             let plan = upscaler.plan().clone();
             let (upscaler, strength) = at_strength(upscaler, given.or(found));
-            let large = upscaler
-                .upscale_with_progress(image, progress)
-                .map_err(|source| Error::Network { name, source })?;
-            let file = create()?;
-            let writer = Writer::with_encoding(file, output, format, &high, &metadata, encoding)?;
-            let writer = writer.deadline(deadline);
-            let file = writer.write_all(large.samples.borrowed())?;
-            (file, plan, strength)
+            let failed = |source| {
+                let name = name.clone();
+                Error::Network { name, source }
+            };
+            if let Some(animation) = animation {
+                let mut writer = results.animation_writer(&high, &metadata, animation)?;
+                for (number, frame) in iter::once(Ok(first)).chain(frames).enumerate() {
+                    let Frame { image, delay } = frame?;
+                    let progress = |done: usize, all: usize| {
+                        let done = number as f64 + done as f64 / all.max(1) as f64;
+                        progress((1000.0 * done) as usize, 1000 * animation.frames)
+                    };
+                    let image = upscaler.upscale_with_progress(image, &progress);
+                    let image = image.map_err(failed)?;
+                    writer.write_frame(&Frame { image, delay })?;
+                }
+                results.file = Some(ResultFile::Whole(writer.finish()?));
+            } else {
+                let large = upscaler.upscale_with_progress(first.image, progress);
+                let large = large.map_err(failed)?;
+                let mut writer = results.writer(&high, &metadata)?;
+                results.file = Some(if results.is_paged {
+                    writer.write_page(large.samples.borrowed())?;
+                    ResultFile::Page(Box::new(writer))
+                } else {
+                    ResultFile::Whole(writer.write_all(large.samples.borrowed())?)
+                });
+            }
+            (plan, strength)
         };
-        let summary = Summary {
+        Ok(Summary {
             plan,
             dropped,
+            frames: frame_count,
+            pages: 1,
             streamed: rows_px.is_some(),
             strength,
             choice,
-        };
-        Ok((file, summary))
+        })
     }
 
     /// Whether the damage of the image decides how it is upscaled.
@@ -477,6 +629,86 @@ impl<'a> Job<'a> {
     fn memory_error(&self, source: OutOfMemory) -> Error {
         let name = self.reader.name().to_owned();
         Error::Memory { name, source }
+    }
+}
+
+/// The file that the pages of a result go to.
+struct Results<'p, W: Write + Seek + 'static, C> {
+    create: Option<C>,
+    file: Option<ResultFile<W>>,
+    output: &'p Path,
+    format: Format,
+    encoding: Encoding,
+    deadline: Deadline,
+    /// Bytes of the samples of all pages.
+    all_bytes: u64,
+    is_paged: bool,
+}
+
+enum ResultFile<W: Write + Seek + 'static> {
+    /// After the last row of a page.
+    Page(Box<Writer<W>>),
+    Whole(W),
+}
+
+impl<W: Write + Seek + 'static, C> Results<'_, W, C>
+where
+    C: FnOnce() -> Result<W, wdsr_image::Error>,
+{
+    fn create(&mut self) -> Result<W, wdsr_image::Error> {
+        match self.create.take() {
+            Some(create) => create(),
+            None => unreachable!("{}: a second file", self.output.display()),
+        }
+    }
+
+    /// The writer of the next page.
+    fn writer(
+        &mut self,
+        high: &Outline,
+        metadata: &Metadata,
+    ) -> Result<Writer<W>, wdsr_image::Error> {
+        if let Some(ResultFile::Page(page)) = self.file.take() {
+            return page.next_page(high, metadata);
+        }
+        let file = self.create()?;
+        let writer = Writer::with_pages(
+            file,
+            self.output,
+            self.format,
+            high,
+            metadata,
+            self.encoding,
+            self.all_bytes,
+        )?;
+        Ok(writer.deadline(self.deadline))
+    }
+
+    fn animation_writer(
+        &mut self,
+        high: &Outline,
+        metadata: &Metadata,
+        animation: Animation,
+    ) -> Result<AnimationWriter<W>, wdsr_image::Error> {
+        let file = self.create()?;
+        let writer = AnimationWriter::new(
+            file,
+            self.output,
+            self.format,
+            high,
+            metadata,
+            self.encoding,
+            animation,
+        )?;
+        Ok(writer.deadline(self.deadline))
+    }
+
+    fn finish(self) -> Result<W, wdsr_image::Error> {
+        match self.file {
+            Some(ResultFile::Page(page)) => page.finish(),
+            Some(ResultFile::Whole(file)) => Ok(file),
+            None => unreachable!("{}: no page", self.output.display()),
+        }
     }
 }
 

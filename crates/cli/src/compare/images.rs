@@ -97,14 +97,15 @@ impl LoadedImage {
                 false => error,
             }
         })?;
-        let (format, omitted) = (reader.format(), reader.omitted().len());
+        let format = reader.format();
+        let has_more = reader.pages() > 1 || !reader.omitted().is_empty();
         let image = reader.read_all()?;
         let mut notes = Vec::new();
         let depth = image.depth();
         if depth != Depth::U8 {
             notes.push(format!("{depth}, shown and compared in 8 bits"));
         }
-        if omitted > 0 {
+        if has_more {
             notes.push("only the first image of the file".to_owned());
         }
         let (size, is_grey) = (Size::of(&image), image.colour.is_grey());

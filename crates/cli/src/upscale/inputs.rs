@@ -222,7 +222,7 @@ impl Shard {
 
 /// A text that names no shard.
 #[derive(Debug, thiserror::Error)]
-#[error("expected I/N with I from 1 to N, e.g. 2/8 for the second of eight, found \"{0}\"")]
+#[error("expected I/N with I from 0 or 1 to N, e.g. 2/8 for the second of eight, found \"{0}\"")]
 pub(super) struct ShardError(String);
 
 impl FromStr for Shard {
@@ -232,6 +232,8 @@ impl FromStr for Shard {
         let parse = || {
             let (index, count) = text.split_once('/')?;
             let (index, count) = (index.parse().ok()?, count.parse().ok()?);
+            // Of schedulers that count from 0.
+            let index = if index == 0 { count } else { index };
             (1..=count)
                 .contains(&index)
                 .then_some(Self { index, count })
@@ -262,7 +264,11 @@ mod tests {
     fn shards_parse() {
         let expected = Shard { index: 2, count: 8 };
         assert_eq!("2/8".parse::<Shard>().ok(), Some(expected));
-        for wrong in ["0/8", "9/8", "2", "2/", "a/b", "0/0", "-1/2"] {
+        let last = Shard { index: 8, count: 8 };
+        for text in ["8/8", "0/8"] {
+            assert_eq!(text.parse::<Shard>().ok(), Some(last));
+        }
+        for wrong in ["9/8", "2", "2/", "a/b", "0/0", "-1/2"] {
             let error = wrong.parse::<Shard>().expect_err(wrong);
             assert!(error.to_string().contains(wrong), "{error}");
         }

@@ -9,7 +9,7 @@
 use std::cell::LazyCell;
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::thread;
@@ -237,14 +237,7 @@ pub(crate) fn hash_of_file(path: &Path) -> io::Result<String> {
 /// XXH3 of a file's bytes.
 pub(super) fn hash_of(mut file: &File) -> io::Result<String> {
     file.rewind()?;
-    let mut hash = Xxh3::new();
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(format!("{:032x}", hash.digest128())),
-            count => hash.update(&buffer[..count]),
-        }
-    }
+    Ok(format!("{:032x}", wdsr_image::hash_of(file)?))
 }
 
 /// A relative path with `/` between its parts. Bytes that are not UTF-8 and backslashes are escaped, so

@@ -98,7 +98,8 @@ pub(crate) struct Arguments {
     if_exists: Option<IfExists>,
     /// Process shard I of N, e.g. 2/8
     ///
-    /// Divides a batch among several machines that see the same folders.
+    /// Divides a batch among several machines that see the same folders. 0/N is the same as N/N, for
+    /// schedulers that count from 0.
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,
     /// Limit the memory, e.g. 500M or 4G (M is 2^20 bytes)
@@ -124,10 +125,10 @@ pub(crate) struct Arguments {
     /// It has one line of JSON for each input.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// Format of the results: png, jpg, webp, tif or bmp
+    /// Format of the results: png, jpg, webp, tif, bmp or gif
     ///
-    /// By default the suffix of OUT decides, then the format of the input. JPEG XL and netpbm inputs,
-    /// whose formats can only be read, give PNG.
+    /// By default the suffix of OUT decides, then the format of the input. Inputs of formats that can only be
+    /// read (JPEG XL, netpbm, DDS, QOI, TGA) give PNG.
     #[arg(short = 'f', long)]
     format: Option<Format>,
     #[command(flatten)]

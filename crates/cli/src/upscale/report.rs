@@ -20,6 +20,12 @@ pub(super) enum Outcome {
         output: String,
         width_px: usize,
         height_px: usize,
+        /// Of an animation.
+        #[serde(skip_serializing_if = "is_one")]
+        frames: usize,
+        /// Of a TIFF file; the rest is about the first.
+        #[serde(skip_serializing_if = "is_one")]
+        pages: usize,
         /// Passes of networks and resizing.
         steps: String,
         /// The kind of built-in models, or the file.
@@ -69,6 +75,8 @@ impl Outcome {
             output: shown(output),
             width_px: summary.plan.target().width_px,
             height_px: summary.plan.target().height_px,
+            frames: summary.frames,
+            pages: summary.pages,
             steps: summary.plan.to_string(),
             model: has_passes.then(|| model.to_owned()),
             strength: summary.strength.map(|strength| strength.value),
@@ -96,13 +104,20 @@ impl Outcome {
                 output,
                 width_px,
                 height_px,
+                frames,
+                pages,
                 steps,
                 choice_text,
                 seconds,
                 dropped,
                 ..
             } => {
-                let size = format!("{width_px} x {height_px}");
+                let mut size = format!("{width_px} x {height_px}");
+                for (count, noun) in [(*frames, "frames"), (*pages, "pages")] {
+                    if count > 1 {
+                        size += &format!(", {count} {noun}");
+                    }
+                }
                 let choice = choice_text.iter().map(|text| format!("; {text}"));
                 let choice: String = choice.collect();
                 let mut lines = vec![format!(
@@ -116,6 +131,15 @@ impl Outcome {
             Self::Failed { .. } | Self::NotTried { .. } => Vec::new(),
         }
     }
+}
+
+/// Whether a count is not worth a word.
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that serde asks for"
+)]
+fn is_one(frames: &usize) -> bool {
+    *frames == 1
 }
 
 #[derive(Serialize)]

@@ -202,7 +202,8 @@ impl<'a> Mux<'a> {
         line = line
             .words("-i")
             .file(self.input)
-            .words("-map 0:v:0 -c copy -map_metadata 1 -map_chapters 1");
+            // Also FLAC and others in MP4, which older versions call experimental.
+            .words("-map 0:v:0 -c copy -strict -2 -map_metadata 1 -map_chapters 1");
         let index = self.video.stream.index;
         line = line.words(&format!("-map_metadata:s:0 1:s:{index}"));
         if let Some(tag) = self.tag {

@@ -72,9 +72,9 @@ fn every_image_of_a_folder_is_upscaled_or_named() {
         // Of the same name as the image that is read.
         ("photo.heic", b"\0\0\0\x18ftypheic\0\0\0\0"),
         ("photo.dng", &bytes_of(Format::Tiff)),
-        ("b.gif", b"GIF89a\x01\0\x01\0"),
+        ("b.exr", b"\x76\x2f\x31\x01"),
         ("c.psd", b"8BPS\0\x01"),
-        ("d.tga", b"\0\0\x02"),
+        ("d.jp2", b"\0\0\0\x0cjP  \r\n\x87\n"),
         ("e.pam", b"P7\nWIDTH 1\nHEIGHT 1\n"),
     ];
     for (name, bytes) in unread {
@@ -130,7 +130,7 @@ fn images_beside_the_first_are_named_on_the_line_and_in_the_report() {
         std::fs::write(path(name), bytes).expect("a file");
     }
     let inputs: Vec<&str> = files.iter().map(|(name, ..)| *name).collect();
-    for extra in [&[][..], &["--metadata", "strip", "-f", "png"]] {
+    for extra in [&["-f", "png"][..], &["--metadata", "strip", "-f", "png"]] {
         let run = run(folder.path(), &inputs, "out", extra);
         assert_eq!(run.code, 0, "{}", run.stderr);
         for (name, _, expected) in &files {

@@ -2,6 +2,7 @@
 
 mod align;
 mod alpha;
+mod animations;
 mod batches;
 mod bench;
 mod compare;
@@ -10,6 +11,8 @@ mod contents;
 mod convert;
 mod damage;
 mod data;
+#[cfg(target_os = "linux")]
+mod deploy;
 mod docs;
 mod eval;
 mod info;

@@ -195,7 +195,7 @@ fn no_folder_is_made_of_an_images_name() {
     for arguments in [
         &["a.png", "-o", "out.avif"][..],
         &["a.png", "-o", "out.HEIC"],
-        &["a.png", "-o", "out.gif"],
+        &["a.png", "-o", "out.psd"],
         &["a.png", "b.png", "-o", "out.png"],
         &["*.png", "-o", "out.jpg"],
         &[".", "-o", "out.tif"],

@@ -316,7 +316,7 @@ fn a_full_disk_leaves_no_partial_file() {
 fn wrong_usage_ends_with_code_2() {
     wdsr().arg("upscale").assert().code(2);
     wdsr()
-        .args(["upscale", "a.png", "-o", "b.png", "-f", "gif"])
+        .args(["upscale", "a.png", "-o", "b.png", "-f", "psd"])
         .assert()
         .code(2);
     wdsr().arg("no-such-command").assert().code(2);

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use wdsr_atomic_file::write_pair;
 use wdsr_eval::Pair;
@@ -12,6 +11,7 @@ use wdsr_image::{Depth, Format, Image, Limits, decode, encode_bytes};
 
 use super::{Grey, Motion, Registration, Verdict, register};
 use crate::error::Error;
+use crate::parallel::map_or_first_error;
 
 /// Name of the report in the folder of aligned pairs: JSON lines, one [`Line`] for each pair.
 pub const REPORT: &str = "alignment.jsonl";
@@ -99,12 +99,11 @@ pub fn align_pairs(
         std::fs::create_dir_all(folder).map_err(|source| Error::io(folder, "create", source))?;
     }
     let done = AtomicUsize::new(0);
-    let lines = pairs.par_iter().map(|pair| {
+    let lines: Vec<Line> = map_or_first_error(pairs, |pair| -> Result<_, Error> {
         let line = align_pair(pair, motion, folders)?;
         progress(&line, done.fetch_add(1, Ordering::Relaxed) + 1);
         Ok(line)
-    });
-    let lines: Vec<Line> = lines.collect::<Result<_, Error>>()?;
+    })?;
     let mut text = String::new();
     for line in &lines {
         text += &serde_json::to_string(line).unwrap_or_else(|e| unreachable!("plain JSON: {e}"));

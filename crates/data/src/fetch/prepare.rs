@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use rayon::prelude::*;
 use wdsr_image::{Format, Image, Limits, Metadata, decode_bytes, encode_bytes, write_atomically};
 
 use super::progress::FetchProgress;
@@ -16,6 +15,7 @@ use crate::contact_sheet::thumbnail;
 use crate::detail::without_detail;
 use crate::error::Error;
 use crate::manifest::{ImageKey, MANIFEST, ManifestEntry};
+use crate::parallel::map_or_first_error;
 use crate::sources::{Source, Sources};
 
 /// Hidden, so trainings skip it.
@@ -84,7 +84,7 @@ pub(super) fn prepare_all(
         });
         Ok(entry)
     };
-    images.par_iter().map(prepare_one).collect()
+    map_or_first_error(&images, prepare_one)
 }
 
 /// Checks that no two images have the same name in the dataset, ignoring case.

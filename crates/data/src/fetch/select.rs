@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use wdsr_image::{images_by_content, images_in};
 
 use crate::error::Error;
+use crate::parallel::map_or_first_error;
 use crate::sources::{ListedImage, Source};
 
 /// An image to prepare.
@@ -37,10 +37,8 @@ pub(super) fn listed_images(
             Error::from,
         ));
     }
-    let found: Vec<Result<SourceImage, String>> = listed
-        .par_iter()
-        .map(|listed| find_listed(listed, &files))
-        .collect::<Result<_, Error>>()?;
+    let found: Vec<Result<SourceImage, String>> =
+        map_or_first_error(listed, |listed| find_listed(listed, &files))?;
     let total = found.len();
     let (images, problems): (Vec<_>, Vec<_>) = found.into_iter().partition(Result::is_ok);
     if let Some(Err(first)) = problems.first() {
@@ -85,21 +83,21 @@ fn find_listed(
 /// All images of a folder.
 pub(super) fn unlisted_images(source: &Source, folder: &Path) -> Result<Vec<SourceImage>, Error> {
     let files = images_in(folder, true)?;
-    let image = |path: PathBuf| {
-        let below = path.strip_prefix(folder).unwrap_or(&path);
+    let image = |path: &PathBuf| {
+        let below = path.strip_prefix(folder).unwrap_or(path);
         let Some(original) = below.to_str().map(str::to_owned) else {
-            return Err(Error::NotUtf8(path));
+            return Err(Error::NotUtf8(path.clone()));
         };
         Ok(SourceImage {
-            sha256: sha256_of(&read(&path)?),
+            sha256: sha256_of(&read(path)?),
             original,
-            path,
+            path: path.clone(),
             reduce: 1,
             licence: source.licence.clone(),
             listed: false,
         })
     };
-    files.into_par_iter().map(image).collect()
+    map_or_first_error(&files, image)
 }
 
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, Error> {

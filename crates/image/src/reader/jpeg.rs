@@ -55,6 +55,8 @@ pub(super) fn open(
         orientation,
         metadata,
         omitted,
+        animation: None,
+        pages: None,
         streams_rows: false,
         whole_bytes: pixels * components as u64 * per_sample,
         rows_bytes: 0,

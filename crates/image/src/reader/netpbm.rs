@@ -108,6 +108,8 @@ pub(super) fn open(
         orientation: Orientation::NoTransforms,
         metadata,
         omitted,
+        animation: None,
+        pages: None,
         streams_rows: false,
         // As 16-bit numbers, and as the samples.
         whole_bytes: samples * if outline.depth == Depth::U16 { 4 } else { 3 },

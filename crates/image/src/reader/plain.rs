@@ -1,17 +1,18 @@
-//! WebP and BMP, by the crate `image`.
+//! WebP, BMP, DDS, QOI and TGA, by the crate `image`.
 
 use std::collections::BTreeSet;
 use std::io::{self, BufRead, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use image::codecs::{bmp, webp};
+use image::codecs::{bmp, dds, qoi, tga, webp};
 use image::metadata::Orientation;
-use image::{ColorType, ImageDecoder, ImageError};
+use image::{AnimationDecoder, ColorType, ImageDecoder, ImageError};
 
+use super::animation::FrameDecoder;
 use super::{
-    Decode, Header, Limits, MAX_METADATA_BYTES, Source, after_end, animation, check_size,
-    read_error,
+    Decode, Header, Limits, MAX_METADATA_BYTES, Source, after_end, check_size, gif, read_error,
 };
+use crate::animation::Animation;
 use crate::error::Error;
 use crate::format::Format;
 use crate::metadata::{self, Metadata};
@@ -22,6 +23,12 @@ struct PlainDecoder {
     format: Format,
 }
 
+/// A decoder that has read the header.
+enum Opened {
+    Still(Box<dyn ImageDecoder + Send>),
+    Animated(Box<webp::WebPDecoder<Source>>),
+}
+
 pub(super) fn open(
     mut source: Source,
     format: Format,
@@ -29,39 +36,55 @@ pub(super) fn open(
     limits: &Limits,
 ) -> Result<(Header, Box<dyn Decode>), Error> {
     let failed = |error| read_error(error, format, name);
-    let omitted;
-    let (decoder, metadata, orientation): (Box<dyn ImageDecoder + Send>, _, _) =
-        if format == Format::WebP {
+    let mut omitted = Vec::new();
+    let mut metadata = Metadata::default();
+    let mut orientation = Orientation::NoTransforms;
+    let mut animation = None;
+    let opened = match format {
+        Format::WebP => {
             check_riff_length(&mut source, name)?;
             let chunks = RiffChunks::read(&mut source)
                 .map_err(|error| failed(ImageError::IoError(error)))?;
             if chunks.frames == 1 {
-                let still = still_of(&source.into_bytes(name)?);
-                source = Source::memory(
-                    still.ok_or_else(|| animation(format, name))?,
-                    limits.deadline,
-                );
+                let bytes = source.into_bytes(name)?;
+                source = Source::memory(still_of(&bytes).unwrap_or(bytes), limits.deadline);
             }
             let mut decoder = webp::WebPDecoder::new(source).map_err(failed)?;
-            if decoder.has_animation() {
-                return Err(animation(format, name));
-            }
             omitted = chunks.omitted;
             let icc_profile = decoder.icc_profile().map_err(failed)?;
             let exif = decoder.exif_metadata().map_err(failed)?;
             let xmp = decoder.xmp_metadata().map_err(failed)?;
-            let (mut metadata, orientation) = Metadata::of_blocks(icc_profile, exif, xmp, None);
+            (metadata, orientation) = Metadata::of_blocks(icc_profile, exif, xmp, None);
             metadata.dropped.extend(chunks.dropped);
-            (Box::new(decoder), metadata, orientation)
-        } else {
-            let mut start = Vec::new();
-            let read = source.by_ref().take(128).read_to_end(&mut start);
-            let read = read.and_then(|_| images_after(&start, &mut source));
-            omitted = read.map_err(|error| failed(ImageError::IoError(error)))?;
-            let decoder = bmp::BmpDecoder::new(source).map_err(failed)?;
-            let metadata = metadata::bmp::read(&start);
-            (Box::new(decoder), metadata, Orientation::NoTransforms)
-        };
+            if decoder.has_animation() {
+                animation = Some(Animation {
+                    frames: chunks.frames,
+                    plays: gif::plays(decoder.loop_count()),
+                });
+                Opened::Animated(Box::new(decoder))
+            } else {
+                Opened::Still(Box::new(decoder))
+            }
+        }
+        Format::Dds => {
+            omitted = other_images_of_dds(&start_of(&mut source).map_err(failed)?);
+            source.rewind().map_err(|error| failed(error.into()))?;
+            Opened::Still(Box::new(dds::DdsDecoder::new(source).map_err(failed)?))
+        }
+        Format::Qoi => Opened::Still(Box::new(qoi::QoiDecoder::new(source).map_err(failed)?)),
+        Format::Tga => Opened::Still(Box::new(tga::TgaDecoder::new(source).map_err(failed)?)),
+        _ => {
+            let start = start_of(&mut source).map_err(failed)?;
+            let after = images_after(&start, &mut source);
+            omitted = after.map_err(|error| failed(ImageError::IoError(error)))?;
+            metadata = metadata::bmp::read(&start);
+            Opened::Still(Box::new(bmp::BmpDecoder::new(source).map_err(failed)?))
+        }
+    };
+    let decoder: &dyn ImageDecoder = match &opened {
+        Opened::Still(decoder) => decoder,
+        Opened::Animated(decoder) => &**decoder,
+    };
     let (width_px, height_px) = check_size(decoder.dimensions(), name, limits)?;
     let colour = match decoder.color_type() {
         ColorType::L8 => Colour::Grey,
@@ -73,21 +96,78 @@ pub(super) fn open(
             return Err(Error::unsupported(reason, format, name));
         }
     };
+    let outline = Outline {
+        width_px,
+        height_px,
+        colour,
+        depth: Depth::U8,
+    };
     let header = Header {
-        outline: Outline {
-            width_px,
-            height_px,
-            colour,
-            depth: Depth::U8,
-        },
+        outline,
         orientation,
         metadata,
         omitted,
+        animation,
+        pages: None,
         streams_rows: false,
-        whole_bytes: decoder.total_bytes(),
+        // Frames are laid over each other, as RGB with alpha.
+        whole_bytes: match animation {
+            Some(_) => 16 * width_px as u64 * height_px as u64,
+            None => decoder.total_bytes(),
+        },
         rows_bytes: 0,
     };
-    Ok((header, Box::new(PlainDecoder { decoder, format })))
+    let decoder: Box<dyn Decode> = match opened {
+        Opened::Still(decoder) => Box::new(PlainDecoder { decoder, format }),
+        Opened::Animated(decoder) => {
+            Box::new(FrameDecoder::new(outline, format, true, || Ok(*decoder)))
+        }
+    };
+    Ok((header, decoder))
+}
+
+/// The first bytes of a file.
+fn start_of(source: &mut Source) -> Result<Vec<u8>, ImageError> {
+    let mut start = Vec::new();
+    source.by_ref().take(128).read_to_end(&mut start)?;
+    Ok(start)
+}
+
+/// Whether a file is a TGA file by its suffix and its first bytes, which have no mark.
+///
+/// Source: Truevision TGA 2.0, the fields ColorMapType and ImageType.
+pub(super) fn may_be_tga(start: &[u8], path: &Path) -> bool {
+    Format::from_extension(path) == Some(Format::Tga)
+        && matches!(start, [_, 0 | 1, 1..=3 | 9..=11, ..])
+}
+
+/// The images of a DDS file beside the one that is read.
+///
+/// Source: Microsoft, "DDS_HEADER": dwMipMapCount, dwCaps2.
+fn other_images_of_dds(start: &[u8]) -> Vec<String> {
+    const CUBE_MAP: u32 = 0x200;
+    const VOLUME: u32 = 0x20_0000;
+    let number = |at: usize| {
+        let bytes = start.get(at..).and_then(|rest| rest.first_chunk());
+        bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes))
+    };
+    let mut omitted = Vec::new();
+    let mut add = |is_there: bool, what: &str| {
+        if is_there {
+            omitted.push(what.to_owned());
+        }
+    };
+    let kind = number(112);
+    add(
+        kind & CUBE_MAP != 0,
+        "further faces of a cube map: only the first is upscaled",
+    );
+    add(
+        kind & VOLUME != 0,
+        "further slices of a volume: only the first is upscaled",
+    );
+    add(number(28) > 1, "mipmaps: the result has none");
+    omitted
 }
 
 impl Decode for PlainDecoder {

@@ -5,10 +5,15 @@ use std::io::{self, BufRead, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use ::png::{BitDepth, ColorType, DecodingError, Info, Limits as PngLimits, Transformations};
+use image::codecs::png as image_png;
 use image::error::{DecodingError as ImageDecodingError, ImageFormatHint};
-use image::{ImageError, ImageFormat};
+use image::{AnimationDecoder, ImageError, ImageFormat};
 
-use super::{Decode, Header, Limits, Source, after_end, animation, check_size, read_error};
+use super::animation::FrameDecoder;
+use super::{
+    Decode, Header, Limits, MAX_METADATA_BYTES, Source, after_end, check_size, gif, read_error,
+};
+use crate::animation::Animation;
 use crate::error::Error;
 use crate::format::Format;
 use crate::metadata::{self, png::PngChunks};
@@ -37,30 +42,70 @@ pub(super) fn open(
         source,
     };
     let mut chunks = PngChunks::read(&mut source).map_err(io_failed)?;
-    if chunks.is_beside_animation {
-        chunks
-            .omitted
-            .extend(after_end::further_images(chunks.frames));
+    let is_animation = chunks.frames > 1;
+    match (chunks.is_beside_animation, is_animation) {
+        (true, true) => {
+            let still = "still image for programs without animations: the result has none";
+            chunks.omitted.push(still.to_owned());
+        }
+        (true, false) => {
+            let further = after_end::further_images(chunks.frames);
+            chunks.omitted.extend(further);
+        }
+        (false, _) => {}
     }
     source.rewind().map_err(io_failed)?;
     let size = chunks.size_px.unwrap_or((1, 1));
     let (width_px, _) = check_size(size, name, limits)?;
     // Metadata may follow the pixels, so a first pass goes over the whole file, without inflating it.
     let mut reader = png_reader(&mut source, Pass::Metadata, width_px, name)?;
-    if chunks.frames > 1 {
-        return Err(animation(Format::Png, name));
-    }
     let (width_px, height_px) = check_size(reader.info().size(), name, limits)?;
     let is_interlaced = reader.info().interlaced;
     // Damage behind the pixels costs no pixel; damage of the pixels is found when they are read.
     let is_complete = reader.finish().is_ok();
     let (metadata, orientation) = metadata::png::read(reader.info(), &chunks);
+    let (_, depth) = colour_of(&reader);
     drop(reader);
 
     let file_bytes = source.len_bytes().map_err(io_failed)?;
     source.rewind().map_err(io_failed)?;
+    if is_animation {
+        if depth != Depth::U8 {
+            let reason = format!("it is an animation of {depth} images");
+            return Err(Error::unsupported(reason, Format::Png, name));
+        }
+        let outline = Outline {
+            width_px,
+            height_px,
+            // Parts of a frame may clear the canvas.
+            colour: Colour::RgbAlpha,
+            depth,
+        };
+        let canvas_bytes = outline.row_bytes() as u64 * height_px as u64;
+        let mut allowed = image::Limits::no_limits();
+        allowed.max_alloc = Some(6 * canvas_bytes + MAX_METADATA_BYTES);
+        let decoder = image_png::PngDecoder::with_limits(source, allowed)
+            .and_then(image_png::PngDecoder::apng)
+            .map_err(|error| read_error(error, Format::Png, name))?;
+        let header = Header {
+            outline,
+            orientation,
+            metadata,
+            omitted: chunks.omitted,
+            animation: Some(Animation {
+                frames: chunks.frames,
+                plays: gif::plays(decoder.loop_count()),
+            }),
+            pages: None,
+            streams_rows: false,
+            whole_bytes: 6 * canvas_bytes,
+            rows_bytes: 0,
+        };
+        let decoder = FrameDecoder::new(outline, Format::Png, true, || Ok(decoder));
+        return Ok((header, Box::new(decoder)));
+    }
     let reader = png_reader(source, Pass::Pixels, width_px, name)?;
-    let (colour, depth) = colour_of(&reader);
+    let (colour, _) = colour_of(&reader);
     let outline = Outline {
         width_px,
         height_px,
@@ -81,6 +126,8 @@ pub(super) fn open(
         orientation,
         metadata,
         omitted: chunks.omitted,
+        animation: None,
+        pages: None,
         streams_rows: is_complete && !is_interlaced,
         whole_bytes: row_bytes.saturating_mul(height_px as u64),
         // Unfiltered rows, and what is inflated ahead.

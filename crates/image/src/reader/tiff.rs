@@ -8,6 +8,7 @@
 
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
+use std::sync::Arc;
 
 use ::tiff::decoder::{
     BufferLayoutPreference, ChunkType, Decoder, DecodingResult, Limits as TiffLimits,
@@ -16,7 +17,7 @@ use ::tiff::tags::Tag;
 use ::tiff::{TiffError, TiffResult};
 use image::metadata::Orientation;
 
-use super::tiff_directories::Directories;
+use super::tiff_directories::{Directories, Directory};
 use super::{
     Decode, Header, Limits, MAX_METADATA_BYTES, Source, after_end, check_size, read_error,
 };
@@ -39,7 +40,7 @@ type SourceDecoder = Decoder<Overlay<Source>>;
 
 struct TiffDecoder {
     decoder: SourceDecoder,
-    directories: Option<Directories>,
+    pages: Option<Pages>,
     kind: Kind,
     layout: BufferLayoutPreference,
     /// The colours of a palette.
@@ -48,30 +49,71 @@ struct TiffDecoder {
     band: Band,
 }
 
+/// The pages of a file, and one of them.
+#[derive(Clone)]
+pub(super) struct Pages {
+    directories: Arc<Directories>,
+    page: usize,
+}
+
+impl Pages {
+    pub(super) fn count(&self) -> usize {
+        self.directories.pages()
+    }
+
+    pub(super) fn next(&self) -> Option<Self> {
+        let page = self.page + 1;
+        let directories = Arc::clone(&self.directories);
+        (page < self.count()).then_some(Self { directories, page })
+    }
+
+    fn directory(&self) -> &Directory {
+        &self.directories.list[self.directories.at_page(self.page)]
+    }
+}
+
+/// Opens the first page.
 pub(super) fn open(
     mut source: Source,
     name: &Path,
     limits: &Limits,
 ) -> Result<(Header, Box<dyn Decode>), Error> {
-    let failed = |error| tiff_error(error, name);
-    let file_bytes = source.len_bytes().map_err(|error| failed(error.into()))?;
-    let read = |source| Error::Read {
+    let failed = |source| Error::Read {
         path: name.to_owned(),
         source,
     };
-    let directories = Directories::read(&mut source, file_bytes).map_err(read)?;
-    let mut omitted = match &directories {
+    let file_bytes = source.len_bytes().map_err(failed)?;
+    let directories = Directories::read(&mut source, file_bytes).map_err(failed)?;
+    let omitted = match &directories {
         Some(directories) => check_directories(directories, name)?,
         None => Vec::new(),
     };
-    let image = directories.as_ref().map(|d| &d.list[d.image()]);
+    let pages = directories.map(|directories| Pages {
+        directories: Arc::new(directories),
+        page: 0,
+    });
+    open_page(source, pages, omitted, name, limits)
+}
+
+/// Opens a page; `omitted` is what the file contains beside the pages.
+pub(super) fn open_page(
+    mut source: Source,
+    pages: Option<Pages>,
+    mut omitted: Vec<String>,
+    name: &Path,
+    limits: &Limits,
+) -> Result<(Header, Box<dyn Decode>), Error> {
+    let failed = |error| tiff_error(error, name);
+    let file_bytes = source.len_bytes().map_err(|error| failed(error.into()))?;
+    let image = pages.as_ref().map(Pages::directory);
     let is_palette = image.is_some_and(|image| image.palette_at.is_some());
     let tags = image.map_or(Vec::new(), |image| image.tags.clone());
-    let mut decoder = decoder_of(source, directories.as_ref()).map_err(failed)?;
+    let mut decoder = decoder_of(source, pages.as_ref()).map_err(failed)?;
     let size = decoder.dimensions().map_err(failed)?;
     let (width_px, height_px) = check_size(size, name, limits)?;
     let (mut metadata, orientation, images) = metadata::tiff::read(&mut decoder, &tags);
-    if omitted.is_empty() {
+    let has_pages = pages.as_ref().is_some_and(|pages| pages.count() > 1);
+    if omitted.is_empty() && !has_pages {
         omitted.extend(after_end::further_images(images.saturating_sub(1)));
     }
     let kind = Kind::read(&mut decoder, is_palette).map_err(failed)?;
@@ -140,6 +182,8 @@ pub(super) fn open(
         orientation,
         metadata,
         omitted,
+        animation: None,
+        pages: pages.clone(),
         streams_rows: chunks_are_plain
             && orientation == Orientation::NoTransforms
             && chunks.is_some_and(|chunks| chunks.end_before(file_bytes)),
@@ -151,7 +195,7 @@ pub(super) fn open(
     let decoder = decoder.with_limits(decoder_limits(layout.complete_len));
     let decoder = TiffDecoder {
         decoder,
-        directories,
+        pages,
         kind,
         layout,
         map,
@@ -161,22 +205,15 @@ pub(super) fn open(
     Ok((header, Box::new(decoder)))
 }
 
-/// Refuses camera raw files, whose pixels need developing, and describes the images that are not read.
+/// Refuses camera raw files, whose pixels need developing, and describes what there is beside the pages.
 fn check_directories(directories: &Directories, name: &Path) -> Result<Vec<String>, Error> {
     if directories.is_camera_raw() {
         let (path, found) = (name.to_owned(), unread::CAMERA_RAW);
         return Err(Error::UnreadFormat { path, found });
     }
-    let (images, masks) = directories.others();
     let mut omitted = Vec::new();
-    if images > 0 {
-        let noun = if images == 1 { "page" } else { "pages" };
-        omitted.push(format!(
-            "{images} further {noun}: only the first is upscaled"
-        ));
-    }
     omitted.extend(after_end::further_images(directories.files_after));
-    if masks > 0 {
+    if directories.masks() > 0 {
         omitted.push("transparency mask: masks of TIFF are not read".to_owned());
     }
     Ok(omitted)
@@ -202,8 +239,8 @@ impl Decode for TiffDecoder {
     }
 
     fn restart(&mut self, source: Source, name: &Path) -> Result<(), Error> {
-        let decoder = decoder_of(source, self.directories.as_ref())
-            .map_err(|error| tiff_error(error, name))?;
+        let decoder =
+            decoder_of(source, self.pages.as_ref()).map_err(|error| tiff_error(error, name))?;
         self.decoder = decoder.with_limits(decoder_limits(self.layout.complete_len));
         self.band = Band::default();
         Ok(())
@@ -779,12 +816,12 @@ fn straight(samples: Samples, channels: usize) -> Samples {
 /// A decoder of an image of the file. The decoder starts with the first directory of the header, so it is
 /// shown a header with another. It refuses palettes but reads their numbers as grey, so it is shown a grey
 /// image.
-fn decoder_of(mut source: Source, directories: Option<&Directories>) -> TiffResult<SourceDecoder> {
+fn decoder_of(mut source: Source, pages: Option<&Pages>) -> TiffResult<SourceDecoder> {
     source.rewind()?;
     let mut patches = Vec::new();
-    if let Some(directories) = directories {
-        let image = &directories.list[directories.image()];
-        if directories.image() > 0 {
+    if let Some(pages) = pages {
+        let (directories, image) = (&pages.directories, pages.directory());
+        if image.at != directories.list[0].at {
             let bytes = image.at.to_be_bytes();
             let offset = &bytes[8 - directories.offset_bytes..];
             for (i, &byte) in offset.iter().enumerate() {

@@ -97,23 +97,37 @@ impl Directories {
         Ok(directories)
     }
 
-    /// The index of the image: the first of full size, or the first directory.
-    pub(super) fn image(&self) -> usize {
-        self.list.iter().position(Directory::is_image).unwrap_or(0)
+    /// The number of pages: images of full size. A file without any has its first directory as its page.
+    pub(super) fn pages(&self) -> usize {
+        self.images().count().max(1)
+    }
+
+    /// The index of a page.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such page.
+    pub(super) fn at_page(&self, page: usize) -> usize {
+        let pages = self.pages();
+        assert!(page < pages, "page {page} of {pages}");
+        self.images().nth(page).unwrap_or(0)
+    }
+
+    /// The indices of images of full size.
+    fn images(&self) -> impl Iterator<Item = usize> {
+        let list = self.list.iter().enumerate();
+        list.filter_map(|(index, directory)| directory.is_image().then_some(index))
+    }
+
+    /// The number of masks.
+    pub(super) fn masks(&self) -> usize {
+        let masks = self.list.iter().filter(|directory| directory.is_mask());
+        masks.count()
     }
 
     /// Whether the file is a camera's raw image.
     pub(super) fn is_camera_raw(&self) -> bool {
         self.is_camera_raw || self.list.iter().any(Directory::is_raw)
-    }
-
-    /// Numbers of other images and of masks.
-    pub(super) fn others(&self) -> (usize, usize) {
-        let image = self.image();
-        let others = || self.list.iter().enumerate().filter(|(i, _)| *i != image);
-        let images = others().filter(|(_, directory)| directory.is_image());
-        let masks = others().filter(|(_, directory)| directory.is_mask());
-        (images.count(), masks.count())
     }
 }
 

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{BUFFER_BYTES, EncodeError};
+use crate::animation::{Animation, Delay};
 use crate::metadata::{self, Metadata};
 use crate::samples::{Colour, Depth, Outline};
 
@@ -29,6 +30,7 @@ impl<W: Write + 'static> PngWriter<W> {
         outline: &Outline,
         metadata: &Metadata,
         compression: ::png::Compression,
+        animation: Option<Animation>,
     ) -> Result<Self, EncodeError> {
         let mut info = metadata::png::info_of(metadata);
         info.width = outline.width_px as u32;
@@ -48,6 +50,10 @@ impl<W: Write + 'static> PngWriter<W> {
             let mut encoder = ::png::Encoder::with_info(destination.clone(), info)?;
             encoder.set_compression(compression);
             encoder.set_filter(::png::Filter::Adaptive);
+            if let Some(Animation { frames, plays }) = animation {
+                let frames = u32::try_from(frames).unwrap_or(u32::MAX);
+                encoder.set_animated(frames, plays)?;
+            }
             let mut writer = encoder.write_header()?;
             metadata::png::write(metadata, &mut writer)?;
             Ok(writer)
@@ -107,12 +113,25 @@ impl<W: Write + 'static> PngWriter<W> {
         self.destination.into_inner()
     }
 
+    /// Writes a frame of an animation of 8 bits.
+    pub(super) fn write_frame(&mut self, samples: &[u8], delay: Delay) -> Result<(), EncodeError> {
+        let State::Header(writer) = &mut self.state else {
+            return Err("a frame after rows".into());
+        };
+        let (numerator, denominator) = delay.seconds();
+        let written = writer
+            .set_frame_delay(numerator, denominator)
+            .and_then(|()| writer.write_image_data(samples));
+        written.map_err(|error| self.destination.first_error(error.into()))
+    }
+
     /// Writes the end of the file.
     pub(super) fn finish(self) -> Result<W, EncodeError> {
-        let State::Rows(stream) = self.state else {
-            return Err("the end after no row".into());
+        let finished = match self.state {
+            State::Header(writer) => writer.finish(),
+            State::Rows(stream) => stream.finish(),
+            State::Failed => return Err("the end after an error".into()),
         };
-        let finished = stream.finish();
         finished.map_err(|error| self.destination.first_error(error.into()))?;
         self.destination.into_inner()
     }

@@ -26,22 +26,27 @@ pub(super) struct TiffWriter<W> {
 }
 
 impl<W: Write + Seek> TiffWriter<W> {
-    pub(super) fn new(destination: W, outline: &Outline, metadata: &Metadata) -> io::Result<Self> {
-        let sample_bytes = outline.row_bytes() as u64 * outline.height_px as u64;
-        Self::with_offsets(destination, outline, metadata, needs_big_tiff(sample_bytes))
-    }
-
-    fn with_offsets(
+    /// Starts a file with its first page. The samples of all pages take so many bytes.
+    pub(super) fn new(
         destination: W,
         outline: &Outline,
         metadata: &Metadata,
-        is_big: bool,
+        sample_bytes: u64,
     ) -> io::Result<Self> {
+        let file = TiffFile::new(destination, needs_big_tiff(sample_bytes))?;
+        Self::page(file, outline, metadata)
+    }
+
+    /// Ends the page and starts the next.
+    pub(super) fn next_page(self, outline: &Outline, metadata: &Metadata) -> io::Result<Self> {
+        Self::page(self.end_page()?, outline, metadata)
+    }
+
+    fn page(mut file: TiffFile<W>, outline: &Outline, metadata: &Metadata) -> io::Result<Self> {
         const UNCOMPRESSED: u16 = 1;
         const NO_PREDICTOR: u16 = 1;
         const NO_UNIT: u16 = 1;
         const UNASSOCIATED_ALPHA: u16 = 2;
-        let mut file = TiffFile::new(destination, is_big)?;
         let sub_directories = metadata::tiff::write_sub_directories(metadata, &mut file)?;
         let mut directory = file.start_directory()?;
         let colour_channels = outline.colour.without_alpha().channels();
@@ -128,7 +133,7 @@ impl<W: Write + Seek> TiffWriter<W> {
     }
 
     /// Writes the directory.
-    pub(super) fn finish(mut self) -> io::Result<W> {
+    fn end_page(mut self) -> io::Result<TiffFile<W>> {
         if !self.strip.is_empty() {
             self.write_collected()?;
         }
@@ -137,8 +142,13 @@ impl<W: Write + Seek> TiffWriter<W> {
         file.add_shorts(directory, Tag::SampleFormat.to_u16(), &self.sample_formats)?;
         file.add_offsets(directory, Tag::StripOffsets.to_u16(), &self.offsets)?;
         file.add_offsets(directory, Tag::StripByteCounts.to_u16(), &self.lengths)?;
-        let offset = file.write_directory(directory)?;
-        self.file.finish(offset)
+        file.write_image_directory(directory)?;
+        Ok(self.file)
+    }
+
+    /// Ends the page and the file.
+    pub(super) fn finish(self) -> io::Result<W> {
+        self.end_page().map(TiffFile::finish)
     }
 }
 
@@ -170,7 +180,7 @@ mod tests {
         let outline = image.outline();
         let file = Cursor::new(Vec::new());
         let mut writer =
-            TiffWriter::with_offsets(file, &outline, &image.metadata, true).expect("a header");
+            TiffWriter::new(file, &outline, &image.metadata, u64::MAX).expect("a header");
         writer
             .write_rows(bytemuck::cast_slice(&samples))
             .expect("rows");

@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use rayon::prelude::*;
 use wdsr_data::align::{Part, Placement};
+use wdsr_data::map_or_first_error;
 use wdsr_eval::{ImagePair, Pair};
 
 use crate::error::Error;
@@ -154,7 +154,7 @@ impl ImageCache {
             offset,
         };
         if sources.iter().map(PairSource::decoded_bytes).sum::<u64>() <= memory_bytes {
-            let pairs = sources.par_iter().map(decode).collect::<Result<_, _>>()?;
+            let pairs = map_or_first_error(sources, decode)?;
             return Ok(Self {
                 scale,
                 images: sources.iter().map(|source| decoded(source, 0)).collect(),
@@ -163,18 +163,15 @@ impl ImageCache {
         }
         let file = tempfile::tempfile_in(folder).map_err(|source| cache_error(folder, source))?;
         let file = Mutex::new(file);
-        let images = sources
-            .par_iter()
-            .map(|source| {
-                let tiles = to_tiles(&decode(source)?);
-                let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-                let offset = file
-                    .seek(SeekFrom::End(0))
-                    .and_then(|offset| file.write_all(&tiles).map(|()| offset))
-                    .map_err(|source| cache_error(folder, source))?;
-                Ok(decoded(source, offset))
-            })
-            .collect::<Result<_, Error>>()?;
+        let images = map_or_first_error(sources, |source| -> Result<_, Error> {
+            let tiles = to_tiles(&decode(source)?);
+            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+            let offset = file
+                .seek(SeekFrom::End(0))
+                .and_then(|offset| file.write_all(&tiles).map(|()| offset))
+                .map_err(|source| cache_error(folder, source))?;
+            Ok(decoded(source, offset))
+        })?;
         Ok(Self {
             scale,
             images,

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
-use rayon::prelude::*;
+use wdsr_data::map_or_first_error;
 use wdsr_eval::{ImagePair, Protocol, Track, describe_low_images, find_pairs};
 use wdsr_image::{Limits, Reader};
 
@@ -185,7 +185,7 @@ impl Dataset {
             options.folder,
             progress,
         )?;
-        let decode = |source: &PairSource| {
+        let decode = |source: &PairSource| -> Result<_, Error> {
             let name = source.pair.name.clone();
             // Decoded in any case, so that a corrupt image is found before the training.
             let decoded = source.load()?;
@@ -196,9 +196,9 @@ impl Dataset {
             };
             Ok(ValidationImage { name, source })
         };
-        let validation = self.validation.par_iter().map(decode);
+        let validation = map_or_first_error(&self.validation, decode)?;
         Ok(DecodedDataset {
-            validation: validation.collect::<Result<Vec<_>, Error>>()?.into(),
+            validation: validation.into(),
             training: Arc::new(training),
             weights: self.weights.clone(),
             too_small: self.too_small.clone(),
@@ -255,18 +255,16 @@ fn scan_folder(
     track: Track,
     shifts: &ShiftSource,
 ) -> Result<(Vec<PairSource>, usize), Error> {
-    let sources = find_pairs(folder, scale, track)?
-        .into_par_iter()
-        .map(|pair| {
-            let high = Reader::open(&pair.high, &Limits::default())?.outline();
-            shifts.align(PairSource {
-                pair,
-                low_width_px: high.width_px / scale,
-                low_height_px: high.height_px / scale,
-                alignment: None,
-            })
-        });
-    let sources: Vec<Option<PairSource>> = sources.collect::<Result<_, Error>>()?;
+    let pairs = find_pairs(folder, scale, track)?;
+    let sources = map_or_first_error(&pairs, |pair| {
+        let high = Reader::open(&pair.high, &Limits::default())?.outline();
+        shifts.align(PairSource {
+            pair: pair.clone(),
+            low_width_px: high.width_px / scale,
+            low_height_px: high.height_px / scale,
+            alignment: None,
+        })
+    })?;
     let count = sources.len();
     let aligned: Vec<PairSource> = sources.into_iter().flatten().collect();
     let rejected = count - aligned.len();
