@@ -335,7 +335,7 @@ fn upscale_file(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let total = segments.frames();
     mux.run(&complete, false, |mut stdin| segments.join(&mut stdin))?;
-    let (made, changed) = check_result(&complete, total, &probe, &video)?;
+    let (made, changed) = check_result(&complete, total, &probe, &mux)?;
     {
         let _writing = signals::writing();
         let publish = || {
@@ -384,7 +384,7 @@ fn check_result(
     path: &Path,
     frames: u64,
     input: &Probe,
-    video: &Video,
+    mux: &Mux<'_>,
 ) -> anyhow::Result<(u64, Vec<String>)> {
     let result = Probe::of(path, "-count_packets")?;
     let found = result
@@ -399,13 +399,13 @@ fn check_result(
         );
     }
     let made = Video::of(&result, path, None, None)?;
-    let mut changed = Vec::new();
+    let mut changed = mux.missing_in(&result);
     let mut compare = |name: &str, of_input: &Option<String>, of_result: &Option<String>| {
         if let Some(value) = of_input.as_ref().filter(|_| of_input != of_result) {
             changed.push(format!("{name} {value}"));
         }
     };
-    let (before, after) = (&video.tags, &made.tags);
+    let (before, after) = (&mux.video.tags, &made.tags);
     compare("range", &before.range, &after.range);
     compare("matrix", &before.matrix, &after.matrix);
     compare("primaries", &before.primaries, &after.primaries);

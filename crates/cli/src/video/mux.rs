@@ -36,7 +36,7 @@ struct Copied {
 #[derive(Clone)]
 pub(super) struct Mux<'a> {
     input: &'a Path,
-    video: &'a Video,
+    pub(super) video: &'a Video,
     /// Time of the input that becomes 0.
     start_s: f64,
     copied: Vec<Copied>,
@@ -154,6 +154,20 @@ impl<'a> Mux<'a> {
             Some(codec) => format!("{} as {codec}", name_of(&copied.stream)),
         };
         self.copied.iter().map(name).collect()
+    }
+
+    /// Copied streams that a result does not have: containers drop empty ones.
+    pub(super) fn missing_in(&self, result: &Probe) -> Vec<String> {
+        let kinds = ["video", "audio", "subtitle", "attachment"];
+        let missing = kinds.into_iter().filter_map(|kind| {
+            let is_of_kind = |stream: &&Stream| stream.codec_type == kind;
+            let copied = self.copied.iter().map(|copied| &copied.stream);
+            let upscaled = usize::from(kind == "video");
+            let wanted = copied.filter(is_of_kind).count() + upscaled;
+            let found = result.streams.iter().filter(is_of_kind).count();
+            (found < wanted).then(|| format!("{} of {wanted} {kind} streams", wanted - found))
+        });
+        missing.collect()
     }
 
     /// Writes the file `output`; `write` writes the encoded video.
