@@ -204,9 +204,11 @@ fn time_stamps_and_other_streams_are_kept() {
         ";FFMETADATA1\ntitle=Clip\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=500\ntitle=One\n";
     std::fs::write(folder.path("a.txt"), chapters).expect("written");
     // Variable: 0, 140, 280, 300, 440, ... ms.
-    let video = "-f lavfi -i testsrc2=size=48x32:rate=10:d=0.8,settb=1/1000,setpts=N*100+mod(N\\,3)*40";
+    let video =
+        "-f lavfi -i testsrc2=size=48x32:rate=10:d=0.8,settb=1/1000,setpts=N*100+mod(N\\,3)*40";
     let others = "-f lavfi -i sine=d=1 -i a.srt -i a.txt -map 0 -map 1 -map 2 -map_metadata 3 -map_chapters 3";
-    let coded = "-fps_mode passthrough -enc_time_base:v 1/1000 -c:v libx264 -bf 2 -c:a flac -c:s srt";
+    let coded =
+        "-fps_mode passthrough -enc_time_base:v 1/1000 -c:v libx264 -bf 2 -c:a flac -c:s srt";
     let attached = "-attach a.txt -metadata:s:t mimetype=text/plain -metadata:s:a language=deu";
     folder.ffmpeg(&format!("{video} {others} {coded} {attached} in.mkv"));
     let text = folder.told("in.mkv out.mkv --segment 3", 0);
