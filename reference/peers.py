@@ -2,6 +2,7 @@
 """Times wdsr and other inference engines, and writes a report.
 
     reference/peers.py --output docs/benchmarks/zen5.md
+    reference/run peers.py --quick
 
 All engines run the ONNX file that `wdsr bench --save-onnx` writes. In each round every engine runs
 once, in a process of its own, on the same processors. Ratios are computed within a round; the
@@ -28,6 +29,7 @@ RUST_ENGINE_NAMES = {"rten", "tract"}
 PYTHON = (HERE / "run", "--peers")
 # Rounds that are run even if they take longer than --limit-minutes.
 LEAST_ROUNDS = 3
+QUICK_ENGINES = ["wdsr", "wdsr-bf16", "openvino", "openvino-bf16", "onnxruntime"]
 TRAINED_NETWORK = "wdsr-b-32x8"
 
 
@@ -131,7 +133,13 @@ def parse_arguments() -> argparse.Namespace:
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add = parser.add_argument
-    add("--output", type=Path, required=True, help="report to write, Markdown")
+    add("--output", type=Path, help="report to write, Markdown")
+    add(
+        "--quick",
+        action="store_true",
+        help="inference of 256x256 by wdsr, OpenVINO and ONNX Runtime only, in under 3 minutes; "
+        "the report is target/peers-quick.md by default",
+    )
     add("--networks", nargs="*", default=["wdsr-b-32x16", "wdsr-a-32x16"], metavar="NETWORK")
     add("--sizes", nargs="*", type=size, default=[(256, 256), (1280, 720)], metavar="WxH")
     add("--threads", nargs="+", type=int, default=[1, 2])
@@ -146,7 +154,15 @@ def parse_arguments() -> argparse.Namespace:
         type=Path,
         help="time the other engines only, on the files NETWORK.onnx of this folder",
     )
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.output = arguments.output or ROOT / "target/peers-quick.md"
+        arguments.sizes, arguments.skip_training = [(256, 256)], True
+        arguments.rounds, arguments.seconds = LEAST_ROUNDS, 0.5
+        arguments.engines = arguments.engines or QUICK_ENGINES
+    elif not arguments.output:
+        parser.error("--output: expected the report to write, found none; --quick has a default")
+    return arguments
 
 
 def build(arguments: argparse.Namespace) -> None:

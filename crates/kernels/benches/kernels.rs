@@ -9,8 +9,8 @@ use divan::Bencher;
 use divan::counter::ItemsCount;
 use wdsr_kernels::{
     ConvGradients, ConvLayer, Epilogue, Isa, PairGradients, Planes, PlanesConv, PlanesPair,
-    Precision, STRIP_ROWS, Scratch, Strip, StripConv, StripLayout, StripPair, multiply_add_burst,
-    pixel_shuffle,
+    Precision, STRIP_ROWS, Scratch, Strip, StripConv, StripFormat, StripLayout, StripPair,
+    multiply_add_burst, pixel_shuffle,
 };
 
 fn main() {
@@ -36,11 +36,11 @@ impl fmt::Display for Version {
     }
 }
 
-/// All instruction sets of this processor but the plain loops, in the fastest precision of each.
+/// All instruction sets of this processor with vectors, in the fastest precision of each.
 fn versions() -> Vec<Version> {
     let vector_sets = Isa::available()
         .into_iter()
-        .filter(|isa| *isa != Isa::REFERENCE);
+        .filter(|isa| *isa != Isa::REFERENCE && !isa.has_tiles());
     let version = |isa: Isa| Version {
         isa,
         precision: isa.precision_for(Precision::Bf16),
@@ -102,6 +102,7 @@ fn strip(channels: usize, first_row: isize) -> Strip {
         margin_px: 0,
         rows: STRIP_ROWS,
         rows_above: 4,
+        format: StripFormat::Planes,
     };
     let mut strip = Strip::new(channels, layout);
     strip.place(0..STRIP_PX, first_row, 1000);

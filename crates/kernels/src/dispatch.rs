@@ -25,7 +25,7 @@ pub(crate) trait Kernel {
 
 /// Runs a kernel in the version for an instruction set and a precision.
 pub(crate) fn dispatch<K: Kernel>(isa: Isa, precision: Precision, kernel: K) -> K::Output {
-    match (isa.0, precision) {
+    match (isa.without_tiles().0, precision) {
         (Level::Reference, _) => kernel.reference(precision),
         #[cfg(target_arch = "x86_64")]
         (Level::Avx2(simd), Precision::F32) => simd.run::<F32, K>(kernel),
@@ -48,5 +48,8 @@ pub(crate) fn dispatch<K: Kernel>(isa: Isa, precision: Precision, kernel: K) -> 
         (Level::NeonBf16(simd), Precision::F32) => simd.neon().run::<F32, K>(kernel),
         #[cfg(target_arch = "aarch64")]
         (Level::NeonBf16(simd), Precision::Bf16) => simd.run::<Bf16, K>(kernel),
+        #[cfg(target_arch = "x86_64")]
+        (Level::Amx(_), _) => unreachable!("tiles of {isa}"),
+        (Level::EmulatedAmx, _) => unreachable!("tiles of {isa}"),
     }
 }

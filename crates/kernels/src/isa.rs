@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use crate::arch::neon::{Neon, NeonBf16};
 #[cfg(target_arch = "x86_64")]
 use crate::arch::{
+    amx::Amx,
     avx2::Avx2,
     avx512::{Avx512, Avx512Bf16},
 };
@@ -35,12 +36,17 @@ pub(crate) enum Level {
     /// AVX-512 with dot products of bfloat16, and AVX-512BW.
     #[cfg(target_arch = "x86_64")]
     Avx512Bf16(Avx512Bf16),
+    /// The same with products of tiles of bfloat16.
+    #[cfg(target_arch = "x86_64")]
+    Amx(Amx),
     /// 128-bit vectors with fused multiply-add.
     #[cfg(target_arch = "aarch64")]
     Neon(Neon),
     /// NEON with dot products of bfloat16.
     #[cfg(target_arch = "aarch64")]
     NeonBf16(NeonBf16),
+    /// Tiles in plain Rust, for tests, beside the fastest vectors of the processor.
+    EmulatedAmx,
 }
 
 /// `WDSR_ISA` names no instruction set of this program.
@@ -51,7 +57,7 @@ impl fmt::Display for UnknownIsa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "WDSR_ISA is `{}`, expected one of: reference, avx2, avx512, avx512bf16, neon, neonbf16",
+            "WDSR_ISA is `{}`, expected one of: reference, avx2, avx512, avx512bf16, amx, neon, neonbf16",
             self.0
         )
     }
@@ -63,7 +69,7 @@ impl Isa {
     /// The plain loops; always available.
     pub const REFERENCE: Isa = Isa(Level::Reference);
 
-    /// Every instruction set of this processor, slowest first.
+    /// Every instruction set of this processor, slowest first; AMX only if `WDSR_ISA` is `amx`.
     pub fn available() -> Vec<Isa> {
         let levels = [
             Some(Level::Reference),
@@ -73,6 +79,8 @@ impl Isa {
             Avx512::detect().map(Level::Avx512),
             #[cfg(target_arch = "x86_64")]
             Avx512Bf16::detect().map(Level::Avx512Bf16),
+            #[cfg(target_arch = "x86_64")]
+            Self::amx(),
             #[cfg(target_arch = "aarch64")]
             Neon::detect().map(Level::Neon),
             #[cfg(target_arch = "aarch64")]
@@ -81,9 +89,16 @@ impl Isa {
         levels.into_iter().flatten().map(Isa).collect()
     }
 
+    /// AMX, if the environment asks for it: its kernels have run in plain Rust alone, on no such processor yet.
+    #[cfg(target_arch = "x86_64")]
+    fn amx() -> Option<Level> {
+        let is_named = env::var_os("WDSR_ISA").is_some_and(|name| name == "amx");
+        is_named.then(Amx::detect).flatten().map(Level::Amx)
+    }
+
     /// The fastest instruction set of this processor, or a slower one that the environment
-    /// variable `WDSR_ISA` (`reference`, `avx2`, `avx512`, `avx512bf16`, `neon`, `neonbf16`) names. The variable
-    /// can only lower the choice: if it names a set that the processor lacks, the result is the
+    /// variable `WDSR_ISA` (`reference`, `avx2`, `avx512`, `avx512bf16`, `amx`, `neon`, `neonbf16`) names. The variable
+    /// can only lower the choice, but for AMX, which it has to name: if it names a set that the processor lacks, the result is the
     /// fastest one that the processor has.
     ///
     /// # Errors
@@ -96,7 +111,7 @@ impl Isa {
             Err(VarError::NotUnicode(name)) => Err(UnknownIsa(name.display().to_string())),
             Ok(name) => match name.as_str() {
                 "reference" => Ok(Isa::REFERENCE),
-                "avx2" | "avx512" | "avx512bf16" | "neon" | "neonbf16" => Ok(available
+                "avx2" | "avx512" | "avx512bf16" | "amx" | "neon" | "neonbf16" => Ok(available
                     .into_iter()
                     .find(|isa| isa.name() == name)
                     .unwrap_or(fastest)),
@@ -105,18 +120,52 @@ impl Isa {
         }
     }
 
+    /// Tiles of Intel AMX in plain Rust, for tests on any processor.
+    #[doc(hidden)]
+    pub fn emulated_amx() -> Isa {
+        Isa(Level::EmulatedAmx)
+    }
+
+    /// Whether it multiplies tiles of bfloat16: kernels of pixels run on it.
+    pub fn has_tiles(self) -> bool {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Level::Amx(_) => true,
+            Level::EmulatedAmx => true,
+            _ => false,
+        }
+    }
+
+    /// This instruction set, or the vectors beside its tiles: all that f32 and training use.
+    #[must_use]
+    pub fn without_tiles(self) -> Isa {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Level::Amx(amx) => Isa(Level::Avx512Bf16(amx.avx512bf16())),
+            Level::EmulatedAmx => {
+                let mut available = Isa::available();
+                available.retain(|isa| !isa.has_tiles());
+                available[available.len() - 1]
+            }
+            _ => self,
+        }
+    }
+
     /// Whether it multiplies bfloat16 faster than f32: it has instructions for it, and a measurement of
     /// less than a millisecond, once in the life of the process, finds them fast enough.
     pub fn has_bf16(self) -> bool {
         static IS_FASTER: OnceLock<bool> = OnceLock::new();
-        let has_instructions = match self.0 {
+        static ARE_TILES_FASTER: OnceLock<bool> = OnceLock::new();
+        let measured = match self.0 {
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512Bf16(_) => true,
+            Level::Avx512Bf16(_) => &IS_FASTER,
+            #[cfg(target_arch = "x86_64")]
+            Level::Amx(_) => &ARE_TILES_FASTER,
             #[cfg(target_arch = "aarch64")]
-            Level::NeonBf16(_) => true,
-            _ => false,
+            Level::NeonBf16(_) => &IS_FASTER,
+            _ => return false,
         };
-        has_instructions && *IS_FASTER.get_or_init(|| peak::is_faster(self, Precision::Bf16))
+        *measured.get_or_init(|| peak::is_faster(self, Precision::Bf16))
     }
 
     /// The precision to compute in if `wanted` is chosen for its speed: f32 where that is faster.
@@ -128,7 +177,7 @@ impl Isa {
         }
     }
 
-    /// `reference`, `avx2`, `avx512`, `avx512bf16`, `neon` or `neonbf16`.
+    /// `reference`, `avx2`, `avx512`, `avx512bf16`, `amx`, `neon` or `neonbf16`.
     pub fn name(self) -> &'static str {
         match self.0 {
             Level::Reference => "reference",
@@ -138,10 +187,13 @@ impl Isa {
             Level::Avx512(_) => "avx512",
             #[cfg(target_arch = "x86_64")]
             Level::Avx512Bf16(_) => "avx512bf16",
+            #[cfg(target_arch = "x86_64")]
+            Level::Amx(_) => "amx",
             #[cfg(target_arch = "aarch64")]
             Level::Neon(_) => "neon",
             #[cfg(target_arch = "aarch64")]
             Level::NeonBf16(_) => "neonbf16",
+            Level::EmulatedAmx => "emulated amx",
         }
     }
 }

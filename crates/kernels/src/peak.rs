@@ -6,17 +6,20 @@ use std::time::{Duration, Instant};
 use crate::dispatch::{Kernel, dispatch};
 use crate::precision::Format;
 use crate::simd::Simd;
-use crate::{Isa, Precision};
+use crate::{Isa, Precision, pixels};
 
 /// Independent chains of multiply-adds: more than the latency of a multiply-add times
 /// those that a processor begins in a cycle (8 to 10), few enough for 16 registers.
 const CHAINS: usize = 12;
 
 /// Does nothing but independent multiply-adds in registers, `rounds` of them in each of a few
-/// vectors, in lanes of that precision. Returns the number of floating-point operations (2 for
+/// vectors, in lanes of that precision; or `rounds` products of tiles, if those are what multiplies it. Returns the number of floating-point operations (2 for
 /// each multiply-add): divided by the time, the arithmetic peak of one core.
 pub fn multiply_add_burst(isa: Isa, precision: Precision, rounds: usize) -> u64 {
-    dispatch(isa, precision, Burst { rounds })
+    match precision {
+        Precision::Bf16 if isa.has_tiles() => pixels::product_burst(isa, rounds),
+        _ => dispatch(isa, precision, Burst { rounds }),
+    }
 }
 
 /// Whether multiply-adds of a precision are so much faster than those of f32 that a network is. The

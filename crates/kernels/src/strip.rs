@@ -13,8 +13,35 @@ pub const STRIP_ROWS: usize = 4;
 /// write what their last group of pixels computes beyond the row.
 pub(crate) const STRIP_OVERSHOOT: usize = 48;
 
+/// The order of a strip's numbers in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum StripFormat {
+    /// `[row][channel][pixel]` in f32: a plane for each channel.
+    #[default]
+    Planes,
+    /// `[row][pixel][channel]` in f32, the channels filled up with zeros to a multiple
+    /// of 32.
+    Pixels,
+    /// As `Pixels`, rounded to bf16.
+    Bf16Pixels,
+}
+
+/// Channels of a pixel that a tile of 64 bytes per row holds in bf16.
+pub(crate) const BLOCK_CHANNELS: usize = 32;
+
+impl StripFormat {
+    /// Planes of a row, and floats or pairs of bf16 of a pixel in a plane.
+    fn planes_and_pixel_len(self, channels: usize) -> (usize, usize) {
+        match self {
+            Self::Planes => (channels, 1),
+            Self::Pixels => (1, channels.next_multiple_of(BLOCK_CHANNELS)),
+            Self::Bf16Pixels => (1, channels.next_multiple_of(BLOCK_CHANNELS) / 2),
+        }
+    }
+}
+
 /// The memory layout of a strip. The strips that a kernel reads and writes have the same, except
-/// for `rows_above`.
+/// for `rows_above` and `format`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct StripLayout {
     /// Largest width of a strip in pixels.
@@ -25,6 +52,8 @@ pub struct StripLayout {
     pub rows: usize,
     /// Rows kept above the strip's own.
     pub rows_above: usize,
+    /// Order of the numbers.
+    pub format: StripFormat,
 }
 
 impl StripLayout {
@@ -33,12 +62,12 @@ impl StripLayout {
         self.margin_px.max(BORDER_PX)
     }
 
-    /// Floats in front of the first pixel.
+    /// Pixels in front of the first one.
     fn origin(self) -> usize {
         self.left_px().next_multiple_of(LINE)
     }
 
-    /// Floats from a row of a channel to the next: an odd number of cache lines, for the reason
+    /// Pixels of a plane: of f32, an odd number of cache lines, for the reason
     /// given at [`Geometry::plane_len`](crate::Geometry::plane_len).
     fn plane_len(self) -> Option<usize> {
         let origin = self.left_px().checked_next_multiple_of(LINE)?;
@@ -48,7 +77,7 @@ impl StripLayout {
         (end.div_ceil(LINE) | 1).checked_mul(LINE)
     }
 
-    /// [`StripLayout::plane_len`] and the floats of a strip.
+    /// Floats of a plane and of a strip.
     ///
     /// # Panics
     /// If they exceed the address space.
@@ -59,9 +88,11 @@ impl StripLayout {
     }
 
     fn checked_lengths(self, channels: usize) -> Option<(usize, usize)> {
-        let plane_len = self.plane_len()?;
+        channels.checked_next_multiple_of(BLOCK_CHANNELS)?;
+        let (planes, pixel_len) = self.format.planes_and_pixel_len(channels);
+        let plane_len = self.plane_len()?.checked_mul(pixel_len)?;
         let rows = self.rows_above.checked_add(self.rows)?;
-        let len = rows.checked_mul(channels)?.checked_mul(plane_len)?;
+        let len = rows.checked_mul(planes)?.checked_mul(plane_len)?;
         (len <= MAX_FLOATS).then_some((plane_len, len))
     }
 
@@ -92,8 +123,13 @@ pub struct Strip {
     /// Its rows that lie in the maps.
     inside: Range<usize>,
     layout: StripLayout,
+    /// Planes of a row: `channels` if the format has planes, else 1.
+    planes: usize,
+    /// Floats of a pixel in a plane.
+    pixel_len: usize,
+    /// Floats from a plane to the next.
     plane_len: usize,
-    /// `[rows_above + rows][channels][plane_len]`
+    /// `[rows_above + rows][planes][plane_len]`
     buffer: AlignedBuffer,
 }
 
@@ -122,6 +158,7 @@ impl Strip {
             layout.rows
         );
         let (plane_len, len) = layout.lengths(channels);
+        let (planes, pixel_len) = layout.format.planes_and_pixel_len(channels);
         Self {
             channels,
             first_px: 0,
@@ -129,6 +166,8 @@ impl Strip {
             first_row: 0,
             inside: 0..layout.rows,
             layout,
+            planes,
+            pixel_len,
             plane_len,
             buffer: AlignedBuffer::zeros(len),
         }
@@ -195,17 +234,18 @@ impl Strip {
     /// If the number of pixels differs, or `margin_px` is larger than the layout's margin.
     pub fn set_left_margin(&mut self, margin_px: usize, pixels: Option<&[f32]>) {
         self.layout.check_margin(margin_px);
-        let (origin, plane_len) = (self.layout.origin(), self.plane_len);
-        let (above, planes) = (self.above_len(), self.layout.rows * self.channels);
+        let (origin, plane_len) = (self.layout.origin() * self.pixel_len, self.plane_len);
+        let (above, planes) = (self.above_len(), self.layout.rows * self.planes);
+        let margin = margin_px * self.pixel_len;
         let floats = &mut self.buffer.as_mut_slice()[above..];
         let margins = floats.chunks_exact_mut(plane_len);
         match pixels {
             None => margins.for_each(|plane| plane[..origin].fill(0.0)),
             Some(pixels) => {
-                assert_eq!(pixels.len(), planes * margin_px, "pixels of the margin");
+                assert_eq!(pixels.len(), planes * margin, "pixels of the margin");
                 for (row, plane) in margins.enumerate() {
-                    plane[origin - margin_px..origin]
-                        .copy_from_slice(&pixels[row * margin_px..][..margin_px]);
+                    plane[origin - margin..origin]
+                        .copy_from_slice(&pixels[row * margin..][..margin]);
                 }
             }
         }
@@ -218,12 +258,13 @@ impl Strip {
     /// If `margin_px` is larger than the layout's margin.
     pub fn copy_right_margin(&self, margin_px: usize, pixels: &mut Vec<f32>) {
         self.layout.check_margin(margin_px);
-        let end = self.layout.origin() + self.width_px;
+        let end = (self.layout.origin() + self.width_px) * self.pixel_len;
+        let margin = margin_px * self.pixel_len;
         pixels.clear();
-        pixels.reserve_exact(self.layout.rows * self.channels * margin_px);
+        pixels.reserve_exact(self.layout.rows * self.planes * margin);
         let floats = &self.buffer.as_slice()[self.above_len()..];
         for plane in floats.chunks_exact(self.plane_len) {
-            pixels.extend_from_slice(&plane[end - margin_px..end]);
+            pixels.extend_from_slice(&plane[end - margin..end]);
         }
     }
 
@@ -255,13 +296,13 @@ impl Strip {
 
     /// Floats of the rows above.
     fn above_len(&self) -> usize {
-        self.layout.rows_above * self.channels * self.plane_len
+        self.layout.rows_above * self.planes * self.plane_len
     }
 
     /// Row `y` of the maps.
     ///
     /// # Panics
-    /// If the strip does not hold it, or the channel is out of range.
+    /// If the strip does not hold it, the channel is out of range, or the format has no planes.
     pub fn row(&self, channel: usize, y: usize) -> &[f32] {
         let start = self.row_start(channel, y);
         &self.buffer.as_slice()[start..start + self.width_px]
@@ -270,7 +311,7 @@ impl Strip {
     /// Row `y` of the maps, to write.
     ///
     /// # Panics
-    /// If the strip does not hold it, or the channel is out of range.
+    /// If the strip does not hold it, the channel is out of range, or the format has no planes.
     pub fn row_mut(&mut self, channel: usize, y: usize) -> &mut [f32] {
         let start = self.row_start(channel, y);
         let width_px = self.width_px;
@@ -278,6 +319,7 @@ impl Strip {
     }
 
     fn row_start(&self, channel: usize, y: usize) -> usize {
+        self.check_format(&[StripFormat::Planes]);
         assert!(
             channel < self.channels && self.rows().contains(&y),
             "row {y} of channel {channel}, expected one of {} channels of rows {:?}",
@@ -287,11 +329,58 @@ impl Strip {
         self.index(channel, y as isize - self.first_row, 0)
     }
 
-    /// The float of the pixel at (`y`, `x`) of the strip.
-    fn index(&self, channel: usize, y: isize, x: isize) -> usize {
+    /// The first float of the pixel at (`y`, `x`) of the strip.
+    fn index(&self, plane: usize, y: isize, x: isize) -> usize {
         let row = self.layout.rows_above.wrapping_add_signed(y);
-        ((row * self.channels + channel) * self.plane_len + self.layout.origin())
-            .wrapping_add_signed(x)
+        let x = self.layout.origin().wrapping_add_signed(x);
+        (row * self.planes + plane) * self.plane_len + x * self.pixel_len
+    }
+
+    /// # Panics
+    /// If its format is none of these.
+    pub(crate) fn check_format(&self, expected: &[StripFormat]) {
+        let found = self.layout.format;
+        assert!(
+            expected.contains(&found),
+            "strip of {found:?}, expected {expected:?}"
+        );
+    }
+
+    /// Floats, or pairs of bf16, from a pixel to the next, if the format has pixels.
+    pub(crate) fn pixel_len(&self) -> usize {
+        self.pixel_len
+    }
+
+    /// The pixel at (`y`, `x`) of the strip and everything behind it, if the format has pixels: also
+    /// of the rows above, the margin, and up to [`STRIP_OVERSHOOT`] pixels to the right.
+    pub(crate) fn pixels(&self, y: isize, x: isize) -> &[f32] {
+        &self.buffer.as_slice()[self.index(0, y, x)..]
+    }
+
+    /// Row `y` of the strip, if the format has pixels, to write it.
+    pub(crate) fn row_of_pixels_mut(&mut self, y: usize) -> &mut [f32] {
+        let start = self.index(0, y as isize, 0);
+        let len = self.width_px * self.pixel_len;
+        &mut self.buffer.as_mut_slice()[start..start + len]
+    }
+
+    /// `len` pixels of a channel from (`y`, `x`) of the strip on, if the format has planes: also of the rows above and
+    /// the margin.
+    pub(crate) fn plane(&self, channel: usize, y: isize, x: isize, len: usize) -> &[f32] {
+        let start = self.index(channel, y, x);
+        &self.buffer.as_slice()[start..start + len]
+    }
+
+    /// `len` pixels of a channel from (`y`, `x`) of the strip on, if the format has planes, to write them.
+    pub(crate) fn plane_mut(
+        &mut self,
+        channel: usize,
+        y: usize,
+        x: usize,
+        len: usize,
+    ) -> &mut [f32] {
+        let start = self.index(channel, y as isize, x as isize);
+        &mut self.buffer.as_mut_slice()[start..start + len]
     }
 
     /// Floats from a channel to the next.
@@ -321,6 +410,7 @@ impl Strip {
     pub(crate) fn offset_in(&self, other: &Self, reach_px: usize) -> Offset {
         let layouts = [self.layout, other.layout].map(|layout| StripLayout {
             rows_above: 0,
+            format: StripFormat::Planes,
             ..layout
         });
         assert_eq!(layouts[0], layouts[1], "layout of output and input");
@@ -356,6 +446,7 @@ impl Strip {
     /// The pixel at (`y`, `x`) of the strip: also of the rows above, the margin and [`BORDER_PX`]
     /// pixels to the right.
     pub(crate) fn pixel(&self, channel: usize, y: isize, x: isize) -> f32 {
+        self.check_format(&[StripFormat::Planes]);
         self.buffer.as_slice()[self.index(channel, y, x)]
     }
 
@@ -385,16 +476,18 @@ impl Strip {
     /// and the margin. It may be used for everything behind it.
     ///
     /// # Panics
-    /// If it lies outside the strip's memory.
+    /// If it lies outside the strip's memory, or the format has no planes.
     pub(crate) fn at(&self, y: isize, x: isize) -> *const f32 {
+        self.check_format(&[StripFormat::Planes]);
         self.buffer.as_slice()[self.index(0, y, x)..].as_ptr()
     }
 
     /// The first pixel of the first channel of row `y`, to write it and everything behind it.
     ///
     /// # Panics
-    /// If the strip has no such row.
+    /// If the strip has no such row, or the format has no planes.
     pub(crate) fn at_mut(&mut self, y: usize) -> *mut f32 {
+        self.check_format(&[StripFormat::Planes]);
         let start = self.index(0, y as isize, 0);
         self.buffer.as_mut_slice()[start..].as_mut_ptr()
     }
@@ -409,15 +502,19 @@ impl Strip {
     /// Makes zero again what lies outside the maps, after a kernel wrote all pixels and up to
     /// [`STRIP_OVERSHOOT`] floats behind each row.
     pub(crate) fn clear_border(&mut self) {
-        let (inside, row_len) = (self.inside.clone(), self.channels * self.plane_len);
-        let (end, plane_len) = (self.layout.origin() + self.width_px, self.plane_len);
+        let (inside, row_len) = (self.inside.clone(), self.planes * self.plane_len);
+        let (end, border) = (
+            (self.layout.origin() + self.width_px) * self.pixel_len,
+            BORDER_PX * self.pixel_len,
+        );
+        let plane_len = self.plane_len;
         let above_len = self.above_len();
         let floats = &mut self.buffer.as_mut_slice()[above_len..];
         floats[..inside.start * row_len].fill(0.0);
         floats[inside.end * row_len..].fill(0.0);
         let floats = &mut floats[inside.start * row_len..inside.end * row_len];
         for plane in floats.chunks_exact_mut(plane_len) {
-            plane[end..end + BORDER_PX].fill(0.0);
+            plane[end..end + border].fill(0.0);
         }
     }
 }

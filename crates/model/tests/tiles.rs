@@ -74,6 +74,50 @@ proptest! {
     }
 }
 
+/// Networks whose numbers of channels fill tiles of AMX, and exceed them.
+fn configs_for_tiles() -> Vec<NetworkConfig> {
+    let low_rank = |low_rank: usize, config: NetworkConfig| NetworkConfig { low_rank, ..config };
+    vec![
+        NetworkConfig::wdsr_b(32, 2, 2),
+        low_rank(40, NetworkConfig::wdsr_b(33, 1, 4)),
+        NetworkConfig::wdsr_a(16, 2, 3),
+        NetworkConfig::edsr(26, 1, 4),
+        NetworkConfig::compact(33, 1, 3),
+    ]
+}
+
+/// On tiles in plain Rust, on any processor.
+#[test]
+fn tiles_of_amx_compute_every_network_in_any_division() {
+    let (width, height) = (37, 9);
+    let pixels = image(width, height, 5);
+    let run = |model: &Model, isa: Isa, tile: usize, threads: usize, self_ensemble: bool| {
+        let upscaler = Upscaler::with_isa(model, isa)
+            .tile_px(Some(tile))
+            .self_ensemble(self_ensemble)
+            .precision(Precision::Bf16);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        let run = || upscaler.upscale(&pixels, width, height).expect("an image");
+        pool.expect("threads").install(run)
+    };
+    for config in configs().into_iter().chain(configs_for_tiles()) {
+        let (model, label) = (model(&config), config.label());
+        let whole: Vec<f32> = run(&model, Isa::emulated_amx(), 100, 1, false);
+        let expected = run(&model, Isa::REFERENCE, 100, 1, false);
+        let difference = difference(&whole, &expected);
+        assert!(difference < 2e-2, "{label}: {difference}");
+        for (tile, threads) in [(7, 2), (20, 1)] {
+            let tiled = run(&model, Isa::emulated_amx(), tile, threads, false);
+            assert_eq!(bits(&tiled), bits(&whole), "{label}, tiles of {tile}");
+        }
+        if config.features <= 5 {
+            let [whole, tiled] =
+                [100, 11].map(|tile| run(&model, Isa::emulated_amx(), tile, 2, true));
+            assert_eq!(bits(&tiled), bits(&whole), "{label} in eight symmetries");
+        }
+    }
+}
+
 /// The receptive radius is not larger than necessary.
 #[test]
 fn output_depends_on_pixels_at_the_receptive_radius() {

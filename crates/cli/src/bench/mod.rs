@@ -163,7 +163,16 @@ fn save_onnx(model: &Model, path: &Path) -> anyhow::Result<()> {
 }
 
 fn measure(arguments: &Arguments, model: &Model, isa: Isa) -> anyhow::Result<Report> {
+    let isa = match arguments.train {
+        true => isa.without_tiles(),
+        false => isa,
+    };
     let precision = arguments.precision.or_f32(isa);
+    // The one that multiplies.
+    let isa = match precision {
+        Precision::F32 => isa.without_tiles(),
+        Precision::Bf16 => isa,
+    };
     let (mut work, error): (Box<dyn Work>, f64) = if arguments.train {
         let error = training::error(model.config(), isa, precision);
         (

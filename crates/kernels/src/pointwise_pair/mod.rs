@@ -64,7 +64,7 @@ struct BackwardWeights {
 /// # Panics
 /// If they are not two 1x1 convolutions that follow each other, or the lengths of their weights are
 /// not those of the shapes.
-fn check_layers(expand: &ConvLayer<'_>, reduce: &ConvLayer<'_>) {
+pub(crate) fn check_layers(expand: &ConvLayer<'_>, reduce: &ConvLayer<'_>) {
     expand.check();
     reduce.check();
     assert_eq!([expand.kernel, reduce.kernel], [1, 1], "kernels of a pair");
@@ -123,6 +123,7 @@ impl StripPair {
         expand: ConvLayer<'_>,
         reduce: ConvLayer<'_>,
     ) -> Self {
+        let isa = isa.without_tiles();
         let weights = PairWeights::new(isa, precision, expand, reduce);
         Self { isa, weights }
     }
@@ -182,6 +183,7 @@ impl PlanesPair {
         expand: ConvLayer<'_>,
         reduce: ConvLayer<'_>,
     ) -> Self {
+        let isa = isa.without_tiles();
         let weights = PairWeights::new(isa, precision, expand, reduce);
         let (in_channels, wide) = (expand.in_channels, expand.out_channels);
         let (wide_channels, out_channels) = (weights.wide_channels, weights.out_channels);

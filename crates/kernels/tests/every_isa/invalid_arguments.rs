@@ -5,7 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use wdsr_kernels::{
     ConvGradients, ConvLayer, Epilogue, Isa, PairGradients, Planes, PlanesConv, PlanesPair,
-    Precision, STRIP_ROWS, Scratch, Strip, StripConv, StripLayout, StripPair, pixel_shuffle,
+    Precision, STRIP_ROWS, Scratch, Strip, StripConv, StripFormat, StripLayout, StripPair,
+    pixel_shuffle,
 };
 
 use crate::pairs::pointwise;
@@ -16,10 +17,11 @@ const LAYOUT: StripLayout = StripLayout {
     margin_px: 0,
     rows: STRIP_ROWS,
     rows_above: 4,
+    format: StripFormat::Planes,
 };
 
 /// Asserts that a call panics with a message that contains all of `parts`.
-fn panics(parts: &[&str], call: impl FnOnce()) {
+pub(crate) fn panics(parts: &[&str], call: impl FnOnce()) {
     let payload = catch_unwind(AssertUnwindSafe(call)).expect_err("expected a panic");
     let message = payload
         .downcast_ref::<String>()

@@ -8,6 +8,7 @@
 
 mod invalid_arguments;
 mod pairs;
+mod pixels;
 mod strips;
 
 use wdsr_kernels::{
@@ -328,7 +329,7 @@ fn convolution_and_gradients_in(isa: Isa, precision: Precision) {
 
 /// Runs a test on the instruction set of that name if this processor has it. That none is skipped
 /// which it has, `every_instruction_set_of_this_processor_is_available` ensures.
-fn on(name: &str, test: fn(Isa)) {
+fn on(name: &str, test: impl FnOnce(Isa)) {
     match Isa::available().into_iter().find(|isa| isa.name() == name) {
         Some(isa) => test(isa),
         None => println!("{name}: not on this processor"),
@@ -354,6 +355,10 @@ macro_rules! on_every_isa {
             #[test]
             fn avx512bf16() {
                 crate::on("avx512bf16", $test);
+            }
+            #[test]
+            fn amx() {
+                crate::on("amx", $test);
             }
             #[test]
             fn neon() {
@@ -416,6 +421,10 @@ fn expected_isas() -> Vec<&'static str> {
         }
         if has("avx512_bf16") {
             expected.push("avx512bf16");
+        }
+        let is_named = std::env::var_os("WDSR_ISA").is_some_and(|name| name == "amx");
+        if is_named && has("avx512_bf16") && has("amx_tile") && has("amx_bf16") {
+            expected.push("amx");
         }
     }
     #[cfg(target_arch = "aarch64")]

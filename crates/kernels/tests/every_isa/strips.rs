@@ -1,8 +1,8 @@
 //! Kernels of strips on every instruction set against loops in f64.
 
 use wdsr_kernels::{
-    ConvLayer, Epilogue, Isa, Precision, STRIP_ROWS, Scratch, Strip, StripConv, StripLayout,
-    StripPair,
+    ConvLayer, Epilogue, Isa, Precision, STRIP_ROWS, Scratch, Strip, StripConv, StripFormat,
+    StripLayout, StripPair,
 };
 
 use crate::pairs::pointwise;
@@ -11,15 +11,15 @@ use crate::{
 };
 
 /// Feature maps `[channel][row][column]`.
-struct Maps {
-    channels: usize,
+pub(crate) struct Maps {
+    pub(crate) channels: usize,
     height: usize,
-    width: usize,
+    pub(crate) width: usize,
     values: Vec<f32>,
 }
 
 impl Maps {
-    fn random([channels, height, width]: [usize; 3], seed: u32) -> Self {
+    pub(crate) fn random([channels, height, width]: [usize; 3], seed: u32) -> Self {
         let values = values(channels * height * width, seed);
         Self {
             channels,
@@ -30,7 +30,7 @@ impl Maps {
     }
 
     /// Zero outside.
-    fn at(&self, channel: usize, y: isize, x: isize) -> f32 {
+    pub(crate) fn at(&self, channel: usize, y: isize, x: isize) -> f32 {
         let inside = |at: isize, len: usize| (0..len as isize).contains(&at);
         if inside(y, self.height) && inside(x, self.width) {
             let row = channel * self.height + y as usize;
@@ -41,43 +41,60 @@ impl Maps {
     }
 
     /// The strip from row `first_row` on, with the rows above it.
-    fn strip(&self, first_row: isize) -> Strip {
-        let layout = layout(self.width);
+    pub(crate) fn strip(&self, first_row: isize) -> Strip {
+        let mut strip = Strip::new(self.channels, layout(self.width));
+        self.fill(&mut strip, first_row, |strip, _| self.write(strip));
+        strip
+    }
+
+    /// Places a strip from row `first_row` on and fills it by `write`, which gets its first row, and the rows
+    /// above it.
+    pub(crate) fn fill(
+        &self,
+        strip: &mut Strip,
+        first_row: isize,
+        write: impl Fn(&mut Strip, isize),
+    ) {
         let mut above = Vec::new();
-        let mut strip = Strip::new(self.channels, layout);
-        for first_row in [first_row - layout.rows as isize, first_row] {
+        for first_row in [first_row - strip.layout().rows as isize, first_row] {
             strip.place(0..self.width, first_row, self.height);
-            for channel in 0..self.channels {
-                for y in strip.rows() {
-                    let row = strip.row_mut(channel, y);
-                    for (x, pixel) in row.iter_mut().enumerate() {
-                        *pixel = self.at(channel, y as isize, x as isize);
-                    }
-                }
-            }
+            write(strip, first_row);
             strip.set_rows_above((!above.is_empty()).then_some(&above));
             strip.copy_last_rows(&mut above);
         }
-        strip
+    }
+
+    /// Writes the rows that a strip of planes has.
+    fn write(&self, strip: &mut Strip) {
+        for channel in 0..self.channels {
+            for y in strip.rows() {
+                let row = strip.row_mut(channel, y);
+                for (x, pixel) in row.iter_mut().enumerate() {
+                    *pixel = self.at(channel, y as isize, x as isize);
+                }
+            }
+        }
     }
 }
 
 /// Two groups of rows, and as many rows above as a 5x5 kernel reads with its lag.
-fn layout(width_px: usize) -> StripLayout {
+pub(crate) fn layout(width_px: usize) -> StripLayout {
     StripLayout {
         width_px,
         margin_px: 0,
         rows: 2 * STRIP_ROWS,
         rows_above: 4,
+        format: StripFormat::Planes,
     }
 }
 
 /// First row of a strip, and rows of the maps: at the top, in the middle, at the bottom, with rows
 /// outside on both sides, and with no row inside.
-const PLACES: [(isize, usize); 6] = [(0, 20), (-3, 20), (6, 40), (14, 20), (-2, 3), (20, 20)];
+pub(crate) const PLACES: [(isize, usize); 6] =
+    [(0, 20), (-3, 20), (6, 40), (14, 20), (-2, 3), (20, 20)];
 
 /// A strip with the pixels of an earlier image.
-fn used([channels, height, width]: [usize; 3], first_row: isize) -> Strip {
+pub(crate) fn used([channels, height, width]: [usize; 3], first_row: isize) -> Strip {
     let mut strip = Strip::new(channels, layout(width));
     for channel in 0..channels {
         for y in strip.rows() {
@@ -181,7 +198,7 @@ fn convolutions_in(isa: Isa, precision: Precision) {
 }
 
 /// Channel, row and column of each pixel of a strip.
-fn pixels(strip: &Strip) -> Vec<(usize, usize, usize)> {
+pub(crate) fn pixels(strip: &Strip) -> Vec<(usize, usize, usize)> {
     let mut all = Vec::new();
     for channel in 0..strip.channels() {
         for y in strip.rows() {

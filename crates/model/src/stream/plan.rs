@@ -1,6 +1,9 @@
 //! From the network's operations to the stages that strips stream through.
 
-use wdsr_kernels::{Isa, Precision, STRIP_ROWS, StripConv, StripPair};
+use wdsr_kernels::{
+    Epilogue, Isa, PixelConv, PixelPair, Precision, STRIP_ROWS, Scratch, Strip, StripConv,
+    StripFormat, StripPair,
+};
 
 use super::symmetry::Symmetry;
 use crate::fused::FusedOperation;
@@ -14,9 +17,17 @@ pub(crate) struct Arithmetic {
     pub(crate) precision: Precision,
 }
 
+impl Arithmetic {
+    /// Whether convolutions of many channels are products of tiles, which read and write pixels instead of planes.
+    fn has_tiles(self) -> bool {
+        self.isa.has_tiles() && self.precision == Precision::Bf16
+    }
+}
+
 /// Feature maps between stages.
 pub(super) struct Map {
     pub(super) shape: ValueShape,
+    pub(super) format: StripFormat,
     /// The last stage that reads it; none reads the result.
     pub(super) last_reader: Option<usize>,
     /// Pixels of the image that it is behind the image's tiles and waves.
@@ -38,8 +49,8 @@ pub(super) struct Stage {
     pub(super) kernel: Kernel,
     /// The map that it reads; none for the stage that reads the image.
     pub(super) input: Option<usize>,
-    /// A map of the output's shape that is added to the result of a convolution without activation or
-    /// of an enlargement.
+    /// A map of the output's shape that is added to the result of a convolution without activation, of an
+    /// enlargement, or of a conversion to planes.
     pub(super) addend: Option<usize>,
     pub(super) output: usize,
     pub(super) multiply_adds_per_pixel: usize,
@@ -49,13 +60,15 @@ pub(super) enum Kernel {
     /// Reads the image.
     Read,
     Conv {
-        conv: StripConv,
+        conv: ConvKernel,
         activation: Activation,
         /// Of PReLU and leaky ReLU.
         slopes: Vec<f32>,
         radius_px: usize,
     },
-    Pair(StripPair),
+    Pair(PairKernel),
+    /// Another format of the same map.
+    Convert(Isa),
     /// Pixel shuffle in the middle of a network.
     Shuffle {
         scale: usize,
@@ -66,13 +79,61 @@ pub(super) enum Kernel {
     },
 }
 
+/// A convolution of planes or of pixels.
+pub(super) enum ConvKernel {
+    Planes(StripConv),
+    Pixels(PixelConv),
+}
+
+impl ConvKernel {
+    pub(super) fn run(
+        &self,
+        input: &Strip,
+        output: &mut Strip,
+        epilogue: Epilogue<'_, Strip>,
+        scratch: &mut Scratch,
+    ) {
+        match self {
+            Self::Planes(conv) => conv.run(input, output, epilogue, scratch),
+            Self::Pixels(conv) => conv.run(input, output, epilogue, scratch),
+        }
+    }
+}
+
+/// A pair of 1x1 convolutions of planes or of pixels.
+pub(super) enum PairKernel {
+    Planes(StripPair),
+    Pixels(PixelPair),
+}
+
+impl PairKernel {
+    pub(super) fn run(&self, input: &Strip, output: &mut Strip, scratch: &mut Scratch) {
+        match self {
+            Self::Planes(pair) => pair.run(input, output, scratch),
+            Self::Pixels(pair) => pair.run(input, output, scratch),
+        }
+    }
+}
+
 impl Stage {
+    /// A conversion of a map, plus another one.
+    fn conversion(isa: Isa, input: usize, addend: Option<usize>, output: usize) -> Self {
+        Self {
+            name: "memory layout".to_owned(),
+            kernel: Kernel::Convert(isa),
+            input: Some(input),
+            addend,
+            output,
+            multiply_adds_per_pixel: 0,
+        }
+    }
+
     /// Pixels that it reads on each side of a pixel.
     fn radius_px(&self) -> usize {
         match self.kernel {
             Kernel::Conv { radius_px, .. } => radius_px,
             Kernel::Enlarge { .. } => 1,
-            Kernel::Read | Kernel::Pair(_) | Kernel::Shuffle { .. } => 0,
+            Kernel::Read | Kernel::Pair(_) | Kernel::Convert(_) | Kernel::Shuffle { .. } => 0,
         }
     }
 
@@ -105,7 +166,7 @@ impl Plan {
             output_shuffle: 1,
             output_factor: 1.0 / symmetries.len() as f32,
         };
-        let input = plan.push_map(network.shape(network.input));
+        let input = plan.push_map(network.shape(network.input), StripFormat::Planes);
         plan.stages.push(Stage {
             name: "image in".to_owned(),
             kernel: Kernel::Read,
@@ -154,14 +215,38 @@ impl Plan {
         (height_px + self.delay_rows()).div_ceil(STRIP_ROWS)
     }
 
-    fn push_map(&mut self, shape: ValueShape) -> usize {
+    fn push_map(&mut self, shape: ValueShape, format: StripFormat) -> usize {
         self.maps.push(Map {
             shape,
+            format,
             last_reader: None,
             delay_px: 0,
             margin_px: 0,
         });
         self.maps.len() - 1
+    }
+
+    /// A map in another format, by a new stage where there is none yet.
+    fn in_format(&mut self, isa: Isa, map: usize, format: StripFormat) -> usize {
+        if self.maps[map].format == format {
+            return map;
+        }
+        let is_converted = |stage: &&Stage| {
+            stage.input == Some(map)
+                && matches!(stage.kernel, Kernel::Convert(_))
+                && self.maps[stage.output].format == format
+        };
+        if let Some(stage) = self.stages.iter().find(is_converted) {
+            return stage.output;
+        }
+        let input = match format {
+            StripFormat::Bf16Pixels => self.in_format(isa, map, StripFormat::Pixels),
+            _ => map,
+        };
+        let output = self.push_map(self.maps[map].shape, format);
+        self.stages
+            .push(Stage::conversion(isa, input, None, output));
+        output
     }
 
     /// Adds the map `sum` to the result of the network whose stages start at `first_stage`: at the
@@ -256,10 +341,13 @@ impl SymmetricNetwork<'_> {
     /// Adds the network's maps and stages to the plan; it reads the map `input`.
     fn push_stages(&self, plan: &mut Plan, input: usize) {
         let network = self.model.network();
+        let operations = network.fused_operations();
+        let formats = self.formats(&operations);
+        let isa = self.arithmetic.isa;
         // The map of each value that is computed so far.
         let mut map_of = vec![None; network.values.len()];
         map_of[network.input.0] = Some(input);
-        for operation in network.fused_operations() {
+        for operation in operations {
             let map = |value: Value| {
                 map_of[value.0].unwrap_or_else(|| unreachable!("{value:?} is read too early"))
             };
@@ -290,7 +378,7 @@ impl SymmetricNetwork<'_> {
                     ..
                 } => {
                     let (name, kernel, multiply_adds) = self.conv(conv, output, Activation::None);
-                    (name, kernel, input, Some(map(identity)), multiply_adds)
+                    (name, kernel, input, Some(identity), multiply_adds)
                 }
                 FusedOperation::PointwisePair {
                     expand,
@@ -301,9 +389,12 @@ impl SymmetricNetwork<'_> {
                     let [first, second] = [expand, reduce].map(|conv| &network.convs[conv]);
                     let expand = self.weights(expand, 1);
                     let reduce = self.weights(reduce, self.shuffles[output.0]);
+                    let (expand, reduce) = (first.layer(&expand), second.layer(&reduce));
                     let Arithmetic { isa, precision } = self.arithmetic;
-                    let layers = [first.layer(&expand), second.layer(&reduce)];
-                    let pair = StripPair::new(isa, precision, layers[0], layers[1]);
+                    let pair = match self.arithmetic.has_tiles() {
+                        true => PairKernel::Pixels(PixelPair::new(isa, expand, reduce)),
+                        false => PairKernel::Planes(StripPair::new(isa, precision, expand, reduce)),
+                    };
                     let name = format!("{}+{}", first.name, second.name);
                     let multiply_adds = first.weights() + second.weights();
                     (name, Kernel::Pair(pair), input, None, multiply_adds)
@@ -320,20 +411,116 @@ impl SymmetricNetwork<'_> {
                     unreachable!("{operation:?} in a network for use, with its scales in weights")
                 }
             };
-            let input = Some(map(input));
-            let output_map = plan.push_map(network.shape(output));
+            let format = formats[output.0];
+            let is_of_tiles = self.is_of_tiles(&operation);
+            let input_format = match kernel {
+                Kernel::Conv { .. } if is_of_tiles => StripFormat::Bf16Pixels,
+                Kernel::Pair(_) if is_of_tiles => StripFormat::Pixels,
+                _ => StripFormat::Planes,
+            };
+            let input = plan.in_format(isa, map(input), input_format);
+            let addend = addend.map(|value| {
+                let format = match format {
+                    StripFormat::Planes => StripFormat::Planes,
+                    _ => StripFormat::Pixels,
+                };
+                plan.in_format(isa, map(value), format)
+            });
+            // Tiles write pixels: planes are converted, with the term.
+            let is_converted = is_of_tiles && format == StripFormat::Planes;
+            let shape = network.shape(output);
+            let kernel_format = match is_converted {
+                true => StripFormat::Pixels,
+                false => format,
+            };
+            let mut output_map = plan.push_map(shape, kernel_format);
             plan.stages.push(Stage {
                 name,
                 kernel,
-                input,
-                addend,
+                input: Some(input),
+                addend: addend.filter(|_| !is_converted),
                 output: output_map,
                 multiply_adds_per_pixel,
             });
+            if is_converted {
+                let pixels = output_map;
+                output_map = plan.push_map(shape, format);
+                let conversion = Stage::conversion(isa, pixels, addend, output_map);
+                plan.stages.push(conversion);
+            }
             map_of[output.0] = Some(output_map);
         }
         plan.output = map_of[network.output.0]
             .unwrap_or_else(|| unreachable!("no operation computes the network's output"));
+    }
+
+    /// Whether an operation is products of tiles.
+    fn is_of_tiles(&self, operation: &FusedOperation) -> bool {
+        self.arithmetic.has_tiles()
+            && match *operation {
+                FusedOperation::PointwisePair { .. } => true,
+                FusedOperation::ConvAdd { conv, .. }
+                | FusedOperation::Single(Operation::Conv { conv, .. }) => {
+                    let conv = &self.model.network().convs[conv];
+                    PixelConv::suits(conv.kernel, conv.in_channels, conv.out_channels)
+                }
+                FusedOperation::Single(_) => false,
+            }
+    }
+
+    /// The format that each value is computed in: what all its readers want, or pixels in f32 if they want different ones. Tiles
+    /// read bf16 in convolutions and f32 in pairs; the term of a sum has the format of the sum. All others read and
+    /// write planes.
+    fn formats(&self, operations: &[FusedOperation]) -> Vec<StripFormat> {
+        let network = self.model.network();
+        let mut wanted = vec![None; network.values.len()];
+        wanted[network.output.0] = Some(StripFormat::Planes);
+        for operation in operations.iter().rev() {
+            let output = &mut wanted[operation.output().0];
+            let is_of_tiles = self.is_of_tiles(operation);
+            if !is_of_tiles {
+                *output = Some(StripFormat::Planes);
+            }
+            let of_term = match output {
+                Some(StripFormat::Pixels | StripFormat::Bf16Pixels) => StripFormat::Pixels,
+                _ => StripFormat::Planes,
+            };
+            let mut want = |value: Value, format: StripFormat| {
+                let wanted = &mut wanted[value.0];
+                *wanted = Some(match *wanted {
+                    Some(other) if other != format => StripFormat::Pixels,
+                    _ => format,
+                });
+            };
+            match *operation {
+                FusedOperation::Single(single) => {
+                    let format = match is_of_tiles {
+                        true => StripFormat::Bf16Pixels,
+                        false => StripFormat::Planes,
+                    };
+                    single.inputs().for_each(|value| want(value, format));
+                }
+                FusedOperation::ConvAdd {
+                    input, identity, ..
+                } => {
+                    let format = match is_of_tiles {
+                        true => StripFormat::Bf16Pixels,
+                        false => StripFormat::Planes,
+                    };
+                    want(input, format);
+                    want(identity, of_term);
+                }
+                FusedOperation::PointwisePair { input, .. } => {
+                    let format = match is_of_tiles {
+                        true => StripFormat::Pixels,
+                        false => StripFormat::Planes,
+                    };
+                    want(input, format);
+                }
+            }
+        }
+        let format = |wanted: Option<StripFormat>| wanted.unwrap_or_default();
+        wanted.into_iter().map(format).collect()
     }
 
     /// Name, kernel and multiply-adds per pixel of a convolution.
@@ -342,8 +529,15 @@ impl SymmetricNetwork<'_> {
         let shape = &network.convs[conv];
         let weights = self.weights(conv, self.shuffles[output.0]);
         let Arithmetic { isa, precision } = self.arithmetic;
+        let layer = shape.layer(&weights);
+        let is_of_tiles = self.arithmetic.has_tiles()
+            && PixelConv::suits(shape.kernel, shape.in_channels, shape.out_channels);
+        let conv = match is_of_tiles {
+            true => ConvKernel::Pixels(PixelConv::new(isa, layer)),
+            false => ConvKernel::Planes(StripConv::new(isa, precision, layer)),
+        };
         let kernel = Kernel::Conv {
-            conv: StripConv::new(isa, precision, shape.layer(&weights)),
+            conv,
             activation,
             slopes: weights.slopes_of(activation).into_owned(),
             radius_px: shape.kernel / 2,
@@ -355,8 +549,9 @@ impl SymmetricNetwork<'_> {
     /// Each channel `times` times, in f32.
     fn repeat(&self, channels: usize, times: usize) -> Kernel {
         let (shape, weights) = Conv::repetition("repeat".to_owned(), channels, times);
+        let conv = StripConv::new(self.arithmetic.isa, Precision::F32, shape.layer(&weights));
         Kernel::Conv {
-            conv: StripConv::new(self.arithmetic.isa, Precision::F32, shape.layer(&weights)),
+            conv: ConvKernel::Planes(conv),
             activation: Activation::None,
             slopes: Vec::new(),
             radius_px: 0,

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use wdsr_kernels::{Epilogue, Scratch, Strip, StripLayout, enlarge_bilinear};
+use wdsr_kernels::{Epilogue, Scratch, Strip, StripLayout, convert_strip, enlarge_bilinear};
 
 use super::plan::{Kernel, Plan, Stage};
 use super::tiles::{LeftMargins, Tile, Tiles};
@@ -307,6 +307,10 @@ impl Schedule<'_> {
         };
         match &stage.kernel {
             Kernel::Read => (self.waves.read)(output)?,
+            Kernel::Convert(isa) => {
+                let term = stage.addend.map(|_| strip(stage.addend));
+                convert_strip(*isa, strip(stage.input), term, output);
+            }
             Kernel::Pair(pair) => pair.run(strip(stage.input), output, scratch),
             Kernel::Conv {
                 conv,

@@ -80,6 +80,7 @@ impl Tiles {
                 margin_px,
                 rows: STRIP_ROWS * map.shape.scale,
                 rows_above: map.margin_px,
+                format: map.format,
             }
         };
         plan.maps.iter().map(layout).collect()

@@ -31,7 +31,7 @@ pub(super) struct Setup {
 
 impl Setup {
     pub(super) fn new(recipe: Recipe, folder: &Path, resume: bool) -> Result<Self, Error> {
-        let isa = Isa::detect()?;
+        let isa = Isa::detect()?.without_tiles();
         let network = Network::for_training(&recipe.network);
         let layout = ParameterLayout::new(&network, recipe.training.branches);
         let teacher = TeacherModel::load(&recipe, isa)?;

@@ -1,0 +1,243 @@
+//! Products of tiles of bf16 (Intel AMX): what the kernels of pixels in rows are written in.
+//!
+//! A tile has [`ROWS`] rows of [`ROW`] lanes of 32 bits: a float, or two bf16, the first in the lower half. A row of a tile of
+//! pixels is 32 channels of a pixel in bf16, so the pixels of a row of an image are a tile as they lie in memory. A tile of
+//! weights has rows of 16 output channels with two input channels each.
+
+use crate::Precision;
+
+/// Rows of a tile.
+pub(crate) const ROWS: usize = 16;
+
+/// Lanes of a tile's row.
+pub(crate) const ROW: usize = 16;
+
+/// Floats of a tile in memory whose rows lie `stride` floats apart.
+pub(crate) fn tile_len(stride: usize) -> usize {
+    (ROWS - 1)
+        .checked_mul(stride)
+        .and_then(|len| len.checked_add(ROW))
+        .unwrap_or_else(|| panic!("tile of rows {stride} floats apart is too large"))
+}
+
+/// Eight tile registers, numbered from 0.
+pub(crate) trait Tiles {
+    /// Makes a tile zero.
+    fn zero<const T: usize>(&mut self);
+    /// Loads a tile whose rows lie `stride` floats apart.
+    ///
+    /// # Panics
+    /// If the slice is shorter than [`tile_len`].
+    fn load<const T: usize>(&mut self, from: &[f32], stride: usize);
+    /// Stores a tile whose rows lie `stride` floats apart.
+    ///
+    /// # Panics
+    /// If the slice is shorter than [`tile_len`].
+    fn store<const T: usize>(&mut self, to: &mut [f32], stride: usize);
+    /// Adds to each float of tile C the sum over k of the products of lane k of its row of A and of its lane of row k of B.
+    fn add_product<const C: usize, const A: usize, const B: usize>(&mut self);
+    /// 32 channels of each pixel, plus `bias`, as lanes of two bf16, rounded to nearest; denormal numbers become 0. With `RELU`,
+    /// negative numbers become 0 too.
+    fn round<const RELU: bool>(
+        &self,
+        values: &[[f32; 2 * ROW]],
+        bias: &[f32; 2 * ROW],
+        to: &mut [[f32; ROW]],
+    );
+}
+
+/// A computation on tiles.
+pub(crate) trait TileKernel {
+    /// What it returns.
+    type Output;
+
+    /// Computes. Implementations are `#[inline(always)]`, as is what they call with the tiles: so all of it is compiled for the
+    /// processor's vectors.
+    fn run<T: Tiles>(self, tiles: &mut T) -> Self::Output;
+}
+
+/// Tile registers in plain Rust: the definition of the operations, for tests. Every bit is that of AMX.
+///
+/// # Source
+/// Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2: TDPBF16PS, VCVTNE2PS2BF16.
+pub(crate) struct EmulatedTiles {
+    tiles: [[[f32; ROW]; ROWS]; 8],
+}
+
+impl EmulatedTiles {
+    /// Runs a kernel.
+    pub(crate) fn run<K: TileKernel>(kernel: K) -> K::Output {
+        // Numbers that no kernel may depend on.
+        kernel.run(&mut Self {
+            tiles: [[[f32::NAN; ROW]; ROWS]; 8],
+        })
+    }
+}
+
+/// 0 of the same sign if the number is denormal.
+fn flushed(value: f32) -> f32 {
+    match value.abs() < f32::MIN_POSITIVE {
+        true => 0.0_f32.copysign(value),
+        false => value,
+    }
+}
+
+/// The first and the second bf16 of lanes.
+fn halves(lanes: [f32; ROW]) -> [[f32; ROW]; 2] {
+    let bits = lanes.map(f32::to_bits);
+    [
+        bits.map(|bits| bits << 16),
+        bits.map(|bits| bits & 0xFFFF_0000),
+    ]
+    .map(|half| half.map(|bits| flushed(f32::from_bits(bits))))
+}
+
+/// Whether products of such numbers are neither denormal nor too large, so that those of two bf16 are exact.
+fn is_moderate(value: f32) -> bool {
+    const LARGE: f32 = (1_u64 << 60) as f32;
+    value == 0.0 || (1.0 / LARGE..LARGE).contains(&value.abs())
+}
+
+impl Tiles for EmulatedTiles {
+    fn zero<const T: usize>(&mut self) {
+        self.tiles[T] = [[0.0; ROW]; ROWS];
+    }
+
+    fn load<const T: usize>(&mut self, from: &[f32], stride: usize) {
+        let from = &from[..tile_len(stride)];
+        for (row, to) in self.tiles[T].iter_mut().enumerate() {
+            to.copy_from_slice(&from[row * stride..][..ROW]);
+        }
+    }
+
+    fn store<const T: usize>(&mut self, to: &mut [f32], stride: usize) {
+        let to = &mut to[..tile_len(stride)];
+        for (row, from) in self.tiles[T].iter().enumerate() {
+            to[row * stride..][..ROW].copy_from_slice(from);
+        }
+    }
+
+    fn add_product<const C: usize, const A: usize, const B: usize>(&mut self) {
+        let [a, b] = [A, B].map(|tile| self.tiles[tile].map(halves));
+        let is_exact = (a.iter().chain(&b).flatten().flatten()).all(|value| is_moderate(*value));
+        for (sums, pixel) in self.tiles[C].iter_mut().zip(&a) {
+            // The first and the second numbers of the lanes are summed apart.
+            let mut products = [[0.0; ROW]; 2];
+            for half in 0..2 {
+                for (k, weights) in b.iter().enumerate() {
+                    let pixel = pixel[half][k];
+                    for (sum, weight) in products[half].iter_mut().zip(&weights[half]) {
+                        // With one rounding.
+                        *sum = flushed(match is_exact {
+                            true => pixel * weight + *sum,
+                            false => pixel.mul_add(*weight, *sum),
+                        });
+                    }
+                }
+            }
+            let [first, second] = products;
+            for c in 0..ROW {
+                sums[c] = flushed(flushed(sums[c]) + flushed(first[c] + second[c]));
+            }
+        }
+    }
+
+    fn round<const RELU: bool>(
+        &self,
+        values: &[[f32; 2 * ROW]],
+        bias: &[f32; 2 * ROW],
+        to: &mut [[f32; ROW]],
+    ) {
+        for (to, values) in to.iter_mut().zip(values) {
+            *to = std::array::from_fn(|lane| {
+                Precision::Bf16.lane(|c| {
+                    let at = 2 * lane + c;
+                    match flushed(values[at] + bias[at]) {
+                        value if RELU && value.is_sign_negative() => 0.0,
+                        value => value,
+                    }
+                })
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A tile of the given lanes of two bf16.
+    fn tile(lane: impl Fn(usize, usize) -> [f32; 2]) -> Vec<f32> {
+        let lanes = (0..ROWS * ROW).map(|at| {
+            let numbers = lane(at / ROW, at % ROW);
+            Precision::Bf16.lane(|c| numbers[c])
+        });
+        lanes.collect()
+    }
+
+    /// The product of two tiles, added to 1.
+    struct Product<'a>(&'a [f32], &'a [f32]);
+
+    impl TileKernel for Product<'_> {
+        type Output = Vec<f32>;
+
+        fn run<T: Tiles>(self, tiles: &mut T) -> Vec<f32> {
+            let mut sums = vec![1.0; ROWS * ROW];
+            tiles.load::<2>(&sums, ROW);
+            tiles.load::<0>(self.0, ROW);
+            tiles.load::<1>(self.1, ROW);
+            tiles.add_product::<2, 0, 1>();
+            tiles.store::<2>(&mut sums, ROW);
+            sums
+        }
+    }
+
+    #[test]
+    fn product_sums_over_both_halves_of_all_lanes() {
+        let a = |row: usize, k: usize| [row as f32 - 7.0, k as f32];
+        let b = |k: usize, column: usize| [k as f32, column as f32 - 3.0];
+        let found = EmulatedTiles::run(Product(&tile(a), &tile(b)));
+        for row in 0..ROWS {
+            for column in 0..ROW {
+                let terms = (0..ROW).map(|k| {
+                    let (a, b) = (a(row, k), b(k, column));
+                    a[0] * b[0] + a[1] * b[1]
+                });
+                let expected = 1.0 + terms.sum::<f32>();
+                assert_eq!(found[row * ROW + column], expected, "({row}, {column})");
+            }
+        }
+    }
+
+    #[test]
+    fn denormal_numbers_are_zero() {
+        let tiny = f32::MIN_POSITIVE;
+        let one = tile(|_, _| [1.0, 0.0]);
+        // Denormal factors.
+        let found = EmulatedTiles::run(Product(&tile(|_, _| [tiny / 2.0, 0.0]), &one));
+        assert_eq!(found, [1.0; ROWS * ROW]);
+        // A denormal product in a sum of nothing else.
+        let small = tile(|_, k| [if k == 0 { 2.0_f32.powi(-70) } else { 0.0 }, 0.0]);
+        let found = EmulatedTiles::run(Product(&small, &small));
+        assert_eq!(found, [1.0; ROWS * ROW]);
+        let mut values = [tiny / 2.0; 2 * ROW];
+        values[3] = 1.0 + 1.5 / 128.0;
+        let expected: [f32; ROW] = std::array::from_fn(|lane| match lane {
+            1 => Precision::Bf16.lane(|c| [0.0, 1.0 + 2.0 / 128.0][c]),
+            _ => 0.0,
+        });
+        assert_eq!(EmulatedTiles::run(Round(&values)), expected);
+    }
+
+    struct Round<'a>(&'a [f32; 2 * ROW]);
+
+    impl TileKernel for Round<'_> {
+        type Output = [f32; ROW];
+
+        fn run<T: Tiles>(self, tiles: &mut T) -> [f32; ROW] {
+            let mut rounded = [[1.0; ROW]];
+            tiles.round::<false>(&[*self.0], &[0.0; 2 * ROW], &mut rounded);
+            rounded[0]
+        }
+    }
+}
