@@ -26,6 +26,7 @@ mod train;
 mod training_view;
 mod units;
 mod upscale;
+mod video;
 
 use std::ffi::OsStr;
 use std::process::ExitCode;
@@ -53,6 +54,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Upscale(Box<upscale::Arguments>),
+    Video(Box<video::Arguments>),
     Eval(eval::Arguments),
     Train(train::Arguments),
     Convert(convert::Arguments),
@@ -95,6 +97,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse_from(line);
     let result = match arguments.command {
         Command::Upscale(arguments) => upscale::run(&arguments),
+        Command::Video(arguments) => video::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Train(arguments) => train::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Convert(arguments) => convert::run(&arguments).map(|()| ExitCode::SUCCESS),

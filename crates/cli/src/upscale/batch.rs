@@ -40,7 +40,7 @@ struct Batch<'a> {
 
 pub(super) fn upscale(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
-    let networks = Networks::load(arguments)?;
+    let networks = Networks::load(arguments.networks())?;
     let destination = Destination::of(arguments, networks.scale())?;
     let folder = destination.folder();
     let output = folder.or(arguments.output.as_deref());

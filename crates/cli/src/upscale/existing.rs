@@ -9,7 +9,7 @@ use super::manifest::Entry;
 
 /// The policy for a file that is not the own result of the same input.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum IfExists {
+pub(crate) enum IfExists {
     /// Keep the file and skip the image
     Skip,
     /// Replace the file
@@ -21,7 +21,7 @@ pub(super) enum IfExists {
 }
 
 /// Where a result goes.
-pub(super) enum ResultFile {
+pub(crate) enum ResultFile {
     /// A new file, or one to replace.
     Write(PathBuf),
     /// The unchanged result of earlier runs, to replace unless an entry has the same input, model
@@ -40,7 +40,7 @@ impl ResultFile {
 
 /// Chooses the file for a result. `own` has the entries of a file that is the image's own result, which
 /// is [`ResultFile::Own`] whatever the policy. `taken` are files of this run.
-pub(super) fn target(
+pub(crate) fn target(
     output: &Path,
     policy: IfExists,
     own: &dyn Fn(&Path) -> Vec<Rc<Entry>>,

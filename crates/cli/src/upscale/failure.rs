@@ -14,10 +14,10 @@ use crate::signals;
 /// An input that cannot be upscaled as requested.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct Refused(pub(super) String);
+pub(crate) struct Refused(pub(crate) String);
 
 /// The error, with the options of the program that help.
-pub(super) fn explained(error: impl Into<Error>) -> anyhow::Error {
+pub(crate) fn explained(error: impl Into<Error>) -> anyhow::Error {
     let error = error.into();
     match &error {
         Error::Memory { source, .. } => {
@@ -71,7 +71,7 @@ pub(super) fn explained(error: impl Into<Error>) -> anyhow::Error {
 }
 
 /// Whether the input is at fault.
-pub(super) fn is_refusal(error: &anyhow::Error) -> bool {
+pub(crate) fn is_refusal(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause.is::<Refused>()
             || cause

@@ -29,7 +29,7 @@ const LOCK_EVERY: Duration = Duration::from_millis(100);
 
 /// A result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     /// Path of the result below the output folder.
     pub(super) output: String,
     /// Its length.
@@ -230,7 +230,7 @@ pub(super) fn hash_of_place(path: &Path) -> String {
 }
 
 /// XXH3 of a file's bytes.
-fn hash_of_file(path: &Path) -> io::Result<String> {
+pub(crate) fn hash_of_file(path: &Path) -> io::Result<String> {
     hash_of(&File::open(path)?)
 }
 

@@ -3,18 +3,19 @@
 mod batch;
 mod destination;
 mod encoding;
-mod existing;
-mod failure;
+pub(crate) mod existing;
+pub(crate) mod failure;
+pub(crate) mod frames;
 mod inputs;
 mod manifest;
 mod metadata;
-mod networks;
+pub(crate) mod networks;
 mod pipe;
 mod rawvideo;
 mod report;
-mod size;
+pub(crate) mod size;
 mod video;
-mod yuv;
+pub(crate) mod yuv;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -30,7 +31,10 @@ use encoding::EncodingArguments;
 use existing::IfExists;
 use inputs::Shard;
 pub(crate) use inputs::is_pattern;
+pub(crate) use manifest::hash_of_file;
 use metadata::MetadataChoice;
+use networks::NetworkArguments;
+pub(crate) use pipe::write_to;
 use rawvideo::RawVideoArguments;
 use report::Outcome;
 use size::SizeArguments;
@@ -210,6 +214,13 @@ impl Arguments {
         })
     }
 
+    fn networks(&self) -> NetworkArguments<'_> {
+        NetworkArguments {
+            model: &self.model,
+            strength: self.strength,
+        }
+    }
+
     /// A limit: as given, or the default for trusted or untrusted images.
     fn limit(&self, given: Option<u64>, trusted: u64, untrusted: u64) -> u64 {
         given.unwrap_or(if self.untrusted { untrusted } else { trusted })
@@ -315,7 +326,7 @@ fn check_output(arguments: &Arguments) -> Result<(), WrongUsage> {
 }
 
 /// The exit code of a run with one input. Errors without a code of their own are left to the caller.
-fn code_of_one(result: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
+pub(crate) fn code_of_one(result: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
     let mut tally = Tally::default();
     match result {
         Ok(()) => tally.done = 1,

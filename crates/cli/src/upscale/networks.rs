@@ -6,13 +6,20 @@ use wdsr_image::Reader;
 use wdsr_model::{BuiltinModel, Isa, Precision, Upscaler};
 use wdsr_upscale::{Error, Job, Plan, Settings, Summary};
 
-use super::{Arguments, manifest, report};
+use super::{manifest, report};
 use crate::WrongUsage;
-use crate::models::{self, Choice};
+use crate::models::{self, Choice, ModelArguments};
+
+/// The arguments that networks depend on.
+#[derive(Clone, Copy)]
+pub(crate) struct NetworkArguments<'a> {
+    pub(crate) model: &'a ModelArguments,
+    pub(crate) strength: Option<f32>,
+}
 
 /// Networks of different scales, and how they compute.
-pub(super) struct Networks {
-    pub(super) precision: Precision,
+pub(crate) struct Networks {
+    pub(crate) precision: Precision,
     chosen: Group,
     /// Those for damaged images, if no model is named.
     for_damaged: Option<Group>,
@@ -31,7 +38,7 @@ struct Network {
 }
 
 impl Networks {
-    pub(super) fn load(arguments: &Arguments) -> anyhow::Result<Self> {
+    pub(crate) fn load(arguments: NetworkArguments<'_>) -> anyhow::Result<Self> {
         let precision = arguments.model.precision.or_f32(Isa::detect()?);
         let model = arguments.model.model.as_deref();
         // A strength is that of the model that has one.
@@ -58,7 +65,19 @@ impl Networks {
         networks.any(|network| network.upscaler.has_strength())
     }
 
-    pub(super) fn upscalers(&self) -> Vec<&Upscaler> {
+    /// The strength for all frames of a video: that of --strength, or 0 for models without one.
+    ///
+    /// # Errors
+    /// [`WrongUsage`] if the model needs one.
+    pub(crate) fn strength_of_frames(&self, given: Option<f32>) -> Result<f32, WrongUsage> {
+        if self.have_strength() && given.is_none() {
+            let message = "video: frames of different strengths would flicker; give --strength";
+            return Err(WrongUsage(message.to_owned()));
+        }
+        Ok(given.unwrap_or_default())
+    }
+
+    pub(crate) fn upscalers(&self) -> Vec<&Upscaler> {
         self.chosen.upscalers()
     }
 
@@ -83,6 +102,11 @@ impl Networks {
         &group.unwrap_or(&self.chosen).name
     }
 
+    /// The hashes of the models that run the passes of a plan for frames.
+    pub(crate) fn hashes_of_plan(&self, plan: &Plan) -> String {
+        self.chosen.hashes_of(plan)
+    }
+
     /// The hashes of the models that run the passes of a job.
     pub(super) fn hashes_of(&self, job: &Job<'_>) -> String {
         let mut hashes = self.chosen.hashes_of(job.plan());
@@ -95,7 +119,7 @@ impl Networks {
 
 impl Group {
     fn load(
-        arguments: &Arguments,
+        arguments: NetworkArguments<'_>,
         model: Option<&Path>,
         precision: Precision,
     ) -> anyhow::Result<Self> {

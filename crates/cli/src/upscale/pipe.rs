@@ -219,7 +219,7 @@ fn open_special(path: &Path) -> anyhow::Result<File> {
 ///
 /// # Errors
 /// Names `what` if the reader closed the pipe before it had all of it.
-pub(super) fn write_to(
+pub(crate) fn write_to(
     output: &mut dyn Write,
     name: &Path,
     bytes: &[u8],
@@ -294,7 +294,7 @@ fn upscale_to(
     started: Instant,
 ) -> anyhow::Result<Outcome> {
     let (input, output) = (source.name(), sink.name());
-    let networks = Networks::load(arguments)?;
+    let networks = Networks::load(arguments.networks())?;
     let file = source.read(arguments.max_memory())?;
     let video = video::refusal_of_bytes(&file, &input);
     let len_bytes = file.len() as u64;

@@ -1,29 +1,21 @@
 //! Frames without headers, as `ffmpeg -f rawvideo` writes and reads them, upscaled one by one.
-//!
-//! One thread reads ahead and another writes, so that both overlap with the network. At most one
-//! frame waits on either side, which bounds the memory.
 
 use std::fmt;
 use std::io::{Read, Write};
-use std::panic::resume_unwind;
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, bail};
-use wdsr_image::{AtomicFile, Colour, Depth, Image, Samples};
-use wdsr_model::UpscaleError;
-use wdsr_upscale::{Error, ImageUpscaler, Size};
+use wdsr_image::AtomicFile;
+use wdsr_upscale::{ImageUpscaler, Size};
 
 use super::Arguments;
 use super::failure::{Refused, explained};
+use super::frames::{self, Frame, FrameFormat, FrameUpscaler, FrameWriter};
 use super::networks::Networks;
 use super::pipe::{self, PipeInput, PipeOutput};
-use super::yuv::{self, Coding, Matrix, Range};
-use crate::WrongUsage;
-use crate::exit::OutOfMemory;
+use super::yuv::{Coding, Layout, Matrix, Range};
 use crate::{progress, signals, units};
 
 #[derive(clap::Args)]
@@ -37,7 +29,7 @@ pub(super) struct RawVideoArguments {
         value_name = "WxH:rgb24|yuv420p",
         conflicts_with_all = ["recursive", "shard", "report", "format", "metadata", "alpha", "timeout"]
     )]
-    rawvideo: Option<FrameFormat>,
+    rawvideo: Option<RawFrames>,
     /// YUV matrix of input and output
     ///
     /// By default bt709 for frames of 1280 or more columns or more than 576 rows, else bt601.
@@ -51,41 +43,31 @@ pub(super) struct RawVideoArguments {
 impl RawVideoArguments {
     /// The frames, with --rawvideo.
     pub(super) fn video(&self) -> Option<Video> {
-        self.rawvideo.map(|frames| Video {
-            frames,
-            coding: Coding {
-                matrix: self.matrix.unwrap_or(Matrix::usual(frames.size)),
-                range: self.range.unwrap_or(Range::Limited),
-            },
-        })
+        let RawFrames { size, format } = self.rawvideo?;
+        let coding = Coding {
+            matrix: self.matrix.unwrap_or(Matrix::usual(size)),
+            range: self.range.unwrap_or(Range::Limited),
+        };
+        let format = match format {
+            PixelFormat::Rgb24 => FrameFormat::Rgb24,
+            PixelFormat::Yuv420p => FrameFormat::Planar(Layout::YUV420P, coding),
+        };
+        Some(Video { size, format })
     }
+}
+
+/// Size and pixel format of frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct RawFrames {
+    size: Size,
+    format: PixelFormat,
 }
 
 /// A pixel format, by ffmpeg's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PixelFormat {
-    /// R G B interleaved, 8 bit.
     Rgb24,
-    /// A plane of luma, two of chroma with half its columns and rows.
     Yuv420p,
-}
-
-impl PixelFormat {
-    fn frame_bytes(self, size: Size) -> u128 {
-        match self {
-            Self::Rgb24 => size.pixels() * 3,
-            Self::Yuv420p => yuv::frame_bytes(size),
-        }
-    }
-
-    /// Depth of the frames between input and output.
-    fn depth(self) -> Depth {
-        match self {
-            Self::Rgb24 => Depth::U8,
-            // Rounded only once, when they become YUV again.
-            Self::Yuv420p => Depth::F32,
-        }
-    }
 }
 
 impl fmt::Display for PixelFormat {
@@ -97,61 +79,31 @@ impl fmt::Display for PixelFormat {
     }
 }
 
-/// Size and pixel format of frames.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FrameFormat {
-    size: Size,
-    format: PixelFormat,
-}
-
-/// A text that is no [`FrameFormat`].
+/// A text that is no [`RawFrames`].
 #[derive(Debug, thiserror::Error)]
 #[error("expected WxH:rgb24 or WxH:yuv420p, e.g. 640x360:yuv420p, found \"{0}\"")]
-pub(super) struct FrameFormatError(String);
+struct RawFramesError(String);
 
-impl FromStr for FrameFormat {
-    type Err = FrameFormatError;
+impl FromStr for RawFrames {
+    type Err = RawFramesError;
 
-    fn from_str(text: &str) -> Result<Self, FrameFormatError> {
+    fn from_str(text: &str) -> Result<Self, RawFramesError> {
         let parse = || {
             let (size, format) = text.split_once(':')?;
+            let formats = [PixelFormat::Rgb24, PixelFormat::Yuv420p];
             Some(Self {
                 size: units::size(size).ok()?,
-                format: match format {
-                    "rgb24" => PixelFormat::Rgb24,
-                    "yuv420p" => PixelFormat::Yuv420p,
-                    _ => return None,
-                },
+                format: formats.into_iter().find(|f| f.to_string() == format)?,
             })
         };
-        parse().ok_or_else(|| FrameFormatError(text.to_owned()))
+        parse().ok_or_else(|| RawFramesError(text.to_owned()))
     }
 }
 
-/// The format and the colour coding of frames.
+/// The size, the format and the colour coding of frames.
 pub(super) struct Video {
-    frames: FrameFormat,
-    coding: Coding,
-}
-
-impl Video {
-    fn image_of(&self, frame: Vec<u8>) -> Image {
-        let FrameFormat { size, format } = self.frames;
-        let samples = match format {
-            PixelFormat::Rgb24 => Samples::U8(frame),
-            PixelFormat::Yuv420p => Samples::F32(yuv::to_rgb(&frame, size, self.coding)),
-        };
-        Image::new(size.width_px, size.height_px, Colour::Rgb, samples)
-    }
-
-    fn frame_of(&self, image: Image) -> Vec<u8> {
-        let size = Size::of(&image);
-        match image.samples {
-            Samples::U8(samples) => samples,
-            Samples::F32(samples) => yuv::from_rgb(&samples, size, self.coding),
-            Samples::U16(_) => unreachable!("frames have 8 bits or floats"),
-        }
-    }
+    size: Size,
+    format: FrameFormat,
 }
 
 /// Upscales all frames of the input.
@@ -163,119 +115,46 @@ pub(super) fn upscale(arguments: &Arguments, video: &Video) -> anyhow::Result<()
     };
     pipe::claim_files(arguments, &source)?;
     let (input, output) = (source.name(), sink.name());
-    let FrameFormat { size, format } = video.frames;
-    let networks = Networks::load(arguments)?;
-    let strength = arguments.strength.unwrap_or_default();
-    if networks.have_strength() && arguments.strength.is_none() {
-        let message = "raw video: frames of different strengths would flicker; give --strength";
-        return Err(WrongUsage(message.to_owned()).into());
-    }
+    let &Video { size, format } = video;
+    let networks = Networks::load(arguments.networks())?;
+    let strength = networks.strength_of_frames(arguments.strength)?;
     let limits = arguments.reading_limits();
     limits
         .check(size.width_px, size.height_px, &input)
         .map_err(explained)?;
     let (upscalers, settings) = (networks.upscalers(), arguments.settings());
-    let upscaler = ImageUpscaler::planned(&input, size, &upscalers, &settings)
-        .map_err(explained)?
-        // Frames of different ranges would flicker.
-        .stretch_range(false)
-        .at_strength(strength);
-    let plan = upscaler.plan();
-    let frame_bytes = format.frame_bytes(size);
-    // One that is read, one that waits, and the current one, on either side.
-    let waiting_bytes = 3 * (frame_bytes + format.frame_bytes(plan.target()));
-    upscaler
-        .check_memory(
-            Colour::Rgb,
-            format.depth(),
-            waiting_bytes,
-            arguments.max_memory(),
-        )
-        .map_err(|error| {
-            let input = input.display();
-            OutOfMemory(format!(
-                "{input}: {error}; raise --max-memory or use smaller frames"
-            ))
-        })?;
+    let upscaler =
+        ImageUpscaler::planned(&input, size, &upscalers, &settings).map_err(explained)?;
+    let work = FrameUpscaler::new(&input, upscaler, strength, format, size);
+    work.check_memory(arguments.max_memory())?;
 
-    let frames = read_ahead(&source, frame_bytes as usize)?;
-    let writer = FrameWriter::start(sink)?;
+    let mut stream = source.open()?;
+    let frame_bytes = format.frame_bytes(size) as usize;
+    let (name, mut number) = (input.clone(), 0);
+    let frames = frames::read_ahead(move || {
+        number += 1;
+        let bytes = read_frame(&mut *stream, &name, frame_bytes, number)?;
+        Ok(bytes.map(|bytes| Frame { pts: 0, bytes }))
+    })?;
     let bar = progress::bar(0, "{pos} frames, {per_sec}", arguments.quiet);
-    let report = |_: usize, _: usize| signals::flow();
-    let mut count = 0_u64;
-    let frame_error = |number: u64, source: UpscaleError| {
-        let name = format!("{}: frame {number}", input.display()).into();
-        explained(Error::Network { name, source })
-    };
-    let (whole, result) = loop {
-        if signals::requested() {
-            break (false, Err(frame_error(count + 1, UpscaleError::Stopped)));
-        }
-        let frame = match frames.recv_timeout(Duration::from_millis(100)) {
-            Ok(Next::Frame(frame)) => frame,
-            Ok(Next::End(result)) => break (count > 0, result),
-            // An idle source must not delay an interrupt.
-            Err(RecvTimeoutError::Timeout) => continue,
-            Err(RecvTimeoutError::Disconnected) => panic!("the reader ended without an end"),
-        };
-        let large = match upscaler.upscale_with_progress(video.image_of(frame), &report) {
-            Ok(large) => large,
-            Err(error) => break (false, Err(frame_error(count + 1, error))),
-        };
-        if !writer.send(video.frame_of(large)) {
-            // `finish` returns the error.
-            break (false, Ok(()));
-        }
-        count += 1;
-        bar.inc(1);
-    };
-    bar.finish_and_clear();
-    let file = writer.finish()?;
-    if let Some(file) = file.filter(|_| whole) {
+    let done = work.run(&frames, writer(sink)?, &bar, |_| signals::requested())?;
+    if let Some(file) = done.written.filter(|_| done.is_whole) {
         let _writing = signals::writing();
         file.publish()
             .with_context(|| format!("cannot write {}", output.display()))?;
     }
-    if !arguments.quiet && count > 0 {
+    if !arguments.quiet && done.count > 0 {
+        let plan = work.upscaler.plan();
         progress::note(&format!(
-            "{} -> {} ({}: {plan}; {count} frames; {:.1} s)",
+            "{} -> {} ({}: {plan}; {} frames; {:.1} s)",
             input.display(),
             output.display(),
             plan.target(),
+            done.count,
             started.elapsed().as_secs_f64()
         ));
     }
-    result
-}
-
-/// A message of the reader; [`Next::End`] is the last.
-enum Next {
-    Frame(Vec<u8>),
-    /// Whether the source ended after a whole frame.
-    End(anyhow::Result<()>),
-}
-
-/// Reads frames on a thread of its own, which ends with the source or the receiver.
-fn read_ahead(source: &PipeInput, frame_bytes: usize) -> anyhow::Result<Receiver<Next>> {
-    let name = source.name();
-    let mut stream = source.open()?;
-    let (sender, receiver) = sync_channel(1);
-    let read = move || {
-        for number in 1_u64.. {
-            let next = match read_frame(&mut *stream, &name, frame_bytes, number) {
-                Ok(Some(frame)) => Next::Frame(frame),
-                Ok(None) => Next::End(Ok(())),
-                Err(error) => Next::End(Err(error)),
-            };
-            let ends = matches!(next, Next::End(_));
-            if sender.send(next).is_err() || ends {
-                return;
-            }
-        }
-    };
-    let thread = thread::Builder::new().name("reader".to_owned());
-    thread.spawn(read).context("cannot start a thread")?;
-    Ok(receiver)
+    done.result
 }
 
 /// Reads frame `number`, counted from 1; `None` at the end.
@@ -313,60 +192,33 @@ fn read_frame(
     }
 }
 
-/// A thread that writes frames.
-struct FrameWriter {
-    frames: SyncSender<Vec<u8>>,
-    thread: JoinHandle<anyhow::Result<Option<AtomicFile>>>,
-}
-
-impl FrameWriter {
-    fn start(sink: PipeOutput) -> anyhow::Result<Self> {
-        let name = sink.name();
-        let mut pipe = sink.open()?;
-        let mut file = match pipe {
-            Some(_) => None,
-            None => {
-                let write = || format!("cannot write {}", name.display());
-                Some(AtomicFile::create(&name).with_context(write)?)
+/// Writes frames to the sink. Its outcome is the file, if they went into one.
+fn writer(sink: PipeOutput) -> anyhow::Result<FrameWriter<Option<AtomicFile>>> {
+    let name = sink.name();
+    let mut pipe = sink.open()?;
+    let mut file = match pipe {
+        Some(_) => None,
+        None => {
+            let write = || format!("cannot write {}", name.display());
+            Some(AtomicFile::create(&name).with_context(write)?)
+        }
+    };
+    FrameWriter::start(move |frames| {
+        for (frame, number) in frames.iter().flatten().zip(1_u64..) {
+            let what = format!("frame {number}");
+            if let Some(pipe) = &mut pipe {
+                pipe::write_to(&mut **pipe, &name, &frame.bytes, &what)?;
+            } else if let Some(file) = &mut file {
+                let cannot_write = || format!("{}: cannot write {what}", name.display());
+                file.write_all(&frame.bytes).with_context(cannot_write)?;
             }
-        };
-        let (sender, receiver) = sync_channel::<Vec<u8>>(1);
-        let write = move || {
-            for (frame, number) in receiver.iter().zip(1_u64..) {
-                let what = format!("frame {number}");
-                if let Some(pipe) = &mut pipe {
-                    pipe::write_to(&mut **pipe, &name, &frame, &what)?;
-                } else if let Some(file) = &mut file {
-                    let cannot_write = || format!("{}: cannot write {what}", name.display());
-                    file.write_all(&frame).with_context(cannot_write)?;
-                }
-            }
-            if let Some(file) = &file {
-                let cannot_write = || format!("cannot write {}", name.display());
-                file.synchronise().with_context(cannot_write)?;
-            }
-            Ok(file)
-        };
-        let thread = thread::Builder::new().name("writer".to_owned());
-        let thread = thread.spawn(write).context("cannot start a thread")?;
-        Ok(Self {
-            frames: sender,
-            thread,
-        })
-    }
-
-    /// Sends a frame; false if the thread has ended with an error.
-    fn send(&self, frame: Vec<u8>) -> bool {
-        self.frames.send(frame).is_ok()
-    }
-
-    /// Waits until all frames are written. Returns the file, if they went into one.
-    fn finish(self) -> anyhow::Result<Option<AtomicFile>> {
-        drop(self.frames);
-        self.thread
-            .join()
-            .unwrap_or_else(|panic| resume_unwind(panic))
-    }
+        }
+        if let Some(file) = &file {
+            let cannot_write = || format!("cannot write {}", name.display());
+            file.synchronise().with_context(cannot_write)?;
+        }
+        Ok(file)
+    })
 }
 
 #[cfg(test)]
@@ -379,17 +231,12 @@ mod tests {
             width_px: 640,
             height_px: 361,
         };
-        for (text, format, bytes) in [
-            ("640x361:rgb24", PixelFormat::Rgb24, 640 * 361 * 3),
-            (
-                "640x361:yuv420p",
-                PixelFormat::Yuv420p,
-                640 * 361 + 2 * 320 * 181,
-            ),
+        for (text, format) in [
+            ("640x361:rgb24", PixelFormat::Rgb24),
+            ("640x361:yuv420p", PixelFormat::Yuv420p),
         ] {
-            let expected = FrameFormat { size, format };
-            assert_eq!(text.parse::<FrameFormat>().ok(), Some(expected));
-            assert_eq!(format.frame_bytes(size), bytes, "{text}");
+            let expected = RawFrames { size, format };
+            assert_eq!(text.parse::<RawFrames>().ok(), Some(expected));
         }
         for wrong in [
             "640x361",
@@ -399,7 +246,7 @@ mod tests {
             "4x4:yuv444p",
             "4x4:RGB24",
         ] {
-            wrong.parse::<FrameFormat>().expect_err(wrong);
+            wrong.parse::<RawFrames>().expect_err(wrong);
         }
     }
 }

@@ -10,7 +10,7 @@ const HEADING: &str = "Size of the result (at most one of these; default: the sc
 /// Without any of them: what one pass of the model makes.
 #[derive(clap::Args)]
 #[group(multiple = false)]
-pub(super) struct SizeArguments {
+pub(crate) struct SizeArguments {
     /// Upscale by 2, 3, 4 or 8; 1 only restores (-m photo)
     #[arg(help_heading = HEADING, short = 's', long, value_name = "N", value_parser = parse_scale)]
     scale: Option<f64>,
@@ -34,7 +34,7 @@ pub(super) struct SizeArguments {
 }
 
 impl SizeArguments {
-    pub(super) fn request(&self) -> SizeRequest {
+    pub(crate) fn request(&self) -> SizeRequest {
         let side = |side: Option<usize>, request: fn(usize) -> SizeRequest| side.map(request);
         (self.scale.or(self.factor).map(SizeRequest::Factor))
             .or(side(self.width, SizeRequest::Width))

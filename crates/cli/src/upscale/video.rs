@@ -69,12 +69,14 @@ pub(super) fn refusal(path: &Path) -> Option<Refused> {
 pub(super) fn refusal_of_bytes(start: &[u8], name: &Path) -> Option<Refused> {
     let start = &start[..start.len().min(START_BYTES as usize)];
     let container = container(start)?;
-    let (shown, file) = (name.display(), quoted(name));
+    let shown = name.display();
+    let command = match (container, name == Path::new("standard input")) {
+        ("Y4M", true) => "wdsr video - -".to_owned(),
+        (_, true) => "wdsr video FILE OUT.mkv".to_owned(),
+        (_, false) => format!("wdsr video {} OUT.mkv", quoted(name)),
+    };
     Some(Refused(format!(
-        "{shown} is a video ({container}), expected an image; pipe its frames: \
-         ffmpeg -i {file} -f rawvideo -pix_fmt rgb24 - | wdsr upscale - -o - --rawvideo WIDTHxHEIGHT:rgb24 | \
-         ffmpeg -f rawvideo -pix_fmt rgb24 -s WIDTHxHEIGHT_OF_RESULT -r RATE -i - -i {file} -map 0:v -map 1:a? \
-         -c:a copy -pix_fmt yuv420p OUT.mp4 (`ffprobe {file}` prints size and rate; see \"Pipes and video\" in \
+        "{shown} is a video ({container}), expected an image; `{command}` upscales it (see \"Video\" in \
          docs/upscaling.md)"
     )))
 }
@@ -144,7 +146,7 @@ mod tests {
             refusal_of_bytes(start, Path::new("it's a clip.mp4")).map(|error| error.to_string());
         assert!(
             text.as_ref()
-                .is_some_and(|text| text.contains(r"ffmpeg -i 'it'\''s a clip.mp4' -f")),
+                .is_some_and(|text| text.contains(r"`wdsr video 'it'\''s a clip.mp4' OUT.mkv`")),
             "{text:?}"
         );
     }

@@ -34,6 +34,7 @@ mod stdout;
 mod study;
 mod train;
 mod upscale;
+mod video;
 
 use std::path::Path;
 
