@@ -174,7 +174,7 @@ pub(crate) fn upscale_file<'py>(
         .ok()
         .filter(|quality| (1..=100).contains(quality))
         .ok_or_else(|| PyValueError::new_err(format!("quality is {quality}, expected 1 to 100")))?;
-    encoding.png_compression = word("compression", compression, &COMPRESSIONS)?;
+    encoding.png_compression = word("compression", compression, &PngCompression::NAMED)?;
     let defaults = Settings::default();
     let most = |name: &str, given: Option<i64>, default: u64| match given {
         Some(given) => Ok(count(name, given)? as u64),
@@ -184,7 +184,7 @@ pub(crate) fn upscale_file<'py>(
         size: size::request(factor, width, height, longest, size)?,
         alpha: parse_alpha(alpha)?,
         wrap: parse_wrap(wrap)?,
-        metadata: word("metadata", metadata, &METADATA)?,
+        metadata: word("metadata", metadata, &MetadataPolicy::NAMED)?,
         encoding,
         strength,
         max_output_pixels: most(
@@ -230,20 +230,6 @@ const IF_EXISTS: [(&str, IfExists); 3] = [
     ("overwrite", IfExists::Overwrite),
     ("skip", IfExists::Skip),
     ("error", IfExists::Error),
-];
-
-const METADATA: [(&str, MetadataPolicy); 3] = [
-    ("keep", MetadataPolicy::Keep),
-    ("strip", MetadataPolicy::Strip),
-    ("strip-gps", MetadataPolicy::StripGps),
-];
-
-const COMPRESSIONS: [(&str, PngCompression); 5] = [
-    ("none", PngCompression::None),
-    ("fastest", PngCompression::Fastest),
-    ("fast", PngCompression::Fast),
-    ("balanced", PngCompression::Balanced),
-    ("high", PngCompression::High),
 ];
 
 /// The value of one of the words that an argument takes.

@@ -110,6 +110,15 @@ pub enum MetadataPolicy {
     StripGps,
 }
 
+impl MetadataPolicy {
+    /// All, with their names in arguments.
+    pub const NAMED: [(&'static str, Self); 3] = [
+        ("keep", Self::Keep),
+        ("strip", Self::Strip),
+        ("strip-gps", Self::StripGps),
+    ];
+}
+
 impl Resolution {
     /// `None` if a value is implausible, or if only the ratio is known and it is 1.
     fn of(x: f64, y: f64, per_inch: Option<f64>) -> Option<Self> {

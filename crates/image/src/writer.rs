@@ -63,6 +63,15 @@ pub enum PngCompression {
 }
 
 impl PngCompression {
+    /// All, with their names in arguments.
+    pub const NAMED: [(&'static str, Self); 5] = [
+        ("none", Self::None),
+        ("fastest", Self::Fastest),
+        ("fast", Self::Fast),
+        ("balanced", Self::Balanced),
+        ("high", Self::High),
+    ];
+
     fn level(self) -> ::png::Compression {
         match self {
             Self::None => ::png::Compression::NoCompression,

@@ -160,14 +160,7 @@ pub(crate) const PARAMETERS: &[Parameter] = &[
         expected: "none, fastest, fast, balanced or high",
         schema: || json!({ "enum": ["none", "fastest", "fast", "balanced", "high"] }),
         set: |request, text| {
-            let levels = [
-                ("none", PngCompression::None),
-                ("fastest", PngCompression::Fastest),
-                ("fast", PngCompression::Fast),
-                ("balanced", PngCompression::Balanced),
-                ("high", PngCompression::High),
-            ];
-            request.settings.encoding.png_compression = choice(&levels, text)?;
+            request.settings.encoding.png_compression = choice(&PngCompression::NAMED, text)?;
             request.sets_compression = true;
             Some(())
         },
@@ -179,12 +172,7 @@ pub(crate) const PARAMETERS: &[Parameter] = &[
         expected: "keep, strip or strip-gps",
         schema: || json!({ "enum": ["keep", "strip", "strip-gps"] }),
         set: |request, text| {
-            let policies = [
-                ("keep", MetadataPolicy::Keep),
-                ("strip", MetadataPolicy::Strip),
-                ("strip-gps", MetadataPolicy::StripGps),
-            ];
-            request.settings.metadata = choice(&policies, text)?;
+            request.settings.metadata = choice(&MetadataPolicy::NAMED, text)?;
             Some(())
         },
     },

@@ -3,6 +3,8 @@
 //! Cameras append such data to photographs (Multi-Picture Format, Ultra HDR, motion photos), and a pipe may
 //! contain several images. Only the first image is read, so the rest is described.
 
+use std::io::{self, Read};
+
 use crate::format::Format;
 
 use super::jpeg_end::end_of_image;
@@ -20,6 +22,16 @@ const GAIN_MAP_NAMES: [&[u8]; 3] = [
 
 /// The metadata of a gain map is searched up to this length.
 const MAX_SEARCHED_BYTES: usize = 1 << 16;
+
+/// Of what follows the image so many bytes are searched for further images.
+const MAX_REST_BYTES: u64 = 8 << 20;
+
+/// What follows the image in a file, as far as it is searched.
+pub(super) fn rest_of(source: impl Read) -> io::Result<Vec<u8>> {
+    let mut rest = Vec::new();
+    source.take(MAX_REST_BYTES).read_to_end(&mut rest)?;
+    Ok(rest)
+}
 
 /// The position of `pattern` in `bytes`.
 pub(crate) fn find(bytes: &[u8], pattern: &[u8]) -> Option<usize> {

@@ -19,9 +19,6 @@ use crate::format::Format;
 use crate::metadata::Metadata;
 use crate::samples::{Colour, Depth, Outline};
 
-/// Of what follows the image so many bytes are searched for further images.
-const MAX_REST_BYTES: u64 = 8 << 20;
-
 pub(super) fn open(
     mut source: Source,
     name: &Path,
@@ -157,8 +154,7 @@ impl Blocks {
                 }
             }
         }
-        let mut rest = Vec::new();
-        source.take(MAX_REST_BYTES).read_to_end(&mut rest)?;
+        let rest = after_end::rest_of(&mut *source)?;
         self.omitted = after_end::described(&rest, false);
         Ok(())
     }

@@ -16,9 +16,6 @@ use crate::samples::{Colour, Depth, Outline, Samples};
 const FORMAT: Format = Format::Netpbm;
 /// The keyword of a comment in the texts of a PNG.
 const COMMENT: &str = "Comment";
-/// What follows the image is searched for further images up to this length.
-const MAX_REST_BYTES: u64 = 8 << 20;
-
 /// Whether a file starts like a netpbm image: P1 to P6, and then a number or a comment after white space.
 pub(crate) fn starts(start: &[u8]) -> bool {
     let [b'P', b'1'..=b'6', white, rest @ ..] = start else {
@@ -177,9 +174,7 @@ impl NetpbmDecoder {
             let mut rest = Vec::new();
             if self.raster == Raster::Binary && found > needed {
                 self.source.seek(SeekFrom::Start(start + needed))?;
-                (&mut self.source)
-                    .take(MAX_REST_BYTES)
-                    .read_to_end(&mut rest)?;
+                rest = after_end::rest_of(&mut self.source)?;
                 self.source.seek(SeekFrom::Start(start))?;
             }
             let omitted = after_end::described(&rest, false);

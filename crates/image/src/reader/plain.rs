@@ -214,8 +214,7 @@ fn images_after(start: &[u8], source: &mut Source) -> io::Result<Vec<String>> {
     let mut omitted = Vec::new();
     if let Some(&[a, b, c, d]) = start.get(2..6) {
         source.seek(SeekFrom::Start(u32::from_le_bytes([a, b, c, d]).into()))?;
-        let mut rest = Vec::new();
-        source.take(MAX_REST_BYTES).read_to_end(&mut rest)?;
+        let rest = after_end::rest_of(&mut *source)?;
         if Format::of_start(&rest).is_some() {
             omitted = after_end::described(&rest, false);
         }
@@ -223,9 +222,6 @@ fn images_after(start: &[u8], source: &mut Source) -> io::Result<Vec<String>> {
     source.rewind()?;
     Ok(omitted)
 }
-
-/// Of what follows the image so many bytes are searched for further images.
-const MAX_REST_BYTES: u64 = 8 << 20;
 
 /// An animated WebP file of one frame as a still one. `None` if the frame does not cover the image. (The
 /// decoder would blend the frame, and lose up to a level.)
@@ -328,8 +324,7 @@ impl RiffChunks {
         source.read_exact(&mut length)?;
         let end = (8 + u64::from(u32::from_le_bytes(length))).next_multiple_of(2);
         source.seek(SeekFrom::Start(end))?;
-        let mut rest = Vec::new();
-        source.take(MAX_REST_BYTES).read_to_end(&mut rest)?;
+        let rest = after_end::rest_of(&mut *source)?;
         chunks.omitted = after_end::described(&rest, false);
         source.rewind()?;
         Ok(chunks)

@@ -24,9 +24,6 @@ use crate::samples::{Colour, Depth, Outline, Samples};
 /// Source: zlib's technical details: 258 bytes in two bits.
 const MAX_INFLATION: u64 = 1032;
 
-/// Of what follows the image so many bytes are searched for further images.
-const MAX_REST_BYTES: u64 = 8 << 20;
-
 struct PngDecoder {
     reader: ::png::Reader<Source>,
     outline: Outline,
@@ -158,8 +155,7 @@ impl PngChunks {
             source.seek_relative(4)?;
             chunks.add(kind, &content);
             if kind == *b"IEND" {
-                let mut rest = Vec::new();
-                source.take(MAX_REST_BYTES).read_to_end(&mut rest)?;
+                let rest = after_end::rest_of(&mut *source)?;
                 chunks.omitted.extend(after_end::described(&rest, false));
                 break;
             }
