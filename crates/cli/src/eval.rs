@@ -11,7 +11,7 @@ use wdsr_eval::{
     score_pair_with,
 };
 use wdsr_image::SamplesRef;
-use wdsr_model::{Precision, Upscaler};
+use wdsr_model::{Isa, Precision, Upscaler};
 use wdsr_upscale::Strength;
 
 use crate::models::{self, Choice, ModelArguments};
@@ -31,8 +31,8 @@ use crate::{exit, progress, stdout, units};
 /// originals, also with x2, _x2, -2x or _SR added. An original without a finished image, or with several,
 /// and a finished image of another size are reported.
 ///
-/// With `--precision bf16` the scores are those of bf16 on every processor, and the loss against f32
-/// is reported.
+/// With `--precision bf16` or `int8` the scores are those of that precision on every processor, and the loss
+/// against f32 is reported.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Folder of images to score on
@@ -192,7 +192,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
         (false, None) => (model, None),
     };
-    let precision = Precision::from(arguments.model.precision);
+    let precision = (arguments.model.precision).of_model(&name, &model, Isa::detect()?)?;
     let upscaler = arguments.model.upscaler_of(&model, precision)?;
     let f32_upscaler = match precision {
         Precision::F32 => None,

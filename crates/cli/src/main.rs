@@ -15,6 +15,7 @@ mod info;
 mod model_list;
 mod models;
 mod progress;
+mod quantize;
 #[cfg(feature = "serve")]
 mod serve;
 mod signals;
@@ -59,6 +60,7 @@ enum Command {
     Train(train::Arguments),
     Convert(convert::Arguments),
     Average(average::Arguments),
+    Quantize(quantize::Arguments),
     Compare(compare::Arguments),
     Models(model_list::Arguments),
     Info(info::Arguments),
@@ -111,6 +113,7 @@ fn main() -> ExitCode {
         .into()),
         Command::Study(arguments) => study::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Average(arguments) => average::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Quantize(arguments) => quantize::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Compare(arguments) => compare::run(&arguments),
         Command::Models(arguments) => model_list::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Info(arguments) => info::run(&arguments).map(|()| ExitCode::SUCCESS),

@@ -98,21 +98,61 @@ pub(crate) enum PrecisionArgument {
     F32,
     /// Products of bfloat16, sums of 32-bit: faster on processors with fast bfloat16
     Bf16,
-}
-
-impl From<PrecisionArgument> for Precision {
-    fn from(argument: PrecisionArgument) -> Self {
-        match argument {
-            PrecisionArgument::F32 => Self::F32,
-            PrecisionArgument::Bf16 => Self::Bf16,
-        }
-    }
+    /// Products of 8-bit integers, for models with scales for it (base, small, or by `wdsr quantize`)
+    Int8,
+    /// The fastest of int8 (if the model has scales for it), bf16 and f32 on this processor
+    Auto,
 }
 
 impl PrecisionArgument {
-    /// The precision, or f32 with a warning if it would be slower than f32 on this processor.
-    pub(crate) fn or_f32(self, isa: Isa) -> Precision {
-        let requested = Precision::from(self);
+    /// The precision of a training.
+    ///
+    /// # Errors
+    /// [`WrongUsage`] for int8 and auto.
+    pub(crate) fn of_training(self) -> Result<Precision, WrongUsage> {
+        match self {
+            Self::F32 => Ok(Precision::F32),
+            Self::Bf16 => Ok(Precision::Bf16),
+            Self::Int8 | Self::Auto => Err(WrongUsage(
+                "--precision: training runs in f32 or bf16; use one of these".to_owned(),
+            )),
+        }
+    }
+
+    /// The precision for a model on any processor, whatever its speed; that of auto depends on the processor.
+    ///
+    /// # Errors
+    /// [`WrongUsage`] if the model has no scales for int8. `name` is the model's.
+    pub(crate) fn of_model(
+        self,
+        name: &str,
+        model: &Model,
+        isa: Isa,
+    ) -> Result<Precision, WrongUsage> {
+        let has_int8 = model.int8().is_some();
+        match self {
+            Self::F32 => Ok(Precision::F32),
+            Self::Bf16 => Ok(Precision::Bf16),
+            Self::Int8 if has_int8 => Ok(Precision::Int8),
+            Self::Int8 => Err(WrongUsage(format!(
+                "--precision int8: {name} has no scales for int8; add them by `wdsr quantize`, or use base or small"
+            ))),
+            Self::Auto if has_int8 && isa.has_int8() => Ok(Precision::Int8),
+            Self::Auto => Ok(isa.precision_for(Precision::Bf16)),
+        }
+    }
+
+    /// The precision for a model, or f32 with a warning if it would be slower than f32 on this processor.
+    ///
+    /// # Errors
+    /// As for [`PrecisionArgument::of_model`].
+    pub(crate) fn or_f32(
+        self,
+        name: &str,
+        model: &Model,
+        isa: Isa,
+    ) -> Result<Precision, WrongUsage> {
+        let requested = self.of_model(name, model, isa)?;
         let precision = isa.precision_for(requested);
         if precision != requested {
             progress::note(&format!(
@@ -121,7 +161,7 @@ impl PrecisionArgument {
                 precision.name()
             ));
         }
-        precision
+        Ok(precision)
     }
 }
 
@@ -152,6 +192,8 @@ pub(crate) struct ModelArguments {
     #[arg(short = 'x', long)]
     pub(crate) self_ensemble: bool,
     /// Number format of the network's arithmetic
+    ///
+    /// f32 and int8 give the same result on every processor, except for the last bits in f32.
     #[arg(long, value_enum, default_value_t = PrecisionArgument::F32)]
     pub(crate) precision: PrecisionArgument,
 }

@@ -239,10 +239,10 @@ impl Search<'_> {
             }
         }
         let (_, mut scales) = best.unwrap_or_else(|| unreachable!("no candidates"));
-        for (o, bias) in scales.bias.iter_mut().enumerate() {
-            let errors = self.errors(o, &scales, self.samples);
-            let count = self.samples.len() / channels;
-            *bias -= (errors.into_iter().sum::<f64>() / count as f64) as f32;
+        let count = (self.samples.len() / channels) as f64;
+        for o in 0..self.conv.out_channels {
+            let errors = self.errors(o, &scales, self.samples).into_iter();
+            scales.bias[o] -= (errors.sum::<f64>() / count) as f32;
         }
         scales
     }

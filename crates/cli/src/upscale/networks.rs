@@ -8,7 +8,8 @@ use wdsr_upscale::{Error, Job, Plan, Settings, Summary};
 
 use super::{manifest, report};
 use crate::WrongUsage;
-use crate::models::{self, Choice, ModelArguments};
+use crate::models::{self, Choice, ModelArguments, PrecisionArgument};
+use crate::progress;
 
 /// The arguments that networks depend on.
 #[derive(Clone, Copy)]
@@ -19,6 +20,7 @@ pub(crate) struct NetworkArguments<'a> {
 
 /// Networks of different scales, and how they compute.
 pub(crate) struct Networks {
+    /// Of the chosen models; those for damaged images may have another one.
     pub(crate) precision: Precision,
     chosen: Group,
     /// Those for damaged images, if no model is named.
@@ -29,6 +31,7 @@ pub(crate) struct Networks {
 struct Group {
     /// The built-in kind, or the file.
     name: String,
+    precision: Precision,
     networks: Vec<Network>,
 }
 
@@ -39,18 +42,34 @@ struct Network {
 
 impl Networks {
     pub(crate) fn load(arguments: NetworkArguments<'_>) -> anyhow::Result<Self> {
-        let precision = arguments.model.precision.or_f32(Isa::detect()?);
         let model = arguments.model.model.as_deref();
         // A strength is that of the model that has one.
         let implied = (arguments.strength).map(|_| Path::new(BuiltinModel::FOR_DAMAGED));
-        let group = |model: Option<&Path>| Group::load(arguments, model, precision);
+        let precision = arguments.model.precision;
+        let group = |model: Option<&Path>, precision: PrecisionArgument| {
+            Group::load(arguments, model, precision)
+        };
+        let chosen = group(model.or(implied), precision)?;
+        let for_damaged = match model.or(implied) {
+            Some(_) => None,
+            None => {
+                let kind = BuiltinModel::FOR_DAMAGED;
+                let precision = match precision {
+                    PrecisionArgument::Int8 => {
+                        progress::note(&format!(
+                            "--precision int8: {kind}, for images with damage, has no int8; it runs in f32"
+                        ));
+                        PrecisionArgument::F32
+                    }
+                    other => other,
+                };
+                Some(group(Some(Path::new(kind)), precision)?.that_upscale())
+            }
+        };
         let loaded = Self {
-            precision,
-            chosen: group(model.or(implied))?,
-            for_damaged: match model.or(implied) {
-                Some(_) => None,
-                None => Some(group(Some(Path::new(BuiltinModel::FOR_DAMAGED)))?.that_upscale()),
-            },
+            precision: chosen.precision,
+            chosen,
+            for_damaged,
         };
         if arguments.strength.is_some() && !loaded.have_strength() {
             let message = "--strength: this model has no strength; -m photo has one";
@@ -121,10 +140,13 @@ impl Group {
     fn load(
         arguments: NetworkArguments<'_>,
         model: Option<&Path>,
-        precision: Precision,
+        precision: PrecisionArgument,
     ) -> anyhow::Result<Self> {
         let mut networks = Vec::new();
-        for Choice { model, .. } in models::choose(model)? {
+        let choices = models::choose(model)?;
+        let Choice { name, model: first } = &choices[0];
+        let precision = precision.or_f32(name, first, Isa::detect()?)?;
+        for Choice { model, .. } in choices {
             networks.push(Network {
                 model_hash: manifest::hash_of_model(&model)?,
                 upscaler: arguments.model.upscaler_of(&model, precision)?,
@@ -133,6 +155,7 @@ impl Group {
         let default = Path::new(BuiltinModel::DEFAULT.kind);
         Ok(Self {
             name: report::shown(model.unwrap_or(default)),
+            precision,
             networks,
         })
     }
