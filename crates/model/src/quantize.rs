@@ -211,15 +211,13 @@ struct Search<'a> {
 impl Search<'_> {
     fn best(&self) -> Int8Scales {
         let channels = self.conv.in_channels;
-        let ranges = SHARES.map(|share| self.ranges(share));
         let stride = (self.samples.len() / channels).div_ceil(SEARCH_SAMPLES);
-        let few: Vec<f32> = (self.samples.chunks_exact(channels))
-            .step_by(stride)
-            .flatten()
-            .copied()
+        let few = by_channel(self.samples, channels, stride);
+        let exact: Vec<Vec<f32>> = (0..self.conv.out_channels)
+            .map(|o| weighted_sum(&self.row_sums(o, |_, weight| weight), &few))
             .collect();
         let mut best: Option<(f64, Int8Scales)> = None;
-        for ranges in &ranges {
+        for ranges in SHARES.map(|share| self.ranges(share)) {
             let largest = ranges.iter().copied().fold(0.0, f32::max);
             for equalisation in EQUALISATIONS {
                 let levels = if self.is_signed { 127.0 } else { 255.0 };
@@ -232,17 +230,20 @@ impl Search<'_> {
                     true => ranges.iter().map(step).collect(),
                     false => vec![1.0; channels],
                 };
-                let (error, scales) = self.with_input_steps(steps, &few);
+                let (error, scales) = self.with_input_steps(steps, &few, &exact);
                 if best.as_ref().is_none_or(|(least, _)| error < *least) {
                     best = Some((error, scales));
                 }
             }
         }
         let (_, mut scales) = best.unwrap_or_else(|| unreachable!("no candidates"));
-        let count = (self.samples.len() / channels) as f64;
+        let all = by_channel(self.samples, channels, 1);
+        let levels = self.levels(&scales.input_steps, &all);
         for o in 0..self.conv.out_channels {
-            let errors = self.errors(o, &scales, self.samples).into_iter();
-            scales.bias[o] -= (errors.sum::<f64>() / count) as f32;
+            let exact = weighted_sum(&self.row_sums(o, |_, weight| weight), &all);
+            let found = weighted_sum(&self.rounded_row(o, &scales), &levels);
+            let errors = found.iter().zip(&exact).map(|(f, e)| f64::from(f - e));
+            scales.bias[o] -= (errors.sum::<f64>() / exact.len() as f64) as f32;
         }
         scales
     }
@@ -260,21 +261,23 @@ impl Search<'_> {
     }
 
     /// The best steps of the weights for those of the input, and the squared error.
-    fn with_input_steps(&self, input_steps: Vec<f32>, samples: &[f32]) -> (f64, Int8Scales) {
-        let taps = self.conv.kernel * self.conv.kernel;
-        let row_len = self.conv.in_channels * taps;
+    fn with_input_steps(
+        &self,
+        input_steps: Vec<f32>,
+        samples: &[Vec<f32>],
+        exact: &[Vec<f32>],
+    ) -> (f64, Int8Scales) {
+        let levels = self.levels(&input_steps, samples);
         let mut scales = Int8Scales {
             input_steps,
             weight_steps: vec![1.0; self.conv.out_channels],
             bias: self.weights.bias.clone(),
         };
         let mut total = 0.0;
-        for o in 0..self.conv.out_channels {
-            let row = &self.weights.weight[o * row_len..][..row_len];
-            let sizes = row
-                .iter()
-                .enumerate()
-                .map(|(at, weight)| (weight * scales.input_steps[at / taps]).abs());
+        for (o, exact) in exact.iter().enumerate() {
+            let weights = self.row(o).iter().enumerate();
+            let taps = self.conv.kernel * self.conv.kernel;
+            let sizes = weights.map(|(at, weight)| (weight * scales.input_steps[at / taps]).abs());
             let largest = sizes.fold(0.0, f32::max);
             if largest == 0.0 {
                 continue;
@@ -283,7 +286,9 @@ impl Search<'_> {
             for limit in WEIGHT_LIMITS {
                 let step = limited(largest * limit / LARGEST_WEIGHT);
                 scales.weight_steps[o] = step;
-                let error = self.squared_error(o, &scales, samples);
+                let found = weighted_sum(&self.rounded_row(o, &scales), &levels);
+                let errors = found.iter().zip(exact).map(|(f, e)| f64::from(f - e));
+                let error = errors.map(|error| error * error).sum();
                 if error < best.0 {
                     best = (error, step);
                 }
@@ -294,35 +299,62 @@ impl Search<'_> {
         (total, scales)
     }
 
-    fn squared_error(&self, o: usize, scales: &Int8Scales, samples: &[f32]) -> f64 {
-        let errors = self.errors(o, scales, samples).into_iter();
-        errors.map(|error| error * error).sum()
+    /// The bytes of samples, less the byte of 0: `[in][sample]`.
+    fn levels(&self, steps: &[f32], samples: &[Vec<f32>]) -> Vec<Vec<f32>> {
+        let zero = if self.is_signed { 128.0 } else { 0.0 };
+        let level = |value: f32, inverse: f32| {
+            (value * inverse + zero).round_ties_even().clamp(0.0, 255.0) - zero
+        };
+        let channels = samples.iter().zip(steps);
+        channels
+            .map(|(samples, step)| samples.iter().map(|v| level(*v, 1.0 / step)).collect())
+            .collect()
     }
 
-    /// The errors of an output channel's sums for each sample. The taps of a kernel are taken as independent: all of them
-    /// read the sample.
-    fn errors(&self, o: usize, scales: &Int8Scales, samples: &[f32]) -> Vec<f64> {
-        let (channels, taps) = (self.conv.in_channels, self.conv.kernel * self.conv.kernel);
-        let row = &self.weights.weight[o * channels * taps..][..channels * taps];
-        let zero = if self.is_signed { 128.0 } else { 0.0 };
-        let mut errors = vec![0.0; samples.len() / channels];
-        for (i, step) in scales.input_steps.iter().enumerate() {
-            let (mut rounded, mut exact) = (0.0, 0.0);
-            for weight in &row[i * taps..][..taps] {
-                let units = (weight * step / scales.weight_steps[o]).round_ties_even();
-                rounded += units.clamp(-LARGEST_WEIGHT, LARGEST_WEIGHT);
-                exact += weight;
-            }
-            let rounded = rounded * scales.weight_steps[o];
-            let values = samples[i..].iter().step_by(channels);
-            for (error, value) in errors.iter_mut().zip(values) {
-                let byte = value.mul_add(1.0 / step, zero).round_ties_even();
-                let level = byte.clamp(0.0, 255.0) - zero;
-                *error += f64::from(level * rounded - value * exact);
-            }
-        }
-        errors
+    /// The weights of an output channel.
+    fn row(&self, o: usize) -> &[f32] {
+        let len = self.conv.in_channels * self.conv.kernel * self.conv.kernel;
+        &self.weights.weight[o * len..][..len]
     }
+
+    /// What an output channel multiplies its input by, summed over the kernel's taps, which are taken to read the same sample:
+    /// `[in]`. `change` gets the input channel and the weight.
+    fn row_sums(&self, o: usize, change: impl Fn(usize, f32) -> f32) -> Vec<f32> {
+        let taps = self.conv.kernel * self.conv.kernel;
+        let kernels = self.row(o).chunks_exact(taps).enumerate();
+        kernels
+            .map(|(i, kernel)| kernel.iter().map(|weight| change(i, *weight)).sum())
+            .collect()
+    }
+
+    /// [`Search::row_sums`] of the 8-bit weights, for levels of the input.
+    fn rounded_row(&self, o: usize, scales: &Int8Scales) -> Vec<f32> {
+        let weight_step = scales.weight_steps[o];
+        self.row_sums(o, |i, weight| {
+            let units = weight * scales.input_steps[i] / weight_step;
+            let rounded = units.round_ties_even();
+            rounded.clamp(-LARGEST_WEIGHT, LARGEST_WEIGHT) * weight_step
+        })
+    }
+}
+
+/// Every `stride`th of samples `[sample][in]`, as `[in][sample]`.
+fn by_channel(samples: &[f32], channels: usize, stride: usize) -> Vec<Vec<f32>> {
+    let pixels = samples.chunks_exact(channels).step_by(stride);
+    (0..channels)
+        .map(|channel| pixels.clone().map(|pixel| pixel[channel]).collect())
+        .collect()
+}
+
+/// The sum of channels `[in][sample]`, each times its factor.
+fn weighted_sum(factors: &[f32], channels: &[Vec<f32>]) -> Vec<f32> {
+    let mut sums = vec![0.0; channels[0].len()];
+    for (factor, channel) in factors.iter().zip(channels) {
+        for (sum, value) in sums.iter_mut().zip(channel) {
+            *sum += factor * value;
+        }
+    }
+    sums
 }
 
 /// A step in the range of files.

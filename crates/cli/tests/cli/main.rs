@@ -16,6 +16,7 @@ mod deploy;
 mod docs;
 mod eval;
 mod info;
+mod int8;
 mod metadata;
 #[cfg(target_os = "linux")]
 mod names;
