@@ -3,6 +3,7 @@
 mod align;
 mod alpha;
 mod animations;
+mod bands;
 mod batches;
 mod bench;
 mod compare;
