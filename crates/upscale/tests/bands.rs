@@ -152,9 +152,9 @@ fn images_that_do_not_stream_are_refused() {
     let network = upscaler(&NetworkConfig::wdsr_b(4, 1, 2));
     let rgb = image(9, 40, Colour::Rgb, Depth::U8);
     let alpha = image(9, 40, Colour::RgbAlpha, Depth::U8);
-    let mut beyond = image(9, 40, Colour::Grey, Depth::F32);
+    let mut beyond = image(90, 400, Colour::Grey, Depth::F32);
     if let Samples::F32(samples) = &mut beyond.samples {
-        samples[100] = 3.0;
+        samples[100] = 1e3;
     }
     let file = |image: &Image, format| encode_bytes(image, format).expect("a file");
     let band = BandRequest::Part { index: 1, count: 2 };
