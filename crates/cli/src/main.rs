@@ -16,6 +16,7 @@ mod join;
 mod model_list;
 mod models;
 mod progress;
+mod ranks;
 #[cfg(feature = "serve")]
 mod serve;
 mod signals;

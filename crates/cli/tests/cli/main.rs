@@ -18,6 +18,8 @@ mod docs;
 mod eval;
 mod info;
 mod metadata;
+#[cfg(unix)]
+mod mpi;
 #[cfg(target_os = "linux")]
 mod names;
 mod overwrites;
