@@ -12,10 +12,12 @@ mod eval;
 mod exit;
 mod file_claims;
 mod info;
+mod join;
 mod model_list;
 mod models;
 mod progress;
 mod quantize;
+mod ranks;
 #[cfg(feature = "serve")]
 mod serve;
 mod signals;
@@ -61,6 +63,7 @@ enum Command {
     Convert(convert::Arguments),
     Average(average::Arguments),
     Quantize(quantize::Arguments),
+    Join(join::Arguments),
     Compare(compare::Arguments),
     Models(model_list::Arguments),
     Info(info::Arguments),
@@ -114,6 +117,7 @@ fn main() -> ExitCode {
         Command::Study(arguments) => study::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Average(arguments) => average::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Quantize(arguments) => quantize::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Join(arguments) => join::run(&arguments),
         Command::Compare(arguments) => compare::run(&arguments),
         Command::Models(arguments) => model_list::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Info(arguments) => info::run(&arguments).map(|()| ExitCode::SUCCESS),

@@ -58,4 +58,4 @@ pub use network::{Activation, BatchNorm, Conv, Network, Operation, Value, ValueS
 pub use quantize::{Calibration, QuantizeError};
 pub use stream::StageTime;
 pub use upscale::{DEFAULT_TILE_PX, Progress, Sample, Upscaler};
-pub use wdsr_kernels::{Isa, Precision};
+pub use wdsr_kernels::{Isa, Precision, STRIP_ROWS};
