@@ -68,7 +68,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         return Err(WrongUsage(message).into());
     };
     let used = format!("{} images, {} to {}", chosen.len(), first.name, last.name);
-    let quantized = on_threads(arguments.threads, || calibrate(calibration, &model, &chosen, &used))??;
+    let quantized = on_threads(arguments.threads, || {
+        calibrate(calibration, &model, &chosen, &used)
+    })??;
     let format = match arguments.f16 {
         true => wdsr_model::WeightFormat::F16,
         false => wdsr_model::WeightFormat::F32,

@@ -44,9 +44,7 @@ pub(crate) fn dispatch<K: Kernel>(isa: Isa, precision: Precision, kernel: K) -> 
         #[cfg(target_arch = "x86_64")]
         (Level::Avx512Vnni(simd), Precision::F32) => simd.avx512().run::<F32, K>(kernel),
         #[cfg(target_arch = "x86_64")]
-        (Level::Avx512Vnni(simd), Precision::Bf16) => {
-            simd.avx512().avx2().run::<Bf16, K>(kernel)
-        }
+        (Level::Avx512Vnni(simd), Precision::Bf16) => simd.avx512().avx2().run::<Bf16, K>(kernel),
         #[cfg(target_arch = "x86_64")]
         (Level::Avx512Bf16(simd), Precision::F32) => simd.avx512().run::<F32, K>(kernel),
         #[cfg(target_arch = "x86_64")]

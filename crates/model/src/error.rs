@@ -123,7 +123,9 @@ pub enum InvalidFile {
         index: usize,
     },
     /// The scales for int8 were written by a newer version of the program.
-    #[error("expected int8 scales of version {expected}, found version {found}; update the program")]
+    #[error(
+        "expected int8 scales of version {expected}, found version {found}; update the program"
+    )]
     Int8Version {
         /// The version that this program reads.
         expected: &'static str,

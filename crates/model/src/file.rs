@@ -247,7 +247,11 @@ fn parse(bytes: &[u8]) -> Result<Model, InvalidFile> {
             });
         }
     };
-    let int8_tensors = if has_int8 { 3 * network.int8_convs().count() } else { 0 };
+    let int8_tensors = if has_int8 {
+        3 * network.int8_convs().count()
+    } else {
+        0
+    };
     let expected = of_one * if has_strength { 2 } else { 1 } + int8_tensors;
     if tensors.len() != expected {
         return Err(InvalidFile::TensorCount {
@@ -301,14 +305,13 @@ fn parse(bytes: &[u8]) -> Result<Model, InvalidFile> {
 }
 
 /// A tensor of steps of int8.
-fn steps(
-    tensors: &SafeTensors<'_>,
-    key: String,
-    shape: &[usize],
-) -> Result<Vec<f32>, InvalidFile> {
+fn steps(tensors: &SafeTensors<'_>, key: String, shape: &[usize]) -> Result<Vec<f32>, InvalidFile> {
     let steps = tensor(tensors, key.clone(), shape)?;
     let [least, largest] = STEP_RANGE;
-    match steps.iter().position(|step| !(least..=largest).contains(step)) {
+    match steps
+        .iter()
+        .position(|step| !(least..=largest).contains(step))
+    {
         Some(index) => Err(InvalidFile::Int8Step {
             tensor: key,
             value: steps[index],

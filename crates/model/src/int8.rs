@@ -58,15 +58,18 @@ impl Network {
 
     /// The operation that runs a convolution: its input, output and activation.
     pub(crate) fn run_of(&self, conv: usize) -> (Value, Value, Activation) {
-        let found = self.operations.iter().find_map(|operation| match *operation {
-            Operation::Conv {
-                conv: index,
-                input,
-                output,
-                activation,
-            } if index == conv => Some((input, output, activation)),
-            _ => None,
-        });
+        let found = self
+            .operations
+            .iter()
+            .find_map(|operation| match *operation {
+                Operation::Conv {
+                    conv: index,
+                    input,
+                    output,
+                    activation,
+                } if index == conv => Some((input, output, activation)),
+                _ => None,
+            });
         found.unwrap_or_else(|| unreachable!("no operation runs convolution {conv}"))
     }
 

@@ -221,11 +221,20 @@ fn invalid_scales_of_int8_are_refused() {
     let mut zero = scales();
     zero[1].weight_steps[2] = 0.0;
     let message = refusal(&model().with_int8(zero).to_bytes());
-    assert!(message.contains("weight_steps") && message.contains("index 2"), "{message}");
+    assert!(
+        message.contains("weight_steps") && message.contains("index 2"),
+        "{message}"
+    );
     let mut newer = model().with_int8(scales()).to_bytes();
     let from = br#""int8":"1""#;
-    let at = newer.windows(from.len()).position(|w| w == from).expect("in the header");
+    let at = newer
+        .windows(from.len())
+        .position(|w| w == from)
+        .expect("in the header");
     newer[at + from.len() - 2] = b'2';
     let message = refusal(&newer);
-    assert!(message.contains("version 1") && message.contains("version 2"), "{message}");
+    assert!(
+        message.contains("version 1") && message.contains("version 2"),
+        "{message}"
+    );
 }

@@ -7,7 +7,8 @@ use std::sync::Mutex;
 
 use proptest::prelude::*;
 use wdsr_model::{
-    BlockKind, Calibration, ConvWeights, Isa, Model, Network, NetworkConfig, Precision, UpscaleError, Upscaler,
+    BlockKind, Calibration, ConvWeights, Isa, Model, Network, NetworkConfig, Precision,
+    UpscaleError, Upscaler,
 };
 use wdsr_testing::random;
 
@@ -152,16 +153,27 @@ fn int8_has_the_same_bits_in_any_division_on_every_instruction_set() {
             .upscale(&pixels, width, height)
             .expect("an image");
         let difference = difference(&whole, &f32);
-        assert!(difference > 0.0 && difference < 0.1, "{label}: {difference}");
+        assert!(
+            difference > 0.0 && difference < 0.1,
+            "{label}: {difference}"
+        );
         let ensemble = (config.features <= 5).then(|| run(&model, Isa::REFERENCE, 100, 1, true));
         for isa in Isa::available() {
             for (tile, threads) in [(7, 2), (20, 1), (100, 2)] {
                 let tiled = run(&model, isa, tile, threads, false);
-                assert_eq!(bits(&tiled), bits(&whole), "{label}, tiles of {tile} on {isa}");
+                assert_eq!(
+                    bits(&tiled),
+                    bits(&whole),
+                    "{label}, tiles of {tile} on {isa}"
+                );
             }
             if let Some(ensemble) = &ensemble {
                 let tiled = run(&model, isa, 11, 2, true);
-                assert_eq!(bits(&tiled), bits(ensemble), "{label} in eight symmetries on {isa}");
+                assert_eq!(
+                    bits(&tiled),
+                    bits(ensemble),
+                    "{label} in eight symmetries on {isa}"
+                );
             }
         }
     }
@@ -176,10 +188,17 @@ fn int8_without_scales_panics() {
 
 #[test]
 fn calibration_names_what_it_does_not_support() {
-    let refusal = |model: &Model| Calibration::new(model, Isa::REFERENCE).err().map(|e| e.to_string());
+    let refusal = |model: &Model| {
+        Calibration::new(model, Isa::REFERENCE)
+            .err()
+            .map(|e| e.to_string())
+    };
     let of_others = model(&NetworkConfig::msr_resnet(4, 1, 2));
     let message = refusal(&of_others).expect("a refusal");
-    assert!(message.contains("msrresnet") && message.contains("wdsr-b"), "{message}");
+    assert!(
+        message.contains("msrresnet") && message.contains("wdsr-b"),
+        "{message}"
+    );
     let plain = model(&NetworkConfig::wdsr_b(4, 1, 2));
     let strong = plain.convs().to_vec();
     let message = refusal(&plain.with_strong(strong)).expect("a refusal");

@@ -103,7 +103,13 @@ macro_rules! impl_simd {
             }
 
             #[inline(always)]
-            unsafe fn transpose_8x8(self, from: *const f32, stride: usize, to: *mut f32, to_stride: usize) {
+            unsafe fn transpose_8x8(
+                self,
+                from: *const f32,
+                stride: usize,
+                to: *mut f32,
+                to_stride: usize,
+            ) {
                 // SAFETY: the processor has AVX2 (`self`), and the caller promises 8 rows of 8 floats to
                 // read and to write.
                 unsafe { transpose_8x8(from, stride, to, to_stride) }

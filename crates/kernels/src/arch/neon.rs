@@ -357,10 +357,19 @@ impl_byte_simd!(NeonBf16, "neon,bf16,dotprod,i8mm", 0, usdot);
 #[inline]
 #[target_feature(enable = "neon")]
 fn join_bytes(a: float32x4_t, b: float32x4_t, c: float32x4_t, d: float32x4_t) -> float32x4_t {
-    let (a, b) = (vqmovun_s32(vcvtnq_s32_f32(a)), vqmovun_s32(vcvtnq_s32_f32(b)));
-    let (c, d) = (vqmovun_s32(vcvtnq_s32_f32(c)), vqmovun_s32(vcvtnq_s32_f32(d)));
+    let (a, b) = (
+        vqmovun_s32(vcvtnq_s32_f32(a)),
+        vqmovun_s32(vcvtnq_s32_f32(b)),
+    );
+    let (c, d) = (
+        vqmovun_s32(vcvtnq_s32_f32(c)),
+        vqmovun_s32(vcvtnq_s32_f32(d)),
+    );
     // Four pixels of `a`, of `b`, of `c`, of `d`.
-    let bytes = vcombine_u8(vqmovn_u16(vcombine_u16(a, b)), vqmovn_u16(vcombine_u16(c, d)));
+    let bytes = vcombine_u8(
+        vqmovn_u16(vcombine_u16(a, b)),
+        vqmovn_u16(vcombine_u16(c, d)),
+    );
     let order = vreinterpretq_u8_u32(vcombine_u32(
         vcreate_u32(0x0D09_0501_0C08_0400),
         vcreate_u32(0x0F0B_0703_0E0A_0602),

@@ -253,7 +253,12 @@ impl PackedLayer {
     ) {
         let planes = self.in_lanes();
         let terms = planes * taps.len() * S::WEIGHT_LANES;
-        debug_assert_eq!(self.weight_lanes, S::WEIGHT_LANES, "weights of {}", self.isa);
+        debug_assert_eq!(
+            self.weight_lanes,
+            S::WEIGHT_LANES,
+            "weights of {}",
+            self.isa
+        );
         for (first, count) in self.tiles() {
             let weights = self.packed[first * terms..].as_ptr();
             let [start, factor, term] =
@@ -320,7 +325,12 @@ impl ByteKernel for ArrangementOf {
 
     #[inline(always)]
     fn vectorized<S: ByteSimd>(self, _: S) -> Arrangement {
-        const { assert!(S::BYTE_TILE_CHANNELS <= S::TILE_CHANNELS && S::BYTE_TILE_CHANNELS % BYTES_PER_LANE == 0) }
+        const {
+            assert!(
+                S::BYTE_TILE_CHANNELS <= S::TILE_CHANNELS
+                    && S::BYTE_TILE_CHANNELS % BYTES_PER_LANE == 0
+            )
+        }
         Arrangement {
             tile_channels: S::BYTE_TILE_CHANNELS,
             weight_lanes: S::WEIGHT_LANES,

@@ -106,7 +106,12 @@ impl ByteKernel for PairRun<'_> {
 
     #[inline(always)]
     fn vectorized<S: ByteSimd>(self, simd: S) {
-        const { assert!(SEGMENT_PX.is_multiple_of(MAX_GROUP_PX), "groups of a segment") }
+        const {
+            assert!(
+                SEGMENT_PX.is_multiple_of(MAX_GROUP_PX),
+                "groups of a segment"
+            )
+        }
         let BytePair {
             input,
             expand,

@@ -84,15 +84,20 @@ pub(super) unsafe fn quantize<S: ByteSimd>(
 ) {
     let zero = simd.splat(scale.zero());
     let inverse = scale.inverse_steps();
-    prefetch(simd, from.wrapping_add(len_px), from_len, inverse.len(), len_px);
+    prefetch(
+        simd,
+        from.wrapping_add(len_px),
+        from_len,
+        inverse.len(),
+        len_px,
+    );
     for (lane, inverse) in inverse.chunks(BYTES_PER_LANE).enumerate() {
         for pixel in (0..len_px).step_by(S::LANES) {
             let mut values = [zero; BYTES_PER_LANE];
             for (c, inverse) in inverse.iter().enumerate() {
                 // SAFETY: the caller promises this vector of the channel.
-                let value = unsafe {
-                    simd.load(from.add((lane * BYTES_PER_LANE + c) * from_len + pixel))
-                };
+                let value =
+                    unsafe { simd.load(from.add((lane * BYTES_PER_LANE + c) * from_len + pixel)) };
                 values[c] = simd.limit_byte(simd.mul_add(value, simd.splat(*inverse), zero));
             }
             // SAFETY: the caller promises this vector of the plane.

@@ -65,22 +65,21 @@ impl StripConv {
         let is_winograd = isa != Isa::REFERENCE
             && precision != Precision::Int8
             && winograd::is_faster(kernel, in_channels, out_channels);
-        let weights =
-            if is_winograd {
-                let weights = WinogradWeights::new(isa, precision, in_channels, bias, weight);
-                Weights::Winograd(weights)
-            } else {
-                let taps = kernel * kernel;
-                let rounded = match precision {
-                    Precision::Int8 => Precision::F32,
-                    _ => precision,
-                };
-                let packing = Packing::new(isa, rounded, in_channels, out_channels, taps);
-                Weights::Direct {
-                    weights: packing.pack(weight),
-                    bias: bias.to_vec(),
-                }
+        let weights = if is_winograd {
+            let weights = WinogradWeights::new(isa, precision, in_channels, bias, weight);
+            Weights::Winograd(weights)
+        } else {
+            let taps = kernel * kernel;
+            let rounded = match precision {
+                Precision::Int8 => Precision::F32,
+                _ => precision,
             };
+            let packing = Packing::new(isa, rounded, in_channels, out_channels, taps);
+            Weights::Direct {
+                weights: packing.pack(weight),
+                bias: bias.to_vec(),
+            }
+        };
         Self {
             isa,
             precision,

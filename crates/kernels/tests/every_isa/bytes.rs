@@ -140,10 +140,7 @@ fn used_bytes(
 fn levels(strip: &Strip, first_row: isize, height: usize) -> Strip {
     let channels = strip.channels();
     let mut weight = vec![0; channels * channels];
-    weight
-        .iter_mut()
-        .step_by(channels + 1)
-        .for_each(|w| *w = 1);
+    weight.iter_mut().step_by(channels + 1).for_each(|w| *w = 1);
     let layer = ByteLayer {
         in_channels: channels,
         out_channels: channels,
@@ -288,8 +285,7 @@ pub(crate) fn convolutions(isa: Isa) {
                 }
                 for is_signed in [false, true] {
                     let to = Steps::random(outputs, 2, is_signed);
-                    let conv =
-                        ByteConv::new(isa, &steps.scale(), layer.layer(), Some(&to.scale()));
+                    let conv = ByteConv::new(isa, &steps.scale(), layer.layer(), Some(&to.scale()));
                     let mut output = used_bytes(shape, output_row, to.scale().format());
                     conv.run(&input, &mut output, Epilogue::Store);
                     let found = levels(&output, output_row, height);

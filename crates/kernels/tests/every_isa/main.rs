@@ -427,10 +427,7 @@ on_every_isa!(
     bytes_of_extreme_steps_have_the_bits_of_the_plain_loops,
     crate::bytes::extreme_steps
 );
-on_every_isa!(
-    direct_sums_have_the_same_bits,
-    crate::strips::direct_sums
-);
+on_every_isa!(direct_sums_have_the_same_bits, crate::strips::direct_sums);
 on_every_isa!(
     invalid_arguments_panic,
     crate::invalid_arguments::panic_with_both_values

@@ -214,13 +214,22 @@ pub(crate) fn direct_sums(isa: Isa) {
             let on = |isa: Isa| {
                 let conv = StripConv::new(isa, Precision::Int8, layer);
                 let mut output = used([outputs, 20, width], -2);
-                conv.run(&input, &mut output, Epilogue::Store, &mut Scratch::default());
+                conv.run(
+                    &input,
+                    &mut output,
+                    Epilogue::Store,
+                    &mut Scratch::default(),
+                );
                 output
             };
             let (found, expected) = (on(isa), on(Isa::REFERENCE));
             for (o, y, x) in pixels(&found) {
                 let [found, expected] = [&found, &expected].map(|strip| strip.row(o, y)[x]);
-                assert_eq!(found.to_bits(), expected.to_bits(), "({o}, {y}, {x}) on {isa}");
+                assert_eq!(
+                    found.to_bits(),
+                    expected.to_bits(),
+                    "({o}, {y}, {x}) on {isa}"
+                );
             }
         }
     }

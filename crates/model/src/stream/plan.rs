@@ -618,8 +618,8 @@ impl SymmetricNetwork<'_> {
             formats[value.0],
             StripFormat::SignedBytes | StripFormat::UnsignedBytes
         );
-        let reader = (0..network.convs.len())
-            .find(|conv| is_bytes && network.run_of(*conv).0 == value)?;
+        let reader =
+            (0..network.convs.len()).find(|conv| is_bytes && network.run_of(*conv).0 == value)?;
         Some(network.input_scale(reader, self.int8(reader)))
     }
 
