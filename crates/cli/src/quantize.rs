@@ -17,9 +17,9 @@ const CROP_PX: usize = 96;
 
 /// Add the scales for --precision int8 to a model
 ///
-/// The model runs on training photographs, as `wdsr eval --set` reads them. For each convolution the scales are those with the least
-/// error on samples of what it reads there. The weights stay as they are, so that the model gives the same results in f32 as
-/// before. The scales depend on the model and the images alone.
+/// The model runs on training photographs, as `wdsr eval --set` reads them. For each convolution the scales are those with
+/// the least error on samples of what it reads there. The weights stay as they are, so that the model gives the same
+/// results in f32 as before. The number of threads changes nothing.
 ///
 /// Do not use images that the model is scored on.
 #[derive(clap::Args)]

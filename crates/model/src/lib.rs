@@ -5,7 +5,7 @@
 //!   writes the formats of other programs.
 //! - [`Upscaler`] upscales images with a model, in tiles that equal the whole image bit for bit.
 //!
-//! With the feature `builtin` the library contains six trained models (2.8 MB, `BuiltinModel`).
+//! With the feature `builtin` the library contains six trained models (3.1 MB, `BuiltinModel`).
 //!
 //! # Examples
 //! An image twice as large, upscaled by the built-in model:
