@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator};
+use wdsr_batch::{Computation, Entry, Input};
 use wdsr_image::{Deadline, Encoding, Format, Limits, MetadataPolicy, PngCompression, Reader};
-use wdsr_model::{DEFAULT_TILE_PX, Upscaler};
+use wdsr_model::{DEFAULT_TILE_PX, Isa, Precision, Upscaler};
 use wdsr_upscale::{ErrorKind, Job, Settings, Summary};
 
+use crate::manifest::Manifest;
 use crate::model::{Model, NameOrPath, Options, load, parse_alpha, parse_precision, parse_wrap};
 use crate::size;
 use crate::work::{self, count};
@@ -70,6 +72,11 @@ struct Call {
     /// Of the models of both.
     names: [String; 2],
     settings: Settings,
+    precision: Precision,
+    self_ensemble: bool,
+    /// Scales and hashes of the networks of both, if there is a manifest.
+    hashes: [Vec<(usize, String)>; 2],
+    manifest: Option<Py<Manifest>>,
     format: Option<Format>,
     if_exists: IfExists,
     limits: Limits,
@@ -99,6 +106,8 @@ struct Call {
 ///     Compression of PNG files.
 /// if_exists : {"overwrite", "skip", "error"}, default "overwrite"
 ///     What to do if the target exists.
+/// manifest : Manifest, optional
+///     Omits an image whose result is up to date, whatever `if_exists`, and records the result.
 /// max_pixels, max_output_pixels : int, optional
 ///     Most pixels of an image and of a result; 1 and 8 thousand millions by default.
 /// max_memory : int, optional
@@ -109,8 +118,8 @@ struct Call {
 /// Returns
 /// -------
 /// dict
-///     A row with always the same columns: "source", "target", "status" ("done", "skipped" or "failed"),
-///     "error" (the message) and "error_kind" ("input", "output", "memory", "model" or "time"), "width",
+///     A row with always the same columns: "source", "target", "status" ("done", "up_to_date",
+///     "skipped" or "failed"), "error" (the message) and "error_kind" ("input", "output", "memory", "model" or "time"), "width",
 ///     "height", "frames", "pages", "model", "strength", "warnings" (what the result lacks of its input),
 ///     "bytes" and "xxh3" (length and XXH3-128 of the target's bytes), "milliseconds". What does not apply is
 ///     None.
@@ -127,12 +136,12 @@ struct Call {
 #[pyfunction]
 #[pyo3(signature = (source, target, *, model = None, factor = None, width = None, height = None,
     longest = None, size = None, format = None, alpha = "network", wrap = "none", strength = None,
-    metadata = "keep", quality = 95, compression = "fast", if_exists = "overwrite", max_pixels = None,
+    metadata = "keep", quality = 95, compression = "fast", if_exists = "overwrite", manifest = None, max_pixels = None,
     max_output_pixels = None, max_memory = None, timeout = None, threads = 0,
     tile = DEFAULT_TILE_PX as i64, precision = "f32", self_ensemble = false, progress = None),
     text_signature = "(source, target, *, model=None, factor=None, width=None, height=None, longest=None, \
     size=None, format=None, alpha='network', wrap='none', strength=None, metadata='keep', quality=95, \
-    compression='fast', if_exists='overwrite', max_pixels=None, max_output_pixels=None, max_memory=None, \
+    compression='fast', if_exists='overwrite', manifest=None, max_pixels=None, max_output_pixels=None, max_memory=None, \
     timeout=None, threads=0, tile=640, precision='f32', self_ensemble=False, progress=None)")]
 #[allow(
     clippy::too_many_arguments,
@@ -156,6 +165,7 @@ pub(crate) fn upscale_file<'py>(
     quality: i64,
     compression: &str,
     if_exists: &str,
+    manifest: Option<Py<Manifest>>,
     max_pixels: Option<i64>,
     max_output_pixels: Option<i64>,
     max_memory: Option<i64>,
@@ -218,6 +228,15 @@ pub(crate) fn upscale_file<'py>(
         },
         names: model.names(is_chosen),
         settings,
+        precision: Isa::detect().map_or(options.precision, |isa| {
+            isa.precision_for(options.precision)
+        }),
+        self_ensemble,
+        hashes: match manifest {
+            Some(_) => model.hashes(is_chosen)?,
+            None => Default::default(),
+        },
+        manifest,
         format: format.map(parse_format).transpose()?,
         if_exists: word("if_exists", if_exists, &IF_EXISTS)?,
         limits,
@@ -242,7 +261,7 @@ fn word<T: Copy>(name: &str, text: &str, words: &[(&str, T)]) -> PyResult<T> {
     })
 }
 
-fn parse_format(name: &str) -> PyResult<Format> {
+pub(crate) fn parse_format(name: &str) -> PyResult<Format> {
     let format: Result<Format, _> = name.parse();
     let format = format.map_err(|e| PyValueError::new_err(format!("format: {e}")))?;
     if format.is_written() {
@@ -327,10 +346,17 @@ impl Call {
             };
             self.upscale(source, target, &deadline, &progress)
         })?;
-        let (status, failure, done) = match outcome {
-            Ok(Some(done)) => ("done", None, Some(done)),
-            Ok(None) => ("skipped", None, None),
-            Err(failure) => ("failed", Some(failure), None),
+        let (status, failure, done, file) = match outcome {
+            Ok(Outcome::Done(done)) => {
+                let file = (done.bytes, format!("{:032x}", done.hash));
+                ("done", None, Some(done), Some(file))
+            }
+            Ok(Outcome::UpToDate(entry)) => {
+                let file = (entry.output_bytes, entry.output_hash.clone());
+                ("up_to_date", None, None, Some(file))
+            }
+            Ok(Outcome::Skipped) => ("skipped", None, None, None),
+            Err(failure) => ("failed", Some(failure), None, None),
         };
         let row = PyDict::new(py);
         row.set_item("source", source)?;
@@ -352,24 +378,35 @@ impl Call {
         row.set_item("strength", strength.map(|strength| strength.value))?;
         let warnings = summary.map_or(&[][..], |summary| &summary.dropped);
         row.set_item("warnings", warnings)?;
-        row.set_item("bytes", done.as_ref().map(|done| done.bytes))?;
-        let hash = done.as_ref().map(|done| format!("{:032x}", done.hash));
-        row.set_item("xxh3", hash)?;
+        row.set_item("bytes", file.as_ref().map(|(bytes, _)| bytes))?;
+        row.set_item("xxh3", file.as_ref().map(|(_, hash)| hash))?;
         row.set_item("milliseconds", started.elapsed().as_secs_f64() * 1000.0)?;
         Ok(row)
     }
 
-    /// `None` if the target exists and is kept.
     fn upscale(
         &self,
         source: &Path,
         target: &Path,
         deadline: &Deadline,
         progress: &wdsr_model::Progress<'_>,
-    ) -> Result<Option<Done>, Failed> {
-        let target_exists = target.symlink_metadata().is_ok();
+    ) -> Result<Outcome, Failed> {
+        let recorded = |error: wdsr_batch::Error| {
+            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+            let message = format!("{error}{}", cause.unwrap_or_default());
+            Failed {
+                message,
+                kind: "output",
+            }
+        };
+        let manifest = self.manifest.as_ref().map(Py::get);
+        let own = match manifest {
+            Some(manifest) => manifest.own_result(target, source).map_err(recorded)?,
+            None => Vec::new(),
+        };
+        let target_exists = own.is_empty() && target.symlink_metadata().is_ok();
         if target_exists && self.if_exists == IfExists::Skip {
-            return Ok(None);
+            return Ok(Outcome::Skipped);
         }
         if target_exists && self.if_exists == IfExists::Error {
             let message = format!("{} exists", target.display());
@@ -412,7 +449,13 @@ impl Call {
             };
             Failed { message, kind }
         };
-        let reader = Reader::open(source, &limits).map_err(|error| failed(error.into()))?;
+        let mut reader = Reader::open(source, &limits).map_err(|error| failed(error.into()))?;
+        let input_hash = match manifest {
+            Some(_) => reader
+                .content_hash()
+                .map_err(|error| failed(error.into()))?,
+            None => 0,
+        };
         let format = self.format.or_else(|| Format::from_extension(target));
         let format = format.unwrap_or(reader.format().of_result());
         let clean: Vec<&Upscaler> = self.networks.iter().map(Arc::as_ref).collect();
@@ -422,6 +465,25 @@ impl Call {
             true => job,
             false => job.for_damaged(&damaged).map_err(failed)?,
         };
+        let entry = manifest.map(|manifest| {
+            let computation = Computation {
+                precision: self.precision,
+                self_ensemble: self.self_ensemble,
+                have_strength: clean.iter().any(|network| network.has_strength()),
+                networks: &self.hashes[0],
+                networks_for_damaged: &self.hashes[1],
+            };
+            let settings = wdsr_batch::settings_text(&job, &self.settings, &computation, format);
+            (manifest, settings, format!("{input_hash:032x}"))
+        });
+        if let Some((_, settings, input_hash)) = &entry {
+            let is_current = |entry: &&Arc<Entry>| {
+                entry.input_hash == *input_hash && entry.settings == *settings
+            };
+            if let Some(entry) = own.iter().find(is_current) {
+                return Ok(Outcome::UpToDate(entry.clone()));
+            }
+        }
         let written = |error: std::io::Error| {
             failed(
                 wdsr_image::Error::Write {
@@ -444,13 +506,34 @@ impl Call {
             Ok((wdsr_image::hash_of(bytes)?, bytes.metadata()?.len()))
         };
         let (hash, bytes) = hash().map_err(written)?;
+        if let Some((manifest, settings, input_hash)) = entry {
+            let entry = |output, input: &Input| Entry {
+                output,
+                output_bytes: bytes,
+                output_hash: format!("{hash:032x}"),
+                input: wdsr_batch::portable(&input.relative),
+                input_place: wdsr_batch::hash_of_place(source),
+                input_hash,
+                settings,
+            };
+            manifest.add(target, source, entry).map_err(recorded)?;
+        }
         file.publish().map_err(written)?;
-        Ok(Some(Done {
+        Ok(Outcome::Done(Done {
             summary,
             hash,
             bytes,
         }))
     }
+}
+
+/// What became of an image.
+enum Outcome {
+    Done(Done),
+    /// The target is the result of the same image, model and options.
+    UpToDate(Arc<Entry>),
+    /// The target exists and is kept.
+    Skipped,
 }
 
 /// A result that is written.

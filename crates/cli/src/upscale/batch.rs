@@ -4,19 +4,17 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
 use indicatif::ProgressBar;
+use wdsr_batch::{Entry, Input, InputError, Manifest, portable};
 use wdsr_image::{Error as ImageError, Format, Reader};
-use wdsr_upscale::{Job, Wrap};
 
 use super::destination::Destination;
 use super::existing::{self, IfExists, ResultFile};
 use super::failure::{self, Deadline, explained};
-use super::inputs::{self, Input, InputError};
-use super::manifest::{self, Entry, Manifest, portable};
 use super::metadata::Warnings;
 use super::networks::Networks;
 use super::report::{self, BatchReport, Outcome};
@@ -44,7 +42,7 @@ pub(super) fn upscale(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let destination = Destination::of(arguments, networks.scale())?;
     let folder = destination.folder();
     let output = folder.or(arguments.output.as_deref());
-    let (mut inputs, errors) = inputs::collect(arguments.inputs(), arguments.recursive, output);
+    let (mut inputs, errors) = wdsr_batch::collect(arguments.inputs(), arguments.recursive, output);
     for (result, image) in destination.take_results(&mut inputs) {
         let (result, image) = (result.display(), image.display());
         progress::note(&format!(
@@ -66,7 +64,7 @@ pub(super) fn upscale(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     // Nothing conflicts, so files may be created.
     let mut report = BatchReport::create(arguments.report.as_deref())?;
     if let Some(manifest) = &mut manifest {
-        manifest.open()?;
+        manifest.open(&mut waiting_in(manifest.folder().to_owned()))?;
         // With the results of earlier runs.
         plans = plan_results(arguments, &destination, &inputs, Some(manifest))?;
     }
@@ -86,6 +84,7 @@ pub(super) fn upscale(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut tally = Tally::default();
     let is_batch = inputs.len() + errors.len() > 1;
     for InputError { path, error } in errors {
+        let error = error.into();
         progress::print_error(&error);
         tally.classify(&error);
         let error = progress::one_line(&error);
@@ -185,9 +184,14 @@ impl Batch<'_> {
             None => String::new(),
         };
         let job = (self.networks.job(reader, self.arguments.settings())).map_err(explained)?;
-        let settings = self.settings_text(&job, format);
+        let settings = self.networks.settings_text(
+            &job,
+            &self.arguments.settings(),
+            self.arguments.model.self_ensemble,
+            format,
+        );
         let is_current =
-            |entry: &Rc<Entry>| entry.input_hash == input_hash && entry.settings == settings;
+            |entry: &Arc<Entry>| entry.input_hash == input_hash && entry.settings == settings;
         let named = || input.path.display().to_string();
         let output = match result.target.with_context(named)? {
             ResultFile::Own(output, entries) if entries.iter().any(is_current) => {
@@ -232,12 +236,12 @@ impl Batch<'_> {
         let _writing = signals::writing();
         let write = || format!("cannot write {}", output.display());
         if let Some(manifest) = &mut self.manifest {
-            manifest.add(Entry {
+            manifest.add(&Entry {
                 output: manifest.name_of(&output),
                 output_bytes: file.as_file().metadata().with_context(write)?.len(),
-                output_hash: manifest::hash_of(file.as_file()).with_context(write)?,
+                output_hash: wdsr_batch::hash_of(file.as_file()).with_context(write)?,
                 input: portable(&input.relative),
-                input_place: manifest::hash_of_place(&input.path),
+                input_place: wdsr_batch::hash_of_place(&input.path),
                 input_hash,
                 settings,
             })?;
@@ -246,31 +250,20 @@ impl Batch<'_> {
         let model = self.networks.name_of(&summary);
         Ok(Outcome::done(&output, model, &summary, started.elapsed()))
     }
+}
 
-    /// Program, options and models that a result depends on, as the manifest records them.
-    fn settings_text(&self, job: &Job<'_>, format: Format) -> String {
-        let arguments = self.arguments;
-        let strength = match (self.networks.have_strength(), arguments.strength) {
-            (false, _) => String::new(),
-            (true, None) => "strength by image, ".to_owned(),
-            (true, Some(strength)) => format!("strength {strength}, "),
-        };
-        let wrap = match arguments.wrap.wrap() {
-            Wrap::None => String::new(),
-            wrap => format!("wrap {}, ", wrap.name()),
-        };
-        format!(
-            "wdsr {}, {}, self-ensemble {}, alpha {:?}, metadata {}, {wrap}{}{}models [{}], {}, {format}",
-            env!("CARGO_PKG_VERSION"),
-            self.networks.precision.name(),
-            arguments.model.self_ensemble,
-            arguments.alpha.method(),
-            arguments.metadata.name(),
-            strength,
-            arguments.encoding.settings_text(format),
-            self.networks.hashes_of(job),
-            job.plan().target()
-        )
+/// Waits for the run that writes to a folder, with a note, until a signal.
+fn waiting_in(folder: PathBuf) -> impl FnMut() -> bool {
+    let mut is_noted = false;
+    move || {
+        if !is_noted && !signals::requested() {
+            let folder = folder.display();
+            progress::note(&format!(
+                "another run writes to {folder}; waiting for its end"
+            ));
+            is_noted = true;
+        }
+        !signals::requested()
     }
 }
 

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use wdsr_batch::{Input, is_pattern};
 use wdsr_image::Format;
 use wdsr_upscale::SizeRequest;
 
-use super::inputs::{Input, is_pattern};
 use super::{Arguments, WrongUsage};
 
 /// Where the results of a batch go.

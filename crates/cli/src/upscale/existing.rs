@@ -1,11 +1,11 @@
 //! What to do if a file of the result's name exists.
 
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use anyhow::bail;
 
-use super::manifest::Entry;
+use wdsr_batch::Entry;
 
 /// The policy for a file that is not the own result of the same input.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -26,7 +26,7 @@ pub(crate) enum ResultFile {
     Write(PathBuf),
     /// The unchanged result of earlier runs, to replace unless an entry has the same input, model
     /// and options.
-    Own(PathBuf, Vec<Rc<Entry>>),
+    Own(PathBuf, Vec<Arc<Entry>>),
     /// A file to keep.
     Skip(PathBuf),
 }
@@ -43,7 +43,7 @@ impl ResultFile {
 pub(crate) fn target(
     output: &Path,
     policy: IfExists,
-    own: &dyn Fn(&Path) -> Vec<Rc<Entry>>,
+    own: &dyn Fn(&Path) -> Vec<Arc<Entry>>,
     taken: &dyn Fn(&Path) -> bool,
 ) -> anyhow::Result<ResultFile> {
     let mut candidate = output.to_owned();

@@ -75,6 +75,9 @@ pub(crate) fn is_refusal(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause.is::<Refused>()
             || cause
+                .downcast_ref::<wdsr_batch::Error>()
+                .is_some_and(wdsr_batch::Error::is_of_input)
+            || cause
                 .downcast_ref::<Error>()
                 .is_some_and(|error| error.kind() == ErrorKind::Input)
             || cause

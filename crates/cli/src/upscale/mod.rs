@@ -6,8 +6,6 @@ mod encoding;
 pub(crate) mod existing;
 pub(crate) mod failure;
 pub(crate) mod frames;
-mod inputs;
-mod manifest;
 mod metadata;
 pub(crate) mod networks;
 mod pipe;
@@ -21,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use wdsr_batch::Shard;
 use wdsr_image::{Format, Limits, unread_by_suffix};
 use wdsr_upscale::{AlphaMethod, Settings, Wrap};
 
@@ -29,9 +28,6 @@ use crate::{WrongUsage, exit, on_threads, progress, signals, units};
 use destination::names_folder;
 use encoding::EncodingArguments;
 use existing::IfExists;
-use inputs::Shard;
-pub(crate) use inputs::is_pattern;
-pub(crate) use manifest::hash_of_file;
 use metadata::MetadataChoice;
 use networks::NetworkArguments;
 pub(crate) use pipe::write_to;

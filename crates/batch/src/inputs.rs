@@ -9,25 +9,30 @@ use walkdir::WalkDir;
 use wdsr_image::images_by_content;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::failure::Refused;
+use crate::Error;
 
 /// One image to upscale.
-pub(super) struct Input {
-    pub(super) path: PathBuf,
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// Its path.
+    pub path: PathBuf,
     /// Its path below the folder it was found in, and the path of its result below the output
     /// folder; the name of a file that is named itself.
-    pub(super) relative: PathBuf,
+    pub relative: PathBuf,
 }
 
 /// An argument, folder or file that is not an input.
-pub(super) struct InputError {
-    pub(super) path: PathBuf,
-    pub(super) error: anyhow::Error,
+#[derive(Debug)]
+pub struct InputError {
+    /// The argument, folder or file.
+    pub path: PathBuf,
+    /// The reason.
+    pub error: Error,
 }
 
 /// The images that the arguments name (files, folders, patterns), each once and in order, and the
 /// errors. Results of earlier runs in `output`, if that is below a folder of inputs, are skipped.
-pub(super) fn collect(
+pub fn collect(
     arguments: &[PathBuf],
     recursive: bool,
     output: Option<&Path>,
@@ -84,7 +89,7 @@ pub(super) fn collect(
 }
 
 /// Whether an argument is a pattern: it has a pattern's characters, and no file has that name.
-pub(crate) fn is_pattern(argument: &Path) -> bool {
+pub fn is_pattern(argument: &Path) -> bool {
     has_wildcard(argument.as_os_str().as_encoded_bytes()) && argument.symlink_metadata().is_err()
 }
 
@@ -118,7 +123,10 @@ fn expand(pattern: &Path) -> Matches {
     };
     let refused = |reason: &str| InputError {
         path: pattern.to_owned(),
-        error: Refused(format!("{}: {reason}", pattern.display())).into(),
+        error: Error::Pattern {
+            pattern: pattern.to_owned(),
+            reason: reason.to_owned(),
+        },
     };
     let Some(text) = rest.to_str() else {
         let reason = "a pattern must be UTF-8; name the files or their folder";
@@ -200,16 +208,18 @@ fn expand(pattern: &Path) -> Matches {
 
 /// A part of a batch: number `index` of `count`, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Shard {
-    pub(super) index: u64,
-    pub(super) count: u64,
+pub struct Shard {
+    /// The part, from 1.
+    pub index: u64,
+    /// The number of parts.
+    pub count: u64,
 }
 
 impl Shard {
     /// Whether an image belongs to this shard. Its path alone decides, so machines that see the folder
     /// at different times share it without gap or overlap. The suffix does not count: images whose
     /// results would have the same name are in one shard, which reports them.
-    pub(super) fn contains(self, relative: &Path) -> bool {
+    pub fn contains(self, relative: &Path) -> bool {
         let without_suffix = relative.with_extension("");
         let place: Vec<&[u8]> = without_suffix
             .components()
@@ -223,7 +233,7 @@ impl Shard {
 /// A text that names no shard.
 #[derive(Debug, thiserror::Error)]
 #[error("expected I/N with I from 0 or 1 to N, e.g. 2/8 for the second of eight, found \"{0}\"")]
-pub(super) struct ShardError(String);
+pub struct ShardError(String);
 
 impl FromStr for Shard {
     type Err = ShardError;

@@ -9,19 +9,18 @@
 use std::cell::LazyCell;
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Seek, Write};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use wdsr_model::Model;
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
-use super::inputs::{Input, Shard};
-use crate::{progress, signals};
+use crate::{Error, Input, Shard};
 
 const PREFIX: &str = ".wdsr-manifest";
 /// How often to look whether another run has ended.
@@ -29,41 +28,66 @@ const LOCK_EVERY: Duration = Duration::from_millis(100);
 
 /// A result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Entry {
+pub struct Entry {
     /// Path of the result below the output folder.
-    pub(super) output: String,
+    pub output: String,
     /// Its length.
-    pub(super) output_bytes: u64,
+    pub output_bytes: u64,
     /// XXH3 of its bytes, by which a file of another program or a changed one is recognised.
-    pub(super) output_hash: String,
+    pub output_hash: String,
     /// Path of the input below its folder.
-    pub(super) input: String,
+    pub input: String,
     /// XXH3 of the input's absolute path, which itself may be private.
-    pub(super) input_place: String,
+    pub input_place: String,
     /// XXH3 of the input's bytes.
-    pub(super) input_hash: String,
+    pub input_hash: String,
     /// Program, models and options.
-    pub(super) settings: String,
+    pub settings: String,
 }
 
-pub(super) struct Manifest {
+/// The manifests of an output folder: that of this run, and those of other runs, which are only read.
+#[derive(Debug)]
+pub struct Manifest {
     folder: PathBuf,
     path: PathBuf,
     other_paths: Vec<PathBuf>,
-    /// Locked; `None` until [`Manifest::open`].
+    /// Locked; `None` until [`Manifest::open`] or the first entry.
     file: Option<File>,
     /// The entries of each output.
-    entries: HashMap<String, Vec<Rc<Entry>>>,
+    entries: HashMap<String, Vec<Arc<Entry>>>,
+    /// How much of each file has been read, in whole lines.
+    read_bytes: HashMap<PathBuf, u64>,
 }
 
 impl Manifest {
     /// Finds the manifests of a folder, which need not exist. Their entries are read by
     /// [`Manifest::open`].
-    pub(super) fn find(folder: &Path, shard: Option<Shard>) -> anyhow::Result<Self> {
-        let name = match shard {
-            Some(Shard { index, count }) => format!("{PREFIX}-{index}-of-{count}.jsonl"),
-            None => format!("{PREFIX}.jsonl"),
-        };
+    ///
+    /// # Errors
+    /// If the folder cannot be read, or something else has the name of a manifest.
+    pub fn find(folder: &Path, shard: Option<Shard>) -> Result<Self, Error> {
+        Self::named(
+            folder,
+            &match shard {
+                Some(Shard { index, count }) => format!("{PREFIX}-{index}-of-{count}.jsonl"),
+                None => format!("{PREFIX}.jsonl"),
+            },
+        )
+    }
+
+    /// The manifests of a folder for one of many workers, whose own file has a random name, because workers cannot
+    /// append to one file of a network folder. The file is created with the first entry.
+    ///
+    /// # Errors
+    /// If the folder or a manifest cannot be read.
+    pub fn of_worker(folder: &Path) -> Result<Self, Error> {
+        let random = RandomState::new().build_hasher().finish();
+        let mut manifest = Self::named(folder, &format!("{PREFIX}-worker-{random:016x}.jsonl"))?;
+        manifest.read_new()?;
+        Ok(manifest)
+    }
+
+    fn named(folder: &Path, name: &str) -> Result<Self, Error> {
         let path = folder.join(name);
         let mut other_paths = manifests_in(folder)?;
         other_paths.retain(|other| *other != path);
@@ -73,89 +97,120 @@ impl Manifest {
             other_paths,
             file: None,
             entries: HashMap::new(),
+            read_bytes: HashMap::new(),
         })
     }
 
-    fn insert(&mut self, entry: Entry) {
-        let of_output = self.entries.entry(entry.output.clone()).or_default();
-        of_output.push(Rc::new(entry));
+    /// The output folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
-    /// The file of this shard.
-    pub(super) fn path(&self) -> &Path {
+    /// The file of this run.
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The files of other shards, which are only read.
-    pub(super) fn other_paths(&self) -> impl Iterator<Item = &Path> {
+    /// The files of other runs, which are only read.
+    pub fn other_paths(&self) -> impl Iterator<Item = &Path> {
         self.other_paths.iter().map(PathBuf::as_path)
     }
 
-    /// Opens the file of this shard for [`Manifest::add`], creates it and the folder as needed, and reads
-    /// the entries of all shards. While another run writes to the file, this one waits.
+    /// Opens the file of this run for [`Manifest::add`], creates it and the folder as needed, and reads
+    /// the entries of all runs. While another run writes to the file, this one calls `waits` ten times a second, and
+    /// stops waiting if that returns false.
     ///
     /// Lines that are no entries (a run may have been killed amid one) are skipped: their images are
     /// upscaled again.
-    pub(super) fn open(&mut self) -> anyhow::Result<()> {
-        fs::create_dir_all(&self.folder)
-            .with_context(|| format!("{}: cannot create the folder", self.folder.display()))?;
+    ///
+    /// # Errors
+    /// If a manifest cannot be read or written, or the folder not created.
+    pub fn open(&mut self, waits: &mut dyn FnMut() -> bool) -> Result<(), Error> {
+        fs::create_dir_all(&self.folder).map_err(|source| Error::CreateFolder {
+            path: self.folder.clone(),
+            source,
+        })?;
+        let cannot_write = |source| Error::WriteManifest {
+            path: self.path.clone(),
+            source,
+        };
         let mut file = OpenOptions::new()
+            .read(true)
             .create(true)
             .append(true)
             .open(&self.path)
-            .with_context(|| cannot_write(&self.path))?;
-        self.lock(&file);
-        for path in manifests_in(&self.folder)? {
-            let bytes = fs::read(&path).with_context(|| cannot_read(&path))?;
-            for line in bytes.split(|byte| *byte == b'\n') {
-                if let Ok(entry) = serde_json::from_slice::<Entry>(line) {
-                    self.insert(entry);
-                }
+            .map_err(cannot_write)?;
+        // Locked until it is closed, however the process ends. File systems without locks leave it unlocked.
+        while let Err(TryLockError::WouldBlock) = file.try_lock() {
+            if !waits() {
+                break;
             }
-            if path == self.path && bytes.last().is_some_and(|byte| *byte != b'\n') {
-                // The file ends within a line.
-                file.write_all(b"\n").with_context(|| cannot_write(&path))?;
-            }
+            thread::sleep(LOCK_EVERY);
         }
-        wdsr_atomic_file::synchronise_folder(&self.folder)
-            .with_context(|| cannot_write(&self.path))?;
+        let ends_within_a_line = || {
+            if file.seek(SeekFrom::End(0))? == 0 {
+                return Ok(false);
+            }
+            file.seek(SeekFrom::End(-1))?;
+            let mut last = [0];
+            file.read_exact(&mut last)?;
+            Ok(last != *b"\n")
+        };
+        if { ends_within_a_line }().map_err(cannot_write)? {
+            file.write_all(b"\n").map_err(cannot_write)?;
+        }
+        wdsr_atomic_file::synchronise_folder(&self.folder).map_err(cannot_write)?;
+        self.read_new()?;
         self.file = Some(file);
         Ok(())
     }
 
-    /// Locks the file until it is closed, however the process ends. On file systems without locks,
-    /// and after a signal, it stays unlocked.
-    fn lock(&self, file: &File) {
-        let mut is_told = false;
-        while let Err(TryLockError::WouldBlock) = file.try_lock() {
-            if signals::requested() {
-                return;
+    /// Reads the entries that other runs have added.
+    ///
+    /// # Errors
+    /// If a manifest cannot be read.
+    pub fn read_new(&mut self) -> Result<(), Error> {
+        for path in manifests_in(&self.folder)? {
+            let start = self.read_bytes.get(&path).copied().unwrap_or(0);
+            let read = || {
+                let mut bytes = Vec::new();
+                let mut file = File::open(&path)?;
+                file.seek(SeekFrom::Start(start))?;
+                file.read_to_end(&mut bytes)?;
+                Ok(bytes)
+            };
+            let bytes = read().map_err(|source| Error::ReadManifest {
+                path: path.clone(),
+                source,
+            })?;
+            let lines = bytes.split_inclusive(|byte| *byte == b'\n');
+            let mut whole_bytes = start;
+            for line in lines.take_while(|line| line.ends_with(b"\n")) {
+                whole_bytes += line.len() as u64;
+                if let Ok(entry) = serde_json::from_slice::<Entry>(line) {
+                    let of_output = self.entries.entry(entry.output.clone()).or_default();
+                    of_output.push(Arc::new(entry));
+                }
             }
-            if !is_told {
-                let folder = self.folder.display();
-                progress::note(&format!(
-                    "another run writes to {folder}; waiting for its end"
-                ));
-                is_told = true;
-            }
-            thread::sleep(LOCK_EVERY);
+            self.read_bytes.insert(path, whole_bytes);
         }
+        Ok(())
     }
 
     /// The name of a result in the manifest.
-    pub(super) fn name_of(&self, output: &Path) -> String {
+    pub fn name_of(&self, output: &Path) -> String {
         portable(output.strip_prefix(&self.folder).unwrap_or(output))
     }
 
     /// The entries of `output`, if that is this program's unchanged result of the image: made from
     /// the file of this path, or from one of the same bytes at the same place below its folder.
-    pub(super) fn own_result(&self, output: &Path, input: &Input) -> Vec<Rc<Entry>> {
+    pub fn own_result(&self, output: &Path, input: &Input) -> Vec<Arc<Entry>> {
         let Some(entries) = self.entries.get(&self.name_of(output)) else {
             return Vec::new();
         };
         let length = fs::metadata(output).ok().filter(fs::Metadata::is_file);
         let length = length.map(|file| file.len());
-        let of_length = |entry: &&Rc<Entry>| Some(entry.output_bytes) == length;
+        let of_length = |entry: &&Arc<Entry>| Some(entry.output_bytes) == length;
         let hash = |_| hash_of_file(output).ok();
         let Some(output_hash) = entries.iter().find(of_length).and_then(hash) else {
             return Vec::new();
@@ -176,47 +231,56 @@ impl Manifest {
     /// Adds an entry and synchronises it with the disk. Must be called before the result gets its
     /// name: a run that ends between the two leaves an entry without a file, which is upscaled again,
     /// and never a file without an entry.
-    pub(super) fn add(&mut self, entry: Entry) -> anyhow::Result<()> {
-        let mut line = serde_json::to_string(&entry)?;
-        line.push('\n');
-        let Some(file) = &mut self.file else {
-            unreachable!("{}: an entry before it is open", self.path.display());
+    ///
+    /// # Errors
+    /// If the manifest cannot be written.
+    pub fn add(&mut self, entry: &Entry) -> Result<(), Error> {
+        let mut write = || {
+            let mut line = serde_json::to_string(entry)?;
+            line.push('\n');
+            let file = match &mut self.file {
+                Some(file) => file,
+                none => {
+                    fs::create_dir_all(&self.folder)?;
+                    let file = OpenOptions::new()
+                        .create_new(true)
+                        .append(true)
+                        .open(&self.path)?;
+                    wdsr_atomic_file::synchronise_folder(&self.folder)?;
+                    none.insert(file)
+                }
+            };
+            file.write_all(line.as_bytes())?;
+            file.sync_data()
         };
-        file.write_all(line.as_bytes())
-            .and_then(|()| file.sync_data())
-            .with_context(|| cannot_write(&self.path))?;
-        Ok(())
+        write().map_err(|source| Error::WriteManifest {
+            path: self.path.clone(),
+            source,
+        })
     }
 }
 
-fn cannot_read(path: &Path) -> String {
-    format!("{}: cannot read the manifest", path.display())
-}
-
-fn cannot_write(path: &Path) -> String {
-    format!("{}: cannot write the manifest", path.display())
-}
-
 /// The manifests in a folder, which need not exist.
-fn manifests_in(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+fn manifests_in(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut paths = Vec::new();
     if !folder.is_dir() {
         return Ok(paths);
     }
-    for file in fs::read_dir(folder).with_context(|| cannot_read(folder))? {
-        let path = file.with_context(|| cannot_read(folder))?.path();
+    let cannot_read = |path: &Path, source| Error::ReadManifest {
+        path: path.to_owned(),
+        source,
+    };
+    for file in fs::read_dir(folder).map_err(|error| cannot_read(folder, error))? {
+        let path = file.map_err(|error| cannot_read(folder, error))?.path();
         let is_manifest = |name: &str| name.starts_with(PREFIX) && name.ends_with(".jsonl");
         let name = path.file_name().and_then(|name| name.to_str());
         if !name.is_some_and(is_manifest) {
             continue;
         }
         // A pipe would be waited for, a device read without end.
-        let file = fs::metadata(&path).with_context(|| cannot_read(&path))?;
+        let file = fs::metadata(&path).map_err(|error| cannot_read(&path, error))?;
         if !file.is_file() {
-            bail!(
-                "{}: expected a manifest, found a device, a pipe or a folder; remove it",
-                path.display()
-            );
+            return Err(Error::NoManifest { path });
         }
         paths.push(path);
     }
@@ -224,25 +288,31 @@ fn manifests_in(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// XXH3 of a file's absolute path.
-pub(super) fn hash_of_place(path: &Path) -> String {
+pub fn hash_of_place(path: &Path) -> String {
     let absolute = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     format!("{:032x}", xxh3_128(absolute.as_os_str().as_encoded_bytes()))
 }
 
 /// XXH3 of a file's bytes.
-pub(crate) fn hash_of_file(path: &Path) -> io::Result<String> {
+///
+/// # Errors
+/// If it cannot be read.
+pub fn hash_of_file(path: &Path) -> io::Result<String> {
     hash_of(&File::open(path)?)
 }
 
-/// XXH3 of a file's bytes.
-pub(super) fn hash_of(mut file: &File) -> io::Result<String> {
+/// XXH3 of an open file's bytes, from its start.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn hash_of(mut file: &File) -> io::Result<String> {
     file.rewind()?;
     Ok(format!("{:032x}", wdsr_image::hash_of(file)?))
 }
 
 /// A relative path with `/` between its parts. Bytes that are not UTF-8 and backslashes are escaped, so
 /// that no two paths become one.
-pub(super) fn portable(path: &Path) -> String {
+pub fn portable(path: &Path) -> String {
     let part = |part: std::path::Component<'_>| match part.as_os_str().to_str() {
         Some(text) => text.replace('\\', r"\\"),
         None => part
@@ -255,7 +325,10 @@ pub(super) fn portable(path: &Path) -> String {
 }
 
 /// XXH3 of a model's description and weights, without its notes.
-pub(super) fn hash_of_model(model: &Model) -> anyhow::Result<String> {
+///
+/// # Errors
+/// If the description has no form in JSON.
+pub fn hash_of_model(model: &Model) -> serde_json::Result<String> {
     let mut hash = Xxh3::new();
     hash.update(&serde_json::to_vec(model.config())?);
     for conv in model.convs() {
@@ -295,7 +368,7 @@ mod tests {
 
     fn opened(folder: &Path) -> Manifest {
         let mut manifest = Manifest::find(folder, None).expect("found");
-        manifest.open().expect("opened");
+        manifest.open(&mut || true).expect("opened");
         manifest
     }
 
@@ -305,18 +378,18 @@ mod tests {
         let image = input(&folder.path().join("in"), "sub/a.jpg", "image");
         let out = folder.path().join("out");
         opened(&out)
-            .add(entry("a.png", b"abc", &image))
+            .add(&entry("a.png", b"abc", &image))
             .expect("added");
         let path = out.join(".wdsr-manifest.jsonl");
         let whole = fs::read_to_string(&path).expect("read");
         fs::write(&path, format!("{whole}{}", &whole[..20])).expect("written");
         opened(&out)
-            .add(entry("b.png", b"abc", &image))
+            .add(&entry("b.png", b"abc", &image))
             .expect("added");
         // Another shard sees all of it.
         let shard = Shard { index: 1, count: 2 };
         let mut manifest = Manifest::find(&out, Some(shard)).expect("found");
-        manifest.open().expect("opened");
+        manifest.open(&mut || true).expect("opened");
         for name in ["a.png", "b.png"] {
             let output = out.join(name);
             let count = || manifest.own_result(&output, &image).len();
@@ -334,7 +407,9 @@ mod tests {
         let (folder, out) = (|name| root.path().join(name), root.path().join("out"));
         let image = input(&folder("in"), "a.png", "image");
         let mut manifest = opened(&out);
-        manifest.add(entry("a.png", b"abc", &image)).expect("added");
+        manifest
+            .add(&entry("a.png", b"abc", &image))
+            .expect("added");
         fs::write(out.join("a.png"), "abc").expect("written");
         drop(manifest);
         let manifest = opened(&out);
@@ -372,7 +447,7 @@ mod tests {
             });
             let early = receiver.recv_timeout(Duration::from_millis(300));
             early.expect_err("it waits for the first");
-            first.add(entry("a.png", b"abc", &image)).expect("added");
+            first.add(&entry("a.png", b"abc", &image)).expect("added");
             drop(first);
             assert_eq!(second.join().expect("joined"), 1);
         });
