@@ -9,7 +9,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator};
 use wdsr_batch::{Computation, Entry, Input};
-use wdsr_image::{Deadline, Encoding, Format, Limits, MetadataPolicy, PngCompression, Reader};
+use wdsr_image::{Deadline, Encoding, Format, Limits, MetadataPolicy, PngCompression};
 use wdsr_model::{DEFAULT_TILE_PX, Isa, Precision, Upscaler};
 use wdsr_upscale::{ErrorKind, Job, Settings, Summary};
 
@@ -242,6 +242,7 @@ pub(crate) fn upscale_file<'py>(
         limits,
         timeout: timeout.map(parse_timeout).transpose()?,
     };
+    let (source, target) = (wdsr_batch::place(source), wdsr_batch::place(target));
     call.run(py, &source, &target, threads, progress.as_ref())
 }
 
@@ -391,20 +392,15 @@ impl Call {
         deadline: &Deadline,
         progress: &wdsr_model::Progress<'_>,
     ) -> Result<Outcome, Failed> {
-        let recorded = |error: wdsr_batch::Error| {
-            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
-            let message = format!("{error}{}", cause.unwrap_or_default());
-            Failed {
-                message,
-                kind: "output",
-            }
-        };
+        let recorded = |error: wdsr_batch::Error| Failed::of(&error, "output");
         let manifest = self.manifest.as_ref().map(Py::get);
         let own = match manifest {
             Some(manifest) => manifest.own_result(target, source).map_err(recorded)?,
             None => Vec::new(),
         };
-        let target_exists = own.is_empty() && target.symlink_metadata().is_ok();
+        let target_exists = own.is_empty()
+            && self.if_exists != IfExists::Overwrite
+            && wdsr_batch::exists(target).map_err(recorded)?;
         if target_exists && self.if_exists == IfExists::Skip {
             return Ok(Outcome::Skipped);
         }
@@ -415,9 +411,17 @@ impl Call {
                 kind: "output",
             });
         }
+        if wdsr_batch::is_http(target) {
+            let target = target.display();
+            let message = format!("{target}: HTTP servers are only read; give another target");
+            return Err(Failed {
+                message,
+                kind: "output",
+            });
+        }
         let is_source = match (source.canonicalize(), target.canonicalize()) {
             (Ok(source), Ok(target)) => source == target,
-            _ => false,
+            _ => wdsr_batch::is_url(source) && source == target,
         };
         if is_source {
             let source = source.display();
@@ -449,7 +453,12 @@ impl Call {
             };
             Failed { message, kind }
         };
-        let mut reader = Reader::open(source, &limits).map_err(|error| failed(error.into()))?;
+        let flow = || progress(0, 1);
+        let opened = wdsr_batch::open(source, &limits, &flow).map_err(|error| match error {
+            wdsr_batch::Error::Image(error) => failed(error.into()),
+            error => self.failed_place(source, &error, "input"),
+        })?;
+        let mut reader = opened.reader;
         let input_hash = match manifest {
             Some(_) => reader
                 .content_hash()
@@ -477,9 +486,7 @@ impl Call {
             (manifest, settings, format!("{input_hash:032x}"))
         });
         if let Some((_, settings, input_hash)) = &entry {
-            let is_current = |entry: &&Arc<Entry>| {
-                entry.input_hash == *input_hash && entry.settings == *settings
-            };
+            let is_current = |entry: &&Arc<Entry>| entry.is_current(input_hash, settings);
             if let Some(entry) = own.iter().find(is_current) {
                 return Ok(Outcome::UpToDate(entry.clone()));
             }
@@ -493,20 +500,16 @@ impl Call {
                 .into(),
             )
         };
-        if let Some(folder) = target
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty())
-        {
-            std::fs::create_dir_all(folder).map_err(written)?;
-        }
-        let (file, summary) = job.into_file(target, format, progress).map_err(failed)?;
+        wdsr_batch::create_folder_of(target).map_err(recorded)?;
+        let local = wdsr_batch::local_target(target);
+        let (file, summary) = job.into_file(&local, format, progress).map_err(failed)?;
         let hash = || {
             let mut bytes = file.as_file();
             std::io::Seek::rewind(&mut bytes)?;
             Ok((wdsr_image::hash_of(bytes)?, bytes.metadata()?.len()))
         };
         let (hash, bytes) = hash().map_err(written)?;
-        if let Some((manifest, settings, input_hash)) = entry {
+        let published = if let Some((manifest, settings, input_hash)) = entry {
             let entry = |output, input: &Input| Entry {
                 output,
                 output_bytes: bytes,
@@ -516,14 +519,33 @@ impl Call {
                 input_hash,
                 settings,
             };
-            manifest.add(target, source, entry).map_err(recorded)?;
-        }
-        file.publish().map_err(written)?;
+            manifest.publish(file, target, source, entry, &flow)
+        } else {
+            wdsr_batch::publish(file, target, &flow)
+        };
+        published.map_err(|error| self.failed_place(source, &error, "output"))?;
         Ok(Outcome::Done(Done {
             summary,
             hash,
             bytes,
         }))
+    }
+}
+
+impl Call {
+    /// Why a source could not be opened or a target not published.
+    fn failed_place(&self, source: &Path, error: &wdsr_batch::Error, kind: &'static str) -> Failed {
+        match (self.timeout, error.is_stopped()) {
+            (Some(timeout), true) => Failed {
+                message: format!(
+                    "{}: not done within {} s; timeout allows more",
+                    source.display(),
+                    timeout.as_secs_f64()
+                ),
+                kind: "time",
+            },
+            _ => Failed::of(error, kind),
+        }
     }
 }
 
@@ -547,4 +569,16 @@ struct Done {
 struct Failed {
     message: String,
     kind: &'static str,
+}
+
+impl Failed {
+    fn of(error: &wdsr_batch::Error, kind: &'static str) -> Self {
+        let cause = match error {
+            wdsr_batch::Error::Image(_) => None,
+            error => std::error::Error::source(error),
+        };
+        let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
+        let message = format!("{error}{cause}");
+        Self { message, kind }
+    }
 }

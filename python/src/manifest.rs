@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
-use wdsr_batch::{Entry, Error, Input};
-use wdsr_image::Format;
+use wdsr_batch::{Entry, Error, Flow, Input, is_url, place};
+use wdsr_image::{AtomicFile, Format};
 
 use crate::files::parse_format;
 
@@ -34,6 +34,7 @@ pub(crate) struct Manifest(Mutex<wdsr_batch::Manifest>);
 impl Manifest {
     #[new]
     fn new(py: Python<'_>, folder: PathBuf) -> PyResult<Self> {
+        let folder = place(folder);
         let manifest = py.detach(|| wdsr_batch::Manifest::of_worker(&folder));
         Ok(Self(Mutex::new(manifest.map_err(raised)?)))
     }
@@ -52,25 +53,28 @@ impl Manifest {
     ) -> Result<Vec<Arc<Entry>>, Error> {
         let input = self.input(target, source);
         let mut manifest = self.lock();
-        let entries = manifest.own_result(target, &input);
+        let entries = manifest.own_result(target, &input)?;
         if !entries.is_empty() || target.symlink_metadata().is_err() {
             return Ok(entries);
         }
         // Another worker may have made it since.
         manifest.read_new()?;
-        Ok(manifest.own_result(target, &input))
+        manifest.own_result(target, &input)
     }
 
-    pub(crate) fn add(
+    /// Records a result and publishes its file.
+    pub(crate) fn publish(
         &self,
+        file: AtomicFile,
         target: &Path,
         source: &Path,
         entry: impl FnOnce(String, &Input) -> Entry,
+        flow: Flow<'_>,
     ) -> Result<(), Error> {
         let input = self.input(target, source);
         let mut manifest = self.lock();
         let entry = entry(manifest.name_of(target), &input);
-        manifest.add(&entry)
+        manifest.publish(file, target, &entry, flow)
     }
 
     /// The source, at the place of its target.
@@ -80,6 +84,7 @@ impl Manifest {
         Input {
             path: source.to_owned(),
             relative: relative.with_extension(source.extension().unwrap_or_default()),
+            bytes: 0,
         }
     }
 }
@@ -130,6 +135,8 @@ pub(crate) fn find_images(
         OneOrMore::One(path) => vec![path],
         OneOrMore::More(paths) => paths,
     };
+    let images: Vec<PathBuf> = images.into_iter().map(place).collect();
+    let out = place(out);
     let format = format.map(parse_format).transpose()?;
     let (inputs, errors) = py.detach(|| wdsr_batch::collect(&images, recursive, Some(&out)));
     if let Some(error) = errors.into_iter().next() {
@@ -138,7 +145,11 @@ pub(crate) fn find_images(
     let mut first = HashMap::new();
     let pair = |input: Input| {
         // An image that cannot be read has a row of its own later.
-        let found = Format::of_file(&input.path).unwrap_or(Format::Png);
+        let found = match is_url(&input.path) {
+            true => Format::from_extension(&input.path),
+            false => Format::of_file(&input.path).ok(),
+        };
+        let found = found.unwrap_or(Format::Png);
         let format = format.unwrap_or(found.of_result());
         let target = out.join(input.relative.with_extension(format.extension()));
         let other: Option<PathBuf> = first.insert(target.clone(), input.path.clone());

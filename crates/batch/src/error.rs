@@ -18,6 +18,26 @@ pub enum Error {
     /// An image or a folder that cannot be read.
     #[error(transparent)]
     Image(#[from] wdsr_image::Error),
+    /// An object of a store cannot be listed, read or written.
+    #[cfg(feature = "stores")]
+    #[error(transparent)]
+    Store(#[from] wdsr_stores::Error),
+    /// The path is a URL, and the program was built without stores.
+    #[error("{}: built without object stores; build with --features stores", path.display())]
+    WithoutStores {
+        /// The URL.
+        path: PathBuf,
+    },
+    /// The folder for temporary files cannot hold a copy of an object.
+    #[error("{}: cannot write to the folder for temporary files {}; TMPDIR names another", path.display(), folder.display())]
+    Temporary {
+        /// The URL of the object.
+        path: PathBuf,
+        /// The folder.
+        folder: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
     /// The output folder cannot be created.
     #[error("{}: cannot create the folder", path.display())]
     CreateFolder {
@@ -53,6 +73,24 @@ pub enum Error {
 impl Error {
     /// Whether an input is at fault.
     pub fn is_of_input(&self) -> bool {
-        matches!(self, Self::Pattern { .. } | Self::Image(_))
+        match self {
+            Self::Pattern { .. } => true,
+            Self::Image(error) => !matches!(error, wdsr_image::Error::Write { .. }),
+            #[cfg(feature = "stores")]
+            Self::Store(error) => matches!(
+                error,
+                wdsr_stores::Error::NotFound { .. } | wdsr_stores::Error::TooLarge { .. }
+            ),
+            _ => false,
+        }
+    }
+
+    /// Whether the caller stopped the work.
+    pub fn is_stopped(&self) -> bool {
+        match self {
+            #[cfg(feature = "stores")]
+            Self::Store(error) => matches!(error, wdsr_stores::Error::Stopped { .. }),
+            _ => false,
+        }
     }
 }

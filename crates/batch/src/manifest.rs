@@ -7,7 +7,7 @@
 //! the order of lines and files nor a clock decides.
 
 use std::cell::LazyCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -17,9 +17,11 @@ use std::thread;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use wdsr_atomic_file::AtomicFile;
 use wdsr_model::Model;
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
+use crate::place::{self, Flow};
 use crate::{Error, Input, Shard};
 
 const PREFIX: &str = ".wdsr-manifest";
@@ -45,6 +47,41 @@ pub struct Entry {
     pub settings: String,
 }
 
+impl Entry {
+    /// Whether the result was made from these bytes with these settings.
+    pub fn is_current(&self, input_hash: &str, settings: &str) -> bool {
+        let is_same = self.settings == settings || self.settings == hash_of_text(settings);
+        self.input_hash == input_hash && is_same
+    }
+
+    /// The note of an object: one line of ASCII, as the metadata of stores must be, and short.
+    fn note(&self) -> String {
+        format!(
+            "1 {} {} {} {} {} {}",
+            self.output_bytes,
+            self.output_hash,
+            hash_of_text(&self.input),
+            self.input_place,
+            self.input_hash,
+            hash_of_text(&self.settings)
+        )
+    }
+
+    /// The inverse of [`note`](Self::note), with hashes of the input's path and of the settings. `None` for another text.
+    fn of_note(note: &str, output: String) -> Option<Self> {
+        let mut words = note.strip_prefix("1 ")?.split(' ').map(str::to_owned);
+        Some(Self {
+            output,
+            output_bytes: words.next()?.parse().ok()?,
+            output_hash: words.next()?,
+            input: words.next()?,
+            input_place: words.next()?,
+            input_hash: words.next()?,
+            settings: words.next()?,
+        })
+    }
+}
+
 /// The manifests of an output folder: that of this run, and those of other runs, which are only read.
 #[derive(Debug)]
 pub struct Manifest {
@@ -55,6 +92,10 @@ pub struct Manifest {
     file: Option<File>,
     /// The entries of each output.
     entries: HashMap<String, Vec<Arc<Entry>>>,
+    /// The paths of the results that a store has, which are listed once; `None` for a folder of this computer.
+    objects: Option<HashSet<PathBuf>>,
+    /// Whether each object is asked for instead.
+    asks_for_objects: bool,
     /// How much of each file has been read, in whole lines.
     read_bytes: HashMap<PathBuf, u64>,
 }
@@ -83,6 +124,7 @@ impl Manifest {
     pub fn of_worker(folder: &Path) -> Result<Self, Error> {
         let random = RandomState::new().build_hasher().finish();
         let mut manifest = Self::named(folder, &format!("{PREFIX}-worker-{random:016x}.jsonl"))?;
+        manifest.asks_for_objects = true;
         manifest.read_new()?;
         Ok(manifest)
     }
@@ -97,6 +139,8 @@ impl Manifest {
             other_paths,
             file: None,
             entries: HashMap::new(),
+            objects: None,
+            asks_for_objects: false,
             read_bytes: HashMap::new(),
         })
     }
@@ -126,6 +170,14 @@ impl Manifest {
     /// # Errors
     /// If a manifest cannot be read or written, or the folder not created.
     pub fn open(&mut self, waits: &mut dyn FnMut() -> bool) -> Result<(), Error> {
+        if place::is_url(&self.folder) {
+            let mut folder = self.folder.clone().into_os_string();
+            folder.push("/");
+            let objects = place::list(Path::new(&folder), true)?;
+            let paths = objects.into_iter().map(|object| object.path);
+            self.objects = Some(paths.collect());
+            return Ok(());
+        }
         fs::create_dir_all(&self.folder).map_err(|source| Error::CreateFolder {
             path: self.folder.clone(),
             source,
@@ -197,6 +249,19 @@ impl Manifest {
         Ok(())
     }
 
+    /// Whether there is a file or an object of a result's name.
+    ///
+    /// # Errors
+    /// If the store does not answer.
+    pub fn has_result(&self, output: &Path) -> Result<bool, Error> {
+        match &self.objects {
+            Some(objects) => Ok(objects.contains(output)),
+            // Objects are listed when the manifest is opened, before anything is written.
+            None if place::is_url(output) => Ok(false),
+            None => place::exists(output),
+        }
+    }
+
     /// The name of a result in the manifest.
     pub fn name_of(&self, output: &Path) -> String {
         portable(output.strip_prefix(&self.folder).unwrap_or(output))
@@ -204,7 +269,40 @@ impl Manifest {
 
     /// The entries of `output`, if that is this program's unchanged result of the image: made from
     /// the file of this path, or from one of the same bytes at the same place below its folder.
-    pub fn own_result(&self, output: &Path, input: &Input) -> Vec<Arc<Entry>> {
+    ///
+    /// # Errors
+    /// If the result is in a store that does not answer.
+    pub fn own_result(&self, output: &Path, input: &Input) -> Result<Vec<Arc<Entry>>, Error> {
+        if place::is_url(output) {
+            return Ok(self.own_object(output, input)?.into_iter().collect());
+        }
+        Ok(self.own_file(output, input))
+    }
+
+    /// The entry that is the note of an object.
+    fn own_object(&self, output: &Path, input: &Input) -> Result<Option<Arc<Entry>>, Error> {
+        let is_missing = |objects: &HashSet<PathBuf>| !objects.contains(output);
+        // Before they are listed, nothing is known of objects.
+        if !self.asks_for_objects && self.objects.as_ref().is_none_or(is_missing) {
+            return Ok(None);
+        }
+        let found = place::find(output)?;
+        let name = self.name_of(output);
+        let entry = found.and_then(|object| Entry::of_note(object.note.as_deref()?, name));
+        let (input_place, place) = (
+            hash_of_place(&input.path),
+            hash_of_text(&portable(&input.relative)),
+        );
+        let is_same_image = |entry: &Entry| {
+            entry.input == place
+                && !place::is_url(&input.path)
+                && hash_of_file(&input.path).is_ok_and(|hash| hash == entry.input_hash)
+        };
+        let entry = entry.filter(|entry| entry.input_place == input_place || is_same_image(entry));
+        Ok(entry.map(Arc::new))
+    }
+
+    fn own_file(&self, output: &Path, input: &Input) -> Vec<Arc<Entry>> {
         let Some(entries) = self.entries.get(&self.name_of(output)) else {
             return Vec::new();
         };
@@ -228,9 +326,29 @@ impl Manifest {
             .collect()
     }
 
-    /// Adds an entry and synchronises it with the disk. Must be called before the result gets its
-    /// name: a run that ends between the two leaves an entry without a file, which is upscaled again,
-    /// and never a file without an entry.
+    /// Records a result and publishes its file, which was written to [`local_target`](crate::local_target).
+    ///
+    /// A file gets its name after its entry is on the disk: a run that ends between the two leaves an entry without a
+    /// file, which is upscaled again, and never a file without an entry. An object has its entry as a note, which the
+    /// request that creates it carries.
+    ///
+    /// # Errors
+    /// If the manifest or the result cannot be written, or `flow` stops the copy of an object.
+    pub fn publish(
+        &mut self,
+        file: AtomicFile,
+        target: &Path,
+        entry: &Entry,
+        flow: Flow<'_>,
+    ) -> Result<(), Error> {
+        let is_url = place::is_url(target);
+        if !is_url {
+            self.add(entry)?;
+        }
+        place::publish_with(file, target, is_url.then(|| entry.note()).as_deref(), flow)
+    }
+
+    /// Adds an entry and synchronises it with the disk.
     ///
     /// # Errors
     /// If the manifest cannot be written.
@@ -287,7 +405,11 @@ fn manifests_in(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(paths)
 }
 
-/// XXH3 of a file's absolute path.
+fn hash_of_text(text: &str) -> String {
+    format!("{:032x}", xxh3_128(text.as_bytes()))
+}
+
+/// XXH3 of a file's absolute path, or of an object's URL.
 pub fn hash_of_place(path: &Path) -> String {
     let absolute = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     format!("{:032x}", xxh3_128(absolute.as_os_str().as_encoded_bytes()))
@@ -363,6 +485,7 @@ mod tests {
         Input {
             path,
             relative: relative.into(),
+            bytes: 0,
         }
     }
 
@@ -392,7 +515,7 @@ mod tests {
         manifest.open(&mut || true).expect("opened");
         for name in ["a.png", "b.png"] {
             let output = out.join(name);
-            let count = || manifest.own_result(&output, &image).len();
+            let count = || manifest.own_file(&output, &image).len();
             assert_eq!(count(), 0, "{name} is not there");
             fs::write(&output, "abc").expect("written");
             assert_eq!(count(), 1, "{name}");
@@ -413,7 +536,7 @@ mod tests {
         fs::write(out.join("a.png"), "abc").expect("written");
         drop(manifest);
         let manifest = opened(&out);
-        let is_own = |input: Input| !manifest.own_result(&out.join("a.png"), &input).is_empty();
+        let is_own = |input: Input| !manifest.own_file(&out.join("a.png"), &input).is_empty();
         assert!(
             is_own(input(&folder("in"), "a.png", "changed")),
             "the same path"
@@ -430,6 +553,22 @@ mod tests {
             !is_own(input(&folder("in"), "b.png", "image")),
             "another name"
         );
+    }
+
+    #[test]
+    fn the_note_of_an_object_is_its_entry() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let image = input(folder.path(), "sub/ä.jpg", "image");
+        let entry = entry("a.png", b"abc", &image);
+        let note = entry.note();
+        assert!(note.is_ascii() && note.len() < 1024, "{note}");
+        let read = Entry::of_note(&note, "a.png".to_owned()).expect("a note");
+        assert!(read.is_current(&entry.input_hash, "x2"));
+        assert!(!read.is_current(&entry.input_hash, "x3"));
+        assert!(!read.is_current("0", "x2"));
+        for wrong in ["", "2 3 a b c d e", "1 3 a b c", "1 x a b c d e"] {
+            assert_eq!(Entry::of_note(wrong, String::new()), None, "{wrong}");
+        }
     }
 
     #[test]

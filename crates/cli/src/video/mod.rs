@@ -199,7 +199,13 @@ impl Arguments {
         }
         let policy = self.if_exists.unwrap_or(IfExists::Overwrite);
         Ok(
-            match existing::target(output, policy, &|_| Vec::new(), &|_| false)? {
+            match existing::target(
+                output,
+                policy,
+                &|_| Ok(Vec::new()),
+                &|_| false,
+                &wdsr_batch::exists,
+            )? {
                 // The target of a link is replaced, and the link stays.
                 ResultFile::Write(path) if path.is_symlink() => {
                     Some(path.canonicalize().unwrap_or(path))
