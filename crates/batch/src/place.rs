@@ -59,17 +59,18 @@ pub fn place(path: impl Into<OsString>) -> PathBuf {
     shown
 }
 
-#[cfg(feature = "stores")]
+/// A URL without user name, password, query and fragment. Keys of stores, which may contain `?` and `#`, stay whole.
 fn without_credentials(url: &str) -> String {
-    wdsr_stores::Location::shown(url)
-}
-
-#[cfg(not(feature = "stores"))]
-fn without_credentials(url: &str) -> String {
-    url.split(['?', '@'])
-        .next_back()
-        .unwrap_or_default()
-        .to_owned()
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (host, mut path) = rest.split_at(end);
+    let host = host.rsplit('@').next().unwrap_or_default();
+    if let "http" | "https" = scheme {
+        path = path.split(['?', '#']).next().unwrap_or_default();
+    }
+    format!("{scheme}://{host}{path}")
 }
 
 /// Whether a path is that of a folder: there is one, or it is a URL that ends with a slash or has only a bucket.
@@ -113,7 +114,7 @@ mod objects {
             .unwrap_or_else(PoisonError::into_inner);
         let known = known.as_ref().and_then(|known| known.get(path));
         let url = known.map_or_else(|| path.to_string_lossy(), |url| url.as_str().into());
-        Ok(Location::parse(&url)?)
+        Ok(Location::parse(&url, &path.to_string_lossy())?)
     }
 
     fn object(found: Found) -> Object {
@@ -291,4 +292,34 @@ pub(crate) fn publish_with(
         }
         .into()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_have_no_credentials() {
+        for (given, expected) in [
+            ("https://me:word@host/a.png?sig=1#x", "https://host/a.png"),
+            ("https://host?sig=1", "https://host"),
+            ("s3://key:word@bucket/a?b.png", "s3://bucket/a?b.png"),
+            ("photo?.png", "photo?.png"),
+            ("ftp://me:word@host/a?b", "ftp://me:word@host/a?b"),
+        ] {
+            assert_eq!(place(given), Path::new(expected));
+        }
+    }
+
+    #[test]
+    fn folders_of_objects_end_with_a_slash_or_are_buckets() {
+        for (url, expected) in [
+            ("s3://bucket", true),
+            ("s3://bucket/a/", true),
+            ("s3://bucket/a", false),
+            ("https://host", false),
+        ] {
+            assert_eq!(is_folder(Path::new(url)), expected, "{url}");
+        }
+    }
 }

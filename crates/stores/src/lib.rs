@@ -1,8 +1,8 @@
 //! Objects of S3 (`s3://bucket/key`), Google Cloud Storage (`gs://bucket/key`) and Azure (`az://container/key`), and
 //! files of HTTP servers (`https://host/path`, which are only read).
 //!
-//! - A [`Location`] is parsed from a URL. What it shows is the URL without user name, password and query, which may
-//!   be credentials.
+//! - A [`Location`] is parsed from a URL, and has a name for errors, as user name, password and query of a URL may be
+//!   credentials.
 //! - [`list`] lists the objects below a prefix, [`find`] one object with its note, [`fetch`] copies an object into a
 //!   file, and [`store`] a file into an object, which appears under its key only when it is complete.
 //!

@@ -49,8 +49,8 @@ use size::SizeArguments;
 pub(crate) struct Arguments {
     /// Images, folders of images, and patterns (`*`, `?`, `[...]`, `**`); `-` is standard input
     ///
-    /// URLs too: s3://, gs:// and az:// objects, those of a folder that ends with a slash, patterns; and http://
-    /// and https:// files. The environment has the credentials.
+    /// In releases URLs too: s3://, gs:// and az:// objects, folders of them (with a slash at the end) and
+    /// patterns, and http:// and https:// files. Credentials come from the environment.
     #[arg(required_unless_present = "input", value_parser = place())]
     inputs: Vec<PathBuf>,
     /// Alias for INPUTS

@@ -31,6 +31,7 @@ mod sizes;
 mod special_files;
 #[cfg(target_os = "linux")]
 mod stdout;
+mod stores;
 mod study;
 mod train;
 mod upscale;
