@@ -2,7 +2,7 @@
 //! stopped resumes, and a changed model or setting re-runs it.
 //!
 //! `.wdsr-manifest.jsonl` in the output folder has a line of JSON for each result that was written.
-//! Each shard has its own file, as machines cannot append to one file of a network folder; all of them
+//! Each shard, band and worker has its own file, as machines cannot append to one file of a network folder; all of them
 //! are read. The lines that count for a result are those with the checksum of its bytes, so neither
 //! the order of lines and files nor a clock decides.
 
@@ -22,7 +22,7 @@ use wdsr_model::Model;
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use crate::place::{self, Flow};
-use crate::{Error, Input, Shard};
+use crate::{Error, Input};
 
 const PREFIX: &str = ".wdsr-manifest";
 /// How often to look whether another run has ended.
@@ -102,35 +102,12 @@ pub struct Manifest {
 
 impl Manifest {
     /// Finds the manifests of a folder, which need not exist. Their entries are read by
-    /// [`Manifest::open`].
+    /// [`Manifest::open`]. The name of that of this run has `name_end`.
     ///
     /// # Errors
     /// If the folder cannot be read, or something else has the name of a manifest.
-    pub fn find(folder: &Path, shard: Option<Shard>) -> Result<Self, Error> {
-        Self::named(
-            folder,
-            &match shard {
-                Some(Shard { index, count }) => format!("{PREFIX}-{index}-of-{count}.jsonl"),
-                None => format!("{PREFIX}.jsonl"),
-            },
-        )
-    }
-
-    /// The manifests of a folder for one of many workers, whose own file has a random name, because workers cannot
-    /// append to one file of a network folder. The file is created with the first entry.
-    ///
-    /// # Errors
-    /// If the folder or a manifest cannot be read.
-    pub fn of_worker(folder: &Path) -> Result<Self, Error> {
-        let random = RandomState::new().build_hasher().finish();
-        let mut manifest = Self::named(folder, &format!("{PREFIX}-worker-{random:016x}.jsonl"))?;
-        manifest.asks_for_objects = true;
-        manifest.read_new()?;
-        Ok(manifest)
-    }
-
-    fn named(folder: &Path, name: &str) -> Result<Self, Error> {
-        let path = folder.join(name);
+    pub fn find(folder: &Path, name_end: &str) -> Result<Self, Error> {
+        let path = folder.join(format!("{PREFIX}{name_end}.jsonl"));
         let mut other_paths = manifests_in(folder)?;
         other_paths.retain(|other| *other != path);
         Ok(Self {
@@ -143,6 +120,19 @@ impl Manifest {
             asks_for_objects: false,
             read_bytes: HashMap::new(),
         })
+    }
+
+    /// The manifests of a folder for one of many workers, whose own file has a random name, because workers cannot
+    /// append to one file of a network folder. The file is created with the first entry.
+    ///
+    /// # Errors
+    /// If the folder or a manifest cannot be read.
+    pub fn of_worker(folder: &Path) -> Result<Self, Error> {
+        let random = RandomState::new().build_hasher().finish();
+        let mut manifest = Self::find(folder, &format!("-worker-{random:016x}"))?;
+        manifest.asks_for_objects = true;
+        manifest.read_new()?;
+        Ok(manifest)
     }
 
     /// The output folder.
@@ -490,7 +480,7 @@ mod tests {
     }
 
     fn opened(folder: &Path) -> Manifest {
-        let mut manifest = Manifest::find(folder, None).expect("found");
+        let mut manifest = Manifest::find(folder, "").expect("found");
         manifest.open(&mut || true).expect("opened");
         manifest
     }
@@ -510,8 +500,7 @@ mod tests {
             .add(&entry("b.png", b"abc", &image))
             .expect("added");
         // Another shard sees all of it.
-        let shard = Shard { index: 1, count: 2 };
-        let mut manifest = Manifest::find(&out, Some(shard)).expect("found");
+        let mut manifest = Manifest::find(&out, "-1-of-2").expect("found");
         manifest.open(&mut || true).expect("opened");
         for name in ["a.png", "b.png"] {
             let output = out.join(name);

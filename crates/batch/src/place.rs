@@ -207,6 +207,7 @@ pub fn open(path: &Path, limits: &Limits, flow: Flow<'_>) -> Result<Opened, Erro
         let reader = Reader::open(path, limits)?;
         return Ok(Opened {
             reader,
+            bytes: fs::metadata(path).map_or(0, |file| file.len()),
             _copy: None,
         });
     }
@@ -221,9 +222,10 @@ pub fn open(path: &Path, limits: &Limits, flow: Flow<'_>) -> Result<Opened, Erro
     let handle = || {
         let mut file = copy.as_file().try_clone()?;
         file.rewind()?;
-        Ok(file)
+        let bytes = file.metadata()?.len();
+        Ok((file, bytes))
     };
-    let file = handle().map_err(|source: io::Error| Error::Temporary {
+    let (file, bytes) = handle().map_err(|source: io::Error| Error::Temporary {
         path: path.to_owned(),
         folder: std::env::temp_dir(),
         source,
@@ -231,6 +233,7 @@ pub fn open(path: &Path, limits: &Limits, flow: Flow<'_>) -> Result<Opened, Erro
     let reader = Reader::from_file(file, path, limits)?;
     Ok(Opened {
         reader,
+        bytes,
         _copy: Some(copy),
     })
 }
@@ -239,6 +242,8 @@ pub fn open(path: &Path, limits: &Limits, flow: Flow<'_>) -> Result<Opened, Erro
 pub struct Opened {
     /// Its reader.
     pub reader: Reader,
+    /// Length of its file.
+    pub bytes: u64,
     _copy: Option<AtomicFile>,
 }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use indicatif::ProgressBar;
-use wdsr_batch::{Entry, Input, InputError, Manifest, is_url, portable};
+use wdsr_batch::{Entry, Input, InputError, Manifest, Shard, is_url, portable};
 use wdsr_image::{Error as ImageError, Format};
 
 use super::destination::Destination;
@@ -17,6 +17,7 @@ use super::failure::{self, Deadline, explained};
 use super::metadata::Warnings;
 use super::networks::Networks;
 use super::report::{self, BatchReport, Outcome};
+use super::rows::Rows;
 use super::{Arguments, Tally, video};
 use crate::file_claims::{Conflict, FileClaims, is_same_file};
 use crate::{progress, signals};
@@ -51,13 +52,10 @@ pub(super) fn upscale(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let ([input], [_], None) = (&inputs[..], arguments.inputs(), folder)
         && let Ok(format) = format_of(&input.path)
     {
-        let chosen = arguments.chosen_format();
-        arguments
-            .encoding
-            .check(chosen.unwrap_or(format.of_result()))?;
+        arguments.encoding.check(arguments.format_for(format))?;
     }
     let mut manifest = folder
-        .map(|folder| Manifest::find(folder, arguments.shard))
+        .map(|folder| Manifest::find(folder, &manifest_end(arguments)))
         .transpose()?;
     let mut plans = plan_results(arguments, &destination, &inputs, manifest.as_ref())?;
     // Nothing conflicts, so files may be created.
@@ -182,13 +180,18 @@ impl Batch<'_> {
             Some(_) => format!("{:032x}", reader.content_hash().map_err(failed)?),
             None => String::new(),
         };
-        let job = (self.networks.job(reader, self.arguments.settings())).map_err(explained)?;
-        let settings = self.networks.settings_text(
+        let mut job = (self.networks.job(reader, self.arguments.settings())).map_err(explained)?;
+        let mut settings = self.networks.settings_text(
             &job,
             &self.arguments.settings(),
             self.arguments.model.self_ensemble,
             format,
         );
+        if let Some(rows) = self.arguments.rows {
+            let origin = format!("{settings}, of an image of {} bytes", opened.bytes);
+            job = job.band(rows.0, &origin).map_err(explained)?;
+            settings += &rows.name_end();
+        }
         let is_current = |entry: &Arc<Entry>| entry.is_current(&input_hash, &settings);
         let named = || input.path.display().to_string();
         let output = match result.target.with_context(named)? {
@@ -336,6 +339,13 @@ fn plan_results(
     Ok(plans)
 }
 
+/// What the name of the manifest has for runs that share the folder: `-2-of-8`, `-rows-1-of-4`.
+fn manifest_end(arguments: &Arguments) -> String {
+    let shard = arguments.shard.map(Shard::name_end);
+    let rows = arguments.rows.map(Rows::name_end);
+    shard.into_iter().chain(rows).collect()
+}
+
 fn is_in_shard(arguments: &Arguments, input: &Input) -> bool {
     arguments
         .shard
@@ -363,7 +373,7 @@ fn result_name(
         }
         _ => error.into(),
     })?;
-    let format = arguments.chosen_format().unwrap_or(found.of_result());
+    let format = arguments.format_for(found);
     let output = destination.result(input, format);
     if is_same_file(&input.path, &output) {
         bail!(
