@@ -126,7 +126,11 @@ def upscale_files(
     **options: object,
 ) -> Iterator[Row]: ...
 def find_images(
-    images: str | os.PathLike[str] | list[str] | list[os.PathLike[str]] | list[str | os.PathLike[str]],
+    images: str
+    | os.PathLike[str]
+    | list[str]
+    | list[os.PathLike[str]]
+    | list[str | os.PathLike[str]],
     out: str | os.PathLike[str],
     *,
     recursive: bool = False,

@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Upscaler", "upscale"]
 
-_ROW = DataType.struct(
-    {field.name: DataType.from_arrow_type(field.type) for field in _rows.SCHEMA}
-)
+_ROW = DataType.struct({field.name: DataType.from_arrow_type(field.type) for field in _rows.SCHEMA})
 
 
 @daft.cls(use_process=False)
 class Upscaler(_rows.Worker):
-    """The class of `upscale`, for a query of your own: `Upscaler(out, options)` is a function of two columns."""
+    """The class of `upscale`, for a query of your own.
+
+    `Upscaler(out, options)` is a function of two columns, `source` and `target`.
+    """
 
     @daft.method.batch(return_dtype=_ROW, batch_size=16)
     def __call__(self, source: daft.Series, target: daft.Series) -> pa.Array:
@@ -49,11 +50,11 @@ def upscale(
     Parameters
     ----------
     images : str, os.PathLike, iterable of them, or daft.DataFrame
-        Images, folders and patterns, as for `wdsr.find_images`; or a dataframe with the columns `source` and
-        `target` (paths), whose other columns are kept.
+        Images, folders and patterns, as for `wdsr.find_images`; or a dataframe with the columns
+        `source` and `target` (paths), whose other columns are kept.
     out : str or os.PathLike
-        The folder of the results, and of the manifests. All nodes must see it, and the images, under the same
-        path.
+        The folder of the results, and of the manifests. All nodes must see it, and the images,
+        under the same path.
     model
         As for `wdsr.upscale_file`. Each worker loads it once.
     recursive : bool, default False
@@ -68,8 +69,8 @@ def upscale(
     Returns
     -------
     daft.DataFrame
-        A row for each image, as `wdsr.upscale_file` returns it. As every dataframe it is lazy: images are
-        upscaled when it is collected or written.
+        A row for each image, as `wdsr.upscale_file` returns it. As every dataframe it is lazy:
+        images are upscaled when it is collected or written.
 
     Raises
     ------
@@ -81,9 +82,7 @@ def upscale(
         frame = images
     else:
         frame = daft.from_pydict(_rows.found(images, out, recursive, options))
-    upscaler = Upscaler(
-        out if resume else None, {"model": model, "threads": threads, **options}
-    )
+    upscaler = Upscaler(out if resume else None, {"model": model, "threads": threads, **options})
     kept = [daft.col(name) for name in frame.column_names if name not in _rows.SCHEMA.names]
     row = upscaler(daft.col("source"), daft.col("target")).alias("row")
     rows = frame.select(*kept, row)

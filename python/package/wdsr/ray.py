@@ -22,8 +22,8 @@ __all__ = ["Upscaler", "upscale"]
 class Upscaler(_rows.Worker):
     """The actor class of `upscale`, for a `map_batches` of your own with batch_format="pyarrow".
 
-    A batch has the columns `source` and `target`; the rows of `wdsr.upscale_file` and the other columns of the batch
-    come back.
+    A batch has the columns `source` and `target`; the rows of `wdsr.upscale_file` and the other
+    columns of the batch come back.
     """
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -53,18 +53,18 @@ def upscale(
     Parameters
     ----------
     images : str, os.PathLike, iterable of them, or ray.data.Dataset
-        Images, folders and patterns, as for `wdsr.find_images`; or a dataset with the columns `source` and
-        `target` (paths), whose other columns are kept.
+        Images, folders and patterns, as for `wdsr.find_images`; or a dataset with the columns
+        `source` and `target` (paths), whose other columns are kept.
     out : str or os.PathLike
-        The folder of the results, and of the manifests. All nodes must see it, and the images, under the same
-        path.
+        The folder of the results, and of the manifests. All nodes must see it, and the images,
+        under the same path.
     model
         As for `wdsr.upscale_file`. Each actor loads it once.
     recursive : bool, default False
         Whether to include subfolders.
     resume : bool, default True
-        Whether to omit images whose results are up to date by the manifests in `out`. A batch that a killed
-        actor had begun then goes on after its last image.
+        Whether to omit images whose results are up to date by the manifests in `out`. A batch that
+        a killed actor had begun then continues after its last image.
     workers : int, optional
         Number of actors; by default as many as the processors of the cluster allow.
     threads : int, default 1
@@ -77,8 +77,9 @@ def upscale(
     Returns
     -------
     ray.data.Dataset
-        A row for each image, as `wdsr.upscale_file` returns it. As every dataset it is lazy: images are
-        upscaled when it is consumed, such as by `write_parquet`. Consume it once, or `materialize` it.
+        A row for each image, as `wdsr.upscale_file` returns it. As every dataset it is lazy: images
+        are upscaled when it is consumed, such as by `write_parquet`. Consume it once, or
+        `materialize` it.
 
     Raises
     ------

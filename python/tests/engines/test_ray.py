@@ -92,7 +92,7 @@ def test_a_killed_worker_and_a_killed_node_lose_and_double_nothing(
         killed.append(f"a worker at {done()}")
         while done() < COUNT // 2:
             time.sleep(0.05)
-        cluster.remove_node(list(cluster.worker_nodes)[0], allow_graceful=False)
+        cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
         killed.append(f"a node at {done()}")
 
     killer = threading.Thread(target=kill, daemon=True)

@@ -13,8 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class Proxy(ThreadingHTTPServer):
     """Forwards requests to a server on loopback.
 
-    One request in `fails_every` gets, in turn, status 500, a reset connection, or half of its answer. Bodies pass at
-    `bytes_per_second`.
+    One request in `fails_every` gets, in turn, status 500, a reset connection, or half of its
+    answer. Bodies pass at `bytes_per_second`.
     """
 
     daemon_threads = True

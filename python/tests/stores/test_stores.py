@@ -1,4 +1,4 @@
-"""Objects as inputs and results, of the program and the package, with a store on loopback that may fail."""
+"""Objects as inputs and results of program and package, with a store on loopback that may fail."""
 
 import contextlib
 import json
@@ -26,12 +26,12 @@ SECRETS = ("the-secret-key", "passw0rd", "signed-secret", "anna")
 def proxy() -> Iterator[Proxy]:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
-    proxy = Proxy(server._server.server_port)  # noqa: SLF001
+    proxy = Proxy(server._server.server_port)
     os.environ.update(
         AWS_ENDPOINT_URL=proxy.url,
         AWS_ALLOW_HTTP="true",
         AWS_ACCESS_KEY_ID="key",
-        AWS_SECRET_ACCESS_KEY="the-secret-key",  # noqa: S106
+        AWS_SECRET_ACCESS_KEY="the-secret-key",
         AWS_DEFAULT_REGION="us-east-1",
         AWS_REGION="us-east-1",
     )
@@ -127,7 +127,7 @@ def test_objects_are_upscaled_as_files_are(store: Store, images: Path, tmp_path:
     assert {row["status"] for row in rows} == {"done"}
     assert rows[0]["input"].startswith(source)
 
-    # A second run keeps results, unless an option or an input changed, or another program wrote one.
+    # A second run keeps results, unless an option or input changed, or another program wrote one.
     assert "12 up to date" in run("-r", source, "-o", target)
     assert "12 done" in run("-r", source, "-o", target, "--width", "20")
     assert "12 done" in run("-r", source, "-o", target)
@@ -193,9 +193,7 @@ def test_a_slow_store_is_waited_for_until_the_time_limit(
     assert "not done within 1 s" in line
     assert time.monotonic() - started < 15
     assert store.files("out/") == {}
-    row = wdsr.upscale_file(
-        f"{bucket}/in/1.png", f"{bucket}/out/1.png", model="small", timeout=1.0
-    )
+    row = wdsr.upscale_file(f"{bucket}/in/1.png", f"{bucket}/out/1.png", model="small", timeout=1.0)
     assert (row["status"], row["error_kind"]) == ("failed", "time"), row
     proxy.bytes_per_second = 2000
     run(f"{bucket}/in/1.png", "-o", f"{bucket}/out/")
