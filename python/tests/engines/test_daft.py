@@ -1,4 +1,4 @@
-"""`wdsr.daft`: the local runner, and that of Ray in another process, as a process has one runner."""
+"""`wdsr.daft`: the local runner, and that of Ray in another process, as each has one runner."""
 
 import os
 import subprocess
