@@ -360,8 +360,9 @@ impl Call {
             Err(failure) => ("failed", Some(failure), None, None),
         };
         let row = PyDict::new(py);
-        row.set_item("source", source)?;
-        row.set_item("target", target)?;
+        // No pathlib.Path, which would make one slash of the two of a URL.
+        row.set_item("source", source.as_os_str())?;
+        row.set_item("target", target.as_os_str())?;
         row.set_item("status", status)?;
         row.set_item("error", failure.as_ref().map(|failure| &failure.message))?;
         row.set_item("error_kind", failure.as_ref().map(|failure| failure.kind))?;

@@ -1,6 +1,7 @@
 //! `wdsr.Manifest` and `wdsr.find_images`: the inputs of a batch and its manifest, as the program has them.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -130,7 +131,7 @@ pub(crate) fn find_images(
     out: PathBuf,
     recursive: bool,
     format: Option<&str>,
-) -> PyResult<Vec<(PathBuf, PathBuf)>> {
+) -> PyResult<Vec<(OsString, OsString)>> {
     let images = match images {
         OneOrMore::One(path) => vec![path],
         OneOrMore::More(paths) => paths,
@@ -160,7 +161,8 @@ pub(crate) fn find_images(
                 target.display()
             )));
         }
-        Ok((input.path, target))
+        // No pathlib.Path, which would make one slash of the two of a URL.
+        Ok((input.path.into_os_string(), target.into_os_string()))
     };
     inputs.into_iter().map(pair).collect()
 }
