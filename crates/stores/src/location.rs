@@ -45,9 +45,13 @@ impl Location {
             .ok_or_else(|| wrong("expected a URL".to_owned()))?;
         if let "http" | "https" = scheme {
             let parsed = Url::parse(url).map_err(|error| wrong(error.to_string()))?;
+            if !parsed.username().is_empty() || parsed.password().is_some() {
+                let reason = "user names and passwords in URLs are not used; give a signed URL";
+                return Err(wrong(reason.to_owned()));
+            }
             let key =
                 Path::from_url_path(parsed.path()).map_err(|error| wrong(error.to_string()))?;
-            let secrets = [parsed.query(), parsed.password(), Some(parsed.username())];
+            let secrets = parsed.query();
             let mut base = parsed.clone();
             base.set_path("/");
             base.set_fragment(None);
@@ -60,7 +64,7 @@ impl Location {
             return Ok(Self {
                 key,
                 store: store.map_err(|error| wrong(format!("cannot use it: {error}")))?,
-                secrets: secrets.into_iter().flatten().map(str::to_owned).collect(),
+                secrets: secrets.into_iter().map(str::to_owned).collect(),
                 shown,
             });
         }
