@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use wdsr_image::Reader;
+use wdsr_batch::Computation;
+use wdsr_image::{Format, Reader};
 use wdsr_model::{BuiltinModel, Isa, Precision, Upscaler};
 use wdsr_upscale::{Error, Job, Plan, Settings, Summary};
 
-use super::{manifest, report};
+use super::report;
 use crate::WrongUsage;
 use crate::models::{self, Choice, ModelArguments, PrecisionArgument};
 use crate::progress;
@@ -38,6 +39,12 @@ struct Group {
 struct Network {
     model_hash: String,
     upscaler: Upscaler,
+}
+
+impl Network {
+    fn scale_and_hash(&self) -> (usize, String) {
+        (self.upscaler.scale(), self.model_hash.clone())
+    }
 }
 
 impl Networks {
@@ -105,6 +112,26 @@ impl Networks {
         self.chosen.networks[0].upscaler.scale()
     }
 
+    /// What a result depends on beside its image, as the manifest records it.
+    pub(super) fn settings_text(
+        &self,
+        job: &Job<'_>,
+        settings: &Settings,
+        self_ensemble: bool,
+        format: Format,
+    ) -> String {
+        let of_group = |group: &Group| group.networks.iter().map(Network::scale_and_hash).collect();
+        let networks: Vec<_> = of_group(&self.chosen);
+        let computation = Computation {
+            precision: self.precision,
+            self_ensemble,
+            have_strength: self.have_strength(),
+            networks: &networks,
+            networks_for_damaged: &self.for_damaged.as_ref().map_or(Vec::new(), of_group),
+        };
+        wdsr_batch::settings_text(job, settings, &computation, format)
+    }
+
     /// The job of an image.
     pub(super) fn job(&self, reader: Reader, settings: Settings) -> Result<Job<'_>, Error> {
         let job = Job::new(reader, &self.chosen.upscalers(), settings)?;
@@ -125,15 +152,6 @@ impl Networks {
     pub(crate) fn hashes_of_plan(&self, plan: &Plan) -> String {
         self.chosen.hashes_of(plan)
     }
-
-    /// The hashes of the models that run the passes of a job.
-    pub(super) fn hashes_of(&self, job: &Job<'_>) -> String {
-        let mut hashes = self.chosen.hashes_of(job.plan());
-        if let (Some(group), Some(plan)) = (&self.for_damaged, job.plan_if_damaged()) {
-            hashes += &format!("; of damaged images {}", group.hashes_of(plan));
-        }
-        hashes
-    }
 }
 
 impl Group {
@@ -148,7 +166,7 @@ impl Group {
         let precision = precision.or_f32(name, first, Isa::detect()?)?;
         for Choice { model, .. } in choices {
             networks.push(Network {
-                model_hash: manifest::hash_of_model(&model)?,
+                model_hash: wdsr_batch::hash_of_model(&model)?,
                 upscaler: arguments.model.upscaler_of(&model, precision)?,
             });
         }

@@ -35,6 +35,7 @@ mod sizes;
 mod special_files;
 #[cfg(target_os = "linux")]
 mod stdout;
+mod stores;
 mod study;
 mod train;
 mod upscale;
