@@ -6,6 +6,8 @@ use std::sync::OnceLock;
 
 #[cfg(target_arch = "aarch64")]
 use crate::arch::neon::{Neon, NeonBf16};
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+use crate::arch::wasm::Wasm;
 #[cfg(target_arch = "x86_64")]
 use crate::arch::{
     amx::Amx,
@@ -45,6 +47,9 @@ pub(crate) enum Level {
     /// NEON with dot products of bfloat16.
     #[cfg(target_arch = "aarch64")]
     NeonBf16(NeonBf16),
+    /// 128-bit vectors of WebAssembly.
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    Wasm(Wasm),
     /// Tiles in plain Rust, for tests, beside the fastest vectors of the processor.
     EmulatedAmx,
 }
@@ -57,7 +62,8 @@ impl fmt::Display for UnknownIsa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "WDSR_ISA is `{}`, expected one of: reference, avx2, avx512, avx512bf16, amx, neon, neonbf16",
+            "WDSR_ISA is `{}`, expected one of: reference, avx2, avx512, avx512bf16, amx, neon, neonbf16, \
+             simd128, relaxedsimd",
             self.0
         )
     }
@@ -85,6 +91,8 @@ impl Isa {
             Neon::detect().map(Level::Neon),
             #[cfg(target_arch = "aarch64")]
             NeonBf16::detect().map(Level::NeonBf16),
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Wasm::detect().map(Level::Wasm),
         ];
         levels.into_iter().flatten().map(Isa).collect()
     }
@@ -97,8 +105,8 @@ impl Isa {
     }
 
     /// The fastest instruction set of this processor, or a slower one that the environment
-    /// variable `WDSR_ISA` (`reference`, `avx2`, `avx512`, `avx512bf16`, `amx`, `neon`, `neonbf16`) names. The variable
-    /// can only lower the choice, but for AMX, which it has to name: if it names a set that the processor lacks, the result is the
+    /// variable `WDSR_ISA` (`reference`, `avx2`, `avx512`, `avx512bf16`, `amx`, `neon`, `neonbf16`,
+    /// `simd128`, `relaxedsimd`) names. The variable can only lower the choice, but for AMX, which it has to name: if it names a set that the processor lacks, the result is the
     /// fastest one that the processor has.
     ///
     /// # Errors
@@ -111,7 +119,8 @@ impl Isa {
             Err(VarError::NotUnicode(name)) => Err(UnknownIsa(name.display().to_string())),
             Ok(name) => match name.as_str() {
                 "reference" => Ok(Isa::REFERENCE),
-                "avx2" | "avx512" | "avx512bf16" | "amx" | "neon" | "neonbf16" => Ok(available
+                "avx2" | "avx512" | "avx512bf16" | "amx" | "neon" | "neonbf16" | "simd128"
+                | "relaxedsimd" => Ok(available
                     .into_iter()
                     .find(|isa| isa.name() == name)
                     .unwrap_or(fastest)),
@@ -154,18 +163,21 @@ impl Isa {
     /// Whether it multiplies bfloat16 faster than f32: it has instructions for it, and a measurement of
     /// less than a millisecond, once in the life of the process, finds them fast enough.
     pub fn has_bf16(self) -> bool {
+        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
         static IS_FASTER: OnceLock<bool> = OnceLock::new();
+        #[cfg(target_arch = "x86_64")]
         static ARE_TILES_FASTER: OnceLock<bool> = OnceLock::new();
-        let measured = match self.0 {
+        let measured: Option<&OnceLock<bool>> = match self.0 {
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512Bf16(_) => &IS_FASTER,
+            Level::Avx512Bf16(_) => Some(&IS_FASTER),
             #[cfg(target_arch = "x86_64")]
-            Level::Amx(_) => &ARE_TILES_FASTER,
+            Level::Amx(_) => Some(&ARE_TILES_FASTER),
             #[cfg(target_arch = "aarch64")]
-            Level::NeonBf16(_) => &IS_FASTER,
-            _ => return false,
+            Level::NeonBf16(_) => Some(&IS_FASTER),
+            _ => None,
         };
-        *measured.get_or_init(|| peak::is_faster(self, Precision::Bf16))
+        let measure = || peak::is_faster(self, Precision::Bf16);
+        measured.is_some_and(|measured| *measured.get_or_init(measure))
     }
 
     /// The precision to compute in if `wanted` is chosen for its speed: f32 where that is faster.
@@ -177,7 +189,7 @@ impl Isa {
         }
     }
 
-    /// `reference`, `avx2`, `avx512`, `avx512bf16`, `amx`, `neon` or `neonbf16`.
+    /// `reference`, `avx2`, `avx512`, `avx512bf16`, `amx`, `neon`, `neonbf16`, `simd128` or `relaxedsimd`.
     pub fn name(self) -> &'static str {
         match self.0 {
             Level::Reference => "reference",
@@ -193,6 +205,8 @@ impl Isa {
             Level::Neon(_) => "neon",
             #[cfg(target_arch = "aarch64")]
             Level::NeonBf16(_) => "neonbf16",
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Level::Wasm(wasm) => wasm.name(),
             Level::EmulatedAmx => "emulated amx",
         }
     }
