@@ -75,8 +75,8 @@ extern "C" fn upscale() {
         let bytes = take(buffer);
         String::from_utf8_lossy(&bytes).into_owned()
     });
-    let (status, file) =
-        ENGINE.with(|engine| engine.upscale(&query, (&name, take(FILE)), progress));
+    let image = (name.as_str(), take(FILE));
+    let (status, file) = ENGINE.with(|engine| engine.upscale(&query, image, |done| progress(done)));
     set(TEXT, status.to_string().into_bytes());
     set(FILE, file);
 }

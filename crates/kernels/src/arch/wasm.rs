@@ -38,7 +38,7 @@ impl Wasm {
 unsafe impl Simd for Wasm {
     type V = v128;
     const LANES: usize = 4;
-    const TILE_CHANNELS: usize = 6;
+    const TILE_CHANNELS: usize = 4;
     const SHORT_TILE_CHANNELS: usize = 4;
 
     #[inline(always)]
