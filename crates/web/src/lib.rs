@@ -38,7 +38,7 @@ impl Engine {
     pub fn describe(&self) -> Value {
         json!({
             "version": env!("CARGO_PKG_VERSION"),
-            "device": "this browser",
+            "device": "WebAssembly in this browser",
             "instruction_set": self.networks.isa().to_string(),
             "threads": 1,
             "models": Networks::described(),
@@ -87,5 +87,48 @@ impl Engine {
         };
         self.networks
             .upscale(&request, image, &Limits::default(), &flow)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::Engine;
+
+    const IMAGE: &[u8] = b"P5 4 3 255 ABCDEFGHIJKL";
+
+    #[test]
+    fn upscales_and_reports_progress() {
+        let shares = Mutex::new(Vec::new());
+        let progress = |share| shares.lock().expect("one thread").push(share);
+        let image = ("a.pgm", IMAGE.to_vec());
+        let (status, file) = Engine::default().upscale("model=small&scale=2", image, progress);
+        assert_eq!(status["status"], "done", "{status}");
+        assert_eq!(status["media_type"], "image/png");
+        assert_eq!(status["report"]["width_px"], 8);
+        assert!(file.starts_with(b"\x89PNG"), "{:?}", &file[..8]);
+        let shares = shares.into_inner().expect("one thread");
+        assert_eq!(shares.last(), Some(&1.0), "{shares:?}");
+    }
+
+    #[test]
+    fn says_what_is_wrong_as_the_server_does() {
+        let failed = |query: &str, file: &[u8]| {
+            let (status, result) = Engine::default().upscale(query, ("a", file.to_vec()), |_| ());
+            assert_eq!(status["status"], "failed", "{status}");
+            assert_eq!(result, [], "of a failure");
+            status["error"]["code"].clone()
+        };
+        assert_eq!(failed("scale=9", IMAGE), "invalid_request");
+        assert_eq!(failed("model=small", b"text"), "unsupported_format");
+        assert_eq!(failed("model=small&width=2", IMAGE), "unusable_image");
+    }
+
+    #[test]
+    fn describes_every_model() {
+        let described = Engine::default().describe();
+        assert_eq!(described["threads"], 1);
+        assert_eq!(described["models"].as_array().map(Vec::len), Some(9));
     }
 }

@@ -133,7 +133,10 @@ async function work(item) {
     item.results.push({ ...result, name, url: URL.createObjectURL(result.blob) });
   }
   end(item, item.results.map(described).join("; "), false);
-  for (const { name, url } of item.results) addTo(item.row, "a", { href: url, download: name, textContent: "Download", ariaLabel: `Download ${name}` });
+  for (const { name, url, report } of item.results) {
+    const textContent = queries.length > 1 ? `Download ${report.model}` : "Download";
+    addTo(item.row, "a", { href: url, download: name, textContent, ariaLabel: `Download ${name}` });
+  }
   await offerComparison(item);
 }
 
