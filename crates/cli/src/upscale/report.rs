@@ -26,6 +26,9 @@ pub(super) enum Outcome {
         /// Of a TIFF file; the rest is about the first.
         #[serde(skip_serializing_if = "is_one")]
         pages: usize,
+        /// The first row of a band, and the row after its last.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        rows: Option<[usize; 2]>,
         /// Passes of networks and resizing.
         steps: String,
         /// The kind of built-in models, or the file.
@@ -77,6 +80,7 @@ impl Outcome {
             height_px: summary.plan.target().height_px,
             frames: summary.frames,
             pages: summary.pages,
+            rows: summary.band.as_ref().map(|rows| [rows.start, rows.end]),
             steps: summary.plan.to_string(),
             model: has_passes.then(|| model.to_owned()),
             strength: summary.strength.map(|strength| strength.value),
@@ -106,6 +110,7 @@ impl Outcome {
                 height_px,
                 frames,
                 pages,
+                rows,
                 steps,
                 choice_text,
                 seconds,
@@ -117,6 +122,9 @@ impl Outcome {
                     if count > 1 {
                         size += &format!(", {count} {noun}");
                     }
+                }
+                if let Some([start, end]) = rows {
+                    size += &format!(", rows {start}:{end}");
                 }
                 let choice = choice_text.iter().map(|text| format!("; {text}"));
                 let choice: String = choice.collect();

@@ -3,6 +3,7 @@
 mod align;
 mod alpha;
 mod animations;
+mod bands;
 mod batches;
 mod bench;
 mod compare;
@@ -17,6 +18,8 @@ mod docs;
 mod eval;
 mod info;
 mod metadata;
+#[cfg(unix)]
+mod mpi;
 #[cfg(target_os = "linux")]
 mod names;
 mod overwrites;
