@@ -135,7 +135,7 @@ async function work(item) {
   end(item, item.results.map(described).join("; "), false);
   for (const { name, url, report } of item.results) {
     const textContent = queries.length > 1 ? `Download ${report.model}` : "Download";
-    addTo(item.row, "a", { href: url, download: name, textContent, ariaLabel: `Download ${name}` });
+    addTo(item.row, "a", { href: url, download: name, textContent, ariaLabel: `${textContent} (${name})` });
   }
   await offerComparison(item);
 }
