@@ -61,6 +61,10 @@ pub(crate) fn dispatch<K: Kernel>(isa: Isa, precision: Precision, kernel: K) -> 
         (Level::NeonBf16(simd), Precision::F32) => simd.neon().run::<F32, K>(kernel),
         #[cfg(target_arch = "aarch64")]
         (Level::NeonBf16(simd), Precision::Bf16) => simd.run::<Bf16, K>(kernel),
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        (Level::Wasm(simd), Precision::F32) => simd.run::<F32, K>(kernel),
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        (Level::Wasm(simd), Precision::Bf16) => simd.run::<Bf16, K>(kernel),
         #[cfg(target_arch = "x86_64")]
         (Level::Amx(_), _) => unreachable!("tiles of {isa}"),
         (Level::EmulatedAmx, _) => unreachable!("tiles of {isa}"),

@@ -6,6 +6,8 @@ use std::sync::OnceLock;
 
 #[cfg(target_arch = "aarch64")]
 use crate::arch::neon::{Neon, NeonBf16, NeonDot};
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+use crate::arch::wasm::Wasm;
 #[cfg(target_arch = "x86_64")]
 use crate::arch::{
     amx::Amx,
@@ -54,6 +56,9 @@ pub(crate) enum Level {
     /// The same with dot products of bfloat16, and of unsigned and signed bytes.
     #[cfg(target_arch = "aarch64")]
     NeonBf16(NeonBf16),
+    /// 128-bit vectors of WebAssembly.
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    Wasm(Wasm),
     /// Tiles in plain Rust, for tests, beside the fastest vectors of the processor.
     EmulatedAmx,
 }
@@ -67,7 +72,7 @@ impl fmt::Display for UnknownIsa {
         write!(
             f,
             "WDSR_ISA is `{}`, expected one of: reference, avx2, avxvnni, avx512, avx512vnni, avx512bf16, amx, neon, neondot, \
-             neonbf16",
+             neonbf16, simd128, relaxedsimd",
             self.0
         )
     }
@@ -101,6 +106,8 @@ impl Isa {
             NeonDot::detect().map(Level::NeonDot),
             #[cfg(target_arch = "aarch64")]
             NeonBf16::detect().map(Level::NeonBf16),
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Wasm::detect().map(Level::Wasm),
         ];
         levels.into_iter().flatten().map(Isa).collect()
     }
@@ -128,7 +135,7 @@ impl Isa {
             Ok(name) => match name.as_str() {
                 "reference" => Ok(Isa::REFERENCE),
                 "avx2" | "avxvnni" | "avx512" | "avx512vnni" | "avx512bf16" | "amx" | "neon"
-                | "neondot" | "neonbf16" => Ok(available
+                | "neondot" | "neonbf16" | "simd128" | "relaxedsimd" => Ok(available
                     .into_iter()
                     .find(|isa| isa.name() == name)
                     .unwrap_or(fastest)),
@@ -171,18 +178,21 @@ impl Isa {
     /// Whether it multiplies bfloat16 faster than f32: it has instructions for it, and a measurement of
     /// less than a millisecond, once in the life of the process, finds them fast enough.
     pub fn has_bf16(self) -> bool {
+        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
         static IS_FASTER: OnceLock<bool> = OnceLock::new();
+        #[cfg(target_arch = "x86_64")]
         static ARE_TILES_FASTER: OnceLock<bool> = OnceLock::new();
-        let measured = match self.0 {
+        let measured: Option<&OnceLock<bool>> = match self.0 {
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512Bf16(_) => &IS_FASTER,
+            Level::Avx512Bf16(_) => Some(&IS_FASTER),
             #[cfg(target_arch = "x86_64")]
-            Level::Amx(_) => &ARE_TILES_FASTER,
+            Level::Amx(_) => Some(&ARE_TILES_FASTER),
             #[cfg(target_arch = "aarch64")]
-            Level::NeonBf16(_) => &IS_FASTER,
-            _ => return false,
+            Level::NeonBf16(_) => Some(&IS_FASTER),
+            _ => None,
         };
-        *measured.get_or_init(|| peak::is_faster(self, Precision::Bf16))
+        let measure = || peak::is_faster(self, Precision::Bf16);
+        measured.is_some_and(|measured| *measured.get_or_init(measure))
     }
 
     /// Whether it multiplies bytes faster than f32, by the same measurement.
@@ -202,7 +212,8 @@ impl Isa {
         if is_faster { wanted } else { Precision::F32 }
     }
 
-    /// `reference`, `avx2`, `avxvnni`, `avx512`, `avx512vnni`, `avx512bf16`, `amx`, `neon`, `neondot` or `neonbf16`.
+    /// `reference`, `avx2`, `avxvnni`, `avx512`, `avx512vnni`, `avx512bf16`, `amx`, `neon`, `neondot`, `neonbf16`,
+    /// `simd128` or `relaxedsimd`.
     pub fn name(self) -> &'static str {
         match self.0 {
             Level::Reference => "reference",
@@ -224,6 +235,8 @@ impl Isa {
             Level::NeonDot(_) => "neondot",
             #[cfg(target_arch = "aarch64")]
             Level::NeonBf16(_) => "neonbf16",
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Level::Wasm(wasm) => wasm.name(),
             Level::EmulatedAmx => "emulated amx",
         }
     }

@@ -72,7 +72,7 @@ pub(crate) unsafe trait Simd: Copy {
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// a - b
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
-    /// a * b + c with one rounding.
+    /// a * b + c with one rounding; with two in WebAssembly without fused multiply-adds.
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// max(a, 0), lane by lane.
     fn relu(self, a: Self::V) -> Self::V;

@@ -337,7 +337,7 @@ fn on(name: &str, test: impl FnOnce(Isa)) {
     }
 }
 
-/// A test for each instruction set, `$name::reference` to `$name::neonbf16`.
+/// A test for each instruction set, `$name::reference` to `$name::relaxedsimd`.
 macro_rules! on_every_isa {
     ($name:ident, $test:path) => {
         mod $name {
@@ -380,6 +380,14 @@ macro_rules! on_every_isa {
             #[test]
             fn neonbf16() {
                 crate::on("neonbf16", $test);
+            }
+            #[test]
+            fn simd128() {
+                crate::on("simd128", $test);
+            }
+            #[test]
+            fn relaxedsimd() {
+                crate::on("relaxedsimd", $test);
             }
         }
     };
@@ -470,6 +478,11 @@ fn expected_isas() -> Vec<&'static str> {
         if std::arch::is_aarch64_feature_detected!("bf16") {
             expected.push("neonbf16");
         }
+    }
+    if cfg!(target_feature = "relaxed-simd") {
+        expected.push("relaxedsimd");
+    } else if cfg!(target_feature = "simd128") {
+        expected.push("simd128");
     }
     expected
 }
