@@ -1,11 +1,13 @@
 //! Reading image files.
 //!
-//! The crates `png`, `jpeg-decoder`, `tiff`, `jxl-oxide` and `image` decode. Around them, here and for
+//! The crates `png`, `jpeg-decoder`, `tiff`, `jxl-oxide`, `re_rav1d` and `image` decode. Around them, here and for
 //! every format alike: the size is checked from the header before memory for pixels is allocated, the
 //! orientation is applied, an ICC profile of another colour space is dropped, and errors name the file.
 
 mod after_end;
 mod animation;
+#[cfg(feature = "avif")]
+mod avif;
 mod gif;
 mod jpeg;
 mod jpeg_end;
@@ -243,7 +245,7 @@ impl Reader {
         let format = format_of(&mut file, path)?;
         let len_bytes = file.get_ref().metadata().map_err(read)?.len();
         let deadline = &limits.deadline;
-        let needs_memory = matches!(format, Format::Jpeg | Format::JpegXl);
+        let needs_memory = matches!(format, Format::Jpeg | Format::JpegXl | Format::Avif);
         if needs_memory || len_bytes <= MAX_BYTES_IN_MEMORY {
             let mut bytes = Vec::new();
             let read_all = Checked::new(file, deadline.clone()).read_to_end(&mut bytes);
@@ -300,6 +302,10 @@ impl Reader {
             Format::Tiff => tiff::open(source, name, limits)?,
             Format::Jpeg => jpeg::open(source, name, limits)?,
             Format::JpegXl => jxl::open(source, name, limits)?,
+            #[cfg(feature = "avif")]
+            Format::Avif => avif::open(source, name, limits)?,
+            #[cfg(not(feature = "avif"))]
+            Format::Avif => unreachable!("AVIF is not recognised"),
             Format::Netpbm => netpbm::open(source, name, limits)?,
             Format::Gif => gif::open(source, name, limits)?,
             Format::WebP | Format::Bmp | Format::Dds | Format::Qoi | Format::Tga => {
@@ -596,7 +602,7 @@ impl Reader {
         check_memory(self.whole_bytes, &self.name, &self.limits)?;
         let (decoder, name) = (self.decoder, self.name.clone());
         let stops = match self.format {
-            Format::JpegXl | Format::WebP => Stops::Late,
+            Format::JpegXl | Format::Avif | Format::WebP => Stops::Late,
             _ => Stops::Soon,
         };
         let decode = move || decoder.read_all(&name);
@@ -666,6 +672,9 @@ impl Format {
         }
         if start.starts_with(jxl::CODESTREAM) || start.starts_with(jxl::CONTAINER) {
             return Some(Self::JpegXl);
+        }
+        if cfg!(feature = "avif") && matches!(start.get(4..12), Some(b"ftypavif" | b"ftypavis")) {
+            return Some(Self::Avif);
         }
         if netpbm::starts(start) {
             return Some(Self::Netpbm);
