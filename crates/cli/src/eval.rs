@@ -14,6 +14,7 @@ use wdsr_image::SamplesRef;
 use wdsr_model::{Precision, Upscaler};
 use wdsr_upscale::Strength;
 
+use crate::device::Computing;
 use crate::models::{self, Choice, ModelArguments};
 use crate::threads::on_threads;
 use crate::{exit, progress, stdout, units};
@@ -192,11 +193,12 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
         (false, None) => (model, None),
     };
-    let precision = Precision::from(arguments.model.precision);
-    let upscaler = arguments.model.upscaler_of(&model, precision)?;
-    let f32_upscaler = match precision {
-        Precision::F32 => None,
-        _ => Some(arguments.model.upscaler_of(&model, Precision::F32)?),
+    let computing = Computing::exactly(&arguments.model)?;
+    let upscaler = computing.upscaler(&model)?;
+    let precision = computing.precision_name();
+    let f32_upscaler = match precision == Precision::F32.name() {
+        true => None,
+        false => Some(computing.f32_upscaler(&model)?),
     };
     let scale = upscaler.scale();
     progress::warn_of_unread_images(&arguments.set);
@@ -224,14 +226,17 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             .with_low_images(describe_low_images(&pairs))
             .with_strength(strength)
     };
-    if precision == Precision::F32 {
+    if let Some(gpu) = &computing.gpu {
+        gpu.print_warnings();
+    }
+    if precision == Precision::F32.name() {
         print(arguments, &report_of(images).with_failed(failed))?;
         return Ok(exit_code);
     }
     let f32_mean = MeanScore::of(&f32_images);
     let report = report_of(images).with_failed(failed);
     let result = ReportInPrecision {
-        precision: precision.name(),
+        precision,
         loss_db: f32_mean.psnr_db - report.mean.psnr_db,
         f32_mean,
         report,

@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use wdsr_model::{BuiltinModel, Isa, Model, Precision, Upscaler};
+use wdsr_model::{BuiltinModel, Isa, Model, Precision};
 
+use crate::device::DeviceChoice;
 use crate::exit::WrongUsage;
 use crate::progress;
 
@@ -92,24 +93,35 @@ pub(crate) fn load(choice: Option<&Path>, scale: Option<usize>) -> anyhow::Resul
 }
 
 /// [`Precision`] as an argument.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum PrecisionArgument {
     /// 32-bit floating point
     F32,
     /// Products of bfloat16, sums of 32-bit: faster on processors with fast bfloat16
     Bf16,
+    /// 16-bit floating point with sums of 32-bit: on GPUs only
+    F16,
 }
 
+/// That of the processor; a GPU's f16 has none.
 impl From<PrecisionArgument> for Precision {
     fn from(argument: PrecisionArgument) -> Self {
         match argument {
-            PrecisionArgument::F32 => Self::F32,
+            PrecisionArgument::F32 | PrecisionArgument::F16 => Self::F32,
             PrecisionArgument::Bf16 => Self::Bf16,
         }
     }
 }
 
 impl PrecisionArgument {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::F16 => "f16",
+        }
+    }
+
     /// The precision, or f32 with a warning if it would be slower than f32 on this processor.
     pub(crate) fn or_f32(self, isa: Isa) -> Precision {
         let requested = Precision::from(self);
@@ -154,6 +166,12 @@ pub(crate) struct ModelArguments {
     /// Number format of the network's arithmetic
     #[arg(long, value_enum, default_value_t = PrecisionArgument::F32)]
     pub(crate) precision: PrecisionArgument,
+    /// What computes the network: cpu, gpu, gpu:N, or auto for a GPU if there is one
+    ///
+    /// `wdsr devices` lists GPUs and their numbers. Results of different devices may differ by rounding: a
+    /// level of 8 bits in few pixels. If a GPU has not enough memory, the processor computes, with a warning.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub(crate) device: DeviceChoice,
 }
 
 /// The width of `-t`; `None` for the full width.
@@ -169,17 +187,5 @@ impl ModelArguments {
         file(self.model.as_deref())
             .map(|file| ("model", file))
             .into_iter()
-    }
-
-    /// An upscaler for the model with these arguments, in the given precision.
-    pub(crate) fn upscaler_of(
-        &self,
-        model: &Model,
-        precision: Precision,
-    ) -> anyhow::Result<Upscaler> {
-        Ok(Upscaler::new(model)?
-            .tile_px(tile_px(self.tile))
-            .self_ensemble(self.self_ensemble)
-            .precision(precision))
     }
 }

@@ -78,7 +78,7 @@ impl From<Error> for Refusal {
             (_, ErrorKind::Input) => (Status::UNPROCESSABLE_ENTITY, "unusable_image"),
             (_, ErrorKind::Memory) => (Status::SERVICE_UNAVAILABLE, "out_of_memory"),
             (_, ErrorKind::Stopped) => (Status::SERVICE_UNAVAILABLE, "stopped"),
-            (_, ErrorKind::Output | ErrorKind::Model) => {
+            (_, ErrorKind::Output | ErrorKind::Model | ErrorKind::Device) => {
                 (Status::INTERNAL_SERVER_ERROR, "internal_error")
             }
         };

@@ -31,7 +31,7 @@ const DISK_FULL: &str = "the disk is full";
 /// What all images of a batch share.
 struct Batch<'a> {
     arguments: &'a Arguments,
-    networks: Networks,
+    networks: Networks<'a>,
     /// The manifest of an output folder.
     manifest: Option<Manifest>,
     warnings: Warnings,
@@ -244,7 +244,8 @@ impl Batch<'_> {
         }
         file.publish().with_context(write)?;
         let model = self.networks.name_of(&summary);
-        Ok(Outcome::done(&output, model, &summary, started.elapsed()))
+        let device = self.networks.device_used();
+        Ok(Outcome::done(&output, model, &summary, started.elapsed()).on_device(device))
     }
 
     /// Program, options and models that a result depends on, as the manifest records them.
@@ -262,7 +263,7 @@ impl Batch<'_> {
         format!(
             "wdsr {}, {}, self-ensemble {}, alpha {:?}, metadata {}, {wrap}{}{}models [{}], {}, {format}",
             env!("CARGO_PKG_VERSION"),
-            self.networks.precision.name(),
+            self.networks.computing.settings_text(),
             arguments.model.self_ensemble,
             arguments.alpha.method(),
             arguments.metadata.name(),

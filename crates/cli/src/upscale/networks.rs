@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use wdsr_image::Reader;
-use wdsr_model::{BuiltinModel, Isa, Precision, Upscaler};
+use wdsr_model::{BuiltinModel, Upscaler};
 use wdsr_upscale::{Error, Job, Plan, Settings, Summary};
 
 use super::{manifest, report};
 use crate::WrongUsage;
+use crate::device::Computing;
 use crate::models::{self, Choice, ModelArguments};
 
 /// The arguments that networks depend on.
@@ -18,8 +19,8 @@ pub(crate) struct NetworkArguments<'a> {
 }
 
 /// Networks of different scales, and how they compute.
-pub(crate) struct Networks {
-    pub(crate) precision: Precision,
+pub(crate) struct Networks<'a> {
+    pub(crate) computing: Computing<'a>,
     chosen: Group,
     /// Those for damaged images, if no model is named.
     for_damaged: Option<Group>,
@@ -37,20 +38,22 @@ struct Network {
     upscaler: Upscaler,
 }
 
-impl Networks {
-    pub(crate) fn load(arguments: NetworkArguments<'_>) -> anyhow::Result<Self> {
-        let precision = arguments.model.precision.or_f32(Isa::detect()?);
+impl<'a> Networks<'a> {
+    pub(crate) fn load(arguments: NetworkArguments<'a>) -> anyhow::Result<Self> {
+        let computing = Computing::fastest(arguments.model)?;
         let model = arguments.model.model.as_deref();
         // A strength is that of the model that has one.
         let implied = (arguments.strength).map(|_| Path::new(BuiltinModel::FOR_DAMAGED));
-        let group = |model: Option<&Path>| Group::load(arguments, model, precision);
+        let group = |model: Option<&Path>| Group::load(&computing, model);
+        let chosen = group(model.or(implied))?;
+        let for_damaged = match model.or(implied) {
+            Some(_) => None,
+            None => Some(group(Some(Path::new(BuiltinModel::FOR_DAMAGED)))?.that_upscale()),
+        };
         let loaded = Self {
-            precision,
-            chosen: group(model.or(implied))?,
-            for_damaged: match model.or(implied) {
-                Some(_) => None,
-                None => Some(group(Some(Path::new(BuiltinModel::FOR_DAMAGED)))?.that_upscale()),
-            },
+            computing,
+            chosen,
+            for_damaged,
         };
         if arguments.strength.is_some() && !loaded.have_strength() {
             let message = "--strength: this model has no strength; -m photo has one";
@@ -102,6 +105,18 @@ impl Networks {
         &group.unwrap_or(&self.chosen).name
     }
 
+    /// The device that computed an image, for its line; `None` without `--device`. Its warnings are printed.
+    pub(crate) fn device_used(&self) -> Option<String> {
+        let gpu = self.computing.gpu.as_ref()?;
+        let groups = [Some(&self.chosen), self.for_damaged.as_ref()];
+        let mut networks = groups.into_iter().flatten().flat_map(|group| &group.networks);
+        let is_short_of_memory = networks.any(|network| network.upscaler.device_name().is_none());
+        Some(match gpu.print_warnings() || is_short_of_memory {
+            true => "the processor".to_owned(),
+            false => gpu.name().to_owned(),
+        })
+    }
+
     /// The hashes of the models that run the passes of a plan for frames.
     pub(crate) fn hashes_of_plan(&self, plan: &Plan) -> String {
         self.chosen.hashes_of(plan)
@@ -119,15 +134,14 @@ impl Networks {
 
 impl Group {
     fn load(
-        arguments: NetworkArguments<'_>,
+        computing: &Computing<'_>,
         model: Option<&Path>,
-        precision: Precision,
     ) -> anyhow::Result<Self> {
         let mut networks = Vec::new();
         for Choice { model, .. } in models::choose(model)? {
             networks.push(Network {
                 model_hash: manifest::hash_of_model(&model)?,
-                upscaler: arguments.model.upscaler_of(&model, precision)?,
+                upscaler: computing.upscaler(&model)?,
             });
         }
         let default = Path::new(BuiltinModel::DEFAULT.kind);

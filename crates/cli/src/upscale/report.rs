@@ -41,6 +41,9 @@ pub(super) enum Outcome {
         #[serde(skip)]
         choice_text: Option<String>,
         seconds: f64,
+        /// What computed the networks, unless that is the processor as by default.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        device: Option<String>,
         /// Metadata that the result lacks although it was to be copied.
         #[serde(rename = "left_out", skip_serializing_if = "Vec::is_empty")]
         dropped: Vec<String>,
@@ -87,8 +90,17 @@ impl Outcome {
                 (None, strength) => strength.map(|strength| strength.to_string()),
             },
             seconds: duration.as_secs_f64(),
+            device: None,
             dropped: summary.dropped.clone(),
         }
+    }
+
+    /// With the device that computed the image.
+    pub(super) fn on_device(mut self, used: Option<String>) -> Self {
+        if let Self::Done { device, .. } = &mut self {
+            *device = used;
+        }
+        self
     }
 
     /// Lines for people, with the warnings that are new. Failures have none, as their errors have been
@@ -109,6 +121,7 @@ impl Outcome {
                 steps,
                 choice_text,
                 seconds,
+                device,
                 dropped,
                 ..
             } => {
@@ -118,8 +131,9 @@ impl Outcome {
                         size += &format!(", {count} {noun}");
                     }
                 }
-                let choice = choice_text.iter().map(|text| format!("; {text}"));
-                let choice: String = choice.collect();
+                let device = device.as_ref().map(|device| format!("on {device}"));
+                let choice = choice_text.iter().chain(&device);
+                let choice: String = choice.map(|text| format!("; {text}")).collect();
                 let mut lines = vec![format!(
                     "{input} -> {output} ({size}: {steps}{choice}; {seconds:.1} s)"
                 )];
