@@ -32,7 +32,9 @@ impl FromStr for DeviceChoice {
             ("auto", _) => Ok(Self::Auto),
             ("gpu", _) => Ok(Self::Gpu(None)),
             (_, Some(Ok(index))) => Ok(Self::Gpu(Some(index))),
-            _ => Err("expected auto, cpu, gpu, or gpu:N with a number of `wdsr devices`".to_owned()),
+            _ => {
+                Err("expected auto, cpu, gpu, or gpu:N with a number of `wdsr devices`".to_owned())
+            }
         }
     }
 }
@@ -68,9 +70,14 @@ impl OpenGpu {
             }
         };
         match Gpu::open(adapter, precision) {
-            Ok(gpu) => Ok(Some(Self { gpu: Arc::new(gpu) })),
+            Ok(gpu) => {
+                let gpu = Arc::new(gpu.optional(choice == DeviceChoice::Auto));
+                Ok(Some(Self { gpu }))
+            }
             Err(error) if choice == DeviceChoice::Auto && precision == GpuPrecision::F32 => {
-                progress::note(&format!("--device auto: {error}; computing on the processor"));
+                progress::note(&format!(
+                    "--device auto: {error}; computing on the processor"
+                ));
                 Ok(None)
             }
             Err(error) => Err(error.into()),

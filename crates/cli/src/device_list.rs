@@ -103,7 +103,10 @@ fn processor() -> anyhow::Result<Row> {
     })?;
     Ok(Row {
         device: "cpu".to_owned(),
-        name: format!("{} threads of {isa}", on_threads(0, rayon::current_num_threads)?),
+        name: format!(
+            "{} threads of {isa}",
+            on_threads(0, rayon::current_num_threads)?
+        ),
         kind: "processor".to_owned(),
         driver: None,
         max_buffer_mib: None,
@@ -131,7 +134,11 @@ fn gpus() -> Vec<Row> {
             kind: adapter.kind.to_string(),
             driver: Some(format!("{} {}", adapter.backend, adapter.driver)),
             max_buffer_mib: Some(adapter.max_buffer_bytes >> 20),
-            precisions: if adapter.has_f16 { vec!["f32", "f16"] } else { vec!["f32"] },
+            precisions: if adapter.has_f16 {
+                vec!["f32", "f16"]
+            } else {
+                vec!["f32"]
+            },
             gflops,
             error,
         }

@@ -61,6 +61,7 @@ pub struct Gpu {
     summary: AdapterSummary,
     choice: Choice,
     precision: GpuPrecision,
+    is_optional: bool,
     open: Mutex<Arc<Open>>,
     warnings: Mutex<Vec<String>>,
 }
@@ -76,9 +77,17 @@ impl Gpu {
             summary,
             choice,
             precision,
+            is_optional: false,
             open: Mutex::new(Arc::new(open)),
             warnings: Mutex::default(),
         })
+    }
+
+    /// Sets whether the processor computes, with a warning, what the GPU cannot; else that is an error.
+    #[must_use]
+    pub fn optional(mut self, is_optional: bool) -> Self {
+        self.is_optional = is_optional;
+        self
     }
 
     /// The adapter.
@@ -133,6 +142,10 @@ impl Device for Gpu {
     fn prepare(&self, model: &Model) -> Result<Box<dyn DeviceNetwork>, DeviceError> {
         let network = GpuNetwork::new(self.current()?, model, self.precision)?;
         Ok(Box::new(network))
+    }
+
+    fn is_optional(&self) -> bool {
+        self.is_optional
     }
 
     fn warn(&self, message: String) {
@@ -260,6 +273,10 @@ impl Open {
             .rev()
             .map(|scope| pollster::block_on(scope.pop()));
         let error = errors.fold(None, |first, error| first.or(error));
+        if error.is_some() {
+            // A loss is told by a callback, which this runs.
+            let _ = self.device.poll(wgpu::PollType::Poll);
+        }
         self.check_lost()?;
         let device = self.name.clone();
         match error {

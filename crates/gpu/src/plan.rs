@@ -335,3 +335,106 @@ fn pair_weights(shapes: [&Conv; 2], weights: [&ConvWeights; 2]) -> Vec<[f32; 4]>
     }
     vectors
 }
+
+#[cfg(test)]
+mod tests {
+    use naga::valid::{Capabilities, ValidationFlags, Validator};
+    use wdsr_model::NetworkConfig;
+
+    use super::*;
+    use crate::wgsl::peak_text;
+
+    fn configs() -> Vec<NetworkConfig> {
+        let scaled = NetworkConfig {
+            residual_scale: 0.1,
+            ..NetworkConfig::edsr(64, 2, 2)
+        };
+        vec![
+            NetworkConfig::wdsr_b(32, 2, 2),
+            NetworkConfig::wdsr_b(5, 1, 1),
+            NetworkConfig::wdsr_b(128, 1, 3),
+            NetworkConfig::wdsr_a(32, 2, 8),
+            NetworkConfig::compact(17, 2, 4),
+            NetworkConfig::compact(8, 1, 1),
+            NetworkConfig::msr_resnet(9, 1, 4),
+            scaled,
+        ]
+    }
+
+    fn plans() -> impl Iterator<Item = Plan> {
+        [GpuPrecision::F32, GpuPrecision::F16]
+            .into_iter()
+            .flat_map(|precision| {
+                let plan =
+                    move |config: &NetworkConfig| Plan::new(&Model::random(config, 1), precision);
+                configs().iter().map(plan).collect::<Vec<_>>()
+            })
+    }
+
+    fn validate(text: &str) {
+        let module = naga::front::wgsl::parse_str(text);
+        let module = module.unwrap_or_else(|error| panic!("{}", error.emit_to_string(text)));
+        let capabilities = Capabilities::SHADER_FLOAT16;
+        let validated = Validator::new(ValidationFlags::all(), capabilities).validate(&module);
+        validated.unwrap_or_else(|error| panic!("{}\n{text}", error.emit_to_string(text)));
+    }
+
+    #[test]
+    fn kernels_are_valid_in_both_precisions() {
+        for plan in plans() {
+            for step in &plan.steps {
+                validate(&step.kernel.text());
+            }
+        }
+        validate(&peak_text(GpuPrecision::F32));
+        validate(&peak_text(GpuPrecision::F16));
+    }
+
+    #[test]
+    fn a_map_keeps_its_buffer_until_it_is_read() {
+        for plan in plans() {
+            let mut holds = vec![None; plan.buffers.len()];
+            holds[plan.maps[0].buffer] = Some(0);
+            for step in &plan.steps {
+                for map in [Some(step.source), step.term].into_iter().flatten() {
+                    assert_eq!(
+                        holds[plan.maps[map].buffer],
+                        Some(map),
+                        "buffer of map {map}"
+                    );
+                }
+                if let Some(map) = step.output {
+                    let buffer = plan.maps[map].buffer;
+                    let is_read = |read: usize| plan.maps[read].buffer == buffer;
+                    assert!(
+                        !is_read(step.source),
+                        "map {map} replaces what its step reads"
+                    );
+                    assert!(!step.term.is_some_and(is_read), "map {map} replaces a term");
+                    assert!(
+                        plan.buffers[buffer] >= plan.maps[map].bytes_per_pixel,
+                        "map {map}"
+                    );
+                    holds[buffer] = Some(map);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn wdsr_b_needs_few_buffers_and_one_kernel_for_each_part() {
+        let plan = Plan::new(
+            &Model::random(&NetworkConfig::wdsr_b(32, 16, 2), 1),
+            GpuPrecision::F32,
+        );
+        // Head, 16 pairs, 16 convolutions, tail, skip, finish.
+        assert_eq!(plan.steps.len(), 36);
+        let mut texts: Vec<String> = plan.steps.iter().map(|step| step.kernel.text()).collect();
+        texts.sort();
+        texts.dedup();
+        assert_eq!(texts.len(), 6, "kernels");
+        // The image, two of the body, the low-rank map, tail or skip, and their sum.
+        assert!(plan.buffers.len() <= 7, "{:?}", plan.buffers);
+        assert_eq!(plan.multiply_adds_per_pixel(), 295_524);
+    }
+}

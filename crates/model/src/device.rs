@@ -18,6 +18,9 @@ pub trait Device: Send + Sync {
     /// If the device cannot compute the model.
     fn prepare(&self, model: &Model) -> Result<Box<dyn DeviceNetwork>, DeviceError>;
 
+    /// Whether the processor computes, with a warning, what the device cannot prepare; else that is an error.
+    fn is_optional(&self) -> bool;
+
     /// Receives a warning about results that another processor had to compute.
     fn warn(&self, message: String);
 }

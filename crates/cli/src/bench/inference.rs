@@ -113,7 +113,10 @@ pub(super) fn error(
     let (w, h) = CHECKED_PX;
     let image = image(w, h);
     let reference = Upscaler::with_isa(model, Isa::REFERENCE).precision(precision);
-    let (found, expected) = (upscaler.upscale(&image, w, h)?, reference.upscale(&image, w, h)?);
+    let (found, expected) = (
+        upscaler.upscale(&image, w, h)?,
+        reference.upscale(&image, w, h)?,
+    );
     let pairs = found.iter().zip(&expected);
     // `max` would ignore a NaN.
     Ok(pairs.fold(0.0, |worst, (found, expected)| {

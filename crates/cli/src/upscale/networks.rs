@@ -109,7 +109,10 @@ impl<'a> Networks<'a> {
     pub(crate) fn device_used(&self) -> Option<String> {
         let gpu = self.computing.gpu.as_ref()?;
         let groups = [Some(&self.chosen), self.for_damaged.as_ref()];
-        let mut networks = groups.into_iter().flatten().flat_map(|group| &group.networks);
+        let mut networks = groups
+            .into_iter()
+            .flatten()
+            .flat_map(|group| &group.networks);
         let is_short_of_memory = networks.any(|network| network.upscaler.device_name().is_none());
         Some(match gpu.print_warnings() || is_short_of_memory {
             true => "the processor".to_owned(),
@@ -133,10 +136,7 @@ impl<'a> Networks<'a> {
 }
 
 impl Group {
-    fn load(
-        computing: &Computing<'_>,
-        model: Option<&Path>,
-    ) -> anyhow::Result<Self> {
+    fn load(computing: &Computing<'_>, model: Option<&Path>) -> anyhow::Result<Self> {
         let mut networks = Vec::new();
         for Choice { model, .. } in models::choose(model)? {
             networks.push(Network {

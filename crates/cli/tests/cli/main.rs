@@ -15,6 +15,7 @@ mod data;
 mod deploy;
 mod docs;
 mod eval;
+mod gpu;
 mod info;
 mod metadata;
 #[cfg(target_os = "linux")]

@@ -42,7 +42,7 @@ type Networks = Vec<Box<dyn DeviceNetwork>>;
 struct Memory {
     /// A limit of the pixels of a tile that was found by trying; unlimited at first.
     max_tile_pixels: AtomicUsize,
-    /// Whether not even the smallest tile fits, so that the processor computes.
+    /// Whether not even the smallest tile fits or nothing could be prepared, so that the processor computes.
     is_insufficient: AtomicBool,
 }
 
@@ -99,6 +99,11 @@ impl OnDevice {
             networks[0].max_tile_pixels()
         });
         of_device.min(self.memory.max_tile_pixels.load(Ordering::Relaxed))
+    }
+
+    /// Whether the processor computes after a failure to prepare.
+    fn gives_up(&self, error: &DeviceError) -> bool {
+        matches!(error, DeviceError::OutOfMemory { .. }) || self.device.is_optional()
     }
 
     fn give_up(&self, error: &DeviceError) {
@@ -255,7 +260,7 @@ impl Upscaler {
     ) -> Result<(), E> {
         let networks = match on.networks(self) {
             Ok(networks) => networks,
-            Err(error @ DeviceError::OutOfMemory { .. }) => {
+            Err(error) if on.gives_up(&error) => {
                 on.give_up(&error);
                 Arc::default()
             }
