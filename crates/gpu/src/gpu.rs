@@ -308,9 +308,10 @@ impl Open {
             timeout: None,
         });
         self.check_lost()?;
-        polled.map(drop).map_err(|error| DeviceError::Failed {
-            device: self.name.clone(),
-            reason: error.to_string(),
+        polled.map(drop).or_else(|error| {
+            // A device that was lost accepts no work; not every driver tells.
+            lock(&self.lost).get_or_insert(error.to_string());
+            self.check_lost()
         })
     }
 }

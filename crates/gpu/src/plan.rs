@@ -271,7 +271,7 @@ fn vector(first: usize, channels: usize, value: impl Fn(usize) -> f32) -> [f32; 
 }
 
 /// Weights in the order in which the kernel reads them: for each block of output groups biases, slopes, and for
-/// input groups, columns and rows of the convolution's kernel, and output groups, four vectors.
+/// input groups, rows and columns of the convolution's kernel, and output groups, four vectors.
 fn conv_weights(conv: &Conv, weights: &ConvWeights, activation: Activation) -> Vec<[f32; 4]> {
     let (ins, outs, side) = (conv.in_channels, conv.out_channels, conv.kernel);
     let slopes = weights.slopes_of(activation);
@@ -288,8 +288,8 @@ fn conv_weights(conv: &Conv, weights: &ConvWeights, activation: Activation) -> V
             vectors.extend(block.clone().map(|g| vector(g * 4, outs, |o| slopes[o])));
         }
         for group in 0..groups(ins) {
-            for dx in 0..side {
-                for dy in 0..side {
+            for dy in 0..side {
+                for dx in 0..side {
                     for out_group in block.clone() {
                         for input in group * 4..group * 4 + 4 {
                             vectors.push(vector(out_group * 4, outs, |o| {

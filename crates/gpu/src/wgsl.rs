@@ -238,15 +238,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
         let has_slopes = has_slopes(activation);
         let block_len = conv_block_len(side, in_groups, block, has_slopes);
         let rows = CONV_ROWS;
-        for row in 0..rows + 2 * radius {
-            let _ = write!(
-                text,
-                "  let y{row} = y + {row} - {radius};
-  let is_row{row} = y{row} >= 0 && y{row} < height;
-  let row{row} = clamp(y{row}, 0, height - 1) * width;
-"
-            );
-        }
         let _ = writeln!(text, "  var w = i32(id.z) * {block_len};");
         for group in 0..block {
             for row in 0..rows {
@@ -261,18 +252,10 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
             text,
             "  w += {head};
   for (var c = 0; c < {in_groups}; c++) {{
-    for (var dx = -{radius}; dx <= {radius}; dx++) {{
-      let is_column = x + dx >= 0 && x + dx < width;
-      let at = c * plane + clamp(x + dx, 0, width - 1);
+    for (var dy = -{radius}; dy <= {radius}; dy++) {{
 "
         );
-        for row in 0..rows + 2 * radius {
-            let _ = writeln!(
-                text,
-                "      let v{row} = select(vec4<{products}>(), vec4<{products}>(source[at + row{row}]), \
-                 is_column && is_row{row});"
-            );
-        }
+        // In f16 the products of a row of the kernel are summed before they are added.
         let sum = if is_f16 { "t" } else { "s" };
         if is_f16 {
             for group in 0..block {
@@ -281,22 +264,36 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
                 }
             }
         }
-        for dy in 0..side {
-            for group in 0..block {
-                for (input, part) in ["x", "y", "z", "w"].into_iter().enumerate() {
-                    let weight = (dy * block + group) * 4 + input;
-                    let _ = writeln!(text, "      let k{weight} = weights[w + {weight}];");
-                    for row in 0..rows {
-                        let from = row + dy;
-                        let _ = writeln!(
-                            text,
-                            "      {sum}{group}_{row} = fma(k{weight}, v{from}.{part}{part}{part}{part}, \
-                             {sum}{group}_{row});"
-                        );
-                    }
+        let _ = write!(
+            text,
+            "      for (var dx = -{radius}; dx <= {radius}; dx++) {{
+        let is_column = u32(x + dx) < u32(width);
+        let at = c * plane + (y + dy) * width + x + dx;
+"
+        );
+        for row in 0..rows {
+            let _ = write!(
+                text,
+                "        let is{row} = is_column && u32(y + {row} + dy) < u32(height);
+        let v{row} = select(vec4<{products}>(), \
+                 vec4<{products}>(source[select(0, at + {row} * width, is{row})]), is{row});
+"
+            );
+        }
+        for group in 0..block {
+            for (input, part) in ["x", "y", "z", "w"].into_iter().enumerate() {
+                let weight = group * 4 + input;
+                let _ = writeln!(text, "        let k{weight} = weights[w + {weight}];");
+                for row in 0..rows {
+                    let _ = writeln!(
+                        text,
+                        "        {sum}{group}_{row} = fma(k{weight}, v{row}.{part}{part}{part}{part}, \
+                         {sum}{group}_{row});"
+                    );
                 }
             }
         }
+        let _ = writeln!(text, "        w += {};\n      }}", block * 4);
         if is_f16 {
             for group in 0..block {
                 for row in 0..rows {
@@ -304,15 +301,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
                 }
             }
         }
-        let _ = write!(
-            text,
-            "      w += {};
-    }}
-  }}
-  let first = i32(id.z) * {block};
-",
-            side * block * 4
-        );
+        let _ = writeln!(text, "    }}\n  }}\n  let first = i32(id.z) * {block};");
         let result = self.formats.result.name();
         for group in 0..block {
             let _ = writeln!(text, "  if (first + {group} < {out_groups}) {{");
@@ -470,8 +459,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
 
     fn shuffle(&self, text: &mut String, factor: usize) {
         let value = format!(
-            "    let from = (channel * {factor} + y % {factor}) * {factor} + x % {factor};
-    let value = source[from / 4 * (plane / {}) + y / {factor} * (width / {factor}) + x / {factor}][from % 4];",
+            "    let place = (channel * {factor} + y % {factor}) * {factor} + x % {factor};
+    let value = source[place / 4 * (plane / {}) + y / {factor} * (width / {factor}) + x / {factor}][place % 4];",
             factor * factor
         );
         self.by_channel(text, &value);
@@ -479,8 +468,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
 
     fn repeat(&self, text: &mut String, times: usize) {
         let value = format!(
-            "    let from = channel / {times};
-    let value = source[from / 4 * plane + y * width + x][from % 4];"
+            "    let place = channel / {times};
+    let value = source[place / 4 * plane + y * width + x][place % 4];"
         );
         self.by_channel(text, &value);
     }
@@ -490,10 +479,10 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
             text,
             "  let low_width = width / {factor};
   let low_height = height / {factor};
-  let place = (vec2<f32>(f32(x % {factor}), f32(y % {factor})) * 2.0 + 1.0) / {}.0 - 0.5;
-  let left = x / {factor} - select(0, 1, place.x < 0.0);
-  let top = y / {factor} - select(0, 1, place.y < 0.0);
-  let weight = select(place, place + 1.0, place < vec2<f32>());
+  let phase = (vec2<f32>(f32(x % {factor}), f32(y % {factor})) * 2.0 + 1.0) / {}.0 - 0.5;
+  let left = x / {factor} - select(0, 1, phase.x < 0.0);
+  let top = y / {factor} - select(0, 1, phase.y < 0.0);
+  let weight = select(phase, phase + 1.0, phase < vec2<f32>());
   let x0 = max(left, 0);
   let x1 = min(left + 1, low_width - 1);
   let row0 = i32(id.z) * (low_width * low_height) + max(top, 0) * low_width;
@@ -517,8 +506,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
   let plane = width * i32(tile.height) * {map_scale};
   let at = (i32(tile.y) * {map_scale} + y / {shuffle}) * width + i32(tile.x) * {map_scale} + x / {shuffle};
   for (var channel = 0; channel < 3; channel++) {{
-    let from = (channel * {shuffle} + y % {shuffle}) * {shuffle} + x % {shuffle};
-    result[(y * columns + x) * 3 + channel] = f32(source[from / 4 * plane + at][from % 4]);
+    let place = (channel * {shuffle} + y % {shuffle}) * {shuffle} + x % {shuffle};
+    result[(y * columns + x) * 3 + channel] = f32(source[place / 4 * plane + at][place % 4]);
   }}
 ",
             scale = self.scale
