@@ -25,13 +25,18 @@ pub(crate) fn code_of(error: &anyhow::Error) -> ExitCode {
     if let Some(code) = signals::exit_code() {
         return code;
     }
-    ExitCode::from(if error.is::<WrongUsage>() || error.is::<Conflict>() {
+    ExitCode::from(number_of(error))
+}
+
+/// The exit code of an error, whatever signals there were.
+pub(crate) fn number_of(error: &anyhow::Error) -> u8 {
+    if error.is::<WrongUsage>() || error.is::<Conflict>() {
         USAGE
     } else if ran_out(error) {
         RAN_OUT
     } else {
         FAILED
-    })
+    }
 }
 
 /// Arguments that are invalid together.

@@ -14,9 +14,11 @@ mod eval;
 mod exit;
 mod file_claims;
 mod info;
+mod join;
 mod model_list;
 mod models;
 mod progress;
+mod ranks;
 #[cfg(feature = "serve")]
 mod serve;
 mod signals;
@@ -61,6 +63,7 @@ enum Command {
     Train(train::Arguments),
     Convert(convert::Arguments),
     Average(average::Arguments),
+    Join(join::Arguments),
     Compare(compare::Arguments),
     Models(model_list::Arguments),
     Info(info::Arguments),
@@ -115,6 +118,7 @@ fn main() -> ExitCode {
         Command::Devices(arguments) => device_list::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Study(arguments) => study::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Average(arguments) => average::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Join(arguments) => join::run(&arguments),
         Command::Compare(arguments) => compare::run(&arguments),
         Command::Models(arguments) => model_list::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Info(arguments) => info::run(&arguments).map(|()| ExitCode::SUCCESS),

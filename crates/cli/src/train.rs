@@ -7,13 +7,13 @@ use anyhow::Context;
 use wdsr_study::TrainingReporter;
 use wdsr_train::export::BATCHES;
 use wdsr_train::run_folder::{self, LAST_CHECKPOINT, LAST_MODEL};
-use wdsr_train::{DataFolder, Overrides, Recipe, Shifts, Trainer};
+use wdsr_train::{DataFolder, Overrides, Ranks, Recipe, Shifts, Trainer};
 
 use crate::file_claims::{Conflict, FileClaims};
 use crate::progress::{self, print_line};
 use crate::time_limit::{TimeArgument, TimeLimit};
 use crate::training_view::TrainingView;
-use crate::{WrongUsage, on_threads, signals, units};
+use crate::{WrongUsage, on_threads, ranks, signals, units};
 
 /// What the first Ctrl-C prints.
 pub(crate) const STOPPING: &str =
@@ -25,7 +25,8 @@ pub(crate) const STOPPING: &str =
 /// imresize) or pairs in DIV2K's layout. The folder of --out receives checkpoints, models, reports
 /// and a log of metrics as JSON lines. Ctrl-C, SIGTERM and SIGHUP save a checkpoint and end the
 /// program. A training that was stopped or killed is resumed from its last checkpoint with --resume, to
-/// the same result.
+/// the same result. mpirun -n N wdsr train ... trains by N processes, to the same result too (needs a
+/// program with the feature mpi).
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// What to train and how (TOML; see recipes/)
@@ -150,6 +151,19 @@ pub(crate) fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let limit = arguments.time.start();
+    on_threads(arguments.threads, || {
+        let ranks = ranks::join()?;
+        let result = run_among(&ranks, arguments, limit);
+        if let Err(error) = &result
+            && !is_stopped(error)
+        {
+            ranks::end_all(&*ranks, error);
+        }
+        result
+    })?
+}
+
+fn run_among(ranks: &Rc<dyn Ranks>, arguments: &Arguments, limit: TimeLimit) -> anyhow::Result<()> {
     let overrides = Overrides {
         from: arguments.from.as_deref(),
         updates: arguments.updates,
@@ -173,8 +187,25 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
                        train on a folder of `wdsr data align`, without data.shifts";
         return Err(WrongUsage(message.to_owned()).into());
     }
-    claim_files(arguments, &recipe)?;
-    on_threads(arguments.threads, || train(arguments, recipe, limit))?
+    if ranks.count() > 1 && (arguments.export_images || arguments.export_batches.is_some()) {
+        let message = "--export-images and --export-batches are for one process";
+        return Err(WrongUsage(message.to_owned()).into());
+    }
+    if ranks.rank() == 0 {
+        claim_files(arguments, &recipe)?;
+    }
+    train(ranks, arguments, recipe, limit)
+}
+
+/// Whether all processes of a training stopped it together.
+fn is_stopped(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref();
+    error.is_some_and(|error| {
+        matches!(
+            error,
+            wdsr_study::Error::Train(wdsr_train::Error::Stopped { .. })
+        )
+    })
 }
 
 /// Claims the files of the run. A resumed run may read the recipe in its own folder, which it writes
@@ -210,13 +241,20 @@ pub(crate) fn run_files(folder: &Path) -> impl Iterator<Item = PathBuf> {
     names.map(|name| folder.join(name))
 }
 
-fn train(arguments: &Arguments, recipe: Recipe, limit: TimeLimit) -> anyhow::Result<()> {
+fn train(
+    ranks: &Rc<dyn Ranks>,
+    arguments: &Arguments,
+    recipe: Recipe,
+    limit: TimeLimit,
+) -> anyhow::Result<()> {
+    let is_first = ranks.rank() == 0;
     let folders = recipe.data.folders.iter().map(|folder| &folder.path);
-    for folder in folders.chain(&recipe.data.validation) {
+    for folder in folders.chain(&recipe.data.validation).filter(|_| is_first) {
         progress::warn_of_unread_images(folder);
     }
-    let decoding = progress::bar(0, "reading images [{bar:30}] {pos}/{len}", false);
-    let mut trainer = Trainer::prepare(
+    let decoding = progress::bar(0, "reading images [{bar:30}] {pos}/{len}", !is_first);
+    let mut trainer = Trainer::prepare_among(
+        Rc::clone(ranks),
         recipe,
         &arguments.out,
         arguments.resume,
@@ -227,6 +265,14 @@ fn train(arguments: &Arguments, recipe: Recipe, limit: TimeLimit) -> anyhow::Res
         },
     )?;
     decoding.finish_and_clear();
+    if !is_first {
+        signals::listen(STOPPING)?;
+        // The first rank says how the training ended.
+        return match trainer.run(|_| Ok(())) {
+            Err(wdsr_train::Error::Stopped { .. }) => Ok(()),
+            result => Ok(result?),
+        };
+    }
     if arguments.verbose {
         print_line(trainer.recipe().to_toml().trim_end());
     }

@@ -21,7 +21,7 @@ pub enum Format {
     Bmp,
     /// JPEG XL: read only; 8 and 16 bit, float.
     JpegXl,
-    /// Netpbm (PBM, PGM, PPM): read only; 8 and 16 bit, no alpha.
+    /// Netpbm (PBM, PGM, PPM, PAM, PFM): read only; 8 and 16 bit, float.
     Netpbm,
     /// GIF: 256 colours in each frame, and pixels that are transparent or not.
     Gif,
@@ -86,7 +86,7 @@ impl Format {
     }
 
     /// The format by the suffix of a path (png, apng, jpg, jpeg, webp, tif, tiff, bmp, jxl, ppm, pgm, pbm, pnm,
-    /// gif, dds, qoi, tga, any case); `None` for another suffix or none.
+    /// pam, pfm, gif, dds, qoi, tga, any case); `None` for another suffix or none.
     pub fn from_extension(path: &Path) -> Option<Self> {
         path.extension()?.to_str()?.parse().ok()
     }
@@ -205,7 +205,7 @@ impl FromStr for Format {
             "tif" | "tiff" => Ok(Self::Tiff),
             "bmp" => Ok(Self::Bmp),
             "jxl" => Ok(Self::JpegXl),
-            "netpbm" | "ppm" | "pgm" | "pbm" | "pnm" => Ok(Self::Netpbm),
+            "netpbm" | "ppm" | "pgm" | "pbm" | "pnm" | "pam" | "pfm" => Ok(Self::Netpbm),
             "gif" => Ok(Self::Gif),
             "dds" => Ok(Self::Dds),
             "qoi" => Ok(Self::Qoi),

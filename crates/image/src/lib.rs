@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod animation;
+mod band;
 mod deadline;
 mod error;
 mod folder;
@@ -28,6 +29,7 @@ mod unread;
 mod writer;
 
 pub use animation::{Animation, Delay, Frame};
+pub use band::{Band, JoinError, join_bands};
 pub use deadline::{Deadline, MAX_LATE};
 pub use error::Error;
 pub use folder::{images_by_content, images_in, unread_images_in};

@@ -15,6 +15,7 @@ mod xmp;
 
 use image::metadata::Orientation;
 
+use crate::band::Band;
 use crate::format::Format;
 use crate::samples::Colour;
 pub use geo::GeoFields;
@@ -58,6 +59,8 @@ pub struct Metadata {
     pub jpeg_comments: Vec<Vec<u8>>,
     /// The fields of a TIFF file that place the image on the Earth, and GDAL's own.
     pub geo: GeoFields,
+    /// The place in a larger image, of a band in a TIFF file.
+    pub band: Option<Band>,
     /// The metadata of the file that was dropped, each with the reason.
     pub dropped: Vec<String>,
 }
@@ -221,6 +224,9 @@ impl Metadata {
         if !self.geo.is_empty() && format != Format::Tiff {
             add("GeoTIFF tags", &cannot);
         }
+        if self.band.is_some() && format != Format::Tiff {
+            add("place in a larger image", &cannot);
+        }
         lost
     }
 
@@ -243,6 +249,13 @@ impl Metadata {
         }
         self.edit_xmp(&|packet| xmp::scaled(packet, factors));
         self.geo.scale(factors);
+    }
+
+    /// Makes it that of a band of the image: the georeference moves to the first row, and the band has its
+    /// place. Other positions stay those in the whole image.
+    pub fn cut(&mut self, band: Band) {
+        self.geo.move_up(band.rows.start);
+        self.band = Some(band);
     }
 
     /// Drops an ICC profile of another colour space than the pixels.
@@ -290,6 +303,7 @@ impl Metadata {
             png_chunks: png::fitting_chunks(&self.png_chunks, stored),
             jpeg_comments: self.jpeg_comments.clone(),
             geo: self.geo.clone(),
+            band: self.band.clone(),
             dropped: Vec::new(),
         };
         if let Some(exif) = &mut fitted.exif {

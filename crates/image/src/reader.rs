@@ -178,6 +178,12 @@ trait Decode: Send {
         unreachable!("{} does not stream rows", name.display())
     }
 
+    /// Skips whole rows, where [`Header::streams_rows`] is true.
+    fn skip_rows(&mut self, count: usize, row_bytes: usize, name: &Path) -> Result<(), Error> {
+        let mut row = vec![0; row_bytes];
+        (0..count).try_for_each(|_| self.read_rows(&mut row, name))
+    }
+
     /// Starts again with the first row of the same file, where [`Header::streams_rows`] is true.
     fn restart(&mut self, _source: Source, name: &Path) -> Result<(), Error> {
         unreachable!("{} does not stream rows", name.display())
@@ -518,6 +524,25 @@ impl Reader {
         let rows = bytemuck::cast_slice_mut(rows);
         let rows = self.decoder.read_rows(rows, &self.name);
         self.limits.deadline.explained(rows, &self.name)
+    }
+
+    /// Skips the next rows; of a TIFF, strips and tiles without a wanted row are not decoded.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, is truncated or damaged.
+    ///
+    /// # Panics
+    ///
+    /// If [`streams_rows`](Self::streams_rows) is false, or fewer rows are left.
+    pub fn skip_rows(&mut self, count: usize) -> Result<(), Error> {
+        assert!(self.streams_rows, "rows of {}", self.name.display());
+        let left = self.rows_left;
+        assert!(count <= left, "{count} rows to skip, {left} left");
+        self.rows_left -= count;
+        let row_bytes = self.outline.row_bytes();
+        let skipped = self.decoder.skip_rows(count, row_bytes, &self.name);
+        self.limits.deadline.explained(skipped, &self.name)
     }
 
     /// Starts again with the first row.

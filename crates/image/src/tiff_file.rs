@@ -10,6 +10,7 @@ use std::io::{self, Seek, SeekFrom, Write};
 
 /// Types of fields.
 pub(crate) const BYTE: u16 = 1;
+pub(crate) const ASCII: u16 = 2;
 pub(crate) const SHORT: u16 = 3;
 pub(crate) const LONG: u16 = 4;
 pub(crate) const RATIONAL: u16 = 5;

@@ -12,7 +12,7 @@ type UnreadFormat = (
 /// The name of all formats of cameras' raw images.
 pub(crate) const CAMERA_RAW: &str = "camera raw";
 
-const FORMATS: [UnreadFormat; 17] = [
+const FORMATS: [UnreadFormat; 16] = [
     (
         "HEIC",
         &["heic", "heif", "hif", "heics", "heifs"],
@@ -36,11 +36,6 @@ const FORMATS: [UnreadFormat; 17] = [
     ),
     ("JPEG XR", &["jxr", "wdp", "hdp"], &[(0, b"II\xbc")]),
     ("JPEG-LS", &["jls"], &[]),
-    (
-        "PAM or PFM",
-        &["pam", "pfm"],
-        &[(0, b"P7\n"), (0, b"PF\n"), (0, b"Pf\n")],
-    ),
     ("OpenEXR", &["exr"], &[(0, b"\x76\x2f\x31\x01")]),
     (
         "Radiance HDR",

@@ -73,6 +73,106 @@ fn all_kinds_are_read() {
 }
 
 #[test]
+fn every_kind_of_pam_is_read() {
+    let head = |depth: u8, white: u32, kind: &str| {
+        format!("P7\n# by hand\nWIDTH 1\nHEIGHT 2\nDEPTH {depth}\nMAXVAL {white}\n{kind}ENDHDR\n")
+    };
+    for (depth, white, kind, colour) in [
+        (1, 255, "TUPLTYPE GRAYSCALE\n", Colour::Grey),
+        (1, 255, "", Colour::Grey),
+        (2, 255, "TUPLTYPE GRAYSCALE_ALPHA\n", Colour::GreyAlpha),
+        (
+            2,
+            255,
+            "TUPLTYPE  BLACKANDWHITE_ALPHA \n",
+            Colour::GreyAlpha,
+        ),
+        (3, 255, "TUPLTYPE RGB\n\n", Colour::Rgb),
+        (4, 255, "TUPLTYPE RGB_ALPHA\n", Colour::RgbAlpha),
+        (4, 255, "", Colour::RgbAlpha),
+        (3, 65535, "TUPLTYPE RGB\n", Colour::Rgb),
+        (1, 1, "TUPLTYPE BLACKANDWHITE\n", Colour::Grey),
+    ] {
+        let bytes = if white > 255 { 4 } else { 2 } * depth;
+        let samples: Vec<u8> = (0..bytes)
+            .map(|i| if white == 1 { i % 2 } else { 3 * i })
+            .collect();
+        let file = [head(depth, white, kind).as_bytes(), &samples].concat();
+        let image = image(&file);
+        assert_eq!((image.width_px, image.height_px), (1, 2));
+        assert_eq!(image.colour, colour, "{kind}");
+        assert_eq!(image.metadata.texts[0].1, "by hand");
+        let expected = match white {
+            255 => Samples::U8(samples),
+            // In PAM a bit of 1 is white.
+            1 => Samples::U8(vec![0, 255]),
+            _ => {
+                let pairs = samples.as_chunks::<2>().0.iter();
+                Samples::U16(pairs.map(|pair| u16::from_be_bytes(*pair)).collect())
+            }
+        };
+        assert_eq!(image.samples, expected, "{kind}");
+    }
+    for (file, expected) in [
+        (
+            head(4, 255, "TUPLTYPE CMYK\n"),
+            "4 samples per pixel of kind \"CMYK\"",
+        ),
+        (head(5, 255, ""), "5 samples per pixel"),
+        (
+            head(1, 255, "TUPLTYPE RGB\n"),
+            "1 samples per pixel of kind \"RGB\"",
+        ),
+        (head(1, 70_000, ""), "its largest value is 70000"),
+        (head(1, 255, "COLOR RED\n"), "an unknown key, \"COLOR\""),
+        (
+            "P7\nWIDTH 1\nENDHDR\n".to_owned(),
+            "its header has no DEPTH",
+        ),
+        ("P7\nWIDTH -1\nENDHDR\n".to_owned(), "its WIDTH is \"-1\""),
+        ("P7\nWIDTH 1\n".to_owned(), "is truncated"),
+        (format!("P7\nWIDTH {}", "1".repeat(5000)), "an endless line"),
+        (head(3, 255, "TUPLTYPE RGB\n") + "12345", "5 of 6 bytes"),
+    ] {
+        let error = decoded(file.as_bytes())
+            .map(drop)
+            .expect_err("refused")
+            .to_string();
+        assert!(error.contains(expected) && !error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn pfm_has_floats_and_its_lowest_row_first() {
+    let values = [0.25_f32, -1.5, 3.0, f32::MIN_POSITIVE, 1.0, 0.5];
+    let big: Vec<u8> = values.iter().flat_map(|v| v.to_be_bytes()).collect();
+    let little: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+    for (head, bytes) in [("1.0", &big), ("-1.0", &little), ("-0.003", &little)] {
+        let grey = image(&[format!("Pf\n2 3\n{head}\n").as_bytes(), bytes].concat());
+        assert_eq!(
+            (grey.colour, grey.width_px, grey.height_px),
+            (Colour::Grey, 2, 3)
+        );
+        let turned = [1.0, 0.5, 3.0, f32::MIN_POSITIVE, 0.25, -1.5];
+        assert_eq!(grey.samples, Samples::F32(turned.to_vec()));
+        let rgb = image(&[format!("PF 1 2 {head}\n").as_bytes(), bytes].concat());
+        assert_eq!(rgb.colour, Colour::Rgb);
+        let turned = [&values[3..], &values[..3]].concat();
+        assert_eq!(rgb.samples, Samples::F32(turned));
+    }
+    for (file, expected) in [
+        (&b"Pf 1 1 0\n1234"[..], "its header has no scale"),
+        (b"Pf 1 1 nan\n1234", "its header has no scale"),
+        (b"Pf 1 1 -1.0\n123", "3 of 4 bytes"),
+        (b"PF 1 -1 -1.0\n123", "its header has no height"),
+        (b"PF 1 1", "is truncated"),
+    ] {
+        let error = decoded(file).map(drop).expect_err("refused").to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
 fn samples_of_two_bytes_are_16_bit() {
     let white = image(b"P5 3 1 65535\n\0\0\x12\x34\xff\xff");
     assert_eq!(white.samples, Samples::U16(vec![0, 0x1234, 0xffff]));
@@ -157,9 +257,10 @@ fn damaged_and_truncated_files_are_errors() {
 fn texts_that_start_alike_are_no_images() {
     for text in [
         &b"P1 is the first place"[..],
-        b"P7\nWIDTH 1",
+        b"P7 332\n1",
+        b"P7\na list",
         b"P8 1 1",
-        b"PF\n1 1",
+        b"PF is short",
         b"P61 1 255",
     ] {
         let error = decoded(text).map(drop).expect_err("no image");

@@ -159,6 +159,79 @@ fn tiles_and_compressed_strips_of_tiff_are_read() {
     );
 }
 
+#[test]
+fn rows_are_skipped_wherever_strips_and_tiles_end() {
+    use tiff::encoder::{TiffEncoder, colortype::RGB8};
+    let (width_px, height_px) = (70, 50);
+    let original = image(width_px, height_px, Colour::Rgb, Depth::U8);
+    let Samples::U8(samples) = &original.samples else {
+        panic!("8 bit");
+    };
+    let mut strips = Cursor::new(Vec::new());
+    let mut encoder = TiffEncoder::new(&mut strips).expect("an encoder");
+    let mut strip_image = encoder.new_image::<RGB8>(70, 50).expect("an image");
+    strip_image.rows_per_strip(8).expect("strips");
+    strip_image.write_data(samples).expect("a file");
+    let png = encode_bytes(&original, Format::Png).expect("a file");
+    for file in [
+        tiled(samples, width_px, height_px),
+        strips.into_inner(),
+        png,
+    ] {
+        // Rows to read and to skip in turn, which end at, before and after strips and tiles.
+        for turn in [[1, 1], [3, 5], [8, 8], [2, 30], [16, 17], [7, 43], [0, 50]] {
+            let name = Path::new("x");
+            let mut reader =
+                Reader::from_bytes(file.clone(), name, &Limits::default()).expect("an image");
+            let (mut row, mut skips, mut steps) = (0, false, 0);
+            while row < height_px {
+                let count = turn[usize::from(skips)].min(height_px - row);
+                if skips {
+                    reader.skip_rows(count).expect("rows");
+                } else {
+                    let mut rows = vec![0_u8; count * width_px * 3];
+                    reader.read_rows(&mut rows).expect("rows");
+                    assert!(
+                        rows == samples[row * width_px * 3..][..rows.len()],
+                        "{turn:?} {row}"
+                    );
+                }
+                (row, skips, steps) = (row + count, !skips, steps + 1);
+            }
+            assert!(steps <= 50);
+        }
+    }
+}
+
+#[test]
+fn strips_of_tiff_that_are_skipped_are_not_decoded() {
+    use tiff::encoder::{Compression, DeflateLevel, TiffEncoder, colortype::Gray8};
+    let original = image(70, 48, Colour::Grey, Depth::U8);
+    let Samples::U8(samples) = &original.samples else {
+        panic!("8 bit");
+    };
+    let mut file = Cursor::new(Vec::new());
+    let mut encoder = TiffEncoder::new(&mut file)
+        .expect("an encoder")
+        .with_compression(Compression::Deflate(DeflateLevel::Fast));
+    let mut strips = encoder.new_image::<Gray8>(70, 48).expect("an image");
+    strips.rows_per_strip(16).expect("strips");
+    strips.write_data(samples).expect("a file");
+    let mut file = file.into_inner();
+    // The first strip follows the header.
+    file[8..200].fill(0xff);
+    let open = || Reader::from_bytes(file.clone(), Path::new("x"), &Limits::default());
+    let mut row = [0_u8; 70];
+    open()
+        .expect("a header")
+        .read_rows(&mut row)
+        .expect_err("damaged");
+    let mut reader = open().expect("a header");
+    reader.skip_rows(16).expect("not decoded");
+    reader.read_rows(&mut row).expect("a row");
+    assert_eq!(row, samples[16 * 70..17 * 70]);
+}
+
 /// A little-endian TIFF of RGB tiles of 32 x 16 pixels.
 fn tiled(samples: &[u8], width_px: usize, height_px: usize) -> Vec<u8> {
     let (tile_w, tile_h) = (32, 16);

@@ -56,4 +56,4 @@ pub use model::{ConvWeights, Model};
 pub use network::{Activation, BatchNorm, Conv, Network, Operation, Value, ValueShape};
 pub use stream::StageTime;
 pub use upscale::{DEFAULT_TILE_PX, Progress, Sample, Upscaler};
-pub use wdsr_kernels::{Isa, Precision};
+pub use wdsr_kernels::{Isa, Precision, STRIP_ROWS};

@@ -152,6 +152,28 @@ pub enum Error {
         /// The last good checkpoint.
         checkpoint: Option<PathBuf>,
     },
+    /// There are more processes than patches of a batch.
+    #[error(
+        "{count} processes cannot share a batch of {batch} patches; start at most {batch}, or raise training.batch \
+         in the recipe"
+    )]
+    TooManyRanks {
+        /// Patches of a batch.
+        batch: usize,
+        /// The processes.
+        count: usize,
+    },
+    /// Two processes of a training would compute different trainings.
+    #[error(
+        "the {what} of rank {rank} is not that of rank 0; start all ranks with the same program, recipe and images, \
+         on processors with the same arithmetic (training.precision = \"f32\" is the same on all)"
+    )]
+    RanksDiffer {
+        /// The rank.
+        rank: usize,
+        /// What differs.
+        what: &'static str,
+    },
     /// The training was asked to stop; its state is saved.
     #[error(
         "stopped after update {update}; resume from {} with --resume", checkpoint.display()

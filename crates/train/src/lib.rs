@@ -19,6 +19,7 @@ mod loss;
 pub mod metrics;
 pub mod optimizer;
 pub mod parameters;
+mod ranks;
 mod recipe;
 mod recipe_file;
 pub mod run_folder;
@@ -29,6 +30,7 @@ pub mod trainer;
 
 pub use error::{CheckpointError, Error, InputDifference, RecipeError, StartError};
 pub use metrics::Metrics;
+pub use ranks::{Alone, Ranks};
 pub use recipe::{
     CoolDown, Data, DataFolder, Decay, Initialization, Loss, Overrides, Recipe, Schedule, Shifts,
     Start, StrengthRange, Teacher, Training, Validation,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use wdsr_model::UpscaleError;
 
-use crate::{Size, SizeError};
+use crate::{BandError, Size, SizeError};
 
 /// An image was not upscaled. Each message is one line that names the image.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +28,14 @@ pub enum Error {
         name: PathBuf,
         /// The reason.
         source: SizeError,
+    },
+    /// The result has no such band, or the image cannot be upscaled in bands.
+    #[error("{}: {source}", name.display())]
+    Band {
+        /// The image.
+        name: PathBuf,
+        /// The reason.
+        source: BandError,
     },
     /// The result would have too many pixels.
     #[error(
@@ -135,6 +143,7 @@ impl Error {
             Self::Image(_)
             | Self::Format { .. }
             | Self::Size { .. }
+            | Self::Band { .. }
             | Self::ResultTooLarge { .. } => ErrorKind::Input,
             Self::Memory { .. } => ErrorKind::Memory,
             Self::Network { source, .. } => match source {

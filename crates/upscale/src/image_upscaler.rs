@@ -425,7 +425,7 @@ fn pass_any_colour(
         let large = pass_any_colour(image, network, Wrap::None, progress);
         return match large {
             Ok(large) => Ok(halo.removed(&large, scale)),
-            Err(error) => Err(halo.explained(error, size, scale)),
+            Err(error) => Err(halo.explained(error, 0, size, scale)),
         };
     }
     let grey = image.colour == Colour::Grey;

@@ -2,14 +2,16 @@
 
 use std::io::{Cursor, Seek, Write};
 use std::iter;
+use std::ops::Range;
 use std::path::Path;
 
 use wdsr_image::{
-    Animation, AnimationWriter, AtomicFile, Colour, Deadline, Depth, Encoding, Format, Frame,
+    Animation, AnimationWriter, AtomicFile, Band, Colour, Deadline, Depth, Encoding, Format, Frame,
     Metadata, MetadataPolicy, Outline, Reader, RowSample, Writer,
 };
 use wdsr_model::{Progress, Sample, UpscaleError, Upscaler};
 
+use crate::band::{BandError, BandRequest, BandRows};
 use crate::error::{Error, OutOfMemory, Work};
 use crate::image_upscaler::{ImageUpscaler, upscale_rows};
 use crate::memory::{check_memory, rows_at_a_time};
@@ -35,6 +37,8 @@ pub struct Job<'a> {
     networks: Vec<&'a Upscaler>,
     networks_for_damaged: Option<Vec<&'a Upscaler>>,
     settings: Settings,
+    /// The only rows of the result that are made.
+    band: Option<Band>,
     /// Whether the file of the result is in memory.
     keeps_result: bool,
 }
@@ -51,6 +55,8 @@ pub struct Summary {
     pub frames: usize,
     /// Number of pages, of which the rest of the summary describes the first.
     pub pages: usize,
+    /// The rows of the result that were made, if not all.
+    pub band: Option<Range<usize>>,
     /// Whether the image streamed.
     pub streamed: bool,
     /// The strength, if the first pass is by a model that has one.
@@ -99,8 +105,61 @@ impl<'a> Job<'a> {
             networks: networks.to_vec(),
             networks_for_damaged: None,
             settings,
+            band: None,
             keeps_result: false,
         })
+    }
+
+    /// Makes a band of the result only. Its rows are those of the whole result, bit for bit, and its metadata tells its
+    /// place; [`wdsr_image::join_bands`] joins bands of the same origin: a line by which image, networks and
+    /// settings are recognised.
+    ///
+    /// # Errors
+    /// If the result has no such rows, or the image is not one that streams. That the format of the result does not
+    /// is found with the rest before the work.
+    pub fn band(mut self, request: BandRequest, origin: &str) -> Result<Self, Error> {
+        let height_px = self.plan().target().height_px;
+        let rows = request.within(height_px);
+        let rows = rows.map_err(|source| self.band_error(source))?;
+        self.check_streams_for_band(None)?;
+        self.band = Some(Band {
+            rows,
+            height_px,
+            origin: origin.to_owned(),
+        });
+        Ok(self)
+    }
+
+    fn band_error(&self, source: BandError) -> Error {
+        let name = self.reader.name().to_owned();
+        Error::Band { name, source }
+    }
+
+    /// Checks that a band can be made; into a file of `format`, if that is known.
+    fn check_streams_for_band(&self, format: Option<Format>) -> Result<(), Error> {
+        let pages = self.reader.pages();
+        let plans = [Some(&self.upscaler), self.for_damaged.as_ref()];
+        let not_one = plans
+            .into_iter()
+            .flatten()
+            .find(|upscaler| upscaler.only_pass().is_none());
+        let reason = if pages > 1 {
+            format!("it has {pages} pages")
+        } else if self.reader.outline().colour.has_alpha() {
+            "it has transparency".to_owned()
+        } else if !self.reader.streams_rows() {
+            format!(
+                "a {} image of its kind is read as a whole",
+                self.reader.format()
+            )
+        } else if let Some(upscaler) = not_one {
+            format!("its result is made by {}", upscaler.plan())
+        } else if let Some(format) = format.filter(|format| *format != Format::Tiff) {
+            format!("its result is {format}")
+        } else {
+            return Ok(());
+        };
+        Err(self.band_error(BandError::Whole { reason }))
     }
 
     /// With other networks for an image whose damage is worth removing
@@ -185,6 +244,9 @@ impl<'a> Job<'a> {
     ) -> Result<(W, Summary), Error> {
         let all_pages = self.reader.pages();
         let pages = if format == Format::Tiff { all_pages } else { 1 };
+        if self.band.is_some() {
+            self.check_streams_for_band(Some(format))?;
+        }
         // What is wrong with a later page is found before the work.
         let mut all_bytes = self.check(format, output)?;
         if pages > 1 {
@@ -264,12 +326,13 @@ impl<'a> Job<'a> {
         .map(Some)
     }
 
-    /// The result.
+    /// The result, or the band of it.
     fn high(&self) -> Outline {
         let size = self.plan().target();
+        let band = self.band.as_ref().map(|band| band.rows.len());
         Outline {
             width_px: size.width_px,
-            height_px: size.height_px,
+            height_px: band.unwrap_or(size.height_px),
             ..self.reader.outline()
         }
     }
@@ -309,6 +372,7 @@ impl<'a> Job<'a> {
         let size = self.plan().target();
         let animation = self.reader.animation();
         let frame_count = animation.map_or(1, |animation| animation.frames);
+        let band = self.band.as_ref().map(|band| band.rows.clone());
         let policy = self.settings.metadata;
         let (mut metadata, mut dropped) =
             copied(self.reader.metadata(), policy, low.colour, format);
@@ -317,6 +381,16 @@ impl<'a> Job<'a> {
             (size.width_px, size.height_px),
         );
         dropped.append(&mut metadata.dropped);
+        if let Some(band) = metadata.band.take() {
+            let Range { start, end } = band.rows;
+            dropped.push(format!(
+                "place in an image of {} rows: the result of rows {start}:{end} is an image of its own",
+                band.height_px
+            ));
+        }
+        if let Some(band) = &self.band {
+            metadata.cut(band.clone());
+        }
         if format == Format::Gif {
             let few =
                 "colours beyond 256 in an image and partial transparency: gif cannot hold them";
@@ -349,6 +423,10 @@ impl<'a> Job<'a> {
             mapping = survey.mapping(low.depth);
             // Filling and interpolation take the whole image.
             rows_px = rows_px.filter(|_| !has_missing && !mapping.clips);
+        }
+        if self.band.is_some() && rows_px.is_none() {
+            let reason = "values without data or beyond the usual range take all of it".to_owned();
+            return Err(self.band_error(BandError::Whole { reason }));
         }
         let given = self.settings.strength.map(Strength::given);
         let (plan, strength) = if let Some(rows_px) = rows_px {
@@ -430,6 +508,7 @@ impl<'a> Job<'a> {
             dropped,
             frames: frame_count,
             pages: 1,
+            band,
             streamed: rows_px.is_some(),
             strength,
             choice,
@@ -538,23 +617,29 @@ impl<'a> Job<'a> {
         };
         let low = self.reader.outline();
         let size = self.upscaler.plan().input();
-        let with_halo = halo.around(size);
+        let (scale, channels) = (network.scale(), low.colour.channels());
+        let band = self.band.as_ref().map(|band| band.rows.clone());
+        let band = band.unwrap_or(0..low.height_px * scale);
+        let (_, reach_px) = network.halo_px();
+        let rows = BandRows::new(&band, low.height_px, scale, halo, reach_px);
         let read = Outline {
-            width_px: with_halo.width_px,
-            height_px: with_halo.height_px,
+            width_px: halo.around(size).width_px,
+            height_px: rows.read.len(),
             ..low
         };
-        let (scale, channels) = (network.scale(), low.colour.channels());
-        // The part of a row, and the rows, that are not of the halo.
+        let is_whole = halo.is_empty() && rows.made == (0..low.height_px * scale);
+        // The part of a row that is not of the halo.
         let columns = halo.x_px * scale * channels..(halo.x_px + low.width_px) * scale * channels;
-        let rows_within = halo.y_px * scale..(halo.y_px + low.height_px) * scale;
+        let above_px = rows.read.start.saturating_sub(halo.y_px);
+        self.reader.skip_rows(above_px)?;
+        halo_rows.next = rows.read.start;
         let mut next_row = 0;
         let streamed = upscale_rows::<T, RowError>(
             network,
             &read,
             rows_px,
             |rows| {
-                if halo.is_empty() {
+                if is_whole {
                     self.reader.read_rows(rows)?;
                 } else {
                     for row in rows.chunks_exact_mut(read.row_len()) {
@@ -566,13 +651,13 @@ impl<'a> Job<'a> {
                 }
                 Ok(())
             },
-            |rows| {
+            |high_rows| {
                 let mut within = Vec::new();
-                let rows = if halo.is_empty() {
-                    rows
+                let high_rows = if is_whole {
+                    high_rows
                 } else {
-                    for row in rows.chunks_exact(read.row_len() * scale) {
-                        if rows_within.contains(&next_row) {
+                    for row in high_rows.chunks_exact(read.row_len() * scale) {
+                        if rows.made.contains(&next_row) {
                             within.extend_from_slice(&row[columns.clone()]);
                         }
                         next_row += 1;
@@ -580,11 +665,11 @@ impl<'a> Job<'a> {
                     &within
                 };
                 if mapping.is_identity() {
-                    return Ok(writer.write_rows(rows)?);
+                    return Ok(writer.write_rows(high_rows)?);
                 }
-                let mut rows = rows.to_vec();
-                mapping.map_back(&mut rows);
-                Ok(writer.write_rows(&rows)?)
+                let mut high_rows = high_rows.to_vec();
+                mapping.map_back(&mut high_rows);
+                Ok(writer.write_rows(&high_rows)?)
             },
             progress,
         );
@@ -592,7 +677,7 @@ impl<'a> Job<'a> {
             RowError::Image(error) => error.into(),
             RowError::Network(source) => {
                 let name = self.reader.name().to_owned();
-                let source = halo.explained(source, size, scale);
+                let source = halo.explained(source, rows.read.start, size, scale);
                 Error::Network { name, source }
             }
         })

@@ -40,6 +40,7 @@
 #![cfg_attr(doctest, doc = include_str!("../README.md"))]
 
 mod alpha;
+mod band;
 mod depth;
 mod error;
 mod image_upscaler;
@@ -52,6 +53,7 @@ mod strength;
 mod wrap;
 
 pub use alpha::AlphaMethod;
+pub use band::{BandError, BandRequest};
 pub use error::{Error, ErrorKind, OutOfMemory, Work};
 pub use image_upscaler::ImageUpscaler;
 pub use job::{Choice, Job, Summary};

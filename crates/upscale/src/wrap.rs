@@ -153,8 +153,15 @@ impl Halo {
         }
     }
 
-    /// An error of a network that got the halo, with the position in the image of that size.
-    pub(crate) fn explained(self, error: UpscaleError, size: Size, scale: usize) -> UpscaleError {
+    /// An error of a network that got the image with the halo from row `first_row` on, with the position in the
+    /// image of that size.
+    pub(crate) fn explained(
+        self,
+        error: UpscaleError,
+        first_row: usize,
+        size: Size,
+        scale: usize,
+    ) -> UpscaleError {
         let moved =
             |at: usize, halo: usize, len: usize| (at + halo.next_multiple_of(len) - halo) % len;
         let (w, h) = (size.width_px, size.height_px);
@@ -162,12 +169,12 @@ impl Halo {
             UpscaleError::Input { value, x, y } => UpscaleError::Input {
                 value,
                 x: moved(x, self.x_px, w),
-                y: moved(y, self.y_px, h),
+                y: moved(y + first_row, self.y_px, h),
             },
             UpscaleError::NotFinite { value, x, y } => UpscaleError::NotFinite {
                 value,
                 x: moved(x, self.x_px * scale, w * scale),
-                y: moved(y, self.y_px * scale, h * scale),
+                y: moved(y + first_row * scale, self.y_px * scale, h * scale),
             },
             error => error,
         }

@@ -15,11 +15,12 @@ use wdsr_upscale::{Job, Wrap};
 use super::destination::Destination;
 use super::existing::{self, IfExists, ResultFile};
 use super::failure::{self, Deadline, explained};
-use super::inputs::{self, Input, InputError};
+use super::inputs::{self, Input, InputError, Shard};
 use super::manifest::{self, Entry, Manifest, portable};
 use super::metadata::Warnings;
 use super::networks::Networks;
 use super::report::{self, BatchReport, Outcome};
+use super::rows::Rows;
 use super::{Arguments, Tally, video};
 use crate::file_claims::{Conflict, FileClaims, is_same_file};
 use crate::{progress, signals};
@@ -54,13 +55,10 @@ pub(super) fn upscale(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let ([input], [_], None) = (&inputs[..], arguments.inputs(), folder)
         && let Ok(format) = Format::of_file(&input.path)
     {
-        let chosen = arguments.chosen_format();
-        arguments
-            .encoding
-            .check(chosen.unwrap_or(format.of_result()))?;
+        arguments.encoding.check(arguments.format_for(format))?;
     }
     let mut manifest = folder
-        .map(|folder| Manifest::find(folder, arguments.shard))
+        .map(|folder| Manifest::find(folder, &manifest_end(arguments)))
         .transpose()?;
     let mut plans = plan_results(arguments, &destination, &inputs, manifest.as_ref())?;
     // Nothing conflicts, so files may be created.
@@ -184,8 +182,13 @@ impl Batch<'_> {
             Some(_) => format!("{:032x}", reader.content_hash().map_err(failed)?),
             None => String::new(),
         };
-        let job = (self.networks.job(reader, self.arguments.settings())).map_err(explained)?;
-        let settings = self.settings_text(&job, format);
+        let mut job = (self.networks.job(reader, self.arguments.settings())).map_err(explained)?;
+        let mut settings = self.settings_text(&job, format);
+        if let Some(rows) = self.arguments.rows {
+            let origin = format!("{settings}, of an image of {bytes} bytes");
+            job = job.band(rows.0, &origin).map_err(explained)?;
+            settings += &rows.name_end();
+        }
         let is_current =
             |entry: &Rc<Entry>| entry.input_hash == input_hash && entry.settings == settings;
         let named = || input.path.display().to_string();
@@ -337,6 +340,13 @@ fn plan_results(
     Ok(plans)
 }
 
+/// What the name of the manifest has for runs that share the folder: `-2-of-8`, `-rows-1-of-4`.
+fn manifest_end(arguments: &Arguments) -> String {
+    let shard = arguments.shard.map(Shard::name_end);
+    let rows = arguments.rows.map(Rows::name_end);
+    shard.into_iter().chain(rows).collect()
+}
+
 fn is_in_shard(arguments: &Arguments, input: &Input) -> bool {
     arguments
         .shard
@@ -356,7 +366,7 @@ fn result_name(
         }
         _ => error.into(),
     })?;
-    let format = arguments.chosen_format().unwrap_or(found.of_result());
+    let format = arguments.format_for(found);
     let output = destination.result(input, format);
     if is_same_file(&input.path, &output) {
         bail!(

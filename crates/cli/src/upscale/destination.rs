@@ -7,14 +7,15 @@ use wdsr_image::Format;
 use wdsr_upscale::SizeRequest;
 
 use super::inputs::{Input, is_pattern};
+use super::rows::Rows;
 use super::{Arguments, WrongUsage};
 
 /// Where the results of a batch go.
 pub(super) enum Destination {
     /// OUT is the file of the only image.
     File(PathBuf),
-    /// A folder that gets the tree of the inputs.
-    Folder(PathBuf),
+    /// A folder that gets the tree of the inputs; names have this end, which is empty unless there are bands.
+    Folder { folder: PathBuf, name_end: String },
     /// Each result stands beside its image and has its name with this end, such as `-x2`.
     Beside { name_end: String },
 }
@@ -25,17 +26,26 @@ impl Destination {
     /// # Errors
     /// If OUT is missing and there are several inputs with a folder among them.
     pub(super) fn of(arguments: &Arguments, scale: usize) -> Result<Self, WrongUsage> {
+        let rows_end = arguments.rows.map_or_else(String::new, Rows::name_end);
         if let Some(output) = &arguments.output {
             return Ok(match arguments.is_into_folder(output) {
-                true => Self::Folder(output.clone()),
+                true => Self::Folder {
+                    folder: output.clone(),
+                    name_end: rows_end,
+                },
                 false => Self::File(output.clone()),
             });
         }
-        let name_end = name_end(arguments.size.request(), scale);
+        let size_end = name_end(arguments.size.request(), scale);
         let inputs = arguments.inputs();
         match inputs.iter().find(|input| input.is_dir()) {
-            None => Ok(Self::Beside { name_end }),
-            Some(folder) if inputs.len() == 1 => Ok(Self::Folder(beside(folder, &name_end)?)),
+            None => Ok(Self::Beside {
+                name_end: size_end + &rows_end,
+            }),
+            Some(folder) if inputs.len() == 1 => Ok(Self::Folder {
+                folder: beside(folder, &size_end)?,
+                name_end: rows_end,
+            }),
             Some(folder) => Err(WrongUsage(format!(
                 "{} is a folder among several inputs; give the folder for the results by -o",
                 folder.display()
@@ -46,7 +56,7 @@ impl Destination {
     /// The folder that gets all results.
     pub(super) fn folder(&self) -> Option<&Path> {
         match self {
-            Self::Folder(folder) => Some(folder),
+            Self::Folder { folder, .. } => Some(folder),
             _ => None,
         }
     }
@@ -85,7 +95,9 @@ impl Destination {
         };
         match self {
             Self::File(file) => file.clone(),
-            Self::Folder(folder) => folder.join(&input.relative).with_file_name(named("")),
+            Self::Folder { folder, name_end } => {
+                folder.join(&input.relative).with_file_name(named(name_end))
+            }
             Self::Beside { name_end } => input.path.with_file_name(named(name_end)),
         }
     }
@@ -130,6 +142,15 @@ impl Arguments {
             || is_pattern(&inputs[0])
             || names_folder(output)
             || output.extension().is_none() && self.format.is_none()
+    }
+
+    /// The format of the result of an image of format `found`.
+    pub(super) fn format_for(&self, found: Format) -> Format {
+        let usual = match self.rows {
+            Some(_) => Format::Tiff,
+            None => found.of_result(),
+        };
+        self.chosen_format().unwrap_or(usual)
     }
 
     /// The format that -f chooses, or the suffix of OUT unless that is a folder.

@@ -206,6 +206,11 @@ pub(super) struct Shard {
 }
 
 impl Shard {
+    /// `-2-of-8`
+    pub(super) fn name_end(self) -> String {
+        format!("-{}-of-{}", self.index, self.count)
+    }
+
     /// Whether an image belongs to this shard. Its path alone decides, so machines that see the folder
     /// at different times share it without gap or overlap. The suffix does not count: images whose
     /// results would have the same name are in one shard, which reports them.

@@ -2,7 +2,7 @@
 //! stopped resumes, and a changed model or setting re-runs it.
 //!
 //! `.wdsr-manifest.jsonl` in the output folder has a line of JSON for each result that was written.
-//! Each shard has its own file, as machines cannot append to one file of a network folder; all of them
+//! Each shard and each band has its own file, as machines cannot append to one file of a network folder; all of them
 //! are read. The lines that count for a result are those with the checksum of its bytes, so neither
 //! the order of lines and files nor a clock decides.
 
@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use wdsr_model::Model;
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
-use super::inputs::{Input, Shard};
+use super::inputs::Input;
 use crate::{progress, signals};
 
 const PREFIX: &str = ".wdsr-manifest";
@@ -58,13 +58,9 @@ pub(super) struct Manifest {
 
 impl Manifest {
     /// Finds the manifests of a folder, which need not exist. Their entries are read by
-    /// [`Manifest::open`].
-    pub(super) fn find(folder: &Path, shard: Option<Shard>) -> anyhow::Result<Self> {
-        let name = match shard {
-            Some(Shard { index, count }) => format!("{PREFIX}-{index}-of-{count}.jsonl"),
-            None => format!("{PREFIX}.jsonl"),
-        };
-        let path = folder.join(name);
+    /// [`Manifest::open`]. The name of that of this run has `name_end`.
+    pub(super) fn find(folder: &Path, name_end: &str) -> anyhow::Result<Self> {
+        let path = folder.join(format!("{PREFIX}{name_end}.jsonl"));
         let mut other_paths = manifests_in(folder)?;
         other_paths.retain(|other| *other != path);
         Ok(Self {
@@ -294,7 +290,7 @@ mod tests {
     }
 
     fn opened(folder: &Path) -> Manifest {
-        let mut manifest = Manifest::find(folder, None).expect("found");
+        let mut manifest = Manifest::find(folder, "").expect("found");
         manifest.open().expect("opened");
         manifest
     }
@@ -314,8 +310,7 @@ mod tests {
             .add(entry("b.png", b"abc", &image))
             .expect("added");
         // Another shard sees all of it.
-        let shard = Shard { index: 1, count: 2 };
-        let mut manifest = Manifest::find(&out, Some(shard)).expect("found");
+        let mut manifest = Manifest::find(&out, "-1-of-2").expect("found");
         manifest.open().expect("opened");
         for name in ["a.png", "b.png"] {
             let output = out.join(name);

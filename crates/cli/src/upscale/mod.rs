@@ -13,6 +13,7 @@ pub(crate) mod networks;
 mod pipe;
 mod rawvideo;
 mod report;
+mod rows;
 pub(crate) mod size;
 mod video;
 pub(crate) mod yuv;
@@ -37,6 +38,7 @@ use networks::NetworkArguments;
 pub(crate) use pipe::write_to;
 use rawvideo::RawVideoArguments;
 use report::Outcome;
+use rows::Rows;
 use size::SizeArguments;
 
 /// Upscale images
@@ -102,6 +104,14 @@ pub(crate) struct Arguments {
     /// schedulers that count from 0.
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,
+    /// Make these rows of the result only: A:B, A: or band I of N, e.g. 0:4000 or 2/8
+    ///
+    /// Divides a large image among several machines: each reads the rows that its band needs, and writes a TIFF file
+    /// (photo-x2-rows-2-of-8.tif). wdsr join makes one image of them, the same as without --rows. Rows are
+    /// counted from 0, B is not among them; 0/N is the same as N/N. It takes a PNG or TIFF image of one
+    /// page without transparency, and a size that one pass of a network makes.
+    #[arg(long, value_name = "ROWS")]
+    rows: Option<Rows>,
     /// Limit the memory, e.g. 500M or 4G (M is 2^20 bytes)
     ///
     /// K, M, G and T are powers of 1024. PNG and TIFF images without transparency that one pass of a
@@ -293,6 +303,11 @@ fn check_output(arguments: &Arguments) -> Result<(), WrongUsage> {
     if let Some(format) = chosen.filter(|format| !format.is_written()) {
         return wrong(format!(
             "{shown}: {format} is only read; expected a result of {written} (-f or OUT's suffix)"
+        ));
+    }
+    if let (Some(_), Some(format)) = (arguments.rows, chosen.filter(|f| *f != Format::Tiff)) {
+        return wrong(format!(
+            "{shown}: --rows makes bands in TIFF files, found {format}; give -f tif or OUT that suffix"
         ));
     }
     if let Some(output) = output.filter(|output| !names_folder(output)) {

@@ -65,9 +65,9 @@ impl PipeInput {
                 "expected one input beside - or --rawvideo, found {count}"
             ));
         };
-        if arguments.recursive || arguments.shard.is_some() {
+        if arguments.recursive || arguments.shard.is_some() || arguments.rows.is_some() {
             return wrong_usage(
-                "-r and --shard are for folders, not for - or --rawvideo".to_owned(),
+                "-r, --shard and --rows are for files, not for - or --rawvideo".to_owned(),
             );
         }
         if input != Path::new(PIPE) {

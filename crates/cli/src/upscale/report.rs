@@ -26,6 +26,9 @@ pub(super) enum Outcome {
         /// Of a TIFF file; the rest is about the first.
         #[serde(skip_serializing_if = "is_one")]
         pages: usize,
+        /// The first row of a band, and the row after its last.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        rows: Option<[usize; 2]>,
         /// Passes of networks and resizing.
         steps: String,
         /// The kind of built-in models, or the file.
@@ -80,6 +83,7 @@ impl Outcome {
             height_px: summary.plan.target().height_px,
             frames: summary.frames,
             pages: summary.pages,
+            rows: summary.band.as_ref().map(|rows| [rows.start, rows.end]),
             steps: summary.plan.to_string(),
             model: has_passes.then(|| model.to_owned()),
             strength: summary.strength.map(|strength| strength.value),
@@ -118,6 +122,7 @@ impl Outcome {
                 height_px,
                 frames,
                 pages,
+                rows,
                 steps,
                 choice_text,
                 seconds,
@@ -130,6 +135,9 @@ impl Outcome {
                     if count > 1 {
                         size += &format!(", {count} {noun}");
                     }
+                }
+                if let Some([start, end]) = rows {
+                    size += &format!(", rows {start}:{end}");
                 }
                 let device = device.as_ref().map(|device| format!("on {device}"));
                 let choice = choice_text.iter().chain(&device);

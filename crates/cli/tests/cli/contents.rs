@@ -75,7 +75,7 @@ fn every_image_of_a_folder_is_upscaled_or_named() {
         ("b.exr", b"\x76\x2f\x31\x01"),
         ("c.psd", b"8BPS\0\x01"),
         ("d.jp2", b"\0\0\0\x0cjP  \r\n\x87\n"),
-        ("e.pam", b"P7\nWIDTH 1\nHEIGHT 1\n"),
+        ("e.jxr", b"II\xbc\x01"),
     ];
     for (name, bytes) in unread {
         std::fs::write(path(name), bytes).expect("a file");

@@ -3,6 +3,7 @@
 mod align;
 mod alpha;
 mod animations;
+mod bands;
 mod batches;
 mod bench;
 mod compare;
@@ -18,6 +19,8 @@ mod eval;
 mod gpu;
 mod info;
 mod metadata;
+#[cfg(unix)]
+mod mpi;
 #[cfg(target_os = "linux")]
 mod names;
 mod overwrites;

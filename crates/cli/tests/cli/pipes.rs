@@ -214,8 +214,11 @@ fn options_that_contradict_pipes_are_wrong_usage() {
         (&["-", "a.png", "-o", "-"][..], "one input"),
         (&["a.png", "b.png", "-o", "-"], "one input"),
         (&["-", "-o", folder], "is a folder"),
-        (&["-", "-r", "-o", "-"], "-r and --shard"),
-        (&["-", "--shard", "1/2", "-o", "-"], "-r and --shard"),
+        (&["-", "-r", "-o", "-"], "-r, --shard and --rows"),
+        (
+            &["-", "--shard", "1/2", "-o", "-"],
+            "-r, --shard and --rows",
+        ),
         (&["-", "--if-exists", "skip", "-o", "-"], "--if-exists"),
         (&["-", "-i", "-", "-o", "-"], "cannot be used with"),
         (&["-o", "-"], "required"),

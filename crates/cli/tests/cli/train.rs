@@ -10,7 +10,7 @@ use wdsr_model::Model;
 
 use super::{image, program, wdsr, write};
 
-const RECIPE: &str = r#"
+pub(super) const RECIPE: &str = r#"
 [network]
 block = "wdsr-b"
 features = 8
@@ -36,7 +36,7 @@ every_updates = 10
 images = 1
 "#;
 
-fn prepare(folder: &Path, recipe: &str) {
+pub(super) fn prepare(folder: &Path, recipe: &str) {
     std::fs::write(folder.join("recipe.toml"), recipe).expect("written");
     std::fs::create_dir(folder.join("data")).expect("a folder");
     for (name, size) in [("a", 64), ("b", 80), ("c", 72), ("d", 90)] {
@@ -60,7 +60,7 @@ fn train(folder: &Path, out: &str) -> Command {
 }
 
 /// Update, loss and PSNR of each line of a metrics log: what does not depend on time.
-fn losses(folder: &Path) -> Vec<(u64, f64, f64)> {
+pub(super) fn losses(folder: &Path) -> Vec<(u64, f64, f64)> {
     let text = std::fs::read_to_string(folder.join("metrics.jsonl")).expect("a log");
     text.lines()
         .map(|line| {

@@ -62,6 +62,52 @@ impl GeoFields {
     pub(super) fn scale(&mut self, factors: [f64; 2]) {
         // The middle of a pixel is at a whole number for points, half a pixel on for areas.
         let shift = if self.is_of_points() { 0.5 } else { 0.0 };
+        self.edit(|tag, numbers| match tag {
+            PIXEL_SCALE => {
+                for (number, factor) in numbers.iter_mut().zip(factors) {
+                    *number /= factor;
+                }
+            }
+            // Column, row and level of the image, then the place.
+            TIE_POINTS => {
+                for point in numbers.chunks_exact_mut(6) {
+                    for (number, factor) in point.iter_mut().zip(factors) {
+                        *number = (*number + shift) * factor - shift;
+                    }
+                }
+            }
+            // Rows of a matrix that gets column, row, level and 1.
+            TRANSFORMATION => {
+                for row in numbers.chunks_exact_mut(4) {
+                    for (column, factor) in factors.iter().enumerate() {
+                        row[3] += row[column] * (shift / factor - shift);
+                        row[column] /= factor;
+                    }
+                }
+            }
+            _ => {}
+        });
+    }
+
+    /// Adapts the positions to an image without the first rows.
+    pub(super) fn move_up(&mut self, rows: usize) {
+        self.edit(|tag, numbers| match tag {
+            TIE_POINTS => {
+                for point in numbers.chunks_exact_mut(6) {
+                    point[1] -= rows as f64;
+                }
+            }
+            TRANSFORMATION => {
+                for row in numbers.chunks_exact_mut(4) {
+                    row[3] += row[1] * rows as f64;
+                }
+            }
+            _ => {}
+        });
+    }
+
+    /// Edits the numbers of each field of floats.
+    fn edit(&mut self, edit: impl Fn(u16, &mut [f64])) {
         for field in self.0.iter_mut().filter(|field| field.kind == DOUBLE) {
             let mut numbers: Vec<f64> = field
                 .value
@@ -70,31 +116,7 @@ impl GeoFields {
                 .iter()
                 .map(|bytes| f64::from_ne_bytes(*bytes))
                 .collect();
-            match field.tag {
-                PIXEL_SCALE => {
-                    for (number, factor) in numbers.iter_mut().zip(factors) {
-                        *number /= factor;
-                    }
-                }
-                // Column, row and level of the image, then the place.
-                TIE_POINTS => {
-                    for point in numbers.chunks_exact_mut(6) {
-                        for (number, factor) in point.iter_mut().zip(factors) {
-                            *number = (*number + shift) * factor - shift;
-                        }
-                    }
-                }
-                // Rows of a matrix that gets column, row, level and 1.
-                TRANSFORMATION => {
-                    for row in numbers.chunks_exact_mut(4) {
-                        for (column, factor) in factors.iter().enumerate() {
-                            row[3] += row[column] * (shift / factor - shift);
-                            row[column] /= factor;
-                        }
-                    }
-                }
-                _ => continue,
-            }
+            edit(field.tag, &mut numbers);
             field.value = numbers.into_iter().flat_map(f64::to_ne_bytes).collect();
         }
     }
@@ -152,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn places_stay_when_the_image_is_scaled() {
+    fn places_stay_when_the_image_is_scaled_or_loses_rows() {
         for raster_type in [1, PIXEL_IS_POINT] {
             let keys = [1, 1, 0, 1, RASTER_TYPE, 0, 1, raster_type];
             let keys = Field {
@@ -182,6 +204,11 @@ mod tests {
                 before,
                 "type {raster_type}"
             );
+            geo.move_up(5);
+            let moved = places(&geo, 14.0 - shift, 4.0 - shift);
+            let same = |(a, b): (&f64, &f64)| (a - b).abs() < 1e-9;
+            let mut pairs = moved.as_flattened().iter().zip(before.as_flattened());
+            assert!(pairs.all(same), "without five rows: {moved:?} {before:?}");
         }
     }
 

@@ -17,6 +17,7 @@ use image::metadata::Orientation;
 
 use super::exif::{self, Field, Fields};
 use super::{GeoFields, Metadata, Resolution, geo, iptc};
+use crate::band::Band;
 use crate::tiff_file::{self, TiffFile, bytes_of_kind};
 
 const XMP: u16 = 700;
@@ -108,6 +109,7 @@ pub(crate) fn read<R: Read + Seek>(
         .into_iter()
         .filter_map(|tag| tags.field(&main, tag));
     metadata.geo = GeoFields(geo.collect());
+    metadata.band = tags.band(&main);
     metadata.dropped.extend(dropped_tags(all_tags));
 
     let orientation = tags
@@ -136,7 +138,7 @@ fn dropped_tags(tags: &[u16]) -> Option<String> {
             || geo::TAGS.contains(&tag)
             || matches!(
                 tag,
-                XMP | IPTC | PHOTOSHOP | exif::EXIF_DIRECTORY | exif::GPS_DIRECTORY
+                XMP | IPTC | PHOTOSHOP | Band::TAG | exif::EXIF_DIRECTORY | exif::GPS_DIRECTORY
             )
     };
     let names: BTreeSet<String> = tags
@@ -187,6 +189,17 @@ impl<R: Read + Seek> Tags<'_, R> {
             kind: value.data_type().to_u16(),
             value: value.as_bytes().to_vec(),
         })
+    }
+
+    /// The place of a band.
+    fn band(&mut self, main: &Directory) -> Option<Band> {
+        let text = self.field(main, Band::TAG)?.value;
+        let text = String::from_utf8(text).ok()?;
+        let height_px = self.number(main, Tag::ImageLength)?;
+        Band::of_text(
+            text.trim_end_matches('\0'),
+            usize::try_from(height_px).ok()?,
+        )
     }
 
     /// Every entry but pointers.
@@ -291,6 +304,10 @@ pub(crate) fn write<W: Write>(
     }
     for field in &metadata.geo.0 {
         file.add(directory, field.tag, field.kind, &field.value)?;
+    }
+    if let Some(band) = &metadata.band {
+        let text = format!("{}\0", band.to_text());
+        file.add(directory, Band::TAG, tiff_file::ASCII, text.as_bytes())?;
     }
     if let Some(resolution) = metadata.resolution {
         let (x, y, unit) = match resolution {

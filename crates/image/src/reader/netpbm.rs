@@ -1,6 +1,6 @@
-//! Netpbm: PBM, PGM and PPM, binary and plain.
+//! Netpbm: PBM, PGM and PPM, binary and plain, PAM and PFM.
 //!
-//! Source: the pages pbm, pgm and ppm of Netpbm's manual, <https://netpbm.sourceforge.net/doc/>.
+//! Source: the pages pbm, pgm, ppm, pam and pfm of Netpbm's manual, <https://netpbm.sourceforge.net/doc/>.
 
 use std::io::{self, BufRead, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -16,13 +16,24 @@ use crate::samples::{Colour, Depth, Outline, Samples};
 const FORMAT: Format = Format::Netpbm;
 /// The keyword of a comment in the texts of a PNG.
 const COMMENT: &str = "Comment";
-/// Whether a file starts like a netpbm image: P1 to P6, and then a number or a comment after white space.
+/// Most bytes of a line of a PAM header, and of the scale of a PFM.
+const MAX_WORD_BYTES: u64 = 1 << 12;
+
+/// Whether a file starts like a netpbm image: P1 to P6, PF or Pf, and then a number or a comment after white
+/// space; or P7 and a line.
 pub(crate) fn starts(start: &[u8]) -> bool {
-    let [b'P', b'1'..=b'6', white, rest @ ..] = start else {
+    let [b'P', kind, white, rest @ ..] = start else {
         return false;
     };
     let next = rest.iter().find(|byte| !byte.is_ascii_whitespace());
-    white.is_ascii_whitespace() && next.is_none_or(|byte| byte.is_ascii_digit() || *byte == b'#')
+    match kind {
+        b'7' => *white == b'\n' && next.is_none_or(|byte| b"WHDMTE#".contains(byte)),
+        b'1'..=b'6' | b'F' | b'f' => {
+            let is_number = next.is_none_or(|byte| byte.is_ascii_digit() || *byte == b'#');
+            white.is_ascii_whitespace() && is_number
+        }
+        _ => false,
+    }
 }
 
 /// How samples are stored.
@@ -32,6 +43,19 @@ enum Raster {
     Plain,
     /// Bytes, pairs of them in big endian, or bits in rows of whole bytes.
     Binary,
+    /// Floats of 32 bits, the lowest row first.
+    Float { is_little_endian: bool },
+}
+
+/// What a header says.
+struct Head {
+    width: u32,
+    height: u32,
+    raster: Raster,
+    colour: Colour,
+    /// [`NetpbmDecoder::white`]
+    white: Option<u32>,
+    comments: Vec<u8>,
 }
 
 struct NetpbmDecoder {
@@ -48,42 +72,29 @@ pub(super) fn open(
     name: &Path,
     limits: &Limits,
 ) -> Result<(Header, Box<dyn Decode>), Error> {
-    let damaged = |reason: &str| Error::damaged(reason, FORMAT, name);
     let failed = |error| failure(error, name);
     let mut magic = [0; 2];
     source.read_exact(&mut magic).map_err(failed)?;
-    let raster = match magic[1] {
-        b'1'..=b'3' => Raster::Plain,
-        _ => Raster::Binary,
+    let head = match magic[1] {
+        b'7' => pam_head(&mut source, name)?,
+        kind => head(&mut source, kind, name)?,
     };
-    let mut comments = Vec::new();
-    let mut number = |what: &str| match header_number(&mut source, &mut comments) {
-        Ok(Some(number)) => Ok(number),
-        Ok(None) => Err(damaged(&format!("its header has no {what}"))),
-        Err(error) => Err(failed(error)),
-    };
-    let (width, height) = (number("width")?, number("height")?);
-    let white = match magic[1] {
-        b'1' | b'4' => None,
-        _ => match number("largest value")? {
-            white @ 1..=0xffff => Some(white),
-            other => {
-                return Err(damaged(&format!(
-                    "its largest value is {other}, expected 1 to 65535"
-                )));
-            }
-        },
-    };
+    let Head {
+        width,
+        height,
+        raster,
+        colour,
+        white,
+        comments,
+    } = head;
     let (width_px, height_px) = check_size((width, height), name, limits)?;
     let outline = Outline {
         width_px,
         height_px,
-        colour: match magic[1] {
-            b'3' | b'6' => Colour::Rgb,
-            _ => Colour::Grey,
-        },
-        depth: match white {
-            Some(256..) => Depth::U16,
+        colour,
+        depth: match (raster, white) {
+            (Raster::Float { .. }, _) => Depth::F32,
+            (_, Some(256..)) => Depth::U16,
             _ => Depth::U8,
         },
     };
@@ -108,11 +119,142 @@ pub(super) fn open(
         animation: None,
         pages: None,
         streams_rows: false,
-        // As 16-bit numbers, and as the samples.
-        whole_bytes: samples * if outline.depth == Depth::U16 { 4 } else { 3 },
+        // As 16-bit numbers, and as the samples; floats only as these.
+        whole_bytes: samples * if outline.depth == Depth::U8 { 3 } else { 4 },
         rows_bytes: 0,
     };
     Ok((header, Box::new(decoder)))
+}
+
+/// The header of a file of that kind, 1 to 6, F or f.
+fn head(source: &mut Source, kind: u8, name: &Path) -> Result<Head, Error> {
+    let damaged = |reason: &str| Error::damaged(reason, FORMAT, name);
+    let mut comments = Vec::new();
+    let mut number = |source: &mut Source, what: &str| match header_number(source, &mut comments) {
+        Ok(Some(number)) => Ok(number),
+        Ok(None) => Err(damaged(&format!("its header has no {what}"))),
+        Err(error) => Err(failure(error, name)),
+    };
+    let (width, height) = (number(source, "width")?, number(source, "height")?);
+    let white = match kind {
+        b'1' | b'4' | b'F' | b'f' => None,
+        _ => Some(checked_white(number(source, "largest value")?, name)?),
+    };
+    let raster = match kind {
+        b'1'..=b'3' => Raster::Plain,
+        b'F' | b'f' => {
+            let word = word_until(source, u8::is_ascii_whitespace);
+            let word = word.map_err(|error| failure(error, name))?;
+            let scale = str::from_utf8(&word)
+                .ok()
+                .and_then(|word| word.parse().ok());
+            let scale = scale.filter(|scale: &f32| scale.is_finite() && *scale != 0.0);
+            let scale = scale.ok_or_else(|| damaged("its header has no scale"))?;
+            Raster::Float {
+                is_little_endian: scale < 0.0,
+            }
+        }
+        _ => Raster::Binary,
+    };
+    let is_rgb = matches!(kind, b'3' | b'6' | b'F');
+    Ok(Head {
+        width,
+        height,
+        raster,
+        colour: Colour::new(!is_rgb, false),
+        white,
+        comments,
+    })
+}
+
+/// The header of a PAM.
+fn pam_head(source: &mut Source, name: &Path) -> Result<Head, Error> {
+    let damaged = |reason: String| Error::damaged(reason, FORMAT, name);
+    let [mut width, mut height, mut depth, mut white] = [None; 4];
+    let mut kind = String::new();
+    let mut comments = Vec::new();
+    loop {
+        let line = word_until(source, |byte| *byte == b'\n').map_err(|e| failure(e, name))?;
+        let line = String::from_utf8_lossy(&line);
+        let line = line.trim();
+        if let Some(comment) = line.strip_prefix('#') {
+            comments.extend(comment.bytes().chain([b'\n']));
+            if comments.len() as u64 > MAX_METADATA_BYTES {
+                return Err(damaged("its comments do not end".to_owned()));
+            }
+            continue;
+        }
+        let (key, value) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+        let value = value.trim();
+        let number = || {
+            let number = value.parse::<u32>().ok();
+            number.ok_or_else(|| damaged(format!("its {key} is \"{value}\", expected a number")))
+        };
+        match key {
+            "WIDTH" => width = Some(number()?),
+            "HEIGHT" => height = Some(number()?),
+            "DEPTH" => depth = Some(number()?),
+            "MAXVAL" => white = Some(checked_white(number()?, name)?),
+            // Several make one kind.
+            "TUPLTYPE" if kind.is_empty() => value.clone_into(&mut kind),
+            "TUPLTYPE" => kind = format!("{kind} {value}"),
+            "ENDHDR" => break,
+            "" => {}
+            other => {
+                return Err(damaged(format!(
+                    "its header has an unknown key, \"{other}\""
+                )));
+            }
+        }
+    }
+    let missing = |key: &str| damaged(format!("its header has no {key}"));
+    let depth = depth.ok_or_else(|| missing("DEPTH"))?;
+    let colour = match (kind.as_str(), depth) {
+        ("BLACKANDWHITE" | "GRAYSCALE" | "", 1) => Colour::Grey,
+        ("BLACKANDWHITE_ALPHA" | "GRAYSCALE_ALPHA" | "", 2) => Colour::GreyAlpha,
+        ("RGB" | "", 3) => Colour::Rgb,
+        ("RGB_ALPHA" | "", 4) => Colour::RgbAlpha,
+        _ => {
+            let reason = format!("{depth} samples per pixel of kind \"{kind}\"");
+            return Err(Error::unsupported(reason, FORMAT, name));
+        }
+    };
+    Ok(Head {
+        width: width.ok_or_else(|| missing("WIDTH"))?,
+        height: height.ok_or_else(|| missing("HEIGHT"))?,
+        raster: Raster::Binary,
+        colour,
+        white: Some(white.ok_or_else(|| missing("MAXVAL"))?),
+        comments,
+    })
+}
+
+/// The largest value of samples, if it is one.
+fn checked_white(white: u32, name: &Path) -> Result<u32, Error> {
+    match white {
+        1..=0xffff => Ok(white),
+        other => {
+            let reason = format!("its largest value is {other}, expected 1 to 65535");
+            Err(Error::damaged(reason, FORMAT, name))
+        }
+    }
+}
+
+/// The bytes up to one that ends them, which is read too.
+fn word_until(source: &mut Source, ends: impl Fn(&u8) -> bool) -> io::Result<Vec<u8>> {
+    let mut word = Vec::new();
+    loop {
+        let mut byte = [0];
+        source.read_exact(&mut byte)?;
+        if ends(&byte[0]) {
+            return Ok(word);
+        }
+        if word.len() as u64 == MAX_WORD_BYTES {
+            let reason = "its header has an endless line";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+        }
+        word.push(byte[0]);
+    }
 }
 
 /// The next number of a header and the white space that ends it; `None` if there is something else.
@@ -157,6 +299,7 @@ impl NetpbmDecoder {
         let rows = self.outline.height_px as u64;
         let row_len = self.outline.row_len() as u64;
         match (self.raster, self.white) {
+            (Raster::Float { .. }, _) => 4 * row_len * rows,
             (Raster::Binary, None) => row_len.div_ceil(8) * rows,
             (Raster::Binary, Some(256..)) => 2 * row_len * rows,
             (Raster::Plain, Some(_)) => 2 * row_len * rows - 1,
@@ -172,7 +315,7 @@ impl NetpbmDecoder {
             let start = self.source.stream_position()?;
             let found = self.source.len_bytes()?.saturating_sub(start);
             let mut rest = Vec::new();
-            if self.raster == Raster::Binary && found > needed {
+            if self.raster != Raster::Plain && found > needed {
                 self.source.seek(SeekFrom::Start(start + needed))?;
                 rest = after_end::rest_of(&mut self.source)?;
                 self.source.seek(SeekFrom::Start(start))?;
@@ -221,8 +364,30 @@ impl NetpbmDecoder {
     }
 }
 
+impl NetpbmDecoder {
+    /// Reads all floats.
+    fn floats(&mut self, is_little_endian: bool) -> io::Result<Vec<f32>> {
+        let (row_len, rows) = (self.outline.row_len(), self.outline.height_px);
+        let mut samples = vec![0.0_f32; row_len * rows];
+        for row in samples.chunks_exact_mut(row_len).rev() {
+            self.source.read_exact(bytemuck::cast_slice_mut(row))?;
+            if is_little_endian != cfg!(target_endian = "little") {
+                row.iter_mut()
+                    .for_each(|v| *v = f32::from_bits(v.to_bits().swap_bytes()));
+            }
+        }
+        Ok(samples)
+    }
+}
+
 impl Decode for NetpbmDecoder {
     fn read_all(mut self: Box<Self>, name: &Path) -> Result<Samples, Error> {
+        if let Raster::Float { is_little_endian } = self.raster {
+            let samples = self.floats(is_little_endian);
+            return samples
+                .map(Samples::F32)
+                .map_err(|error| failure(error, name));
+        }
         let samples = self.samples().map_err(|error| failure(error, name))?;
         let white = self.white.unwrap_or(1);
         if let Some(sample) = samples.iter().find(|sample| u32::from(**sample) > white) {

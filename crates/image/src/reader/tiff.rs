@@ -238,6 +238,12 @@ impl Decode for TiffDecoder {
         Ok(())
     }
 
+    fn skip_rows(&mut self, count: usize, _row_bytes: usize, name: &Path) -> Result<(), Error> {
+        self.band
+            .skip_rows(count, &mut self.decoder, &self.outline)
+            .map_err(|error| tiff_error(error, name))
+    }
+
     fn restart(&mut self, source: Source, name: &Path) -> Result<(), Error> {
         let decoder =
             decoder_of(source, self.pages.as_ref()).map_err(|error| tiff_error(error, name))?;
@@ -327,6 +333,26 @@ impl Band {
         }
         row.copy_from_slice(&self.bytes[self.taken..][..row.len()]);
         self.taken += row.len();
+        Ok(())
+    }
+
+    fn skip_rows(
+        &mut self,
+        count: usize,
+        decoder: &mut SourceDecoder,
+        outline: &Outline,
+    ) -> TiffResult<()> {
+        let row_bytes = outline.row_bytes();
+        let from_these = count.min((self.bytes.len() - self.taken) / row_bytes);
+        self.taken += from_these * row_bytes;
+        let (_, chunk_height) = decoder.chunk_dimensions();
+        let later = count - from_these;
+        self.next += later / chunk_height as usize;
+        let of_next = later % chunk_height as usize;
+        if of_next > 0 {
+            self.read_chunks(decoder, outline)?;
+            self.taken = of_next * row_bytes;
+        }
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use wdsr_data::align::Part;
-use wdsr_degrade::Region;
+use wdsr_degrade::{Draw, Region};
 use wdsr_kernels::Planes;
 
 use super::cache::{ImageCache, PatchPixels, Rectangle, rows};
@@ -39,6 +39,8 @@ pub struct Patches {
     patch_px: usize,
     least_detail: f64,
     batch: usize,
+    /// The patches of each batch that are made.
+    share: Range<usize>,
     seed: u64,
     degrader: Option<Degrader>,
 }
@@ -84,9 +86,22 @@ impl Patches {
             patch_px,
             least_detail: 0.0,
             batch,
+            share: 0..batch,
             seed,
             degrader: None,
         }
+    }
+
+    /// Makes only some patches of each batch, the same as with the others.
+    #[must_use]
+    pub fn with_share(mut self, share: Range<usize>) -> Self {
+        assert!(
+            share.end <= self.batch,
+            "{share:?} of {} patches",
+            self.batch
+        );
+        self.share = share;
+        self
     }
 
     /// Makes the low-resolution patches from the originals, as a recipe's degradation says.
@@ -160,27 +175,34 @@ impl Patches {
             strength: strength.map(|strength| strength as f32),
         };
         let high_px = self.patch_px * self.images.scale();
-        for _ in 0..self.batch {
+        for at in 0..self.share.end {
             let mut place = self.place(&mut rng);
-            let mut patch = self.cut(place)?;
+            let mut patch = None;
             for _ in 1..MAX_DRAWS {
-                if self.least_detail == 0.0 || detail(&patch.high, high_px) >= self.least_detail {
+                if self.least_detail == 0.0 {
+                    break;
+                }
+                let detailed = self.cut(place)?;
+                if detail(&detailed.high, high_px) >= self.least_detail {
+                    patch = Some(detailed);
                     break;
                 }
                 place = self.place(&mut rng);
-                patch = self.cut(place)?;
             }
             let orientation = Orientation(rng.random_range(0..8));
-            let patch = match degrader {
+            let draw = degrader.map(|d| d.draw(place.image as u64, strength, &mut rng));
+            if at < self.share.start {
+                continue;
+            }
+            let patch = match draw {
                 None => {
+                    let patch = patch.map_or_else(|| self.cut(place), Ok)?;
                     let square = |px| (px, px);
                     let high = orientation.turned(&patch.high, square(high_px));
                     let low = orientation.turned(&patch.low, square(self.patch_px));
                     PatchPixels { low, high }
                 }
-                Some(degrader) => {
-                    self.degraded(place, orientation, degrader, strength, &mut rng)?
-                }
+                Some(draw) => self.degraded(place, orientation, &draw)?,
             };
             batch.low.push(planes(&patch.low, self.patch_px));
             batch.high.push(planes(&patch.high, high_px));
@@ -215,12 +237,9 @@ impl Patches {
         &self,
         place: Place,
         orientation: Orientation,
-        degrader: &Degrader,
-        strength: Option<f64>,
-        rng: &mut ChaCha8Rng,
+        draw: &Draw,
     ) -> Result<PatchPixels, Error> {
         let (scale, patch_px) = (self.images.scale(), self.patch_px);
-        let draw = degrader.draw(place.image as u64, strength, rng);
         let (width_px, height_px) = self.images.low_size_px(place.image);
         let span = |at: usize, len: usize| {
             let first = at.saturating_sub(draw.margin_px());
@@ -259,7 +278,7 @@ impl Patches {
         };
         Ok(PatchPixels {
             low: rows(&low, width, low_part),
-            high: target(&draw, &original, high_width, high_part),
+            high: target(draw, &original, high_width, high_part),
         })
     }
 

@@ -4,6 +4,7 @@ use rayon::prelude::*;
 use wdsr_kernels::Planes;
 
 use crate::parameters::BATCH_NORM_EPSILON;
+use crate::ranks::{self, Ranks};
 
 /// Partial sums: pixel i of a row is added to sum i modulo this, so that an addition does not wait for
 /// the one before.
@@ -35,6 +36,43 @@ fn add_terms<const TERMS: usize>(
     }
 }
 
+/// The sums of each channel over the images of all ranks. `add` adds the terms of this rank's to those of a channel.
+fn sums_over_images<const TERMS: usize>(
+    ranks: &dyn Ranks,
+    channels: usize,
+    add: impl Fn(usize, &mut [Lanes; TERMS]) + Sync,
+) -> Vec<[Lanes; TERMS]> {
+    let mut sums = vec![[[0.0; LANES]; TERMS]; channels];
+    ranks::sum(ranks, &mut sums, |range, sums| {
+        let sums = sums.par_iter_mut().zip(range);
+        sums.for_each(|(sums, channel)| add(channel, sums));
+    });
+    sums
+}
+
+/// The mean of a term of each sample, by channel, over the images of all ranks, which have `count` samples in a
+/// channel.
+fn channel_means(
+    ranks: &dyn Ranks,
+    images: &[&Planes],
+    count: usize,
+    term: impl Fn(usize, f64) -> f64 + Sync,
+) -> Vec<f64> {
+    let channels = images.first().map_or(0, |image| image.channels());
+    let sums = sums_over_images(ranks, channels, |channel, sums| {
+        for image in images {
+            for y in 0..image.height_px() {
+                let row = image.row(channel, y);
+                add_terms(row, row, sums, |v, _| [term(channel, f64::from(v))]);
+            }
+        }
+    });
+    let means = sums
+        .iter()
+        .map(|[sum]| sum.iter().sum::<f64>() / count as f64);
+    means.collect()
+}
+
 /// Mean and biased variance of each channel over a batch.
 #[derive(Clone, Debug)]
 pub struct Statistics {
@@ -47,32 +85,23 @@ pub struct Statistics {
 }
 
 impl Statistics {
-    pub(super) fn of<'p>(images: impl Iterator<Item = &'p Planes>) -> Self {
+    /// Those of the images of all ranks.
+    pub(super) fn of<'p>(ranks: &dyn Ranks, images: impl Iterator<Item = &'p Planes>) -> Self {
         let images: Vec<&Planes> = images.collect();
-        let channels = images.first().map_or(0, |p| p.channels());
-        let count: usize = images.iter().map(|p| p.width_px() * p.height_px()).sum();
-        let (mean, variance) = (0..channels)
-            .into_par_iter()
-            .map(|channel| {
-                let mean_of = |term: &dyn Fn(&[f32], &mut [Lanes; 1])| {
-                    let mut sums = [[0.0; LANES]];
-                    for image in &images {
-                        for y in 0..image.height_px() {
-                            term(image.row(channel, y), &mut sums);
-                        }
-                    }
-                    sums[0].iter().sum::<f64>() / count as f64
-                };
-                let mean = mean_of(&|row, sums| add_terms(row, row, sums, |v, _| [f64::from(v)]));
-                let variance = mean_of(&|row, sums| {
-                    add_terms(row, row, sums, |v, _| [(f64::from(v) - mean).powi(2)]);
-                });
-                (mean as f32, variance as f32)
-            })
-            .unzip();
+        let mut count = [0_u64];
+        ranks::sum(ranks, &mut count, |_, count| {
+            let pixels = images.iter().map(|p| p.width_px() * p.height_px());
+            count[0] += pixels.sum::<usize>() as u64;
+        });
+        let count = count[0] as usize;
+        let mean = channel_means(ranks, &images, count, |_, v| v);
+        let variance = channel_means(ranks, &images, count, |channel, v| {
+            (v - mean[channel]).powi(2)
+        });
+        let narrow = |values: Vec<f64>| values.into_iter().map(|v| v as f32).collect();
         Self {
-            mean,
-            variance,
+            variance: narrow(variance),
+            mean: narrow(mean),
             count,
         }
     }
@@ -142,24 +171,25 @@ pub(super) struct Sums {
 impl Sums {
     /// Sums over the (gradient by the output, input) of each patch. The ReLU after the normalisation,
     /// if any, has been applied to the gradients.
-    pub(super) fn of(pairs: &[(&Planes, &Planes)], statistics: &Statistics) -> Self {
-        let (gradient, gradient_times_normalised) = (0..statistics.mean.len())
-            .into_par_iter()
-            .map(|channel| {
-                let (mean, gain) = statistics.normaliser(channel);
-                let mut sums = [[0.0; LANES]; 2];
-                for (gradient, input) in pairs {
-                    for y in 0..gradient.height_px() {
-                        let rows = (gradient.row(channel, y), input.row(channel, y));
-                        add_terms(rows.0, rows.1, &mut sums, |dy, x| {
-                            [f64::from(dy), f64::from(dy * (x - mean) * gain)]
-                        });
-                    }
+    pub(super) fn of(
+        ranks: &dyn Ranks,
+        pairs: &[(&Planes, &Planes)],
+        statistics: &Statistics,
+    ) -> Self {
+        let channels = statistics.mean.len();
+        let sums = sums_over_images(ranks, channels, |channel, sums| {
+            let (mean, gain) = statistics.normaliser(channel);
+            for (gradient, input) in pairs {
+                for y in 0..gradient.height_px() {
+                    let rows = (gradient.row(channel, y), input.row(channel, y));
+                    add_terms(rows.0, rows.1, sums, |dy, x| {
+                        [f64::from(dy), f64::from(dy * (x - mean) * gain)]
+                    });
                 }
-                let [sum, product] = sums.map(|lanes| lanes.iter().sum::<f64>());
-                (sum, product)
-            })
-            .unzip();
+            }
+        });
+        let of_channel = |sums: [Lanes; 2]| sums.map(|lanes| lanes.iter().sum::<f64>()).into();
+        let (gradient, gradient_times_normalised) = sums.into_iter().map(of_channel).unzip();
         Self {
             gradient,
             gradient_times_normalised,

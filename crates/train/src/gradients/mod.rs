@@ -20,6 +20,7 @@ use wdsr_model::{Activation, ConvWeights, FusedOperation, Network, Operation, Va
 pub use crate::batch::Batch;
 use crate::loss::LossOverPatches;
 use crate::parameters::Gradients;
+use crate::ranks::{self, Alone, Ranks};
 use crate::recipe::Loss;
 pub use batch_norm::Statistics;
 use batch_norm::Sums;
@@ -147,6 +148,21 @@ impl GradientEngine {
     /// # Panics
     /// If the batch is empty, or its shapes do not match each other or the network.
     pub fn run(&self, convs: &[ConvWeights], norms: &[[&[f32]; 2]], batch: &Batch) -> BatchResult {
+        self.run_among(&Alone, convs, norms, batch)
+    }
+
+    /// Loss and gradients of a batch, of which each rank has consecutive patches, at least one. All ranks get the bits
+    /// that [`run`](Self::run) gives one process for all patches.
+    ///
+    /// # Panics
+    /// As [`run`](Self::run).
+    pub fn run_among(
+        &self,
+        ranks: &dyn Ranks,
+        convs: &[ConvWeights],
+        norms: &[[&[f32]; 2]],
+        batch: &Batch,
+    ) -> BatchResult {
         assert_eq!(
             batch.low.len(),
             batch.high.len(),
@@ -173,17 +189,31 @@ impl GradientEngine {
                 .map(|(at, low)| self.run_patch(low, Target::of(batch, at), &weights))
                 .collect()
         } else {
-            self.run_in_segments(batch, &weights, &mut statistics)
+            self.run_in_segments(ranks, batch, &weights, &mut statistics)
         };
-        let mut loss = 0.0;
+        // The samples are few enough for f64.
+        let mut loss_and_samples = [0.0_f64; 2];
+        ranks::sum(ranks, &mut loss_and_samples, |_, sums| {
+            for result in &results {
+                sums[0] += result.loss;
+            }
+            sums[1] += samples as f64;
+        });
+        let [loss, samples] = loss_and_samples;
         let mut gradients = Gradients::zeros(&self.network);
-        for result in &results {
-            loss += result.loss;
-            gradients.add(&result.gradients);
-        }
+        let terms: Vec<Vec<f32>> = results.iter().map(|r| r.gradients.to_vec()).collect();
+        let mut sums = gradients.to_vec();
+        ranks::sum(ranks, &mut sums, |range, sums| {
+            for term in &terms {
+                for (sum, term) in sums.iter_mut().zip(&term[range.clone()]) {
+                    *sum += term;
+                }
+            }
+        });
+        gradients.copy_from(&sums);
         gradients.scale(1.0 / samples as f32);
         BatchResult {
-            loss: loss / samples as f64,
+            loss: loss / samples,
             gradients,
             statistics,
         }
@@ -204,6 +234,7 @@ impl GradientEngine {
 
     fn run_in_segments(
         &self,
+        ranks: &dyn Ranks,
         batch: &Batch,
         weights: &PackedWeights<'_>,
         statistics: &mut Vec<Statistics>,
@@ -211,9 +242,8 @@ impl GradientEngine {
         let mut patches: Vec<PatchBuffers> = batch.low.iter().map(|low| self.start(low)).collect();
         for segment in &self.segments {
             if let Some((_, input, _)) = self.norm(segment.start) {
-                statistics.push(Statistics::of(
-                    patches.iter().map(|patch| &patch.values[input.0]),
-                ));
+                let inputs = patches.iter().map(|patch| &patch.values[input.0]);
+                statistics.push(Statistics::of(ranks, inputs));
             }
             patches.par_iter_mut().for_each(|patch| {
                 for step in &self.steps[segment.clone()] {
@@ -246,7 +276,7 @@ impl GradientEngine {
                     })
                     .collect();
                 let statistics = &statistics[norm];
-                let sums = Sums::of(&pairs, statistics);
+                let sums = Sums::of(ranks, &pairs, statistics);
                 let factor = weights.norms[norm][0];
                 patches.par_iter_mut().for_each(|patch| {
                     let gradient = patch.take_gradient(output);
@@ -257,7 +287,9 @@ impl GradientEngine {
                     patch.spare.push(gradient);
                 });
                 // Gradients of the whole batch, added to those of its first patch.
-                results[0].gradients.norms[norm] = sums.into_gradients();
+                if ranks.rank() == 0 {
+                    results[0].gradients.norms[norm] = sums.into_gradients();
+                }
             }
         }
         patches.into_iter().for_each(|patch| self.finish(patch));

@@ -31,13 +31,23 @@ impl Gradients {
         Self { convs, norms }
     }
 
-    /// Adds another set of gradients.
-    pub fn add(&mut self, other: &Self) {
-        for (sum, term) in self.tensors_mut().zip(other.tensors()) {
-            for (sum, term) in sum.iter_mut().zip(term) {
-                *sum += term;
-            }
+    /// All gradients, one after the other.
+    pub fn to_vec(&self) -> Vec<f32> {
+        self.tensors().flatten().copied().collect()
+    }
+
+    /// Replaces the gradients by those of [`to_vec`](Self::to_vec).
+    ///
+    /// # Panics
+    /// If their number differs.
+    pub fn copy_from(&mut self, values: &[f32]) {
+        let mut rest = values;
+        for tensor in self.tensors_mut() {
+            let (own, later) = rest.split_at(tensor.len());
+            tensor.copy_from_slice(own);
+            rest = later;
         }
+        assert!(rest.is_empty(), "{} gradients too many", rest.len());
     }
 
     /// Multiplies all gradients by a factor.

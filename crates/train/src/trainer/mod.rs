@@ -1,6 +1,8 @@
 //! The training loop.
 
 mod event;
+#[cfg(test)]
+mod ranks_tests;
 mod setup;
 #[cfg(test)]
 mod tests;
@@ -8,6 +10,7 @@ mod validation;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -24,6 +27,7 @@ use crate::gradients::GradientEngine;
 use crate::metrics::{Metrics, truncate_metrics};
 use crate::optimizer::{average, clip, length};
 use crate::parameters::ParameterLayout;
+use crate::ranks::{Alone, Ranks, decided_by_first, share_of_batch};
 use crate::recipe::Recipe;
 use crate::run_folder::{
     BEST_CHECKPOINT, BEST_MODEL, LAST_CHECKPOINT, LAST_MODEL, METRICS, RECIPE, STABLE_CHECKPOINT,
@@ -55,8 +59,9 @@ pub struct Trainer {
     history: Vec<Metrics>,
     /// Whether the training should stop.
     is_stopping: Box<dyn Fn() -> bool>,
-    /// Locks the folder.
-    _lock: File,
+    ranks: Rc<dyn Ranks>,
+    /// Locks the folder, by the first rank.
+    _lock: Option<File>,
 }
 
 /// An update whose loss or gradient is not finite.
@@ -89,13 +94,42 @@ impl Trainer {
         image_memory_bytes: u64,
         progress: &(dyn Fn(usize, usize) + Sync),
     ) -> Result<Self, Error> {
-        let setup = Setup::new(recipe, folder, resume)?;
+        Self::prepare_among(
+            Rc::new(Alone),
+            recipe,
+            folder,
+            resume,
+            image_memory_bytes,
+            progress,
+        )
+    }
+
+    /// Prepares a training as [`Trainer::prepare`] does, which several processes run together: each calls this,
+    /// and then [`run`](Self::run), with the same recipe and folder and its own `ranks`. Each reads the
+    /// images; the first rank alone writes the files of the run, which all must see. The bits are those of one process.
+    ///
+    /// # Errors
+    /// As [`Trainer::prepare`], if a batch has fewer patches than there are ranks, or if images, recipe,
+    /// program or arithmetic of two ranks differ. An error of one rank must end the others.
+    pub fn prepare_among(
+        ranks: Rc<dyn Ranks>,
+        recipe: Recipe,
+        folder: &Path,
+        resume: bool,
+        image_memory_bytes: u64,
+        progress: &(dyn Fn(usize, usize) + Sync),
+    ) -> Result<Self, Error> {
+        let (batch, count) = (recipe.training.batch, ranks.count());
+        if batch < count {
+            return Err(Error::TooManyRanks { batch, count });
+        }
+        let setup = Setup::new(recipe, folder, resume, &*ranks)?;
         let options = CacheOptions {
             memory_bytes: image_memory_bytes,
             folder,
         };
         let dataset = Dataset::scan(&setup.recipe)?.decode(&options, progress)?;
-        Self::new(setup, folder, dataset)
+        Self::new(setup, folder, dataset, ranks)
     }
 
     /// Prepares a training as [`Trainer::prepare`] does, on a dataset that several trainings share:
@@ -112,16 +146,21 @@ impl Trainer {
         resume: bool,
         dataset: DecodedDataset,
     ) -> Result<Self, Error> {
-        let setup = Setup::new(recipe, folder, resume)?;
+        let setup = Setup::new(recipe, folder, resume, &Alone)?;
         assert_eq!(
             dataset.training.scale(),
             setup.recipe.network.scale,
             "scale of the dataset and of the network"
         );
-        Self::new(setup, folder, dataset)
+        Self::new(setup, folder, dataset, Rc::new(Alone))
     }
 
-    fn new(setup: Setup, folder: &Path, dataset: DecodedDataset) -> Result<Self, Error> {
+    fn new(
+        setup: Setup,
+        folder: &Path,
+        dataset: DecodedDataset,
+        ranks: Rc<dyn Ranks>,
+    ) -> Result<Self, Error> {
         let Setup {
             recipe,
             network,
@@ -144,10 +183,14 @@ impl Trainer {
             });
         }
         state.inputs = inputs;
-        let history = truncate_metrics(&folder.join(METRICS), state.last_logged_update())?;
-        wdsr_image::write_atomically(&folder.join(RECIPE), recipe.to_toml().as_bytes())?;
         let t = &recipe.training;
         let precision = isa.precision_for(t.precision);
+        setup::check_same(&*ranks, &recipe, &state, precision)?;
+        let mut history = Vec::new();
+        if ranks.rank() == 0 {
+            history = truncate_metrics(&folder.join(METRICS), state.last_logged_update())?;
+            wdsr_image::write_atomically(&folder.join(RECIPE), recipe.to_toml().as_bytes())?;
+        }
         let summary = TrainingSummary {
             training_images: dataset.training.len(),
             high_pixels: dataset.training.high_pixels(),
@@ -162,6 +205,7 @@ impl Trainer {
         };
         let (images, weights) = (dataset.training, dataset.weights);
         let patches = Patches::new(images, weights, t.patch_px, t.batch, t.seed)
+            .with_share(share_of_batch(&*ranks, t.batch))
             .with_least_detail(t.least_detail)
             .with_degrader(Degrader::of(&recipe));
         Ok(Self {
@@ -183,6 +227,7 @@ impl Trainer {
             bicubic_psnr_db: None,
             history,
             is_stopping: Box::new(|| false),
+            ranks,
             _lock: lock,
         })
     }
@@ -239,7 +284,7 @@ impl Trainer {
     }
 
     /// Stops the training after the current update, or after the current image of a validation, once
-    /// `is_stopping` returns true. The state is saved first.
+    /// `is_stopping` returns true. The state is saved first. Of several ranks, the first decides.
     pub fn stop_when(&mut self, is_stopping: impl Fn() -> bool + 'static) {
         self.is_stopping = Box::new(is_stopping);
     }
@@ -263,8 +308,7 @@ impl Trainer {
                 updates: self.state.updates,
                 seconds: self.state.seconds,
             };
-            self.validate(&all, learning_rate, &mut observe)?;
-            self.save(LAST_CHECKPOINT)?;
+            self.validate_and_save(&all, learning_rate, &mut observe)?;
         }
         while self.state.updates < end {
             let batches = self.patches.stream(self.state.updates, end);
@@ -308,7 +352,7 @@ impl Trainer {
                 loss,
                 learning_rate,
             })?;
-            if self.is_validation_due() || (self.is_stopping)() {
+            if self.is_validation_due() || decided_by_first(&*self.ranks, (self.is_stopping)()) {
                 if !self.state.is_finite() {
                     return Ok(Some(NotFinite { update, loss }));
                 }
@@ -319,9 +363,7 @@ impl Trainer {
                 self.state.seconds += interval.seconds;
                 // A validation may take minutes, and resuming makes up for it.
                 self.save(LAST_CHECKPOINT)?;
-                self.check_stop()?;
-                self.validate(&interval, learning_rate, observe)?;
-                self.save(LAST_CHECKPOINT)?;
+                self.validate_and_save(&interval, learning_rate, observe)?;
                 (first_update, started) = (update, Instant::now());
             }
         }
@@ -352,11 +394,15 @@ impl Trainer {
 
     fn check_stop(&self) -> Result<(), Error> {
         match (self.is_stopping)() {
-            true => Err(Error::Stopped {
-                update: self.state.updates,
-                checkpoint: self.folder.join(LAST_CHECKPOINT),
-            }),
+            true => Err(self.stopped()),
             false => Ok(()),
+        }
+    }
+
+    fn stopped(&self) -> Error {
+        Error::Stopped {
+            update: self.state.updates,
+            checkpoint: self.folder.join(LAST_CHECKPOINT),
         }
     }
 
@@ -372,7 +418,7 @@ impl Trainer {
                 *strong = clean.between(strong, strength);
             }
         }
-        let mut result = self.engine.run(&convs, &norms, batch);
+        let mut result = self.engine.run_among(&*self.ranks, &convs, &norms, batch);
         if self.clean.is_some() {
             // The weights at a strength are linear in those at strength 1.
             result.gradients.scale(strength);
@@ -396,6 +442,31 @@ impl Trainer {
         let decay = training.average_decay;
         average(&mut state.average, &state.parameters, decay, state.updates);
         Ok(result.loss)
+    }
+
+    /// Validates, unless the training should stop before or amid that, and saves. The ranks after the first wait.
+    fn validate_and_save<E: From<Error>>(
+        &mut self,
+        interval: &Interval,
+        learning_rate: f64,
+        observe: &mut impl FnMut(Event<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let validated = match self.ranks.rank() {
+            0 => {
+                let stop = self.check_stop().map_err(E::from);
+                stop.and_then(|()| self.validate(interval, learning_rate, observe))
+            }
+            _ => Ok(()),
+        };
+        // Errors other than to stop end all ranks.
+        if decided_by_first(&*self.ranks, validated.is_err()) {
+            validated?;
+            return Err(self.stopped().into());
+        }
+        self.state.unvalidated_losses = 0.0;
+        self.state.unvalidated_updates = 0;
+        self.save(LAST_CHECKPOINT)?;
+        Ok(())
     }
 
     /// Scores and writes the model, and logs its metrics.
@@ -467,7 +538,21 @@ impl Trainer {
 
     /// Rolls back to the last checkpoint; to the best one if the last one has failed before; to the
     /// start if there is none yet.
+    ///
+    /// The first rank does, and the others take its state.
     fn roll_back(&mut self, failed: &NotFinite) -> Result<(), Error> {
+        if self.ranks.rank() == 0 {
+            self.roll_back_first(failed)?;
+        }
+        decided_by_first(&*self.ranks, false);
+        if self.ranks.rank() > 0 {
+            let (path, network) = (self.folder.join(LAST_CHECKPOINT), self.engine.network());
+            self.state = checkpoint::load(&path, &self.recipe, network, &self.layout)?;
+        }
+        Ok(())
+    }
+
+    fn roll_back_first(&mut self, failed: &NotFinite) -> Result<(), Error> {
         let [last, best] = [LAST_CHECKPOINT, BEST_CHECKPOINT].map(|name| self.folder.join(name));
         let rollbacks = self.state.rollbacks + 1;
         if rollbacks > self.recipe.training.rollbacks {
@@ -517,6 +602,9 @@ impl Trainer {
     }
 
     fn save(&self, name: &str) -> Result<(), Error> {
+        if self.ranks.rank() > 0 {
+            return Ok(());
+        }
         let (path, network) = (self.folder.join(name), self.engine.network());
         checkpoint::save(&path, &self.state, &self.recipe, network, &self.layout)
     }

@@ -3,15 +3,16 @@
 use std::fs::File;
 use std::path::Path;
 
-use wdsr_kernels::Isa;
+use wdsr_kernels::{Isa, Precision};
 use wdsr_model::{Model, Network};
 
 use crate::checkpoint::{self, load_model};
 use crate::clean::clean_model;
 use crate::error::{CheckpointError, Error};
 use crate::parameters::ParameterLayout;
+use crate::ranks::{Ranks, decided_by_first};
 use crate::recipe::Recipe;
-use crate::run_folder::{BEST_CHECKPOINT, LAST_CHECKPOINT, STABLE_CHECKPOINT, lock};
+use crate::run_folder::{BEST_CHECKPOINT, CLEAN_MODEL, LAST_CHECKPOINT, STABLE_CHECKPOINT, lock};
 use crate::start::{StartSummary, start_from};
 use crate::state::TrainingState;
 use crate::teacher::TeacherModel;
@@ -26,15 +27,45 @@ pub(super) struct Setup {
     /// The model at strength 0.
     pub(super) clean: Option<Model>,
     pub(super) isa: Isa,
-    pub(super) lock: File,
+    pub(super) lock: Option<File>,
 }
 
 impl Setup {
-    pub(super) fn new(recipe: Recipe, folder: &Path, resume: bool) -> Result<Self, Error> {
+    /// The ranks after the first wait for its files.
+    pub(super) fn new(
+        recipe: Recipe,
+        folder: &Path,
+        resume: bool,
+        ranks: &dyn Ranks,
+    ) -> Result<Self, Error> {
         let isa = Isa::detect()?.without_tiles();
         let network = Network::for_training(&recipe.network);
         let layout = ParameterLayout::new(&network, recipe.training.branches);
         let teacher = TeacherModel::load(&recipe, isa)?;
+        if ranks.rank() > 0 {
+            decided_by_first(ranks, false);
+            let last = folder.join(LAST_CHECKPOINT);
+            let state = if resume {
+                checkpoint::load(&last, &recipe, &network, &layout)?
+            } else {
+                initial_state(&recipe, &network, &layout)?.0
+            };
+            let clean = match &recipe.strength {
+                Some(_) => Some(load_model(&folder.join(CLEAN_MODEL))?),
+                None => None,
+            };
+            return Ok(Self {
+                recipe,
+                network,
+                layout,
+                state,
+                start: None,
+                teacher,
+                clean,
+                isa,
+                lock: None,
+            });
+        }
         if !resume {
             std::fs::create_dir_all(folder)
                 .map_err(|source| Error::io(folder, "create", source))?;
@@ -50,6 +81,7 @@ impl Setup {
         };
         let first = || layout.convs(&network, &state.parameters);
         let clean = clean_model(&recipe, folder, resume, &network, first)?;
+        decided_by_first(ranks, false);
         Ok(Self {
             recipe,
             network,
@@ -59,9 +91,35 @@ impl Setup {
             teacher,
             clean,
             isa,
-            lock,
+            lock: Some(lock),
         })
     }
+}
+
+/// Checks that the ranks compute the same training.
+pub(super) fn check_same(
+    ranks: &dyn Ranks,
+    recipe: &Recipe,
+    state: &TrainingState,
+    precision: Precision,
+) -> Result<(), Error> {
+    let own = [
+        ("program", env!("CARGO_PKG_VERSION").to_owned()),
+        ("recipe", recipe.to_json()),
+        ("dataset", format!("{:?}", state.inputs)),
+        ("state", state.updates.to_string()),
+        ("precision", precision.name().to_owned()),
+    ];
+    for (what, own) in own {
+        let own = crc32c::crc32c(own.as_bytes()).to_le_bytes();
+        let mut first = own;
+        ranks.share(0, &mut first);
+        if first != own {
+            let rank = ranks.rank();
+            return Err(Error::RanksDiffer { rank, what });
+        }
+    }
+    Ok(())
 }
 
 /// The state of [`LAST_CHECKPOINT`]; if that has begun a cool-down which the recipe does not have there,

@@ -5,7 +5,7 @@ use crate::Error;
 use crate::recipe::DataFolder;
 
 /// Observes nothing.
-fn ignore(_: Event<'_>) -> Result<(), Error> {
+pub(super) fn ignore(_: Event<'_>) -> Result<(), Error> {
     Ok(())
 }
 
@@ -13,8 +13,8 @@ fn trainer(root: &Path, updates: u64) -> Trainer {
     trainer_with(root, updates, "")
 }
 
-/// A training on two images in a folder of its own, with more keys of `[training]`.
-fn trainer_with(root: &Path, updates: u64, more: &str) -> Trainer {
+/// The folder `data` in `root`, with two images.
+pub(super) fn images(root: &Path) -> PathBuf {
     let data = root.join("data");
     std::fs::create_dir_all(&data).expect("a folder");
     for at in 0..2 {
@@ -23,6 +23,12 @@ fn trainer_with(root: &Path, updates: u64, more: &str) -> Trainer {
         let path = data.join(format!("{at}.png"));
         encode(&image, &path, Format::Png).expect("written");
     }
+    data
+}
+
+/// A training on two images in a folder of its own, with more keys of `[training]`.
+fn trainer_with(root: &Path, updates: u64, more: &str) -> Trainer {
+    let data = images(root);
     let text = format!(
         "[network]\nfeatures = 4\nblocks = 1\n[training]\nupdates = {updates}\nbatch = 2\n\
          patch_px = 12\n{more}\n[validation]\nevery_updates = 5\nimages = 1"
