@@ -1,7 +1,7 @@
 //! Networks on the adapters of this computer, software included, against the golden vectors and the
 //! processor.
 //!
-//! Without an adapter these tests fail: `apt-get install mesa-vulkan-drivers` installs one, which `.ci/run gpu` does.
+//! They are ignored by default; `.ci/run gpu` installs Mesa's software where there is no driver, and runs them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
@@ -27,7 +27,7 @@ static F16: LazyLock<Option<Arc<Gpu>>> = LazyLock::new(|| {
 /// The first adapter.
 fn open(precision: GpuPrecision) -> Arc<Gpu> {
     let gpu = Gpu::open(Choice::Index(0), precision);
-    Arc::new(gpu.unwrap_or_else(|error| panic!("{error} (apt-get install mesa-vulkan-drivers)")))
+    Arc::new(gpu.unwrap_or_else(|error| panic!("{error}")))
 }
 
 /// The GPUs of both precisions, and how far their results may be off.
@@ -92,6 +92,7 @@ fn check_golden(model: &Model, input: &golden::Tensor, expected: &[f32], name: &
 }
 
 #[test]
+#[ignore = "needs a driver of a GPU: .ci/run gpu"]
 fn golden_checkpoints_give_the_expected_output() {
     let (input, cases) = golden::checkpoints();
     for case in cases {
@@ -102,6 +103,7 @@ fn golden_checkpoints_give_the_expected_output() {
 }
 
 #[test]
+#[ignore = "needs a driver of a GPU: .ci/run gpu"]
 fn golden_networks_give_the_expected_output() {
     for case in golden::networks() {
         let config: NetworkConfig = serde_json::from_str(&case.config).expect("a description");
@@ -128,6 +130,7 @@ fn golden_networks_give_the_expected_output() {
 }
 
 #[test]
+#[ignore = "needs a driver of a GPU: .ci/run gpu"]
 fn every_kind_of_network_is_that_of_the_processor() {
     for (at, config) in configs().iter().enumerate() {
         let model = Model::random(config, 1);
@@ -150,6 +153,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
     #[test]
+    #[ignore = "needs a driver of a GPU: .ci/run gpu"]
     fn tiled_image_equals_the_whole_image(
         which in 0_usize..6,
         width in 1_usize..60,
@@ -185,6 +189,7 @@ proptest! {
 }
 
 #[test]
+#[ignore = "needs a driver of a GPU: .ci/run gpu"]
 fn tiles_of_columns_equal_the_whole_image() {
     // On software a tile has about 25 thousand pixels, so that this image needs tiles of columns.
     let model = Model::random(&NetworkConfig::wdsr_b(32, 8, 2), 1);
@@ -217,6 +222,7 @@ fn tiles_of_columns_equal_the_whole_image() {
 }
 
 #[test]
+#[ignore = "needs a driver of a GPU: .ci/run gpu"]
 fn self_ensemble_is_that_of_the_processor() {
     for config in [
         NetworkConfig::wdsr_b(8, 2, 2),
@@ -242,6 +248,7 @@ fn self_ensemble_is_that_of_the_processor() {
 }
 
 #[test]
+#[ignore = "needs a driver of a GPU: .ci/run gpu"]
 fn a_lost_device_fails_an_image_and_computes_the_next() {
     let gpu = open(GpuPrecision::F32);
     let model = Model::random(&NetworkConfig::wdsr_b(8, 1, 2), 1);
@@ -260,6 +267,7 @@ fn a_lost_device_fails_an_image_and_computes_the_next() {
 }
 
 #[test]
+#[ignore = "needs a driver of a GPU: .ci/run gpu"]
 fn samples_that_are_not_finite_are_errors() {
     let model = Model::random(&NetworkConfig::wdsr_b(8, 1, 2), 1);
     let mut pixels = image(20, 10, 1);
@@ -271,6 +279,7 @@ fn samples_that_are_not_finite_are_errors() {
 }
 
 #[test]
+#[ignore = "needs a driver of a GPU: .ci/run gpu"]
 fn results_that_are_not_finite_are_errors() {
     let config = NetworkConfig::wdsr_b(8, 1, 2);
     let random = Model::random(&config, 1);
@@ -290,6 +299,7 @@ fn results_that_are_not_finite_are_errors() {
 }
 
 #[test]
+#[ignore = "needs a driver of a GPU: .ci/run gpu"]
 fn software_is_not_taken_for_hardware() {
     let all = adapters();
     let has_hardware = all
@@ -312,6 +322,7 @@ fn software_is_not_taken_for_hardware() {
 }
 
 #[test]
+#[ignore = "needs a driver of a GPU: .ci/run gpu"]
 fn the_peak_is_measured() {
     let gflops = F32.peak_gflops(0.2).expect("a device");
     assert!(gflops > 0.1 && gflops < 1e6, "{gflops} GFLOP/s");
