@@ -243,9 +243,14 @@ impl<'a> Mux<'a> {
             "bt470bg" => "gamma28",
             _ => transfer,
         });
+        // Options have other names than ffprobe prints.
+        let matrix = tags.matrix.as_deref().map(|matrix| match matrix {
+            "gbr" => "rgb",
+            _ => matrix,
+        });
         for (option, value) in [
             ("color_range", tags.range.as_deref()),
-            ("colorspace", tags.matrix.as_deref()),
+            ("colorspace", matrix),
             ("color_primaries", tags.primaries.as_deref()),
             ("color_trc", transfer),
             ("chroma_sample_location", tags.chroma.as_deref()),

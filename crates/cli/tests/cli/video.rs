@@ -193,6 +193,96 @@ fn frames_of_every_format_are_those_of_pipes() {
 
 #[test]
 #[ignore = "needs ffmpeg"]
+fn frames_of_red_green_and_blue_are_images() {
+    let folder = Folder::new();
+    for (format, depth_format) in [
+        ("gbrp", "rgb24"),
+        ("bgr0", "rgb24"),
+        ("gbrp16le", "rgb48be"),
+    ] {
+        folder.clip(
+            "in.mkv",
+            "47x31",
+            1,
+            &format!("-vf format={format} -c:v ffv1"),
+        );
+        folder.told(&format!("in.mkv out.mkv {LOSSLESS}"), 0);
+        folder.ffmpeg(&format!("-i in.mkv -pix_fmt {depth_format} in.png"));
+        let upscale = "upscale in.png -m small -o large.png --if-exists overwrite";
+        let run = folder
+            .command(program::path(), upscale)
+            .output()
+            .expect("it runs");
+        told(&run, 0);
+        let raw =
+            |name: &str| folder.ffmpeg(&format!("-i {name} -f rawvideo -pix_fmt {depth_format} -"));
+        assert!(raw("out.mkv") == raw("large.png"), "{format}");
+    }
+}
+
+/// Samples of 12 and 16 bits follow those of 8 bits: the arithmetic is the same, with more digits.
+#[test]
+#[ignore = "needs ffmpeg"]
+fn frames_of_12_and_16_bits_are_those_of_8_with_more_digits() {
+    let folder = Folder::new();
+    for (size, eight, deep, bits) in [
+        ("47x31", "yuv420p", "yuv420p10le", 10),
+        ("46x31", "yuv422p", "yuv422p12le", 12),
+        ("47x31", "yuv444p", "yuv444p16le", 16),
+        ("47x31", "gray", "gray16le", 16),
+    ] {
+        // From 8 bits, so that both are the same frame.
+        let range = if eight == "gray" { "pc" } else { "tv" };
+        let coded = format!("-color_range {range} -strict -1 -c:v ffv1");
+        folder.clip("8.mkv", size, 1, &format!("-vf format={eight} {coded}"));
+        folder.ffmpeg(&format!("-i 8.mkv -vf format={deep} {coded} deep.mkv"));
+        let frames = [("8.mkv", eight), ("deep.mkv", deep)].map(|(name, format)| {
+            folder.told(&format!("{name} out.mkv {LOSSLESS}"), 0);
+            assert_eq!(folder.probe("out.mkv", "stream=pix_fmt"), format);
+            folder.frames("out.mkv")
+        });
+        let deep_samples = frames[1].as_chunks::<2>().0;
+        assert_eq!(deep_samples.len(), frames[0].len(), "{deep}");
+        // Gray is of the full range, whose white is 2^bits - 1.
+        let scale = match eight {
+            "gray" => f64::from((1_u32 << bits) - 1) / 255.0,
+            _ => f64::from(1_u32 << (bits - 8)),
+        };
+        let pairs = deep_samples.iter().zip(&frames[0]);
+        let differences = pairs.map(|(deep, eight)| {
+            (f64::from(u16::from_le_bytes(*deep)) / scale - f64::from(*eight)).abs()
+        });
+        let differences = Vec::from_iter(differences);
+        let most = differences.iter().copied().fold(0.0, f64::max);
+        let mean = differences.iter().sum::<f64>() / differences.len() as f64;
+        assert!(
+            most < 1.5 && mean < 0.35,
+            "{deep}: {most}, {mean} levels of 8 bits"
+        );
+    }
+}
+
+#[test]
+#[ignore = "needs ffmpeg"]
+fn webm_gets_vp9_and_its_sound() {
+    let folder = Folder::new();
+    folder.ffmpeg(
+        "-f lavfi -i mandelbrot=size=48x32:rate=10 -f lavfi -i sine=d=0.3 -frames:v 3 \
+         -c:v libvpx-vp9 -pix_fmt yuv420p -c:a libopus in.webm",
+    );
+    let text = folder.told("in.webm out.webm", 0);
+    assert!(!text.contains("lost"), "{text}");
+    assert_eq!(folder.probe("out.webm", "stream=codec_name"), "vp9 opus");
+    // Opus begins before 0, which moves sound and video alike.
+    let times = |name: &str| {
+        let times = folder.times(name);
+        Vec::from_iter(times.iter().map(|time| time - times[0]))
+    };
+    assert_eq!(times("out.webm"), times("in.webm"));
+}
+
+#[test]
+#[ignore = "needs ffmpeg"]
 fn time_stamps_and_other_streams_are_kept() {
     let folder = Folder::new();
     std::fs::write(
@@ -257,14 +347,14 @@ fn rotated_video_is_upright() {
         1,
         "-c:v libx264 -qp 0 -pix_fmt yuv444p",
     );
-    for angle in [90, 180] {
+    for angle in [90, 180, 270] {
         folder.ffmpeg(&format!(
             "-i stored.mp4 -c copy -metadata:s:v rotate={angle} in.mp4"
         ));
         // Which ffmpeg turns.
         let y4m = folder.ffmpeg("-i in.mp4 -strict -1 -f yuv4mpegpipe -");
         folder.told(&format!("in.mp4 out.mkv {LOSSLESS}"), 0);
-        let size = if angle == 90 { "64 96" } else { "96 64" };
+        let size = if angle != 180 { "64 96" } else { "96 64" };
         assert_eq!(
             folder.probe("out.mkv", "stream=width,height:side_data=rotation"),
             size
