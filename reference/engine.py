@@ -46,6 +46,33 @@ def openvino(model: Path, image: np.ndarray, threads: int, precision: str) -> Ru
     return lambda: compiled(image)[0]
 
 
+def quantized(model: Path, image: np.ndarray) -> Path:
+    """The network in int8, calibrated on a part of the image: quantisation nodes (QDQ), weights by
+    output channel, unsigned activations."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Images(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.left = [{"input": image[:, :, :128, :128]}]
+
+        def get_next(self) -> dict | None:
+            return self.left.pop() if self.left else None
+
+    folder = Path(tempfile.mkdtemp())
+    prepared, path = folder / "prepared.onnx", folder / "int8.onnx"
+    quant_pre_process(model, prepared, skip_symbolic_shape=True)
+    quantize_static(
+        prepared,
+        path,
+        Images(),
+        per_channel=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+    )
+    return path
+
+
 def ncnn(model: Path, image: np.ndarray, threads: int) -> Run:
     import ncnn
 
@@ -91,6 +118,8 @@ def torch(model: Path, image: np.ndarray, threads: int, compiled: bool, bf16: bo
 
 ENGINES: dict[str, Callable[[Path, np.ndarray, int], Run]] = {
     "onnxruntime": onnxruntime,
+    "onnxruntime-int8": lambda m, i, t: onnxruntime(quantized(m, i), i, t),
+    "openvino-int8": lambda m, i, t: openvino(quantized(m, i), i, t, precision="f32"),
     "openvino": lambda *a: openvino(*a, precision="f32"),
     "openvino-bf16": lambda *a: openvino(*a, precision="bf16"),
     "ncnn": ncnn,

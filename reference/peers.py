@@ -29,18 +29,22 @@ RUST_ENGINE_NAMES = {"rten", "tract"}
 PYTHON = (HERE / "run", "--peers")
 # Rounds that are run even if they take longer than --limit-minutes.
 LEAST_ROUNDS = 3
-QUICK_ENGINES = ["wdsr", "wdsr-bf16", "openvino", "openvino-bf16", "onnxruntime"]
+QUICK_ENGINES = ["wdsr", "wdsr-bf16", "wdsr-int8", "openvino", "openvino-bf16", "openvino-int8"]
+QUICK_ENGINES += ["onnxruntime", "onnxruntime-int8"]
 TRAINED_NETWORK = "wdsr-b-32x8"
 
 
 def inference_engines(has_bf16: bool) -> list[Engine]:
     f32 = "wdsr onnxruntime openvino ncnn torch torch-compile rten tract".split()
     bf16 = "wdsr-bf16 openvino-bf16 torch-bf16 torch-compile-bf16".split()
-    return [Engine(name) for name in f32] + [Engine(n, "bf16") for n in bf16 if has_bf16]
+    int8 = "wdsr-int8 openvino-int8 onnxruntime-int8".split()
+    engines = [Engine(name) for name in f32] + [Engine(n, "bf16") for n in bf16 if has_bf16]
+    return engines + [Engine(name, "int8") for name in int8]
 
 
 def training_engines(has_bf16: bool) -> list[Engine]:
-    return [e for e in inference_engines(has_bf16) if e.name.startswith(("wdsr", "torch"))]
+    engines = [e for e in inference_engines(has_bf16) if e.precision != "int8"]
+    return [e for e in engines if e.name.startswith(("wdsr", "torch"))]
 
 
 class Bench:

@@ -100,7 +100,7 @@ def table(work: Work, results: list[Result]) -> Iterator[str]:
 def ratios(results: list[Result]) -> Iterator[str]:
     """How wdsr stands against the fastest peer of each precision, the peak, and on memory."""
     by_name = {result.engine.name: result for result in results if result.medians_ms}
-    for precision, own_name in (("f32", "wdsr"), ("bf16", "wdsr-bf16")):
+    for precision, own_name in (("f32", "wdsr"), ("bf16", "wdsr-bf16"), ("int8", "wdsr-int8")):
         peers = [
             result
             for result in by_name.values()

@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator};
-use wdsr_image::{Deadline, Encoding, Format, Limits, MetadataPolicy, PngCompression, Reader};
-use wdsr_model::{DEFAULT_TILE_PX, Upscaler};
+use wdsr_batch::{Computation, Entry, Input};
+use wdsr_image::{Deadline, Encoding, Format, Limits, MetadataPolicy, PngCompression};
+use wdsr_model::{DEFAULT_TILE_PX, Isa, Precision, Upscaler};
 use wdsr_upscale::{ErrorKind, Job, Settings, Summary};
 
+use crate::manifest::Manifest;
 use crate::model::{Model, NameOrPath, Options, load, parse_alpha, parse_precision, parse_wrap};
 use crate::size;
 use crate::work::{self, count};
@@ -70,6 +72,11 @@ struct Call {
     /// Of the models of both.
     names: [String; 2],
     settings: Settings,
+    precision: Precision,
+    self_ensemble: bool,
+    /// Scales and hashes of the networks of both, if there is a manifest.
+    hashes: [Vec<(usize, String)>; 2],
+    manifest: Option<Py<Manifest>>,
     format: Option<Format>,
     if_exists: IfExists,
     limits: Limits,
@@ -99,6 +106,8 @@ struct Call {
 ///     Compression of PNG files.
 /// if_exists : {"overwrite", "skip", "error"}, default "overwrite"
 ///     What to do if the target exists.
+/// manifest : Manifest, optional
+///     Omits an image whose result is up to date, whatever `if_exists`, and records the result.
 /// max_pixels, max_output_pixels : int, optional
 ///     Most pixels of an image and of a result; 1 and 8 thousand millions by default.
 /// max_memory : int, optional
@@ -109,8 +118,8 @@ struct Call {
 /// Returns
 /// -------
 /// dict
-///     A row with always the same columns: "source", "target", "status" ("done", "skipped" or "failed"),
-///     "error" (the message) and "error_kind" ("input", "output", "memory", "model" or "time"), "width",
+///     A row with always the same columns: "source", "target", "status" ("done", "up_to_date",
+///     "skipped" or "failed"), "error" (the message) and "error_kind" ("input", "output", "memory", "model" or "time"), "width",
 ///     "height", "frames", "pages", "model", "strength", "warnings" (what the result lacks of its input),
 ///     "bytes" and "xxh3" (length and XXH3-128 of the target's bytes), "milliseconds". What does not apply is
 ///     None.
@@ -127,12 +136,12 @@ struct Call {
 #[pyfunction]
 #[pyo3(signature = (source, target, *, model = None, factor = None, width = None, height = None,
     longest = None, size = None, format = None, alpha = "network", wrap = "none", strength = None,
-    metadata = "keep", quality = 95, compression = "fast", if_exists = "overwrite", max_pixels = None,
+    metadata = "keep", quality = 95, compression = "fast", if_exists = "overwrite", manifest = None, max_pixels = None,
     max_output_pixels = None, max_memory = None, timeout = None, threads = 0,
     tile = DEFAULT_TILE_PX as i64, precision = "f32", self_ensemble = false, progress = None),
     text_signature = "(source, target, *, model=None, factor=None, width=None, height=None, longest=None, \
     size=None, format=None, alpha='network', wrap='none', strength=None, metadata='keep', quality=95, \
-    compression='fast', if_exists='overwrite', max_pixels=None, max_output_pixels=None, max_memory=None, \
+    compression='fast', if_exists='overwrite', manifest=None, max_pixels=None, max_output_pixels=None, max_memory=None, \
     timeout=None, threads=0, tile=640, precision='f32', self_ensemble=False, progress=None)")]
 #[allow(
     clippy::too_many_arguments,
@@ -156,6 +165,7 @@ pub(crate) fn upscale_file<'py>(
     quality: i64,
     compression: &str,
     if_exists: &str,
+    manifest: Option<Py<Manifest>>,
     max_pixels: Option<i64>,
     max_output_pixels: Option<i64>,
     max_memory: Option<i64>,
@@ -218,11 +228,21 @@ pub(crate) fn upscale_file<'py>(
         },
         names: model.names(is_chosen),
         settings,
+        precision: Isa::detect().map_or(options.precision, |isa| {
+            isa.precision_for(options.precision)
+        }),
+        self_ensemble,
+        hashes: match manifest {
+            Some(_) => model.hashes(is_chosen)?,
+            None => Default::default(),
+        },
+        manifest,
         format: format.map(parse_format).transpose()?,
         if_exists: word("if_exists", if_exists, &IF_EXISTS)?,
         limits,
         timeout: timeout.map(parse_timeout).transpose()?,
     };
+    let (source, target) = (wdsr_batch::place(source), wdsr_batch::place(target));
     call.run(py, &source, &target, threads, progress.as_ref())
 }
 
@@ -242,7 +262,7 @@ fn word<T: Copy>(name: &str, text: &str, words: &[(&str, T)]) -> PyResult<T> {
     })
 }
 
-fn parse_format(name: &str) -> PyResult<Format> {
+pub(crate) fn parse_format(name: &str) -> PyResult<Format> {
     let format: Result<Format, _> = name.parse();
     let format = format.map_err(|e| PyValueError::new_err(format!("format: {e}")))?;
     if format.is_written() {
@@ -327,14 +347,22 @@ impl Call {
             };
             self.upscale(source, target, &deadline, &progress)
         })?;
-        let (status, failure, done) = match outcome {
-            Ok(Some(done)) => ("done", None, Some(done)),
-            Ok(None) => ("skipped", None, None),
-            Err(failure) => ("failed", Some(failure), None),
+        let (status, failure, done, file) = match outcome {
+            Ok(Outcome::Done(done)) => {
+                let file = (done.bytes, format!("{:032x}", done.hash));
+                ("done", None, Some(done), Some(file))
+            }
+            Ok(Outcome::UpToDate(entry)) => {
+                let file = (entry.output_bytes, entry.output_hash.clone());
+                ("up_to_date", None, None, Some(file))
+            }
+            Ok(Outcome::Skipped) => ("skipped", None, None, None),
+            Err(failure) => ("failed", Some(failure), None, None),
         };
         let row = PyDict::new(py);
-        row.set_item("source", source)?;
-        row.set_item("target", target)?;
+        // No pathlib.Path, which would make one slash of the two of a URL.
+        row.set_item("source", source.as_os_str())?;
+        row.set_item("target", target.as_os_str())?;
         row.set_item("status", status)?;
         row.set_item("error", failure.as_ref().map(|failure| &failure.message))?;
         row.set_item("error_kind", failure.as_ref().map(|failure| failure.kind))?;
@@ -352,24 +380,30 @@ impl Call {
         row.set_item("strength", strength.map(|strength| strength.value))?;
         let warnings = summary.map_or(&[][..], |summary| &summary.dropped);
         row.set_item("warnings", warnings)?;
-        row.set_item("bytes", done.as_ref().map(|done| done.bytes))?;
-        let hash = done.as_ref().map(|done| format!("{:032x}", done.hash));
-        row.set_item("xxh3", hash)?;
+        row.set_item("bytes", file.as_ref().map(|(bytes, _)| bytes))?;
+        row.set_item("xxh3", file.as_ref().map(|(_, hash)| hash))?;
         row.set_item("milliseconds", started.elapsed().as_secs_f64() * 1000.0)?;
         Ok(row)
     }
 
-    /// `None` if the target exists and is kept.
     fn upscale(
         &self,
         source: &Path,
         target: &Path,
         deadline: &Deadline,
         progress: &wdsr_model::Progress<'_>,
-    ) -> Result<Option<Done>, Failed> {
-        let target_exists = target.symlink_metadata().is_ok();
+    ) -> Result<Outcome, Failed> {
+        let recorded = |error: wdsr_batch::Error| Failed::of(&error, "output");
+        let manifest = self.manifest.as_ref().map(Py::get);
+        let own = match manifest {
+            Some(manifest) => manifest.own_result(target, source).map_err(recorded)?,
+            None => Vec::new(),
+        };
+        let target_exists = own.is_empty()
+            && self.if_exists != IfExists::Overwrite
+            && wdsr_batch::exists(target).map_err(recorded)?;
         if target_exists && self.if_exists == IfExists::Skip {
-            return Ok(None);
+            return Ok(Outcome::Skipped);
         }
         if target_exists && self.if_exists == IfExists::Error {
             let message = format!("{} exists", target.display());
@@ -378,9 +412,17 @@ impl Call {
                 kind: "output",
             });
         }
+        if wdsr_batch::is_http(target) {
+            let target = target.display();
+            let message = format!("{target}: HTTP servers are only read; give another target");
+            return Err(Failed {
+                message,
+                kind: "output",
+            });
+        }
         let is_source = match (source.canonicalize(), target.canonicalize()) {
             (Ok(source), Ok(target)) => source == target,
-            _ => false,
+            _ => wdsr_batch::is_url(source) && source == target,
         };
         if is_source {
             let source = source.display();
@@ -407,12 +449,23 @@ impl Call {
                 ErrorKind::Input => "input",
                 ErrorKind::Output => "output",
                 ErrorKind::Memory => "memory",
-                ErrorKind::Model => "model",
+                ErrorKind::Model | ErrorKind::Device => "model",
                 ErrorKind::Stopped => "time",
             };
             Failed { message, kind }
         };
-        let reader = Reader::open(source, &limits).map_err(|error| failed(error.into()))?;
+        let flow = || progress(0, 1);
+        let opened = wdsr_batch::open(source, &limits, &flow).map_err(|error| match error {
+            wdsr_batch::Error::Image(error) => failed(error.into()),
+            error => self.failed_place(source, &error, "input"),
+        })?;
+        let mut reader = opened.reader;
+        let input_hash = match manifest {
+            Some(_) => reader
+                .content_hash()
+                .map_err(|error| failed(error.into()))?,
+            None => 0,
+        };
         let format = self.format.or_else(|| Format::from_extension(target));
         let format = format.unwrap_or(reader.format().of_result());
         let clean: Vec<&Upscaler> = self.networks.iter().map(Arc::as_ref).collect();
@@ -422,6 +475,23 @@ impl Call {
             true => job,
             false => job.for_damaged(&damaged).map_err(failed)?,
         };
+        let entry = manifest.map(|manifest| {
+            let computation = Computation {
+                arithmetic: self.precision.name(),
+                self_ensemble: self.self_ensemble,
+                have_strength: clean.iter().any(|network| network.has_strength()),
+                networks: &self.hashes[0],
+                networks_for_damaged: &self.hashes[1],
+            };
+            let settings = wdsr_batch::settings_text(&job, &self.settings, &computation, format);
+            (manifest, settings, format!("{input_hash:032x}"))
+        });
+        if let Some((_, settings, input_hash)) = &entry {
+            let is_current = |entry: &&Arc<Entry>| entry.is_current(input_hash, settings);
+            if let Some(entry) = own.iter().find(is_current) {
+                return Ok(Outcome::UpToDate(entry.clone()));
+            }
+        }
         let written = |error: std::io::Error| {
             failed(
                 wdsr_image::Error::Write {
@@ -431,26 +501,62 @@ impl Call {
                 .into(),
             )
         };
-        if let Some(folder) = target
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty())
-        {
-            std::fs::create_dir_all(folder).map_err(written)?;
-        }
-        let (file, summary) = job.into_file(target, format, progress).map_err(failed)?;
+        wdsr_batch::create_folder_of(target).map_err(recorded)?;
+        let local = wdsr_batch::local_target(target);
+        let (file, summary) = job.into_file(&local, format, progress).map_err(failed)?;
         let hash = || {
             let mut bytes = file.as_file();
             std::io::Seek::rewind(&mut bytes)?;
             Ok((wdsr_image::hash_of(bytes)?, bytes.metadata()?.len()))
         };
         let (hash, bytes) = hash().map_err(written)?;
-        file.publish().map_err(written)?;
-        Ok(Some(Done {
+        let published = if let Some((manifest, settings, input_hash)) = entry {
+            let entry = |output, input: &Input| Entry {
+                output,
+                output_bytes: bytes,
+                output_hash: format!("{hash:032x}"),
+                input: wdsr_batch::portable(&input.relative),
+                input_place: wdsr_batch::hash_of_place(source),
+                input_hash,
+                settings,
+            };
+            manifest.publish(file, target, source, entry, &flow)
+        } else {
+            wdsr_batch::publish(file, target, &flow)
+        };
+        published.map_err(|error| self.failed_place(source, &error, "output"))?;
+        Ok(Outcome::Done(Done {
             summary,
             hash,
             bytes,
         }))
     }
+}
+
+impl Call {
+    /// Why a source could not be opened or a target not published.
+    fn failed_place(&self, source: &Path, error: &wdsr_batch::Error, kind: &'static str) -> Failed {
+        match (self.timeout, error.is_stopped()) {
+            (Some(timeout), true) => Failed {
+                message: format!(
+                    "{}: not done within {} s; timeout allows more",
+                    source.display(),
+                    timeout.as_secs_f64()
+                ),
+                kind: "time",
+            },
+            _ => Failed::of(error, kind),
+        }
+    }
+}
+
+/// What became of an image.
+enum Outcome {
+    Done(Done),
+    /// The target is the result of the same image, model and options.
+    UpToDate(Arc<Entry>),
+    /// The target exists and is kept.
+    Skipped,
 }
 
 /// A result that is written.
@@ -464,4 +570,16 @@ struct Done {
 struct Failed {
     message: String,
     kind: &'static str,
+}
+
+impl Failed {
+    fn of(error: &wdsr_batch::Error, kind: &'static str) -> Self {
+        let cause = match error {
+            wdsr_batch::Error::Image(_) => None,
+            error => std::error::Error::source(error),
+        };
+        let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
+        let message = format!("{error}{cause}");
+        Self { message, kind }
+    }
 }

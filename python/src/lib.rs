@@ -4,6 +4,7 @@
 
 mod error;
 mod files;
+mod manifest;
 mod model;
 mod pixels;
 mod resize;
@@ -23,6 +24,8 @@ mod wdsr {
 
     #[pymodule_export]
     use crate::files::{upscale_file, upscale_files};
+    #[pymodule_export]
+    use crate::manifest::{Manifest, find_images};
     #[pymodule_export]
     use crate::model::{Model, load};
     #[pymodule_export]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, TryLockError};
 
 use pyo3::exceptions::{PyFileNotFoundError, PyRuntimeWarning, PyValueError};
 use pyo3::prelude::*;
@@ -87,6 +87,7 @@ pub(crate) fn load(
         networks,
         for_damaged,
         prepared: Mutex::default(),
+        hashes: OnceLock::new(),
     };
     let found = model.scale();
     if let Some(asked) = scale.filter(|asked| usize::try_from(*asked) != Ok(found)) {
@@ -147,6 +148,7 @@ pub(crate) struct Model {
     /// The models for images whose damage is worth removing, if each image chooses.
     for_damaged: Vec<wdsr_model::Model>,
     prepared: Mutex<Prepared>,
+    hashes: OnceLock<[Vec<(usize, String)>; 2]>,
 }
 
 /// The networks that the last call used, their weights arranged by its options.
@@ -356,6 +358,7 @@ impl Model {
             networks,
             for_damaged,
             prepared: Mutex::default(),
+            hashes: OnceLock::new(),
         })
     }
 
@@ -482,6 +485,29 @@ impl Model {
             return Ok(());
         };
         Err(PyValueError::new_err(message))
+    }
+
+    /// Scale and hash of each network that is used, and of those for damaged images if each image chooses.
+    pub(crate) fn hashes(&self, is_for_damaged: bool) -> PyResult<[Vec<(usize, String)>; 2]> {
+        let of = |networks: &[wdsr_model::Model]| {
+            let hash = |network: &wdsr_model::Model| {
+                let hash = wdsr_batch::hash_of_model(network);
+                let hash = hash.map_err(|error| PyValueError::new_err(error.to_string()))?;
+                Ok((network.config().scale, hash))
+            };
+            networks.iter().map(hash).collect::<PyResult<Vec<_>>>()
+        };
+        let hashes = match self.hashes.get() {
+            Some(hashes) => hashes,
+            None => {
+                let hashes = [of(&self.networks)?, of(&self.for_damaged)?];
+                self.hashes.get_or_init(|| hashes)
+            }
+        };
+        Ok(match is_for_damaged {
+            true => [hashes[1].clone(), Vec::new()],
+            false => hashes.clone(),
+        })
     }
 
     /// The networks of the given scales, or of all, of those for damaged images or the others. Arranges their

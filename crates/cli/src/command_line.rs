@@ -5,8 +5,6 @@ use std::path::{Path, is_separator};
 
 use wdsr_image::{Format, unread_by_suffix};
 
-use crate::upscale;
-
 /// The command that is used where none is named.
 const DEFAULT: &str = "upscale";
 
@@ -49,7 +47,7 @@ fn is_like_image(argument: &Path) -> bool {
         || Format::from_extension(argument).is_some()
         || unread_by_suffix(argument).is_some()
         || text.contains(is_separator)
-        || upscale::is_pattern(argument)
+        || wdsr_batch::is_pattern(argument)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use wdsr_model::{Isa, Model, Precision, Upscaler};
 
 use crate::exit::WrongUsage;
 use crate::models::{ModelArguments, PrecisionArgument, tile_px};
+#[cfg(feature = "gpu")]
 use crate::progress;
 
 /// The value of `--device`.
@@ -44,6 +45,8 @@ impl FromStr for DeviceChoice {
 pub(crate) struct OpenGpu {
     #[cfg(feature = "gpu")]
     gpu: Arc<wdsr_gpu::Gpu>,
+    #[cfg(feature = "gpu")]
+    precision: wdsr_gpu::GpuPrecision,
     #[cfg(not(feature = "gpu"))]
     none: std::convert::Infallible,
 }
@@ -62,17 +65,15 @@ impl OpenGpu {
             DeviceChoice::Gpu(Some(index)) => Choice::Index(index),
         };
         let precision = match precision {
-            PrecisionArgument::F32 => GpuPrecision::F32,
+            PrecisionArgument::F32 | PrecisionArgument::Auto => GpuPrecision::F32,
             PrecisionArgument::F16 => GpuPrecision::F16,
-            PrecisionArgument::Bf16 => {
-                let message = "--precision bf16: a GPU computes in f32 or f16";
-                return Err(WrongUsage(message.to_owned()).into());
-            }
+            PrecisionArgument::Bf16 => return Err(not_of_gpus("bf16").into()),
+            PrecisionArgument::Int8 => return Err(not_of_gpus("int8").into()),
         };
         match Gpu::open(adapter, precision) {
             Ok(gpu) => {
                 let gpu = Arc::new(gpu.optional(choice == DeviceChoice::Auto));
-                Ok(Some(Self { gpu }))
+                Ok(Some(Self { gpu, precision }))
             }
             Err(error) if choice == DeviceChoice::Auto && precision == GpuPrecision::F32 => {
                 progress::note(&format!(
@@ -88,8 +89,12 @@ impl OpenGpu {
         &self.gpu.summary().name
     }
 
+    pub(crate) fn precision_name(&self) -> &'static str {
+        self.precision.name()
+    }
+
     /// Name and driver, on which the last bits of a result depend.
-    pub(crate) fn settings_text(&self) -> String {
+    pub(crate) fn driver_text(&self) -> String {
         let summary = self.gpu.summary();
         format!("{} by {} {}", summary.name, summary.backend, summary.driver)
     }
@@ -133,7 +138,11 @@ impl OpenGpu {
         match self.none {}
     }
 
-    pub(crate) fn settings_text(&self) -> String {
+    pub(crate) fn precision_name(&self) -> &'static str {
+        match self.none {}
+    }
+
+    pub(crate) fn driver_text(&self) -> String {
         match self.none {}
     }
 
@@ -150,63 +159,68 @@ impl OpenGpu {
     }
 }
 
+#[cfg(feature = "gpu")]
+fn not_of_gpus(precision: &str) -> WrongUsage {
+    WrongUsage(format!(
+        "--precision {precision}: a GPU computes in f32 or f16; use one of these, or --device cpu"
+    ))
+}
+
 /// How networks are computed, as arguments ask for it.
 pub(crate) struct Computing<'a> {
     arguments: &'a ModelArguments,
-    /// That of the processor.
-    precision: Precision,
     pub(crate) gpu: Option<OpenGpu>,
 }
 
 impl<'a> Computing<'a> {
-    /// In f32 with a warning if the precision would be slower than f32 on this processor.
-    pub(crate) fn fastest(arguments: &'a ModelArguments) -> anyhow::Result<Self> {
-        let mut computing = Self::exactly(arguments)?;
-        if computing.gpu.is_none() {
-            computing.precision = arguments.precision.or_f32(Isa::detect()?);
-        }
-        Ok(computing)
+    /// Opens the device of the arguments.
+    pub(crate) fn open(arguments: &'a ModelArguments) -> anyhow::Result<Self> {
+        let gpu = OpenGpu::open(arguments.device, arguments.precision)?;
+        Ok(Self { arguments, gpu })
     }
 
-    /// In the precision of the arguments, however slow.
-    pub(crate) fn exactly(arguments: &'a ModelArguments) -> anyhow::Result<Self> {
-        let gpu = OpenGpu::open(arguments.device, arguments.precision)?;
-        if gpu.is_none() && arguments.precision == PrecisionArgument::F16 {
-            let message = "--precision f16: only GPUs compute in f16; add --device gpu";
-            return Err(WrongUsage(message.to_owned()).into());
-        }
-        Ok(Self {
-            precision: match gpu {
-                Some(_) => Precision::F32,
-                None => arguments.precision.into(),
-            },
-            arguments,
-            gpu,
+    /// The arguments' precision of the processor for a model, however slow. Beside a GPU it is f32. `name` is the model's.
+    pub(crate) fn precision(&self, name: &str, model: &Model) -> anyhow::Result<Precision> {
+        Ok(match self.gpu {
+            Some(_) => Precision::F32,
+            None => (self.arguments.precision).of_model(name, model, Isa::detect()?)?,
         })
     }
 
-    /// The name of the precision that computes.
-    pub(crate) fn precision_name(&self) -> &'static str {
-        match self.gpu {
-            Some(_) => self.arguments.precision.name(),
-            None => self.precision.name(),
-        }
+    /// A precision of the processor for a model, or f32 with a warning if it would be slower than f32 on this processor. Beside
+    /// a GPU it is f32. `name` is the model's.
+    pub(crate) fn fastest_precision(
+        &self,
+        precision: PrecisionArgument,
+        name: &str,
+        model: &Model,
+    ) -> anyhow::Result<Precision> {
+        Ok(match self.gpu {
+            Some(_) => Precision::F32,
+            None => precision.or_f32(name, model, Isa::detect()?)?,
+        })
     }
 
-    /// Precision and device, on which the bits of a result depend.
-    pub(crate) fn settings_text(&self) -> String {
+    /// The name of the precision that computes: the GPU's, or that of the processor.
+    pub(crate) fn precision_name(&self, precision: Precision) -> &'static str {
         match &self.gpu {
-            Some(gpu) => format!("{}, {}", self.precision_name(), gpu.settings_text()),
-            None => self.precision.name().to_owned(),
+            Some(gpu) => gpu.precision_name(),
+            None => precision.name(),
         }
     }
 
-    /// A model with the arguments' options, on the device.
-    pub(crate) fn upscaler(&self, model: &Model) -> anyhow::Result<Upscaler> {
-        let upscaler = Upscaler::new(model)?
-            .tile_px(tile_px(self.arguments.tile))
-            .self_ensemble(self.arguments.self_ensemble)
-            .precision(self.precision);
+    /// Precision, and a GPU with its driver, on which the bits of a result depend.
+    pub(crate) fn arithmetic_text(&self, precision: Precision) -> String {
+        let precision = self.precision_name(precision);
+        match &self.gpu {
+            Some(gpu) => format!("{precision}, {}", gpu.driver_text()),
+            None => precision.to_owned(),
+        }
+    }
+
+    /// A model with the arguments' options, on the device. `precision` is that of the processor.
+    pub(crate) fn upscaler(&self, model: &Model, precision: Precision) -> anyhow::Result<Upscaler> {
+        let upscaler = self.f32_upscaler(model)?.precision(precision);
         Ok(match &self.gpu {
             Some(gpu) => gpu.upscaler(upscaler),
             None => upscaler,

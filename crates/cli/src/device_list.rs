@@ -110,7 +110,7 @@ fn processor() -> anyhow::Result<Row> {
         kind: "processor".to_owned(),
         driver: None,
         max_buffer_mib: None,
-        precisions: vec!["f32", "bf16"],
+        precisions: vec!["f32", "bf16", "int8"],
         gflops: Some(best),
         error: None,
     })

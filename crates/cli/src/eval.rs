@@ -32,8 +32,8 @@ use crate::{exit, progress, stdout, units};
 /// originals, also with x2, _x2, -2x or _SR added. An original without a finished image, or with several,
 /// and a finished image of another size are reported.
 ///
-/// With `--precision bf16` the scores are those of bf16 on every processor, and the loss against f32
-/// is reported.
+/// With `--precision bf16` or `int8` the scores are those of that precision on every processor, and the loss
+/// against f32 is reported.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Folder of images to score on
@@ -193,9 +193,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
         (false, None) => (model, None),
     };
-    let computing = Computing::exactly(&arguments.model)?;
-    let upscaler = computing.upscaler(&model)?;
-    let precision = computing.precision_name();
+    let computing = Computing::open(&arguments.model)?;
+    let precision = computing.precision(&name, &model)?;
+    let upscaler = computing.upscaler(&model, precision)?;
+    let precision = computing.precision_name(precision);
     let f32_upscaler = match precision == Precision::F32.name() {
         true => None,
         false => Some(computing.f32_upscaler(&model)?),

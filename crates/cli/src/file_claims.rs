@@ -9,6 +9,8 @@ use std::collections::hash_map::Entry;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
+use wdsr_batch::is_url;
+
 /// Links that are followed from one path before it counts as a loop, as in Linux.
 const MAX_LINKS: usize = 40;
 
@@ -41,12 +43,12 @@ pub(crate) struct Conflict {
 
 impl FileClaims {
     /// Claims inputs, each with its role. Files that do not exist are not claimed, as nothing of
-    /// them can be lost.
+    /// them can be lost. URLs are compared as text.
     pub(crate) fn of_inputs<'a>(
         inputs: impl IntoIterator<Item = (&'static str, &'a Path)>,
     ) -> Self {
         let claim = |(role, path): (_, &Path)| {
-            let identity = Identity::of(path).filter(Identity::exists)?;
+            let identity = Identity::of(path).filter(|of| of.exists() || is_url(path))?;
             let path = path.to_owned();
             let is_output = false;
             Some((
@@ -125,8 +127,11 @@ impl FileClaims {
     }
 }
 
-/// Whether both paths lead to one existing file or folder.
+/// Whether both paths lead to one existing file or folder, or are one URL.
 pub(crate) fn is_same_file(a: &Path, b: &Path) -> bool {
+    if is_url(a) || is_url(b) {
+        return a == b;
+    }
     let existing = |path| Identity::of(path).filter(Identity::exists);
     existing(a).is_some_and(|a| existing(b) == Some(a))
 }

@@ -15,7 +15,7 @@ use crate::stdout;
 /// The output size in published multiply-adds.
 const OUTPUT_PX: (u64, u64) = (1280, 720);
 /// The notes of a model that are printed.
-const NOTES_SHOWN: [&str; 2] = ["updates", "psnr_db"];
+const NOTES_SHOWN: [&str; 3] = ["updates", "psnr_db", "int8_images"];
 
 /// Print parameters, multiply-adds and receptive radius of a network
 ///
@@ -49,6 +49,8 @@ struct Info {
     /// Least and largest strength of a model that removes damage.
     #[serde(skip_serializing_if = "Option::is_none")]
     strength: Option<[f32; 2]>,
+    /// Whether it has scales for int8.
+    has_int8: bool,
     layers: Vec<Layer>,
     notes: BTreeMap<String, String>,
 }
@@ -97,6 +99,7 @@ impl Info {
     fn of_model(name: String, model: &Model) -> Self {
         Self {
             strength: model.strong().map(|_| [0.0, 1.0]),
+            has_int8: model.int8().is_some(),
             ..Self::new(name, model.config(), model.notes().clone())
         }
     }
@@ -128,6 +131,7 @@ impl Info {
             multiply_adds_1280x720: network.multiply_adds(OUTPUT_PX.0, OUTPUT_PX.1),
             receptive_radius_px: network.receptive_radius_px(),
             strength: None,
+            has_int8: false,
             layers,
             notes,
         }
@@ -155,6 +159,9 @@ impl Info {
             "receptive radius in input pixels",
             self.receptive_radius_px.to_string(),
         );
+        if self.has_int8 {
+            line("--precision int8", "has scales".to_owned());
+        }
         if let Some([least, largest]) = self.strength {
             line("strength (--strength)", format!("{least} to {largest}"));
         }

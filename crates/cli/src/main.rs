@@ -18,6 +18,7 @@ mod join;
 mod model_list;
 mod models;
 mod progress;
+mod quantize;
 mod ranks;
 #[cfg(feature = "serve")]
 mod serve;
@@ -63,6 +64,7 @@ enum Command {
     Train(train::Arguments),
     Convert(convert::Arguments),
     Average(average::Arguments),
+    Quantize(quantize::Arguments),
     Join(join::Arguments),
     Compare(compare::Arguments),
     Models(model_list::Arguments),
@@ -118,6 +120,7 @@ fn main() -> ExitCode {
         Command::Devices(arguments) => device_list::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Study(arguments) => study::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Average(arguments) => average::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Quantize(arguments) => quantize::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Join(arguments) => join::run(&arguments),
         Command::Compare(arguments) => compare::run(&arguments),
         Command::Models(arguments) => model_list::run(&arguments).map(|()| ExitCode::SUCCESS),

@@ -101,30 +101,64 @@ pub(crate) enum PrecisionArgument {
     Bf16,
     /// 16-bit floating point with sums of 32-bit: on GPUs only
     F16,
-}
-
-/// That of the processor; a GPU's f16 has none.
-impl From<PrecisionArgument> for Precision {
-    fn from(argument: PrecisionArgument) -> Self {
-        match argument {
-            PrecisionArgument::F32 | PrecisionArgument::F16 => Self::F32,
-            PrecisionArgument::Bf16 => Self::Bf16,
-        }
-    }
+    /// Products of 8-bit integers, for models with scales for it (base, small, or by `wdsr quantize`)
+    Int8,
+    /// The fastest of int8 (if the model has scales for it), bf16 and f32 on this processor; f32 on GPUs
+    Auto,
 }
 
 impl PrecisionArgument {
-    pub(crate) fn name(self) -> &'static str {
+    /// The precision of a training.
+    ///
+    /// # Errors
+    /// [`WrongUsage`] for f16, int8 and auto.
+    pub(crate) fn of_training(self) -> Result<Precision, WrongUsage> {
         match self {
-            Self::F32 => "f32",
-            Self::Bf16 => "bf16",
-            Self::F16 => "f16",
+            Self::F32 => Ok(Precision::F32),
+            Self::Bf16 => Ok(Precision::Bf16),
+            Self::F16 | Self::Int8 | Self::Auto => Err(WrongUsage(
+                "--precision: training runs in f32 or bf16; use one of these".to_owned(),
+            )),
         }
     }
 
-    /// The precision, or f32 with a warning if it would be slower than f32 on this processor.
-    pub(crate) fn or_f32(self, isa: Isa) -> Precision {
-        let requested = Precision::from(self);
+    /// The precision of the processor for a model, whatever its speed; that of auto depends on the processor.
+    ///
+    /// # Errors
+    /// [`WrongUsage`] for f16, and if the model has no scales for int8. `name` is the model's.
+    pub(crate) fn of_model(
+        self,
+        name: &str,
+        model: &Model,
+        isa: Isa,
+    ) -> Result<Precision, WrongUsage> {
+        let has_int8 = model.int8().is_some();
+        match self {
+            Self::F32 => Ok(Precision::F32),
+            Self::Bf16 => Ok(Precision::Bf16),
+            Self::F16 => Err(WrongUsage(
+                "--precision f16: only GPUs compute in f16; add --device gpu".to_owned(),
+            )),
+            Self::Int8 if has_int8 => Ok(Precision::Int8),
+            Self::Int8 => Err(WrongUsage(format!(
+                "--precision int8: {name} has no scales for int8; add them by `wdsr quantize`, or use base or small"
+            ))),
+            Self::Auto if has_int8 && isa.has_int8() => Ok(Precision::Int8),
+            Self::Auto => Ok(isa.precision_for(Precision::Bf16)),
+        }
+    }
+
+    /// The precision for a model, or f32 with a warning if it would be slower than f32 on this processor.
+    ///
+    /// # Errors
+    /// As for [`PrecisionArgument::of_model`].
+    pub(crate) fn or_f32(
+        self,
+        name: &str,
+        model: &Model,
+        isa: Isa,
+    ) -> Result<Precision, WrongUsage> {
+        let requested = self.of_model(name, model, isa)?;
         let precision = isa.precision_for(requested);
         if precision != requested {
             progress::note(&format!(
@@ -133,7 +167,7 @@ impl PrecisionArgument {
                 precision.name()
             ));
         }
-        precision
+        Ok(precision)
     }
 }
 
@@ -164,6 +198,8 @@ pub(crate) struct ModelArguments {
     #[arg(short = 'x', long)]
     pub(crate) self_ensemble: bool,
     /// Number format of the network's arithmetic
+    ///
+    /// f32 and int8 give the same result on every processor, except for the last bits in f32.
     #[arg(long, value_enum, default_value_t = PrecisionArgument::F32)]
     pub(crate) precision: PrecisionArgument,
     /// What computes the network: cpu, gpu, gpu:N, or auto for a GPU if there is one

@@ -143,7 +143,7 @@ impl Arguments {
             teacher: self.teacher.as_deref().map(absolute).transpose()?,
             batch: self.batch,
             patch_px: self.patch,
-            precision: self.precision.into(),
+            precision: self.precision.of_training()?,
             data: Data {
                 folders: folders(&self.data)?,
                 validation: self.validation.as_deref().map(absolute).transpose()?,

@@ -216,12 +216,30 @@ impl Reader {
         limits.deadline.within(path, Stops::Soon, open)
     }
 
+    /// Reads the header and metadata of an open file, from its position. Errors name it by `name`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Self::open).
+    pub fn from_file(file: File, name: &Path, limits: &Limits) -> Result<Self, Error> {
+        let (path, moved) = (name.to_owned(), limits.clone());
+        let open = move || Self::from_file_within(BufReader::new(file), &path, &moved);
+        limits.deadline.within(name, Stops::Soon, open)
+    }
+
     fn open_within(path: &Path, limits: &Limits) -> Result<Self, Error> {
+        Self::from_file_within(open(path)?, path, limits)
+    }
+
+    fn from_file_within(
+        mut file: BufReader<File>,
+        path: &Path,
+        limits: &Limits,
+    ) -> Result<Self, Error> {
         let read = |source| Error::Read {
             path: path.to_owned(),
             source,
         };
-        let mut file = open(path)?;
         let format = format_of(&mut file, path)?;
         let len_bytes = file.get_ref().metadata().map_err(read)?.len();
         let deadline = &limits.deadline;

@@ -5,12 +5,14 @@ use std::fmt;
 use std::sync::OnceLock;
 
 #[cfg(target_arch = "aarch64")]
-use crate::arch::neon::{Neon, NeonBf16};
+use crate::arch::neon::{Neon, NeonBf16, NeonDot};
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+use crate::arch::wasm::Wasm;
 #[cfg(target_arch = "x86_64")]
 use crate::arch::{
     amx::Amx,
-    avx2::Avx2,
-    avx512::{Avx512, Avx512Bf16},
+    avx2::{Avx2, AvxVnni},
+    avx512::{Avx512, Avx512Bf16, Avx512Vnni},
 };
 use crate::peak;
 use crate::precision::Precision;
@@ -30,10 +32,16 @@ pub(crate) enum Level {
     /// 256-bit vectors with fused multiply-add.
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
+    /// AVX2 with dot products of bytes.
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni(AvxVnni),
     /// 512-bit vectors: AVX-512F, which every AVX-512 processor has.
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
-    /// AVX-512 with dot products of bfloat16, and AVX-512BW.
+    /// AVX-512 with dot products of bytes, and AVX-512BW.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni(Avx512Vnni),
+    /// The same with dot products of bfloat16.
     #[cfg(target_arch = "x86_64")]
     Avx512Bf16(Avx512Bf16),
     /// The same with products of tiles of bfloat16.
@@ -42,9 +50,15 @@ pub(crate) enum Level {
     /// 128-bit vectors with fused multiply-add.
     #[cfg(target_arch = "aarch64")]
     Neon(Neon),
-    /// NEON with dot products of bfloat16.
+    /// NEON with dot products of bytes.
+    #[cfg(target_arch = "aarch64")]
+    NeonDot(NeonDot),
+    /// The same with dot products of bfloat16, and of unsigned and signed bytes.
     #[cfg(target_arch = "aarch64")]
     NeonBf16(NeonBf16),
+    /// 128-bit vectors of WebAssembly.
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    Wasm(Wasm),
     /// Tiles in plain Rust, for tests, beside the fastest vectors of the processor.
     EmulatedAmx,
 }
@@ -57,7 +71,8 @@ impl fmt::Display for UnknownIsa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "WDSR_ISA is `{}`, expected one of: reference, avx2, avx512, avx512bf16, amx, neon, neonbf16",
+            "WDSR_ISA is `{}`, expected one of: reference, avx2, avxvnni, avx512, avx512vnni, avx512bf16, amx, neon, neondot, \
+             neonbf16, simd128, relaxedsimd",
             self.0
         )
     }
@@ -76,7 +91,11 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Avx2::detect().map(Level::Avx2),
             #[cfg(target_arch = "x86_64")]
+            AvxVnni::detect().map(Level::AvxVnni),
+            #[cfg(target_arch = "x86_64")]
             Avx512::detect().map(Level::Avx512),
+            #[cfg(target_arch = "x86_64")]
+            Avx512Vnni::detect().map(Level::Avx512Vnni),
             #[cfg(target_arch = "x86_64")]
             Avx512Bf16::detect().map(Level::Avx512Bf16),
             #[cfg(target_arch = "x86_64")]
@@ -84,7 +103,11 @@ impl Isa {
             #[cfg(target_arch = "aarch64")]
             Neon::detect().map(Level::Neon),
             #[cfg(target_arch = "aarch64")]
+            NeonDot::detect().map(Level::NeonDot),
+            #[cfg(target_arch = "aarch64")]
             NeonBf16::detect().map(Level::NeonBf16),
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Wasm::detect().map(Level::Wasm),
         ];
         levels.into_iter().flatten().map(Isa).collect()
     }
@@ -97,7 +120,7 @@ impl Isa {
     }
 
     /// The fastest instruction set of this processor, or a slower one that the environment
-    /// variable `WDSR_ISA` (`reference`, `avx2`, `avx512`, `avx512bf16`, `amx`, `neon`, `neonbf16`) names. The variable
+    /// variable `WDSR_ISA` names ([`Isa::name`]). The variable
     /// can only lower the choice, but for AMX, which it has to name: if it names a set that the processor lacks, the result is the
     /// fastest one that the processor has.
     ///
@@ -111,7 +134,8 @@ impl Isa {
             Err(VarError::NotUnicode(name)) => Err(UnknownIsa(name.display().to_string())),
             Ok(name) => match name.as_str() {
                 "reference" => Ok(Isa::REFERENCE),
-                "avx2" | "avx512" | "avx512bf16" | "amx" | "neon" | "neonbf16" => Ok(available
+                "avx2" | "avxvnni" | "avx512" | "avx512vnni" | "avx512bf16" | "amx" | "neon"
+                | "neondot" | "neonbf16" | "simd128" | "relaxedsimd" => Ok(available
                     .into_iter()
                     .find(|isa| isa.name() == name)
                     .unwrap_or(fastest)),
@@ -154,37 +178,53 @@ impl Isa {
     /// Whether it multiplies bfloat16 faster than f32: it has instructions for it, and a measurement of
     /// less than a millisecond, once in the life of the process, finds them fast enough.
     pub fn has_bf16(self) -> bool {
+        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
         static IS_FASTER: OnceLock<bool> = OnceLock::new();
+        #[cfg(target_arch = "x86_64")]
         static ARE_TILES_FASTER: OnceLock<bool> = OnceLock::new();
-        let measured = match self.0 {
+        let measured: Option<&OnceLock<bool>> = match self.0 {
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512Bf16(_) => &IS_FASTER,
+            Level::Avx512Bf16(_) => Some(&IS_FASTER),
             #[cfg(target_arch = "x86_64")]
-            Level::Amx(_) => &ARE_TILES_FASTER,
+            Level::Amx(_) => Some(&ARE_TILES_FASTER),
             #[cfg(target_arch = "aarch64")]
-            Level::NeonBf16(_) => &IS_FASTER,
-            _ => return false,
+            Level::NeonBf16(_) => Some(&IS_FASTER),
+            _ => None,
         };
-        *measured.get_or_init(|| peak::is_faster(self, Precision::Bf16))
+        let measure = || peak::is_faster(self, Precision::Bf16);
+        measured.is_some_and(|measured| *measured.get_or_init(measure))
+    }
+
+    /// Whether it multiplies bytes faster than f32, by the same measurement.
+    pub fn has_int8(self) -> bool {
+        static IS_FASTER: OnceLock<bool> = OnceLock::new();
+        self != Self::REFERENCE
+            && *IS_FASTER.get_or_init(|| peak::is_faster(self.without_tiles(), Precision::Int8))
     }
 
     /// The precision to compute in if `wanted` is chosen for its speed: f32 where that is faster.
     pub fn precision_for(self, wanted: Precision) -> Precision {
-        if self.has_bf16() {
-            wanted
-        } else {
-            Precision::F32
-        }
+        let is_faster = match wanted {
+            Precision::F32 => false,
+            Precision::Bf16 => self.has_bf16(),
+            Precision::Int8 => self.has_int8(),
+        };
+        if is_faster { wanted } else { Precision::F32 }
     }
 
-    /// `reference`, `avx2`, `avx512`, `avx512bf16`, `amx`, `neon` or `neonbf16`.
+    /// `reference`, `avx2`, `avxvnni`, `avx512`, `avx512vnni`, `avx512bf16`, `amx`, `neon`, `neondot`, `neonbf16`,
+    /// `simd128` or `relaxedsimd`.
     pub fn name(self) -> &'static str {
         match self.0 {
             Level::Reference => "reference",
             #[cfg(target_arch = "x86_64")]
             Level::Avx2(_) => "avx2",
             #[cfg(target_arch = "x86_64")]
+            Level::AvxVnni(_) => "avxvnni",
+            #[cfg(target_arch = "x86_64")]
             Level::Avx512(_) => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512Vnni(_) => "avx512vnni",
             #[cfg(target_arch = "x86_64")]
             Level::Avx512Bf16(_) => "avx512bf16",
             #[cfg(target_arch = "x86_64")]
@@ -192,7 +232,11 @@ impl Isa {
             #[cfg(target_arch = "aarch64")]
             Level::Neon(_) => "neon",
             #[cfg(target_arch = "aarch64")]
+            Level::NeonDot(_) => "neondot",
+            #[cfg(target_arch = "aarch64")]
             Level::NeonBf16(_) => "neonbf16",
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Level::Wasm(wasm) => wasm.name(),
             Level::EmulatedAmx => "emulated amx",
         }
     }

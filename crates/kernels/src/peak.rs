@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::dispatch::{Kernel, dispatch};
 use crate::precision::Format;
 use crate::simd::Simd;
-use crate::{Isa, Precision, pixels};
+use crate::{Isa, Precision, int8, pixels};
 
 /// Independent chains of multiply-adds: more than the latency of a multiply-add times
 /// those that a processor begins in a cycle (8 to 10), few enough for 16 registers.
@@ -18,6 +18,7 @@ const CHAINS: usize = 12;
 pub fn multiply_add_burst(isa: Isa, precision: Precision, rounds: usize) -> u64 {
     match precision {
         Precision::Bf16 if isa.has_tiles() => pixels::product_burst(isa, rounds),
+        Precision::Int8 => int8::burst(isa, rounds),
         _ => dispatch(isa, precision, Burst { rounds }),
     }
 }

@@ -2,8 +2,7 @@
 
 use crate::simd::{Bf16Simd, Simd};
 
-/// The numbers that a convolution multiplies. Sums, and feature maps between convolutions, are
-/// always f32.
+/// The numbers that a convolution multiplies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Precision {
     /// 32-bit floats.
@@ -13,21 +12,26 @@ pub enum Precision {
     /// convolutions of many channels; others stay in f32. Every instruction set computes it;
     /// [`Isa::has_bf16`](crate::Isa::has_bf16) says where it is faster than f32.
     Bf16,
+    /// Convolutions of many channels multiply 8-bit integers and have kernels of their own ([`ByteConv`](crate::ByteConv),
+    /// [`BytePair`](crate::BytePair)). Others stay in f32, summed in one order with one rounding for each product. So every
+    /// instruction set gives the same bits.
+    Int8,
 }
 
 impl Precision {
-    /// `f32` or `bf16`.
+    /// `f32`, `bf16` or `int8`.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
         }
     }
 
     /// The nearest number of this precision, ties to even.
     pub(crate) fn round(self, value: f32) -> f32 {
         match self {
-            Self::F32 => value,
+            Self::F32 | Self::Int8 => value,
             Self::Bf16 if value.is_nan() => value,
             Self::Bf16 => f32::from_bits(round_to_bf16(value.to_bits()) & 0xFFFF_0000),
         }
@@ -36,7 +40,7 @@ impl Precision {
     /// [`Format::PER_LANE`] of this precision.
     pub(crate) fn per_lane(self) -> usize {
         match self {
-            Self::F32 => 1,
+            Self::F32 | Self::Int8 => 1,
             Self::Bf16 => 2,
         }
     }
@@ -44,7 +48,7 @@ impl Precision {
     /// A lane of the given channels.
     pub(crate) fn lane(self, channel: impl Fn(usize) -> f32) -> f32 {
         match self {
-            Self::F32 => channel(0),
+            Self::F32 | Self::Int8 => channel(0),
             Self::Bf16 => {
                 let [low, high] = [0, 1].map(|c| self.round(channel(c)).to_bits());
                 f32::from_bits(low >> 16 | high)

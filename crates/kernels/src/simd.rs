@@ -72,7 +72,7 @@ pub(crate) unsafe trait Simd: Copy {
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// a - b
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
-    /// a * b + c with one rounding.
+    /// a * b + c with one rounding; with two in WebAssembly without fused multiply-adds.
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// max(a, 0), lane by lane.
     fn relu(self, a: Self::V) -> Self::V;
@@ -91,4 +91,36 @@ pub(crate) trait Bf16Simd: Simd {
     fn join_bf16(self, low: Self::V, high: Self::V) -> Self::V;
     /// The lanes of `first`, then those of `second`, rounded to nearest bfloat16: half a lane each.
     fn pack_bf16(self, first: Self::V, second: Self::V) -> Self::V;
+}
+
+/// Operations on lanes of four bytes, and on sums in 32-bit integers. Vectors of all of them have the type of floats.
+pub(crate) trait ByteSimd: Simd {
+    /// Lanes of four bytes, prepared for products.
+    type Bytes: Copy;
+    /// Four 8-bit weights, the same in all lanes.
+    type Weights: Copy;
+    /// Output channels of the largest register tile: a multiple of 4, at most [`Simd::TILE_CHANNELS`].
+    const BYTE_TILE_CHANNELS: usize;
+    /// Lanes of four weights in memory: 1 with the weights as bytes, or 2 with weights 0 and 2, then 1 and 3, as 16-bit
+    /// integers.
+    const WEIGHT_LANES: usize;
+    /// What products subtract from each byte: 0, or 128 if the instructions take signed bytes.
+    const OFFSET: i32;
+
+    /// Prepares lanes of bytes.
+    fn bytes(self, lanes: Self::V) -> Self::Bytes;
+    /// The weights at `index` of some in a row.
+    ///
+    /// # Safety
+    /// [`ByteSimd::WEIGHT_LANES`] floats can be read from the `index`th such weights on.
+    unsafe fn weights(self, from: *const f32, index: usize) -> Self::Weights;
+    /// Adds the products of four weights and the bytes of each lane, less [`ByteSimd::OFFSET`], to integers.
+    fn dot_bytes(self, weights: Self::Weights, bytes: Self::Bytes, sum: Self::V) -> Self::V;
+    /// The floats nearest to integers.
+    fn to_f32(self, integers: Self::V) -> Self::V;
+    /// Limits floats to 0..=255; NaN becomes 0.
+    fn limit_byte(self, a: Self::V) -> Self::V;
+    /// Lanes of four bytes, the first in the lowest: floats below 2^31 rounded to nearest, ties to even, and
+    /// limited to 0..=255.
+    fn join_bytes(self, channels: [Self::V; 4]) -> Self::V;
 }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::aligned::{AlignedBuffer, LINE, MAX_FLOATS};
+use crate::int8::BYTES_PER_LANE;
 use crate::planes::BORDER_PX;
 
 /// Rows that one Winograd transform computes. A strip has a multiple of it and lies at fixed places
@@ -24,6 +25,11 @@ pub enum StripFormat {
     Pixels,
     /// As `Pixels`, rounded to bf16.
     Bf16Pixels,
+    /// `[row][channels of a lane][pixel]` in bytes: as `Planes`, four channels in the place of a float. What is outside the maps
+    /// is 0.
+    UnsignedBytes,
+    /// The same with 128 for a value of 0, which is outside the maps.
+    SignedBytes,
 }
 
 /// Channels of a pixel that a tile of 64 bytes per row holds in bf16.
@@ -36,6 +42,15 @@ impl StripFormat {
             Self::Planes => (channels, 1),
             Self::Pixels => (1, channels.next_multiple_of(BLOCK_CHANNELS)),
             Self::Bf16Pixels => (1, channels.next_multiple_of(BLOCK_CHANNELS) / 2),
+            Self::UnsignedBytes | Self::SignedBytes => (channels.div_ceil(BYTES_PER_LANE), 1),
+        }
+    }
+
+    /// What lies outside the maps.
+    fn outside(self) -> f32 {
+        match self {
+            Self::SignedBytes => f32::from_bits(0x8080_8080),
+            _ => 0.0,
         }
     }
 }
@@ -123,7 +138,7 @@ pub struct Strip {
     /// Its rows that lie in the maps.
     inside: Range<usize>,
     layout: StripLayout,
-    /// Planes of a row: `channels` if the format has planes, else 1.
+    /// Planes of a row: `channels` if the format has planes, those of lanes if it has bytes, else 1.
     planes: usize,
     /// Floats of a pixel in a plane.
     pixel_len: usize,
@@ -145,7 +160,7 @@ impl Offset {
 }
 
 impl Strip {
-    /// A strip of zeros, placed at the first rows of maps of its width.
+    /// A strip of zeros (bytes of 0), placed at the first rows of maps of its width.
     ///
     /// # Panics
     /// If there are no channels, if the rows are not a multiple of [`STRIP_ROWS`], or if the strip
@@ -159,6 +174,11 @@ impl Strip {
         );
         let (plane_len, len) = layout.lengths(channels);
         let (planes, pixel_len) = layout.format.planes_and_pixel_len(channels);
+        let mut buffer = AlignedBuffer::zeros(len);
+        let outside = layout.format.outside();
+        if outside != 0.0 {
+            buffer.as_mut_slice().fill(outside);
+        }
         Self {
             channels,
             first_px: 0,
@@ -169,7 +189,7 @@ impl Strip {
             planes,
             pixel_len,
             plane_len,
-            buffer: AlignedBuffer::zeros(len),
+            buffer,
         }
     }
 
@@ -237,10 +257,11 @@ impl Strip {
         let (origin, plane_len) = (self.layout.origin() * self.pixel_len, self.plane_len);
         let (above, planes) = (self.above_len(), self.layout.rows * self.planes);
         let margin = margin_px * self.pixel_len;
+        let outside = self.layout.format.outside();
         let floats = &mut self.buffer.as_mut_slice()[above..];
         let margins = floats.chunks_exact_mut(plane_len);
         match pixels {
-            None => margins.for_each(|plane| plane[..origin].fill(0.0)),
+            None => margins.for_each(|plane| plane[..origin].fill(outside)),
             Some(pixels) => {
                 assert_eq!(pixels.len(), planes * margin, "pixels of the margin");
                 for (row, plane) in margins.enumerate() {
@@ -274,10 +295,10 @@ impl Strip {
     /// # Panics
     /// If they are those of a strip of another shape.
     pub fn set_rows_above(&mut self, rows: Option<&[f32]>) {
-        let above_len = self.above_len();
+        let (above_len, outside) = (self.above_len(), self.layout.format.outside());
         let above = &mut self.buffer.as_mut_slice()[..above_len];
         match rows {
-            None => above.fill(0.0),
+            None => above.fill(outside),
             Some(rows) => {
                 assert_eq!(rows.len(), above_len, "pixels of the rows above");
                 above.copy_from_slice(rows);
@@ -472,6 +493,41 @@ impl Strip {
         self.pixel(channel, row, column)
     }
 
+    /// The byte of a channel at (`y`, `x`) of the strip, if the format has bytes: also of the rows above, the margin and
+    /// [`BORDER_PX`] pixels to the right.
+    pub(crate) fn byte(&self, channel: usize, y: isize, x: isize) -> u8 {
+        self.check_format(&[StripFormat::UnsignedBytes, StripFormat::SignedBytes]);
+        let lane = self.buffer.as_slice()[self.index(channel / BYTES_PER_LANE, y, x)];
+        lane.to_bits().to_le_bytes()[channel % BYTES_PER_LANE]
+    }
+
+    /// Writes the byte of a channel at (`y`, `x`) of the strip, if the format has bytes.
+    pub(crate) fn set_byte(&mut self, channel: usize, y: usize, x: usize, byte: u8) {
+        self.check_format(&[StripFormat::UnsignedBytes, StripFormat::SignedBytes]);
+        let index = self.index(channel / BYTES_PER_LANE, y as isize, x as isize);
+        let lane = &mut self.buffer.as_mut_slice()[index];
+        let mut bytes = lane.to_bits().to_le_bytes();
+        bytes[channel % BYTES_PER_LANE] = byte;
+        *lane = f32::from_bits(u32::from_le_bytes(bytes));
+    }
+
+    /// [`Strip::at`] of a strip of bytes: the lane of the first channels.
+    pub(crate) fn lanes(&self, y: isize, x: isize) -> *const f32 {
+        self.check_format(&[StripFormat::UnsignedBytes, StripFormat::SignedBytes]);
+        self.buffer.as_slice()[self.index(0, y, x)..].as_ptr()
+    }
+
+    /// [`Strip::at_mut`] of a strip of planes or bytes.
+    pub(crate) fn lanes_mut(&mut self, y: usize) -> *mut f32 {
+        self.check_format(&[
+            StripFormat::Planes,
+            StripFormat::UnsignedBytes,
+            StripFormat::SignedBytes,
+        ]);
+        let start = self.index(0, y as isize, 0);
+        self.buffer.as_mut_slice()[start..].as_mut_ptr()
+    }
+
     /// The address of the pixel at (`y`, `x`) of the strip's first channel: also of the rows above
     /// and the margin. It may be used for everything behind it.
     ///
@@ -509,12 +565,13 @@ impl Strip {
         );
         let plane_len = self.plane_len;
         let above_len = self.above_len();
+        let outside = self.layout.format.outside();
         let floats = &mut self.buffer.as_mut_slice()[above_len..];
-        floats[..inside.start * row_len].fill(0.0);
-        floats[inside.end * row_len..].fill(0.0);
+        floats[..inside.start * row_len].fill(outside);
+        floats[inside.end * row_len..].fill(outside);
         let floats = &mut floats[inside.start * row_len..inside.end * row_len];
         for plane in floats.chunks_exact_mut(plane_len) {
-            plane[end..end + border].fill(0.0);
+            plane[end..end + border].fill(outside);
         }
     }
 }

@@ -123,6 +123,32 @@ pub enum InvalidFile {
         /// Its index in the tensor.
         index: usize,
     },
+    /// The scales for int8 were written by a newer version of the program.
+    #[error(
+        "expected int8 scales of version {expected}, found version {found}; update the program"
+    )]
+    Int8Version {
+        /// The version that this program reads.
+        expected: &'static str,
+        /// The version of the file.
+        found: String,
+    },
+    /// A step of int8 is not a positive number in range.
+    #[error(
+        "expected steps from 1e-20 to 1e20 in tensor `{tensor}`, found {value} at index {index}; \
+         run `wdsr quantize` again"
+    )]
+    Int8Step {
+        /// Key of the tensor.
+        tensor: String,
+        /// The step.
+        value: f32,
+        /// Its index in the tensor.
+        index: usize,
+    },
+    /// A model with a strength has scales for int8.
+    #[error("expected no int8 scales in a model with a strength; use another model")]
+    Int8OfStrength,
 }
 
 /// A weight lies outside the range of float16.

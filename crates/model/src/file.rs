@@ -4,7 +4,8 @@
 //! `KEY.bias` (`[out]`), float32, float16 or bfloat16, under the keys of the official implementation
 //! (JiahuiYu/wdsr_ntire2018), for images in 0..1. Compact has `KEY.weight` (`[out]`) of each PReLU too,
 //! under the keys of Real-ESRGAN. A model with a strength has all of them twice: those of strength 1 under
-//! `strong/KEY`. Its metadata has `format` = `wdsr`, `version`,
+//! `strong/KEY`. A model with scales for int8 has `int8/KEY.input_steps` (`[in]`), `int8/KEY.weight_steps` and
+//! `int8/KEY.bias` (`[out]`) of each convolution in int8, in float32 ([`Int8Scales`]), and the metadata `int8` = 1. Its metadata has `format` = `wdsr`, `version`,
 //! `config` (the [`NetworkConfig`] as JSON) and notes on the training.
 
 use std::collections::HashMap;
@@ -15,6 +16,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use crate::config::{NetworkConfig, Norm};
 use crate::error::{Error, Float16RangeError, InvalidFile};
+use crate::int8::{Int8Scales, STEP_RANGE};
 use crate::model::{ConvWeights, Model};
 use crate::network::Network;
 
@@ -24,8 +26,12 @@ const VERSION: &str = "1";
 const CHECKPOINT_FORMAT: &str = "wdsr-checkpoint";
 /// What the keys of the tensors of strength 1 begin with.
 const STRONG: &str = "strong/";
+/// What the keys of the scales for int8 begin with.
+const INT8: &str = "int8/";
+/// Version of the scales for int8, in the metadata `int8`.
+const INT8_VERSION: &str = "1";
 /// Metadata keys that are not notes.
-const RESERVED: [&str; 3] = ["format", "version", "config"];
+const RESERVED: [&str; 4] = ["format", "version", "config", "int8"];
 
 /// Number format of the weights in a file. Input and output of the network are float32 in both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,11 +99,8 @@ impl Model {
 
     /// The bytes of the model's file, in float32.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let tensors = self.tensors().map(|(key, shape, values)| {
-            let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-            (key, shape, bytes)
-        });
-        serialize(Dtype::F32, tensors.collect(), self.metadata())
+        let tensors = self.tensors().chain(self.int8_tensors()).map(f32_tensor);
+        serialize(tensors.collect(), self.metadata())
     }
 
     /// The bytes of the model's file, in float16.
@@ -107,10 +110,30 @@ impl Model {
             for &value in values {
                 bytes.extend(float16(&key, value)?.to_le_bytes());
             }
-            Ok((key, shape, bytes))
+            Ok((key, Dtype::F16, shape, bytes))
         });
+        // Steps may lie outside the range of float16.
+        let tensors = tensors.chain(self.int8_tensors().map(|tensor| Ok(f32_tensor(tensor))));
         let tensors = tensors.collect::<Result<_, _>>()?;
-        Ok(serialize(Dtype::F16, tensors, self.metadata()))
+        Ok(serialize(tensors, self.metadata()))
+    }
+
+    /// Key, shape and values of each tensor of scales for int8.
+    fn int8_tensors(&self) -> impl Iterator<Item = (String, Vec<usize>, &[f32])> {
+        let convs = self.network().int8_convs();
+        let scales = self.int8().into_iter().flatten();
+        convs.zip(scales).flat_map(|(conv, scales)| {
+            let name = &self.network().convs[conv].name;
+            let tensors = [
+                ("input_steps", &scales.input_steps),
+                ("weight_steps", &scales.weight_steps),
+                ("bias", &scales.bias),
+            ];
+            tensors.map(|(kind, values)| {
+                let key = format!("{INT8}{name}.{kind}");
+                (key, vec![values.len()], &values[..])
+            })
+        })
     }
 
     /// Key, shape and row-major values of each tensor of the file.
@@ -150,6 +173,9 @@ impl Model {
         let mut metadata: HashMap<String, String> = self.notes().clone().into_iter().collect();
         for (key, value) in RESERVED.into_iter().zip([FORMAT, VERSION, &config]) {
             metadata.insert(key.to_owned(), value.to_owned());
+        }
+        if self.int8().is_some() {
+            metadata.insert("int8".to_owned(), INT8_VERSION.to_owned());
         }
         metadata
     }
@@ -210,7 +236,23 @@ fn parse(bytes: &[u8]) -> Result<Model, InvalidFile> {
     let has_strength = tensors.iter().any(|(key, _)| key.starts_with(STRONG));
     let slopes = network.convs.iter().filter(|conv| conv.slopes.is_some());
     let of_one = 2 * network.convs.len() + slopes.count();
-    let expected = of_one * if has_strength { 2 } else { 1 };
+    let has_int8 = match metadata.get("int8") {
+        None => false,
+        Some(_) if has_strength => return Err(InvalidFile::Int8OfStrength),
+        Some(version) if version == INT8_VERSION => true,
+        Some(version) => {
+            return Err(InvalidFile::Int8Version {
+                expected: INT8_VERSION,
+                found: version.clone(),
+            });
+        }
+    };
+    let int8_tensors = if has_int8 {
+        3 * network.int8_convs().count()
+    } else {
+        0
+    };
+    let expected = of_one * if has_strength { 2 } else { 1 } + int8_tensors;
     if tensors.len() != expected {
         return Err(InvalidFile::TensorCount {
             network: config.label(),
@@ -243,10 +285,40 @@ fn parse(bytes: &[u8]) -> Result<Model, InvalidFile> {
         .filter(|(key, _)| !RESERVED.contains(&key.as_str()))
         .collect();
     let model = Model::new(&config, convs("")?, notes);
-    Ok(match has_strength {
-        true => model.with_strong(convs(STRONG)?),
-        false => model,
-    })
+    if has_strength {
+        return Ok(model.with_strong(convs(STRONG)?));
+    }
+    if !has_int8 {
+        return Ok(model);
+    }
+    let scales = network.int8_convs().map(|conv| {
+        let conv = &network.convs[conv];
+        let key = |kind: &str| format!("{INT8}{}.{kind}", conv.name);
+        let outputs = &[conv.out_channels];
+        Ok(Int8Scales {
+            input_steps: steps(&tensors, key("input_steps"), &[conv.in_channels])?,
+            weight_steps: steps(&tensors, key("weight_steps"), outputs)?,
+            bias: tensor(&tensors, key("bias"), outputs)?,
+        })
+    });
+    Ok(model.with_int8(scales.collect::<Result<_, InvalidFile>>()?))
+}
+
+/// A tensor of steps of int8.
+fn steps(tensors: &SafeTensors<'_>, key: String, shape: &[usize]) -> Result<Vec<f32>, InvalidFile> {
+    let steps = tensor(tensors, key.clone(), shape)?;
+    let [least, largest] = STEP_RANGE;
+    match steps
+        .iter()
+        .position(|step| !(least..=largest).contains(step))
+    {
+        Some(index) => Err(InvalidFile::Int8Step {
+            tensor: key,
+            value: steps[index],
+            index,
+        }),
+        None => Ok(steps),
+    }
 }
 
 fn tensor(
@@ -286,13 +358,17 @@ fn tensor(
     }
 }
 
-fn serialize(
-    dtype: Dtype,
-    tensors: Vec<(String, Vec<usize>, Vec<u8>)>,
-    metadata: HashMap<String, String>,
-) -> Vec<u8> {
-    let views = tensors.iter().map(|(key, shape, bytes)| {
-        let view = TensorView::new(dtype, shape.clone(), bytes)
+/// A tensor of a file: key, number format, shape and bytes.
+type FileTensor = (String, Dtype, Vec<usize>, Vec<u8>);
+
+fn f32_tensor((key, shape, values): (String, Vec<usize>, &[f32])) -> FileTensor {
+    let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+    (key, Dtype::F32, shape, bytes)
+}
+
+fn serialize(tensors: Vec<FileTensor>, metadata: HashMap<String, String>) -> Vec<u8> {
+    let views = tensors.iter().map(|(key, dtype, shape, bytes)| {
+        let view = TensorView::new(*dtype, shape.clone(), bytes)
             .unwrap_or_else(|e| unreachable!("shape {shape:?} of {key}: {e}"));
         (key, view)
     });

@@ -5,7 +5,7 @@
 //!   writes the formats of other programs.
 //! - [`Upscaler`] upscales images with a model, in tiles that equal the whole image bit for bit.
 //!
-//! With the feature `builtin` the library contains six trained models (2.8 MB, `BuiltinModel`).
+//! With the feature `builtin` the library contains six trained models (3.1 MB, `BuiltinModel`).
 //!
 //! # Examples
 //! An image twice as large, upscaled by the built-in model:
@@ -38,8 +38,10 @@ mod device;
 mod error;
 mod file;
 mod fused;
+mod int8;
 mod model;
 mod network;
+mod quantize;
 mod stream;
 pub mod strength;
 mod upscale;
@@ -52,8 +54,10 @@ pub use device::{Device, DeviceError, DeviceNetwork, DeviceTile, PendingTile};
 pub use error::{Error, Float16RangeError, InvalidFile, UpscaleError};
 pub use file::{WeightFormat, float16};
 pub use fused::FusedOperation;
+pub use int8::Int8Scales;
 pub use model::{ConvWeights, Model};
 pub use network::{Activation, BatchNorm, Conv, Network, Operation, Value, ValueShape};
+pub use quantize::{Calibration, QuantizeError};
 pub use stream::StageTime;
 pub use upscale::{DEFAULT_TILE_PX, Progress, Sample, Upscaler};
 pub use wdsr_kernels::{Isa, Precision, STRIP_ROWS};

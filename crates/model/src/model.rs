@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use wdsr_kernels::ConvLayer;
 
 use crate::config::{NetworkConfig, Norm};
+use crate::int8::Int8Scales;
 use crate::network::{Activation, Conv, LEAKY_SLOPE, Network, Operation};
 
 /// Weight `[out, in, kernel, kernel]`, bias and slopes `[out]` of one convolution, row-major.
@@ -93,6 +94,7 @@ pub struct Model {
     network: Network,
     convs: Vec<ConvWeights>,
     strong: Option<Vec<ConvWeights>>,
+    int8: Option<Vec<Int8Scales>>,
     notes: BTreeMap<String, String>,
 }
 
@@ -117,11 +119,36 @@ impl Model {
             network,
             convs,
             strong: None,
+            int8: None,
             notes,
         }
     }
 
-    /// The same model with a strength: its weights are those of strength 0, `strong` those of 1.
+    /// The same model with scales for int8, one for each convolution of [`Network::int8_convs`].
+    ///
+    /// # Panics
+    /// If a length does not fit the network.
+    #[must_use]
+    pub fn with_int8(self, scales: Vec<Int8Scales>) -> Self {
+        self.assert_int8_fits(&scales);
+        Self {
+            int8: Some(scales),
+            ..self
+        }
+    }
+
+    /// The scales for int8, in the order of [`Network::int8_convs`]; none if the model has none.
+    pub fn int8(&self) -> Option<&[Int8Scales]> {
+        self.int8.as_deref()
+    }
+
+    /// The scales for int8 of a convolution.
+    pub(crate) fn int8_of(&self, conv: usize) -> Option<&Int8Scales> {
+        let at = self.network.int8_convs().position(|index| index == conv)?;
+        self.int8.as_ref().map(|scales| &scales[at])
+    }
+
+    /// The same model with a strength: its weights are those of strength 0, `strong` those of 1. It has no scales for int8.
     ///
     /// # Panics
     /// If a length does not fit the network.
@@ -130,6 +157,7 @@ impl Model {
         assert_fits(&self.network, &strong);
         Self {
             strong: Some(strong),
+            int8: None,
             ..self
         }
     }
@@ -219,7 +247,8 @@ impl Model {
             residual_scale: 1.0,
             ..self.config().clone()
         };
-        let model = Self::new(&config, self.scaled(&self.convs), self.notes.clone());
+        let mut model = Self::new(&config, self.scaled(&self.convs), self.notes.clone());
+        model.int8.clone_from(&self.int8);
         match &self.strong {
             Some(strong) => model.with_strong(self.scaled(strong)),
             None => model,

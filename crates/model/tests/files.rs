@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use wdsr_model::{ConvWeights, Model, Network, NetworkConfig, WeightFormat};
+use wdsr_model::{ConvWeights, Int8Scales, Model, Network, NetworkConfig, WeightFormat};
 
 fn model() -> Model {
     let config = NetworkConfig::wdsr_b(4, 1, 2);
@@ -185,4 +185,56 @@ fn the_default_builtin_model_is_read() {
     let model = Model::builtin();
     assert_eq!(model.config().label(), "wdsr-b 32/16 x2");
     assert_eq!(model.network().parameters(), 299_564);
+}
+
+/// Scales of int8 for [`model`].
+fn scales() -> Vec<Int8Scales> {
+    let network = Network::new(model().config());
+    let scales = network.int8_convs().map(|conv| {
+        let conv = &network.convs[conv];
+        Int8Scales {
+            input_steps: vec![1e-9; conv.in_channels],
+            weight_steps: vec![0.5; conv.out_channels],
+            bias: vec![0.125; conv.out_channels],
+        }
+    });
+    scales.collect()
+}
+
+#[test]
+fn scales_of_int8_are_read_back_in_float32_and_float16_files() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("model.safetensors");
+    let quantized = model().with_int8(scales());
+    for format in [WeightFormat::F32, WeightFormat::F16] {
+        quantized.save_in(&path, format).expect("saved");
+        let read = Model::load(&path).expect("read");
+        assert_eq!(read.int8(), Some(&scales()[..]), "{format:?}");
+        assert_eq!(read.convs(), quantized.convs(), "{format:?}");
+        assert_eq!(read.notes(), quantized.notes(), "{format:?}");
+    }
+    assert_eq!(model().int8(), None);
+}
+
+#[test]
+fn invalid_scales_of_int8_are_refused() {
+    let mut zero = scales();
+    zero[1].weight_steps[2] = 0.0;
+    let message = refusal(&model().with_int8(zero).to_bytes());
+    assert!(
+        message.contains("weight_steps") && message.contains("index 2"),
+        "{message}"
+    );
+    let mut newer = model().with_int8(scales()).to_bytes();
+    let from = br#""int8":"1""#;
+    let at = newer
+        .windows(from.len())
+        .position(|w| w == from)
+        .expect("in the header");
+    newer[at + from.len() - 2] = b'2';
+    let message = refusal(&newer);
+    assert!(
+        message.contains("version 1") && message.contains("version 2"),
+        "{message}"
+    );
 }

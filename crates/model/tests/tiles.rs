@@ -7,7 +7,8 @@ use std::sync::Mutex;
 
 use proptest::prelude::*;
 use wdsr_model::{
-    ConvWeights, Isa, Model, Network, NetworkConfig, Precision, UpscaleError, Upscaler,
+    BlockKind, Calibration, ConvWeights, Isa, Model, Network, NetworkConfig, Precision,
+    UpscaleError, Upscaler,
 };
 use wdsr_testing::random;
 
@@ -116,6 +117,92 @@ fn tiles_of_amx_compute_every_network_in_any_division() {
             assert_eq!(bits(&tiled), bits(&whole), "{label} in eight symmetries");
         }
     }
+}
+
+/// The model with scales for int8 that fit an image of noise.
+fn with_int8(model: Model) -> Model {
+    let mut calibration = Calibration::new(&model, Isa::REFERENCE).expect("a supported network");
+    calibration.add(&image(24, 20, 3), 24, 20);
+    calibration.finish(model)
+}
+
+#[test]
+fn int8_has_the_same_bits_in_any_division_on_every_instruction_set() {
+    let (width, height) = (37, 9);
+    let pixels = image(width, height, 5);
+    let run = |model: &Model, isa: Isa, tile: usize, threads: usize, self_ensemble: bool| {
+        let upscaler = Upscaler::with_isa(model, isa)
+            .tile_px(Some(tile))
+            .self_ensemble(self_ensemble)
+            .precision(Precision::Int8);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        let run = || upscaler.upscale(&pixels, width, height).expect("an image");
+        pool.expect("threads").install(run)
+    };
+    let scaled = NetworkConfig {
+        residual_scale: -0.5,
+        ..NetworkConfig::wdsr_b(12, 2, 2)
+    };
+    for config in configs().into_iter().chain([scaled]) {
+        if config.block == BlockKind::MsrResNet {
+            continue;
+        }
+        let (model, label) = (with_int8(model(&config)), config.label());
+        let whole: Vec<f32> = run(&model, Isa::REFERENCE, 100, 1, false);
+        let f32: Vec<f32> = Upscaler::with_isa(&model, Isa::REFERENCE)
+            .upscale(&pixels, width, height)
+            .expect("an image");
+        let difference = difference(&whole, &f32);
+        assert!(
+            difference > 0.0 && difference < 0.1,
+            "{label}: {difference}"
+        );
+        let ensemble = (config.features <= 5).then(|| run(&model, Isa::REFERENCE, 100, 1, true));
+        for isa in Isa::available() {
+            for (tile, threads) in [(7, 2), (20, 1), (100, 2)] {
+                let tiled = run(&model, isa, tile, threads, false);
+                assert_eq!(
+                    bits(&tiled),
+                    bits(&whole),
+                    "{label}, tiles of {tile} on {isa}"
+                );
+            }
+            if let Some(ensemble) = &ensemble {
+                let tiled = run(&model, isa, 11, 2, true);
+                assert_eq!(
+                    bits(&tiled),
+                    bits(ensemble),
+                    "{label} in eight symmetries on {isa}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "without scales")]
+fn int8_without_scales_panics() {
+    let model = model(&NetworkConfig::wdsr_b(8, 1, 2));
+    let _ = Upscaler::with_isa(&model, Isa::REFERENCE).precision(Precision::Int8);
+}
+
+#[test]
+fn calibration_names_what_it_does_not_support() {
+    let refusal = |model: &Model| {
+        Calibration::new(model, Isa::REFERENCE)
+            .err()
+            .map(|e| e.to_string())
+    };
+    let of_others = model(&NetworkConfig::msr_resnet(4, 1, 2));
+    let message = refusal(&of_others).expect("a refusal");
+    assert!(
+        message.contains("msrresnet") && message.contains("wdsr-b"),
+        "{message}"
+    );
+    let plain = model(&NetworkConfig::wdsr_b(4, 1, 2));
+    let strong = plain.convs().to_vec();
+    let message = refusal(&plain.with_strong(strong)).expect("a refusal");
+    assert!(message.contains("strength"), "{message}");
 }
 
 /// The receptive radius is not larger than necessary.

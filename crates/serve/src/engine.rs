@@ -1,23 +1,20 @@
 //! The queue of images, and the threads that upscale them.
 
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
-use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use wdsr_image::{Deadline, Format, Limits as ReadingLimits, Reader};
+use wdsr_image::{Deadline, Limits as ReadingLimits};
 use wdsr_model::Isa;
-use wdsr_upscale::{Damage, Error, ErrorKind, Summary};
+use wdsr_request::{Error, Networks, UpscaleRequest, Upscaled};
+use wdsr_upscale::ErrorKind;
 
 use crate::metrics::Metrics;
-use crate::networks::Networks;
 use crate::options::Limits;
 use crate::refusal::Refusal;
-use crate::request::UpscaleRequest;
 
 /// Upscales images, some at a time.
 ///
@@ -50,16 +47,6 @@ pub(crate) struct Upload {
     /// Its name in messages.
     pub(crate) name: String,
     pub(crate) bytes: Vec<u8>,
-}
-
-/// The result of an image.
-pub(crate) struct Upscaled {
-    pub(crate) file: Vec<u8>,
-    pub(crate) format: Format,
-    /// What the program reports of an image, for programs.
-    pub(crate) report: Value,
-    /// What the result lacks.
-    pub(crate) warnings: Vec<String>,
 }
 
 /// Stops the work on an image when it is dropped.
@@ -108,7 +95,7 @@ impl Engine {
     }
 
     pub(crate) fn isa(&self) -> Isa {
-        self.networks.isa
+        self.networks.isa()
     }
 
     /// The threads of an image.
@@ -218,22 +205,11 @@ impl Engine {
     ) -> Result<Upscaled, Refusal> {
         let timeout = self.limits.timeout;
         let end = started + timeout;
-        let name = Path::new(&upload.name).to_owned();
-        let refused = |error: Error| match error.kind() {
-            ErrorKind::Stopped if Instant::now() >= end => {
-                Refusal::timed_out(&upload.name, timeout)
-            }
-            _ => error.into(),
-        };
         let limits = ReadingLimits {
             max_pixels: self.limits.max_pixels,
             deadline: Deadline::at(end).or_when(stop.clone()),
             ..ReadingLimits::default()
         };
-        let reader = Reader::from_bytes(upload.bytes, &name, &limits);
-        let reader = reader.map_err(|error| refused(error.into()))?;
-        let format = request.result_format(reader.format())?;
-        let job = self.networks.job(reader, request).map_err(refused)?;
         let flow = |done: usize, total: usize| {
             progress(done, total);
             match limits.deadline.is_over() {
@@ -241,39 +217,15 @@ impl Engine {
                 false => ControlFlow::Continue(()),
             }
         };
-        let output = Path::new("the result");
-        let (file, summary) = job.into_bytes(output, format, &flow).map_err(refused)?;
-        let mut warnings = summary.dropped.clone();
-        if self.isa().precision_for(request.precision) != request.precision {
-            let (isa, precision) = (self.isa(), request.precision.name());
-            warnings.push(format!(
-                "precision {precision}: not faster than f32 on this processor ({isa}), so f32 was used"
-            ));
-        }
-        let report = report(request, &summary, started.elapsed());
-        Ok(Upscaled {
-            file,
-            format,
-            report,
-            warnings,
+        let image = (upload.name.as_str(), upload.bytes);
+        let result = self.networks.upscale(request, image, &limits, &flow);
+        result.map_err(|error| match &error {
+            Error::Upscale(cause)
+                if cause.kind() == ErrorKind::Stopped && Instant::now() >= end =>
+            {
+                Refusal::timed_out(&upload.name, timeout)
+            }
+            _ => error.into(),
         })
     }
-}
-
-/// The values of a report of `wdsr upscale`.
-fn report(request: &UpscaleRequest, summary: &Summary, time: Duration) -> Value {
-    let found = match (summary.choice, summary.strength) {
-        (Some(choice), _) => Some(choice.damage),
-        (None, strength) => strength.map(|strength| strength.damage),
-    };
-    let damage = found.filter(|damage| *damage != Damage::Given);
-    json!({
-        "width_px": summary.plan.target().width_px,
-        "height_px": summary.plan.target().height_px,
-        "steps": summary.plan.to_string(),
-        "model": Networks::kind_of(request, summary),
-        "strength": summary.strength.map(|strength| strength.value),
-        "damage": damage.map(|damage| damage.to_string()),
-        "seconds": time.as_secs_f64(),
-    })
 }

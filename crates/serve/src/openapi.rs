@@ -2,8 +2,8 @@
 
 use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
+use wdsr_request::PARAMETERS;
 
-use crate::request::PARAMETERS;
 use crate::routes::{ROUTES, Route};
 
 /// The document.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use subtle::ConstantTimeEq;
+use wdsr_upscale::Settings;
 
 /// What [`Server::bind`](crate::Server::bind) needs.
 #[derive(Clone, Debug)]
@@ -102,6 +103,17 @@ pub struct Limits {
     pub shutdown_timeout: Duration,
     /// Most connections; further ones wait.
     pub max_connections: usize,
+}
+
+impl Limits {
+    /// The settings of a request without parameters.
+    pub(crate) fn settings(&self) -> Settings {
+        Settings {
+            max_output_pixels: self.max_output_pixels,
+            max_memory_bytes: Some(self.max_memory_bytes),
+            ..Settings::default()
+        }
+    }
 }
 
 impl Default for Limits {

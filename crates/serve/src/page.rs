@@ -1,4 +1,4 @@
-//! The page at `/`.
+//! The page at `/`. crates/web/build writes the same page with another engine.js.
 
 use std::sync::Arc;
 
@@ -10,7 +10,12 @@ use crate::State;
 
 const PAGE: &str = include_str!("page/index.html");
 const STYLE: &str = include_str!("page/page.css");
-const SCRIPT: &str = include_str!("page/page.js");
+const SCRIPTS: [(&str, &str); 4] = [
+    ("/viewer.js", wdsr_viewer::SCRIPT),
+    ("/zip.js", include_str!("page/zip.js")),
+    ("/engine.js", include_str!("page/engine.js")),
+    ("/page.js", include_str!("page/page.js")),
+];
 
 /// Serves the page and its files.
 pub(crate) fn router() -> Router<Arc<State>> {
@@ -20,18 +25,12 @@ pub(crate) fn router() -> Router<Arc<State>> {
     };
     let page = PAGE.replace("<!-- viewer -->", wdsr_viewer::MARKUP);
     let style = [wdsr_viewer::STYLE, STYLE].concat();
-    Router::new()
+    let mut router = Router::new()
         .route("/", file("text/html; charset=utf-8", page))
-        .route("/page.css", file("text/css; charset=utf-8", style))
-        .route(
-            "/viewer.js",
-            file(
-                "text/javascript; charset=utf-8",
-                wdsr_viewer::SCRIPT.to_owned(),
-            ),
-        )
-        .route(
-            "/page.js",
-            file("text/javascript; charset=utf-8", SCRIPT.to_owned()),
-        )
+        .route("/page.css", file("text/css; charset=utf-8", style));
+    for (path, script) in SCRIPTS {
+        let script = file("text/javascript; charset=utf-8", script.to_owned());
+        router = router.route(path, script);
+    }
+    router
 }

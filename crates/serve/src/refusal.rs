@@ -5,8 +5,7 @@ use std::time::Duration;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
-use wdsr_image::Error as ImageError;
-use wdsr_upscale::{Error, ErrorKind};
+use wdsr_request::Error;
 
 /// Why a request is not fulfilled.
 #[derive(Clone, Debug)]
@@ -63,32 +62,15 @@ impl Refusal {
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
-        use StatusCode as Status;
-        let (status, code) = match (&error, error.kind()) {
-            (Error::Image(ImageError::TooLarge { .. }), _) => {
-                (Status::PAYLOAD_TOO_LARGE, "image_too_large")
-            }
-            (Error::Image(ImageError::NotAnImage { .. } | ImageError::UnreadFormat { .. }), _) => {
-                (Status::UNSUPPORTED_MEDIA_TYPE, "unsupported_format")
-            }
-            (Error::ResultTooLarge { .. }, _) => (Status::UNPROCESSABLE_ENTITY, "result_too_large"),
-            (Error::Memory { source, .. }, _) if source.allowed_bytes.is_some() => {
-                (Status::UNPROCESSABLE_ENTITY, "too_much_memory")
-            }
-            (_, ErrorKind::Input) => (Status::UNPROCESSABLE_ENTITY, "unusable_image"),
-            (_, ErrorKind::Memory) => (Status::SERVICE_UNAVAILABLE, "out_of_memory"),
-            (_, ErrorKind::Stopped) => (Status::SERVICE_UNAVAILABLE, "stopped"),
-            (_, ErrorKind::Output | ErrorKind::Model | ErrorKind::Device) => {
-                (Status::INTERNAL_SERVER_ERROR, "internal_error")
-            }
+        let code = error.code();
+        let status = match code {
+            "image_too_large" => StatusCode::PAYLOAD_TOO_LARGE,
+            "unsupported_format" => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "out_of_memory" | "stopped" => StatusCode::SERVICE_UNAVAILABLE,
+            "internal_error" => StatusCode::INTERNAL_SERVER_ERROR,
+            _ => StatusCode::UNPROCESSABLE_ENTITY,
         };
         Self::new(status, code, error.to_string())
-    }
-}
-
-impl From<ImageError> for Refusal {
-    fn from(error: ImageError) -> Self {
-        Error::from(error).into()
     }
 }
 

@@ -15,16 +15,14 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use wdsr_image::Format;
+use wdsr_request::{Networks, UpscaleRequest, Upscaled, media_type};
 
-use crate::engine::Upscaled;
 use crate::guard::guard;
 use crate::held::HeldBytes;
 use crate::jobs::{JobResult, Jobs, Status};
 use crate::metrics::resident_bytes;
-use crate::networks::Networks;
 use crate::openapi;
 use crate::refusal::Refusal;
-use crate::request::UpscaleRequest;
 use crate::upload::{receive, reserve};
 use crate::{State, page};
 
@@ -178,18 +176,6 @@ fn json_response(status: StatusCode, json: &Value) -> Response {
     (status, [(header::CONTENT_TYPE, JSON)], json.to_string()).into_response()
 }
 
-fn media_type(format: Format) -> &'static str {
-    match format {
-        Format::Png => "image/png",
-        Format::Jpeg => "image/jpeg",
-        Format::WebP => "image/webp",
-        Format::Tiff => "image/tiff",
-        Format::Bmp => "image/bmp",
-        Format::Gif => "image/gif",
-        _ => unreachable!("{format} is only read"),
-    }
-}
-
 /// Most bytes of a header.
 const MAX_HEADER_BYTES: usize = 4096;
 
@@ -242,7 +228,7 @@ async fn upscale(
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    let request = UpscaleRequest::of_query(&query.unwrap_or_default(), state.limits())?;
+    let request = UpscaleRequest::of_query(&query.unwrap_or_default(), state.limits().settings())?;
     // Without waiting for a body that will be refused.
     drop(state.engine.enter()?);
     let (upload, _reservation) = receive(&state, &headers, body).await?;
@@ -271,7 +257,7 @@ async fn create_job(
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    let request = UpscaleRequest::of_query(&query.unwrap_or_default(), state.limits())?;
+    let request = UpscaleRequest::of_query(&query.unwrap_or_default(), state.limits().settings())?;
     drop(state.engine.enter()?);
     let (upload, reservation) = receive(&state, &headers, body).await?;
     let place = state.engine.enter()?;

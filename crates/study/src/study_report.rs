@@ -139,6 +139,7 @@ impl Study {
             match o.precision {
                 Precision::F32 => "arithmetic in f32",
                 Precision::Bf16 => "products in bf16, weights and sums in f32",
+                Precision::Int8 => unreachable!("a training in int8"),
             },
             o.validation.protocol.describe(2),
             bicubic.unwrap_or_default()

@@ -118,6 +118,8 @@ function setDivider(part) {
 function showSet(number) {
   state.set = (number + sets.length) % sets.length;
   const { name, images } = sets[state.set];
+  for (const side of ["left", "right"]) state[side] = Math.min(state[side], images.length - 1);
+  if (state.left === state.right) state.left = 0;
   byId("title").textContent = sets.length > 1 ? name : images.map((image) => image.label).join(", ");
   byId("set").value = state.set;
   for (const side of ["left", "right"]) {
@@ -127,9 +129,14 @@ function showSet(number) {
   showImages();
 }
 
+/** Shows two images of a set. */
+function showPair(set, left, right) {
+  Object.assign(state, { left, right });
+  showSet(set);
+}
+
 /**
- * Shows set number `at`. A set has a name and images with label, width_px, height_px and notes; all sets have
- * the same number of images, at least two.
+ * Shows set number `at`. A set has a name and two or more images with label, width_px, height_px and notes.
  */
 function showSets(newSets, newUrlOf, at) {
   [sets, urlOf] = [newSets, newUrlOf];

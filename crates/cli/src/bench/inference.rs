@@ -3,7 +3,9 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use wdsr_model::{Isa, Model, Precision, StageTime, UpscaleError, Upscaler};
+use wdsr_model::{
+    Calibration, Isa, Model, Precision, QuantizeError, StageTime, UpscaleError, Upscaler,
+};
 
 use super::Work;
 
@@ -99,6 +101,17 @@ fn block_independent_name(name: &str) -> String {
         words.join(".")
     });
     keys.collect::<Vec<_>>().join(" + ")
+}
+
+/// A model of random weights with scales for int8.
+///
+/// # Errors
+/// If int8 does not support its network.
+pub(super) fn quantized(model: Model, isa: Isa) -> Result<Model, QuantizeError> {
+    let mut calibration = Calibration::new(&model, isa)?;
+    let (w, h) = CHECKED_PX;
+    calibration.add(&image(w, h), w, h);
+    Ok(calibration.finish(model))
 }
 
 /// Largest difference between an upscaler and the plain loops in a precision.

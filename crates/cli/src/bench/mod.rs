@@ -15,7 +15,7 @@ use wdsr_model::{Isa, Model, NetworkConfig, Precision, Upscaler, WeightFormat};
 use crate::device::{DeviceChoice, OpenGpu};
 use crate::exit::WrongUsage;
 use crate::file_claims::FileClaims;
-use crate::models::PrecisionArgument;
+use crate::models::{Choice, PrecisionArgument};
 use crate::threads::on_threads;
 use crate::{models, stdout};
 
@@ -153,23 +153,30 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             path,
         )?;
     }
-    let model = match &arguments.network {
+    let isa = Isa::detect()?;
+    let choice = match &arguments.network {
         Some(name) => {
             let config = NetworkConfig::from_name(name, arguments.scale.unwrap_or(2))
                 .map_err(|error| WrongUsage(error.to_string()))?;
-            Model::random(&config, 1)
+            let model = Model::random(&config, 1);
+            let model = match arguments.precision {
+                PrecisionArgument::Int8 => inference::quantized(model, isa)?,
+                _ => model,
+            };
+            let name = name.clone();
+            Choice { name, model }
         }
-        None => models::load(arguments.model.as_deref(), arguments.scale)?.model,
+        None => models::load(arguments.model.as_deref(), arguments.scale)?,
     };
+    let model = &choice.model;
     if let Some(path) = &arguments.save_onnx {
-        save_onnx(&model, path)?;
+        save_onnx(model, path)?;
     }
-    let isa = Isa::detect()?;
-    let report = on_threads(arguments.threads, || measure(arguments, &model, isa))??;
+    let report = on_threads(arguments.threads, || measure(arguments, &choice, isa))??;
     if arguments.json {
         stdout::print_json(&report)
     } else {
-        Ok(stdout::print(report.to_text(&model))?)
+        Ok(stdout::print(report.to_text(model))?)
     }
 }
 
@@ -179,23 +186,26 @@ fn save_onnx(model: &Model, path: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("{}: cannot write", path.display()))
 }
 
-fn measure(arguments: &Arguments, model: &Model, isa: Isa) -> anyhow::Result<Report> {
+fn measure(
+    arguments: &Arguments,
+    Choice { name, model }: &Choice,
+    isa: Isa,
+) -> anyhow::Result<Report> {
     let isa = match arguments.train {
         true => isa.without_tiles(),
         false => isa,
     };
+    if arguments.train {
+        arguments.precision.of_training()?;
+    }
     let gpu = OpenGpu::open(arguments.device, arguments.precision)?;
-    let precision = match (&gpu, arguments.precision) {
-        (None, PrecisionArgument::F16) => {
-            let message = "--precision f16: only GPUs compute in f16; add --device gpu";
-            return Err(WrongUsage(message.to_owned()).into());
-        }
-        (Some(_), _) => Precision::F32,
-        (None, argument) => argument.or_f32(isa),
+    let precision = match &gpu {
+        Some(_) => Precision::F32,
+        None => arguments.precision.or_f32(name, model, isa)?,
     };
     // The one that multiplies.
     let isa = match precision {
-        Precision::F32 => isa.without_tiles(),
+        Precision::F32 | Precision::Int8 => isa.without_tiles(),
         Precision::Bf16 => isa,
     };
     let (mut work, error): (Box<dyn Work>, f64) = if arguments.train {
@@ -219,8 +229,9 @@ fn measure(arguments: &Arguments, model: &Model, isa: Isa) -> anyhow::Result<Rep
     let device = gpu.as_ref().map_or(isa_name, |gpu| gpu.name().to_owned());
     // Rounding errors of sums of a thousand values up to 1, through tens of layers.
     let allowed = match (precision, arguments.precision) {
-        (Precision::F32, PrecisionArgument::F32 | PrecisionArgument::Bf16) => 1e-3,
         (Precision::Bf16, _) | (_, PrecisionArgument::F16) => 1e-1,
+        (Precision::F32, _) => 1e-3,
+        (Precision::Int8, _) => 0.0,
     };
     if error.is_nan() || error > allowed {
         bail!(
@@ -255,10 +266,7 @@ fn measure(arguments: &Arguments, model: &Model, isa: Isa) -> anyhow::Result<Rep
         scale: model.config().scale,
         width_px,
         height_px,
-        precision: match gpu {
-            Some(_) => arguments.precision.name(),
-            None => precision.name(),
-        },
+        precision: (gpu.as_ref()).map_or(precision.name(), OpenGpu::precision_name),
         threads: rayon::current_num_threads(),
         isa: isa.name(),
         gpu: gpu.as_ref().map(|gpu| gpu.name().to_owned()),

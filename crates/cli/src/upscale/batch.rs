@@ -1,22 +1,19 @@
 //! A batch of files: in which order, what is up to date, where results go, and what is reported.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
 use indicatif::ProgressBar;
-use wdsr_image::{Error as ImageError, Format, Reader};
-use wdsr_upscale::{Job, Wrap};
+use wdsr_batch::{Entry, Input, InputError, Manifest, Shard, is_url, portable};
+use wdsr_image::{Error as ImageError, Format};
 
 use super::destination::Destination;
 use super::existing::{self, IfExists, ResultFile};
 use super::failure::{self, Deadline, explained};
-use super::inputs::{self, Input, InputError, Shard};
-use super::manifest::{self, Entry, Manifest, portable};
 use super::metadata::Warnings;
 use super::networks::Networks;
 use super::report::{self, BatchReport, Outcome};
@@ -45,7 +42,7 @@ pub(super) fn upscale(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let destination = Destination::of(arguments, networks.scale())?;
     let folder = destination.folder();
     let output = folder.or(arguments.output.as_deref());
-    let (mut inputs, errors) = inputs::collect(arguments.inputs(), arguments.recursive, output);
+    let (mut inputs, errors) = wdsr_batch::collect(arguments.inputs(), arguments.recursive, output);
     for (result, image) in destination.take_results(&mut inputs) {
         let (result, image) = (result.display(), image.display());
         progress::note(&format!(
@@ -53,7 +50,7 @@ pub(super) fn upscale(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         ));
     }
     if let ([input], [_], None) = (&inputs[..], arguments.inputs(), folder)
-        && let Ok(format) = Format::of_file(&input.path)
+        && let Ok(format) = format_of(&input.path)
     {
         arguments.encoding.check(arguments.format_for(format))?;
     }
@@ -64,15 +61,12 @@ pub(super) fn upscale(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     // Nothing conflicts, so files may be created.
     let mut report = BatchReport::create(arguments.report.as_deref())?;
     if let Some(manifest) = &mut manifest {
-        manifest.open()?;
+        manifest.open(&mut waiting_in(manifest.folder().to_owned()))?;
         // With the results of earlier runs.
         plans = plan_results(arguments, &destination, &inputs, Some(manifest))?;
     }
     inputs.retain(|input| is_in_shard(arguments, input));
-    let bytes: Vec<u64> = inputs
-        .iter()
-        .map(|input| fs::metadata(&input.path).map_or(0, |file| file.len()))
-        .collect();
+    let bytes: Vec<u64> = inputs.iter().map(|input| input.bytes).collect();
     let mut batch = Batch {
         arguments,
         networks,
@@ -84,6 +78,7 @@ pub(super) fn upscale(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut tally = Tally::default();
     let is_batch = inputs.len() + errors.len() > 1;
     for InputError { path, error } in errors {
+        let error = error.into();
         progress::print_error(&error);
         tally.classify(&error);
         let error = progress::one_line(&error);
@@ -177,20 +172,27 @@ impl Batch<'_> {
         let deadline = Deadline::start(self.arguments.timeout());
         let limits = deadline.limits(self.arguments.reading_limits());
         let failed = |error: ImageError| deadline.explained(&input.path, error);
-        let mut reader = Reader::open(&input.path, &limits).map_err(failed)?;
+        let flow = || deadline.flow();
+        let opened = wdsr_batch::open(&input.path, &limits, &flow);
+        let opened = opened.map_err(|error| deadline.explained_place(&input.path, error))?;
+        let mut reader = opened.reader;
         let input_hash = match self.manifest {
             Some(_) => format!("{:032x}", reader.content_hash().map_err(failed)?),
             None => String::new(),
         };
         let mut job = (self.networks.job(reader, self.arguments.settings())).map_err(explained)?;
-        let mut settings = self.settings_text(&job, format);
+        let mut settings = self.networks.settings_text(
+            &job,
+            &self.arguments.settings(),
+            self.arguments.model.self_ensemble,
+            format,
+        );
         if let Some(rows) = self.arguments.rows {
-            let origin = format!("{settings}, of an image of {bytes} bytes");
+            let origin = format!("{settings}, of an image of {} bytes", opened.bytes);
             job = job.band(rows.0, &origin).map_err(explained)?;
             settings += &rows.name_end();
         }
-        let is_current =
-            |entry: &Rc<Entry>| entry.input_hash == input_hash && entry.settings == settings;
+        let is_current = |entry: &Arc<Entry>| entry.is_current(&input_hash, &settings);
         let named = || input.path.display().to_string();
         let output = match result.target.with_context(named)? {
             ResultFile::Own(output, entries) if entries.iter().any(is_current) => {
@@ -204,6 +206,7 @@ impl Batch<'_> {
             // Another program may have created it since the results were planned.
             ResultFile::Write(output)
                 if self.arguments.if_exists() != IfExists::Overwrite
+                    && !is_url(&output)
                     && output.symlink_metadata().is_ok() =>
             {
                 if self.arguments.if_exists() == IfExists::Skip {
@@ -225,56 +228,48 @@ impl Batch<'_> {
             bar.set_position(start + progress::share(bytes, done, total));
             deadline.flow()
         };
-        if let (Some(folder), Some(_)) = (output.parent(), &self.manifest) {
-            fs::create_dir_all(folder)
-                .with_context(|| format!("{}: cannot create the folder", folder.display()))?;
+        if self.manifest.is_some() {
+            wdsr_batch::create_folder_of(&output)?;
         }
         let (file, summary) = job
-            .into_file(&output, format, &progress)
+            .into_file(&wdsr_batch::local_target(&output), format, &progress)
             .map_err(|error| deadline.explained(&input.path, error))?;
-        let _writing = signals::writing();
+        // An object that is stored can be given up, a file that gets its name is waited for.
+        let _writing = (!is_url(&output)).then(signals::writing);
         let write = || format!("cannot write {}", output.display());
-        if let Some(manifest) = &mut self.manifest {
-            manifest.add(Entry {
+        let published = if let Some(manifest) = &mut self.manifest {
+            let entry = Entry {
                 output: manifest.name_of(&output),
                 output_bytes: file.as_file().metadata().with_context(write)?.len(),
-                output_hash: manifest::hash_of(file.as_file()).with_context(write)?,
+                output_hash: wdsr_batch::hash_of(file.as_file()).with_context(write)?,
                 input: portable(&input.relative),
-                input_place: manifest::hash_of_place(&input.path),
+                input_place: wdsr_batch::hash_of_place(&input.path),
                 input_hash,
                 settings,
-            })?;
-        }
-        file.publish().with_context(write)?;
+            };
+            manifest.publish(file, &output, &entry, &flow)
+        } else {
+            wdsr_batch::publish(file, &output, &flow)
+        };
+        published.map_err(|error| deadline.explained_place(&input.path, error))?;
         let model = self.networks.name_of(&summary);
         let device = self.networks.device_used();
         Ok(Outcome::done(&output, model, &summary, started.elapsed()).on_device(device))
     }
+}
 
-    /// Program, options and models that a result depends on, as the manifest records them.
-    fn settings_text(&self, job: &Job<'_>, format: Format) -> String {
-        let arguments = self.arguments;
-        let strength = match (self.networks.have_strength(), arguments.strength) {
-            (false, _) => String::new(),
-            (true, None) => "strength by image, ".to_owned(),
-            (true, Some(strength)) => format!("strength {strength}, "),
-        };
-        let wrap = match arguments.wrap.wrap() {
-            Wrap::None => String::new(),
-            wrap => format!("wrap {}, ", wrap.name()),
-        };
-        format!(
-            "wdsr {}, {}, self-ensemble {}, alpha {:?}, metadata {}, {wrap}{}{}models [{}], {}, {format}",
-            env!("CARGO_PKG_VERSION"),
-            self.networks.computing.settings_text(),
-            arguments.model.self_ensemble,
-            arguments.alpha.method(),
-            arguments.metadata.name(),
-            strength,
-            arguments.encoding.settings_text(format),
-            self.networks.hashes_of(job),
-            job.plan().target()
-        )
+/// Waits for the run that writes to a folder, with a note, until a signal.
+fn waiting_in(folder: PathBuf) -> impl FnMut() -> bool {
+    let mut is_noted = false;
+    move || {
+        if !is_noted && !signals::requested() {
+            let folder = folder.display();
+            progress::note(&format!(
+                "another run writes to {folder}; waiting for its end"
+            ));
+            is_noted = true;
+        }
+        !signals::requested()
     }
 }
 
@@ -316,8 +311,13 @@ fn plan_results(
                 other.display()
             );
         }
-        let own = |path: &Path| manifest.map_or(Vec::new(), |m| m.own_result(path, input));
-        let target = existing::target(&output, policy, &own, &|path| claims.contains(path));
+        let own = |path: &Path| manifest.map_or(Ok(Vec::new()), |m| m.own_result(path, input));
+        let exists = |path: &Path| match manifest {
+            Some(manifest) => manifest.has_result(path),
+            None => wdsr_batch::exists(path),
+        };
+        let taken = |path: &Path| claims.contains(path);
+        let target = existing::target(&output, policy, &own, &taken, &exists);
         let path = target.as_ref().map_or(&*output, ResultFile::path);
         let claim = claims.write("result", "-o", path);
         Ok(ResultPlan {
@@ -331,7 +331,7 @@ fn plan_results(
         .filter(|input| is_in_shard(arguments, input))
         .take_while(|_| !signals::requested());
     let plans = planned.map(&mut plan).collect();
-    if let Some(manifest) = manifest {
+    if let Some(manifest) = manifest.filter(|manifest| !is_url(manifest.folder())) {
         claims.write("manifest", "-o", manifest.path())?;
     }
     if let Some(report) = &arguments.report {
@@ -353,6 +353,14 @@ fn is_in_shard(arguments: &Arguments, input: &Input) -> bool {
         .is_none_or(|shard| shard.contains(&input.relative))
 }
 
+/// The format of an input: of a file by its content, of an object by the suffix of its URL.
+fn format_of(path: &Path) -> Result<Format, ImageError> {
+    match is_url(path) {
+        true => Ok(Format::from_extension(path).unwrap_or(Format::Png)),
+        false => Format::of_file(path),
+    }
+}
+
 /// The name of an input's result, unless it exists and another has to be found, and its format.
 fn result_name(
     arguments: &Arguments,
@@ -360,7 +368,7 @@ fn result_name(
     input: &Input,
 ) -> anyhow::Result<(PathBuf, Format)> {
     // An input of a format that is not read has no result, so it takes no other's name.
-    let found = Format::of_file(&input.path).map_err(|error| match error {
+    let found = format_of(&input.path).map_err(|error| match error {
         ImageError::NotAnImage { .. } => {
             video::refusal(&input.path).map_or_else(|| error.into(), anyhow::Error::from)
         }

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use wdsr_batch::{Input, is_folder, is_pattern, is_url};
 use wdsr_image::Format;
 use wdsr_upscale::SizeRequest;
 
-use super::inputs::{Input, is_pattern};
 use super::rows::Rows;
 use super::{Arguments, WrongUsage};
 
@@ -38,10 +38,14 @@ impl Destination {
         }
         let size_end = name_end(arguments.size.request(), scale);
         let inputs = arguments.inputs();
-        match inputs.iter().find(|input| input.is_dir()) {
+        match inputs.iter().find(|input| is_folder(input)) {
             None => Ok(Self::Beside {
                 name_end: size_end + &rows_end,
             }),
+            Some(url) if is_url(url) => Err(WrongUsage(format!(
+                "{}: give the folder for the results by -o",
+                url.display()
+            ))),
             Some(folder) if inputs.len() == 1 => Ok(Self::Folder {
                 folder: beside(folder, &size_end)?,
                 name_end: rows_end,
@@ -138,7 +142,7 @@ impl Arguments {
     pub(super) fn is_into_folder(&self, output: &Path) -> bool {
         let inputs = self.inputs();
         inputs.len() > 1
-            || inputs[0].is_dir()
+            || is_folder(&inputs[0])
             || is_pattern(&inputs[0])
             || names_folder(output)
             || output.extension().is_none() && self.format.is_none()
@@ -164,5 +168,5 @@ impl Arguments {
 /// Whether a path is that of a folder: there is one, or it ends with a separator.
 pub(super) fn names_folder(path: &Path) -> bool {
     let last = path.as_os_str().as_encoded_bytes().last();
-    path.is_dir() || last.is_some_and(|byte| std::path::is_separator(char::from(*byte)))
+    is_folder(path) || last.is_some_and(|byte| std::path::is_separator(char::from(*byte)))
 }

@@ -84,19 +84,4 @@ impl EncodingArguments {
         }
         Ok(())
     }
-
-    /// What changes the bytes of a result of this format, as the manifest records it; empty for the
-    /// defaults.
-    pub(super) fn settings_text(&self, format: Format) -> String {
-        let (encoding, default) = (self.encoding(), Encoding::DEFAULT);
-        match format {
-            Format::Jpeg if encoding.jpeg_quality != default.jpeg_quality => {
-                format!("quality {}, ", encoding.jpeg_quality)
-            }
-            Format::Png if encoding.png_compression != default.png_compression => {
-                format!("compression {:?}, ", encoding.png_compression)
-            }
-            _ => String::new(),
-        }
-    }
 }

@@ -1,11 +1,11 @@
 //! What to do if a file of the result's name exists.
 
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use anyhow::bail;
 
-use super::manifest::Entry;
+use wdsr_batch::Entry;
 
 /// The policy for a file that is not the own result of the same input.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -26,7 +26,7 @@ pub(crate) enum ResultFile {
     Write(PathBuf),
     /// The unchanged result of earlier runs, to replace unless an entry has the same input, model
     /// and options.
-    Own(PathBuf, Vec<Rc<Entry>>),
+    Own(PathBuf, Vec<Arc<Entry>>),
     /// A file to keep.
     Skip(PathBuf),
 }
@@ -39,22 +39,27 @@ impl ResultFile {
 }
 
 /// Chooses the file for a result. `own` has the entries of a file that is the image's own result, which
-/// is [`ResultFile::Own`] whatever the policy. `taken` are files of this run.
+/// is [`ResultFile::Own`] whatever the policy. `taken` are files of this run, and `exists` tells
+/// whether there is a file of a name.
 pub(crate) fn target(
     output: &Path,
     policy: IfExists,
-    own: &dyn Fn(&Path) -> Vec<Rc<Entry>>,
+    own: &dyn Fn(&Path) -> Result<Vec<Arc<Entry>>, wdsr_batch::Error>,
     taken: &dyn Fn(&Path) -> bool,
+    exists: &dyn Fn(&Path) -> Result<bool, wdsr_batch::Error>,
 ) -> anyhow::Result<ResultFile> {
     let mut candidate = output.to_owned();
     let mut number = 0;
     loop {
         // Only under another number can a file of this run be avoided.
         let free = policy != IfExists::Rename || !taken(&candidate);
-        if free && candidate.symlink_metadata().is_err() {
+        if free && !exists(&candidate)? {
             return Ok(ResultFile::Write(candidate));
         }
-        let entries = if free { own(&candidate) } else { Vec::new() };
+        let entries = match free {
+            true => own(&candidate)?,
+            false => Vec::new(),
+        };
         if !entries.is_empty() {
             return Ok(ResultFile::Own(candidate, entries));
         }

@@ -75,6 +75,9 @@ pub(crate) fn is_refusal(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause.is::<Refused>()
             || cause
+                .downcast_ref::<wdsr_batch::Error>()
+                .is_some_and(wdsr_batch::Error::is_of_input)
+            || cause
                 .downcast_ref::<Error>()
                 .is_some_and(|error| error.kind() == ErrorKind::Input)
             || cause
@@ -127,6 +130,15 @@ impl Deadline {
         Limits { deadline, ..limits }
     }
 
+    /// The error of an image that is opened or published, which the deadline may have stopped.
+    pub(super) fn explained_place(&self, name: &Path, error: wdsr_batch::Error) -> anyhow::Error {
+        match error {
+            wdsr_batch::Error::Image(error) => self.explained(name, error),
+            error if error.is_stopped() && !signals::is_dropping() => self.timed_out(name),
+            error => error.into(),
+        }
+    }
+
     fn timed_out(&self, name: &Path) -> anyhow::Error {
         TimedOut {
             name: name.display().to_string(),
@@ -148,6 +160,10 @@ impl Deadline {
 
 /// Whether a signal stopped the work.
 pub(super) fn is_stopped(error: &anyhow::Error) -> bool {
-    let error = error.downcast_ref::<Error>();
-    error.is_some_and(|error| error.kind() == ErrorKind::Stopped)
+    error
+        .downcast_ref::<Error>()
+        .is_some_and(|error| error.kind() == ErrorKind::Stopped)
+        || error
+            .downcast_ref::<wdsr_batch::Error>()
+            .is_some_and(wdsr_batch::Error::is_stopped)
 }

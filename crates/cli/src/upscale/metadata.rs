@@ -16,15 +16,6 @@ pub(super) enum MetadataChoice {
 }
 
 impl MetadataChoice {
-    /// The name in the manifest.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Keep => "keep",
-            Self::Strip => "strip",
-            Self::StripGps => "strip-gps",
-        }
-    }
-
     pub(super) fn policy(self) -> MetadataPolicy {
         match self {
             Self::Keep => MetadataPolicy::Keep,

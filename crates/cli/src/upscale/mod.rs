@@ -6,8 +6,6 @@ mod encoding;
 pub(crate) mod existing;
 pub(crate) mod failure;
 pub(crate) mod frames;
-mod inputs;
-mod manifest;
 mod metadata;
 pub(crate) mod networks;
 mod pipe;
@@ -22,6 +20,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::builder::TypedValueParser;
+use wdsr_batch::{Shard, is_http};
 use wdsr_image::{Format, Limits, unread_by_suffix};
 use wdsr_upscale::{AlphaMethod, Settings, Wrap};
 
@@ -30,9 +30,6 @@ use crate::{WrongUsage, exit, on_threads, progress, signals, units};
 use destination::names_folder;
 use encoding::EncodingArguments;
 use existing::IfExists;
-use inputs::Shard;
-pub(crate) use inputs::is_pattern;
-pub(crate) use manifest::hash_of_file;
 use metadata::MetadataChoice;
 use networks::NetworkArguments;
 pub(crate) use pipe::write_to;
@@ -53,17 +50,20 @@ use size::SizeArguments;
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Images, folders of images, and patterns (`*`, `?`, `[...]`, `**`); `-` is standard input
-    #[arg(required_unless_present = "input")]
+    ///
+    /// In releases URLs too: s3://, gs:// and az:// objects, folders of them (with a slash at the end) and
+    /// patterns, and http:// and https:// files. Credentials come from the environment.
+    #[arg(required_unless_present = "input", value_parser = place())]
     inputs: Vec<PathBuf>,
     /// Alias for INPUTS
-    #[arg(short = 'i', long, value_name = "INPUT", conflicts_with = "inputs")]
+    #[arg(short = 'i', long, value_name = "INPUT", conflicts_with = "inputs", value_parser = place())]
     input: Vec<PathBuf>,
     /// File for one image, or folder for several; `-` is standard output
     ///
     /// A new folder for one image ends with a slash. By default results stand beside the images: photo-x2.jpg
     /// for photo.jpg; those of a folder of photos stand in the folder photos-x2 beside it; that of
     /// standard input is standard output.
-    #[arg(short = 'o', long, value_name = "OUT")]
+    #[arg(short = 'o', long, value_name = "OUT", value_parser = place())]
     output: Option<PathBuf>,
     #[command(flatten)]
     size: SizeArguments,
@@ -279,6 +279,7 @@ const UNTRUSTED_MAX_MEMORY_BYTES: u64 = 1 << 30;
 const UNTRUSTED_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    check_urls(arguments)?;
     check_output(arguments)?;
     signals::listen("interrupted: finishing this image; interrupt again to drop it")?;
     on_threads(arguments.model.threads, || {
@@ -290,6 +291,29 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             batch::upscale(arguments)
         }
     })?
+}
+
+/// A path or URL as an argument, without credentials.
+fn place() -> impl TypedValueParser<Value = PathBuf> {
+    clap::builder::OsStringValueParser::new().map(wdsr_batch::place)
+}
+
+/// Refuses results on HTTP servers, which are only read.
+fn check_urls(arguments: &Arguments) -> Result<(), WrongUsage> {
+    let (inputs, output) = (arguments.inputs(), arguments.output.as_deref());
+    if let Some(output) = output.filter(|output| is_http(output)) {
+        return Err(WrongUsage(format!(
+            "{}: HTTP servers are only read; expected a file, a folder, or an s3://, gs:// or az:// URL",
+            output.display()
+        )));
+    }
+    if let (Some(input), None) = (inputs.iter().find(|input| is_http(input)), output) {
+        return Err(WrongUsage(format!(
+            "{}: HTTP servers are only read; give a file or folder for the result by -o",
+            input.display()
+        )));
+    }
+    Ok(())
 }
 
 /// Refuses a format that is not written or that -f and OUT's suffix contradict each other about, a new

@@ -2,14 +2,16 @@
 
 use std::path::Path;
 
-use wdsr_image::Reader;
-use wdsr_model::{BuiltinModel, Upscaler};
+use wdsr_batch::Computation;
+use wdsr_image::{Format, Reader};
+use wdsr_model::{BuiltinModel, Precision, Upscaler};
 use wdsr_upscale::{Error, Job, Plan, Settings, Summary};
 
-use super::{manifest, report};
+use super::report;
 use crate::WrongUsage;
 use crate::device::Computing;
-use crate::models::{self, Choice, ModelArguments};
+use crate::models::{self, Choice, ModelArguments, PrecisionArgument};
+use crate::progress;
 
 /// The arguments that networks depend on.
 #[derive(Clone, Copy)]
@@ -20,7 +22,7 @@ pub(crate) struct NetworkArguments<'a> {
 
 /// Networks of different scales, and how they compute.
 pub(crate) struct Networks<'a> {
-    pub(crate) computing: Computing<'a>,
+    computing: Computing<'a>,
     chosen: Group,
     /// Those for damaged images, if no model is named.
     for_damaged: Option<Group>,
@@ -30,6 +32,8 @@ pub(crate) struct Networks<'a> {
 struct Group {
     /// The built-in kind, or the file.
     name: String,
+    /// That of the processor.
+    precision: Precision,
     networks: Vec<Network>,
 }
 
@@ -38,17 +42,38 @@ struct Network {
     upscaler: Upscaler,
 }
 
+impl Network {
+    fn scale_and_hash(&self) -> (usize, String) {
+        (self.upscaler.scale(), self.model_hash.clone())
+    }
+}
+
 impl<'a> Networks<'a> {
     pub(crate) fn load(arguments: NetworkArguments<'a>) -> anyhow::Result<Self> {
-        let computing = Computing::fastest(arguments.model)?;
+        let computing = Computing::open(arguments.model)?;
         let model = arguments.model.model.as_deref();
         // A strength is that of the model that has one.
         let implied = (arguments.strength).map(|_| Path::new(BuiltinModel::FOR_DAMAGED));
-        let group = |model: Option<&Path>| Group::load(&computing, model);
-        let chosen = group(model.or(implied))?;
+        let precision = arguments.model.precision;
+        let group = |model: Option<&Path>, precision: PrecisionArgument| {
+            Group::load(&computing, model, precision)
+        };
+        let chosen = group(model.or(implied), precision)?;
         let for_damaged = match model.or(implied) {
             Some(_) => None,
-            None => Some(group(Some(Path::new(BuiltinModel::FOR_DAMAGED)))?.that_upscale()),
+            None => {
+                let kind = BuiltinModel::FOR_DAMAGED;
+                let precision = match precision {
+                    PrecisionArgument::Int8 => {
+                        progress::note(&format!(
+                            "--precision int8: {kind}, for images with damage, has no int8; it runs in f32"
+                        ));
+                        PrecisionArgument::F32
+                    }
+                    other => other,
+                };
+                Some(group(Some(Path::new(kind)), precision)?.that_upscale())
+            }
         };
         let loaded = Self {
             computing,
@@ -84,9 +109,35 @@ impl<'a> Networks<'a> {
         self.chosen.upscalers()
     }
 
+    /// Precision of the chosen models, and a GPU with its driver, on which the bits of a result depend. Models for damaged images
+    /// may have another precision.
+    pub(crate) fn arithmetic_text(&self) -> String {
+        self.computing.arithmetic_text(self.chosen.precision)
+    }
+
     /// The scale of one pass.
     pub(super) fn scale(&self) -> usize {
         self.chosen.networks[0].upscaler.scale()
+    }
+
+    /// What a result depends on beside its image, as the manifest records it.
+    pub(super) fn settings_text(
+        &self,
+        job: &Job<'_>,
+        settings: &Settings,
+        self_ensemble: bool,
+        format: Format,
+    ) -> String {
+        let of_group = |group: &Group| group.networks.iter().map(Network::scale_and_hash).collect();
+        let networks: Vec<_> = of_group(&self.chosen);
+        let computation = Computation {
+            arithmetic: &self.arithmetic_text(),
+            self_ensemble,
+            have_strength: self.have_strength(),
+            networks: &networks,
+            networks_for_damaged: &self.for_damaged.as_ref().map_or(Vec::new(), of_group),
+        };
+        wdsr_batch::settings_text(job, settings, &computation, format)
     }
 
     /// The job of an image.
@@ -124,29 +175,28 @@ impl<'a> Networks<'a> {
     pub(crate) fn hashes_of_plan(&self, plan: &Plan) -> String {
         self.chosen.hashes_of(plan)
     }
-
-    /// The hashes of the models that run the passes of a job.
-    pub(super) fn hashes_of(&self, job: &Job<'_>) -> String {
-        let mut hashes = self.chosen.hashes_of(job.plan());
-        if let (Some(group), Some(plan)) = (&self.for_damaged, job.plan_if_damaged()) {
-            hashes += &format!("; of damaged images {}", group.hashes_of(plan));
-        }
-        hashes
-    }
 }
 
 impl Group {
-    fn load(computing: &Computing<'_>, model: Option<&Path>) -> anyhow::Result<Self> {
+    fn load(
+        computing: &Computing<'_>,
+        model: Option<&Path>,
+        precision: PrecisionArgument,
+    ) -> anyhow::Result<Self> {
         let mut networks = Vec::new();
-        for Choice { model, .. } in models::choose(model)? {
+        let choices = models::choose(model)?;
+        let Choice { name, model: first } = &choices[0];
+        let precision = computing.fastest_precision(precision, name, first)?;
+        for Choice { model, .. } in choices {
             networks.push(Network {
-                model_hash: manifest::hash_of_model(&model)?,
-                upscaler: computing.upscaler(&model)?,
+                model_hash: wdsr_batch::hash_of_model(&model)?,
+                upscaler: computing.upscaler(&model, precision)?,
             });
         }
         let default = Path::new(BuiltinModel::DEFAULT.kind);
         Ok(Self {
             name: report::shown(model.unwrap_or(default)),
+            precision,
             networks,
         })
     }

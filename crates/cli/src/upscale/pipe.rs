@@ -168,7 +168,13 @@ impl PipeOutput {
             ));
         }
         Ok(
-            match existing::target(output, arguments.if_exists(), &|_| Vec::new(), &|_| false)? {
+            match existing::target(
+                output,
+                arguments.if_exists(),
+                &|_| Ok(Vec::new()),
+                &|_| false,
+                &wdsr_batch::exists,
+            )? {
                 ResultFile::Write(path) => Some(Self::File(path)),
                 ResultFile::Own(path, _) | ResultFile::Skip(path) => {
                     if !arguments.quiet {

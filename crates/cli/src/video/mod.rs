@@ -28,7 +28,7 @@ use crate::upscale::frames::{self, FrameFormat, FrameUpscaler, FrameWriter};
 use crate::upscale::networks::{NetworkArguments, Networks};
 use crate::upscale::size::SizeArguments;
 use crate::upscale::yuv::{Coding, Matrix, Range};
-use crate::upscale::{code_of_one, hash_of_file, write_to};
+use crate::upscale::{code_of_one, write_to};
 use crate::{WrongUsage, on_threads, progress, signals, units};
 use decode::Decoder;
 use encode::Encoding;
@@ -199,7 +199,13 @@ impl Arguments {
         }
         let policy = self.if_exists.unwrap_or(IfExists::Overwrite);
         Ok(
-            match existing::target(output, policy, &|_| Vec::new(), &|_| false)? {
+            match existing::target(
+                output,
+                policy,
+                &|_| Ok(Vec::new()),
+                &|_| false,
+                &wdsr_batch::exists,
+            )? {
                 // The target of a link is replaced, and the link stays.
                 ResultFile::Write(path) if path.is_symlink() => {
                     Some(path.canonicalize().unwrap_or(path))
@@ -244,11 +250,14 @@ fn upscale_file(arguments: &Arguments) -> anyhow::Result<()> {
 
     let depends_on = Dependencies::from_iter(
         [
-            ("input", hash_of_file(input).map_err(cannot_read)?),
+            (
+                "input",
+                wdsr_batch::hash_of_file(input).map_err(cannot_read)?,
+            ),
             ("version of wdsr", env!("CARGO_PKG_VERSION").to_owned()),
             ("version of ffmpeg", probe.program_version.version.clone()),
             ("model", networks.hashes_of_plan(plan)),
-            ("precision", networks.computing.settings_text()),
+            ("precision", networks.arithmetic_text()),
             ("strength", format!("{:?}", arguments.strength)),
             ("self-ensemble", arguments.model.self_ensemble.to_string()),
             ("size", format!("{target} by {plan}")),

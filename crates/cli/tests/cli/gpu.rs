@@ -1,7 +1,7 @@
 //! `--device` and `wdsr devices`. Those with the feature `gpu` need a driver, such as Mesa's software (`.ci/run gpu`).
 
 use predicates::str::contains;
-use wdsr_image::{Colour, Limits, Samples, decode};
+use wdsr_image::Colour;
 
 use crate::{image, wdsr, write};
 
@@ -68,6 +68,8 @@ fn without_drivers(run: &mut assert_cmd::Command) -> &mut assert_cmd::Command {
 
 #[cfg(all(feature = "gpu", target_os = "linux"))]
 mod with_feature {
+    use wdsr_image::{Limits, Samples, decode};
+
     use super::*;
 
     #[test]
@@ -169,9 +171,19 @@ mod with_feature {
         for key in ["gflops", "peak_gflops", "ratio_to_peak"] {
             assert!(report[key].as_f64() > Some(0.0), "{key} of {report}");
         }
-        let run = wdsr()
-            .args(["bench", "--device", "gpu:0", "--precision", "bf16"])
-            .assert();
-        run.code(2).stderr(contains("a GPU computes in f32 or f16"));
+    }
+
+    #[test]
+    fn precisions_of_the_processor_are_wrong_usage_on_a_gpu() {
+        for precision in ["bf16", "int8"] {
+            for command in [&["bench"][..], &["upscale", "a.png"]] {
+                let mut run = wdsr();
+                run.args(command);
+                let run = run.args(["--device", "gpu:0", "--precision", precision]);
+                let message =
+                    format!("--precision {precision}: a GPU computes in f32 or f16; use one of");
+                run.assert().code(2).stderr(contains(message));
+            }
+        }
     }
 }

@@ -18,6 +18,7 @@ mod docs;
 mod eval;
 mod gpu;
 mod info;
+mod int8;
 mod metadata;
 #[cfg(unix)]
 mod mpi;
@@ -35,6 +36,7 @@ mod sizes;
 mod special_files;
 #[cfg(target_os = "linux")]
 mod stdout;
+mod stores;
 mod study;
 mod train;
 mod upscale;

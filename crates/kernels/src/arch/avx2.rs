@@ -1,16 +1,21 @@
-//! AVX2 with fused multiply-add: 8 floats in a vector, 16 registers.
+//! AVX2 with fused multiply-add: 8 floats in a vector, 16 registers; with and without dot products of bytes (AVX-VNNI).
 
 use std::arch::x86_64::*;
 
 use super::avx512::Avx512;
 use super::with_features;
 use crate::dispatch::Kernel;
+use crate::int8::ByteKernel;
 use crate::precision::Format;
-use crate::simd::{Bf16Simd, Simd};
+use crate::simd::{Bf16Simd, ByteSimd, Simd};
 
 /// Proof that the processor has AVX2 and FMA.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Avx2(());
+
+/// Proof that the processor has AVX-VNNI too.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct AvxVnni(());
 
 impl Avx2 {
     /// A token if the processor has AVX2 and FMA.
@@ -33,76 +38,122 @@ impl Avx2 {
         // SAFETY: an `Avx2` exists only where `detect` found AVX2 and FMA.
         unsafe { compiled::<F, K>(self, kernel) }
     }
-}
 
-// SAFETY: `load` and `store` access the `LANES` floats of a vector; `transpose_8x8` accesses 8 rows
-// of 8 floats.
-unsafe impl Simd for Avx2 {
-    type V = __m256;
-    const LANES: usize = 8;
-    const TILE_CHANNELS: usize = 6;
-    const SHORT_TILE_CHANNELS: usize = 4;
-
-    #[inline(always)]
-    unsafe fn load(self, from: *const f32) -> __m256 {
-        // SAFETY: the processor has AVX2 (`self`), and the caller promises 8 readable floats.
-        unsafe { _mm256_loadu_ps(from) }
-    }
-
-    #[inline(always)]
-    unsafe fn store(self, to: *mut f32, value: __m256) {
-        // SAFETY: the processor has AVX2 (`self`), and the caller promises 8 writable floats.
-        unsafe { _mm256_storeu_ps(to, value) }
-    }
-
-    #[inline(always)]
-    fn prefetch(self, at: *const f32) {
-        // SAFETY: a prefetch of any address has no effect that the program can observe.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
-    }
-
-    #[inline(always)]
-    unsafe fn transpose_8x8(self, from: *const f32, stride: usize, to: *mut f32, to_stride: usize) {
-        // SAFETY: the processor has AVX2 (`self`), and the caller promises 8 rows of 8 floats to
-        // read and to write.
-        unsafe { transpose_8x8(from, stride, to, to_stride) }
-    }
-
-    with_features! {
-        "avx2,fma",
-
-        fn splat(value: f32) -> __m256 {
-            _mm256_set1_ps(value)
+    /// Runs a kernel on bytes compiled for AVX2 and FMA.
+    pub(crate) fn run_bytes<K: ByteKernel>(self, kernel: K) -> K::Output {
+        #[target_feature(enable = "avx2,fma")]
+        fn compiled<K: ByteKernel>(simd: Avx2, kernel: K) -> K::Output {
+            kernel.vectorized(simd)
         }
-
-        fn add(a: __m256, b: __m256) -> __m256 {
-            _mm256_add_ps(a, b)
-        }
-
-        fn sub(a: __m256, b: __m256) -> __m256 {
-            _mm256_sub_ps(a, b)
-        }
-
-        fn mul_add(a: __m256, b: __m256, c: __m256) -> __m256 {
-            _mm256_fmadd_ps(a, b, c)
-        }
-
-        fn relu(a: __m256) -> __m256 {
-            _mm256_max_ps(a, _mm256_setzero_ps())
-        }
-
-        fn where_positive(gate: __m256, a: __m256) -> __m256 {
-            _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(gate, _mm256_setzero_ps()), a)
-        }
-
-        fn sum(a: __m256) -> f32 {
-            let half = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
-            let quarter = _mm_add_ps(half, _mm_movehl_ps(half, half));
-            let one = _mm_add_ss(quarter, _mm_shuffle_ps::<0b01>(quarter, quarter));
-            _mm_cvtss_f32(one)
-        }
+        // SAFETY: an `Avx2` exists only where `detect` found AVX2 and FMA.
+        unsafe { compiled(self, kernel) }
     }
 }
+
+impl AvxVnni {
+    /// A token if the processor has AVX-VNNI beside AVX2 and FMA.
+    pub(crate) fn detect() -> Option<Self> {
+        let detected = Avx2::detect().is_some() && is_x86_feature_detected!("avxvnni");
+        detected.then_some(Self(()))
+    }
+
+    /// The part without dot products.
+    pub(crate) fn avx2(self) -> Avx2 {
+        Avx2(())
+    }
+
+    /// Runs a kernel on bytes compiled for AVX-VNNI.
+    pub(crate) fn run_bytes<K: ByteKernel>(self, kernel: K) -> K::Output {
+        #[target_feature(enable = "avx2,fma,avxvnni")]
+        fn compiled<K: ByteKernel>(simd: AvxVnni, kernel: K) -> K::Output {
+            kernel.vectorized(simd)
+        }
+        // SAFETY: an `AvxVnni` exists only where `detect` found all of these features.
+        unsafe { compiled(self, kernel) }
+    }
+}
+
+/// Implements [`Simd`] for a token.
+macro_rules! impl_simd {
+    ($Token:ident, $features:literal) => {
+        // SAFETY: `load` and `store` access the `LANES` floats of a vector; `transpose_8x8` accesses 8 rows
+        // of 8 floats.
+        unsafe impl Simd for $Token {
+            type V = __m256;
+            const LANES: usize = 8;
+            const TILE_CHANNELS: usize = 6;
+            const SHORT_TILE_CHANNELS: usize = 4;
+
+            #[inline(always)]
+            unsafe fn load(self, from: *const f32) -> __m256 {
+                // SAFETY: the processor has AVX2 (`self`), and the caller promises 8 readable floats.
+                unsafe { _mm256_loadu_ps(from) }
+            }
+
+            #[inline(always)]
+            unsafe fn store(self, to: *mut f32, value: __m256) {
+                // SAFETY: the processor has AVX2 (`self`), and the caller promises 8 writable floats.
+                unsafe { _mm256_storeu_ps(to, value) }
+            }
+
+            #[inline(always)]
+            fn prefetch(self, at: *const f32) {
+                // SAFETY: a prefetch of any address has no effect that the program can observe.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+            }
+
+            #[inline(always)]
+            unsafe fn transpose_8x8(
+                self,
+                from: *const f32,
+                stride: usize,
+                to: *mut f32,
+                to_stride: usize,
+            ) {
+                // SAFETY: the processor has AVX2 (`self`), and the caller promises 8 rows of 8 floats to
+                // read and to write.
+                unsafe { transpose_8x8(from, stride, to, to_stride) }
+            }
+
+            with_features! {
+                $features,
+
+                fn splat(value: f32) -> __m256 {
+                    _mm256_set1_ps(value)
+                }
+
+                fn add(a: __m256, b: __m256) -> __m256 {
+                    _mm256_add_ps(a, b)
+                }
+
+                fn sub(a: __m256, b: __m256) -> __m256 {
+                    _mm256_sub_ps(a, b)
+                }
+
+                fn mul_add(a: __m256, b: __m256, c: __m256) -> __m256 {
+                    _mm256_fmadd_ps(a, b, c)
+                }
+
+                fn relu(a: __m256) -> __m256 {
+                    _mm256_max_ps(a, _mm256_setzero_ps())
+                }
+
+                fn where_positive(gate: __m256, a: __m256) -> __m256 {
+                    _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(gate, _mm256_setzero_ps()), a)
+                }
+
+                fn sum(a: __m256) -> f32 {
+                    let half = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+                    let quarter = _mm_add_ps(half, _mm_movehl_ps(half, half));
+                    let one = _mm_add_ss(quarter, _mm_shuffle_ps::<0b01>(quarter, quarter));
+                    _mm_cvtss_f32(one)
+                }
+            }
+        }
+    };
+}
+impl_simd!(Avx2, "avx2,fma");
+impl_simd!(AvxVnni, "avx2,fma,avxvnni");
 
 /// Products in f32, rounding by integer arithmetic.
 impl Bf16Simd for Avx2 {
@@ -131,6 +182,108 @@ impl Bf16Simd for Avx2 {
             _mm256_castsi256_ps(_mm256_permute4x64_epi64::<0b11_01_10_00>(packed))
         }
     }
+}
+
+/// The operations on bytes that do not depend on the dot product.
+macro_rules! common_operations_on_bytes {
+    ($features:literal) => {
+        with_features! {
+            $features,
+
+            fn to_f32(integers: __m256) -> __m256 {
+                _mm256_cvtepi32_ps(_mm256_castps_si256(integers))
+            }
+
+            fn limit_byte(a: __m256) -> __m256 {
+                // The second operand instead of a NaN.
+                _mm256_min_ps(_mm256_max_ps(a, _mm256_setzero_ps()), _mm256_set1_ps(255.0))
+            }
+
+            fn join_bytes(channels: [__m256; 4]) -> __m256 {
+                let [a, b, c, d] = channels;
+                let (a, b) = (_mm256_cvtps_epi32(a), _mm256_cvtps_epi32(b));
+                let (c, d) = (_mm256_cvtps_epi32(c), _mm256_cvtps_epi32(d));
+                // In each half of the vector: four pixels of `a`, of `b`, of `c`, of `d`.
+                let bytes = _mm256_packus_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
+                let order = _mm256_setr_epi8(
+                    0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15, 0, 4, 8, 12, 1, 5, 9, 13, 2,
+                    6, 10, 14, 3, 7, 11, 15,
+                );
+                _mm256_castsi256_ps(_mm256_shuffle_epi8(bytes, order))
+            }
+        }
+    };
+}
+
+/// Products of 16-bit integers, which are exact: `vpmaddubsw` limits sums of two products to 16 bits.
+impl ByteSimd for Avx2 {
+    /// Bytes 0 and 2 of each lane, then 1 and 3, as 16-bit integers.
+    type Bytes = [__m256i; 2];
+    type Weights = [__m256i; 2];
+    /// 4 x 2 sums, 4 vectors of pixels, 2 of weights and a product take 15 of the 16 registers.
+    const BYTE_TILE_CHANNELS: usize = 4;
+    const WEIGHT_LANES: usize = 2;
+    const OFFSET: i32 = 0;
+
+    #[inline(always)]
+    unsafe fn weights(self, from: *const f32, index: usize) -> [__m256i; 2] {
+        // SAFETY: the processor has AVX2 (`self`), and the caller promises both floats.
+        unsafe {
+            let from = from.add(2 * index);
+            [
+                _mm256_castps_si256(_mm256_broadcast_ss(&*from)),
+                _mm256_castps_si256(_mm256_broadcast_ss(&*from.add(1))),
+            ]
+        }
+    }
+
+    with_features! {
+        "avx2,fma",
+
+        fn bytes(lanes: __m256) -> [__m256i; 2] {
+            let lanes = _mm256_castps_si256(lanes);
+            let even = _mm256_and_si256(lanes, _mm256_set1_epi16(0xFF));
+            [even, _mm256_srli_epi16::<8>(lanes)]
+        }
+
+        fn dot_bytes(weights: [__m256i; 2], bytes: [__m256i; 2], sum: __m256) -> __m256 {
+            let even = _mm256_madd_epi16(weights[0], bytes[0]);
+            let odd = _mm256_madd_epi16(weights[1], bytes[1]);
+            let sum = _mm256_add_epi32(_mm256_castps_si256(sum), even);
+            _mm256_castsi256_ps(_mm256_add_epi32(sum, odd))
+        }
+    }
+
+    common_operations_on_bytes!("avx2,fma");
+}
+
+impl ByteSimd for AvxVnni {
+    type Bytes = __m256i;
+    type Weights = __m256i;
+    /// 4 x 2 sums; 6 x 2 would fit, but tiles of bytes are multiples of 4.
+    const BYTE_TILE_CHANNELS: usize = 4;
+    const WEIGHT_LANES: usize = 1;
+    const OFFSET: i32 = 0;
+
+    #[inline(always)]
+    unsafe fn weights(self, from: *const f32, index: usize) -> __m256i {
+        // SAFETY: the processor has AVX2 (`self`), and the caller promises this float.
+        unsafe { _mm256_castps_si256(_mm256_broadcast_ss(&*from.add(index))) }
+    }
+
+    with_features! {
+        "avx2,fma,avxvnni",
+
+        fn bytes(lanes: __m256) -> __m256i {
+            _mm256_castps_si256(lanes)
+        }
+
+        fn dot_bytes(weights: __m256i, bytes: __m256i, sum: __m256) -> __m256 {
+            _mm256_castsi256_ps(_mm256_dpbusd_avx_epi32(_mm256_castps_si256(sum), bytes, weights))
+        }
+    }
+
+    common_operations_on_bytes!("avx2,fma,avxvnni");
 }
 
 /// Bits whose upper half is the nearest bfloat16, ties to even.

@@ -1,4 +1,4 @@
-//! AVX-512: 16 floats in a vector, 32 registers; with and without the instructions for bfloat16.
+//! AVX-512: 16 floats in a vector, 32 registers; with and without the instructions for bytes (VNNI) and bfloat16.
 
 use std::arch::x86_64::*;
 use std::mem::transmute;
@@ -6,14 +6,19 @@ use std::mem::transmute;
 use super::avx2::{self, Avx2};
 use super::with_features;
 use crate::dispatch::Kernel;
+use crate::int8::ByteKernel;
 use crate::precision::Format;
-use crate::simd::{Bf16Simd, Simd};
+use crate::simd::{Bf16Simd, ByteSimd, Simd};
 
 /// Proof that the processor has AVX-512F, AVX2 and FMA.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Avx512(());
 
-/// Proof that the processor has AVX512-BF16 and AVX-512BW too.
+/// Proof that the processor has AVX512-VNNI and AVX-512BW too.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Avx512Vnni(());
+
+/// Proof that the processor has AVX512-BF16, AVX512-VNNI and AVX-512BW too.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Avx512Bf16(());
 
@@ -43,16 +48,44 @@ impl Avx512 {
     }
 }
 
-impl Avx512Bf16 {
-    /// A token if the processor has AVX512-BF16 and AVX-512BW beside AVX-512F.
+impl Avx512Vnni {
+    /// A token if the processor has AVX512-VNNI and AVX-512BW beside AVX-512F.
     pub(crate) fn detect() -> Option<Self> {
         Avx512::detect()?;
         let detected =
-            is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512bw");
+            is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512bw");
         detected.then_some(Self(()))
     }
 
+    /// The part without dot products of bytes.
+    pub(crate) fn avx512(self) -> Avx512 {
+        Avx512(())
+    }
+
+    /// Runs a kernel on bytes compiled for AVX512-VNNI, AVX-512BW and AVX-512F.
+    pub(crate) fn run_bytes<K: ByteKernel>(self, kernel: K) -> K::Output {
+        #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+        fn compiled<K: ByteKernel>(simd: Avx512Vnni, kernel: K) -> K::Output {
+            kernel.vectorized(simd)
+        }
+        // SAFETY: an `Avx512Vnni` exists only where `detect` found all three features.
+        unsafe { compiled(self, kernel) }
+    }
+}
+
+impl Avx512Bf16 {
+    /// A token if the processor has AVX512-BF16 beside AVX512-VNNI, as all that have it do.
+    pub(crate) fn detect() -> Option<Self> {
+        Avx512Vnni::detect()?;
+        is_x86_feature_detected!("avx512bf16").then_some(Self(()))
+    }
+
     /// The part without bfloat16.
+    pub(crate) fn vnni(self) -> Avx512Vnni {
+        Avx512Vnni(())
+    }
+
+    /// The part of AVX-512F.
     pub(crate) fn avx512(self) -> Avx512 {
         Avx512(())
     }
@@ -148,7 +181,54 @@ macro_rules! impl_simd {
     };
 }
 impl_simd!(Avx512, "avx512f");
+impl_simd!(Avx512Vnni, "avx512f,avx512bw,avx512vnni");
 impl_simd!(Avx512Bf16, "avx512f,avx512bw,avx512bf16");
+
+impl ByteSimd for Avx512Vnni {
+    type Bytes = __m512i;
+    type Weights = __m512i;
+    const BYTE_TILE_CHANNELS: usize = 12;
+    const WEIGHT_LANES: usize = 1;
+    const OFFSET: i32 = 0;
+
+    #[inline(always)]
+    unsafe fn weights(self, from: *const f32, index: usize) -> __m512i {
+        // SAFETY: the caller promises this float.
+        let weights = unsafe { *from.add(index) };
+        self.bytes(self.splat(weights))
+    }
+
+    with_features! {
+        "avx512f,avx512bw,avx512vnni",
+
+        fn bytes(lanes: __m512) -> __m512i {
+            _mm512_castps_si512(lanes)
+        }
+
+        fn dot_bytes(weights: __m512i, bytes: __m512i, sum: __m512) -> __m512 {
+            _mm512_castsi512_ps(_mm512_dpbusd_epi32(_mm512_castps_si512(sum), bytes, weights))
+        }
+
+        fn to_f32(integers: __m512) -> __m512 {
+            _mm512_cvtepi32_ps(_mm512_castps_si512(integers))
+        }
+
+        fn limit_byte(a: __m512) -> __m512 {
+            // The second operand instead of a NaN.
+            _mm512_min_ps(_mm512_max_ps(a, _mm512_setzero_ps()), _mm512_set1_ps(255.0))
+        }
+
+        fn join_bytes(channels: [__m512; 4]) -> __m512 {
+            let [a, b, c, d] = channels;
+            let (a, b) = (_mm512_cvtps_epi32(a), _mm512_cvtps_epi32(b));
+            let (c, d) = (_mm512_cvtps_epi32(c), _mm512_cvtps_epi32(d));
+            // In each quarter of the vector: four pixels of `a`, of `b`, of `c`, of `d`.
+            let bytes = _mm512_packus_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
+            let order = _mm512_set4_epi32(0x0F0B_0703, 0x0E0A_0602, 0x0D09_0501, 0x0C08_0400);
+            _mm512_castsi512_ps(_mm512_shuffle_epi8(bytes, order))
+        }
+    }
+}
 
 impl Bf16Simd for Avx512Bf16 {
     with_features! {

@@ -1,5 +1,5 @@
 //! NEON, which every 64-bit ARM processor has: 32 registers of 4 floats; with and without the
-//! instructions for bfloat16.
+//! instructions for bytes (dotprod) and bfloat16.
 //!
 //! A vector is two registers. So a tile of 6 channels times two vectors takes 24 registers, beside 4
 //! of pixels and 2 of weights, and a tile of few channels still has several sums for each of up to
@@ -11,16 +11,36 @@ use std::arch::{asm, is_aarch64_feature_detected};
 
 use super::with_features;
 use crate::dispatch::Kernel;
+use crate::int8::ByteKernel;
 use crate::precision::Format;
-use crate::simd::{Bf16Simd, Simd};
+use crate::simd::{Bf16Simd, ByteSimd, Simd};
 
 /// Proof that the processor has NEON.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Neon(());
 
-/// Proof that the processor has the instructions for bfloat16 too.
+/// Proof that the processor has dot products of signed bytes too.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct NeonDot(());
+
+/// Proof that the processor has the instructions for bfloat16, and dot products of unsigned and signed bytes (i8mm), too.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct NeonBf16(());
+
+/// Defines how kernels on bytes are compiled for a token.
+macro_rules! run_bytes {
+    ($Token:ident, $features:literal) => {
+        /// Runs a kernel on bytes.
+        pub(crate) fn run_bytes<K: ByteKernel>(self, kernel: K) -> K::Output {
+            #[target_feature(enable = $features)]
+            fn compiled<K: ByteKernel>(simd: $Token, kernel: K) -> K::Output {
+                kernel.vectorized(simd)
+            }
+            // SAFETY: the token exists only where `detect` found these features.
+            unsafe { compiled(self, kernel) }
+        }
+    };
+}
 
 impl Neon {
     /// A token if the processor has NEON: always, on the targets of today.
@@ -37,14 +57,35 @@ impl Neon {
         // SAFETY: a `Neon` exists only where `detect` found NEON.
         unsafe { compiled::<F, K>(self, kernel) }
     }
+
+    run_bytes!(Neon, "neon");
+}
+
+impl NeonDot {
+    /// A token if the processor has NEON and its dot products of bytes.
+    pub(crate) fn detect() -> Option<Self> {
+        let detected = Neon::detect().is_some() && is_aarch64_feature_detected!("dotprod");
+        detected.then_some(Self(()))
+    }
+
+    /// The part without dot products.
+    pub(crate) fn neon(self) -> Neon {
+        Neon(())
+    }
+
+    run_bytes!(NeonDot, "neon,dotprod");
 }
 
 impl NeonBf16 {
-    /// A token if the processor has NEON and its instructions for bfloat16.
+    /// A token if the processor has NEON and its instructions for bfloat16 and bytes, which came together.
     pub(crate) fn detect() -> Option<Self> {
-        let detected = Neon::detect().is_some() && is_aarch64_feature_detected!("bf16");
+        let detected = NeonDot::detect().is_some()
+            && is_aarch64_feature_detected!("bf16")
+            && is_aarch64_feature_detected!("i8mm");
         detected.then_some(Self(()))
     }
+
+    run_bytes!(NeonBf16, "neon,bf16,dotprod,i8mm");
 
     /// The part without bfloat16.
     pub(crate) fn neon(self) -> Neon {
@@ -200,7 +241,8 @@ impl_simd! {
         float32x4x2_t(value, value)
     }
 }
-// `dot_bf16` takes its first factor from a lane, too, and the methods of the trait load it there.
+// `dot_bf16` and `dot_bytes` take their first factor from a lane, too, and the methods of the trait load it there.
+impl_simd! { NeonDot, "neon,dotprod", }
 impl_simd! { NeonBf16, "neon,bf16", }
 
 /// Products in f32, rounding by integer arithmetic, as with AVX2.
@@ -245,6 +287,142 @@ impl Bf16Simd for NeonBf16 {
             float32x4x2_t(bfcvtn(first.0, first.1), bfcvtn(second.0, second.1))
         }
     }
+}
+
+/// Implements [`ByteSimd`] for a token: what is subtracted from bytes, and the dot product of four weights and the bytes of each
+/// lane.
+macro_rules! impl_byte_simd {
+    ($Token:ident, $features:literal, $offset:literal, $dot:ident) => {
+        impl ByteSimd for $Token {
+            type Bytes = float32x4x2_t;
+            type Weights = f32;
+            /// 4 x 4 sums, 4 registers of pixels and 4 weights take 24 of the 32 registers.
+            const BYTE_TILE_CHANNELS: usize = 4;
+            const WEIGHT_LANES: usize = 1;
+            const OFFSET: i32 = $offset;
+
+            #[inline(always)]
+            unsafe fn weights(self, from: *const f32, index: usize) -> f32 {
+                // SAFETY: the caller promises this float.
+                unsafe { *from.add(index) }
+            }
+
+            with_features! {
+                $features,
+
+                fn bytes(lanes: float32x4x2_t) -> float32x4x2_t {
+                    if $offset == 0 {
+                        return lanes;
+                    }
+                    let sign = vdupq_n_u32(0x8080_8080);
+                    let low = veorq_u32(vreinterpretq_u32_f32(lanes.0), sign);
+                    let high = veorq_u32(vreinterpretq_u32_f32(lanes.1), sign);
+                    float32x4x2_t(vreinterpretq_f32_u32(low), vreinterpretq_f32_u32(high))
+                }
+
+                fn dot_bytes(weights: f32, bytes: float32x4x2_t, sum: float32x4x2_t) -> float32x4x2_t {
+                    float32x4x2_t($dot(weights, bytes.0, sum.0), $dot(weights, bytes.1, sum.1))
+                }
+
+                fn to_f32(integers: float32x4x2_t) -> float32x4x2_t {
+                    let low = vcvtq_f32_s32(vreinterpretq_s32_f32(integers.0));
+                    let high = vcvtq_f32_s32(vreinterpretq_s32_f32(integers.1));
+                    float32x4x2_t(low, high)
+                }
+
+                fn limit_byte(a: float32x4x2_t) -> float32x4x2_t {
+                    // The form that takes the number instead of a NaN.
+                    let (zero, largest) = (vdupq_n_f32(0.0), vdupq_n_f32(255.0));
+                    let low = vminnmq_f32(vmaxnmq_f32(a.0, zero), largest);
+                    let high = vminnmq_f32(vmaxnmq_f32(a.1, zero), largest);
+                    float32x4x2_t(low, high)
+                }
+
+                fn join_bytes(channels: [float32x4x2_t; 4]) -> float32x4x2_t {
+                    let [a, b, c, d] = channels;
+                    float32x4x2_t(
+                        join_bytes(a.0, b.0, c.0, d.0),
+                        join_bytes(a.1, b.1, c.1, d.1),
+                    )
+                }
+            }
+        }
+    };
+}
+impl_byte_simd!(Neon, "neon", 128, dot_of_words);
+impl_byte_simd!(NeonDot, "neon,dotprod", 128, sdot);
+impl_byte_simd!(NeonBf16, "neon,bf16,dotprod,i8mm", 0, usdot);
+
+/// Lanes of four bytes: the channels rounded to nearest and limited to 0..=255.
+#[inline]
+#[target_feature(enable = "neon")]
+fn join_bytes(a: float32x4_t, b: float32x4_t, c: float32x4_t, d: float32x4_t) -> float32x4_t {
+    let (a, b) = (
+        vqmovun_s32(vcvtnq_s32_f32(a)),
+        vqmovun_s32(vcvtnq_s32_f32(b)),
+    );
+    let (c, d) = (
+        vqmovun_s32(vcvtnq_s32_f32(c)),
+        vqmovun_s32(vcvtnq_s32_f32(d)),
+    );
+    // Four pixels of `a`, of `b`, of `c`, of `d`.
+    let bytes = vcombine_u8(
+        vqmovn_u16(vcombine_u16(a, b)),
+        vqmovn_u16(vcombine_u16(c, d)),
+    );
+    let order = vreinterpretq_u8_u32(vcombine_u32(
+        vcreate_u32(0x0D09_0501_0C08_0400),
+        vcreate_u32(0x0F0B_0703_0E0A_0602),
+    ));
+    vreinterpretq_f32_u8(vqtbl1q_u8(bytes, order))
+}
+
+/// Adds to `sums` the products of the four weights and the signed bytes of each lane, in 16 bits, where they fit.
+#[inline]
+#[target_feature(enable = "neon")]
+fn dot_of_words(weights: f32, bytes: float32x4_t, sums: float32x4_t) -> float32x4_t {
+    let weights = vreinterpretq_s8_f32(vdupq_n_f32(weights));
+    let bytes = vreinterpretq_s8_f32(bytes);
+    let low = vpaddlq_s16(vmull_s8(vget_low_s8(bytes), vget_low_s8(weights)));
+    let high = vpaddlq_s16(vmull_high_s8(bytes, weights));
+    vreinterpretq_f32_s32(vaddq_s32(
+        vreinterpretq_s32_f32(sums),
+        vpaddq_s32(low, high),
+    ))
+}
+
+/// Adds to `sums` the products of the four weights and the signed bytes of each lane. Rust has no stable function for it.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+fn sdot(weights: f32, bytes: float32x4_t, mut sums: float32x4_t) -> float32x4_t {
+    // SAFETY: the instruction changes nothing but the register of `sums`.
+    unsafe {
+        asm!(
+            "sdot {sums:v}.4s, {bytes:v}.16b, {weights:v}.4b[0]",
+            sums = inout(vreg) sums,
+            bytes = in(vreg) bytes,
+            weights = in(vreg) weights,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    sums
+}
+
+/// Adds to `sums` the products of the four weights and the unsigned bytes of each lane. Rust has no stable function for it.
+#[inline]
+#[target_feature(enable = "neon,i8mm")]
+fn usdot(weights: f32, bytes: float32x4_t, mut sums: float32x4_t) -> float32x4_t {
+    // SAFETY: the instruction changes nothing but the register of `sums`.
+    unsafe {
+        asm!(
+            "usdot {sums:v}.4s, {bytes:v}.16b, {weights:v}.4b[0]",
+            sums = inout(vreg) sums,
+            bytes = in(vreg) bytes,
+            weights = in(vreg) weights,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    sums
 }
 
 /// Adds to `c` the products of the two bfloat16 of `a` with those of each lane of `b`.

@@ -22,7 +22,7 @@ use crate::{Epilogue, Isa, Precision};
 #[derive(Clone)]
 pub struct StripConv {
     isa: Isa,
-    /// `F32` if the convolution has few channels.
+    /// `F32` if the convolution has few channels; `Int8` for a direct sum that has the same bits on every instruction set.
     precision: Precision,
     in_channels: usize,
     out_channels: usize,
@@ -57,20 +57,29 @@ impl StripConv {
             bias,
             ..
         } = layer;
-        let precision = precision.of_conv(kernel, in_channels, out_channels);
+        let precision = match precision {
+            Precision::Int8 => precision,
+            _ => precision.of_conv(kernel, in_channels, out_channels),
+        };
         let weight = |o: usize, i: usize, tap: usize| layer.weight(o, i, tap);
-        let weights =
-            if isa != Isa::REFERENCE && winograd::is_faster(kernel, in_channels, out_channels) {
-                let weights = WinogradWeights::new(isa, precision, in_channels, bias, weight);
-                Weights::Winograd(weights)
-            } else {
-                let taps = kernel * kernel;
-                let packing = Packing::new(isa, precision, in_channels, out_channels, taps);
-                Weights::Direct {
-                    weights: packing.pack(weight),
-                    bias: bias.to_vec(),
-                }
+        let is_winograd = isa != Isa::REFERENCE
+            && precision != Precision::Int8
+            && winograd::is_faster(kernel, in_channels, out_channels);
+        let weights = if is_winograd {
+            let weights = WinogradWeights::new(isa, precision, in_channels, bias, weight);
+            Weights::Winograd(weights)
+        } else {
+            let taps = kernel * kernel;
+            let rounded = match precision {
+                Precision::Int8 => Precision::F32,
+                _ => precision,
             };
+            let packing = Packing::new(isa, rounded, in_channels, out_channels, taps);
+            Weights::Direct {
+                weights: packing.pack(weight),
+                bias: bias.to_vec(),
+            }
+        };
         Self {
             isa,
             precision,

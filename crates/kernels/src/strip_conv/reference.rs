@@ -2,7 +2,7 @@
 
 use super::StripConv;
 use crate::strip::Offset;
-use crate::{Epilogue, Strip};
+use crate::{Epilogue, Precision, Strip};
 
 /// Convolves with weights as [`Packing::pack`](crate::packing::Packing::pack) arranges them. The
 /// offsets are those of the output in the input and in the epilogue's maps.
@@ -27,7 +27,12 @@ pub(super) fn direct(
                         for kx in -reach..=reach {
                             let (y, x) = (y + input_offset.rows + ky, at_x + input_offset.px + kx);
                             let pixel = input.pixel(i, y, x);
-                            sum += weights.next().unwrap_or(&0.0) * conv.precision.round(pixel);
+                            let weight = weights.next().unwrap_or(&0.0);
+                            sum = match conv.precision {
+                                // With the rounding of vectors.
+                                Precision::Int8 => weight.mul_add(pixel, sum),
+                                _ => sum + weight * conv.precision.round(pixel),
+                            };
                         }
                     }
                 }

@@ -6,6 +6,7 @@
     reason = "the log of a run names the instruction sets checked"
 )]
 
+mod bytes;
 mod invalid_arguments;
 mod pairs;
 mod pixels;
@@ -53,7 +54,7 @@ fn conv_tolerance(layer: ConvLayer<'_>, terms: usize, precision: Precision) -> f
 fn rounded(precision: Precision, value: f32) -> f32 {
     let bits = value.to_bits();
     match precision {
-        Precision::F32 => value,
+        Precision::F32 | Precision::Int8 => value,
         Precision::Bf16 => f32::from_bits((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF_0000),
     }
 }
@@ -336,7 +337,7 @@ fn on(name: &str, test: impl FnOnce(Isa)) {
     }
 }
 
-/// A test for each instruction set, `$name::reference` to `$name::neonbf16`.
+/// A test for each instruction set, `$name::reference` to `$name::relaxedsimd`.
 macro_rules! on_every_isa {
     ($name:ident, $test:path) => {
         mod $name {
@@ -349,8 +350,16 @@ macro_rules! on_every_isa {
                 crate::on("avx2", $test);
             }
             #[test]
+            fn avxvnni() {
+                crate::on("avxvnni", $test);
+            }
+            #[test]
             fn avx512() {
                 crate::on("avx512", $test);
+            }
+            #[test]
+            fn avx512vnni() {
+                crate::on("avx512vnni", $test);
             }
             #[test]
             fn avx512bf16() {
@@ -365,8 +374,20 @@ macro_rules! on_every_isa {
                 crate::on("neon", $test);
             }
             #[test]
+            fn neondot() {
+                crate::on("neondot", $test);
+            }
+            #[test]
             fn neonbf16() {
                 crate::on("neonbf16", $test);
+            }
+            #[test]
+            fn simd128() {
+                crate::on("simd128", $test);
+            }
+            #[test]
+            fn relaxedsimd() {
+                crate::on("relaxedsimd", $test);
             }
         }
     };
@@ -401,6 +422,20 @@ on_every_isa!(
     pair_of_strips_of_bf16_equals_the_definition,
     crate::strips::pairs_of_bf16
 );
+on_every_isa!(strips_become_bytes, crate::bytes::quantizations);
+on_every_isa!(
+    convolution_of_bytes_has_the_bits_of_the_definition,
+    crate::bytes::convolutions
+);
+on_every_isa!(
+    pair_of_bytes_has_the_bits_of_the_definition,
+    crate::bytes::pairs
+);
+on_every_isa!(
+    bytes_of_extreme_steps_have_the_bits_of_the_plain_loops,
+    crate::bytes::extreme_steps
+);
+on_every_isa!(direct_sums_have_the_same_bits, crate::strips::direct_sums);
 on_every_isa!(
     invalid_arguments_panic,
     crate::invalid_arguments::panic_with_both_values
@@ -416,8 +451,14 @@ fn expected_isas() -> Vec<&'static str> {
         if has("avx2") && has("fma") {
             expected.push("avx2");
         }
+        if has("avx_vnni") {
+            expected.push("avxvnni");
+        }
         if has("avx512f") {
             expected.push("avx512");
+        }
+        if has("avx512_vnni") {
+            expected.push("avx512vnni");
         }
         if has("avx512_bf16") {
             expected.push("avx512bf16");
@@ -431,9 +472,17 @@ fn expected_isas() -> Vec<&'static str> {
     {
         // Every such processor has NEON.
         expected.push("neon");
+        if std::arch::is_aarch64_feature_detected!("dotprod") {
+            expected.push("neondot");
+        }
         if std::arch::is_aarch64_feature_detected!("bf16") {
             expected.push("neonbf16");
         }
+    }
+    if cfg!(target_feature = "relaxed-simd") {
+        expected.push("relaxedsimd");
+    } else if cfg!(target_feature = "simd128") {
+        expected.push("simd128");
     }
     expected
 }

@@ -163,7 +163,7 @@ fn forward_and_backward_in(isa: Isa, precision: Precision) {
             let hidden_size = (inputs + 1) as f64;
             let terms = inputs + wide + outputs + 3;
             let tolerance = |terms| match precision {
-                Precision::F32 => tolerance(terms),
+                Precision::F32 | Precision::Int8 => tolerance(terms),
                 Precision::Bf16 => tolerance(terms) + BF16_PRODUCT,
             };
             let allowed = hidden_size * tolerance(terms);

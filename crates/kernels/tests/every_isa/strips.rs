@@ -197,6 +197,44 @@ fn convolutions_in(isa: Isa, precision: Precision) {
     }
 }
 
+/// Beside convolutions of bytes, those in f32 have the bits of the plain loops.
+pub(crate) fn direct_sums(isa: Isa) {
+    for (inputs, outputs, kernel) in [(3, 32, 3), (3, 12, 5), (13, 9, 3)] {
+        let weight = values(outputs * inputs * kernel * kernel, 1);
+        let bias = values(outputs, 2);
+        let layer = ConvLayer {
+            in_channels: inputs,
+            out_channels: outputs,
+            kernel,
+            weight: &weight,
+            bias: &bias,
+        };
+        for width in [7, 65] {
+            let input = Maps::random([inputs, 20, width], 4).strip(0);
+            let on = |isa: Isa| {
+                let conv = StripConv::new(isa, Precision::Int8, layer);
+                let mut output = used([outputs, 20, width], -2);
+                conv.run(
+                    &input,
+                    &mut output,
+                    Epilogue::Store,
+                    &mut Scratch::default(),
+                );
+                output
+            };
+            let (found, expected) = (on(isa), on(Isa::REFERENCE));
+            for (o, y, x) in pixels(&found) {
+                let [found, expected] = [&found, &expected].map(|strip| strip.row(o, y)[x]);
+                assert_eq!(
+                    found.to_bits(),
+                    expected.to_bits(),
+                    "({o}, {y}, {x}) on {isa}"
+                );
+            }
+        }
+    }
+}
+
 /// Channel, row and column of each pixel of a strip.
 pub(crate) fn pixels(strip: &Strip) -> Vec<(usize, usize, usize)> {
     let mut all = Vec::new();

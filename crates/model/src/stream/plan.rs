@@ -1,12 +1,13 @@
 //! From the network's operations to the stages that strips stream through.
 
 use wdsr_kernels::{
-    Epilogue, Isa, PixelConv, PixelPair, Precision, STRIP_ROWS, Scratch, Strip, StripConv,
-    StripFormat, StripPair,
+    ByteConv, BytePair, ByteScale, Epilogue, Isa, PixelConv, PixelPair, Precision, STRIP_ROWS,
+    Scratch, Strip, StripConv, StripFormat, StripPair,
 };
 
 use super::symmetry::Symmetry;
 use crate::fused::FusedOperation;
+use crate::int8::{Int8Scales, Int8Weights};
 use crate::model::{ConvWeights, Model};
 use crate::network::{Activation, Conv, Network, Operation, Value, ValueShape};
 
@@ -69,6 +70,8 @@ pub(super) enum Kernel {
     Pair(PairKernel),
     /// Another format of the same map.
     Convert(Isa),
+    /// Bytes of the same map.
+    Quantize(Isa, ByteScale),
     /// Pixel shuffle in the middle of a network.
     Shuffle {
         scale: usize,
@@ -79,10 +82,12 @@ pub(super) enum Kernel {
     },
 }
 
-/// A convolution of planes or of pixels.
+/// A convolution of planes, of pixels or of bytes.
 pub(super) enum ConvKernel {
     Planes(StripConv),
     Pixels(PixelConv),
+    /// It reads bytes of the scale.
+    Bytes(ByteConv, ByteScale),
 }
 
 impl ConvKernel {
@@ -96,14 +101,16 @@ impl ConvKernel {
         match self {
             Self::Planes(conv) => conv.run(input, output, epilogue, scratch),
             Self::Pixels(conv) => conv.run(input, output, epilogue, scratch),
+            Self::Bytes(conv, _) => conv.run(input, output, epilogue),
         }
     }
 }
 
-/// A pair of 1x1 convolutions of planes or of pixels.
+/// A pair of 1x1 convolutions of planes or of pixels, or of planes that it rounds to bytes.
 pub(super) enum PairKernel {
     Planes(StripPair),
     Pixels(PixelPair),
+    Bytes(BytePair),
 }
 
 impl PairKernel {
@@ -111,6 +118,7 @@ impl PairKernel {
         match self {
             Self::Planes(pair) => pair.run(input, output, scratch),
             Self::Pixels(pair) => pair.run(input, output, scratch),
+            Self::Bytes(pair) => pair.run(input, output, scratch),
         }
     }
 }
@@ -133,7 +141,11 @@ impl Stage {
         match self.kernel {
             Kernel::Conv { radius_px, .. } => radius_px,
             Kernel::Enlarge { .. } => 1,
-            Kernel::Read | Kernel::Pair(_) | Kernel::Convert(_) | Kernel::Shuffle { .. } => 0,
+            Kernel::Read
+            | Kernel::Pair(_)
+            | Kernel::Convert(_)
+            | Kernel::Quantize(..)
+            | Kernel::Shuffle { .. } => 0,
         }
     }
 
@@ -246,6 +258,23 @@ impl Plan {
         let output = self.push_map(self.maps[map].shape, format);
         self.stages
             .push(Stage::conversion(isa, input, None, output));
+        output
+    }
+
+    /// A map as bytes of a scale, by a new stage if it is not bytes already.
+    fn in_bytes(&mut self, isa: Isa, map: usize, scale: &ByteScale) -> usize {
+        if self.maps[map].format == scale.format() {
+            return map;
+        }
+        let output = self.push_map(self.maps[map].shape, scale.format());
+        self.stages.push(Stage {
+            name: "to bytes".to_owned(),
+            kernel: Kernel::Quantize(isa, scale.clone()),
+            input: Some(map),
+            addend: None,
+            output,
+            multiply_adds_per_pixel: 0,
+        });
         output
     }
 
@@ -368,7 +397,8 @@ impl SymmetricNetwork<'_> {
                     activation,
                     ..
                 }) => {
-                    let (name, kernel, multiply_adds) = self.conv(conv, output, activation);
+                    let (name, kernel, multiply_adds) =
+                        self.conv(conv, output, activation, &formats);
                     (name, kernel, input, None, multiply_adds)
                 }
                 FusedOperation::ConvAdd {
@@ -377,7 +407,8 @@ impl SymmetricNetwork<'_> {
                     identity,
                     ..
                 } => {
-                    let (name, kernel, multiply_adds) = self.conv(conv, output, Activation::None);
+                    let (name, kernel, multiply_adds) =
+                        self.conv(conv, output, Activation::None, &formats);
                     (name, kernel, input, Some(identity), multiply_adds)
                 }
                 FusedOperation::PointwisePair {
@@ -387,14 +418,7 @@ impl SymmetricNetwork<'_> {
                     ..
                 } => {
                     let [first, second] = [expand, reduce].map(|conv| &network.convs[conv]);
-                    let expand = self.weights(expand, 1);
-                    let reduce = self.weights(reduce, self.shuffles[output.0]);
-                    let (expand, reduce) = (first.layer(&expand), second.layer(&reduce));
-                    let Arithmetic { isa, precision } = self.arithmetic;
-                    let pair = match self.arithmetic.has_tiles() {
-                        true => PairKernel::Pixels(PixelPair::new(isa, expand, reduce)),
-                        false => PairKernel::Planes(StripPair::new(isa, precision, expand, reduce)),
-                    };
+                    let pair = self.pair([expand, reduce], output, &formats);
                     let name = format!("{}+{}", first.name, second.name);
                     let multiply_adds = first.weights() + second.weights();
                     (name, Kernel::Pair(pair), input, None, multiply_adds)
@@ -418,7 +442,13 @@ impl SymmetricNetwork<'_> {
                 Kernel::Pair(_) if is_of_tiles => StripFormat::Pixels,
                 _ => StripFormat::Planes,
             };
-            let input = plan.in_format(isa, map(input), input_format);
+            let input = match &kernel {
+                Kernel::Conv {
+                    conv: ConvKernel::Bytes(_, scale),
+                    ..
+                } => plan.in_bytes(isa, map(input), scale),
+                _ => plan.in_format(isa, map(input), input_format),
+            };
             let addend = addend.map(|value| {
                 let format = match format {
                     StripFormat::Planes => StripFormat::Planes,
@@ -471,7 +501,12 @@ impl SymmetricNetwork<'_> {
     /// The format that each value is computed in: what all its readers want, or pixels in f32 if they want different ones. Tiles
     /// read bf16 in convolutions and f32 in pairs; the term of a sum has the format of the sum. All others read and
     /// write planes.
+    ///
+    /// In int8 a value is computed in bytes if a convolution in int8 is all that reads it; the others are planes.
     fn formats(&self, operations: &[FusedOperation]) -> Vec<StripFormat> {
+        if self.arithmetic.precision == Precision::Int8 {
+            return self.formats_in_int8(operations);
+        }
         let network = self.model.network();
         let mut wanted = vec![None; network.values.len()];
         wanted[network.output.0] = Some(StripFormat::Planes);
@@ -523,18 +558,152 @@ impl SymmetricNetwork<'_> {
         wanted.into_iter().map(format).collect()
     }
 
+    /// [`SymmetricNetwork::formats`] in int8.
+    fn formats_in_int8(&self, operations: &[FusedOperation]) -> Vec<StripFormat> {
+        let network = self.model.network();
+        let mut formats = vec![StripFormat::Planes; network.values.len()];
+        for operation in operations {
+            let is_written_in_bytes = match *operation {
+                FusedOperation::PointwisePair { .. } => true,
+                FusedOperation::Single(Operation::Conv {
+                    conv, activation, ..
+                }) => {
+                    network.convs[conv].is_int8()
+                        && matches!(activation, Activation::None | Activation::Relu)
+                }
+                _ => false,
+            };
+            if let Some(reader) = self.reader_in_int8(operations, operation.output())
+                && is_written_in_bytes
+            {
+                formats[operation.output().0] = match network.has_signed_input(reader) {
+                    true => StripFormat::SignedBytes,
+                    false => StripFormat::UnsignedBytes,
+                };
+            }
+        }
+        formats
+    }
+
+    /// The convolution in int8 that is all that reads a value; pairs read planes.
+    fn reader_in_int8(&self, operations: &[FusedOperation], value: Value) -> Option<usize> {
+        let network = self.model.network();
+        let mut reader = None;
+        for operation in operations {
+            let (conv, others) = match *operation {
+                FusedOperation::Single(Operation::Conv { conv, input, .. }) => {
+                    (Some(conv).filter(|_| input == value), false)
+                }
+                FusedOperation::ConvAdd {
+                    conv,
+                    input,
+                    identity,
+                    ..
+                } => (Some(conv).filter(|_| input == value), identity == value),
+                FusedOperation::PointwisePair { input, .. } => (None, input == value),
+                FusedOperation::Single(single) => (None, single.inputs().any(|v| v == value)),
+            };
+            if others || (conv.is_some() && reader.is_some()) {
+                return None;
+            }
+            reader = reader.or(conv);
+        }
+        reader.filter(|conv| value != network.output && network.convs[*conv].is_int8())
+    }
+
+    /// The scale of a value, if it is bytes.
+    fn scale_of(&self, value: Value, formats: &[StripFormat]) -> Option<ByteScale> {
+        let network = self.model.network();
+        let is_bytes = matches!(
+            formats[value.0],
+            StripFormat::SignedBytes | StripFormat::UnsignedBytes
+        );
+        let reader =
+            (0..network.convs.len()).find(|conv| is_bytes && network.run_of(*conv).0 == value)?;
+        Some(network.input_scale(reader, self.int8(reader)))
+    }
+
+    /// The scales of a convolution in int8.
+    fn int8(&self, conv: usize) -> &Int8Scales {
+        self.model
+            .int8_of(conv)
+            .unwrap_or_else(|| panic!("int8 of a model without scales for it"))
+    }
+
+    /// The integers of a convolution in this symmetry; a pixel shuffle of scale `shuffle` follows it.
+    fn int8_weights(&self, conv: usize, shuffle: usize) -> Int8Weights {
+        let scales = self.int8(conv);
+        let scales = Int8Scales {
+            input_steps: scales.input_steps.clone(),
+            weight_steps: self.symmetry.turn_bias(&scales.weight_steps, shuffle),
+            bias: self.symmetry.turn_bias(&scales.bias, shuffle),
+        };
+        let shape = &self.model.network().convs[conv];
+        Int8Weights::new(shape, &self.weights(conv, shuffle), scales)
+    }
+
+    /// A pair of 1x1 convolutions.
+    fn pair(
+        &self,
+        [expand, reduce]: [usize; 2],
+        output: Value,
+        formats: &[StripFormat],
+    ) -> PairKernel {
+        let network = self.model.network();
+        let Arithmetic { isa, precision } = self.arithmetic;
+        let shuffle = self.shuffles[output.0];
+        if precision == Precision::Int8 {
+            let first = self.int8_weights(expand, 1);
+            let second = self.int8_weights(reduce, shuffle);
+            return PairKernel::Bytes(BytePair::new(
+                isa,
+                &network.input_scale(expand, &first.scales),
+                first.layer(),
+                &network.input_scale(reduce, &second.scales),
+                second.layer(),
+                self.scale_of(output, formats).as_ref(),
+            ));
+        }
+        let (first, second) = (self.weights(expand, 1), self.weights(reduce, shuffle));
+        let [expand, reduce] = [(expand, &first), (reduce, &second)]
+            .map(|(conv, weights)| network.convs[conv].layer(weights));
+        match self.arithmetic.has_tiles() {
+            true => PairKernel::Pixels(PixelPair::new(isa, expand, reduce)),
+            false => PairKernel::Planes(StripPair::new(isa, precision, expand, reduce)),
+        }
+    }
+
     /// Name, kernel and multiply-adds per pixel of a convolution.
-    fn conv(&self, conv: usize, output: Value, activation: Activation) -> (String, Kernel, usize) {
+    fn conv(
+        &self,
+        conv: usize,
+        output: Value,
+        activation: Activation,
+        formats: &[StripFormat],
+    ) -> (String, Kernel, usize) {
         let network = self.model.network();
         let shape = &network.convs[conv];
-        let weights = self.weights(conv, self.shuffles[output.0]);
+        let shuffle = self.shuffles[output.0];
+        let weights = self.weights(conv, shuffle);
         let Arithmetic { isa, precision } = self.arithmetic;
         let layer = shape.layer(&weights);
         let is_of_tiles = self.arithmetic.has_tiles()
             && PixelConv::suits(shape.kernel, shape.in_channels, shape.out_channels);
-        let conv = match is_of_tiles {
-            true => ConvKernel::Pixels(PixelConv::new(isa, layer)),
-            false => ConvKernel::Planes(StripConv::new(isa, precision, layer)),
+        let mut activation = activation;
+        let conv = if precision == Precision::Int8 && shape.is_int8() {
+            let weights = self.int8_weights(conv, shuffle);
+            let input = network.input_scale(conv, &weights.scales);
+            let output = self.scale_of(output, formats);
+            if output.is_some() {
+                // Bytes behind a ReLU are unsigned, so it is the limit of their range.
+                activation = Activation::None;
+            }
+            let conv = ByteConv::new(isa, &input, weights.layer(), output.as_ref());
+            ConvKernel::Bytes(conv, input)
+        } else if is_of_tiles {
+            ConvKernel::Pixels(PixelConv::new(isa, layer))
+        } else {
+            ConvKernel::Planes(StripConv::new(isa, precision, layer))
         };
         let kernel = Kernel::Conv {
             conv,

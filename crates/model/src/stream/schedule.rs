@@ -13,7 +13,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use wdsr_kernels::{Epilogue, Scratch, Strip, StripLayout, convert_strip, enlarge_bilinear};
+use wdsr_kernels::{
+    Epilogue, Scratch, Strip, StripLayout, convert_strip, enlarge_bilinear, quantize_strip,
+};
 
 use super::plan::{Kernel, Plan, Stage};
 use super::tiles::{LeftMargins, Tile, Tiles};
@@ -310,6 +312,9 @@ impl Schedule<'_> {
             Kernel::Convert(isa) => {
                 let term = stage.addend.map(|_| strip(stage.addend));
                 convert_strip(*isa, strip(stage.input), term, output);
+            }
+            Kernel::Quantize(isa, scale) => {
+                quantize_strip(*isa, strip(stage.input), scale, output);
             }
             Kernel::Pair(pair) => pair.run(strip(stage.input), output, scratch),
             Kernel::Conv {

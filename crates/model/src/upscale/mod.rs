@@ -94,7 +94,10 @@ impl Upscaler {
 
     /// Sets the precision of the products in convolutions of many channels; by default f32.
     /// [`Precision::Bf16`] is faster if [`Isa::has_bf16`] holds; other processors compute it in f32
-    /// from rounded numbers. Tiles equal the whole image in both.
+    /// from rounded numbers. [`Precision::Int8`] gives the same bits on every processor. Tiles equal the whole image in all.
+    ///
+    /// # Panics
+    /// If int8 is chosen and the model has no scales for it ([`Model::int8`]).
     #[must_use]
     pub fn precision(mut self, precision: Precision) -> Self {
         if precision != self.arithmetic.precision {

@@ -474,6 +474,7 @@ impl From<Training> for TrainingKeys {
             precision: match training.precision {
                 Precision::F32 => PrecisionKey::F32,
                 Precision::Bf16 => PrecisionKey::Bf16,
+                Precision::Int8 => unreachable!("a training in int8"),
             },
             seed: training.seed,
             loss,

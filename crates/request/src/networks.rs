@@ -7,21 +7,27 @@ use wdsr_image::Reader;
 use wdsr_model::{BuiltinModel, Isa, Model, Network, Precision, Upscaler};
 use wdsr_upscale::{Error, Job, Summary};
 
-use crate::request::UpscaleRequest;
+use crate::UpscaleRequest;
 
 /// All built-in networks, and the instruction set that they run on.
-pub(crate) struct Networks {
-    pub(crate) isa: Isa,
+pub struct Networks {
+    isa: Isa,
     kinds: Vec<(&'static str, [OnceLock<Vec<Upscaler>>; 2])>,
 }
 
 impl Networks {
-    pub(crate) fn new(isa: Isa) -> Self {
+    /// Networks for an instruction set.
+    pub fn new(isa: Isa) -> Self {
         let kinds = BuiltinModel::kinds().map(|kind| (kind, Default::default()));
         Self {
             isa,
             kinds: kinds.collect(),
         }
+    }
+
+    /// The instruction set.
+    pub fn isa(&self) -> Isa {
+        self.isa
     }
 
     /// The networks of a kind, by scale.
@@ -62,7 +68,7 @@ impl Networks {
     }
 
     /// The models, for programs.
-    pub(crate) fn described() -> Value {
+    pub fn described() -> Value {
         let described = |builtin: &BuiltinModel| {
             let model = builtin.load();
             json!({

@@ -10,7 +10,7 @@ from PIL import Image
 
 __version__: str
 __all__ = [
-    "Model", "__version__", "imresize", "load", "psnr", "ssim",
+    "Manifest", "Model", "__version__", "find_images", "imresize", "load", "psnr", "ssim",
     "upscale_file", "upscale_files",
 ]  # fmt: skip
 
@@ -70,11 +70,15 @@ class Model:
     @property
     def notes(self) -> dict[str, str]: ...
 
+@final
+class Manifest:
+    def __init__(self, folder: str | os.PathLike[str]) -> None: ...
+
 @type_check_only
 class Row(TypedDict):
     source: str
     target: str
-    status: Literal["done", "skipped", "failed"]
+    status: Literal["done", "up_to_date", "skipped", "failed"]
     error: str | None
     error_kind: Literal["input", "output", "memory", "model", "time"] | None
     width: int | None
@@ -106,6 +110,7 @@ def upscale_file(
     quality: int = 95,
     compression: Literal["none", "fastest", "fast", "balanced", "high"] = "fast",
     if_exists: Literal["overwrite", "skip", "error"] = "overwrite",
+    manifest: Manifest | None = None,
     max_pixels: int | None = None,
     max_output_pixels: int | None = None,
     max_memory: int | None = None,
@@ -120,6 +125,17 @@ def upscale_files(
     files: Iterable[tuple[str | os.PathLike[str], str | os.PathLike[str]]],
     **options: object,
 ) -> Iterator[Row]: ...
+def find_images(
+    images: str
+    | os.PathLike[str]
+    | list[str]
+    | list[os.PathLike[str]]
+    | list[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    *,
+    recursive: bool = False,
+    format: Literal["png", "jpg", "webp", "tiff", "bmp", "gif"] | None = None,
+) -> list[tuple[str, str]]: ...
 def imresize(
     image: _Image,
     scale: float,

@@ -1,15 +1,14 @@
 //! The parameters of a request, in one table that reads them and describes them.
 
 use serde_json::{Value, json};
-use wdsr_image::{Encoding, Format, MetadataPolicy, PngCompression};
+use wdsr_image::{Format, MetadataPolicy, PngCompression};
 use wdsr_model::{BuiltinModel, Precision};
 use wdsr_upscale::{AlphaMethod, MAX_SIDE_PX, Settings, Size, SizeRequest, Wrap};
 
-use crate::options::Limits;
-use crate::refusal::Refusal;
+use crate::Error;
 
 /// What an image is upscaled to, and how.
-pub(crate) struct UpscaleRequest {
+pub struct UpscaleRequest {
     /// The kind of the models; `None` chooses by image.
     pub(crate) kind: Option<&'static str>,
     pub(crate) precision: Precision,
@@ -22,12 +21,15 @@ pub(crate) struct UpscaleRequest {
 }
 
 /// A parameter.
-pub(crate) struct Parameter {
-    pub(crate) name: &'static str,
-    pub(crate) summary: &'static str,
+pub struct Parameter {
+    /// Its name.
+    pub name: &'static str,
+    /// What it sets.
+    pub summary: &'static str,
     /// What its values are, as in "expected ...".
     expected: &'static str,
-    pub(crate) schema: fn() -> Value,
+    /// The JSON schema of its values.
+    pub schema: fn() -> Value,
     /// Sets a value; `None` if it is not as expected.
     set: fn(&mut UpscaleRequest, &str) -> Option<()>,
 }
@@ -51,7 +53,7 @@ fn choice<T: Copy>(choices: &[(&str, T)], text: &str) -> Option<T> {
 }
 
 /// All parameters of requests that upscale.
-pub(crate) const PARAMETERS: &[Parameter] = &[
+pub const PARAMETERS: &[Parameter] = &[
     Parameter {
         name: "model",
         summary: "Built-in models. By default photo for images with marks of JPEG or noise, and base for others.",
@@ -232,18 +234,16 @@ pub(crate) const PARAMETERS: &[Parameter] = &[
 const SIZES: [&str; 6] = ["scale", "factor", "width", "height", "longest", "size"];
 
 impl UpscaleRequest {
-    /// Reads the query of a URL.
-    pub(crate) fn of_query(query: &str, limits: &Limits) -> Result<Self, Refusal> {
+    /// Reads the query of a URL. `settings` are those without parameters: the defaults, and limits.
+    ///
+    /// # Errors
+    /// If a parameter is unknown or invalid, or two exclude each other.
+    pub fn of_query(query: &str, settings: Settings) -> Result<Self, Error> {
         let mut request = Self {
             kind: None,
             precision: Precision::F32,
             format: None,
-            settings: Settings {
-                encoding: Encoding::DEFAULT,
-                max_output_pixels: limits.max_output_pixels,
-                max_memory_bytes: Some(limits.max_memory_bytes),
-                ..Settings::default()
-            },
+            settings,
             sets_quality: false,
             sets_compression: false,
             size_by: None,
@@ -253,31 +253,31 @@ impl UpscaleRequest {
             let Some(parameter) = PARAMETERS.iter().find(|known| known.name == name) else {
                 let known = Vec::from_iter(PARAMETERS.iter().map(|known| known.name)).join(", ");
                 let message = format!("unknown parameter \"{name}\"; expected {known}");
-                return Err(Refusal::invalid(message));
+                return Err(Error::Invalid(message));
             };
             let (name, expected) = (parameter.name, parameter.expected);
             if given.contains(&name) {
-                return Err(Refusal::invalid(format!("{name} is given twice")));
+                return Err(Error::Invalid(format!("{name} is given twice")));
             }
             given.push(name);
             if let Some(other) = request.size_by.filter(|_| SIZES.contains(&name)) {
                 let message =
                     format!("{other} and {name} both give the size; expected one of them");
-                return Err(Refusal::invalid(message));
+                return Err(Error::Invalid(message));
             }
             if SIZES.contains(&name) {
                 request.size_by = Some(name);
             }
             if (parameter.set)(&mut request, &value).is_none() {
                 let message = format!("{name}: expected {expected}, found \"{value}\"");
-                return Err(Refusal::invalid(message));
+                return Err(Error::Invalid(message));
             }
         }
         if request.settings.strength.is_some() {
             let kind = request.kind.get_or_insert(BuiltinModel::FOR_DAMAGED);
             if *kind != BuiltinModel::FOR_DAMAGED {
                 let message = "strength: this model has no strength; model=photo has one";
-                return Err(Refusal::invalid(message));
+                return Err(Error::Invalid(message.to_owned()));
             }
         }
         Ok(request)
@@ -287,7 +287,7 @@ impl UpscaleRequest {
     ///
     /// # Errors
     /// If a parameter has no effect on it.
-    pub(crate) fn result_format(&self, input: Format) -> Result<Format, Refusal> {
+    pub(crate) fn result_format(&self, input: Format) -> Result<Format, Error> {
         let format = self.format.unwrap_or(input.of_result());
         let is_unused = |is_set: bool, of: Format| is_set && format != of;
         for (name, is_set, of) in [
@@ -295,7 +295,7 @@ impl UpscaleRequest {
             ("compression", self.sets_compression, Format::Png),
         ] {
             if is_unused(is_set, of) {
-                return Err(Refusal::invalid(format!(
+                return Err(Error::Invalid(format!(
                     "{name} is for {of}, and the result is {format}; omit it, or choose format={}",
                     of.extension()
                 )));

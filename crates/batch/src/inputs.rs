@@ -1,33 +1,41 @@
 //! The images that the arguments name, and the shard that each belongs to.
 
 use std::collections::HashSet;
+use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
-use globset::GlobBuilder;
+use globset::{GlobBuilder, GlobMatcher};
 use walkdir::WalkDir;
-use wdsr_image::images_by_content;
+use wdsr_image::{Format, images_by_content, unread_by_suffix};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::failure::Refused;
+use crate::{Error, place};
 
 /// One image to upscale.
-pub(super) struct Input {
-    pub(super) path: PathBuf,
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// Its path.
+    pub path: PathBuf,
     /// Its path below the folder it was found in, and the path of its result below the output
     /// folder; the name of a file that is named itself.
-    pub(super) relative: PathBuf,
+    pub relative: PathBuf,
+    /// Length of the file or object; 0 if it is not known yet.
+    pub bytes: u64,
 }
 
 /// An argument, folder or file that is not an input.
-pub(super) struct InputError {
-    pub(super) path: PathBuf,
-    pub(super) error: anyhow::Error,
+#[derive(Debug)]
+pub struct InputError {
+    /// The argument, folder or file.
+    pub path: PathBuf,
+    /// The reason.
+    pub error: Error,
 }
 
 /// The images that the arguments name (files, folders, patterns), each once and in order, and the
 /// errors. Results of earlier runs in `output`, if that is below a folder of inputs, are skipped.
-pub(super) fn collect(
+pub fn collect(
     arguments: &[PathBuf],
     recursive: bool,
     output: Option<&Path>,
@@ -35,6 +43,7 @@ pub(super) fn collect(
     let mut inputs = Vec::new();
     let mut errors = Vec::new();
     let mut seen = HashSet::new();
+    let url_of_output = output.filter(|output| place::is_url(output));
     let output = output.and_then(|output| output.canonicalize().ok());
     // Whether a path found below a folder is in an output folder below it.
     let is_result = |path: &Path, folder: &Path| {
@@ -48,12 +57,31 @@ pub(super) fn collect(
                     .is_ok_and(|path| path.starts_with(output))
         })
     };
-    let mut add = |path: PathBuf, relative: PathBuf| {
+    let mut add = |path: PathBuf, relative: PathBuf, bytes: u64| {
         if seen.insert(path.clone()) {
-            inputs.push(Input { path, relative });
+            inputs.push(Input {
+                path,
+                relative,
+                bytes,
+            });
         }
     };
+    let length_of = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
     for argument in arguments {
+        if place::is_url(argument) {
+            match objects_of(argument, recursive, url_of_output) {
+                Ok(objects) => {
+                    for (path, relative, bytes) in objects {
+                        add(path, relative, bytes);
+                    }
+                }
+                Err(error) => errors.push(InputError {
+                    path: argument.clone(),
+                    error,
+                }),
+            }
+            continue;
+        }
         let mut paths = vec![argument.clone()];
         if is_pattern(argument) {
             let matches = expand(argument);
@@ -64,7 +92,8 @@ pub(super) fn collect(
         for path in paths {
             if !path.is_dir() {
                 let relative = PathBuf::from(path.file_name().unwrap_or(path.as_os_str()));
-                add(path, relative);
+                let bytes = length_of(&path);
+                add(path, relative, bytes);
                 continue;
             }
             let (images, folder_errors) = images_by_content(&path, recursive);
@@ -75,7 +104,8 @@ pub(super) fn collect(
             for image in images {
                 if !is_result(&image, &path) {
                     let relative = image.strip_prefix(&path).unwrap_or(&image).to_owned();
-                    add(image, relative);
+                    let bytes = length_of(&image);
+                    add(image, relative, bytes);
                 }
             }
         }
@@ -84,8 +114,81 @@ pub(super) fn collect(
 }
 
 /// Whether an argument is a pattern: it has a pattern's characters, and no file has that name.
-pub(crate) fn is_pattern(argument: &Path) -> bool {
-    has_wildcard(argument.as_os_str().as_encoded_bytes()) && argument.symlink_metadata().is_err()
+pub fn is_pattern(argument: &Path) -> bool {
+    !place::is_http(argument)
+        && has_wildcard(argument.as_os_str().as_encoded_bytes())
+        && argument.symlink_metadata().is_err()
+}
+
+/// The images that a URL names, with their paths below it and their lengths: an object, those of a folder, or those that
+/// match a pattern.
+fn objects_of(
+    url: &Path,
+    recursive: bool,
+    output: Option<&Path>,
+) -> Result<Vec<(PathBuf, PathBuf, u64)>, Error> {
+    let is_pattern = is_pattern(url);
+    if !is_pattern && !place::is_folder(url) {
+        let relative = PathBuf::from(url.file_name().unwrap_or(url.as_os_str()));
+        return Ok(vec![(url.to_owned(), relative, 0)]);
+    }
+    let refused = |reason: &str| Error::Pattern {
+        pattern: url.to_owned(),
+        reason: reason.to_owned(),
+    };
+    let text = url.to_string_lossy();
+    let (base, rest) = match is_pattern {
+        false => (&*text, ""),
+        true => {
+            let wildcard = text.find(['*', '?', '[']).unwrap_or(text.len());
+            text.split_at(text[..wildcard].rfind('/').map_or(0, |slash| slash + 1))
+        }
+    };
+    let matcher = match is_pattern {
+        false => None,
+        true => Some(matcher(rest).map_err(|reason| refused(&reason))?),
+    };
+    let names_hidden = rest.split('/').any(|part| part.starts_with('.'));
+    let base = Path::new(base);
+    let mut images = Vec::new();
+    for object in place::list(base, recursive || is_pattern)? {
+        let below = object.path.strip_prefix(base).unwrap_or(&object.path);
+        let is_hidden = below
+            .components()
+            .any(|part| part.as_os_str().as_encoded_bytes().starts_with(b"."));
+        let is_result = output.is_some_and(|output| {
+            output != base && output.starts_with(base) && object.path.starts_with(output)
+        });
+        let is_wanted = match &matcher {
+            Some(matcher) => matcher.is_match(below) && (names_hidden || !is_hidden),
+            None => !is_hidden,
+        };
+        let is_image =
+            || Format::from_extension(below).is_some() || unread_by_suffix(below).is_some();
+        if is_wanted && !is_result && is_image() {
+            images.push((object.path.clone(), below.to_owned(), object.bytes));
+        }
+    }
+    match images.is_empty() {
+        true if is_pattern => Err(refused("no image matches this pattern")),
+        true => Err(wdsr_image::Error::NoImages {
+            path: url.to_owned(),
+            recursive,
+        }
+        .into()),
+        false => Ok(images),
+    }
+}
+
+fn matcher(pattern: &str) -> Result<GlobMatcher, String> {
+    // Braces stand for themselves, as before the shell has expanded them.
+    let text = pattern.replace('{', "[{]").replace('}', "[}]");
+    GlobBuilder::new(&text)
+        .literal_separator(true)
+        .backslash_escape(false)
+        .build()
+        .map(|glob| glob.compile_matcher())
+        .map_err(|error| error.kind().to_string())
 }
 
 fn has_wildcard(text: &[u8]) -> bool {
@@ -118,23 +221,20 @@ fn expand(pattern: &Path) -> Matches {
     };
     let refused = |reason: &str| InputError {
         path: pattern.to_owned(),
-        error: Refused(format!("{}: {reason}", pattern.display())).into(),
+        error: Error::Pattern {
+            pattern: pattern.to_owned(),
+            reason: reason.to_owned(),
+        },
     };
     let Some(text) = rest.to_str() else {
         let reason = "a pattern must be UTF-8; name the files or their folder";
         matches.errors.push(refused(reason));
         return matches;
     };
-    // Braces stand for themselves, as before the shell has expanded them.
-    let text = text.replace('{', "[{]").replace('}', "[}]");
-    let matcher = match GlobBuilder::new(&text)
-        .literal_separator(true)
-        .backslash_escape(false)
-        .build()
-    {
-        Ok(glob) => glob.compile_matcher(),
-        Err(error) => {
-            matches.errors.push(refused(&error.kind().to_string()));
+    let matcher = match matcher(text) {
+        Ok(matcher) => matcher,
+        Err(reason) => {
+            matches.errors.push(refused(&reason));
             return matches;
         }
     };
@@ -200,21 +300,23 @@ fn expand(pattern: &Path) -> Matches {
 
 /// A part of a batch: number `index` of `count`, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Shard {
-    pub(super) index: u64,
-    pub(super) count: u64,
+pub struct Shard {
+    /// The part, from 1.
+    pub index: u64,
+    /// The number of parts.
+    pub count: u64,
 }
 
 impl Shard {
-    /// `-2-of-8`
-    pub(super) fn name_end(self) -> String {
+    /// What names of manifests have for the shard, such as `-2-of-8`.
+    pub fn name_end(self) -> String {
         format!("-{}-of-{}", self.index, self.count)
     }
 
     /// Whether an image belongs to this shard. Its path alone decides, so machines that see the folder
     /// at different times share it without gap or overlap. The suffix does not count: images whose
     /// results would have the same name are in one shard, which reports them.
-    pub(super) fn contains(self, relative: &Path) -> bool {
+    pub fn contains(self, relative: &Path) -> bool {
         let without_suffix = relative.with_extension("");
         let place: Vec<&[u8]> = without_suffix
             .components()
@@ -228,7 +330,7 @@ impl Shard {
 /// A text that names no shard.
 #[derive(Debug, thiserror::Error)]
 #[error("expected I/N with I from 0 or 1 to N, e.g. 2/8 for the second of eight, found \"{0}\"")]
-pub(super) struct ShardError(String);
+pub struct ShardError(String);
 
 impl FromStr for Shard {
     type Err = ShardError;

@@ -1,0 +1,410 @@
+//! Layers of 8-bit weights, arranged for an instruction set.
+
+use super::{BYTES_PER_LANE, ByteKernel, dispatch};
+use crate::Isa;
+use crate::conv2d::MAX_KERNEL;
+use crate::epilogue::TileOutput;
+use crate::simd::ByteSimd;
+use crate::strip::{Strip, StripFormat};
+use crate::tile::{MAX_GROUP_PX, Sums, group_px, tiles, with_tile_size, with_tile_vectors};
+
+/// A convolution of 8-bit weights.
+#[derive(Clone, Copy)]
+pub struct ByteLayer<'a> {
+    /// Channels it reads.
+    pub in_channels: usize,
+    /// Channels it writes.
+    pub out_channels: usize,
+    /// Side of the kernel in pixels: 1, 3 or 5.
+    pub kernel: usize,
+    /// `[out_channels, in_channels, kernel, kernel]`, row-major
+    pub weight: &'a [i8],
+    /// The value of a unit of a sum: `[out_channels]`
+    pub weight_steps: &'a [f32],
+    /// `[out_channels]`
+    pub bias: &'a [f32],
+}
+
+/// How the values of a map become bytes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ByteScale {
+    inverse_steps: Vec<f32>,
+    is_signed: bool,
+}
+
+impl ByteScale {
+    /// Bytes of the given steps, one for each channel. If `is_signed`, a value of 0 is 128, else 0.
+    ///
+    /// # Panics
+    /// If a step is not a positive normal number whose inverse is one too.
+    pub fn new(steps: &[f32], is_signed: bool) -> Self {
+        let inverse = |step: &f32| {
+            let inverse = 1.0 / step;
+            assert!(
+                *step > 0.0 && step.is_normal() && inverse.is_normal(),
+                "step of bytes {step}"
+            );
+            inverse
+        };
+        Self {
+            inverse_steps: steps.iter().map(inverse).collect(),
+            is_signed,
+        }
+    }
+
+    /// The format of strips of such bytes.
+    pub fn format(&self) -> StripFormat {
+        match self.is_signed {
+            true => StripFormat::SignedBytes,
+            false => StripFormat::UnsignedBytes,
+        }
+    }
+
+    /// Channels.
+    pub fn channels(&self) -> usize {
+        self.inverse_steps.len()
+    }
+
+    /// The byte of 0.
+    pub(super) fn zero(&self) -> f32 {
+        if self.is_signed { 128.0 } else { 0.0 }
+    }
+
+    /// `[channels]`
+    pub(super) fn inverse_steps(&self) -> &[f32] {
+        &self.inverse_steps
+    }
+}
+
+/// A layer, arranged for an instruction set.
+#[derive(Clone)]
+pub(super) struct PackedLayer {
+    pub(super) isa: Isa,
+    pub(super) in_channels: usize,
+    pub(super) out_channels: usize,
+    pub(super) kernel: usize,
+    /// The byte of 0 in the input.
+    pub(super) input_zero: i32,
+    /// `[out][in][tap]`
+    pub(super) weight: Vec<i8>,
+    /// `[tile][lane of channels][tap][out in tile]`, with the lanes of [`ByteSimd::weights`] for each. Empty for the plain
+    /// loops.
+    packed: Vec<f32>,
+    /// What sums start at, in the bits of i32: `[out]`
+    start: Vec<f32>,
+    /// A value is `sum * factor + term`: `[out]`
+    pub(super) factor: Vec<f32>,
+    pub(super) term: Vec<f32>,
+    /// The format of the output if that is bytes.
+    pub(super) output: Option<StripFormat>,
+    tile_channels: usize,
+    weight_lanes: usize,
+}
+
+impl PackedLayer {
+    /// The layer on bytes of the scale `input`. Its output is f32, or bytes of the scale `output`.
+    ///
+    /// # Panics
+    /// If lengths differ, the kernel is not 1, 3 or 5, or a sum does not fit 31 bits.
+    pub(super) fn new(
+        isa: Isa,
+        input: &ByteScale,
+        layer: ByteLayer<'_>,
+        output: Option<&ByteScale>,
+    ) -> Self {
+        let ByteLayer {
+            in_channels,
+            out_channels,
+            kernel,
+            weight,
+            weight_steps,
+            bias,
+        } = layer;
+        assert!(
+            matches!(kernel, 1 | 3 | 5),
+            "kernel {kernel}, expected 1, 3 or 5"
+        );
+        let taps = kernel * kernel;
+        assert_eq!(
+            weight.len(),
+            out_channels * in_channels * taps,
+            "weights of bytes"
+        );
+        assert_eq!(weight_steps.len(), out_channels, "steps of weights");
+        assert_eq!(bias.len(), out_channels, "biases");
+        assert_eq!(input.channels(), in_channels, "steps of the input");
+        let (mut factor, mut term) = (weight_steps.to_vec(), bias.to_vec());
+        if let Some(output) = output {
+            assert_eq!(output.channels(), out_channels, "steps of the output");
+            for (o, inverse) in output.inverse_steps.iter().enumerate() {
+                factor[o] *= inverse;
+                term[o] = term[o].mul_add(*inverse, output.zero());
+            }
+        }
+        let largest_sum = in_channels as f32 * taps as f32 * LARGEST_PRODUCT;
+        assert!(
+            largest_sum < SUM_LIMIT,
+            "sums of bytes of {in_channels} channels reach {largest_sum}, expected less than 2^31"
+        );
+        if output.is_some() {
+            // With a factor as large as the limit nearly every byte is 0 or 255.
+            for (factor, term) in factor.iter_mut().zip(&mut term) {
+                *factor = factor.min(RESULT_LIMIT / largest_sum);
+                *term = term.clamp(-RESULT_LIMIT, RESULT_LIMIT);
+            }
+        }
+        let mut packed = Self {
+            isa: isa.without_tiles(),
+            in_channels,
+            out_channels,
+            kernel,
+            input_zero: input.zero() as i32,
+            weight: weight.to_vec(),
+            packed: Vec::new(),
+            start: Vec::new(),
+            factor,
+            term,
+            output: output.map(ByteScale::format),
+            tile_channels: 1,
+            weight_lanes: 1,
+        };
+        if packed.isa != Isa::REFERENCE {
+            packed.pack();
+        }
+        packed
+    }
+
+    /// Arranges the weights for vectors.
+    fn pack(&mut self) {
+        let arrangement = dispatch(self.isa, ArrangementOf);
+        self.tile_channels = arrangement.tile_channels;
+        self.weight_lanes = arrangement.weight_lanes;
+        let taps = self.kernel * self.kernel;
+        let start = self.weight.chunks_exact(self.in_channels * taps).map(|w| {
+            let sum: i32 = w.iter().map(|w| i32::from(*w)).sum();
+            f32::from_bits((sum * (arrangement.offset - self.input_zero)) as u32)
+        });
+        self.start = start.collect();
+        let mut packed = Vec::new();
+        for (first, count) in self.tiles() {
+            for lane in 0..self.in_channels.div_ceil(BYTES_PER_LANE) {
+                for tap in 0..taps {
+                    for o in first..first + count {
+                        let weight = |c: usize| match lane * BYTES_PER_LANE + c {
+                            i if i < self.in_channels => {
+                                self.weight[(o * self.in_channels + i) * taps + tap]
+                            }
+                            _ => 0,
+                        };
+                        let words = |[low, high]: [usize; 2]| {
+                            let [low, high] = [low, high].map(|c| i16::from(weight(c)) as u16);
+                            f32::from_bits(u32::from(low) | u32::from(high) << 16)
+                        };
+                        match self.weight_lanes {
+                            1 => {
+                                let bytes = [0, 1, 2, 3].map(|c| weight(c) as u8);
+                                packed.push(f32::from_bits(u32::from_le_bytes(bytes)));
+                            }
+                            _ => packed.extend([words([0, 2]), words([1, 3])]),
+                        }
+                    }
+                }
+            }
+        }
+        self.packed = packed;
+    }
+
+    /// Tiles of output channels: (first channel, channels). If the output is bytes, each begins at a lane.
+    fn tiles(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let channels = self.out_channels;
+        let unit = match self.output {
+            Some(_) => BYTES_PER_LANE,
+            None => 1,
+        };
+        let whole = channels.next_multiple_of(unit);
+        tiles(whole, self.tile_channels, unit)
+            .map(move |(first, count)| (first, count.min(channels - first)))
+    }
+
+    /// Planes of the input.
+    pub(super) fn in_lanes(&self) -> usize {
+        self.in_channels.div_ceil(BYTES_PER_LANE)
+    }
+
+    /// Lanes of the output, if that is bytes.
+    pub(super) fn out_lanes(&self) -> usize {
+        self.out_channels.div_ceil(BYTES_PER_LANE)
+    }
+
+    /// The sums of `len` pixels, at most a segment, whose first taps lie at `input`, planes of lanes that are
+    /// `plane_len` lanes long.
+    ///
+    /// # Safety
+    /// `len` pixels rounded up to a group can be read behind each tap of each plane, written to each plane of the
+    /// output, and read from the epilogue's maps. The output has the layer's format.
+    #[inline(always)]
+    pub(super) unsafe fn run<S: ByteSimd>(
+        &self,
+        simd: S,
+        (input, plane_len): (*const f32, usize),
+        taps: &[usize],
+        output: TileOutput,
+        len: usize,
+    ) {
+        let planes = self.in_lanes();
+        let terms = planes * taps.len() * S::WEIGHT_LANES;
+        debug_assert_eq!(
+            self.weight_lanes,
+            S::WEIGHT_LANES,
+            "weights of {}",
+            self.isa
+        );
+        for (first, count) in self.tiles() {
+            let weights = self.packed[first * terms..].as_ptr();
+            let [start, factor, term] =
+                [&self.start, &self.factor, &self.term].map(|values| values[first..].as_ptr());
+            with_tile_size!(S, count, N => {
+                for pixel in (0..len).step_by(group_px::<S>()) {
+                    with_tile_vectors!(S, len - pixel, V => {
+                        // SAFETY: the tile lies below the output's channels, its pixels below `len` rounded up to a
+                        // group: the caller's promises. The arrays hold the tile's channels.
+                        unsafe {
+                            let mut sums = [[simd.splat(0.0); V]; N];
+                            for (o, sums) in sums.iter_mut().enumerate() {
+                                *sums = [simd.splat(*start.add(o)); V];
+                            }
+                            let sums = accumulate::<S, N, V>(
+                                simd, (input.add(pixel), plane_len, planes), taps, weights, sums,
+                            );
+                            let mut values = sums;
+                            for o in 0..N {
+                                let factor = simd.splat(*factor.add(o));
+                                let term = simd.splat(*term.add(o));
+                                for v in 0..V {
+                                    let sum = simd.to_f32(sums[o][v]);
+                                    values[o][v] = simd.mul_add(sum, factor, term);
+                                }
+                            }
+                            if self.output.is_none() {
+                                output.store(simd, values, first * output.plane_len + pixel);
+                            } else {
+                                let lane = first / BYTES_PER_LANE;
+                                let to = output.to.add(lane * output.plane_len + pixel);
+                                store_bytes::<S, N, V>(simd, values, to, output.plane_len);
+                            }
+                        }
+                    });
+                }
+            });
+        }
+    }
+}
+
+/// Of a byte and a weight.
+const LARGEST_PRODUCT: f32 = 255.0 * 128.0;
+/// Sums from here on do not fit i32.
+const SUM_LIMIT: f32 = (1_u32 << 31) as f32;
+/// Results that are rounded to bytes fit i32: the sum's part and the term's stay below it.
+const RESULT_LIMIT: f32 = (1_u32 << 30) as f32 * 0.99;
+
+// Groups are read beyond the end of a row.
+const _: () = assert!(MAX_GROUP_PX + MAX_KERNEL <= crate::strip::STRIP_OVERSHOOT);
+
+/// How weights are arranged.
+struct Arrangement {
+    tile_channels: usize,
+    weight_lanes: usize,
+    /// What is subtracted from each byte.
+    offset: i32,
+}
+
+struct ArrangementOf;
+
+impl ByteKernel for ArrangementOf {
+    type Output = Arrangement;
+
+    #[inline(always)]
+    fn vectorized<S: ByteSimd>(self, _: S) -> Arrangement {
+        const {
+            assert!(
+                S::BYTE_TILE_CHANNELS <= S::TILE_CHANNELS
+                    && S::BYTE_TILE_CHANNELS % BYTES_PER_LANE == 0
+            )
+        }
+        Arrangement {
+            tile_channels: S::BYTE_TILE_CHANNELS,
+            weight_lanes: S::WEIGHT_LANES,
+            offset: S::OFFSET,
+        }
+    }
+}
+
+/// Adds to `sums` all planes and taps of a kernel. Taps are offsets from `input`.
+///
+/// # Safety
+/// `V` vectors can be read behind each tap of each of the planes, which are `plane_len` lanes long. `weights` holds
+/// `[planes][taps][N]` times the lanes of a weight.
+#[inline(always)]
+unsafe fn accumulate<S: ByteSimd, const N: usize, const V: usize>(
+    simd: S,
+    (mut input, plane_len, planes): (*const f32, usize, usize),
+    taps: &[usize],
+    mut weights: *const f32,
+    mut sums: Sums<S, N, V>,
+) -> Sums<S, N, V> {
+    for _ in 0..planes {
+        for tap in taps {
+            // SAFETY: the caller promises these vectors and weights.
+            unsafe {
+                let from = input.add(*tap);
+                let mut pixels = [simd.bytes(simd.splat(0.0)); V];
+                for (v, pixels) in pixels.iter_mut().enumerate() {
+                    *pixels = simd.bytes(simd.load(from.add(v * S::LANES)));
+                }
+                for o in 0..N {
+                    let weight = simd.weights(weights, o);
+                    for v in 0..V {
+                        sums[o][v] = simd.dot_bytes(weight, pixels[v], sums[o][v]);
+                    }
+                }
+                weights = weights.add(N * S::WEIGHT_LANES);
+            }
+        }
+        input = input.wrapping_add(plane_len);
+    }
+    sums
+}
+
+/// Stores the values of channels, rounded to bytes, as lanes.
+///
+/// # Safety
+/// `V` vectors can be written to each of the planes at `to`, one for four channels.
+#[inline(always)]
+unsafe fn store_bytes<S: ByteSimd, const N: usize, const V: usize>(
+    simd: S,
+    values: Sums<S, N, V>,
+    to: *mut f32,
+    plane_len: usize,
+) {
+    for first in (0..N).step_by(BYTES_PER_LANE) {
+        for v in 0..V {
+            let mut lane = [simd.splat(0.0); BYTES_PER_LANE];
+            for (c, lane) in lane.iter_mut().enumerate() {
+                if first + c < N {
+                    *lane = values[first + c][v];
+                }
+            }
+            // SAFETY: the caller promises this vector.
+            unsafe {
+                let to = to.add(first / BYTES_PER_LANE * plane_len + v * S::LANES);
+                simd.store(to, simd.join_bytes(lane));
+            }
+        }
+    }
+}
+
+/// Asserts that a strip has the channels and the format of a layer's output.
+pub(super) fn check_output(layer: &PackedLayer, output: &Strip) {
+    assert_eq!(output.channels(), layer.out_channels, "output channels");
+    output.check_format(&[layer.output.unwrap_or(StripFormat::Planes)]);
+}
