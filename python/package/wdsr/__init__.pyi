@@ -72,7 +72,7 @@ class Model:
 
 @final
 class Manifest:
-    def __init__(self, folder: str | os.PathLike[str]) -> None: ...
+    def __new__(cls, folder: str | os.PathLike[str]) -> Manifest: ...
 
 @type_check_only
 class Row(TypedDict):

@@ -53,9 +53,8 @@ def found(
     options: dict[str, Any],
 ) -> dict[str, list[str]]:
     """Columns `source` and `target` of the images."""
-    is_one = isinstance(images, (str, os.PathLike))
-    images = images if is_one else list(images)
-    pairs = wdsr.find_images(images, out, recursive=recursive, format=options.get("format"))
+    listed = images if isinstance(images, (str, os.PathLike)) else list(images)
+    pairs = wdsr.find_images(listed, out, recursive=recursive, format=options.get("format"))
     return {
         "source": [str(source) for source, _ in pairs],
         "target": [str(target) for _, target in pairs],

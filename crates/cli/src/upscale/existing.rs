@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::bail;
-
 use wdsr_batch::Entry;
 
 /// The policy for a file that is not the own result of the same input.
@@ -20,13 +19,16 @@ pub(crate) enum IfExists {
     Rename,
 }
 
+/// The entries of earlier runs for a result.
+pub(crate) type Entries = Vec<Arc<Entry>>;
+
 /// Where a result goes.
 pub(crate) enum ResultFile {
     /// A new file, or one to replace.
     Write(PathBuf),
     /// The unchanged result of earlier runs, to replace unless an entry has the same input, model
     /// and options.
-    Own(PathBuf, Vec<Arc<Entry>>),
+    Own(PathBuf, Entries),
     /// A file to keep.
     Skip(PathBuf),
 }
@@ -44,7 +46,7 @@ impl ResultFile {
 pub(crate) fn target(
     output: &Path,
     policy: IfExists,
-    own: &dyn Fn(&Path) -> Result<Vec<Arc<Entry>>, wdsr_batch::Error>,
+    own: &dyn Fn(&Path) -> Result<Entries, wdsr_batch::Error>,
     taken: &dyn Fn(&Path) -> bool,
     exists: &dyn Fn(&Path) -> Result<bool, wdsr_batch::Error>,
 ) -> anyhow::Result<ResultFile> {

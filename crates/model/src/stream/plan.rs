@@ -110,7 +110,7 @@ impl ConvKernel {
 pub(super) enum PairKernel {
     Planes(StripPair),
     Pixels(PixelPair),
-    Bytes(BytePair),
+    Bytes(Box<BytePair>),
 }
 
 impl PairKernel {
@@ -655,14 +655,14 @@ impl SymmetricNetwork<'_> {
         if precision == Precision::Int8 {
             let first = self.int8_weights(expand, 1);
             let second = self.int8_weights(reduce, shuffle);
-            return PairKernel::Bytes(BytePair::new(
+            return PairKernel::Bytes(Box::new(BytePair::new(
                 isa,
                 &network.input_scale(expand, &first.scales),
                 first.layer(),
                 &network.input_scale(reduce, &second.scales),
                 second.layer(),
                 self.scale_of(output, formats).as_ref(),
-            ));
+            )));
         }
         let (first, second) = (self.weights(expand, 1), self.weights(reduce, shuffle));
         let [expand, reduce] = [(expand, &first), (reduce, &second)]
