@@ -97,7 +97,8 @@ pub(crate) fn summary(index: usize, adapter: &wgpu::Adapter) -> AdapterSummary {
             true => info.driver,
             false => format!("{} {}", info.driver, info.driver_info),
         },
-        max_buffer_bytes: (limits.max_storage_buffer_binding_size as u64)
+        max_buffer_bytes: limits
+            .max_storage_buffer_binding_size
             .min(limits.max_buffer_size),
         has_f16: features.contains(Features::SHADER_F16),
         has_matrices: features.contains(Features::EXPERIMENTAL_COOPERATIVE_MATRIX),

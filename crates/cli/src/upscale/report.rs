@@ -14,6 +14,10 @@ use super::metadata::Warnings;
 /// What became of an input.
 #[derive(Serialize)]
 #[serde(tag = "status", rename_all = "snake_case")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, and most are done"
+)]
 pub(super) enum Outcome {
     /// Upscaled.
     Done {
