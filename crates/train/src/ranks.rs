@@ -87,7 +87,12 @@ pub(crate) fn sum<T: Pod>(
     ranks.share(last, bytemuck::cast_slice_mut(sums));
 }
 
-/// Waits until the rank 0 is here, and returns what it decides.
+/// Waits until rank 0 is here.
+pub(crate) fn wait_for_first(ranks: &dyn Ranks) {
+    decided_by_first(ranks, false);
+}
+
+/// Waits until rank 0 is here, and returns what it decides.
 pub(crate) fn decided_by_first(ranks: &dyn Ranks, decision: bool) -> bool {
     let mut byte = [u8::from(decision)];
     ranks.share(0, &mut byte);

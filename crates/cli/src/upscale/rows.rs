@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use wdsr_batch::Shard;
 use wdsr_upscale::BandRequest;
 
 /// The rows of a result to make.
@@ -43,12 +44,9 @@ impl FromStr for Rows {
             Some(BandRequest::Rows { start, end })
         };
         let part = || {
-            let (index, count) = text.split_once('/')?;
-            let (index, count) = (index.parse().ok()?, count.parse().ok()?);
-            // Of schedulers that count from 0.
-            let index = if index == 0 { count } else { index };
-            let is_part = (1..=count).contains(&index);
-            is_part.then_some(BandRequest::Part { index, count })
+            let Shard { index, count } = text.parse().ok()?;
+            let (index, count) = (index.try_into().ok()?, count.try_into().ok()?);
+            Some(BandRequest::Part { index, count })
         };
         let request = rows().or_else(part);
         request.map(Self).ok_or_else(|| RowsError(text.to_owned()))

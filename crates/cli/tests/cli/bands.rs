@@ -32,33 +32,34 @@ fn write_map(path: &Path) {
     fs::write(path, builder.file(&[page])).expect("written");
 }
 
+/// `wdsr upscale IMAGE -m MODEL`.
+fn upscale(image: &Path, model: &Path) -> assert_cmd::Command {
+    let mut command = wdsr();
+    command.arg("upscale").arg(image).arg("-m").arg(model);
+    command
+}
+
 #[test]
 fn runs_of_an_array_make_one_image() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);
     let model = small_network(folder.path());
     write_map(&path("map.tif"));
-    let upscale = |output: &Path, extra: &[&str]| {
-        wdsr()
-            .args([
-                Path::new("upscale"),
-                &path("map.tif"),
-                Path::new("-m"),
-                &model,
-            ])
+    let run = |output: &Path, extra: &[&str]| {
+        upscale(&path("map.tif"), &model)
             .args([Path::new("-o"), output])
             .args(extra)
             .output()
             .expect("it runs")
     };
-    assert!(upscale(&path("whole.tif"), &[]).status.success());
+    assert!(run(&path("whole.tif"), &[]).status.success());
     // At the same time, into one folder, as a scheduler runs them; counted from 0.
     let bands = path("bands");
     thread::scope(|scope| {
         for index in 0..4 {
-            let (upscale, bands) = (&upscale, &bands);
+            let (run, bands) = (&run, &bands);
             scope.spawn(move || {
-                let run = upscale(bands, &["--rows", &format!("{index}/4")]);
+                let run = run(bands, &["--rows", &format!("{index}/4")]);
                 let text = String::from_utf8(run.stderr).expect("text");
                 assert!(run.status.success(), "{text}");
                 assert!(!text.contains("waiting"), "{text}");
@@ -72,7 +73,7 @@ fn runs_of_an_array_make_one_image() {
     files.extend((1..=4).map(|i| format!(".wdsr-manifest-rows-{i}-of-4.jsonl")));
     files.sort();
     assert_eq!(names(&bands), files);
-    let again = upscale(&bands, &["--rows", "2/4"]);
+    let again = run(&bands, &["--rows", "2/4"]);
     let text = String::from_utf8(again.stderr).expect("text");
     assert!(text.contains("is up to date"), "{text}");
 
@@ -102,13 +103,7 @@ fn a_band_stands_beside_its_image_and_is_reported() {
     let path = |name: &str| folder.path().join(name);
     let model = small_network(folder.path());
     write(&path("a.png"), &image(8, 20, Colour::Rgb));
-    wdsr()
-        .args([
-            Path::new("upscale"),
-            &path("a.png"),
-            Path::new("-m"),
-            &model,
-        ])
+    upscale(&path("a.png"), &model)
         .args(["--rows", "30:", "--report"])
         .arg(path("report"))
         .assert()
@@ -183,13 +178,7 @@ fn what_is_no_whole_image_is_not_joined() {
     write(&path("a.png"), &image(8, 20, Colour::Rgb));
     let band = |rows: &str, extra: &[&str]| -> PathBuf {
         let band = path(&format!("{}{}.tif", rows.replace(':', "-"), extra.len()));
-        wdsr()
-            .args([
-                Path::new("upscale"),
-                &path("a.png"),
-                Path::new("-m"),
-                &model,
-            ])
+        upscale(&path("a.png"), &model)
             .args([Path::new("-o"), &band])
             .args(["--rows", rows])
             .args(extra)

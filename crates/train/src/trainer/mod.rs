@@ -27,7 +27,7 @@ use crate::gradients::GradientEngine;
 use crate::metrics::{Metrics, truncate_metrics};
 use crate::optimizer::{average, clip, length};
 use crate::parameters::ParameterLayout;
-use crate::ranks::{Alone, Ranks, decided_by_first, share_of_batch};
+use crate::ranks::{Alone, Ranks, decided_by_first, share_of_batch, wait_for_first};
 use crate::recipe::Recipe;
 use crate::run_folder::{
     BEST_CHECKPOINT, BEST_MODEL, LAST_CHECKPOINT, LAST_MODEL, METRICS, RECIPE, STABLE_CHECKPOINT,
@@ -544,7 +544,7 @@ impl Trainer {
         if self.ranks.rank() == 0 {
             self.roll_back_first(failed)?;
         }
-        decided_by_first(&*self.ranks, false);
+        wait_for_first(&*self.ranks);
         if self.ranks.rank() > 0 {
             let (path, network) = (self.folder.join(LAST_CHECKPOINT), self.engine.network());
             self.state = checkpoint::load(&path, &self.recipe, network, &self.layout)?;

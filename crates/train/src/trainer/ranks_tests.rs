@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
-use super::tests::{ignore, images};
+use super::tests::{DAMAGE, ignore, images};
 use super::*;
 use crate::recipe::DataFolder;
 
@@ -127,16 +127,17 @@ const WEIGHT: &str = "[network]\nfeatures = 4\nblocks = 1\n[training]\nupdates =
 const BATCH: &str = "[network]\nfeatures = 4\nblocks = 1\nnorm = \"batch\"\n[training]\nupdates = 7\n\
     batch = 4\npatch_px = 12\n[validation]\nevery_updates = 5\nimages = 1";
 
-const STRENGTH: &str = "[network]\nfeatures = 4\nblocks = 1\nscale = 1\n[strength]\n\
-    [[degradation.stages]]\nkind = \"noise\"\nsigma_levels = [0, 25]\n\
-    [[degradation.stages]]\nkind = \"jpeg\"\nprobability = 0.5\nquality = [10, 95]\n\
-    subsampling = [\"4:2:0\", \"4:4:4\"]\n[training]\nupdates = 7\nbatch = 4\npatch_px = 12\n\
-    [validation]\nevery_updates = 5\nimages = 1";
-
 #[test]
 fn any_number_of_ranks_gives_the_bits_of_one() {
     let folder = tempfile::tempdir().expect("a folder");
-    for (name, text) in [("weight", WEIGHT), ("batch", BATCH), ("strength", STRENGTH)] {
+    let strength = DAMAGE
+        .replace("updates = 40\nbatch = 2", "updates = 7\nbatch = 4")
+        .replace("every_updates = 20", "every_updates = 5");
+    for (name, text) in [
+        ("weight", WEIGHT),
+        ("batch", BATCH),
+        ("strength", &strength),
+    ] {
         let recipe = recipe(folder.path(), text);
         let out = |count: usize| folder.path().join(format!("{name}-{count}"));
         let mut alone =

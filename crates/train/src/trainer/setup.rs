@@ -10,7 +10,7 @@ use crate::checkpoint::{self, load_model};
 use crate::clean::clean_model;
 use crate::error::{CheckpointError, Error};
 use crate::parameters::ParameterLayout;
-use crate::ranks::{Ranks, decided_by_first};
+use crate::ranks::{Ranks, wait_for_first};
 use crate::recipe::Recipe;
 use crate::run_folder::{BEST_CHECKPOINT, CLEAN_MODEL, LAST_CHECKPOINT, STABLE_CHECKPOINT, lock};
 use crate::start::{StartSummary, start_from};
@@ -43,7 +43,7 @@ impl Setup {
         let layout = ParameterLayout::new(&network, recipe.training.branches);
         let teacher = TeacherModel::load(&recipe, isa)?;
         if ranks.rank() > 0 {
-            decided_by_first(ranks, false);
+            wait_for_first(ranks);
             let last = folder.join(LAST_CHECKPOINT);
             let state = if resume {
                 checkpoint::load(&last, &recipe, &network, &layout)?
@@ -81,7 +81,7 @@ impl Setup {
         };
         let first = || layout.convs(&network, &state.parameters);
         let clean = clean_model(&recipe, folder, resume, &network, first)?;
-        decided_by_first(ranks, false);
+        wait_for_first(ranks);
         Ok(Self {
             recipe,
             network,

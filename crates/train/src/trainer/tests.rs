@@ -64,7 +64,7 @@ fn every_loss_improves_the_psnr() {
     }
 }
 
-const DAMAGE: &str = "[network]\nfeatures = 4\nblocks = 1\nscale = 1\n[strength]\n\
+pub(super) const DAMAGE: &str = "[network]\nfeatures = 4\nblocks = 1\nscale = 1\n[strength]\n\
     [[degradation.stages]]\nkind = \"noise\"\nsigma_levels = [0, 25]\n\
     [[degradation.stages]]\nkind = \"jpeg\"\nprobability = 0.5\nquality = [10, 95]\n\
     subsampling = [\"4:2:0\", \"4:4:4\"]\n[training]\nupdates = 40\nbatch = 2\npatch_px = 12\n\
