@@ -1,9 +1,12 @@
-"""Frames per second of `wdsr` on a GPU, beside PyTorch on the same card: for a card that is yours for a few minutes.
+"""Frames per second of `wdsr` on a GPU, beside PyTorch on the same card.
+
+For a card that is yours for a few minutes.
 
     python3 reference/gpu_bench.py [--wdsr PROGRAM] [--device gpu] [--seconds 200]
 
-Prints a table and writes nothing. It takes less than four minutes: what does not fit into --seconds is skipped, and
-the table says so. PyTorch is measured if torch with CUDA is installed. Guide: docs/guides/gpu.md.
+Prints a table and writes nothing. It takes less than four minutes: what does not fit into
+--seconds is skipped, and the table says so. PyTorch is measured if torch with CUDA is installed.
+Guide: docs/guides/gpu.md.
 """
 
 import argparse
@@ -11,6 +14,10 @@ import json
 import subprocess
 import sys
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 # Name, kind of model, scale, size of the input.
 CASES = [
@@ -30,17 +37,35 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def wdsr(options: argparse.Namespace, kind: str, scale: int, size: tuple[int, int], precision: str, left: float) -> dict:
+def wdsr(
+    options: argparse.Namespace,
+    kind: str,
+    scale: int,
+    size: tuple[int, int],
+    precision: str,
+    left: float,
+) -> dict:
     """The object of `wdsr bench --json`."""
-    command = [options.wdsr, "bench", "-m", kind, "-s", str(scale), "--size", f"{size[0]}x{size[1]}"]
+    command = [
+        options.wdsr,
+        "bench",
+        "-m",
+        kind,
+        "-s",
+        str(scale),
+        "--size",
+        f"{size[0]}x{size[1]}",
+    ]
     command += ["--device", options.device, "--precision", precision, "--json"]
     run = subprocess.run(command, capture_output=True, text=True, timeout=max(left, 1))
     if run.returncode != 0:
-        raise RuntimeError(run.stderr.strip().splitlines()[-1] if run.stderr.strip() else "no output")
+        raise RuntimeError(
+            run.stderr.strip().splitlines()[-1] if run.stderr.strip() else "no output"
+        )
     return json.loads(run.stdout)
 
 
-def torch_network(kind: str, scale: int):
+def torch_network(kind: str, scale: int) -> "torch.nn.Module":
     """WDSR-B with random weights."""
     import torch
     from torch import nn
@@ -48,7 +73,7 @@ def torch_network(kind: str, scale: int):
     features, blocks, expansion, low_rank = NETWORKS[kind]
 
     class Block(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             wide = features * expansion
             self.body = nn.Sequential(
@@ -58,11 +83,11 @@ def torch_network(kind: str, scale: int):
                 nn.Conv2d(low_rank, features, 3, padding=1),
             )
 
-        def forward(self, x):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x + self.body(x)
 
     class Network(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             colours = 3 * scale * scale
             self.head = nn.Conv2d(3, features, 3, padding=1)
@@ -71,7 +96,7 @@ def torch_network(kind: str, scale: int):
             self.skip = nn.Conv2d(3, colours, 5, padding=2)
             self.shuffle = nn.PixelShuffle(scale)
 
-        def forward(self, x):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.shuffle(self.tail(self.body(self.head(x))) + self.skip(x))
 
     return Network().eval().to("cuda", memory_format=torch.channels_last)
@@ -84,7 +109,9 @@ def torch_frames(kind: str, scale: int, size: tuple[int, int], precision: str) -
     number = {"f32": torch.float32, "f16": torch.float16}[precision]
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-    network = torch.compile(torch_network(kind, scale).to(number), mode="max-autotune-no-cudagraphs")
+    network = torch.compile(
+        torch_network(kind, scale).to(number), mode="max-autotune-no-cudagraphs"
+    )
     image = torch.rand(1, 3, size[1], size[0], device="cuda", dtype=number)
     image = image.contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
