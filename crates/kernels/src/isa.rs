@@ -175,6 +175,17 @@ impl Isa {
         }
     }
 
+    /// What computes beside bytes: this instruction set without tiles, or the plain loops where its multiply-adds round twice, so
+    /// that all have the same bits.
+    #[must_use]
+    pub(crate) fn with_one_rounding(self) -> Isa {
+        match self.without_tiles().0 {
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Level::Wasm(wasm) if !wasm.rounds_once() => Self::REFERENCE,
+            level => Isa(level),
+        }
+    }
+
     /// Whether it multiplies bfloat16 faster than f32: it has instructions for it, and a measurement of
     /// less than a millisecond, once in the life of the process, finds them fast enough.
     pub fn has_bf16(self) -> bool {
