@@ -176,6 +176,7 @@ impl Rows<1> {
         mut sums: Sums<S, N, V>,
     ) -> Sums<S, N, V> {
         const TAPS: usize = 3;
+        debug_assert!(self.planes > 0, "planes of a row");
         let [mut row] = self.skip(pixel).rows;
         let end = weights.wrapping_add(self.planes * TAPS * N);
         loop {
