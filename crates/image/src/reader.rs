@@ -12,6 +12,7 @@ mod gif;
 mod jpeg;
 mod jpeg_end;
 mod jpeg_scan;
+#[cfg(feature = "jpeg-xl")]
 mod jxl;
 mod netpbm;
 mod plain;
@@ -40,6 +41,11 @@ use crate::samples::{Outline, RowSample, Samples};
 use crate::unread;
 
 pub use animation::Frames;
+
+/// The signature of a bare codestream of JPEG XL.
+const CODESTREAM: &[u8] = &[0xff, 0x0a];
+/// The signature of its container: a box of its own.
+const CONTAINER: &[u8] = b"\0\0\0\x0cJXL \r\n\x87\n";
 
 /// The largest image that is decoded, and until when. The header is checked before memory is allocated.
 #[derive(Clone, Debug)]
@@ -301,7 +307,16 @@ impl Reader {
             Format::Png => png::open(source, name, limits)?,
             Format::Tiff => tiff::open(source, name, limits)?,
             Format::Jpeg => jpeg::open(source, name, limits)?,
+            #[cfg(feature = "jpeg-xl")]
             Format::JpegXl => jxl::open(source, name, limits)?,
+            #[cfg(not(feature = "jpeg-xl"))]
+            Format::JpegXl => {
+                return Err(Error::Unsupported {
+                    path: name.to_path_buf(),
+                    format,
+                    reason: "this build reads none".to_owned(),
+                });
+            }
             #[cfg(feature = "avif")]
             Format::Avif => avif::open(source, name, limits)?,
             #[cfg(not(feature = "avif"))]
@@ -670,7 +685,7 @@ impl Format {
         if start.starts_with(b"II+\0") || start.starts_with(b"MM\0+") {
             return Some(Self::Tiff);
         }
-        if start.starts_with(jxl::CODESTREAM) || start.starts_with(jxl::CONTAINER) {
+        if start.starts_with(CODESTREAM) || start.starts_with(CONTAINER) {
             return Some(Self::JpegXl);
         }
         if cfg!(feature = "avif") && matches!(start.get(4..12), Some(b"ftypavif" | b"ftypavis")) {
