@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use wdsr_model::{BuiltinModel, Isa, Model, Precision, Upscaler};
+use wdsr_model::{BuiltinModel, Isa, Model, Precision, PrecisionChoice, Upscaler};
 
 use crate::exit::WrongUsage;
 use crate::progress;
@@ -119,7 +119,17 @@ impl PrecisionArgument {
         }
     }
 
-    /// The precision for a model on any processor, whatever its speed; that of auto depends on the processor.
+    /// The choice that the model crate makes.
+    fn choice(self) -> PrecisionChoice {
+        match self {
+            Self::F32 => PrecisionChoice::F32,
+            Self::Bf16 => PrecisionChoice::Of(Precision::Bf16),
+            Self::Int8 => PrecisionChoice::Of(Precision::Int8),
+            Self::Auto => PrecisionChoice::Auto,
+        }
+    }
+
+    /// [`PrecisionChoice::of_model`].
     ///
     /// # Errors
     /// [`WrongUsage`] if the model has no scales for int8. `name` is the model's.
@@ -129,17 +139,8 @@ impl PrecisionArgument {
         model: &Model,
         isa: Isa,
     ) -> Result<Precision, WrongUsage> {
-        let has_int8 = model.int8().is_some();
-        match self {
-            Self::F32 => Ok(Precision::F32),
-            Self::Bf16 => Ok(Precision::Bf16),
-            Self::Int8 if has_int8 => Ok(Precision::Int8),
-            Self::Int8 => Err(WrongUsage(format!(
-                "--precision int8: {name} has no scales for int8; add them by `wdsr quantize`, or use base or small"
-            ))),
-            Self::Auto if has_int8 && isa.has_int8() => Ok(Precision::Int8),
-            Self::Auto => Ok(isa.precision_for(Precision::Bf16)),
-        }
+        let precision = self.choice().of_model(name, model, isa);
+        precision.map_err(|error| WrongUsage(format!("--{error}")))
     }
 
     /// The precision for a model, or f32 with a warning if it would be slower than f32 on this processor.
