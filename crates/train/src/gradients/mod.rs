@@ -139,7 +139,7 @@ impl GradientEngine {
         let operations = self.network.operations.iter();
         self.steps = operations.map(|o| FusedOperation::Single(*o)).collect();
         self.stored = stored(&self.network, &self.steps);
-        self.segments = vec![0..self.steps.len()];
+        self.segments[0].end = self.steps.len();
         self
     }
 

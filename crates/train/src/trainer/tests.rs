@@ -408,7 +408,7 @@ fn resume(trainer: Trainer) -> Trainer {
 }
 
 /// A run with the scales of the model in a folder, and the sums of losses of its first and last ten updates.
-fn trained_in_int8(root: &Path, start: &Path, name: &str, stop_at: u64) -> (Trainer, [f64; 2]) {
+fn trained_in_int8(root: &Path, start: &Path, name: &str, mut stop_at: u64) -> (Trainer, [f64; 2]) {
     let text = format!(
         "[start]\nfrom = {start:?}\n[training]\nupdates = 60\nbatch = 2\npatch_px = 12\nint8 = true\n\
          [schedule]\nkind = \"constant\"\nlearning_rate = 1e-4\n[validation]\nevery_updates = 30\nimages = 1"
@@ -425,11 +425,11 @@ fn trained_in_int8(root: &Path, start: &Path, name: &str, stop_at: u64) -> (Trai
     };
     let mut losses = Vec::new();
     let mut observe = |event: Event<'_>| match event {
-        Event::Update { update, .. } if update == stop_at => Err(Error::io(
-            Path::new("stop"),
-            "write",
-            std::io::ErrorKind::StorageFull.into(),
-        )),
+        Event::Update { update, .. } if update == stop_at => {
+            stop_at = 0;
+            let kind = std::io::ErrorKind::StorageFull;
+            Err(Error::io(Path::new("stop"), "write", kind.into()))
+        }
         Event::Update { loss, .. } => {
             losses.push(loss);
             Ok(())
