@@ -450,7 +450,7 @@ impl Call {
                 ErrorKind::Input => "input",
                 ErrorKind::Output => "output",
                 ErrorKind::Memory => "memory",
-                ErrorKind::Model => "model",
+                ErrorKind::Model | ErrorKind::Device => "model",
                 ErrorKind::Stopped => "time",
             };
             Failed { message, kind }
@@ -478,7 +478,7 @@ impl Call {
         };
         let entry = manifest.map(|manifest| {
             let computation = Computation {
-                precision: self.precision,
+                arithmetic: self.precision.name(),
                 self_ensemble: self.self_ensemble,
                 have_strength: clean.iter().any(|network| network.has_strength()),
                 networks: &self.hashes[0],

@@ -1,14 +1,13 @@
 //! What a result depends on beside its image.
 
 use wdsr_image::{Encoding, Format, MetadataPolicy};
-use wdsr_model::Precision;
 use wdsr_upscale::{Job, Plan, Settings, Wrap};
 
 /// How the networks of a batch compute.
 #[derive(Clone, Copy, Debug)]
 pub struct Computation<'a> {
-    /// Arithmetic of the networks.
-    pub precision: Precision,
+    /// Precision of the networks, and whatever else of the arithmetic changes bits of a result, such as a GPU and its driver.
+    pub arithmetic: &'a str,
     /// Whether results are averages over flips and rotations.
     pub self_ensemble: bool,
     /// Whether one of the networks has a strength.
@@ -48,7 +47,7 @@ pub fn settings_text(
     format!(
         "wdsr {}, {}, self-ensemble {}, alpha {:?}, metadata {metadata}, {wrap}{strength}{}models [{models}], {}, {format}",
         env!("CARGO_PKG_VERSION"),
-        computation.precision.name(),
+        computation.arithmetic,
         computation.self_ensemble,
         settings.alpha,
         encoding_text(settings.encoding, format),

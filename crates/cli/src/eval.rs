@@ -11,9 +11,10 @@ use wdsr_eval::{
     score_pair_with,
 };
 use wdsr_image::SamplesRef;
-use wdsr_model::{Isa, Precision, Upscaler};
+use wdsr_model::{Precision, Upscaler};
 use wdsr_upscale::Strength;
 
+use crate::device::Computing;
 use crate::models::{self, Choice, ModelArguments};
 use crate::threads::on_threads;
 use crate::{exit, progress, stdout, units};
@@ -192,11 +193,13 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
         (false, None) => (model, None),
     };
-    let precision = (arguments.model.precision).of_model(&name, &model, Isa::detect()?)?;
-    let upscaler = arguments.model.upscaler_of(&model, precision)?;
-    let f32_upscaler = match precision {
-        Precision::F32 => None,
-        _ => Some(arguments.model.upscaler_of(&model, Precision::F32)?),
+    let computing = Computing::open(&arguments.model)?;
+    let precision = computing.precision(&name, &model)?;
+    let upscaler = computing.upscaler(&model, precision)?;
+    let precision = computing.precision_name(precision);
+    let f32_upscaler = match precision == Precision::F32.name() {
+        true => None,
+        false => Some(computing.f32_upscaler(&model)?),
     };
     let scale = upscaler.scale();
     progress::warn_of_unread_images(&arguments.set);
@@ -224,14 +227,17 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             .with_low_images(describe_low_images(&pairs))
             .with_strength(strength)
     };
-    if precision == Precision::F32 {
+    if let Some(gpu) = &computing.gpu {
+        gpu.print_warnings();
+    }
+    if precision == Precision::F32.name() {
         print(arguments, &report_of(images).with_failed(failed))?;
         return Ok(exit_code);
     }
     let f32_mean = MeanScore::of(&f32_images);
     let report = report_of(images).with_failed(failed);
     let result = ReportInPrecision {
-        precision: precision.name(),
+        precision,
         loss_db: f32_mean.psnr_db - report.mean.psnr_db,
         f32_mean,
         report,

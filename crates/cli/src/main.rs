@@ -7,6 +7,8 @@ mod command_line;
 mod compare;
 mod convert;
 mod data;
+mod device;
+mod device_list;
 mod docs;
 mod eval;
 mod exit;
@@ -68,6 +70,7 @@ enum Command {
     Models(model_list::Arguments),
     Info(info::Arguments),
     Bench(bench::Arguments),
+    Devices(device_list::Arguments),
     Study(study::Arguments),
     Data(data::Arguments),
     #[cfg(feature = "serve")]
@@ -114,6 +117,7 @@ fn main() -> ExitCode {
             "this program was built without the server; build it with --features serve".to_owned(),
         )
         .into()),
+        Command::Devices(arguments) => device_list::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Study(arguments) => study::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Average(arguments) => average::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Quantize(arguments) => quantize::run(&arguments).map(|()| ExitCode::SUCCESS),

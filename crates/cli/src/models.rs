@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use wdsr_model::{BuiltinModel, Isa, Model, Precision, PrecisionChoice, Upscaler};
+use wdsr_model::{BuiltinModel, Isa, Model, Precision, PrecisionChoice};
 
+use crate::device::DeviceChoice;
 use crate::exit::WrongUsage;
 use crate::progress;
 
@@ -92,15 +93,17 @@ pub(crate) fn load(choice: Option<&Path>, scale: Option<usize>) -> anyhow::Resul
 }
 
 /// [`Precision`] as an argument.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum PrecisionArgument {
     /// 32-bit floating point
     F32,
     /// Products of bfloat16, sums of 32-bit: faster on processors with fast bfloat16
     Bf16,
+    /// 16-bit floating point with sums of 32-bit: on GPUs only
+    F16,
     /// Products of 8-bit integers, for models with scales for it (base, small, or by `wdsr quantize`)
     Int8,
-    /// The fastest of int8 (if the model has scales for it), bf16 and f32 on this processor
+    /// The fastest of int8 (if the model has scales for it), bf16 and f32 on this processor; f32 on GPUs
     Auto,
 }
 
@@ -108,38 +111,38 @@ impl PrecisionArgument {
     /// The precision of a training.
     ///
     /// # Errors
-    /// [`WrongUsage`] for int8 and auto.
+    /// [`WrongUsage`] for f16, int8 and auto.
     pub(crate) fn of_training(self) -> Result<Precision, WrongUsage> {
         match self {
             Self::F32 => Ok(Precision::F32),
             Self::Bf16 => Ok(Precision::Bf16),
-            Self::Int8 | Self::Auto => Err(WrongUsage(
+            Self::F16 | Self::Int8 | Self::Auto => Err(WrongUsage(
                 "--precision: training runs in f32 or bf16; use one of these".to_owned(),
             )),
         }
     }
 
-    /// The choice that the model crate makes.
-    fn choice(self) -> PrecisionChoice {
-        match self {
-            Self::F32 => PrecisionChoice::F32,
-            Self::Bf16 => PrecisionChoice::Of(Precision::Bf16),
-            Self::Int8 => PrecisionChoice::Of(Precision::Int8),
-            Self::Auto => PrecisionChoice::Auto,
-        }
-    }
-
-    /// [`PrecisionChoice::of_model`].
+    /// [`PrecisionChoice::of_model`], the precision of the processor.
     ///
     /// # Errors
-    /// [`WrongUsage`] if the model has no scales for int8. `name` is the model's.
+    /// [`WrongUsage`] for f16, and if the model has no scales for int8. `name` is the model's.
     pub(crate) fn of_model(
         self,
         name: &str,
         model: &Model,
         isa: Isa,
     ) -> Result<Precision, WrongUsage> {
-        let precision = self.choice().of_model(name, model, isa);
+        let choice = match self {
+            Self::F32 => PrecisionChoice::F32,
+            Self::Bf16 => PrecisionChoice::Of(Precision::Bf16),
+            Self::Int8 => PrecisionChoice::Of(Precision::Int8),
+            Self::Auto => PrecisionChoice::Auto,
+            Self::F16 => {
+                let message = "--precision f16: only GPUs compute in f16; add --device gpu";
+                return Err(WrongUsage(message.to_owned()));
+            }
+        };
+        let precision = choice.of_model(name, model, isa);
         precision.map_err(|error| WrongUsage(format!("--{error}")))
     }
 
@@ -197,6 +200,12 @@ pub(crate) struct ModelArguments {
     /// f32 and int8 give the same result on every processor, except for the last bits in f32.
     #[arg(long, value_enum, default_value_t = PrecisionArgument::F32)]
     pub(crate) precision: PrecisionArgument,
+    /// What computes the network: cpu, gpu, gpu:N, or auto for a GPU if there is one
+    ///
+    /// `wdsr devices` lists GPUs and their numbers. Results of different devices may differ by rounding: a
+    /// level of 8 bits in few pixels. If a GPU has not enough memory, the processor computes, with a warning.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub(crate) device: DeviceChoice,
 }
 
 /// The width of `-t`; `None` for the full width.
@@ -212,17 +221,5 @@ impl ModelArguments {
         file(self.model.as_deref())
             .map(|file| ("model", file))
             .into_iter()
-    }
-
-    /// An upscaler for the model with these arguments, in the given precision.
-    pub(crate) fn upscaler_of(
-        &self,
-        model: &Model,
-        precision: Precision,
-    ) -> anyhow::Result<Upscaler> {
-        Ok(Upscaler::new(model)?
-            .tile_px(tile_px(self.tile))
-            .self_ensemble(self.self_ensemble)
-            .precision(precision))
     }
 }

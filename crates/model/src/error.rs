@@ -5,6 +5,7 @@ use safetensors::SafeTensorError;
 use safetensors::tensor::Dtype;
 
 use crate::config::ConfigError;
+use crate::device::DeviceError;
 
 /// Why a model could not be read, written or used.
 #[derive(Debug, thiserror::Error)]
@@ -203,6 +204,9 @@ pub enum UpscaleError {
         /// Rows of the image.
         rows: Range<usize>,
     },
+    /// The device failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// The progress function cancelled the work.
     #[error("stopped")]
     Stopped,

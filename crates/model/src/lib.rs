@@ -34,6 +34,7 @@ mod average;
 #[cfg(feature = "builtin")]
 mod builtin;
 mod config;
+mod device;
 mod error;
 mod file;
 mod fused;
@@ -50,6 +51,7 @@ pub use average::AverageError;
 #[cfg(feature = "builtin")]
 pub use builtin::BuiltinModel;
 pub use config::{BlockKind, ConfigError, DIV2K_MEAN, NetworkConfig, Norm};
+pub use device::{Device, DeviceError, DeviceNetwork, DeviceTile, PendingTile};
 pub use error::{Error, Float16RangeError, InvalidFile, UpscaleError};
 pub use file::{WeightFormat, float16};
 pub use fused::FusedOperation;

@@ -35,7 +35,7 @@ impl Error {
             (_, ErrorKind::Input) => "unusable_image",
             (_, ErrorKind::Memory) => "out_of_memory",
             (_, ErrorKind::Stopped) => "stopped",
-            (_, ErrorKind::Output | ErrorKind::Model) => "internal_error",
+            (_, ErrorKind::Output | ErrorKind::Model | ErrorKind::Device) => "internal_error",
         }
     }
 }

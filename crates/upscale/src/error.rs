@@ -126,6 +126,8 @@ pub enum ErrorKind {
     Memory,
     /// The model: its output is not an image.
     Model,
+    /// The device that computes: it was lost or its driver failed.
+    Device,
     /// Nothing: the progress function or the deadline of reading and writing stopped the work.
     Stopped,
 }
@@ -147,6 +149,7 @@ impl Error {
             Self::Network { source, .. } => match source {
                 UpscaleError::Input { .. } => ErrorKind::Input,
                 UpscaleError::Stopped => ErrorKind::Stopped,
+                UpscaleError::Device(_) => ErrorKind::Device,
                 _ => ErrorKind::Model,
             },
         }

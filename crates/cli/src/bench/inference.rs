@@ -26,14 +26,11 @@ pub(super) struct Inference {
 impl Inference {
     pub(super) fn new(
         model: &Model,
-        isa: Isa,
-        precision: Precision,
+        upscaler: Upscaler,
         (width_px, height_px): (usize, usize),
-        tile_px: Option<usize>,
     ) -> Self {
-        let upscaler = Upscaler::with_isa(model, isa).precision(precision);
         Self {
-            upscaler: upscaler.tile_px(tile_px),
+            upscaler,
             image: image(width_px, height_px),
             width_px,
             height_px,
@@ -117,18 +114,22 @@ pub(super) fn quantized(model: Model, isa: Isa) -> Result<Model, QuantizeError> 
     Ok(calibration.finish(model))
 }
 
-/// Largest difference between an instruction set and the plain loops, in the same precision.
+/// Largest difference between an upscaler and the plain loops in a precision.
 ///
 /// # Errors
-/// If the output of the model cannot be an image.
-pub(super) fn error(model: &Model, isa: Isa, precision: Precision) -> Result<f64, UpscaleError> {
+/// If the output of the model cannot be an image, or the device fails.
+pub(super) fn error(
+    model: &Model,
+    upscaler: &Upscaler,
+    precision: Precision,
+) -> Result<f64, UpscaleError> {
     let (w, h) = CHECKED_PX;
     let image = image(w, h);
-    let on = |isa| {
-        let upscaler = Upscaler::with_isa(model, isa).precision(precision);
-        upscaler.upscale(&image, w, h)
-    };
-    let (found, expected) = (on(isa)?, on(Isa::REFERENCE)?);
+    let reference = Upscaler::with_isa(model, Isa::REFERENCE).precision(precision);
+    let (found, expected) = (
+        upscaler.upscale(&image, w, h)?,
+        reference.upscale(&image, w, h)?,
+    );
     let pairs = found.iter().zip(&expected);
     // `max` would ignore a NaN.
     Ok(pairs.fold(0.0, |worst, (found, expected)| {

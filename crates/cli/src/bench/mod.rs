@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use serde::Serialize;
 use wdsr_kernels::multiply_add_burst;
-use wdsr_model::{Isa, Model, NetworkConfig, Precision, WeightFormat};
+use wdsr_model::{Isa, Model, NetworkConfig, Precision, Upscaler, WeightFormat};
 
+use crate::device::{DeviceChoice, OpenGpu};
 use crate::exit::WrongUsage;
 use crate::file_claims::FileClaims;
 use crate::models::{Choice, PrecisionArgument};
@@ -23,6 +24,8 @@ const MIN_RUNS: usize = 5;
 const MIN_TIME: Duration = Duration::from_secs(2);
 /// Rounds of a burst of multiply-adds, about 10 ms.
 const BURST_ROUNDS: usize = 1_500_000;
+/// Time of a burst on a GPU.
+const GPU_PEAK_SECONDS: f64 = 0.05;
 
 /// Measure the speed of a network, compared with the peak of the processor
 ///
@@ -57,6 +60,16 @@ pub(crate) struct Arguments {
     /// Number format of the network's arithmetic
     #[arg(long, value_enum, default_value_t = PrecisionArgument::F32)]
     precision: PrecisionArgument,
+    /// What computes the network: cpu, gpu, gpu:N, or auto for a GPU if there is one
+    ///
+    /// `wdsr devices` lists GPUs and their numbers. Times include the transfers to and from a GPU.
+    #[arg(
+        long,
+        value_name = "DEVICE",
+        default_value = "cpu",
+        conflicts_with = "train"
+    )]
+    device: DeviceChoice,
     /// Number of threads; 0 for one per processor
     #[arg(short = 'j', long, value_name = "N", default_value_t = 0)]
     threads: usize,
@@ -86,7 +99,11 @@ struct Report {
     height_px: usize,
     precision: &'static str,
     threads: usize,
+    /// Of the processor.
     isa: &'static str,
+    /// The GPU, if one computed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gpu: Option<String>,
     runs: usize,
     /// Largest difference from the plain loops: of samples in 0..1, or of gradients relative to the
     /// largest of a tensor.
@@ -181,7 +198,11 @@ fn measure(
     if arguments.train {
         arguments.precision.of_training()?;
     }
-    let precision = arguments.precision.or_f32(name, model, isa)?;
+    let gpu = OpenGpu::open(arguments.device, arguments.precision)?;
+    let precision = match &gpu {
+        Some(_) => Precision::F32,
+        None => arguments.precision.or_f32(name, model, isa)?,
+    };
     // The one that multiplies.
     let isa = match precision {
         Precision::F32 | Precision::Int8 => isa.without_tiles(),
@@ -194,34 +215,37 @@ fn measure(
             error,
         )
     } else {
-        let error = inference::error(model, isa, precision)?;
-        (
-            Box::new(inference::Inference::new(
-                model,
-                isa,
-                precision,
-                arguments.size,
-                models::tile_px(arguments.tile),
-            )),
-            error,
-        )
+        let upscaler = Upscaler::with_isa(model, isa).precision(precision);
+        let upscaler = upscaler.tile_px(models::tile_px(arguments.tile));
+        let upscaler = match &gpu {
+            Some(gpu) => gpu.upscaler(upscaler),
+            None => upscaler,
+        };
+        let error = inference::error(model, &upscaler, precision)?;
+        let work = inference::Inference::new(model, upscaler, arguments.size);
+        (Box::new(work), error)
     };
+    let isa_name = isa.name().to_owned();
+    let device = gpu.as_ref().map_or(isa_name, |gpu| gpu.name().to_owned());
     // Rounding errors of sums of a thousand values up to 1, through tens of layers.
-    let allowed = match precision {
-        Precision::F32 => 1e-3,
-        Precision::Bf16 => 1e-1,
-        Precision::Int8 => 0.0,
+    let allowed = match (precision, arguments.precision) {
+        (Precision::Bf16, _) | (_, PrecisionArgument::F16) => 1e-1,
+        (Precision::F32, _) => 1e-3,
+        (Precision::Int8, _) => 0.0,
     };
     if error.is_nan() || error > allowed {
         bail!(
-            "the kernels of {isa} are wrong on this processor: expected results within {allowed:e} of the plain \
-             loops, found a difference of {error:e}; please report this"
+            "the kernels of {device} are wrong: expected results within {allowed:e} of the plain loops, found a difference of \
+             {error:e}; please report this"
         );
     }
     let Measured {
         times,
         peaks_gflops,
-    } = alternate(&mut *work, isa, precision);
+    } = alternate(&mut *work, || match &gpu {
+        Some(gpu) => gpu.peak_gflops(GPU_PEAK_SECONDS),
+        None => Ok(processor_peak_gflops(isa, precision)),
+    })?;
     let median_s = median(times.iter().map(Duration::as_secs_f64).collect());
     let gflops = work.operations() / median_s / 1e9;
     let peak_gflops = median(peaks_gflops);
@@ -242,9 +266,10 @@ fn measure(
         scale: model.config().scale,
         width_px,
         height_px,
-        precision: precision.name(),
+        precision: (gpu.as_ref()).map_or(precision.name(), OpenGpu::precision_name),
         threads: rayon::current_num_threads(),
         isa: isa.name(),
+        gpu: gpu.as_ref().map(|gpu| gpu.name().to_owned()),
         runs: times.len(),
         error,
         median_ms: median_s * 1e3,
@@ -263,8 +288,19 @@ fn measure(
     })
 }
 
+/// The speed of a burst of multiply-adds on all threads.
+fn processor_peak_gflops(isa: Isa, precision: Precision) -> f64 {
+    let started = Instant::now();
+    let operations = rayon::broadcast(|_| multiply_add_burst(isa, precision, BURST_ROUNDS));
+    let operations: u64 = operations.into_iter().sum();
+    operations as f64 / started.elapsed().as_secs_f64() / 1e9
+}
+
 /// Runs the work and bursts of multiply-adds alternately.
-fn alternate(work: &mut dyn Work, isa: Isa, precision: Precision) -> Measured {
+fn alternate(
+    work: &mut dyn Work,
+    peak_gflops: impl Fn() -> anyhow::Result<f64>,
+) -> anyhow::Result<Measured> {
     work.run();
     work.reset();
     let mut measured = Measured {
@@ -273,18 +309,12 @@ fn alternate(work: &mut dyn Work, isa: Isa, precision: Precision) -> Measured {
     };
     let start = Instant::now();
     while measured.times.len() < MIN_RUNS || start.elapsed() < MIN_TIME {
-        let started = Instant::now();
-        let operations = rayon::broadcast(|_| multiply_add_burst(isa, precision, BURST_ROUNDS));
-        let operations: u64 = operations.into_iter().sum();
-        let seconds = started.elapsed().as_secs_f64();
-        measured
-            .peaks_gflops
-            .push(operations as f64 / seconds / 1e9);
+        measured.peaks_gflops.push(peak_gflops()?);
         let started = Instant::now();
         work.run();
         measured.times.push(started.elapsed());
     }
-    measured
+    Ok(measured)
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -321,8 +351,12 @@ impl Report {
             threads => format!("{threads} threads"),
         };
         let mut text = format!(
-            "{name}, {work}, {}, {}, {threads}\n",
-            self.precision, self.isa
+            "{name}, {work}, {}, {}\n",
+            self.precision,
+            match &self.gpu {
+                Some(gpu) => gpu.clone(),
+                None => format!("{}, {threads}", self.isa),
+            }
         );
         let mut line = |label: &str, value: String| {
             let _ = writeln!(text, "  {label:<32}{value:>16}");
@@ -346,7 +380,10 @@ impl Report {
             "\n  {:32} {:>7} {:>9}  / peak",
             "part", "time", "GFLOP/s"
         );
-        let thread_peak = self.peak_gflops / self.threads as f64;
+        let thread_peak = match self.gpu {
+            Some(_) => self.peak_gflops,
+            None => self.peak_gflops / self.threads as f64,
+        };
         for part in &self.parts {
             let (gflops, ratio) = match part.gflops {
                 Some(gflops) => (

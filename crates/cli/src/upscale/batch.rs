@@ -29,7 +29,7 @@ const DISK_FULL: &str = "the disk is full";
 /// What all images of a batch share.
 struct Batch<'a> {
     arguments: &'a Arguments,
-    networks: Networks,
+    networks: Networks<'a>,
     /// The manifest of an output folder.
     manifest: Option<Manifest>,
     warnings: Warnings,
@@ -253,7 +253,8 @@ impl Batch<'_> {
         };
         published.map_err(|error| deadline.explained_place(&input.path, error))?;
         let model = self.networks.name_of(&summary);
-        Ok(Outcome::done(&output, model, &summary, started.elapsed()))
+        let device = self.networks.device_used();
+        Ok(Outcome::done(&output, model, &summary, started.elapsed()).on_device(device))
     }
 }
 

@@ -4,11 +4,12 @@ use std::path::Path;
 
 use wdsr_batch::Computation;
 use wdsr_image::{Format, Reader};
-use wdsr_model::{BuiltinModel, Isa, Precision, Upscaler};
+use wdsr_model::{BuiltinModel, Precision, Upscaler};
 use wdsr_upscale::{Error, Job, Plan, Settings, Summary};
 
 use super::report;
 use crate::WrongUsage;
+use crate::device::Computing;
 use crate::models::{self, Choice, ModelArguments, PrecisionArgument};
 use crate::progress;
 
@@ -20,9 +21,8 @@ pub(crate) struct NetworkArguments<'a> {
 }
 
 /// Networks of different scales, and how they compute.
-pub(crate) struct Networks {
-    /// Of the chosen models; those for damaged images may have another one.
-    pub(crate) precision: Precision,
+pub(crate) struct Networks<'a> {
+    computing: Computing<'a>,
     chosen: Group,
     /// Those for damaged images, if no model is named.
     for_damaged: Option<Group>,
@@ -32,6 +32,7 @@ pub(crate) struct Networks {
 struct Group {
     /// The built-in kind, or the file.
     name: String,
+    /// That of the processor.
     precision: Precision,
     networks: Vec<Network>,
 }
@@ -47,14 +48,15 @@ impl Network {
     }
 }
 
-impl Networks {
-    pub(crate) fn load(arguments: NetworkArguments<'_>) -> anyhow::Result<Self> {
+impl<'a> Networks<'a> {
+    pub(crate) fn load(arguments: NetworkArguments<'a>) -> anyhow::Result<Self> {
+        let computing = Computing::open(arguments.model)?;
         let model = arguments.model.model.as_deref();
         // A strength is that of the model that has one.
         let implied = (arguments.strength).map(|_| Path::new(BuiltinModel::FOR_DAMAGED));
         let precision = arguments.model.precision;
         let group = |model: Option<&Path>, precision: PrecisionArgument| {
-            Group::load(arguments, model, precision)
+            Group::load(&computing, model, precision)
         };
         let chosen = group(model.or(implied), precision)?;
         let for_damaged = match model.or(implied) {
@@ -74,7 +76,7 @@ impl Networks {
             }
         };
         let loaded = Self {
-            precision: chosen.precision,
+            computing,
             chosen,
             for_damaged,
         };
@@ -107,6 +109,12 @@ impl Networks {
         self.chosen.upscalers()
     }
 
+    /// Precision of the chosen models, and a GPU with its driver, on which the bits of a result depend. Models for damaged images
+    /// may have another precision.
+    pub(crate) fn arithmetic_text(&self) -> String {
+        self.computing.arithmetic_text(self.chosen.precision)
+    }
+
     /// The scale of one pass.
     pub(super) fn scale(&self) -> usize {
         self.chosen.networks[0].upscaler.scale()
@@ -123,7 +131,7 @@ impl Networks {
         let of_group = |group: &Group| group.networks.iter().map(Network::scale_and_hash).collect();
         let networks: Vec<_> = of_group(&self.chosen);
         let computation = Computation {
-            precision: self.precision,
+            arithmetic: &self.arithmetic_text(),
             self_ensemble,
             have_strength: self.have_strength(),
             networks: &networks,
@@ -148,6 +156,21 @@ impl Networks {
         &group.unwrap_or(&self.chosen).name
     }
 
+    /// The device that computed an image, for its line; `None` without `--device`. Its warnings are printed.
+    pub(crate) fn device_used(&self) -> Option<String> {
+        let gpu = self.computing.gpu.as_ref()?;
+        let groups = [Some(&self.chosen), self.for_damaged.as_ref()];
+        let mut networks = groups
+            .into_iter()
+            .flatten()
+            .flat_map(|group| &group.networks);
+        let is_short_of_memory = networks.any(|network| network.upscaler.device_name().is_none());
+        Some(match gpu.print_warnings() || is_short_of_memory {
+            true => "the processor".to_owned(),
+            false => gpu.name().to_owned(),
+        })
+    }
+
     /// The hashes of the models that run the passes of a plan for frames.
     pub(crate) fn hashes_of_plan(&self, plan: &Plan) -> String {
         self.chosen.hashes_of(plan)
@@ -156,18 +179,18 @@ impl Networks {
 
 impl Group {
     fn load(
-        arguments: NetworkArguments<'_>,
+        computing: &Computing<'_>,
         model: Option<&Path>,
         precision: PrecisionArgument,
     ) -> anyhow::Result<Self> {
         let mut networks = Vec::new();
         let choices = models::choose(model)?;
         let Choice { name, model: first } = &choices[0];
-        let precision = precision.or_f32(name, first, Isa::detect()?)?;
+        let precision = computing.fastest_precision(precision, name, first)?;
         for Choice { model, .. } in choices {
             networks.push(Network {
                 model_hash: wdsr_batch::hash_of_model(&model)?,
-                upscaler: arguments.model.upscaler_of(&model, precision)?,
+                upscaler: computing.upscaler(&model, precision)?,
             });
         }
         let default = Path::new(BuiltinModel::DEFAULT.kind);

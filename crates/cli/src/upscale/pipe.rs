@@ -343,5 +343,6 @@ fn upscale_to(
         summary
     };
     let model = networks.name_of(&summary);
-    Ok(Outcome::done(&output, model, &summary, started.elapsed()))
+    let device = networks.device_used();
+    Ok(Outcome::done(&output, model, &summary, started.elapsed()).on_device(device))
 }

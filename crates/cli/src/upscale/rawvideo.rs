@@ -143,10 +143,12 @@ pub(super) fn upscale(arguments: &Arguments, video: &Video) -> anyhow::Result<()
         file.publish()
             .with_context(|| format!("cannot write {}", output.display()))?;
     }
+    let device = networks.device_used();
     if !arguments.quiet && done.count > 0 {
+        let device = device.map_or(String::new(), |device| format!(" on {device}"));
         let plan = work.upscaler.plan();
         progress::note(&format!(
-            "{} -> {} ({}: {plan}; {} frames; {:.1} s)",
+            "{} -> {} ({}: {plan}{device}; {} frames; {:.1} s)",
             input.display(),
             output.display(),
             plan.target(),

@@ -14,6 +14,10 @@ use super::metadata::Warnings;
 /// What became of an input.
 #[derive(Serialize)]
 #[serde(tag = "status", rename_all = "snake_case")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, and most are done"
+)]
 pub(super) enum Outcome {
     /// Upscaled.
     Done {
@@ -44,6 +48,9 @@ pub(super) enum Outcome {
         #[serde(skip)]
         choice_text: Option<String>,
         seconds: f64,
+        /// What computed the networks, unless that is the processor as by default.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        device: Option<String>,
         /// Metadata that the result lacks although it was to be copied.
         #[serde(rename = "left_out", skip_serializing_if = "Vec::is_empty")]
         dropped: Vec<String>,
@@ -91,8 +98,17 @@ impl Outcome {
                 (None, strength) => strength.map(|strength| strength.to_string()),
             },
             seconds: duration.as_secs_f64(),
+            device: None,
             dropped: summary.dropped.clone(),
         }
+    }
+
+    /// With the device that computed the image.
+    pub(super) fn on_device(mut self, used: Option<String>) -> Self {
+        if let Self::Done { device, .. } = &mut self {
+            *device = used;
+        }
+        self
     }
 
     /// Lines for people, with the warnings that are new. Failures have none, as their errors have been
@@ -114,6 +130,7 @@ impl Outcome {
                 steps,
                 choice_text,
                 seconds,
+                device,
                 dropped,
                 ..
             } => {
@@ -126,8 +143,9 @@ impl Outcome {
                 if let Some([start, end]) = rows {
                     size += &format!(", rows {start}:{end}");
                 }
-                let choice = choice_text.iter().map(|text| format!("; {text}"));
-                let choice: String = choice.collect();
+                let device = device.as_ref().map(|device| format!("on {device}"));
+                let choice = choice_text.iter().chain(&device);
+                let choice: String = choice.map(|text| format!("; {text}")).collect();
                 let mut lines = vec![format!(
                     "{input} -> {output} ({size}: {steps}{choice}; {seconds:.1} s)"
                 )];

@@ -123,7 +123,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 impl Arguments {
-    fn networks(&self) -> anyhow::Result<Networks> {
+    fn networks(&self) -> anyhow::Result<Networks<'_>> {
         Networks::load(NetworkArguments {
             model: &self.model,
             strength: self.strength,
@@ -134,7 +134,7 @@ impl Arguments {
     fn work<'a>(
         &self,
         name: &'a Path,
-        networks: &'a Networks,
+        networks: &'a Networks<'_>,
         format: FrameFormat,
         upright: Size,
     ) -> anyhow::Result<FrameUpscaler<'a>> {
@@ -257,7 +257,7 @@ fn upscale_file(arguments: &Arguments) -> anyhow::Result<()> {
             ("version of wdsr", env!("CARGO_PKG_VERSION").to_owned()),
             ("version of ffmpeg", probe.program_version.version.clone()),
             ("model", networks.hashes_of_plan(plan)),
-            ("precision", networks.precision.name().to_owned()),
+            ("precision", networks.arithmetic_text()),
             ("strength", format!("{:?}", arguments.strength)),
             ("self-ensemble", arguments.model.self_ensemble.to_string()),
             ("size", format!("{target} by {plan}")),

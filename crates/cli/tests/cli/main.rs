@@ -16,6 +16,7 @@ mod data;
 mod deploy;
 mod docs;
 mod eval;
+mod gpu;
 mod info;
 mod int8;
 mod metadata;

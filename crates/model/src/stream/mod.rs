@@ -20,7 +20,7 @@ use wdsr_kernels::STRIP_ROWS;
 
 use crate::error::UpscaleError;
 use crate::model::Model;
-pub(crate) use plan::{Arithmetic, Plan};
+pub(crate) use plan::{Arithmetic, Plan, turned_models};
 use schedule::{Buffers, StageTimes, Waves};
 pub(crate) use schedule::{StripReader, StripWriter, lock};
 use symmetry::Symmetry;

@@ -744,6 +744,28 @@ impl SymmetricNetwork<'_> {
     }
 }
 
+/// The model in each of the eight symmetries, whose mean is the self-ensemble.
+pub(crate) fn turned_models(model: &Model, arithmetic: Arithmetic) -> Vec<Model> {
+    let model = &model.with_residual_scale_in_weights();
+    let network = model.network();
+    let turned = |symmetry| {
+        let form = SymmetricNetwork {
+            model,
+            arithmetic,
+            symmetry,
+            shuffles: output_shuffles(network),
+        };
+        let mut convs = model.convs().to_vec();
+        for operation in &network.operations {
+            if let Operation::Conv { conv, output, .. } = *operation {
+                convs[conv] = form.weights(conv, form.shuffles[output.0]);
+            }
+        }
+        Model::new(model.config(), convs, model.notes().clone())
+    };
+    Symmetry::all().into_iter().map(turned).collect()
+}
+
 /// For each value, the scale of the pixel shuffle that its channels reach; 1 if they reach none.
 fn output_shuffles(network: &Network) -> Vec<usize> {
     let mut shuffles = vec![1; network.values.len()];

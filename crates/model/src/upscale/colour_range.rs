@@ -35,6 +35,23 @@ impl ColourRange {
         Err((index, samples[index]))
     }
 
+    /// Adds pixels, R G B interleaved. The error is the pixel's index and the value of the first sample that is not
+    /// finite.
+    pub(super) fn add_pixels(&mut self, pixels: &[f32]) -> Result<(), (usize, f32)> {
+        let mut is_finite = true;
+        for pixel in pixels.as_chunks::<3>().0 {
+            for (range, &sample) in self.channels.iter_mut().zip(pixel) {
+                range.0 = if sample < range.0 { sample } else { range.0 };
+                range.1 = if sample > range.1 { sample } else { range.1 };
+                is_finite &= sample.is_finite();
+            }
+        }
+        let first = pixels
+            .iter()
+            .position(|sample| !is_finite && !sample.is_finite());
+        first.map_or(Ok(()), |at| Err((at / 3, pixels[at])))
+    }
+
     pub(super) fn merge(&mut self, other: &Self) {
         for (range, other) in self.channels.iter_mut().zip(other.channels) {
             *range = (range.0.min(other.0), range.1.max(other.1));

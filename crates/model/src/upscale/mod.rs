@@ -5,19 +5,23 @@
 //! the result is the same bit for bit, for any tiles and any number of threads.
 
 mod colour_range;
+mod on_device;
 mod progress;
 mod rows;
 mod sample;
 
 use std::ops::ControlFlow;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use wdsr_kernels::{Isa, Precision, STRIP_ROWS, Strip};
 
+use crate::device::Device;
 use crate::error::{Error, UpscaleError};
 use crate::model::Model;
 use crate::stream::{Arithmetic, Inference, StageTime, StreamingNetwork, Tiles, lock};
 use colour_range::ColourRange;
+use on_device::OnDevice;
 pub use progress::Progress;
 use progress::RowCounter;
 use rows::{InputRows, OutputFormat};
@@ -38,6 +42,7 @@ pub struct Upscaler {
     self_ensemble: bool,
     network: StreamingNetwork,
     tile_px: Option<usize>,
+    on_device: Option<OnDevice>,
 }
 
 impl Upscaler {
@@ -59,6 +64,7 @@ impl Upscaler {
             self_ensemble: false,
             network: StreamingNetwork::new(model, arithmetic, false),
             tile_px: Some(DEFAULT_TILE_PX),
+            on_device: None,
         }
     }
 
@@ -101,8 +107,28 @@ impl Upscaler {
         self
     }
 
+    /// Computes images on a device instead of this processor. Its last bits differ from the processor's;
+    /// [`precision`](Self::precision) and [`tile_px`](Self::tile_px) have no effect on it. If its memory does not suffice for the
+    /// smallest tile, the processor computes, and the device receives a warning.
+    #[must_use]
+    pub fn on_device(mut self, device: Arc<dyn Device>) -> Self {
+        self.on_device = Some(OnDevice::new(device));
+        self
+    }
+
+    /// The name of the device that computes; `None` for this processor.
+    pub fn device_name(&self) -> Option<&str> {
+        self.on_device.as_ref()?.name()
+    }
+
+    /// The device, if it computes.
+    fn device(&self) -> Option<&OnDevice> {
+        self.on_device.as_ref().filter(|on| on.is_in_use())
+    }
+
     /// Prepares the weights for the current options.
     fn prepare(&mut self) {
+        self.on_device = self.on_device.as_ref().map(OnDevice::unprepared);
         self.network = StreamingNetwork::new(&self.model, self.arithmetic, self.self_ensemble);
     }
 
@@ -121,6 +147,7 @@ impl Upscaler {
         Self {
             network: StreamingNetwork::new(&model, self.arithmetic, self.self_ensemble),
             model,
+            on_device: self.on_device.as_ref().map(OnDevice::unprepared),
             ..*self
         }
     }
@@ -210,6 +237,26 @@ impl Upscaler {
             width_px * height_px * 3,
             "samples of {width_px} x {height_px} RGB"
         );
+        let Some(on) = self.device() else {
+            return self.upscale_on_processor(pixels, width_px, height_px, progress);
+        };
+        let started = Instant::now();
+        let large = self.upscale_on_device(on, pixels, (width_px, height_px), progress)?;
+        let time = StageTime {
+            name: "network".to_owned(),
+            multiply_adds_per_pixel: self.model.network().multiply_adds_per_pixel(),
+            time: started.elapsed(),
+        };
+        Ok((large, vec![time]))
+    }
+
+    fn upscale_on_processor<T: Sample>(
+        &self,
+        pixels: &[T],
+        width_px: usize,
+        height_px: usize,
+        progress: &Progress,
+    ) -> Result<(Vec<T>, Vec<StageTime>), UpscaleError> {
         let mut large = vec![T::default(); pixels.len() * self.scale() * self.scale()];
         let mut inference = self.start(width_px, height_px);
         let waves = inference.waves_left();
@@ -254,6 +301,10 @@ impl Upscaler {
             width_px > 0 && height_px > 0 && rows_px > 0,
             "image of {width_px} x {height_px}, {rows_px} rows at a time"
         );
+        if let Some(on) = self.device() {
+            let size = (width_px, height_px);
+            return self.upscale_rows_on_device(on, size, rows_px, read, write, progress);
+        }
         let counter = self.counter(height_px, progress);
         let mut inference = self.start(width_px, height_px);
         let row_len = width_px * 3;
@@ -303,6 +354,9 @@ impl Upscaler {
         max_bytes: u64,
     ) -> Result<usize, u64> {
         assert_ne!(width_px, 0, "empty image");
+        if let Some(on) = self.device() {
+            return self.device_rows_within(on, width_px, sample_bytes, max_bytes);
+        }
         let bytes = |waves: usize| self.memory_bytes(width_px, waves * STRIP_ROWS, sample_bytes);
         let threads = rayon::current_num_threads();
         let per_thread = (1..=WAVES_AT_A_TIME).rev().map(|waves| waves * threads);
@@ -316,6 +370,9 @@ impl Upscaler {
     /// Memory in bytes of [`Upscaler::upscale_rows`]: rows of both images with samples of `sample_bytes`,
     /// and the feature maps for the threads of rayon's current pool.
     pub fn memory_bytes(&self, width_px: usize, rows_px: usize, sample_bytes: usize) -> u64 {
+        if let Some(on) = self.device() {
+            return self.device_memory_bytes(on, width_px, rows_px, sample_bytes);
+        }
         let low_rows = rows_px + self.network.plan().delay_rows();
         let rows = (low_rows + rows_px * self.scale() * self.scale()) as u64;
         self.working_bytes(width_px) + rows * (width_px * 3 * sample_bytes) as u64
@@ -324,7 +381,10 @@ impl Upscaler {
     /// Memory in bytes of upscaling an image of the given width, without the two images: feature maps
     /// for the threads of rayon's current pool, most of which is kept for the next image.
     pub fn working_bytes(&self, width_px: usize) -> u64 {
-        self.network.memory_bytes(&self.tiles(width_px))
+        match self.device() {
+            Some(on) => self.device_working_bytes(on, width_px),
+            None => self.network.memory_bytes(&self.tiles(width_px)),
+        }
     }
 
     fn tiles(&self, width_px: usize) -> Tiles {

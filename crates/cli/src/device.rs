@@ -1,0 +1,256 @@
+//! The device of `--device`: this processor or a GPU.
+
+use std::str::FromStr;
+#[cfg(feature = "gpu")]
+use std::sync::Arc;
+
+use wdsr_model::{Isa, Model, Precision, Upscaler};
+
+use crate::exit::WrongUsage;
+use crate::models::{ModelArguments, PrecisionArgument, tile_px};
+#[cfg(feature = "gpu")]
+use crate::progress;
+
+/// The value of `--device`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum DeviceChoice {
+    /// This processor.
+    #[default]
+    Cpu,
+    /// A GPU if there is one, else this processor.
+    Auto,
+    /// A GPU, by its number if one is given.
+    Gpu(Option<usize>),
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let index = text.strip_prefix("gpu:").map(str::parse);
+        match (text, index) {
+            ("cpu", _) => Ok(Self::Cpu),
+            ("auto", _) => Ok(Self::Auto),
+            ("gpu", _) => Ok(Self::Gpu(None)),
+            (_, Some(Ok(index))) => Ok(Self::Gpu(Some(index))),
+            _ => {
+                Err("expected auto, cpu, gpu, or gpu:N with a number of `wdsr devices`".to_owned())
+            }
+        }
+    }
+}
+
+/// A GPU that is open. There is none without the feature `gpu`.
+#[derive(Clone)]
+pub(crate) struct OpenGpu {
+    #[cfg(feature = "gpu")]
+    gpu: Arc<wdsr_gpu::Gpu>,
+    #[cfg(feature = "gpu")]
+    precision: wdsr_gpu::GpuPrecision,
+    #[cfg(not(feature = "gpu"))]
+    none: std::convert::Infallible,
+}
+
+#[cfg(feature = "gpu")]
+impl OpenGpu {
+    /// `None` if the choice is this processor, or `auto` finds no GPU, which is printed.
+    pub(crate) fn open(
+        choice: DeviceChoice,
+        precision: PrecisionArgument,
+    ) -> anyhow::Result<Option<Self>> {
+        use wdsr_gpu::{Choice, Gpu, GpuPrecision};
+        let adapter = match choice {
+            DeviceChoice::Cpu => return Ok(None),
+            DeviceChoice::Auto | DeviceChoice::Gpu(None) => Choice::Hardware,
+            DeviceChoice::Gpu(Some(index)) => Choice::Index(index),
+        };
+        let precision = match precision {
+            PrecisionArgument::F32 | PrecisionArgument::Auto => GpuPrecision::F32,
+            PrecisionArgument::F16 => GpuPrecision::F16,
+            PrecisionArgument::Bf16 => return Err(not_of_gpus("bf16").into()),
+            PrecisionArgument::Int8 => return Err(not_of_gpus("int8").into()),
+        };
+        match Gpu::open(adapter, precision) {
+            Ok(gpu) => {
+                let gpu = Arc::new(gpu.optional(choice == DeviceChoice::Auto));
+                Ok(Some(Self { gpu, precision }))
+            }
+            Err(error) if choice == DeviceChoice::Auto && precision == GpuPrecision::F32 => {
+                progress::note(&format!(
+                    "--device auto: {error}; computing on the processor"
+                ));
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.gpu.summary().name
+    }
+
+    pub(crate) fn precision_name(&self) -> &'static str {
+        self.precision.name()
+    }
+
+    /// Name and driver, on which the last bits of a result depend.
+    pub(crate) fn driver_text(&self) -> String {
+        let summary = self.gpu.summary();
+        format!("{} by {} {}", summary.name, summary.backend, summary.driver)
+    }
+
+    /// The upscaler on this GPU.
+    pub(crate) fn upscaler(&self, upscaler: Upscaler) -> Upscaler {
+        upscaler.on_device(self.gpu.clone())
+    }
+
+    /// Prints the warnings since the last call. Returns whether there are any.
+    pub(crate) fn print_warnings(&self) -> bool {
+        let warnings = self.gpu.take_warnings();
+        for warning in &warnings {
+            progress::note(&format!("warning: {warning}"));
+        }
+        !warnings.is_empty()
+    }
+
+    /// Multiply-adds in GFLOP/s, measured for about so long.
+    pub(crate) fn peak_gflops(&self, seconds: f64) -> anyhow::Result<f64> {
+        Ok(self.gpu.peak_gflops(seconds)?)
+    }
+}
+
+#[cfg(not(feature = "gpu"))]
+impl OpenGpu {
+    pub(crate) fn open(
+        choice: DeviceChoice,
+        _precision: PrecisionArgument,
+    ) -> anyhow::Result<Option<Self>> {
+        match choice {
+            DeviceChoice::Cpu | DeviceChoice::Auto => Ok(None),
+            DeviceChoice::Gpu(_) => {
+                let message = "this program was built without GPUs; build it with --features gpu";
+                Err(WrongUsage(message.to_owned()).into())
+            }
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        match self.none {}
+    }
+
+    pub(crate) fn precision_name(&self) -> &'static str {
+        match self.none {}
+    }
+
+    pub(crate) fn driver_text(&self) -> String {
+        match self.none {}
+    }
+
+    pub(crate) fn upscaler(&self, _upscaler: Upscaler) -> Upscaler {
+        match self.none {}
+    }
+
+    pub(crate) fn print_warnings(&self) -> bool {
+        match self.none {}
+    }
+
+    pub(crate) fn peak_gflops(&self, _seconds: f64) -> anyhow::Result<f64> {
+        match self.none {}
+    }
+}
+
+#[cfg(feature = "gpu")]
+fn not_of_gpus(precision: &str) -> WrongUsage {
+    WrongUsage(format!(
+        "--precision {precision}: a GPU computes in f32 or f16; use one of these, or --device cpu"
+    ))
+}
+
+/// How networks are computed, as arguments ask for it.
+pub(crate) struct Computing<'a> {
+    arguments: &'a ModelArguments,
+    pub(crate) gpu: Option<OpenGpu>,
+}
+
+impl<'a> Computing<'a> {
+    /// Opens the device of the arguments.
+    pub(crate) fn open(arguments: &'a ModelArguments) -> anyhow::Result<Self> {
+        let gpu = OpenGpu::open(arguments.device, arguments.precision)?;
+        Ok(Self { arguments, gpu })
+    }
+
+    /// The arguments' precision of the processor for a model, however slow. Beside a GPU it is f32. `name` is the model's.
+    pub(crate) fn precision(&self, name: &str, model: &Model) -> anyhow::Result<Precision> {
+        Ok(match self.gpu {
+            Some(_) => Precision::F32,
+            None => (self.arguments.precision).of_model(name, model, Isa::detect()?)?,
+        })
+    }
+
+    /// A precision of the processor for a model, or f32 with a warning if it would be slower than f32 on this processor. Beside
+    /// a GPU it is f32. `name` is the model's.
+    pub(crate) fn fastest_precision(
+        &self,
+        precision: PrecisionArgument,
+        name: &str,
+        model: &Model,
+    ) -> anyhow::Result<Precision> {
+        Ok(match self.gpu {
+            Some(_) => Precision::F32,
+            None => precision.or_f32(name, model, Isa::detect()?)?,
+        })
+    }
+
+    /// The name of the precision that computes: the GPU's, or that of the processor.
+    pub(crate) fn precision_name(&self, precision: Precision) -> &'static str {
+        match &self.gpu {
+            Some(gpu) => gpu.precision_name(),
+            None => precision.name(),
+        }
+    }
+
+    /// Precision, and a GPU with its driver, on which the bits of a result depend.
+    pub(crate) fn arithmetic_text(&self, precision: Precision) -> String {
+        let precision = self.precision_name(precision);
+        match &self.gpu {
+            Some(gpu) => format!("{precision}, {}", gpu.driver_text()),
+            None => precision.to_owned(),
+        }
+    }
+
+    /// A model with the arguments' options, on the device. `precision` is that of the processor.
+    pub(crate) fn upscaler(&self, model: &Model, precision: Precision) -> anyhow::Result<Upscaler> {
+        let upscaler = self.f32_upscaler(model)?.precision(precision);
+        Ok(match &self.gpu {
+            Some(gpu) => gpu.upscaler(upscaler),
+            None => upscaler,
+        })
+    }
+
+    /// The same in f32 on the processor.
+    pub(crate) fn f32_upscaler(&self, model: &Model) -> anyhow::Result<Upscaler> {
+        Ok(Upscaler::new(model)?
+            .tile_px(tile_px(self.arguments.tile))
+            .self_ensemble(self.arguments.self_ensemble))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn device_choices_are_parsed() {
+        for (text, choice) in [
+            ("cpu", DeviceChoice::Cpu),
+            ("auto", DeviceChoice::Auto),
+            ("gpu", DeviceChoice::Gpu(None)),
+            ("gpu:12", DeviceChoice::Gpu(Some(12))),
+        ] {
+            assert_eq!(text.parse(), Ok(choice), "{text}");
+        }
+        for text in ["", "gpu:", "gpu:-1", "gpu0", "cuda"] {
+            assert!(text.parse::<DeviceChoice>().is_err(), "{text}");
+        }
+    }
+}

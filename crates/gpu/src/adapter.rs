@@ -1,0 +1,129 @@
+//! The adapters of this computer.
+
+use std::fmt;
+
+use wgpu::{Backends, DeviceType, Features};
+
+/// A graphics processor, or a program that imitates one, as a driver offers it.
+#[derive(Clone, Debug)]
+pub struct AdapterSummary {
+    /// Its number, for [`Choice::Index`]. It changes when drivers are installed or removed.
+    pub index: usize,
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub kind: AdapterKind,
+    /// The interface of its driver: `vulkan`, `metal` or `dx12`.
+    pub backend: &'static str,
+    /// Name and version of its driver; may be empty.
+    pub driver: String,
+    /// Largest buffer that a kernel reads or writes, in bytes. Drivers do not tell how much memory there is.
+    pub max_buffer_bytes: u64,
+    /// Whether it computes in f16.
+    pub has_f16: bool,
+    /// Whether it multiplies matrices (which no kernel uses yet).
+    pub has_matrices: bool,
+}
+
+/// What an adapter is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdapterKind {
+    /// A card with its own memory.
+    Discrete,
+    /// A part of the processor, with its memory.
+    Integrated,
+    /// A card of the host of a virtual machine, or one of unknown kind.
+    Other,
+    /// A program on the processor, slower than the program's own kernels.
+    Software,
+}
+
+impl fmt::Display for AdapterKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Discrete => "discrete",
+            Self::Integrated => "integrated",
+            Self::Other => "other",
+            Self::Software => "software",
+        })
+    }
+}
+
+/// Which adapter to open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// The first card, else the first integrated one, else another; never software.
+    Hardware,
+    /// The one with this number in [`adapters`], even if it is software.
+    Index(usize),
+}
+
+/// The adapters, in the order of their numbers.
+pub fn adapters() -> Vec<AdapterSummary> {
+    let all = find_all();
+    let summaries = all.iter().enumerate();
+    summaries
+        .map(|(index, adapter)| summary(index, adapter))
+        .collect()
+}
+
+/// The adapters of all drivers, those of OpenGL excepted.
+pub(crate) fn find_all() -> Vec<wgpu::Adapter> {
+    let mut description = wgpu::InstanceDescriptor::new_without_display_handle();
+    description.backends = Backends::VULKAN | Backends::METAL | Backends::DX12;
+    let instance = wgpu::Instance::new(description);
+    pollster::block_on(instance.enumerate_adapters(Backends::all()))
+}
+
+pub(crate) fn summary(index: usize, adapter: &wgpu::Adapter) -> AdapterSummary {
+    let info = adapter.get_info();
+    let (limits, features) = (adapter.limits(), adapter.features());
+    AdapterSummary {
+        index,
+        name: info.name,
+        kind: match info.device_type {
+            DeviceType::DiscreteGpu => AdapterKind::Discrete,
+            DeviceType::IntegratedGpu => AdapterKind::Integrated,
+            DeviceType::Cpu => AdapterKind::Software,
+            DeviceType::VirtualGpu | DeviceType::Other => AdapterKind::Other,
+        },
+        backend: match info.backend {
+            wgpu::Backend::Vulkan => "vulkan",
+            wgpu::Backend::Metal => "metal",
+            wgpu::Backend::Dx12 => "dx12",
+            wgpu::Backend::Noop | wgpu::Backend::Gl | wgpu::Backend::BrowserWebGpu => "other",
+        },
+        driver: match info.driver_info.is_empty() {
+            true => info.driver,
+            false => format!("{} {}", info.driver, info.driver_info),
+        },
+        max_buffer_bytes: limits
+            .max_storage_buffer_binding_size
+            .min(limits.max_buffer_size),
+        has_f16: features.contains(Features::SHADER_F16),
+        has_matrices: features.contains(Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
+    }
+}
+
+/// The adapter of a choice.
+pub(crate) fn find(choice: Choice) -> Result<(wgpu::Adapter, AdapterSummary), Vec<AdapterSummary>> {
+    let mut all = find_all();
+    let summaries: Vec<_> = all.iter().enumerate().map(|(i, a)| summary(i, a)).collect();
+    let rank = |summary: &AdapterSummary| match summary.kind {
+        AdapterKind::Discrete => Some(0),
+        AdapterKind::Integrated => Some(1),
+        AdapterKind::Other => Some(2),
+        AdapterKind::Software => None,
+    };
+    let index = match choice {
+        Choice::Index(index) => (index < all.len()).then_some(index),
+        Choice::Hardware => {
+            let ranked = summaries.iter().filter_map(|s| Some((rank(s)?, s.index)));
+            ranked.min().map(|(_, index)| index)
+        }
+    };
+    match index {
+        Some(index) => Ok((all.swap_remove(index), summaries[index].clone())),
+        None => Err(summaries),
+    }
+}

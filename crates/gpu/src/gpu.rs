@@ -1,0 +1,322 @@
+//! An adapter that is open.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use wdsr_model::{Device, DeviceError, DeviceNetwork, Model};
+use wgpu::{ErrorFilter, Features, Limits};
+
+use crate::adapter::{self, AdapterKind, AdapterSummary, Choice};
+use crate::network::GpuNetwork;
+use crate::peak;
+use crate::wgsl::GpuPrecision;
+
+/// Why no adapter was opened.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// There is no adapter.
+    #[error(
+        "no GPU found: expected a driver for Vulkan, Metal or Direct3D 12; install the driver of the card"
+    )]
+    NoAdapter,
+    /// There are software adapters only.
+    #[error(
+        "no GPU found, only software ({software}), which is slower than --device cpu; name it by gpu:N to use it \
+         all the same"
+    )]
+    OnlySoftware {
+        /// Their names.
+        software: String,
+    },
+    /// No adapter has the number.
+    #[error(
+        "gpu:{index}: expected a number below {count}, of an adapter that `wdsr devices` lists"
+    )]
+    NoSuchAdapter {
+        /// The number.
+        index: usize,
+        /// The number of adapters.
+        count: usize,
+    },
+    /// The adapter lacks f16.
+    #[error("{device} has no f16 arithmetic; use f32")]
+    NoF16 {
+        /// The adapter.
+        device: String,
+    },
+    /// The driver did not open the adapter.
+    #[error("{device}: cannot be opened: {reason}; update its driver")]
+    Refused {
+        /// The adapter.
+        device: String,
+        /// What the driver says.
+        reason: String,
+    },
+}
+
+/// A GPU on which networks are computed. Results are the same bit for bit on one adapter and driver; other adapters may differ in
+/// the last bits.
+pub struct Gpu {
+    summary: AdapterSummary,
+    choice: Choice,
+    precision: GpuPrecision,
+    is_optional: bool,
+    open: Mutex<Arc<Open>>,
+    warnings: Mutex<Vec<String>>,
+}
+
+impl Gpu {
+    /// Opens an adapter.
+    ///
+    /// # Errors
+    /// If there is none, or its driver refuses.
+    pub fn open(choice: Choice, precision: GpuPrecision) -> Result<Self, OpenError> {
+        let (open, summary) = Open::new(choice, precision)?;
+        Ok(Self {
+            summary,
+            choice,
+            precision,
+            is_optional: false,
+            open: Mutex::new(Arc::new(open)),
+            warnings: Mutex::default(),
+        })
+    }
+
+    /// Sets whether the processor computes, with a warning, what the GPU cannot; else that is an error.
+    #[must_use]
+    pub fn optional(mut self, is_optional: bool) -> Self {
+        self.is_optional = is_optional;
+        self
+    }
+
+    /// The adapter.
+    pub fn summary(&self) -> &AdapterSummary {
+        &self.summary
+    }
+
+    /// The number format of maps and products.
+    pub fn precision(&self) -> GpuPrecision {
+        self.precision
+    }
+
+    /// The warnings since the last call: that the processor computes for want of memory.
+    pub fn take_warnings(&self) -> Vec<String> {
+        std::mem::take(&mut lock(&self.warnings))
+    }
+
+    /// Multiply-adds as fast as the adapter computes them, in GFLOP/s (two operations each); takes about `seconds`.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn peak_gflops(&self, seconds: f64) -> Result<f64, DeviceError> {
+        peak::gflops(&*self.current()?, self.precision, seconds)
+    }
+
+    /// Makes the driver lose the device, for tests.
+    #[doc(hidden)]
+    pub fn lose(&self) {
+        lock(&self.open).device.destroy();
+    }
+
+    /// The open device; opened again if it was lost.
+    fn current(&self) -> Result<Arc<Open>, DeviceError> {
+        let mut open = lock(&self.open);
+        if lock(&open.lost).is_some() {
+            let (again, _) =
+                Open::new(self.choice, self.precision).map_err(|error| DeviceError::Lost {
+                    device: self.summary.name.clone(),
+                    reason: error.to_string(),
+                })?;
+            *open = Arc::new(again);
+        }
+        Ok(Arc::clone(&open))
+    }
+}
+
+impl Device for Gpu {
+    fn name(&self) -> &str {
+        &self.summary.name
+    }
+
+    fn prepare(&self, model: &Model) -> Result<Box<dyn DeviceNetwork>, DeviceError> {
+        let network = GpuNetwork::new(self.current()?, model, self.precision)?;
+        Ok(Box::new(network))
+    }
+
+    fn is_optional(&self) -> bool {
+        self.is_optional
+    }
+
+    fn warn(&self, message: String) {
+        lock(&self.warnings).push(message);
+    }
+}
+
+/// A device and what was compiled for it.
+pub(crate) struct Open {
+    pub(crate) name: String,
+    pub(crate) kind: AdapterKind,
+    pub(crate) device: wgpu::Device,
+    pub(crate) queue: wgpu::Queue,
+    pub(crate) max_buffer_bytes: u64,
+    /// By their text.
+    pipelines: Mutex<HashMap<String, wgpu::ComputePipeline>>,
+    lost: Arc<Mutex<Option<String>>>,
+}
+
+impl Open {
+    fn new(choice: Choice, precision: GpuPrecision) -> Result<(Self, AdapterSummary), OpenError> {
+        let (adapter, summary) = adapter::find(choice).map_err(|all| match choice {
+            _ if all.is_empty() => OpenError::NoAdapter,
+            Choice::Index(index) => OpenError::NoSuchAdapter {
+                index,
+                count: all.len(),
+            },
+            Choice::Hardware => {
+                let names: Vec<_> = all.into_iter().map(|adapter| adapter.name).collect();
+                let software = names.join(", ");
+                OpenError::OnlySoftware { software }
+            }
+        })?;
+        let device_name = || summary.name.clone();
+        if precision == GpuPrecision::F16 && !summary.has_f16 {
+            return Err(OpenError::NoF16 {
+                device: device_name(),
+            });
+        }
+        let limits = adapter.limits();
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("wdsr"),
+            required_features: match precision {
+                GpuPrecision::F32 => Features::empty(),
+                GpuPrecision::F16 => Features::SHADER_F16,
+            },
+            required_limits: Limits {
+                max_storage_buffer_binding_size: limits.max_storage_buffer_binding_size,
+                max_buffer_size: limits.max_buffer_size,
+                ..Limits::downlevel_defaults()
+            },
+            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            ..Default::default()
+        };
+        let opened = pollster::block_on(adapter.request_device(&descriptor));
+        let (device, queue) = opened.map_err(|error| OpenError::Refused {
+            device: device_name(),
+            reason: error.to_string(),
+        })?;
+        let lost = Arc::new(Mutex::new(None));
+        let on_loss = Arc::clone(&lost);
+        device.set_device_lost_callback(move |reason, message| {
+            let reason = match message.is_empty() {
+                true => format!("{reason:?}"),
+                false => message,
+            };
+            lock(&on_loss).get_or_insert(reason);
+        });
+        // Errors are caught where they arise; by default one that is not ends the process.
+        let uncaught = Arc::clone(&lost);
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            lock(&uncaught).get_or_insert(error.to_string());
+        }));
+        let open = Self {
+            name: summary.name.clone(),
+            kind: summary.kind,
+            device,
+            queue,
+            max_buffer_bytes: summary.max_buffer_bytes,
+            pipelines: Mutex::default(),
+            lost,
+        };
+        Ok((open, summary))
+    }
+
+    /// The kernel of a text, compiled once.
+    pub(crate) fn pipeline(&self, text: &str) -> Result<wgpu::ComputePipeline, DeviceError> {
+        let mut pipelines = lock(&self.pipelines);
+        if let Some(pipeline) = pipelines.get(text) {
+            return Ok(pipeline.clone());
+        }
+        let pipeline = self.checked(|| {
+            let module = self
+                .device
+                .create_shader_module(wgpu::ShaderModuleDescriptor {
+                    label: None,
+                    source: wgpu::ShaderSource::Wgsl(text.into()),
+                });
+            self.device
+                .create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                    label: None,
+                    layout: None,
+                    module: &module,
+                    entry_point: None,
+                    compilation_options: Default::default(),
+                    cache: None,
+                })
+        })?;
+        pipelines.insert(text.to_owned(), pipeline.clone());
+        Ok(pipeline)
+    }
+
+    /// Runs calls of the driver, and returns their first error.
+    pub(crate) fn checked<T>(&self, calls: impl FnOnce() -> T) -> Result<T, DeviceError> {
+        let filters = [
+            ErrorFilter::Internal,
+            ErrorFilter::Validation,
+            ErrorFilter::OutOfMemory,
+        ];
+        let scopes = filters.map(|filter| self.device.push_error_scope(filter));
+        let result = calls();
+        // Popped in reverse order.
+        let errors = scopes
+            .into_iter()
+            .rev()
+            .map(|scope| pollster::block_on(scope.pop()));
+        let error = errors.fold(None, |first, error| first.or(error));
+        if error.is_some() {
+            // A loss is told by a callback, which this runs.
+            let _ = self.device.poll(wgpu::PollType::Poll);
+        }
+        self.check_lost()?;
+        let device = self.name.clone();
+        match error {
+            None => Ok(result),
+            Some(wgpu::Error::OutOfMemory { .. }) => Err(DeviceError::OutOfMemory { device }),
+            Some(error) => Err(DeviceError::Failed {
+                device,
+                reason: error.to_string().replace('\n', " "),
+            }),
+        }
+    }
+
+    /// # Errors
+    /// If the device was lost.
+    pub(crate) fn check_lost(&self) -> Result<(), DeviceError> {
+        match &*lock(&self.lost) {
+            None => Ok(()),
+            Some(reason) => Err(DeviceError::Lost {
+                device: self.name.clone(),
+                reason: reason.clone(),
+            }),
+        }
+    }
+
+    /// Waits for a submission.
+    pub(crate) fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<(), DeviceError> {
+        let polled = self.device.poll(wgpu::PollType::Wait {
+            submission_index: Some(submission),
+            timeout: None,
+        });
+        self.check_lost()?;
+        polled.map(drop).or_else(|error| {
+            // A device that was lost accepts no work; not every driver tells.
+            lock(&self.lost).get_or_insert(error.to_string());
+            self.check_lost()
+        })
+    }
+}
+
+/// Locks a mutex even if another thread has panicked: what the mutexes here guard is written as a whole.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,74 @@
+//! The peak of an adapter: multiply-adds without memory.
+
+use std::time::{Duration, Instant};
+
+use wdsr_model::DeviceError;
+use wgpu::BufferUsages;
+
+use crate::gpu::Open;
+use crate::wgsl::{GpuPrecision, PEAK_UNROLLED, PEAK_VECTORS, peak_text};
+
+/// Threads of a run, in workgroups of 64.
+const WORKGROUPS: u32 = 1 << 12;
+const THREADS: usize = WORKGROUPS as usize * 64;
+const OPERATIONS_OF_ROUND: f64 = (THREADS * PEAK_VECTORS * PEAK_UNROLLED * 4 * 2) as f64;
+
+/// GFLOP/s of the best of some runs, which take about `seconds`.
+pub(crate) fn gflops(
+    open: &Open,
+    precision: GpuPrecision,
+    seconds: f64,
+) -> Result<f64, DeviceError> {
+    let pipeline = open.pipeline(&peak_text(precision))?;
+    let device = &open.device;
+    let (rounds_buffer, bind_group) = open.checked(|| {
+        let buffer = |size: usize, usage| {
+            device.create_buffer(&wgpu::BufferDescriptor {
+                label: None,
+                size: size as u64,
+                usage,
+                mapped_at_creation: false,
+            })
+        };
+        let rounds = buffer(16, BufferUsages::UNIFORM | BufferUsages::COPY_DST);
+        let result = buffer(THREADS * 16, BufferUsages::STORAGE);
+        let entries = [(0, &rounds), (1, &result)].map(|(binding, buffer)| wgpu::BindGroupEntry {
+            binding,
+            resource: buffer.as_entire_binding(),
+        });
+        let bind_group = device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: None,
+            layout: &pipeline.get_bind_group_layout(0),
+            entries: &entries,
+        });
+        (rounds, bind_group)
+    })?;
+    let run = |rounds: u32| {
+        let started = Instant::now();
+        let submission = open.checked(|| {
+            open.queue
+                .write_buffer(&rounds_buffer, 0, bytemuck::cast_slice(&[rounds, 0, 0, 0]));
+            let mut encoder = device.create_command_encoder(&Default::default());
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            pass.set_pipeline(&pipeline);
+            pass.set_bind_group(0, &bind_group, &[]);
+            pass.dispatch_workgroups(WORKGROUPS, 1, 1);
+            drop(pass);
+            open.queue.submit([encoder.finish()])
+        })?;
+        open.wait(submission)?;
+        Ok(started.elapsed())
+    };
+    let started = Instant::now();
+    let mut rounds = 1;
+    let mut best = 0.0_f64;
+    // Longer runs, until one takes a tenth of the time and the driver's own time does not count.
+    while best == 0.0 || started.elapsed().as_secs_f64() < seconds {
+        let time: Duration = run(rounds)?;
+        best = best.max(OPERATIONS_OF_ROUND * f64::from(rounds) / time.as_secs_f64() / 1e9);
+        if time.as_secs_f64() < seconds / 10.0 && rounds < 1 << 20 {
+            rounds *= 2;
+        }
+    }
+    Ok(best)
+}

@@ -1,0 +1,440 @@
+//! From a model to kernels: their order, their weights, and the buffers of their maps.
+
+use wdsr_model::{Activation, Conv, ConvWeights, FusedOperation, Model, Operation, Value};
+
+use crate::wgsl::{Formats, GpuPrecision, Kernel, Work, conv_block, has_slopes};
+
+/// A kernel and what it reads and writes.
+pub(crate) struct Step {
+    pub(crate) kernel: Kernel,
+    pub(crate) source: usize,
+    pub(crate) term: Option<usize>,
+    /// None for the last step, which writes the result.
+    pub(crate) output: Option<usize>,
+    pub(crate) weights: Vec<[f32; 4]>,
+    pub(crate) multiply_adds_per_pixel: usize,
+}
+
+/// The kernels of a network.
+pub(crate) struct Plan {
+    pub(crate) steps: Vec<Step>,
+    /// The first map is the image.
+    pub(crate) maps: Vec<Map>,
+    /// Bytes of each buffer for each pixel of the tile. Maps that are not needed at the same time share one.
+    pub(crate) buffers: Vec<usize>,
+    /// Output pixels per pixel on each side.
+    pub(crate) scale: usize,
+}
+
+pub(crate) struct Map {
+    format: GpuPrecision,
+    bytes_per_pixel: usize,
+    pub(crate) buffer: usize,
+}
+
+/// Vectors of four for so many channels.
+fn groups(channels: usize) -> usize {
+    channels.div_ceil(4)
+}
+
+impl Plan {
+    pub(crate) fn new(model: &Model, precision: GpuPrecision) -> Self {
+        let model = &model.with_residual_scale_in_weights();
+        let network = model.network();
+        let mut operations = network.fused_operations();
+        // The last pixel shuffle is part of the last kernel.
+        let (mut result, mut shuffle) = (network.output, 1);
+        if let Some(&FusedOperation::Single(Operation::PixelShuffle { input, scale, .. })) =
+            operations.last()
+        {
+            (result, shuffle) = (input, scale);
+            operations.pop();
+        }
+        let formats = formats(model, &operations, result, precision);
+        let mut plan = Self {
+            steps: Vec::new(),
+            maps: Vec::new(),
+            buffers: Vec::new(),
+            scale: model.config().scale,
+        };
+        let mut map_of = vec![None; network.values.len()];
+        let map = |value: Value| {
+            let shape = network.shape(value);
+            let format = formats[value.0];
+            Map {
+                format,
+                bytes_per_pixel: groups(shape.channels)
+                    * format.vector_bytes()
+                    * shape.scale.pow(2),
+                buffer: 0,
+            }
+        };
+        map_of[network.input.0] = Some(0);
+        plan.maps.push(map(network.input));
+        for operation in operations {
+            let output = operation.output();
+            let channels = |value: Value| groups(network.shape(value).channels);
+            let conv = |conv: usize, activation: Activation| {
+                let (shape, weights) = (&network.convs[conv], &model.convs()[conv]);
+                let work = Work::Conv {
+                    side: shape.kernel,
+                    in_groups: groups(shape.in_channels),
+                    out_groups: groups(shape.out_channels),
+                    activation,
+                };
+                (
+                    work,
+                    conv_weights(shape, weights, activation),
+                    shape.weights(),
+                )
+            };
+            let (source, identity, (work, weights, multiply_adds)) = match operation {
+                FusedOperation::Single(Operation::Conv {
+                    conv: index,
+                    input,
+                    activation,
+                    ..
+                }) => (input, None, conv(index, activation)),
+                FusedOperation::ConvAdd {
+                    conv: index,
+                    input,
+                    identity,
+                    ..
+                } => (input, Some(identity), conv(index, Activation::None)),
+                FusedOperation::PointwisePair {
+                    expand,
+                    reduce,
+                    input,
+                    ..
+                } => {
+                    let shapes = [expand, reduce].map(|conv| &network.convs[conv]);
+                    let weights = [expand, reduce].map(|conv| &model.convs()[conv]);
+                    let work = Work::Pair {
+                        in_groups: groups(shapes[0].in_channels),
+                        hidden_groups: groups(shapes[0].out_channels),
+                        out_groups: groups(shapes[1].out_channels),
+                    };
+                    let multiply_adds = shapes[0].weights() + shapes[1].weights();
+                    (
+                        input,
+                        None,
+                        (work, pair_weights(shapes, weights), multiply_adds),
+                    )
+                }
+                FusedOperation::Single(Operation::PixelShuffle { input, scale, .. }) => {
+                    let work = Work::Shuffle {
+                        factor: scale,
+                        out_groups: channels(output),
+                    };
+                    (input, None, (work, Vec::new(), 0))
+                }
+                FusedOperation::Single(Operation::Repeat { input, times, .. }) => {
+                    let work = Work::Repeat {
+                        times,
+                        out_groups: channels(output),
+                    };
+                    (input, None, (work, Vec::new(), 0))
+                }
+                FusedOperation::Single(Operation::Enlarge { input, scale, .. }) => {
+                    let work = Work::Enlarge {
+                        factor: scale,
+                        groups: channels(output),
+                    };
+                    (input, None, (work, Vec::new(), 0))
+                }
+                FusedOperation::Single(Operation::Add { .. } | Operation::BatchNorm { .. }) => {
+                    unreachable!("{operation:?} in a network for use, with its scales in weights")
+                }
+            };
+            let scale = network.shape(output).scale;
+            let index = |value: Value| -> usize {
+                map_of[value.0].unwrap_or_else(|| unreachable!("{value:?} is read too early"))
+            };
+            let step = Step {
+                kernel: Kernel {
+                    work,
+                    formats: Formats {
+                        products: precision,
+                        source: formats[source.0],
+                        term: identity.map(|value| formats[value.0]),
+                        result: formats[output.0],
+                    },
+                    scale,
+                },
+                source: index(source),
+                term: identity.map(index),
+                output: Some(plan.maps.len()),
+                weights,
+                multiply_adds_per_pixel: multiply_adds * scale * scale,
+            };
+            map_of[output.0] = Some(plan.maps.len());
+            plan.maps.push(map(output));
+            plan.steps.push(step);
+        }
+        let source = map_of[result.0]
+            .unwrap_or_else(|| unreachable!("no operation computes the network's output"));
+        plan.steps.push(Step {
+            kernel: Kernel {
+                work: Work::Finish { shuffle },
+                formats: Formats {
+                    products: GpuPrecision::F32,
+                    source: plan.maps[source].format,
+                    term: None,
+                    result: GpuPrecision::F32,
+                },
+                scale: plan.scale,
+            },
+            source,
+            term: None,
+            output: None,
+            weights: Vec::new(),
+            multiply_adds_per_pixel: 0,
+        });
+        plan.assign_buffers();
+        plan
+    }
+
+    /// Gives each map a buffer. A buffer is free after the last step that reads its map.
+    fn assign_buffers(&mut self) {
+        let reads = |step: &Step, map: usize| step.source == map || step.term == Some(map);
+        let mut free: Vec<usize> = Vec::new();
+        for map in 0..self.maps.len() {
+            // Map n + 1 is the output of step n.
+            if let Some(step) = map.checked_sub(1) {
+                let wanted = self.maps[map].bytes_per_pixel;
+                let found = free
+                    .iter()
+                    .position(|&buffer| self.buffers[buffer] == wanted);
+                self.maps[map].buffer = match found {
+                    Some(at) => free.swap_remove(at),
+                    None => {
+                        self.buffers.push(wanted);
+                        self.buffers.len() - 1
+                    }
+                };
+                let is_done = |&read: &usize| {
+                    reads(&self.steps[step], read)
+                        && !self.steps[step + 1..]
+                            .iter()
+                            .any(|later| reads(later, read))
+                };
+                let done = (0..map).filter(is_done);
+                free.extend(done.map(|map| self.maps[map].buffer));
+            } else {
+                self.buffers.push(self.maps[0].bytes_per_pixel);
+            }
+        }
+    }
+
+    /// Bytes of the result for each wanted pixel.
+    pub(crate) fn result_bytes_per_pixel(&self) -> usize {
+        12 * self.scale * self.scale
+    }
+
+    pub(crate) fn multiply_adds_per_pixel(&self) -> usize {
+        self.steps
+            .iter()
+            .map(|step| step.multiply_adds_per_pixel)
+            .sum()
+    }
+}
+
+/// The number format of each value. The image, the result and what is added to the result are f32.
+fn formats(
+    model: &Model,
+    operations: &[FusedOperation],
+    result: Value,
+    precision: GpuPrecision,
+) -> Vec<GpuPrecision> {
+    let network = model.network();
+    let mut formats = vec![precision; network.values.len()];
+    formats[network.input.0] = GpuPrecision::F32;
+    formats[result.0] = GpuPrecision::F32;
+    for operation in operations {
+        if let FusedOperation::ConvAdd {
+            identity, output, ..
+        } = *operation
+            && output == result
+        {
+            formats[identity.0] = GpuPrecision::F32;
+        }
+    }
+    formats
+}
+
+/// The elements `values` of four channels from `first` on; 0 beyond the last.
+fn vector(first: usize, channels: usize, value: impl Fn(usize) -> f32) -> [f32; 4] {
+    std::array::from_fn(|part| match first + part {
+        channel if channel < channels => value(channel),
+        _ => 0.0,
+    })
+}
+
+/// Weights in the order in which the kernel reads them: for each block of output groups biases, slopes, and for
+/// input groups, rows and columns of the convolution's kernel, and output groups, four vectors.
+fn conv_weights(conv: &Conv, weights: &ConvWeights, activation: Activation) -> Vec<[f32; 4]> {
+    let (ins, outs, side) = (conv.in_channels, conv.out_channels, conv.kernel);
+    let slopes = weights.slopes_of(activation);
+    let block = conv_block(groups(outs));
+    let mut vectors = Vec::new();
+    for first in (0..groups(outs)).step_by(block) {
+        let block = first..first + block;
+        vectors.extend(
+            block
+                .clone()
+                .map(|g| vector(g * 4, outs, |o| weights.bias[o])),
+        );
+        if has_slopes(activation) {
+            vectors.extend(block.clone().map(|g| vector(g * 4, outs, |o| slopes[o])));
+        }
+        for group in 0..groups(ins) {
+            for dy in 0..side {
+                for dx in 0..side {
+                    for out_group in block.clone() {
+                        for input in group * 4..group * 4 + 4 {
+                            vectors.push(vector(out_group * 4, outs, |o| {
+                                let at = ((o * ins + input) * side + dy) * side + dx;
+                                if input < ins { weights.weight[at] } else { 0.0 }
+                            }));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    vectors
+}
+
+/// Weights of a pair: the biases of the second convolution, and for each group of hidden channels the
+/// biases and weights of the first and the weights of the second.
+fn pair_weights(shapes: [&Conv; 2], weights: [&ConvWeights; 2]) -> Vec<[f32; 4]> {
+    let [ins, hidden, outs] = [
+        shapes[0].in_channels,
+        shapes[0].out_channels,
+        shapes[1].out_channels,
+    ];
+    let [expand, reduce] = weights;
+    let biases = (0..groups(outs)).map(|g| vector(g * 4, outs, |o| reduce.bias[o]));
+    let mut vectors: Vec<[f32; 4]> = biases.collect();
+    for group in 0..groups(hidden) {
+        vectors.push(vector(group * 4, hidden, |h| expand.bias[h]));
+        for input in 0..groups(ins) * 4 {
+            vectors.push(vector(group * 4, hidden, |h| match input < ins {
+                true => expand.weight[h * ins + input],
+                false => 0.0,
+            }));
+        }
+        for out_group in 0..groups(outs) {
+            for h in group * 4..group * 4 + 4 {
+                vectors.push(vector(out_group * 4, outs, |o| match h < hidden {
+                    true => reduce.weight[o * hidden + h],
+                    false => 0.0,
+                }));
+            }
+        }
+    }
+    vectors
+}
+
+#[cfg(test)]
+mod tests {
+    use naga::valid::{Capabilities, ValidationFlags, Validator};
+    use wdsr_model::NetworkConfig;
+
+    use super::*;
+    use crate::wgsl::peak_text;
+
+    fn configs() -> Vec<NetworkConfig> {
+        let scaled = NetworkConfig {
+            residual_scale: 0.1,
+            ..NetworkConfig::edsr(64, 2, 2)
+        };
+        vec![
+            NetworkConfig::wdsr_b(32, 2, 2),
+            NetworkConfig::wdsr_b(5, 1, 1),
+            NetworkConfig::wdsr_b(128, 1, 3),
+            NetworkConfig::wdsr_a(32, 2, 8),
+            NetworkConfig::compact(17, 2, 4),
+            NetworkConfig::compact(8, 1, 1),
+            NetworkConfig::msr_resnet(9, 1, 4),
+            scaled,
+        ]
+    }
+
+    fn plans() -> impl Iterator<Item = Plan> {
+        [GpuPrecision::F32, GpuPrecision::F16]
+            .into_iter()
+            .flat_map(|precision| {
+                let plan =
+                    move |config: &NetworkConfig| Plan::new(&Model::random(config, 1), precision);
+                configs().iter().map(plan).collect::<Vec<_>>()
+            })
+    }
+
+    fn validate(text: &str) {
+        let module = naga::front::wgsl::parse_str(text);
+        let module = module.unwrap_or_else(|error| panic!("{}", error.emit_to_string(text)));
+        let capabilities = Capabilities::SHADER_FLOAT16;
+        let validated = Validator::new(ValidationFlags::all(), capabilities).validate(&module);
+        validated.unwrap_or_else(|error| panic!("{}\n{text}", error.emit_to_string(text)));
+    }
+
+    #[test]
+    fn kernels_are_valid_in_both_precisions() {
+        for plan in plans() {
+            for step in &plan.steps {
+                validate(&step.kernel.text());
+            }
+        }
+        validate(&peak_text(GpuPrecision::F32));
+        validate(&peak_text(GpuPrecision::F16));
+    }
+
+    #[test]
+    fn a_map_keeps_its_buffer_until_it_is_read() {
+        for plan in plans() {
+            let mut holds = vec![None; plan.buffers.len()];
+            holds[plan.maps[0].buffer] = Some(0);
+            for step in &plan.steps {
+                for map in [Some(step.source), step.term].into_iter().flatten() {
+                    assert_eq!(
+                        holds[plan.maps[map].buffer],
+                        Some(map),
+                        "buffer of map {map}"
+                    );
+                }
+                if let Some(map) = step.output {
+                    let buffer = plan.maps[map].buffer;
+                    let is_read = |read: usize| plan.maps[read].buffer == buffer;
+                    assert!(
+                        !is_read(step.source),
+                        "map {map} replaces what its step reads"
+                    );
+                    assert!(!step.term.is_some_and(is_read), "map {map} replaces a term");
+                    assert!(
+                        plan.buffers[buffer] >= plan.maps[map].bytes_per_pixel,
+                        "map {map}"
+                    );
+                    holds[buffer] = Some(map);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn wdsr_b_needs_few_buffers_and_one_kernel_for_each_part() {
+        let plan = Plan::new(
+            &Model::random(&NetworkConfig::wdsr_b(32, 16, 2), 1),
+            GpuPrecision::F32,
+        );
+        // Head, 16 pairs, 16 convolutions, tail, skip, finish.
+        assert_eq!(plan.steps.len(), 36);
+        let mut texts: Vec<String> = plan.steps.iter().map(|step| step.kernel.text()).collect();
+        texts.sort();
+        texts.dedup();
+        assert_eq!(texts.len(), 6, "kernels");
+        // The image, two of the body, the low-rank map, tail or skip, and their sum.
+        assert!(plan.buffers.len() <= 7, "{:?}", plan.buffers);
+        assert_eq!(plan.multiply_adds_per_pixel(), 295_524);
+    }
+}

@@ -1,0 +1,122 @@
+//! Processors beside the one that runs the program, such as GPUs.
+//!
+//! An [`Upscaler`](crate::Upscaler) that is given a [`Device`] cuts images into tiles, hands them to the device, and checks
+//! what comes back. The crate `wdsr-gpu` has the devices.
+
+use std::ops::Range;
+
+use crate::model::Model;
+
+/// A processor that computes networks.
+pub trait Device: Send + Sync {
+    /// Its name for people.
+    fn name(&self) -> &str;
+
+    /// Prepares a model. After a loss of the device ([`DeviceError::Lost`]) it is opened again.
+    ///
+    /// # Errors
+    /// If the device cannot compute the model.
+    fn prepare(&self, model: &Model) -> Result<Box<dyn DeviceNetwork>, DeviceError>;
+
+    /// Whether the processor computes, with a warning, what the device cannot prepare; else that is an error.
+    fn is_optional(&self) -> bool;
+
+    /// Receives a warning about results that another processor had to compute.
+    fn warn(&self, message: String);
+}
+
+/// A model that is prepared for a device.
+pub trait DeviceNetwork: Send + Sync {
+    /// Most pixels of a tile, with its halo.
+    fn max_tile_pixels(&self) -> usize;
+
+    /// Starts the work on a tile. Two tiles are under way at a time, so that transfers and work overlap.
+    ///
+    /// # Errors
+    /// If the device fails. After [`DeviceError::OutOfMemory`] a smaller tile may succeed.
+    fn start(&self, tile: &DeviceTile) -> Result<Box<dyn PendingTile + '_>, DeviceError>;
+}
+
+/// The work on a tile.
+pub trait PendingTile {
+    /// Waits for the result: R G B interleaved, row-major, of the wanted pixels at the network's scale,
+    /// without the mean.
+    ///
+    /// # Errors
+    /// If the device failed.
+    fn finish(self: Box<Self>) -> Result<Vec<f32>, DeviceError>;
+}
+
+/// A part of an image with its halo.
+#[derive(Clone, Debug)]
+pub struct DeviceTile {
+    /// R, G, B minus the mean, and 0; row-major.
+    pub pixels: Vec<[f32; 4]>,
+    /// Its width with the halo.
+    pub width_px: usize,
+    /// Columns, of the tile, whose result is wanted.
+    pub columns: Range<usize>,
+    /// Rows, of the tile, whose result is wanted.
+    pub rows: Range<usize>,
+}
+
+impl DeviceTile {
+    /// Its height with the halo.
+    pub fn height_px(&self) -> usize {
+        self.pixels.len() / self.width_px
+    }
+
+    /// The tile of a part of the wanted pixels, with a halo of `radius_px` where there is one.
+    pub(crate) fn part(
+        &self,
+        columns: Range<usize>,
+        rows: Range<usize>,
+        radius_px: usize,
+    ) -> DeviceTile {
+        let x = with_halo(&columns, radius_px, self.width_px);
+        let y = with_halo(&rows, radius_px, self.height_px());
+        let row = |y: usize| &self.pixels[y * self.width_px..][x.clone()];
+        DeviceTile {
+            pixels: y.clone().flat_map(row).copied().collect(),
+            width_px: x.len(),
+            columns: columns.start - x.start..columns.end - x.start,
+            rows: rows.start - y.start..rows.end - y.start,
+        }
+    }
+}
+
+/// A range with `radius` on both sides, within `0..len`.
+pub(crate) fn with_halo(range: &Range<usize>, radius: usize, len: usize) -> Range<usize> {
+    range.start.saturating_sub(radius)..(range.end + radius).min(len)
+}
+
+/// Why a device did not compute.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeviceError {
+    /// Its memory does not suffice.
+    #[error("{device} has not enough memory")]
+    OutOfMemory {
+        /// The device.
+        device: String,
+    },
+    /// It was removed, or its driver restarted it.
+    #[error(
+        "{device} was lost ({reason}); the next image tries it again. If this repeats, update its driver or use \
+         --device cpu"
+    )]
+    Lost {
+        /// The device.
+        device: String,
+        /// What the driver says.
+        reason: String,
+    },
+    /// It or its driver refused the work.
+    #[error("{device} failed: {reason}; update its driver or use --device cpu")]
+    Failed {
+        /// The device.
+        device: String,
+        /// What the driver says.
+        reason: String,
+    },
+}

@@ -1,0 +1,307 @@
+//! Upscaling on a device: tiles of any size give the image, and what fails is an error or computed elsewhere. The
+//! device is this processor, with limits and failures as a test sets them.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use proptest::prelude::*;
+use wdsr_model::{
+    Device, DeviceError, DeviceNetwork, DeviceTile, Isa, Model, NetworkConfig, PendingTile,
+    UpscaleError, Upscaler,
+};
+use wdsr_testing::floats::assert_close;
+use wdsr_testing::random;
+
+const TOLERANCE: f64 = 1e-5;
+
+/// A device with limits.
+struct TestDevice {
+    max_tile_pixels: usize,
+    /// Larger tiles are out of memory.
+    memory_pixels: usize,
+    /// The tile, counted from 0, at which the device is lost.
+    lost_at: usize,
+    /// Whether it prepares nothing.
+    refuses: bool,
+    is_optional: bool,
+    /// Whether results are NaN.
+    is_broken: bool,
+    started: AtomicUsize,
+    prepared: AtomicUsize,
+    warnings: Mutex<Vec<String>>,
+}
+
+impl TestDevice {
+    fn new(max_tile_pixels: usize) -> Self {
+        Self {
+            max_tile_pixels,
+            memory_pixels: usize::MAX,
+            lost_at: usize::MAX,
+            refuses: false,
+            is_optional: false,
+            is_broken: false,
+            started: AtomicUsize::new(0),
+            prepared: AtomicUsize::new(0),
+            warnings: Mutex::default(),
+        }
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.warnings.lock().expect("no panic").clone()
+    }
+}
+
+/// A device that tests keep a handle of.
+struct Shared(Arc<TestDevice>);
+
+impl Device for Shared {
+    fn name(&self) -> &str {
+        "test device"
+    }
+
+    fn prepare(&self, model: &Model) -> Result<Box<dyn DeviceNetwork>, DeviceError> {
+        self.0.prepared.fetch_add(1, Ordering::Relaxed);
+        if self.0.refuses {
+            return Err(DeviceError::Failed {
+                device: self.name().to_owned(),
+                reason: "a kernel does not compile".to_owned(),
+            });
+        }
+        Ok(Box::new(TestNetwork {
+            device: Arc::clone(&self.0),
+            model: model.clone(),
+        }))
+    }
+
+    fn is_optional(&self) -> bool {
+        self.0.is_optional
+    }
+
+    fn warn(&self, message: String) {
+        self.0.warnings.lock().expect("no panic").push(message);
+    }
+}
+
+struct TestNetwork {
+    device: Arc<TestDevice>,
+    model: Model,
+}
+
+struct Done(Vec<f32>);
+
+impl PendingTile for Done {
+    fn finish(self: Box<Self>) -> Result<Vec<f32>, DeviceError> {
+        Ok(self.0)
+    }
+}
+
+impl DeviceNetwork for TestNetwork {
+    fn max_tile_pixels(&self) -> usize {
+        self.device.max_tile_pixels
+    }
+
+    fn start(&self, tile: &DeviceTile) -> Result<Box<dyn PendingTile + '_>, DeviceError> {
+        let device = || "test device".to_owned();
+        if tile.pixels.len() > self.device.memory_pixels {
+            return Err(DeviceError::OutOfMemory { device: device() });
+        }
+        if self.device.started.fetch_add(1, Ordering::Relaxed) == self.device.lost_at {
+            return Err(DeviceError::Lost {
+                device: device(),
+                reason: "a test".to_owned(),
+            });
+        }
+        let mean = self.model.config().mean;
+        let units = tile.pixels.iter().flat_map(|[r, g, b, _]| [r, g, b]);
+        let units: Vec<f32> = units.zip(mean.iter().cycle()).map(|(v, m)| v + m).collect();
+        let upscaler = Upscaler::with_isa(&self.model, Isa::REFERENCE);
+        let large = upscaler.upscale(&units, tile.width_px, tile.height_px());
+        let large = large.expect("an image");
+        let scale = upscaler.scale();
+        let row_len = tile.width_px * scale * 3;
+        let mut wanted = Vec::new();
+        for y in tile.rows.start * scale..tile.rows.end * scale {
+            let columns = tile.columns.start * scale * 3..tile.columns.end * scale * 3;
+            let row = &large[y * row_len..][columns];
+            wanted.extend(row.iter().zip(mean.iter().cycle()).map(|(v, m)| v - m));
+        }
+        if self.device.is_broken {
+            wanted[0] = f32::NAN;
+        }
+        Ok(Box::new(Done(wanted)))
+    }
+}
+
+fn model() -> Model {
+    Model::random(&NetworkConfig::wdsr_b(6, 2, 2), 1)
+}
+
+fn image(width: usize, height: usize) -> Vec<f32> {
+    random::units(width * height * 3, 7)
+}
+
+fn on(device: &Arc<TestDevice>) -> Upscaler {
+    Upscaler::with_isa(&model(), Isa::REFERENCE).on_device(Arc::new(Shared(Arc::clone(device))))
+}
+
+fn check(device: &Arc<TestDevice>, (width, height): (usize, usize), what: &str) {
+    let pixels = image(width, height);
+    let processor = Upscaler::with_isa(&model(), Isa::REFERENCE);
+    let expected = processor.upscale(&pixels, width, height).expect("an image");
+    let found = on(device)
+        .upscale(&pixels, width, height)
+        .expect("an image");
+    assert_close(&found, &expected, TOLERANCE, what);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn tiles_give_the_image(
+        width in 1_usize..90,
+        height in 1_usize..90,
+        max_tile_pixels in 1_usize..9000,
+        memory_pixels in 300_usize..9000,
+        rows in 1_usize..60,
+    ) {
+        let device = Arc::new(TestDevice {
+            memory_pixels,
+            ..TestDevice::new(max_tile_pixels)
+        });
+        check(&device, (width, height), "in memory");
+        let pixels = image(width, height);
+        let (mut rest, mut large) = (&pixels[..], Vec::new());
+        let streamed = on(&device).upscale_rows::<f32, UpscaleError>(
+            (width, height),
+            rows,
+            |to| {
+                let (next, others) = rest.split_at(to.len());
+                to.copy_from_slice(next);
+                rest = others;
+                Ok(())
+            },
+            |from| {
+                large.extend_from_slice(from);
+                Ok(())
+            },
+            &|_, _| ControlFlow::Continue(()),
+        );
+        streamed.expect("an image");
+        let whole = on(&device).upscale(&pixels, width, height).expect("an image");
+        assert_close(&large, &whole, TOLERANCE, "row by row");
+    }
+}
+
+#[test]
+fn a_device_with_little_memory_gets_smaller_tiles_and_no_warning() {
+    let device = Arc::new(TestDevice {
+        memory_pixels: 1500,
+        ..TestDevice::new(1 << 20)
+    });
+    check(&device, (80, 70), "in small tiles");
+    assert_eq!(device.warnings(), [""; 0]);
+}
+
+#[test]
+fn a_device_without_memory_leaves_the_work_to_the_processor_with_a_warning() {
+    let device = Arc::new(TestDevice {
+        memory_pixels: 10,
+        ..TestDevice::new(1 << 20)
+    });
+    let upscaler = on(&device);
+    assert_eq!(upscaler.device_name(), Some("test device"));
+    let pixels = image(40, 30);
+    let found = upscaler.upscale(&pixels, 40, 30).expect("an image");
+    let processor = Upscaler::with_isa(&model(), Isa::REFERENCE);
+    let expected = processor.upscale(&pixels, 40, 30).expect("an image");
+    assert_close(&found, &expected, TOLERANCE, "on the processor");
+    let warning = "test device has not enough memory; computing on the processor";
+    assert_eq!(device.warnings(), [warning]);
+    assert_eq!(upscaler.device_name(), None);
+    // Bit for bit, as the device is not tried again.
+    assert_eq!(
+        upscaler.upscale(&pixels, 40, 30).expect("an image"),
+        expected
+    );
+    assert_eq!(device.warnings(), [warning]);
+}
+
+#[test]
+fn what_a_device_cannot_prepare_is_an_error_unless_the_device_is_optional() {
+    let device = |is_optional| {
+        Arc::new(TestDevice {
+            refuses: true,
+            is_optional,
+            ..TestDevice::new(1 << 20)
+        })
+    };
+    let demanded = on(&device(false)).upscale(&image(9, 8), 9, 8);
+    assert!(
+        matches!(
+            demanded,
+            Err(UpscaleError::Device(DeviceError::Failed { .. }))
+        ),
+        "{demanded:?}"
+    );
+    let optional = device(true);
+    check(&optional, (9, 8), "on the processor");
+    let warning = "test device failed: a kernel does not compile; update its driver or use --device cpu; computing on the \
+                   processor";
+    assert_eq!(optional.warnings(), [warning]);
+}
+
+#[test]
+fn a_lost_device_fails_the_image_and_is_prepared_again() {
+    let device = Arc::new(TestDevice {
+        lost_at: 1,
+        ..TestDevice::new(1200)
+    });
+    let upscaler = on(&device);
+    let pixels = image(30, 90);
+    let lost = upscaler.upscale(&pixels, 30, 90);
+    assert!(
+        matches!(lost, Err(UpscaleError::Device(DeviceError::Lost { .. }))),
+        "{lost:?}"
+    );
+    upscaler.upscale(&pixels, 30, 90).expect("an image");
+    assert_eq!(device.prepared.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn results_that_are_not_finite_are_errors() {
+    let device = Arc::new(TestDevice {
+        is_broken: true,
+        ..TestDevice::new(1 << 20)
+    });
+    match on(&device).upscale(&image(9, 8), 9, 8) {
+        Err(UpscaleError::NotFinite { x: 0, y: 0, .. }) => {}
+        other => panic!("expected an error at (0, 0), found {other:?}"),
+    }
+}
+
+#[test]
+fn progress_stops_the_work() {
+    let device = Arc::new(TestDevice::new(1200));
+    let pixels = image(30, 90);
+    let stopped =
+        on(&device).upscale_with_progress(&pixels, 30, 90, &|_, _| ControlFlow::Break(()));
+    assert_eq!(stopped.err(), Some(UpscaleError::Stopped));
+}
+
+#[test]
+fn rows_fit_the_memory() {
+    let upscaler = on(&Arc::new(TestDevice::new(1 << 20)));
+    let most = upscaler.rows_within(1000, 1, u64::MAX).expect("no limit");
+    let limit = upscaler.memory_bytes(1000, most, 1) / 2;
+    let rows = upscaler
+        .rows_within(1000, 1, limit)
+        .expect("half of the memory");
+    assert!(
+        rows < most && upscaler.memory_bytes(1000, rows, 1) <= limit,
+        "{rows} of {most} rows"
+    );
+    let least = upscaler.rows_within(1000, 1, 0).expect_err("no memory");
+    assert!(least > 0, "{least} bytes");
+}
