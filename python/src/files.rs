@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator};
 use wdsr_batch::{Computation, Entry, Input};
 use wdsr_image::{Deadline, Encoding, Format, Limits, MetadataPolicy, PngCompression};
-use wdsr_model::{DEFAULT_TILE_PX, Isa, Precision, Upscaler};
+use wdsr_model::{DEFAULT_TILE_PX, Precision, Upscaler};
 use wdsr_upscale::{ErrorKind, Job, Settings, Summary};
 
 use crate::manifest::Manifest;
@@ -220,17 +220,18 @@ pub(crate) fn upscale_file<'py>(
     // A strength that is given asks for the model that has one.
     let is_chosen = strength.is_some() && model.chooses();
     let reads_damage = strength.is_none() && model.chooses();
+    model.check_precision(options.precision, strength)?;
+    let (networks, precision) = model.prepare(py, options, None, is_chosen)?;
+    let for_damaged = match reads_damage {
+        true => model.prepare(py, options, None, true)?.0,
+        false => Vec::new(),
+    };
     let call = Call {
-        networks: model.prepare(py, options, None, is_chosen)?,
-        for_damaged: match reads_damage {
-            true => model.prepare(py, options, None, true)?,
-            false => Vec::new(),
-        },
+        networks,
+        for_damaged,
         names: model.names(is_chosen),
         settings,
-        precision: Isa::detect().map_or(options.precision, |isa| {
-            isa.precision_for(options.precision)
-        }),
+        precision,
         self_ensemble,
         hashes: match manifest {
             Some(_) => model.hashes(is_chosen)?,

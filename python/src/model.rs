@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, TryLockError};
 use pyo3::exceptions::{PyFileNotFoundError, PyRuntimeWarning, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use wdsr_model::{BuiltinModel, DEFAULT_TILE_PX, Error, Isa, Precision, Upscaler};
+use wdsr_model::{
+    BuiltinModel, DEFAULT_TILE_PX, Error, Isa, NoInt8, Precision, PrecisionChoice, Upscaler,
+};
 use wdsr_upscale::{AlphaMethod, ImageUpscaler, Plan, Size, Strength, Wrap};
 
 use crate::error::{Failure, of_model};
@@ -155,6 +157,7 @@ pub(crate) struct Model {
 #[derive(Default)]
 struct Prepared {
     options: Option<Options>,
+    /// Of `Model::all_networks`, in the precision of each.
     upscalers: Vec<Option<Arc<Upscaler>>>,
 }
 
@@ -163,7 +166,7 @@ struct Prepared {
 pub(crate) struct Options {
     /// 0: the image's width.
     pub(crate) tile_px: usize,
-    pub(crate) precision: Precision,
+    pub(crate) precision: PrecisionChoice,
     pub(crate) self_ensemble: bool,
 }
 
@@ -202,10 +205,13 @@ impl Model {
     /// tile : int, default 640
     ///     Width in pixels of the columns computed at once, which should fit the cache; 0: the image's
     ///     width. It does not change the result.
-    /// precision : {"f32", "bf16"}, default "f32"
+    /// precision : {"f32", "bf16", "int8", "auto"}, default "f32"
     ///     Arithmetic of the network. bf16 is faster on AMD processors with AVX512-BF16 and ARM
-    ///     processors with BF16 and differs in the last bits; processors on which it is not faster
-    ///     compute in f32, with a RuntimeWarning.
+    ///     processors with BF16 and differs in the last bits. int8 is the fastest where the processor has
+    ///     dot products of bytes (VNNI, dotprod), and at most 0.03 dB lower; "base", "small" and models of `wdsr
+    ///     quantize` have it. Processors on which the precision is not faster compute in f32, with a
+    ///     RuntimeWarning; so does "photo" in int8, if each image chooses its model. "auto" is the fastest that the model has on
+    ///     this processor.
     /// self_ensemble : bool, default False
     ///     Average over the 8 flips and rotations: slightly better, 8 times the work.
     /// progress : callable, optional
@@ -226,7 +232,7 @@ impl Model {
     ///     The image is neither, or has another dtype.
     /// ValueError
     ///     The image has another shape or mode or a sample that is NaN or infinite, an argument is out of
-    ///     range, more than one size is given, or the size would stretch the image.
+    ///     range, more than one size is given, the size would stretch the image, or the model has no int8.
     /// MemoryError
     ///     Upscaling needs more memory than is available.
     /// RuntimeError
@@ -295,7 +301,8 @@ impl Model {
             precision: parse_precision(precision)?,
             self_ensemble,
         };
-        let upscalers = self.prepare(py, options, Some(plan.passes()), is_for_damaged)?;
+        self.check_precision(options.precision, strength)?;
+        let (upscalers, _) = self.prepare(py, options, Some(plan.passes()), is_for_damaged)?;
         let (samples, colour) = (pixels.samples.borrowed(), pixels.colour);
         let large = work::run(py, threads, progress.as_ref(), |report| {
             let networks: Vec<&Upscaler> = upscalers.iter().map(Arc::as_ref).collect();
@@ -487,6 +494,21 @@ impl Model {
         Err(PyValueError::new_err(message))
     }
 
+    /// Refuses int8 beside a strength: no model has both.
+    pub(crate) fn check_precision(
+        &self,
+        precision: PrecisionChoice,
+        strength: Option<f32>,
+    ) -> PyResult<()> {
+        match (precision, strength) {
+            (PrecisionChoice::Of(Precision::Int8), Some(_)) => {
+                let [_, model] = self.names(true);
+                Err(PyValueError::new_err(NoInt8 { model }.to_string()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Scale and hash of each network that is used, and of those for damaged images if each image chooses.
     pub(crate) fn hashes(&self, is_for_damaged: bool) -> PyResult<[Vec<(usize, String)>; 2]> {
         let of = |networks: &[wdsr_model::Model]| {
@@ -511,24 +533,21 @@ impl Model {
     }
 
     /// The networks of the given scales, or of all, of those for damaged images or the others. Arranges their
-    /// weights unless the last call used the same options.
+    /// weights unless the last call used the same options. Returns their precision too.
     pub(crate) fn prepare(
         &self,
         py: Python<'_>,
-        requested: Options,
+        options: Options,
         scales: Option<&[usize]>,
         is_for_damaged: bool,
-    ) -> PyResult<Vec<Arc<Upscaler>>> {
-        let isa = Isa::detect().map_err(|e| PyValueError::new_err(e.to_string()))?;
-        let options = Options {
-            precision: or_f32(py, requested.precision, isa)?,
-            ..requested
-        };
+    ) -> PyResult<(Vec<Arc<Upscaler>>, Precision)> {
+        let isa = detect()?;
+        let precision = self.precision(py, options.precision, is_for_damaged, isa)?;
         let arrange = |model: &wdsr_model::Model| {
             let upscaler = Upscaler::with_isa(model, isa)
                 .tile_px((options.tile_px > 0).then_some(options.tile_px))
                 .self_ensemble(options.self_ensemble)
-                .precision(options.precision);
+                .precision(precision);
             Arc::new(upscaler)
         };
         // If a process is forked while another thread holds the lock, the child never gets it.
@@ -556,7 +575,34 @@ impl Model {
                 upscalers: cached,
             };
         }
-        Ok(upscalers)
+        Ok((upscalers, precision))
+    }
+
+    /// The precision of the networks for damaged images or of the others; f32, with a warning, where that is faster
+    /// or networks that images choose have no int8.
+    fn precision(
+        &self,
+        py: Python<'_>,
+        choice: PrecisionChoice,
+        is_for_damaged: bool,
+        isa: Isa,
+    ) -> PyResult<Precision> {
+        let name = &self.names(is_for_damaged)[usize::from(is_for_damaged)];
+        let first = match is_for_damaged {
+            true => &self.for_damaged[0],
+            false => &self.networks[0],
+        };
+        match choice.of_model(name, first, isa) {
+            Ok(requested) => or_f32(py, requested, isa),
+            Err(_) if is_for_damaged => {
+                let warning = format!(
+                    "precision int8: {name}, for images with damage, has no int8; it runs in f32"
+                );
+                warn(py, &warning)?;
+                Ok(Precision::F32)
+            }
+            Err(error) => Err(PyValueError::new_err(error.to_string())),
+        }
     }
 
     /// The networks of the last call, unless another thread uses them just now.
@@ -612,13 +658,14 @@ pub(crate) fn parse_wrap(text: &str) -> PyResult<Wrap> {
         })
 }
 
-pub(crate) fn parse_precision(text: &str) -> PyResult<Precision> {
-    [Precision::F32, Precision::Bf16]
-        .into_iter()
-        .find(|precision| precision.name() == text)
-        .ok_or_else(|| {
-            PyValueError::new_err(format!("precision is '{text}', expected 'f32' or 'bf16'"))
-        })
+pub(crate) fn parse_precision(text: &str) -> PyResult<PrecisionChoice> {
+    let mut named = PrecisionChoice::NAMED.into_iter();
+    let found = named.find(|(name, _)| *name == text);
+    found.map(|(_, precision)| precision).ok_or_else(|| {
+        PyValueError::new_err(format!(
+            "precision is '{text}', expected 'f32', 'bf16', 'int8' or 'auto'"
+        ))
+    })
 }
 
 /// The requested precision, or f32 with a warning where the requested one would be slower.
@@ -633,6 +680,10 @@ fn or_f32(py: Python<'_>, requested: Precision, isa: Isa) -> PyResult<Precision>
         warn(py, &warning)?;
     }
     Ok(precision)
+}
+
+fn detect() -> PyResult<Isa> {
+    Isa::detect().map_err(|e| PyValueError::new_err(e.to_string()))
 }
 
 fn warn(py: Python<'_>, warning: &str) -> PyResult<()> {

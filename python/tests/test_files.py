@@ -41,6 +41,7 @@ def jpeg(tmp_path: Path, photograph: Photograph) -> Path:
             ["-m", "small", "--width", "250", "--metadata", "strip"],
         ),
         ({"strength": 0.5}, ["--strength", "0.5"]),
+        ({"model": "small", "precision": "int8"}, ["-m", "small", "--precision", "int8"]),
     ],
     ids=str,
 )

@@ -1,5 +1,6 @@
 """Images in and out of `Model.upscale`."""
 
+import io
 import re
 import subprocess
 import sys
@@ -150,10 +151,12 @@ def test_sizes_are_those_of_the_program(
         (["-x"], {"self_ensemble": True}),
         (["-t", "40", "-j", "1"], {"tile": 0, "threads": 3}),
         (["--precision", "bf16"], {"precision": "bf16"}),
+        (["--precision", "int8"], {"precision": "int8"}),
+        (["--precision", "auto"], {"precision": "auto"}),
         (["--wrap", "xy"], {"wrap": "xy"}),
     ],
 )
-@pytest.mark.filterwarnings("ignore:precision bf16:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:precision (bf16|int8)..not faster:RuntimeWarning")
 def test_options_are_those_of_the_program(
     model: wdsr.Model,
     photograph: Photograph,
@@ -202,6 +205,31 @@ def test_bf16_is_computed_or_a_warning_given(model: wdsr.Model, photograph: Phot
     else:
         assert may_be_faster
         assert not np.array_equal(bf16, f32)
+
+
+@pytest.mark.filterwarnings("ignore:precision int8..not faster:RuntimeWarning")
+def test_int8_is_for_models_with_scales(model: wdsr.Model, photograph: Photograph) -> None:
+    int8 = model.upscale(photograph, precision="int8").astype(int)
+    error = np.abs(int8 - model.upscale(photograph))
+    assert 0 < error.max() < 10
+    assert error.mean() < 0.5
+    words = "precision int8: photo.* has no scales for int8; add them by `wdsr quantize`, or use"
+    with pytest.raises(ValueError, match=words):
+        wdsr.load("photo").upscale(photograph, precision="int8")
+    with pytest.raises(ValueError, match=words):
+        wdsr.load().upscale(photograph, precision="int8", strength=0.5)
+
+
+@pytest.mark.filterwarnings("ignore:precision int8..not faster:RuntimeWarning")
+def test_int8_upscales_images_with_damage_in_f32(photograph: Photograph) -> None:
+    chooses = wdsr.load(scale=2)
+    file = io.BytesIO()
+    Image.fromarray(photograph).save(file, "JPEG", quality=30)
+    with Image.open(file) as damaged:
+        assert chooses.choose(damaged)[0] == "photo"
+        with pytest.warns(RuntimeWarning, match="photo, for images with damage, has no int8"):
+            made = chooses.upscale(damaged, precision="int8")
+        np.testing.assert_array_equal(made, chooses.upscale(damaged))
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
@@ -328,7 +356,7 @@ def test_a_transparent_colour_is_refused(model: wdsr.Model) -> None:
     [
         ({"tile": -1}, ValueError, "tile is -1, expected 0 or more"),
         ({"threads": -2}, ValueError, "threads is -2"),
-        ({"precision": "f16"}, ValueError, "'f16', expected 'f32' or 'bf16'"),
+        ({"precision": "f16"}, ValueError, "'f16', expected 'f32', 'bf16', 'int8' or 'auto'"),
         ({"tile": "wide"}, TypeError, "tile"),
         ({"alpha": "bicubic"}, ValueError, "'bicubic', expected 'network' or 'lanczos'"),
         ({"factor": 0}, ValueError, "factor is 0, expected a number above 0"),

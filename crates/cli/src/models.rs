@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use wdsr_model::{BuiltinModel, Isa, Model, Precision};
+use wdsr_model::{BuiltinModel, Isa, Model, Precision, PrecisionChoice};
 
 use crate::device::DeviceChoice;
 use crate::exit::WrongUsage;
@@ -122,7 +122,7 @@ impl PrecisionArgument {
         }
     }
 
-    /// The precision of the processor for a model, whatever its speed; that of auto depends on the processor.
+    /// [`PrecisionChoice::of_model`], the precision of the processor.
     ///
     /// # Errors
     /// [`WrongUsage`] for f16, and if the model has no scales for int8. `name` is the model's.
@@ -132,20 +132,18 @@ impl PrecisionArgument {
         model: &Model,
         isa: Isa,
     ) -> Result<Precision, WrongUsage> {
-        let has_int8 = model.int8().is_some();
-        match self {
-            Self::F32 => Ok(Precision::F32),
-            Self::Bf16 => Ok(Precision::Bf16),
-            Self::F16 => Err(WrongUsage(
-                "--precision f16: only GPUs compute in f16; add --device gpu".to_owned(),
-            )),
-            Self::Int8 if has_int8 => Ok(Precision::Int8),
-            Self::Int8 => Err(WrongUsage(format!(
-                "--precision int8: {name} has no scales for int8; add them by `wdsr quantize`, or use base or small"
-            ))),
-            Self::Auto if has_int8 && isa.has_int8() => Ok(Precision::Int8),
-            Self::Auto => Ok(isa.precision_for(Precision::Bf16)),
-        }
+        let choice = match self {
+            Self::F32 => PrecisionChoice::F32,
+            Self::Bf16 => PrecisionChoice::Of(Precision::Bf16),
+            Self::Int8 => PrecisionChoice::Of(Precision::Int8),
+            Self::Auto => PrecisionChoice::Auto,
+            Self::F16 => {
+                let message = "--precision f16: only GPUs compute in f16; add --device gpu";
+                return Err(WrongUsage(message.to_owned()));
+            }
+        };
+        let precision = choice.of_model(name, model, isa);
+        precision.map_err(|error| WrongUsage(format!("--{error}")))
     }
 
     /// The precision for a model, or f32 with a warning if it would be slower than f32 on this processor.

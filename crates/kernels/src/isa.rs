@@ -213,7 +213,9 @@ impl Isa {
             return false;
         }
         static IS_FASTER: OnceLock<bool> = OnceLock::new();
-        self != Self::REFERENCE
+        // WebAssembly has no kernels of bytes.
+        !cfg!(target_arch = "wasm32")
+            && self != Self::REFERENCE
             && *IS_FASTER.get_or_init(|| peak::is_faster(self.without_tiles(), Precision::Int8))
     }
 

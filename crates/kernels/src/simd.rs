@@ -99,27 +99,25 @@ pub(crate) trait Bf16Simd: Simd {
 
 /// Operations on lanes of four bytes, and on sums in 32-bit integers. Vectors of all of them have the type of floats.
 pub(crate) trait ByteSimd: Simd {
-    /// Lanes of four bytes, prepared for products.
-    type Bytes: Copy;
-    /// Four 8-bit weights, the same in all lanes.
+    /// The weights of a part, the same in all lanes.
     type Weights: Copy;
     /// Output channels of the largest register tile: a multiple of 4, at most [`Simd::TILE_CHANNELS`].
     const BYTE_TILE_CHANNELS: usize;
-    /// Lanes of four weights in memory: 1 with the weights as bytes, or 2 with weights 0 and 2, then 1 and 3, as 16-bit
-    /// integers.
-    const WEIGHT_LANES: usize;
+    /// The parts in which lanes of four bytes are multiplied: 1 with all of them, or 2 with bytes 0 and 2, then 1 and 3,
+    /// as 16-bit integers. Weights lie in memory in such lanes.
+    const PARTS: usize;
     /// What products subtract from each byte: 0, or 128 if the instructions take signed bytes.
     const OFFSET: i32;
 
-    /// Prepares lanes of bytes.
-    fn bytes(self, lanes: Self::V) -> Self::Bytes;
-    /// The weights at `index` of some in a row.
+    /// A part of lanes of bytes, below [`ByteSimd::PARTS`], as products take it.
+    fn part(self, lanes: Self::V, part: usize) -> Self::V;
+    /// The weights at `index` of some lanes of weights.
     ///
     /// # Safety
-    /// [`ByteSimd::WEIGHT_LANES`] floats can be read from the `index`th such weights on.
+    /// The float at `index` can be read.
     unsafe fn weights(self, from: *const f32, index: usize) -> Self::Weights;
-    /// Adds the products of four weights and the bytes of each lane, less [`ByteSimd::OFFSET`], to integers.
-    fn dot_bytes(self, weights: Self::Weights, bytes: Self::Bytes, sum: Self::V) -> Self::V;
+    /// Adds the products of weights and the numbers of each lane of a part, bytes less [`ByteSimd::OFFSET`], to integers.
+    fn dot(self, weights: Self::Weights, part: Self::V, sum: Self::V) -> Self::V;
     /// The floats nearest to integers.
     fn to_f32(self, integers: Self::V) -> Self::V;
     /// Limits floats to 0..=255; NaN becomes 0.
@@ -127,4 +125,24 @@ pub(crate) trait ByteSimd: Simd {
     /// Lanes of four bytes, the first in the lowest: floats below 2^31 rounded to nearest, ties to even, and
     /// limited to 0..=255.
     fn join_bytes(self, channels: [Self::V; 4]) -> Self::V;
+}
+
+/// Operations on lanes of two 16-bit integers, which products take as parts of bytes, and on 32-bit integers: what a transform
+/// around such products needs. All wrap around.
+#[cfg(target_arch = "x86_64")]
+pub(crate) trait WordSimd: ByteSimd {
+    /// a + b, in 16 bits
+    fn add_words(self, a: Self::V, b: Self::V) -> Self::V;
+    /// a - b, in 16 bits
+    fn sub_words(self, a: Self::V, b: Self::V) -> Self::V;
+    /// 4 a, in 16 bits
+    fn quadruple_words(self, a: Self::V) -> Self::V;
+    /// a + b, in 32 bits
+    fn add_integers(self, a: Self::V, b: Self::V) -> Self::V;
+    /// a - b, in 32 bits
+    fn sub_integers(self, a: Self::V, b: Self::V) -> Self::V;
+    /// 4 a, in 32 bits
+    fn quadruple_integers(self, a: Self::V) -> Self::V;
+    /// a / 24, of multiples of 24 in 32 bits
+    fn divide_by_24(self, a: Self::V) -> Self::V;
 }

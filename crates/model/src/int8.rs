@@ -37,16 +37,37 @@ impl Conv {
         is_wide && self.in_channels * self.kernel * self.kernel <= MAX_TERMS
     }
 
+    /// Output and input channel of the weight at an index.
+    fn channels_of_weight(&self, at: usize) -> (usize, usize) {
+        let kernel = at / (self.kernel * self.kernel);
+        (kernel / self.in_channels, kernel % self.in_channels)
+    }
+
+    /// Float weights `[out, in, kernel, kernel]` in units of int8, before they are rounded.
+    pub fn int8_units(&self, weight: &[f32], scales: &Int8Scales) -> impl Iterator<Item = f32> {
+        weight.iter().enumerate().map(|(at, weight)| {
+            let (o, i) = self.channels_of_weight(at);
+            weight * scales.input_steps[i] / scales.weight_steps[o]
+        })
+    }
+
     /// The 8-bit weights `[out, in, kernel, kernel]` of float weights.
     pub(crate) fn int8_weights(&self, weight: &[f32], scales: &Int8Scales) -> Vec<i8> {
-        let taps = self.kernel * self.kernel;
-        let integer = |(at, weight): (usize, &f32)| {
-            let (o, i) = (at / taps / self.in_channels, at / taps % self.in_channels);
-            let units = weight * scales.input_steps[i] / scales.weight_steps[o];
+        let integer = |units: f32| {
             let rounded = units.round_ties_even();
             rounded.clamp(-LARGEST_WEIGHT, LARGEST_WEIGHT) as i8
         };
-        weight.iter().enumerate().map(integer).collect()
+        self.int8_units(weight, scales).map(integer).collect()
+    }
+
+    /// The float weights `[out, in, kernel, kernel]` that the 8-bit weights of float weights stand for.
+    pub fn rounded_to_int8(&self, weight: &[f32], scales: &Int8Scales) -> Vec<f32> {
+        let integers = self.int8_weights(weight, scales).into_iter().enumerate();
+        let value = |(at, integer): (usize, i8)| {
+            let (o, i) = self.channels_of_weight(at);
+            f32::from(integer) * scales.weight_steps[o] / scales.input_steps[i]
+        };
+        integers.map(value).collect()
     }
 }
 
@@ -86,6 +107,15 @@ impl Network {
             );
             is_relu && operation.output() == input
         })
+    }
+
+    /// The byte of 0 in a convolution's input in int8.
+    pub fn zero_byte(&self, conv: usize) -> f32 {
+        if self.has_signed_input(conv) {
+            128.0
+        } else {
+            0.0
+        }
     }
 
     /// The scale of a convolution's input.

@@ -4,21 +4,34 @@ use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 use wdsr_image::Reader;
-use wdsr_model::{BuiltinModel, Isa, Model, Network, Precision, Upscaler};
-use wdsr_upscale::{Error, Job, Summary};
+use wdsr_model::{BuiltinModel, Isa, Model, Network, NoInt8, Precision, PrecisionChoice, Upscaler};
+use wdsr_upscale::{Job, Summary};
 
-use crate::UpscaleRequest;
+use crate::{Error, UpscaleRequest};
 
 /// All built-in networks, and the instruction set that they run on.
 pub struct Networks {
     isa: Isa,
-    kinds: Vec<(&'static str, [OnceLock<Vec<Upscaler>>; 2])>,
+    kinds: Vec<Kind>,
+}
+
+/// The networks of a kind.
+struct Kind {
+    name: &'static str,
+    /// The model of the first scale, which tells the precisions of all.
+    first: OnceLock<Model>,
+    /// By scale, in f32, bf16 and int8.
+    upscalers: [OnceLock<Vec<Upscaler>>; 3],
 }
 
 impl Networks {
     /// Networks for an instruction set.
     pub fn new(isa: Isa) -> Self {
-        let kinds = BuiltinModel::kinds().map(|kind| (kind, Default::default()));
+        let kinds = BuiltinModel::kinds().map(|name| Kind {
+            name,
+            first: OnceLock::new(),
+            upscalers: Default::default(),
+        });
         Self {
             isa,
             kinds: kinds.collect(),
@@ -30,31 +43,55 @@ impl Networks {
         self.isa
     }
 
-    /// The networks of a kind, by scale.
-    fn of_kind(&self, kind: &str, precision: Precision) -> &[Upscaler] {
-        let known = self.kinds.iter().find(|(known, _)| *known == kind);
-        let (kind, by_precision) =
-            known.unwrap_or_else(|| unreachable!("{kind} was read as a kind"));
-        let prepared = &by_precision[usize::from(precision == Precision::Bf16)];
+    fn kind(&self, name: &str) -> &Kind {
+        let kind = self.kinds.iter().find(|kind| kind.name == name);
+        kind.unwrap_or_else(|| unreachable!("{name} was read as a kind"))
+    }
+
+    /// The precision of a kind, whatever its speed.
+    ///
+    /// # Errors
+    /// If the kind has no scales for int8.
+    pub(crate) fn precision(
+        &self,
+        kind: &str,
+        choice: PrecisionChoice,
+    ) -> Result<Precision, NoInt8> {
+        let load = || BuiltinModel::of_kind(kind)[0].load();
+        let first = self.kind(kind).first.get_or_init(load);
+        choice.of_model(kind, first, self.isa)
+    }
+
+    /// The networks of a kind, by scale, in a precision or in f32 if that is faster.
+    fn of_kind(&self, kind: &str, precision: Precision) -> Vec<&Upscaler> {
+        let precision = self.isa.precision_for(precision);
+        let at = match precision {
+            Precision::F32 => 0,
+            Precision::Bf16 => 1,
+            Precision::Int8 => 2,
+        };
         let prepare = |model: Model| Upscaler::with_isa(&model, self.isa).precision(precision);
-        prepared.get_or_init(|| {
+        let upscalers = self.kind(kind).upscalers[at].get_or_init(|| {
             let models = BuiltinModel::of_kind(kind);
             models.iter().map(|model| prepare(model.load())).collect()
-        })
+        });
+        upscalers.iter().collect()
     }
 
     /// The job of an image.
     pub(crate) fn job(&self, reader: Reader, request: &UpscaleRequest) -> Result<Job<'_>, Error> {
-        let precision = self.isa.precision_for(request.precision);
         let kind = request.kind.unwrap_or(BuiltinModel::DEFAULT.kind);
-        let networks = Vec::from_iter(self.of_kind(kind, precision));
-        let job = Job::new(reader, &networks, request.settings)?;
+        let precision = self.precision(kind, request.precision);
+        let precision = precision.map_err(|error| Error::Invalid(error.to_string()))?;
+        let job = Job::new(reader, &self.of_kind(kind, precision), request.settings)?;
         if request.kind.is_some() {
             return Ok(job);
         }
-        let for_damaged = self.of_kind(BuiltinModel::FOR_DAMAGED, precision);
-        let upscaling = for_damaged.iter().filter(|network| network.scale() > 1);
-        job.for_damaged(&Vec::from_iter(upscaling))
+        let kind = BuiltinModel::FOR_DAMAGED;
+        let precision = self.precision(kind, request.precision);
+        let mut for_damaged = self.of_kind(kind, precision.unwrap_or(Precision::F32));
+        for_damaged.retain(|network| network.scale() > 1);
+        Ok(job.for_damaged(&for_damaged)?)
     }
 
     /// The kind of the models that made a result; `None` if there was no pass.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use wdsr_image::{Format, MetadataPolicy, PngCompression};
-use wdsr_model::{BuiltinModel, Precision};
+use wdsr_model::{BuiltinModel, PrecisionChoice};
 use wdsr_upscale::{AlphaMethod, MAX_SIDE_PX, Settings, Size, SizeRequest, Wrap};
 
 use crate::Error;
@@ -11,7 +11,7 @@ use crate::Error;
 pub struct UpscaleRequest {
     /// The kind of the models; `None` chooses by image.
     pub(crate) kind: Option<&'static str>,
-    pub(crate) precision: Precision,
+    pub(crate) precision: PrecisionChoice,
     pub(crate) format: Option<Format>,
     pub(crate) settings: Settings,
     sets_quality: bool,
@@ -192,12 +192,12 @@ pub const PARAMETERS: &[Parameter] = &[
     },
     Parameter {
         name: "precision",
-        summary: "Number format of the network's arithmetic; f32 by default, and where bf16 is not faster.",
-        expected: "f32 or bf16",
-        schema: || json!({ "enum": ["f32", "bf16"] }),
+        summary: "Number format of the network's arithmetic; f32 by default, and where bf16 or int8 is not faster. \
+                  photo has no int8; auto is the fastest that a model has.",
+        expected: "f32, bf16, int8 or auto",
+        schema: || json!({ "enum": PrecisionChoice::NAMED.map(|(name, _)| name) }),
         set: |request, text| {
-            request.precision =
-                choice(&[("f32", Precision::F32), ("bf16", Precision::Bf16)], text)?;
+            request.precision = choice(&PrecisionChoice::NAMED, text)?;
             Some(())
         },
     },
@@ -241,7 +241,7 @@ impl UpscaleRequest {
     pub fn of_query(query: &str, settings: Settings) -> Result<Self, Error> {
         let mut request = Self {
             kind: None,
-            precision: Precision::F32,
+            precision: PrecisionChoice::F32,
             format: None,
             settings,
             sets_quality: false,

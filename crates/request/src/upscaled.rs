@@ -57,18 +57,29 @@ impl Networks {
         let job = self.job(reader, request)?;
         let (file, summary) = job.into_bytes(Path::new("the result"), format, progress)?;
         let mut warnings = summary.dropped.clone();
-        if self.isa().precision_for(request.precision) != request.precision {
-            let (isa, precision) = (self.isa(), request.precision.name());
-            warnings.push(format!(
-                "precision {precision}: not faster than f32 on this processor ({isa}), so f32 was used"
-            ));
-        }
+        warnings.extend(self.precision_warning(request, &summary));
         Ok(Upscaled {
             file,
             format,
             report: report(request, &summary, started),
             warnings,
         })
+    }
+
+    /// Why a result is in f32 although another precision was requested.
+    fn precision_warning(&self, request: &UpscaleRequest, summary: &Summary) -> Option<String> {
+        let kind = Self::kind_of(request, summary)?;
+        let isa = self.isa();
+        match self.precision(kind, request.precision) {
+            Ok(precision) if isa.precision_for(precision) != precision => Some(format!(
+                "precision {}: not faster than f32 on this processor ({isa}), so f32 was used",
+                precision.name()
+            )),
+            Ok(_) => None,
+            Err(_) => Some(format!(
+                "precision int8: {kind}, for images with damage, has no int8, so f32 was used"
+            )),
+        }
     }
 }
 

@@ -166,6 +166,7 @@ impl<'o> Table<'o> {
                 patch_px: o.patch_px,
                 least_detail: 0.0,
                 branches: false,
+                int8: false,
                 precision: o.precision,
                 seed: 1,
                 loss: Loss::L1,

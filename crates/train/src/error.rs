@@ -205,6 +205,28 @@ pub enum Error {
         /// The model's.
         found: String,
     },
+    /// The model that a recipe with `training.int8` starts from has another network than the recipe.
+    #[error(
+        "{}: expected {expected}, the recipe's network, found {found}; training.int8 starts from a model of the same network",
+        path.display()
+    )]
+    Int8Network {
+        /// The model's file.
+        path: PathBuf,
+        /// The recipe's network.
+        expected: String,
+        /// The model's.
+        found: String,
+    },
+    /// The model that a recipe with `training.int8` starts from has no scales.
+    #[error(
+        "{}: expected a model with scales for int8, found none; add them by `wdsr quantize`",
+        path.display()
+    )]
+    NoInt8 {
+        /// The model's file.
+        path: PathBuf,
+    },
     /// The teacher has another scale than the network.
     #[error(
         "{}: expected a teacher of scale {expected}, found one of scale {found}; name another in \

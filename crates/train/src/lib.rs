@@ -15,6 +15,7 @@ pub mod decibels;
 mod error;
 pub mod export;
 pub mod gradients;
+mod int8;
 mod loss;
 pub mod metrics;
 pub mod optimizer;

@@ -6,6 +6,7 @@
 //! - `model.safetensors`: the model at the last validation; `best.safetensors`: at the best one
 //! - `cooled-UPDATES.safetensors`: the model after a cool-down that ended at that update
 //! - `clean.safetensors`: the model at strength 0, of a recipe with `[strength]`
+//! - `int8.safetensors`: the model that a recipe with `training.int8` starts from, whose scales it keeps
 //! - `metrics.jsonl`: one line for each validation
 //! - `recipe.toml`: the recipe with all defaults
 
@@ -26,6 +27,8 @@ pub const LAST_MODEL: &str = "model.safetensors";
 pub const BEST_MODEL: &str = "best.safetensors";
 /// The model at strength 0, of a recipe with `[strength]`.
 pub const CLEAN_MODEL: &str = "clean.safetensors";
+/// The model whose scales a recipe with `training.int8` keeps.
+pub const INT8_MODEL: &str = "int8.safetensors";
 /// The metrics log.
 pub const METRICS: &str = "metrics.jsonl";
 /// The recipe with all defaults.
@@ -34,7 +37,7 @@ pub const RECIPE: &str = "recipe.toml";
 const LOCK: &str = ".wdsr-lock";
 
 /// All files that a trainer replaces.
-pub const FILES: [&str; 9] = [
+pub const FILES: [&str; 10] = [
     LOCK,
     RECIPE,
     LAST_CHECKPOINT,
@@ -44,6 +47,7 @@ pub const FILES: [&str; 9] = [
     LAST_MODEL,
     BEST_MODEL,
     CLEAN_MODEL,
+    INT8_MODEL,
 ];
 
 /// The model after a cool-down that ended after so many updates.

@@ -5,9 +5,9 @@ use std::arch::x86_64::*;
 use super::avx512::Avx512;
 use super::with_features;
 use crate::dispatch::Kernel;
-use crate::int8::ByteKernel;
+use crate::int8::{ByteKernel, WordKernel};
 use crate::precision::Format;
-use crate::simd::{Bf16Simd, ByteSimd, Simd};
+use crate::simd::{Bf16Simd, ByteSimd, Simd, WordSimd};
 
 /// Proof that the processor has AVX2 and FMA.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,6 +44,18 @@ impl Avx2 {
         #[target_feature(enable = "avx2,fma")]
         fn compiled<K: ByteKernel>(simd: Avx2, kernel: K) -> K::Output {
             kernel.vectorized(simd)
+        }
+        // SAFETY: an `Avx2` exists only where `detect` found AVX2 and FMA.
+        unsafe { compiled(self, kernel) }
+    }
+}
+
+impl Avx2 {
+    /// Runs a kernel on 16-bit integers compiled for AVX2 and FMA.
+    pub(crate) fn run_words<K: WordKernel>(self, kernel: K) {
+        #[target_feature(enable = "avx2,fma")]
+        fn compiled<K: WordKernel>(simd: Avx2, kernel: K) {
+            kernel.vectorized(simd);
         }
         // SAFETY: an `Avx2` exists only where `detect` found AVX2 and FMA.
         unsafe { compiled(self, kernel) }
@@ -217,52 +229,80 @@ macro_rules! common_operations_on_bytes {
 
 /// Products of 16-bit integers, which are exact: `vpmaddubsw` limits sums of two products to 16 bits.
 impl ByteSimd for Avx2 {
-    /// Bytes 0 and 2 of each lane, then 1 and 3, as 16-bit integers.
-    type Bytes = [__m256i; 2];
-    type Weights = [__m256i; 2];
-    /// 4 x 2 sums, 4 vectors of pixels, 2 of weights and a product take 15 of the 16 registers.
+    type Weights = __m256i;
+    /// 4 x 2 sums, 4 vectors of pixels, one of weights and a product take 14 of the 16 registers.
     const BYTE_TILE_CHANNELS: usize = 4;
-    const WEIGHT_LANES: usize = 2;
+    const PARTS: usize = 2;
     const OFFSET: i32 = 0;
 
     #[inline(always)]
-    unsafe fn weights(self, from: *const f32, index: usize) -> [__m256i; 2] {
-        // SAFETY: the processor has AVX2 (`self`), and the caller promises both floats.
-        unsafe {
-            let from = from.add(2 * index);
-            [
-                _mm256_castps_si256(_mm256_broadcast_ss(&*from)),
-                _mm256_castps_si256(_mm256_broadcast_ss(&*from.add(1))),
-            ]
-        }
+    unsafe fn weights(self, from: *const f32, index: usize) -> __m256i {
+        // SAFETY: the processor has AVX2 (`self`), and the caller promises this float.
+        unsafe { _mm256_castps_si256(_mm256_broadcast_ss(&*from.add(index))) }
     }
 
     with_features! {
         "avx2,fma",
 
-        fn bytes(lanes: __m256) -> [__m256i; 2] {
+        fn part(lanes: __m256, part: usize) -> __m256 {
             let lanes = _mm256_castps_si256(lanes);
-            let even = _mm256_and_si256(lanes, _mm256_set1_epi16(0xFF));
-            [even, _mm256_srli_epi16::<8>(lanes)]
+            _mm256_castsi256_ps(match part {
+                0 => _mm256_and_si256(lanes, _mm256_set1_epi16(0xFF)),
+                _ => _mm256_srli_epi16::<8>(lanes),
+            })
         }
 
-        fn dot_bytes(weights: [__m256i; 2], bytes: [__m256i; 2], sum: __m256) -> __m256 {
-            let even = _mm256_madd_epi16(weights[0], bytes[0]);
-            let odd = _mm256_madd_epi16(weights[1], bytes[1]);
-            let sum = _mm256_add_epi32(_mm256_castps_si256(sum), even);
-            _mm256_castsi256_ps(_mm256_add_epi32(sum, odd))
+        fn dot(weights: __m256i, part: __m256, sum: __m256) -> __m256 {
+            let products = _mm256_madd_epi16(weights, _mm256_castps_si256(part));
+            _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(sum), products))
         }
     }
 
     common_operations_on_bytes!("avx2,fma");
 }
 
+impl WordSimd for Avx2 {
+    with_features! {
+        "avx2,fma",
+
+        fn add_words(a: __m256, b: __m256) -> __m256 {
+            _mm256_castsi256_ps(_mm256_add_epi16(_mm256_castps_si256(a), _mm256_castps_si256(b)))
+        }
+
+        fn sub_words(a: __m256, b: __m256) -> __m256 {
+            _mm256_castsi256_ps(_mm256_sub_epi16(_mm256_castps_si256(a), _mm256_castps_si256(b)))
+        }
+
+        fn quadruple_words(a: __m256) -> __m256 {
+            _mm256_castsi256_ps(_mm256_slli_epi16::<2>(_mm256_castps_si256(a)))
+        }
+
+        fn add_integers(a: __m256, b: __m256) -> __m256 {
+            _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b)))
+        }
+
+        fn sub_integers(a: __m256, b: __m256) -> __m256 {
+            _mm256_castsi256_ps(_mm256_sub_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b)))
+        }
+
+        fn quadruple_integers(a: __m256) -> __m256 {
+            _mm256_castsi256_ps(_mm256_slli_epi32::<2>(_mm256_castps_si256(a)))
+        }
+
+        fn divide_by_24(a: __m256) -> __m256 {
+            // The inverse of 3 modulo 2^32.
+            let inverse = _mm256_set1_epi32(0xAAAA_AAAB_u32 as i32);
+            let eighth = _mm256_srai_epi32::<3>(_mm256_castps_si256(a));
+            _mm256_castsi256_ps(_mm256_mullo_epi32(eighth, inverse))
+        }
+    }
+}
+
 impl ByteSimd for AvxVnni {
-    type Bytes = __m256i;
     type Weights = __m256i;
     /// 4 x 2 sums; 6 x 2 would fit, but tiles of bytes are multiples of 4.
     const BYTE_TILE_CHANNELS: usize = 4;
-    const WEIGHT_LANES: usize = 1;
+    const PARTS: usize = 1;
     const OFFSET: i32 = 0;
 
     #[inline(always)]
@@ -274,12 +314,13 @@ impl ByteSimd for AvxVnni {
     with_features! {
         "avx2,fma,avxvnni",
 
-        fn bytes(lanes: __m256) -> __m256i {
-            _mm256_castps_si256(lanes)
+        fn part(lanes: __m256, _part: usize) -> __m256 {
+            lanes
         }
 
-        fn dot_bytes(weights: __m256i, bytes: __m256i, sum: __m256) -> __m256 {
-            _mm256_castsi256_ps(_mm256_dpbusd_avx_epi32(_mm256_castps_si256(sum), bytes, weights))
+        fn dot(weights: __m256i, part: __m256, sum: __m256) -> __m256 {
+            let (bytes, sum) = (_mm256_castps_si256(part), _mm256_castps_si256(sum));
+            _mm256_castsi256_ps(_mm256_dpbusd_avx_epi32(sum, bytes, weights))
         }
     }
 

@@ -185,28 +185,27 @@ impl_simd!(Avx512Vnni, "avx512f,avx512bw,avx512vnni");
 impl_simd!(Avx512Bf16, "avx512f,avx512bw,avx512bf16");
 
 impl ByteSimd for Avx512Vnni {
-    type Bytes = __m512i;
     type Weights = __m512i;
     const BYTE_TILE_CHANNELS: usize = 12;
-    const WEIGHT_LANES: usize = 1;
+    const PARTS: usize = 1;
     const OFFSET: i32 = 0;
 
     #[inline(always)]
     unsafe fn weights(self, from: *const f32, index: usize) -> __m512i {
-        // SAFETY: the caller promises this float.
-        let weights = unsafe { *from.add(index) };
-        self.bytes(self.splat(weights))
+        // SAFETY: the processor has AVX-512F (`self`), and the caller promises this float.
+        unsafe { _mm512_castps_si512(_mm512_set1_ps(*from.add(index))) }
     }
 
     with_features! {
         "avx512f,avx512bw,avx512vnni",
 
-        fn bytes(lanes: __m512) -> __m512i {
-            _mm512_castps_si512(lanes)
+        fn part(lanes: __m512, _part: usize) -> __m512 {
+            lanes
         }
 
-        fn dot_bytes(weights: __m512i, bytes: __m512i, sum: __m512) -> __m512 {
-            _mm512_castsi512_ps(_mm512_dpbusd_epi32(_mm512_castps_si512(sum), bytes, weights))
+        fn dot(weights: __m512i, part: __m512, sum: __m512) -> __m512 {
+            let (bytes, sum) = (_mm512_castps_si512(part), _mm512_castps_si512(sum));
+            _mm512_castsi512_ps(_mm512_dpbusd_epi32(sum, bytes, weights))
         }
 
         fn to_f32(integers: __m512) -> __m512 {

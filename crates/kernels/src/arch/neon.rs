@@ -241,7 +241,7 @@ impl_simd! {
         float32x4x2_t(value, value)
     }
 }
-// `dot_bf16` and `dot_bytes` take their first factor from a lane, too, and the methods of the trait load it there.
+// `dot_bf16` and `dot` take their first factor from a lane, too, and the methods of the trait load it there.
 impl_simd! { NeonDot, "neon,dotprod", }
 impl_simd! { NeonBf16, "neon,bf16", }
 
@@ -294,11 +294,10 @@ impl Bf16Simd for NeonBf16 {
 macro_rules! impl_byte_simd {
     ($Token:ident, $features:literal, $offset:literal, $dot:ident) => {
         impl ByteSimd for $Token {
-            type Bytes = float32x4x2_t;
             type Weights = f32;
             /// 4 x 4 sums, 4 registers of pixels and 4 weights take 24 of the 32 registers.
             const BYTE_TILE_CHANNELS: usize = 4;
-            const WEIGHT_LANES: usize = 1;
+            const PARTS: usize = 1;
             const OFFSET: i32 = $offset;
 
             #[inline(always)]
@@ -310,7 +309,7 @@ macro_rules! impl_byte_simd {
             with_features! {
                 $features,
 
-                fn bytes(lanes: float32x4x2_t) -> float32x4x2_t {
+                fn part(lanes: float32x4x2_t, _part: usize) -> float32x4x2_t {
                     if $offset == 0 {
                         return lanes;
                     }
@@ -320,8 +319,8 @@ macro_rules! impl_byte_simd {
                     float32x4x2_t(vreinterpretq_f32_u32(low), vreinterpretq_f32_u32(high))
                 }
 
-                fn dot_bytes(weights: f32, bytes: float32x4x2_t, sum: float32x4x2_t) -> float32x4x2_t {
-                    float32x4x2_t($dot(weights, bytes.0, sum.0), $dot(weights, bytes.1, sum.1))
+                fn dot(weights: f32, part: float32x4x2_t, sum: float32x4x2_t) -> float32x4x2_t {
+                    float32x4x2_t($dot(weights, part.0, sum.0), $dot(weights, part.1, sum.1))
                 }
 
                 fn to_f32(integers: float32x4x2_t) -> float32x4x2_t {

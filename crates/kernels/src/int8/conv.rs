@@ -1,12 +1,16 @@
 //! A convolution of strips of bytes.
 
-use super::layer::{ByteLayer, ByteScale, PackedLayer, check_output};
+use super::layer::{ByteLayer, ByteScale, Bytes, PackedLayer, check_output};
+#[cfg(target_arch = "x86_64")]
+use super::winograd::{FourRows, WinogradBytes};
 use super::{ByteKernel, dispatch, reference};
 use crate::direct::square_taps;
 use crate::epilogue::{TileEpilogue, TileOutput};
+#[cfg(target_arch = "x86_64")]
+use crate::rows::Rows;
 use crate::simd::ByteSimd;
 use crate::strip::{Offset, Strip, StripFormat};
-use crate::{Epilogue, Isa};
+use crate::{Epilogue, Isa, Scratch};
 
 /// Pixels whose input stays in the cache for all tiles of output channels.
 const SEGMENT_PX: usize = 64;
@@ -15,6 +19,8 @@ const SEGMENT_PX: usize = 64;
 #[derive(Clone)]
 pub struct ByteConv {
     layer: PackedLayer,
+    #[cfg(target_arch = "x86_64")]
+    winograd: Option<WinogradBytes>,
     input: StripFormat,
 }
 
@@ -29,8 +35,11 @@ impl ByteConv {
         layer: ByteLayer<'_>,
         output: Option<&ByteScale>,
     ) -> Self {
+        let layer = PackedLayer::new(isa, input, layer, output);
         Self {
-            layer: PackedLayer::new(isa, input, layer, output),
+            #[cfg(target_arch = "x86_64")]
+            winograd: WinogradBytes::of(&layer),
+            layer,
             input: input.format(),
         }
     }
@@ -45,7 +54,17 @@ impl ByteConv {
     /// # Panics
     /// If the shapes differ, the input does not cover the output plus the kernel's reach, or bytes are to be stored with
     /// another epilogue than [`Epilogue::Store`].
-    pub fn run(&self, input: &Strip, output: &mut Strip, epilogue: Epilogue<'_, Strip>) {
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        allow(unused_variables, reason = "no instruction set transforms bytes")
+    )]
+    pub fn run(
+        &self,
+        input: &Strip,
+        output: &mut Strip,
+        epilogue: Epilogue<'_, Strip>,
+        scratch: &mut Scratch,
+    ) {
         let layer = &self.layer;
         assert_eq!(input.channels(), layer.in_channels, "input channels");
         input.check_format(&[self.input]);
@@ -66,19 +85,37 @@ impl ByteConv {
             return reference::convolution(layer, input, output, epilogue);
         }
         let (plane_len, width_px) = (input.plane_len(), output.width_px());
+        let first_tap = |y: usize| input.lanes(y as isize + offset.rows - reach, offset.px - reach);
+        let target = |output: &mut Strip, y: usize| TileOutput {
+            to: output.lanes_mut(y),
+            plane_len: output.plane_len(),
+            epilogue: epilogue.at(|maps| maps.at(y as isize + maps_offset.rows, maps_offset.px)),
+        };
+        #[cfg(target_arch = "x86_64")]
+        if let Some(winograd) = &self.winograd {
+            for first in output.groups() {
+                let source = Rows {
+                    rows: std::array::from_fn(|row| first_tap(first + row)),
+                    plane_len,
+                    planes: layer.in_lanes(),
+                };
+                let targets = std::array::from_fn(|row| target(output, first + row));
+                // SAFETY: all strips have rows as `ConvRun` says, also those of a group that lie outside the maps.
+                let rows =
+                    unsafe { FourRows::new(layer, winograd, source, targets, width_px, scratch) };
+                rows.run();
+            }
+            output.clear_border();
+            return;
+        }
         let taps = square_taps(layer.kernel, layer.in_lanes() * plane_len);
         for y in output.inside() {
             let run = ConvRun {
                 layer,
-                input: input.lanes(y as isize + offset.rows - reach, offset.px - reach),
+                input: first_tap(y),
                 plane_len,
                 taps: &taps,
-                output: TileOutput {
-                    to: output.lanes_mut(y),
-                    plane_len: output.plane_len(),
-                    epilogue: epilogue
-                        .at(|maps| maps.at(y as isize + maps_offset.rows, maps_offset.px)),
-                },
+                output: target(output, y),
                 width_px,
             };
             dispatch(layer.isa, run);
@@ -109,8 +146,13 @@ impl ByteKernel for ConvRun<'_> {
             let input = (self.input.wrapping_add(first), self.plane_len);
             // SAFETY: see the type.
             unsafe {
-                self.layer
-                    .run(simd, input, self.taps, self.output.skip(first), len);
+                self.layer.run::<S, Bytes, Bytes>(
+                    simd,
+                    input,
+                    self.taps,
+                    self.output.skip(first),
+                    len,
+                );
             }
         }
     }

@@ -87,18 +87,17 @@ pub(super) struct PackedLayer {
     pub(super) input_zero: i32,
     /// `[out][in][tap]`
     pub(super) weight: Vec<i8>,
-    /// `[tile][lane of channels][tap][out in tile]`, with the lanes of [`ByteSimd::weights`] for each. Empty for the plain
-    /// loops.
+    /// `[tile][lane of channels][tap][part][out in tile]`. Empty for the plain loops.
     packed: Vec<f32>,
     /// What sums start at, in the bits of i32: `[out]`
-    start: Vec<f32>,
+    pub(super) start: Vec<f32>,
     /// A value is `sum * factor + term`: `[out]`
     pub(super) factor: Vec<f32>,
     pub(super) term: Vec<f32>,
     /// The format of the output if that is bytes.
     pub(super) output: Option<StripFormat>,
     tile_channels: usize,
-    weight_lanes: usize,
+    parts: usize,
 }
 
 impl PackedLayer {
@@ -166,7 +165,7 @@ impl PackedLayer {
             term,
             output: output.map(ByteScale::format),
             tile_channels: 1,
-            weight_lanes: 1,
+            parts: 1,
         };
         if packed.isa != Isa::REFERENCE {
             packed.pack();
@@ -178,7 +177,7 @@ impl PackedLayer {
     fn pack(&mut self) {
         let arrangement = dispatch(self.isa, ArrangementOf);
         self.tile_channels = arrangement.tile_channels;
-        self.weight_lanes = arrangement.weight_lanes;
+        self.parts = arrangement.parts;
         let taps = self.kernel * self.kernel;
         let start = self.weight.chunks_exact(self.in_channels * taps).map(|w| {
             let sum: i32 = w.iter().map(|w| i32::from(*w)).sum();
@@ -187,8 +186,9 @@ impl PackedLayer {
         self.start = start.collect();
         let mut packed = Vec::new();
         for (first, count) in self.tiles() {
-            for lane in 0..self.in_channels.div_ceil(BYTES_PER_LANE) {
-                for tap in 0..taps {
+            for lane in 0..self.in_lanes() {
+                for (tap, part) in (0..taps).flat_map(|tap| (0..self.parts).map(move |p| (tap, p)))
+                {
                     for o in first..first + count {
                         let weight = |c: usize| match lane * BYTES_PER_LANE + c {
                             i if i < self.in_channels => {
@@ -196,17 +196,10 @@ impl PackedLayer {
                             }
                             _ => 0,
                         };
-                        let words = |[low, high]: [usize; 2]| {
-                            let [low, high] = [low, high].map(|c| i16::from(weight(c)) as u16);
-                            f32::from_bits(u32::from(low) | u32::from(high) << 16)
-                        };
-                        match self.weight_lanes {
-                            1 => {
-                                let bytes = [0, 1, 2, 3].map(|c| weight(c) as u8);
-                                packed.push(f32::from_bits(u32::from_le_bytes(bytes)));
-                            }
-                            _ => packed.extend([words([0, 2]), words([1, 3])]),
-                        }
+                        packed.push(match self.parts {
+                            1 => lane_of_bytes([0, 1, 2, 3].map(weight)),
+                            _ => lane_of_words([0, 2].map(|c| i16::from(weight(part + c)))),
+                        });
                     }
                 }
             }
@@ -215,7 +208,7 @@ impl PackedLayer {
     }
 
     /// Tiles of output channels: (first channel, channels). If the output is bytes, each begins at a lane.
-    fn tiles(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+    pub(super) fn tiles(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
         let channels = self.out_channels;
         let unit = match self.output {
             Some(_) => BYTES_PER_LANE,
@@ -226,24 +219,24 @@ impl PackedLayer {
             .map(move |(first, count)| (first, count.min(channels - first)))
     }
 
-    /// Planes of the input.
+    /// Lanes of the input.
     pub(super) fn in_lanes(&self) -> usize {
         self.in_channels.div_ceil(BYTES_PER_LANE)
     }
 
-    /// Lanes of the output, if that is bytes.
-    pub(super) fn out_lanes(&self) -> usize {
-        self.out_channels.div_ceil(BYTES_PER_LANE)
+    /// Planes of the input in parts.
+    pub(super) fn in_planes(&self) -> usize {
+        self.in_lanes() * self.parts
     }
 
-    /// The sums of `len` pixels, at most a segment, whose first taps lie at `input`, planes of lanes that are
-    /// `plane_len` lanes long.
+    /// The sums of `len` pixels, at most a segment, whose first taps lie at `input`, planes that are `plane_len` lanes
+    /// long: lanes of bytes, or for a 1x1 kernel their parts. Bytes are stored likewise.
     ///
     /// # Safety
     /// `len` pixels rounded up to a group can be read behind each tap of each plane, written to each plane of the
     /// output, and read from the epilogue's maps. The output has the layer's format.
     #[inline(always)]
-    pub(super) unsafe fn run<S: ByteSimd>(
+    pub(super) unsafe fn run<S: ByteSimd, I: Lanes, O: Lanes>(
         &self,
         simd: S,
         (input, plane_len): (*const f32, usize),
@@ -251,18 +244,12 @@ impl PackedLayer {
         output: TileOutput,
         len: usize,
     ) {
-        let planes = self.in_lanes();
-        let terms = planes * taps.len() * S::WEIGHT_LANES;
-        debug_assert_eq!(
-            self.weight_lanes,
-            S::WEIGHT_LANES,
-            "weights of {}",
-            self.isa
-        );
+        let lanes = self.in_lanes();
+        let terms = lanes * taps.len() * S::PARTS;
+        debug_assert_eq!(self.parts, S::PARTS, "weights of {}", self.isa);
         for (first, count) in self.tiles() {
             let weights = self.packed[first * terms..].as_ptr();
-            let [start, factor, term] =
-                [&self.start, &self.factor, &self.term].map(|values| values[first..].as_ptr());
+            let start = self.start[first..].as_ptr();
             with_tile_size!(S, count, N => {
                 for pixel in (0..len).step_by(group_px::<S>()) {
                     with_tile_vectors!(S, len - pixel, V => {
@@ -273,30 +260,114 @@ impl PackedLayer {
                             for (o, sums) in sums.iter_mut().enumerate() {
                                 *sums = [simd.splat(*start.add(o)); V];
                             }
-                            let sums = accumulate::<S, N, V>(
-                                simd, (input.add(pixel), plane_len, planes), taps, weights, sums,
-                            );
-                            let mut values = sums;
-                            for o in 0..N {
-                                let factor = simd.splat(*factor.add(o));
-                                let term = simd.splat(*term.add(o));
-                                for v in 0..V {
-                                    let sum = simd.to_f32(sums[o][v]);
-                                    values[o][v] = simd.mul_add(sum, factor, term);
-                                }
-                            }
-                            if self.output.is_none() {
-                                output.store(simd, values, first * output.plane_len + pixel);
-                            } else {
-                                let lane = first / BYTES_PER_LANE;
-                                let to = output.to.add(lane * output.plane_len + pixel);
-                                store_bytes::<S, N, V>(simd, values, to, output.plane_len);
-                            }
+                            let input = input.add(pixel);
+                            let sums = match I::ARE_PARTS {
+                                true => accumulate_parts::<S, N, V>(
+                                    simd, (input, plane_len, lanes * S::PARTS), taps, weights, sums,
+                                ),
+                                false => accumulate_bytes::<S, N, V>(
+                                    simd, (input, plane_len, lanes), taps, weights, sums,
+                                ),
+                            };
+                            self.store::<S, O, N, V>(simd, sums, output, first, pixel);
                         }
                     });
                 }
             });
         }
+    }
+
+    /// Stores the sums of a tile, whose first channel is `first`, from `pixel` on.
+    ///
+    /// # Safety
+    /// The tile lies below the output's channels; `V` vectors can be written to each plane of the output, and read from
+    /// the epilogue's maps. The output has the layer's format.
+    #[inline(always)]
+    pub(super) unsafe fn store<S: ByteSimd, O: Lanes, const N: usize, const V: usize>(
+        &self,
+        simd: S,
+        sums: Sums<S, N, V>,
+        output: TileOutput,
+        first: usize,
+        pixel: usize,
+    ) {
+        let [factor, term] = [&self.factor, &self.term].map(|values| values[first..].as_ptr());
+        let mut values = sums;
+        // SAFETY: the arrays hold the tile's channels; the rest is the caller's promise.
+        unsafe {
+            for o in 0..N {
+                let factor = simd.splat(*factor.add(o));
+                let term = simd.splat(*term.add(o));
+                for v in 0..V {
+                    let sum = simd.to_f32(sums[o][v]);
+                    values[o][v] = simd.mul_add(sum, factor, term);
+                }
+            }
+            if self.output.is_none() {
+                output.store(simd, values, first * output.plane_len + pixel);
+            } else {
+                let to = (output.to.add(pixel), output.plane_len);
+                store_bytes::<S, O, N, V>(simd, values, to, first);
+            }
+        }
+    }
+}
+
+/// Four 8-bit weights.
+fn lane_of_bytes(weights: [i8; 4]) -> f32 {
+    f32::from_bits(u32::from_le_bytes(weights.map(|w| w as u8)))
+}
+
+/// Two 16-bit weights.
+pub(super) fn lane_of_words([low, high]: [i16; 2]) -> f32 {
+    f32::from_bits(u32::from(low as u16) | u32::from(high as u16) << 16)
+}
+
+/// What planes of lanes hold.
+pub(super) trait Lanes {
+    /// Whether that is parts of lanes of bytes, as products take them.
+    const ARE_PARTS: bool;
+}
+
+/// Lanes of bytes, as in strips: `[lane]`
+pub(super) struct Bytes;
+
+impl Lanes for Bytes {
+    const ARE_PARTS: bool = false;
+}
+
+/// Their parts, computed once for all products: `[lane][part]`
+pub(super) struct Parts;
+
+impl Lanes for Parts {
+    const ARE_PARTS: bool = true;
+}
+
+/// Planes of a lane.
+const fn planes_of_lane<S: ByteSimd, L: Lanes>() -> usize {
+    if L::ARE_PARTS { S::PARTS } else { 1 }
+}
+
+/// Stores lanes of bytes of four channels.
+///
+/// # Safety
+/// A vector can be written to each plane of the lane, from `lane` on, in planes that are `plane_len` lanes long.
+#[inline(always)]
+pub(super) unsafe fn store_lanes<S: ByteSimd, L: Lanes>(
+    simd: S,
+    bytes: S::V,
+    to: *mut f32,
+    lane: usize,
+    plane_len: usize,
+) {
+    for plane in 0..planes_of_lane::<S, L>() {
+        let value = match L::ARE_PARTS {
+            true => simd.part(bytes, plane),
+            false => bytes,
+        };
+        let plane = lane * planes_of_lane::<S, L>() + plane;
+        // SAFETY: the caller promises this vector.
+        unsafe { simd.store(to.add(plane * plane_len), value) }
     }
 }
 
@@ -313,7 +384,7 @@ const _: () = assert!(MAX_GROUP_PX + MAX_KERNEL <= crate::strip::STRIP_OVERSHOOT
 /// How weights are arranged.
 struct Arrangement {
     tile_channels: usize,
-    weight_lanes: usize,
+    parts: usize,
     /// What is subtracted from each byte.
     offset: i32,
 }
@@ -333,19 +404,56 @@ impl ByteKernel for ArrangementOf {
         }
         Arrangement {
             tile_channels: S::BYTE_TILE_CHANNELS,
-            weight_lanes: S::WEIGHT_LANES,
+            parts: S::PARTS,
             offset: S::OFFSET,
         }
     }
 }
 
-/// Adds to `sums` all planes and taps of a kernel. Taps are offsets from `input`.
+/// Adds to `sums` all lanes of bytes and taps of a kernel. Taps are offsets from `input`.
 ///
 /// # Safety
-/// `V` vectors can be read behind each tap of each of the planes, which are `plane_len` lanes long. `weights` holds
-/// `[planes][taps][N]` times the lanes of a weight.
+/// `V` vectors can be read behind each tap of each plane, in planes that are `plane_len` lanes long. `weights` holds
+/// `[lanes][taps][parts][N]`.
 #[inline(always)]
-unsafe fn accumulate<S: ByteSimd, const N: usize, const V: usize>(
+unsafe fn accumulate_bytes<S: ByteSimd, const N: usize, const V: usize>(
+    simd: S,
+    (mut input, plane_len, lanes): (*const f32, usize, usize),
+    taps: &[usize],
+    mut weights: *const f32,
+    mut sums: Sums<S, N, V>,
+) -> Sums<S, N, V> {
+    for _ in 0..lanes {
+        for tap in taps {
+            // SAFETY: the caller promises these vectors and weights.
+            unsafe {
+                let from = input.add(*tap);
+                let mut bytes = [simd.splat(0.0); V];
+                for (v, bytes) in bytes.iter_mut().enumerate() {
+                    *bytes = simd.load(from.add(v * S::LANES));
+                }
+                for part in 0..S::PARTS {
+                    let mut parts = bytes;
+                    for part_of_bytes in &mut parts {
+                        *part_of_bytes = simd.part(*part_of_bytes, part);
+                    }
+                    sums = add_products::<S, N, V>(simd, parts, weights, sums);
+                    weights = weights.add(N);
+                }
+            }
+        }
+        input = input.wrapping_add(plane_len);
+    }
+    sums
+}
+
+/// Adds to `sums` all planes of parts and taps of a kernel. Taps are offsets from `input`.
+///
+/// # Safety
+/// `V` vectors can be read behind each tap of each of the `planes`, which are `plane_len` lanes long. `weights` holds
+/// `[planes][taps][N]`.
+#[inline(always)]
+pub(super) unsafe fn accumulate_parts<S: ByteSimd, const N: usize, const V: usize>(
     simd: S,
     (mut input, plane_len, planes): (*const f32, usize, usize),
     taps: &[usize],
@@ -357,17 +465,12 @@ unsafe fn accumulate<S: ByteSimd, const N: usize, const V: usize>(
             // SAFETY: the caller promises these vectors and weights.
             unsafe {
                 let from = input.add(*tap);
-                let mut pixels = [simd.bytes(simd.splat(0.0)); V];
-                for (v, pixels) in pixels.iter_mut().enumerate() {
-                    *pixels = simd.bytes(simd.load(from.add(v * S::LANES)));
+                let mut parts = [simd.splat(0.0); V];
+                for (v, parts) in parts.iter_mut().enumerate() {
+                    *parts = simd.load(from.add(v * S::LANES));
                 }
-                for o in 0..N {
-                    let weight = simd.weights(weights, o);
-                    for v in 0..V {
-                        sums[o][v] = simd.dot_bytes(weight, pixels[v], sums[o][v]);
-                    }
-                }
-                weights = weights.add(N * S::WEIGHT_LANES);
+                sums = add_products::<S, N, V>(simd, parts, weights, sums);
+                weights = weights.add(N);
             }
         }
         input = input.wrapping_add(plane_len);
@@ -375,16 +478,37 @@ unsafe fn accumulate<S: ByteSimd, const N: usize, const V: usize>(
     sums
 }
 
-/// Stores the values of channels, rounded to bytes, as lanes.
+/// Adds to `sums` the products of pixels and `N` lanes of weights.
 ///
 /// # Safety
-/// `V` vectors can be written to each of the planes at `to`, one for four channels.
+/// `N` weights can be read.
 #[inline(always)]
-unsafe fn store_bytes<S: ByteSimd, const N: usize, const V: usize>(
+unsafe fn add_products<S: ByteSimd, const N: usize, const V: usize>(
+    simd: S,
+    pixels: [S::V; V],
+    weights: *const f32,
+    mut sums: Sums<S, N, V>,
+) -> Sums<S, N, V> {
+    for o in 0..N {
+        // SAFETY: the caller promises this weight.
+        let weight = unsafe { simd.weights(weights, o) };
+        for v in 0..V {
+            sums[o][v] = simd.dot(weight, pixels[v], sums[o][v]);
+        }
+    }
+    sums
+}
+
+/// Stores the values of channels from `channel` on, rounded to bytes, as lanes.
+///
+/// # Safety
+/// `V` vectors can be written to each of the planes of these channels, which are `plane_len` lanes long.
+#[inline(always)]
+unsafe fn store_bytes<S: ByteSimd, L: Lanes, const N: usize, const V: usize>(
     simd: S,
     values: Sums<S, N, V>,
-    to: *mut f32,
-    plane_len: usize,
+    (to, plane_len): (*mut f32, usize),
+    channel: usize,
 ) {
     for first in (0..N).step_by(BYTES_PER_LANE) {
         for v in 0..V {
@@ -394,10 +518,10 @@ unsafe fn store_bytes<S: ByteSimd, const N: usize, const V: usize>(
                     *lane = values[first + c][v];
                 }
             }
-            // SAFETY: the caller promises this vector.
+            // SAFETY: the caller promises these vectors.
             unsafe {
-                let to = to.add(first / BYTES_PER_LANE * plane_len + v * S::LANES);
-                simd.store(to, simd.join_bytes(lane));
+                let (bytes, at) = (simd.join_bytes(lane), (channel + first) / BYTES_PER_LANE);
+                store_lanes::<S, L>(simd, bytes, to.add(v * S::LANES), at, plane_len);
             }
         }
     }

@@ -13,14 +13,20 @@ mod layer;
 mod pair;
 mod quantize;
 mod reference;
+#[cfg(target_arch = "x86_64")]
+mod winograd;
 
 pub use conv::ByteConv;
 pub use layer::{ByteLayer, ByteScale};
 pub use pair::BytePair;
 pub use quantize::quantize_strip;
 
+use std::hint::black_box;
+
 use crate::Isa;
 use crate::isa::Level;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::WordSimd;
 use crate::simd::{ByteSimd, Simd};
 
 /// Channels of a pixel in a lane.
@@ -34,6 +40,13 @@ pub(crate) trait ByteKernel {
     /// The algorithm over vectors. Implementations are `#[inline(always)]`, as is what they call with the token: so
     /// all of it is compiled with the target features of the token's `run_bytes`.
     fn vectorized<S: ByteSimd>(self, simd: S) -> Self::Output;
+}
+
+/// A computation on 16-bit integers.
+#[cfg(target_arch = "x86_64")]
+pub(crate) trait WordKernel {
+    /// The algorithm over vectors, as [`ByteKernel::vectorized`].
+    fn vectorized<S: WordSimd>(self, simd: S);
 }
 
 /// Runs a kernel in the version for an instruction set.
@@ -67,8 +80,8 @@ pub(crate) fn dispatch<K: ByteKernel>(isa: Isa, kernel: K) -> K::Output {
 /// Does nothing but independent multiply-adds of bytes, `rounds` of them in each of a few vectors. Returns the number
 /// of operations, 2 for each multiply-add.
 pub(crate) fn burst(isa: Isa, rounds: usize) -> u64 {
-    /// As many chains as `peak` has for floats.
-    const CHAINS: usize = 12;
+    /// Weights, each of which multiplies two vectors of pixels: as many chains as `peak` has for floats.
+    const WEIGHTS: usize = 6;
 
     struct Burst {
         rounds: usize,
@@ -79,20 +92,25 @@ pub(crate) fn burst(isa: Isa, rounds: usize) -> u64 {
 
         #[inline(always)]
         fn vectorized<S: ByteSimd>(self, simd: S) -> u64 {
-            let ones = [f32::from_bits(std::hint::black_box(0x0001_0001)); 2];
-            // SAFETY: `ones` has the lanes of a weight.
-            let weight = unsafe { simd.weights(ones.as_ptr(), 0) };
-            let pixels = simd.bytes(simd.splat(ones[0]));
-            let mut sums = [simd.splat(0.0); CHAINS];
+            let mut ones = [f32::from_bits(0x0001_0001); WEIGHTS];
+            let mut sums = [[simd.splat(0.0); 2]; WEIGHTS];
             for _ in 0..self.rounds {
-                for sum in &mut sums {
-                    *sum = simd.dot_bytes(weight, pixels, *sum);
+                // Products that stay the same would be computed once.
+                let ones = black_box(&mut ones);
+                let pixels = [simd.splat(ones[0]), simd.splat(ones[1])];
+                for (at, sums) in sums.iter_mut().enumerate() {
+                    // SAFETY: there are `WEIGHTS` floats.
+                    let weight = unsafe { simd.weights(ones.as_ptr(), at) };
+                    for v in 0..2 {
+                        sums[v] = simd.dot(weight, pixels[v], sums[v]);
+                    }
                 }
             }
-            for sum in sums {
-                std::hint::black_box(simd.sum(simd.to_f32(sum)));
+            for sum in sums.into_iter().flatten() {
+                black_box(simd.sum(simd.to_f32(sum)));
             }
-            2 * (CHAINS * BYTES_PER_LANE * <S as Simd>::LANES) as u64 * self.rounds as u64
+            let products = 2 * WEIGHTS * BYTES_PER_LANE / S::PARTS * <S as Simd>::LANES;
+            2 * products as u64 * self.rounds as u64
         }
     }
 

@@ -1,7 +1,7 @@
 //! Two 1x1 convolutions of bytes with a ReLU between them.
 
 use super::conv::stored;
-use super::layer::{ByteLayer, ByteScale, PackedLayer, check_output};
+use super::layer::{ByteLayer, ByteScale, Bytes, PackedLayer, Parts, check_output};
 use super::quantize::quantize;
 use super::{ByteKernel, dispatch, reference};
 use crate::simd::ByteSimd;
@@ -9,7 +9,8 @@ use crate::strip::{Strip, StripFormat};
 use crate::tile::{MAX_GROUP_PX, ONE_TAP};
 use crate::{Isa, Scratch};
 
-/// Pixels whose wide activation is kept: 192 channels of 64 pixels are 12 KB of the first-level cache.
+/// Pixels whose wide activation is kept: 192 channels of 64 pixels are 12 KB of the first-level cache, and 24 KB in two
+/// parts.
 const SEGMENT_PX: usize = 64;
 
 /// Two 1x1 convolutions on [`Strip`]s, which are rounded to bytes, with a ReLU between them.
@@ -68,7 +69,7 @@ impl BytePair {
             let layers = [&self.expand, &self.reduce];
             return reference::pair(&self.input, layers, (input, offset), output);
         }
-        let lanes = [self.expand.in_lanes(), self.expand.out_lanes()];
+        let lanes = [&self.expand, &self.reduce].map(PackedLayer::in_planes);
         let [narrow, wide] = scratch.arrays(lanes.map(|lanes| [lanes, SEGMENT_PX]));
         for y in output.inside() {
             let run = PairRun {
@@ -89,7 +90,7 @@ impl BytePair {
 
 /// A row. Both strips have rows of a border, `width_px` pixels or more, and
 /// [`STRIP_OVERSHOOT`](crate::strip::STRIP_OVERSHOOT) lanes for the rest of a group, in the pair's channels. `narrow` and
-/// `wide` hold a segment of the lanes of the input and of the wide activation.
+/// `wide` hold a segment of the parts of the input and of the wide activation.
 struct PairRun<'a> {
     pair: &'a BytePair,
     input: *const f32,
@@ -124,11 +125,17 @@ impl ByteKernel for PairRun<'_> {
             let to = stored(self.output.wrapping_add(first), self.output_len);
             // SAFETY: see the type.
             unsafe {
-                quantize(simd, input, from, (narrow, SEGMENT_PX), len);
+                quantize::<S, Parts>(simd, input, from, (narrow, SEGMENT_PX), len);
                 let narrow = (narrow.cast_const(), SEGMENT_PX);
-                expand.run(simd, narrow, &ONE_TAP, stored(wide, SEGMENT_PX), len);
+                expand.run::<S, Parts, Parts>(
+                    simd,
+                    narrow,
+                    &ONE_TAP,
+                    stored(wide, SEGMENT_PX),
+                    len,
+                );
                 let wide = (wide.cast_const(), SEGMENT_PX);
-                reduce.run(simd, wide, &ONE_TAP, to, len);
+                reduce.run::<S, Parts, Bytes>(simd, wide, &ONE_TAP, to, len);
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Bytes of planes of f32.
 
+use super::layer::{Bytes, Lanes, store_lanes};
 use super::{BYTES_PER_LANE, ByteKernel, ByteScale, dispatch, reference};
 use crate::Isa;
 use crate::simd::ByteSimd;
@@ -66,7 +67,7 @@ impl ByteKernel for QuantizeRun<'_> {
             len_px,
         } = self;
         // SAFETY: see the type.
-        unsafe { quantize(simd, scale, (from, from_len), (to, to_len), len_px) }
+        unsafe { quantize::<S, Bytes>(simd, scale, (from, from_len), (to, to_len), len_px) }
     }
 }
 
@@ -76,7 +77,7 @@ impl ByteKernel for QuantizeRun<'_> {
 /// # Safety
 /// `len_px` pixels rounded up to a group can be read from each channel of the scale, and written to each plane of lanes.
 #[inline(always)]
-pub(super) unsafe fn quantize<S: ByteSimd>(
+pub(super) unsafe fn quantize<S: ByteSimd, L: Lanes>(
     simd: S,
     scale: &ByteScale,
     (from, from_len): (*const f32, usize),
@@ -101,8 +102,9 @@ pub(super) unsafe fn quantize<S: ByteSimd>(
                     unsafe { simd.load(from.add((lane * BYTES_PER_LANE + c) * from_len + pixel)) };
                 values[c] = simd.limit_byte(simd.mul_add(value, simd.splat(*inverse), zero));
             }
-            // SAFETY: the caller promises this vector of the plane.
-            unsafe { simd.store(to.add(lane * to_len + pixel), simd.join_bytes(values)) }
+            let bytes = simd.join_bytes(values);
+            // SAFETY: the caller promises these vectors.
+            unsafe { store_lanes::<S, L>(simd, bytes, to.add(pixel), lane, to_len) }
         }
     }
 }

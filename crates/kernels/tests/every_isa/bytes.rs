@@ -152,7 +152,12 @@ fn levels(strip: &Strip, first_row: isize, height: usize) -> Strip {
     let is_signed = strip.layout().format == StripFormat::SignedBytes;
     let scale = ByteScale::new(&vec![1.0; channels], is_signed);
     let mut planes = used([channels, height, strip.width_px()], first_row);
-    ByteConv::new(Isa::REFERENCE, &scale, layer, None).run(strip, &mut planes, Epilogue::Store);
+    ByteConv::new(Isa::REFERENCE, &scale, layer, None).run(
+        strip,
+        &mut planes,
+        Epilogue::Store,
+        &mut Scratch::default(),
+    );
     planes
 }
 
@@ -174,7 +179,12 @@ fn outside_is_zero(isa: Isa, output: &Strip, first_row: isize, height: usize) {
     output.set_rows_above(None);
     let mut sums = Strip::new(1, layout(width));
     sums.place(0..width, first_row - 2, height);
-    ByteConv::new(Isa::REFERENCE, &scale, layer, None).run(&output, &mut sums, Epilogue::Store);
+    ByteConv::new(Isa::REFERENCE, &scale, layer, None).run(
+        &output,
+        &mut sums,
+        Epilogue::Store,
+        &mut Scratch::default(),
+    );
     let rows = inside.rows();
     for y in sums.rows() {
         for x in [0, width - 1] {
@@ -266,7 +276,7 @@ pub(crate) fn convolutions(isa: Isa) {
                     ("add", Epilogue::Add(&term)),
                 ] {
                     let mut output = used(shape, output_row);
-                    conv.run(&input, &mut output, epilogue);
+                    conv.run(&input, &mut output, epilogue, &mut Scratch::default());
                     for (o, y, x) in pixels(&output) {
                         let value = layer.value(o, sum(o, y, x));
                         let expected = match epilogue {
@@ -288,7 +298,12 @@ pub(crate) fn convolutions(isa: Isa) {
                     let to = Steps::random(outputs, 2, is_signed);
                     let conv = ByteConv::new(isa, &steps.scale(), layer.layer(), Some(&to.scale()));
                     let mut output = used_bytes(shape, output_row, to.scale().format());
-                    conv.run(&input, &mut output, Epilogue::Store);
+                    conv.run(
+                        &input,
+                        &mut output,
+                        Epilogue::Store,
+                        &mut Scratch::default(),
+                    );
                     let found = levels(&output, output_row, height);
                     for (o, y, x) in pixels(&found) {
                         assert_eq!(
@@ -384,7 +399,7 @@ pub(crate) fn extreme_steps(isa: Isa) {
             let conv = ByteConv::new(isa, &input.scale(), layer.layer(), Some(&output));
             let bytes = strip_of_bytes(isa, &maps, 0, &input.scale());
             let mut found = used_bytes([4, 20, 33], -1, StripFormat::SignedBytes);
-            conv.run(&bytes, &mut found, Epilogue::Store);
+            conv.run(&bytes, &mut found, Epilogue::Store, &mut Scratch::default());
             levels(&found, -1, 20)
         };
         let (found, expected) = (on(isa), on(Isa::REFERENCE));
@@ -417,7 +432,12 @@ fn wrong_scales_and_formats_panic() {
         let output = || strip(StripFormat::Planes);
         panics(&["strip of UnsignedBytes", "SignedBytes"], || {
             let input = strip(StripFormat::UnsignedBytes);
-            conv.run(&input, &mut output(), Epilogue::Store);
+            conv.run(
+                &input,
+                &mut output(),
+                Epilogue::Store,
+                &mut Scratch::default(),
+            );
         });
         panics(&["strip of SignedBytes", "Planes"], || {
             let input = strip(StripFormat::SignedBytes);
@@ -429,7 +449,12 @@ fn wrong_scales_and_formats_panic() {
         let to_bytes = ByteConv::new(isa, &signed, layer.layer(), Some(&signed));
         panics(&["epilogue of bytes"], || {
             let input = strip(StripFormat::SignedBytes);
-            to_bytes.run(&input, &mut strip(StripFormat::SignedBytes), Epilogue::Relu);
+            to_bytes.run(
+                &input,
+                &mut strip(StripFormat::SignedBytes),
+                Epilogue::Relu,
+                &mut Scratch::default(),
+            );
         });
     }
 }

@@ -101,7 +101,7 @@ impl ConvKernel {
         match self {
             Self::Planes(conv) => conv.run(input, output, epilogue, scratch),
             Self::Pixels(conv) => conv.run(input, output, epilogue, scratch),
-            Self::Bytes(conv, _) => conv.run(input, output, epilogue),
+            Self::Bytes(conv, _) => conv.run(input, output, epilogue, scratch),
         }
     }
 }

@@ -191,7 +191,18 @@ fn parameters_set_size_format_and_metadata() {
         warnings.starts_with("[\"") && warnings.contains("comment"),
         "{warnings}"
     );
-    assert_eq!(result("precision=bf16", &small()).status, 200);
+    let f32 = result("precision=f32", &small()).body;
+    for precision in ["bf16", "int8", "auto"] {
+        let made = result(&format!("precision={precision}"), &small());
+        assert_eq!(made.status, 200, "{precision}: {}", made.text());
+        // A difference, or a warning that there is none.
+        let is_f32 = made.body == f32;
+        let warnings = made.header("wdsr-warnings");
+        assert!(
+            precision == "auto" || is_f32 == warnings.contains("not faster than f32"),
+            "{precision}: {warnings}"
+        );
+    }
 }
 
 #[test]
@@ -229,6 +240,18 @@ fn wrong_parameters_are_refused_with_what_is_expected() {
         (
             "strength=1&model=small",
             "strength: this model has no strength; model=photo has one",
+        ),
+        (
+            "precision=int4",
+            "precision: expected f32, bf16, int8 or auto, found \"int4\"",
+        ),
+        (
+            "precision=int8&model=photo",
+            "precision int8: photo has no scales for int8; add them by `wdsr quantize`, or use base or small",
+        ),
+        (
+            "precision=int8&strength=0.5",
+            "precision int8: photo has no scales for int8",
         ),
         (
             "scale=2&width=9",

@@ -9,13 +9,14 @@ mod batch_norm;
 mod operations;
 mod packed_weights;
 mod patch_buffers;
+mod rounding;
 
 use std::ops::Range;
 use std::sync::Mutex;
 
 use rayon::prelude::*;
 use wdsr_kernels::{Isa, Planes, Precision};
-use wdsr_model::{Activation, ConvWeights, FusedOperation, Network, Operation, Value};
+use wdsr_model::{Activation, ConvWeights, FusedOperation, Int8Scales, Network, Operation, Value};
 
 pub use crate::batch::Batch;
 use crate::loss::LossOverPatches;
@@ -26,6 +27,7 @@ pub use batch_norm::Statistics;
 use batch_norm::Sums;
 use packed_weights::PackedWeights;
 use patch_buffers::PatchBuffers;
+use rounding::Int8Rounding;
 
 /// The targets of a patch.
 #[derive(Clone, Copy)]
@@ -58,6 +60,7 @@ pub struct GradientEngine {
     network: Network,
     isa: Isa,
     precision: Precision,
+    int8: Option<Int8Rounding>,
     /// Whether a value is the output of a ReLU: its gradient is zero where the value is.
     rectified: Vec<bool>,
     steps: Vec<FusedOperation>,
@@ -89,11 +92,7 @@ impl GradientEngine {
             };
         }
         let steps = network.fused_operations();
-        let mut stored = vec![false; network.values.len()];
-        stored[network.input.0] = true;
-        for step in &steps {
-            stored[step.output().0] = true;
-        }
+        let stored = stored(&network, &steps);
         let is_norm = |step: &FusedOperation| {
             matches!(step, FusedOperation::Single(Operation::BatchNorm { .. }))
         };
@@ -109,6 +108,7 @@ impl GradientEngine {
             network,
             isa,
             precision: Precision::F32,
+            int8: None,
             rectified,
             steps,
             stored,
@@ -122,6 +122,24 @@ impl GradientEngine {
     /// Computes convolutions of many channels in the given precision.
     pub fn with_precision(mut self, precision: Precision) -> Self {
         self.precision = precision;
+        self
+    }
+
+    /// Rounds weights and activations as int8 does with these scales, in the order of [`Network::int8_convs`].
+    ///
+    /// # Panics
+    /// If there are not as many scales, or the network has batch normalisations.
+    pub fn with_int8(mut self, scales: &[Int8Scales]) -> Self {
+        assert!(
+            self.network.batch_norms.is_empty(),
+            "batch normalisations in int8"
+        );
+        self.int8 = Some(Int8Rounding::new(&self.network, scales));
+        // What convolutions read is rounded, so all of it is stored.
+        let operations = self.network.operations.iter();
+        self.steps = operations.map(|o| FusedOperation::Single(*o)).collect();
+        self.stored = stored(&self.network, &self.steps);
+        self.segments[0].end = self.steps.len();
         self
     }
 
@@ -176,6 +194,9 @@ impl GradientEngine {
         );
         assert!(!batch.low.is_empty(), "empty batch");
         let (network, steps) = (&self.network, &self.steps);
+        let rounded = self.int8.as_ref().map(|int8| int8.weights(network, convs));
+        let unrounded = convs;
+        let convs = rounded.as_deref().unwrap_or(convs);
         let weights = PackedWeights::new(network, steps, (self.isa, self.precision), convs, norms);
         let samples: usize = batch
             .high
@@ -212,6 +233,9 @@ impl GradientEngine {
         });
         gradients.copy_from(&sums);
         gradients.scale(1.0 / samples as f32);
+        if let Some(int8) = &self.int8 {
+            int8.limit(network, unrounded, &mut gradients);
+        }
         BatchResult {
             loss: loss / samples,
             gradients,
@@ -369,6 +393,16 @@ impl GradientEngine {
             gradients: Gradients::zeros(&self.network),
         }
     }
+}
+
+/// Whether each value is the network's input or the output of a step.
+fn stored(network: &Network, steps: &[FusedOperation]) -> Vec<bool> {
+    let mut stored = vec![false; network.values.len()];
+    stored[network.input.0] = true;
+    for step in steps {
+        stored[step.output().0] = true;
+    }
+    stored
 }
 
 /// Locks a list of buffers, which is valid even after a panic of another thread.

@@ -9,6 +9,7 @@ use super::GradientEngine;
 use super::batch_norm::{self, Statistics};
 use super::packed_weights::PackedWeights;
 use super::patch_buffers::PatchBuffers;
+use super::rounding::ConvRounding;
 use crate::parameters::Gradients;
 
 impl GradientEngine {
@@ -57,6 +58,7 @@ impl GradientEngine {
         weights: &PackedWeights<'_>,
         statistics: &[Statistics],
     ) {
+        let mut rounded = patch.take_rounded();
         let (before, rest) = patch.values.split_at_mut(operation.output().0);
         let target = &mut rest[0];
         match operation {
@@ -73,8 +75,13 @@ impl GradientEngine {
                         unreachable!("{operation:?} in training")
                     }
                 };
+                let mut from = &before[input.0];
+                if let Some(rounding) = self.rounding(conv) {
+                    rounding.round(from, &mut rounded);
+                    from = &rounded;
+                }
                 let conv = weights.conv(conv);
-                conv.forward(&before[input.0], target, epilogue, &mut patch.scratch);
+                conv.forward(from, target, epilogue, &mut patch.scratch);
             }
             Operation::BatchNorm {
                 norm, input, relu, ..
@@ -100,6 +107,12 @@ impl GradientEngine {
                 pixel_shuffle(&before[input.0], scale, target);
             }
         }
+        patch.rounded = Some(rounded);
+    }
+
+    /// The rounding of a convolution in int8.
+    fn rounding(&self, conv: usize) -> Option<&ConvRounding> {
+        self.int8.as_ref()?.of(conv)
     }
 
     /// Backpropagates through a step.
@@ -166,8 +179,21 @@ impl GradientEngine {
         sums: &mut Gradients,
     ) {
         let ConvWeights { weight, bias, .. } = &mut sums.convs[conv];
+        let rounding = self.rounding(conv);
         let conv = weights.conv(conv);
         let gradients = ConvGradients { weight, bias };
+        if let Some(rounding) = rounding {
+            let mut rounded = patch.take_rounded();
+            rounding.round(&patch.values[input.0], &mut rounded);
+            conv.backward_weight(&rounded, gradient, gradients, &mut patch.scratch);
+            patch.rounded = Some(rounded);
+            let mut by_input = patch.buffer(input);
+            conv.backward_input(gradient, &mut by_input, Epilogue::Store, &mut patch.scratch);
+            // The limits are those of the ReLU that the input may come from, too.
+            rounding.limit(&patch.values[input.0], &mut by_input);
+            patch.add_gradient(input, by_input);
+            return;
+        }
         let from = &patch.values[input.0];
         conv.backward_weight(from, gradient, gradients, &mut patch.scratch);
         if input != self.network.input {

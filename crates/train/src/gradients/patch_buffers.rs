@@ -10,10 +10,18 @@ pub(super) struct PatchBuffers {
     pub(super) by_value: Vec<Option<Planes>>,
     /// Free buffers for gradients.
     pub(super) spare: Vec<Planes>,
+    /// The rounded input of a convolution in int8.
+    pub(super) rounded: Option<Planes>,
     pub(super) scratch: Scratch,
 }
 
 impl PatchBuffers {
+    /// The buffer for the rounded input of a convolution, in any shape.
+    pub(super) fn take_rounded(&mut self) -> Planes {
+        let rounded = self.rounded.take();
+        rounded.unwrap_or_else(|| Planes::zeros(1, 1, 1))
+    }
+
     /// Takes the gradient by a value, which must be complete.
     pub(super) fn take_gradient(&mut self, value: Value) -> Planes {
         self.by_value[value.0]

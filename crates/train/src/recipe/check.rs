@@ -2,7 +2,7 @@
 
 use wdsr_degrade::{Per, Stage};
 use wdsr_eval::Track;
-use wdsr_model::{BlockKind, Norm};
+use wdsr_model::{BlockKind, Norm, Precision};
 
 use super::{Decay, Initialization, Loss, Recipe, Teacher};
 use crate::error::RecipeError;
@@ -35,6 +35,9 @@ pub(super) fn check(recipe: &Recipe) -> Result<(), RecipeError> {
         .map_err(|e| RecipeError::Network(e.to_string()))?;
     check_start(recipe)?;
     check_training(recipe)?;
+    if recipe.training.int8 {
+        check_int8(recipe)?;
+    }
     check_schedule(recipe)?;
     check_folders(recipe)?;
     check_degradation(recipe)?;
@@ -119,6 +122,37 @@ fn check_start(recipe: &Recipe) -> Result<(), RecipeError> {
         });
     }
     Ok(())
+}
+
+fn check_int8(recipe: &Recipe) -> Result<(), RecipeError> {
+    let (key, network) = ("training.int8", &recipe.network);
+    if recipe.strength.is_some() {
+        let other = "[strength], whose weights are mixed for each image";
+        return Err(RecipeError::Excluded { key, other });
+    }
+    if recipe.start.insert_blocks {
+        let other = "start.insert_blocks, whose new blocks have no scales";
+        return Err(RecipeError::Excluded { key, other });
+    }
+    let needed = [
+        (
+            recipe.start.from.is_some(),
+            "start.from, a model with scales for int8",
+        ),
+        (
+            network.norm != Norm::Batch,
+            "network.norm = \"weight\" or \"none\"",
+        ),
+        (network.residual_scale == 1.0, "network.residual_scale = 1"),
+        (
+            recipe.training.precision == Precision::F32,
+            "training.precision = \"f32\"",
+        ),
+    ];
+    match needed.into_iter().find(|(is_met, _)| !is_met) {
+        Some((_, needs)) => Err(RecipeError::NoEffect { key, needs }),
+        None => Ok(()),
+    }
 }
 
 fn check_training(recipe: &Recipe) -> Result<(), RecipeError> {

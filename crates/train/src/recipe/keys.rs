@@ -1,5 +1,6 @@
 //! The keys of a recipe's file and their defaults.
 
+use std::ops::Not;
 use std::path::Path;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -105,6 +106,8 @@ pub(crate) struct TrainingKeys {
     least_detail: f64,
     branches: bool,
     precision: PrecisionKey,
+    #[serde(skip_serializing_if = "Not::not")]
+    int8: bool,
     seed: u64,
     loss: LossKind,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -126,6 +129,7 @@ impl Default for TrainingKeys {
             least_detail: 0.0,
             branches: false,
             precision: PrecisionKey::F32,
+            int8: false,
             seed: 1,
             loss: LossKind::L1,
             charbonnier_epsilon: None,
@@ -370,6 +374,7 @@ impl From<TrainingKeys> for Training {
                 PrecisionKey::F32 => Precision::F32,
                 PrecisionKey::Bf16 => Precision::Bf16,
             },
+            int8: keys.int8,
             seed: keys.seed,
             loss: match keys.loss {
                 LossKind::L1 => Loss::L1,
@@ -476,6 +481,7 @@ impl From<Training> for TrainingKeys {
                 Precision::Bf16 => PrecisionKey::Bf16,
                 Precision::Int8 => unreachable!("a training in int8"),
             },
+            int8: training.int8,
             seed: training.seed,
             loss,
             charbonnier_epsilon,

@@ -179,6 +179,9 @@ pub struct Training {
     /// Arithmetic of the convolutions, forwards and backwards. Weights and their updates are always
     /// f32. A processor on which bf16 is not faster uses f32.
     pub precision: Precision,
+    /// Round weights and activations as int8 does, forwards, by the scales of the model that the training starts from:
+    /// quantisation-aware training. Validation runs in int8.
+    pub int8: bool,
     /// Seed of all random choices.
     pub seed: u64,
     /// The loss.

@@ -16,7 +16,7 @@ use std::sync::mpsc::Receiver;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use wdsr_kernels::Isa;
-use wdsr_model::Model;
+use wdsr_model::{Int8Scales, Model};
 
 use crate::batch::Batch;
 use crate::checkpoint;
@@ -24,6 +24,7 @@ use crate::dataset::{CacheOptions, Dataset, DecodedDataset, Degrader, Patches, V
 use crate::error::{CheckpointError, Error};
 use crate::export::{write_batches, write_images};
 use crate::gradients::GradientEngine;
+use crate::int8::with_scales;
 use crate::metrics::{Metrics, truncate_metrics};
 use crate::optimizer::{average, clip, length};
 use crate::parameters::ParameterLayout;
@@ -47,6 +48,8 @@ pub struct Trainer {
     teacher: Option<TeacherModel>,
     /// The model at strength 0.
     clean: Option<Model>,
+    /// The scales for int8.
+    int8: Option<Vec<Int8Scales>>,
     degrader: Option<Degrader>,
     isa: Isa,
     patches: Arc<Patches>,
@@ -169,6 +172,7 @@ impl Trainer {
             start,
             teacher,
             clean,
+            int8,
             isa,
             lock,
         } = setup;
@@ -208,14 +212,19 @@ impl Trainer {
             .with_share(share_of_batch(&*ranks, t.batch))
             .with_least_detail(t.least_detail)
             .with_degrader(Degrader::of(&recipe));
+        let mut engine = GradientEngine::new(network, isa)
+            .with_precision(precision)
+            .with_loss(t.loss)
+            .with_teacher_weight(recipe.teacher.as_ref().map_or(0.0, |t| t.weight));
+        if let Some(scales) = &int8 {
+            engine = engine.with_int8(scales);
+        }
         Ok(Self {
             folder: folder.to_owned(),
-            engine: GradientEngine::new(network, isa)
-                .with_precision(precision)
-                .with_loss(t.loss)
-                .with_teacher_weight(recipe.teacher.as_ref().map_or(0.0, |t| t.weight)),
+            engine,
             teacher,
             clean,
+            int8,
             degrader: Degrader::of(&recipe),
             validation: dataset.validation,
             recipe,
@@ -591,6 +600,9 @@ impl Trainer {
     pub fn model(&self) -> Model {
         let network = self.engine.network();
         let model = self.state.model(&self.recipe, network, &self.layout);
+        if let Some(scales) = &self.int8 {
+            return with_scales(model, scales);
+        }
         match &self.clean {
             None => model,
             Some(clean) => {

@@ -4,11 +4,12 @@ use std::fs::File;
 use std::path::Path;
 
 use wdsr_kernels::{Isa, Precision};
-use wdsr_model::{Model, Network};
+use wdsr_model::{Int8Scales, Model, Network};
 
 use crate::checkpoint::{self, load_model};
 use crate::clean::clean_model;
 use crate::error::{CheckpointError, Error};
+use crate::int8::{int8_scales, with_int8_biases};
 use crate::parameters::ParameterLayout;
 use crate::ranks::{Ranks, wait_for_first};
 use crate::recipe::Recipe;
@@ -26,6 +27,8 @@ pub(super) struct Setup {
     pub(super) teacher: Option<TeacherModel>,
     /// The model at strength 0.
     pub(super) clean: Option<Model>,
+    /// The scales for int8.
+    pub(super) int8: Option<Vec<Int8Scales>>,
     pub(super) isa: Isa,
     pub(super) lock: Option<File>,
 }
@@ -54,6 +57,7 @@ impl Setup {
                 Some(_) => Some(load_model(&folder.join(CLEAN_MODEL))?),
                 None => None,
             };
+            let int8 = int8_scales(&recipe, folder, true)?;
             return Ok(Self {
                 recipe,
                 network,
@@ -62,6 +66,7 @@ impl Setup {
                 start: None,
                 teacher,
                 clean,
+                int8,
                 isa,
                 lock: None,
             });
@@ -81,6 +86,7 @@ impl Setup {
         };
         let first = || layout.convs(&network, &state.parameters);
         let clean = clean_model(&recipe, folder, resume, &network, first)?;
+        let int8 = int8_scales(&recipe, folder, resume)?;
         wait_for_first(ranks);
         Ok(Self {
             recipe,
@@ -90,6 +96,7 @@ impl Setup {
             start,
             teacher,
             clean,
+            int8,
             isa,
             lock: Some(lock),
         })
@@ -162,7 +169,10 @@ pub(super) fn initial_state(
     let Some(path) = &start.from else {
         return Ok((state, None));
     };
-    let model = load_model(path)?;
+    let mut model = load_model(path)?;
+    if recipe.training.int8 {
+        model = with_int8_biases(model);
+    }
     let parameters = &mut state.parameters;
     let summary = start_from(&model, start.insert_blocks, network, layout, parameters);
     let summary = summary.map_err(|source| Error::Start {

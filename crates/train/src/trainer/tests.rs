@@ -1,4 +1,6 @@
 use wdsr_image::{Colour, Format, Image, Samples, encode};
+use wdsr_kernels::Planes;
+use wdsr_model::{Calibration, NetworkConfig, Precision, Upscaler};
 
 use super::*;
 use crate::Error;
@@ -104,7 +106,7 @@ fn a_training_by_strength_resumes_to_the_same_bits() {
     assert_ne!(Some(models[0].convs()), models[0].strong());
 
     // At strength 0 the model returns the image.
-    let upscaler = wdsr_model::Upscaler::new(&models[0].at_strength(0.0)).expect("a processor");
+    let upscaler = Upscaler::new(&models[0].at_strength(0.0)).expect("a processor");
     let pixels: Vec<u8> = (0..3 * 20 * 10).map(|i| (i * i % 251) as u8).collect();
     assert_eq!(upscaler.upscale(&pixels, 20, 10).expect("an image"), pixels);
     // The file has both.
@@ -403,4 +405,142 @@ fn resume(trainer: Trainer) -> Trainer {
     let (recipe, folder) = (trainer.recipe.clone(), trainer.folder.clone());
     drop(trainer);
     Trainer::prepare(recipe, &folder, true, u64::MAX, &|_, _| {}).expect("a training")
+}
+
+/// A run with the scales of the model in a folder, and the sums of losses of its first and last ten updates.
+fn trained_in_int8(root: &Path, start: &Path, name: &str, mut stop_at: u64) -> (Trainer, [f64; 2]) {
+    let text = format!(
+        "[start]\nfrom = {start:?}\n[training]\nupdates = 60\nbatch = 2\npatch_px = 12\nint8 = true\n\
+         [schedule]\nkind = \"constant\"\nlearning_rate = 1e-4\n[validation]\nevery_updates = 30\nimages = 1"
+    );
+    let from = Model::load(start).expect("a model");
+    let mut recipe = Recipe::parse(&text, Some(from.config())).expect("a recipe");
+    recipe.data.folders.push(DataFolder {
+        path: images(root),
+        weight: None,
+    });
+    let prepare = |resume| {
+        let out = root.join(name);
+        Trainer::prepare(recipe.clone(), &out, resume, u64::MAX, &|_, _| {}).expect("a training")
+    };
+    let mut losses = Vec::new();
+    let mut observe = |event: Event<'_>| match event {
+        Event::Update { update, .. } if update == stop_at => {
+            stop_at = 0;
+            let kind = std::io::ErrorKind::StorageFull;
+            Err(Error::io(Path::new("stop"), "write", kind.into()))
+        }
+        Event::Update { loss, .. } => {
+            losses.push(loss);
+            Ok(())
+        }
+        _ => Ok(()),
+    };
+    let mut trainer = prepare(false);
+    if trainer.run(&mut observe).is_err() {
+        drop(trainer);
+        trainer = prepare(true);
+        assert_eq!(trainer.updates(), 30);
+        trainer.run(&mut observe).expect("trained");
+    }
+    let ends = [&losses[..10], &losses[losses.len() - 10..]].map(|losses| losses.iter().sum());
+    (trainer, ends)
+}
+
+#[test]
+fn a_training_in_int8_improves_what_int8_computes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    let mut trainer = trainer(root, 60);
+    trainer.run(ignore).expect("trained");
+    // Scales of a patch of each image.
+    let model = trainer.model();
+    let mut calibration = Calibration::new(&model, trainer.isa).expect("a network with int8");
+    let batches = trainer.patches.stream(0, 1);
+    let batch = batches.recv().expect("a batch").expect("read");
+    let pixels = |planes: &Planes| -> Vec<f32> {
+        let (width, height) = (planes.width_px(), planes.height_px());
+        let at = |i: usize| planes.row(i % 3, i / 3 / width)[i / 3 % width];
+        (0..3 * width * height).map(at).collect()
+    };
+    for low in &batch.low {
+        calibration.add(&pixels(low), low.width_px(), low.height_px());
+    }
+    let start = root.join("start.safetensors");
+    calibration.finish(model).save(&start).expect("written");
+    drop(trainer);
+
+    let (trained, [first, last]) = trained_in_int8(root, &start, "whole", 0);
+    assert!(last < first, "losses {first} to {last}");
+    let (resumed, _) = trained_in_int8(root, &start, "parts", 31);
+    let [whole, parts] = [&trained, &resumed].map(Trainer::model);
+    assert_eq!(whole.convs(), parts.convs());
+    assert_eq!(whole.int8(), parts.int8());
+
+    // The file's result in int8 is that of the forward pass: the loss against it is that of f32's rounding.
+    let path = root.join("whole").join(LAST_MODEL);
+    let model = Model::load(&path).expect("a model");
+    let upscaler = Upscaler::with_isa(&model, trained.isa).precision(Precision::Int8);
+    let high = batch.low.iter().map(|low| {
+        let (width, height) = (low.width_px(), low.height_px());
+        let large = upscaler
+            .upscale(&pixels(low), width, height)
+            .expect("an image");
+        let mut high = Planes::zeros(3, 2 * width, 2 * height);
+        for (i, value) in large.into_iter().enumerate() {
+            high.row_mut(i % 3, i / 3 / (2 * width))[i / 3 % (2 * width)] = value;
+        }
+        high
+    });
+    let batch = Batch {
+        high: high.collect(),
+        low: batch.low,
+        ..batch
+    };
+    let loss = |engine: &GradientEngine| engine.run(model.convs(), &[], &batch).loss;
+    let in_int8 = loss(&trained.engine);
+    let in_f32 = loss(&GradientEngine::new(model.network().clone(), trained.isa));
+    assert!(
+        in_int8 < 1e-4 && in_int8 < in_f32 / 10.0,
+        "{in_int8}, in f32 {in_f32}"
+    );
+}
+
+#[test]
+fn a_training_in_int8_needs_scales_of_its_network() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    let data = images(root);
+    let start = root.join("start.safetensors");
+    let config = NetworkConfig::wdsr_b(4, 1, 2);
+    Model::random(&config, 1).save(&start).expect("written");
+    let prepare = |keys: &str| {
+        let text =
+            format!("[start]\nfrom = {start:?}\n[training]\nint8 = true\npatch_px = 12\n{keys}");
+        let mut recipe = Recipe::parse(&text, Some(&config)).map_err(|error| error.to_string())?;
+        recipe.data.folders.push(DataFolder {
+            path: data.clone(),
+            weight: None,
+        });
+        let trainer = Trainer::prepare(recipe, &root.join("out"), false, u64::MAX, &|_, _| {});
+        trainer.map(|_| ()).map_err(|error| error.to_string())
+    };
+    for (keys, words) in [
+        (
+            "",
+            "expected a model with scales for int8, found none; add them by `wdsr quantize`",
+        ),
+        (
+            "[network]\nblock = \"wdsr-b\"\nfeatures = 8",
+            "training.int8 starts from a model of the same network",
+        ),
+        ("precision = \"bf16\"", "training.precision = \"f32\""),
+        (
+            "[network]\nresidual_scale = 0.1",
+            "network.residual_scale = 1",
+        ),
+    ] {
+        let error = prepare(keys).expect_err("refused");
+        assert!(error.contains(words), "{keys}: {error}");
+    }
 }

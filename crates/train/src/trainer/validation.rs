@@ -3,7 +3,7 @@ use std::path::Path;
 
 use wdsr_eval::{Protocol, bicubic, psnr_db};
 use wdsr_kernels::Isa;
-use wdsr_model::{Model, Upscaler};
+use wdsr_model::{Model, Precision, Upscaler};
 
 use super::event::Event;
 use crate::dataset::{Degrader, ValidationImage};
@@ -35,7 +35,11 @@ impl Scoring<'_> {
         observe: &mut impl FnMut(Event<'_>) -> Result<(), E>,
     ) -> Result<(f64, Option<f64>), E> {
         assert!(!images.is_empty(), "no validation images");
-        let mut upscaler = Upscaler::with_isa(self.model, self.isa);
+        let precision = match self.model.int8() {
+            Some(_) => Precision::Int8,
+            None => Precision::F32,
+        };
+        let mut upscaler = Upscaler::with_isa(self.model, self.isa).precision(precision);
         let (mut sum, mut bicubic_sum) = (0.0, 0.0);
         for (index, image) in images.iter().enumerate() {
             let mut pair = image.load()?;
