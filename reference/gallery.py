@@ -116,29 +116,38 @@ def psnr_db(a: Image.Image, b: Image.Image) -> float:
     return 10 * math.log10(255**2 / mse)
 
 
-def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        images = sources(Path(folder))
-        columns = {name: upscaled(image, Path(folder)) for name, image in images.items()}
-    titles = list(next(iter(columns.values())))
+def sheet(rows: list[tuple[str, dict[str, Image.Image]]]) -> Image.Image:
+    """A page: for each row what it shows, and its images by the title of their column."""
+    titles = list(rows[0][1])
     cell = SIDE_PX * UPSCALED
     across, down = cell + GAP_PX, cell + TEXT_PX + GAP_PX
-    size = (len(titles) * across + GAP_PX, len(CROPS) * down + TITLE_PX)
+    size = (len(titles) * across + GAP_PX, len(rows) * down + TITLE_PX)
     page = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(page)
     for column, title in enumerate(titles):
         middle = GAP_PX + column * across + cell // 2
         draw.text((middle, TITLE_PX // 2), title, "black", ImageFont.load_default(16), "mm")
-    for row, crop in enumerate(CROPS):
-        area = (crop.x, crop.y, crop.x + SIDE_PX, crop.y + SIDE_PX)
-        original = images[crop.image].crop(area)
+    for row, (what, parts) in enumerate(rows):
         for column, title in enumerate(titles):
-            part = columns[crop.image][title].crop(area)
+            part = parts[title]
             corner = (GAP_PX + column * across, TITLE_PX + row * down)
             page.paste(part.resize((cell, cell), Image.Resampling.NEAREST), corner)
-            text = crop.what if title == "original" else f"{psnr_db(part, original):.1f} dB"
+            text = what if title == "original" else f"{psnr_db(part, parts['original']):.1f} dB"
             below = (corner[0] + cell // 2, corner[1] + cell + TEXT_PX // 2)
             draw.text(below, text, "black", ImageFont.load_default(13), "mm")
+    return page
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        images = sources(Path(folder))
+        columns = {name: upscaled(image, Path(folder)) for name, image in images.items()}
+    rows = []
+    for crop in CROPS:
+        area = (crop.x, crop.y, crop.x + SIDE_PX, crop.y + SIDE_PX)
+        parts = {title: whole.crop(area) for title, whole in columns[crop.image].items()}
+        rows.append((crop.what, parts))
+    page = sheet(rows)
     page.save(ROOT / "docs/gallery.png", optimize=True)
     print(f"docs/gallery.png: {page.width} x {page.height}")
 
