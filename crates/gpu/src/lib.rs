@@ -4,6 +4,8 @@
 //! - An [`Upscaler`](wdsr_model::Upscaler) that gets a [`Gpu`] by
 //!   [`on_device`](wdsr_model::Upscaler::on_device) computes images there.
 //!
+//! With the feature `train` a [`Gpu`] also trains, as a device of `wdsr_train`.
+//!
 //! `wgsl` writes the kernels of a network, `plan` their order and buffers, `network` runs them.
 //! Every pixel is computed by the same instructions wherever it lies, so that tiles equal the whole image bit for bit on one
 //! adapter. Different adapters may differ in the last bits.
@@ -16,6 +18,8 @@ mod gpu;
 mod network;
 mod peak;
 mod plan;
+#[cfg(feature = "train")]
+mod training;
 mod wgsl;
 
 pub use adapter::{AdapterKind, AdapterSummary, Choice, adapters};

@@ -301,7 +301,11 @@ pub(crate) fn conv_vectors<T: Copy + Default>(
                         for input in group * 4..group * 4 + 4 {
                             vectors.push(vector(out_group * 4, outs, |o| {
                                 let at = ((o * ins + input) * side + dy) * side + dx;
-                                if input < ins { weight[at] } else { T::default() }
+                                if input < ins {
+                                    weight[at]
+                                } else {
+                                    T::default()
+                                }
                             }));
                         }
                     }
