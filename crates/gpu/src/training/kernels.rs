@@ -137,13 +137,13 @@ pub(super) fn factors() -> String {
     let v = state[weight + i].x;
     squares = fma(v, v, squares);
   }}
-  let length = sqrt(total(squares, lane));
+  let row_length = sqrt(total(squares, lane));
   if (lane == 0u) {{
     var of_weights = factor;
-    if (gain != {NONE}u) {{ of_weights = factor * (state[gain].x / length); }}
+    if (gain != {NONE}u) {{ of_weights = factor * (state[gain].x / row_length); }}
     work[3u * index] = of_weights;
     work[3u * index + 1u] = factor;
-    work[3u * index + 2u] = length;
+    work[3u * index + 2u] = row_length;
   }}
 }}
 ",
@@ -156,9 +156,9 @@ pub(super) fn factors() -> String {
 pub(super) fn pack(first: usize, packed: usize) -> String {
     format!(
         "{STATE}{TABLE}{WORK}@group(0) @binding(4) var<storage, read_write> packed: array<f32>;
-{main}{each}    let from = table[{first}u + 2u * i];
+{main}{each}    let parameter = table[{first}u + 2u * i];
     var value = 0.0;
-    if (from != {NONE}u) {{ value = state[from].x * work[table[{first}u + 2u * i + 1u]]; }}
+    if (parameter != {NONE}u) {{ value = state[parameter].x * work[table[{first}u + 2u * i + 1u]]; }}
     packed[i] = value;
   }}
 }}
@@ -247,8 +247,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(local_invocation_
     }}
     gradient[i] = slopes;
   }}
-  let all = total(sum, lane);
-  if (lane == 0u) {{ work[{losses}u + group.x] = all; }}
+  let group_sum = total(sum, lane);
+  if (lane == 0u) {{ work[{losses}u + group.x] = group_sum; }}
 }}
 ",
             total = total(THREADS),
@@ -469,12 +469,12 @@ pub(super) fn by_parameters(work: WorkLayout, samples: usize) -> String {
     squares = fma(slope, slope, squares);
   }}
   if (gain != {NONE}u) {{
-    let length = work[3u * index + 2u];
-    let by_gain = total(products, lane) / length;
-    let ratio = state[gain].x / length;
+    let row_length = work[3u * index + 2u];
+    let by_gain = total(products, lane) / row_length;
+    let ratio = state[gain].x / row_length;
     squares = 0.0;
     for (var i = lane; i < inputs; i += {ROW_THREADS}u) {{
-      let slope = ratio * (work[{gradient}u + weight + i] - by_gain * state[weight + i].x / length);
+      let slope = ratio * (work[{gradient}u + weight + i] - by_gain * state[weight + i].x / row_length);
       work[{gradient}u + weight + i] = slope;
       squares = fma(slope, slope, squares);
     }}
@@ -503,7 +503,7 @@ pub(super) fn by_parameters(work: WorkLayout, samples: usize) -> String {
 /// Loss and length of the gradient, into the slot of the update, and the factor that clips the gradient: one workgroup.
 pub(super) fn measure(work: WorkLayout, samples: usize, clip_norm: f32) -> String {
     let clip = match clip_norm > 0.0 {
-        true => format!("select(1.0, {clip_norm:e} / length, length > {clip_norm:e})"),
+        true => format!("select(1.0, {clip_norm:e} / all_length, all_length > {clip_norm:e})"),
         false => "1.0".to_owned(),
     };
     format!(
@@ -514,10 +514,10 @@ fn main(@builtin(local_invocation_index) lane: u32) {{
   for (var i = lane; i < {LOSS_WORKGROUPS}u; i += {THREADS}u) {{ loss += work[{losses}u + i]; }}
   var squares = 0.0;
   for (var i = lane; i < {rows}u; i += {THREADS}u) {{ squares += work[{norms}u + i]; }}
-  let length = sqrt(total(squares, lane));
+  let all_length = sqrt(total(squares, lane));
   let sum = total(loss, lane);
   if (lane == 0u) {{
-    results[rates.slot] = vec2<f32>(sum * {scale:e}, length);
+    results[rates.slot] = vec2<f32>(sum * {scale:e}, all_length);
     work[{at}u] = {clip};
   }}
 }}
