@@ -53,6 +53,12 @@ fn prepare(root: &Path, name: &str, lines: [&str; 2], resume: bool) -> Trainer {
     trainer.unwrap_or_else(|error| panic!("{error}"))
 }
 
+fn prepare_on_gpu(root: &Path, name: &str, lines: [&str; 2], resume: bool) -> Trainer {
+    let mut trainer = prepare(root, name, lines, resume);
+    trainer.use_device(GPU.clone()).expect("prepared");
+    trainer
+}
+
 /// The losses of all updates.
 fn run(trainer: &mut Trainer) -> Result<Vec<f64>, Error> {
     let mut losses = Vec::new();
@@ -130,9 +136,7 @@ fn losses_and_weights_follow_those_of_the_processor() {
         let folder = tempfile::tempdir().expect("a folder");
         let label = format!("network {at}, {lines:?}");
         let mut here = prepare(folder.path(), "here", lines, false);
-        let mut there = prepare(folder.path(), "there", lines, false)
-            .on_device(GPU.clone())
-            .expect("prepared");
+        let mut there = prepare_on_gpu(folder.path(), "there", lines, false);
         let before = doubles(&weights(&here));
         let losses = run(&mut here).expect("trained");
         check_close(

@@ -242,11 +242,11 @@ impl Trainer {
     /// the same; the last bits of weights differ from the processor's.
     ///
     /// # Errors
-    /// If the device does not support the recipe, or cannot compute it.
+    /// If the device does not support the recipe, or cannot compute it. The processor then computes as before.
     ///
     /// # Panics
     /// If several processes train together.
-    pub fn on_device(mut self, device: Arc<dyn TrainingDevice>) -> Result<Self, Error> {
+    pub fn use_device(&mut self, device: Arc<dyn TrainingDevice>) -> Result<(), Error> {
         assert_eq!(self.ranks.count(), 1, "processes of a training on a device");
         let network = self.engine.network();
         let task = DeviceTask::new(&self.recipe, network, &self.layout);
@@ -258,7 +258,7 @@ impl Trainer {
         let on_device = training.and_then(|training| OnDevice::new(device, training, &self.state));
         self.on_device = Some(on_device.map_err(|error| self.device_error(error))?);
         self.summary.precision = Precision::F32;
-        Ok(self)
+        Ok(())
     }
 
     /// The name of the device that computes; `None` for this processor.
