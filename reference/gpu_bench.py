@@ -1,16 +1,22 @@
-"""Frames per second of `wdsr` on a GPU, beside PyTorch on the same card: for a card that is yours for a few minutes.
+"""Frames and training updates per second of `wdsr` on a GPU, beside PyTorch on the same card: for a card that is yours for a few
+minutes.
 
     python3 reference/gpu_bench.py [--wdsr PROGRAM] [--device gpu] [--seconds 200]
 
-Prints a table and writes nothing. It takes less than four minutes: what does not fit into --seconds is skipped, and
+Prints tables and writes nothing but temporary files. It takes less than four minutes: what does not fit into --seconds is skipped, and
 the table says so. PyTorch is measured if torch with CUDA is installed. Guide: docs/guides/gpu.md.
 """
 
 import argparse
 import json
+import pathlib
+import random
+import struct
 import subprocess
 import sys
+import tempfile
 import time
+import zlib
 
 # Name, kind of model, scale, size of the input.
 CASES = [
@@ -20,12 +26,27 @@ CASES = [
 # Features, blocks, expansion, low rank: for PyTorch, which needs no trained weights to be measured.
 NETWORKS = {"base": (32, 16, 6, 25), "small": (32, 8, 6, 25)}
 TORCH_SECONDS = 3.0
+# The training that is measured: the network of `base` x2.
+PATCHES, PATCH_PX = 32, 64
+RECIPE = """[network]
+block = "wdsr-b"
+features = 32
+blocks = 16
+[training]
+updates = {updates}
+batch = {batch}
+patch_px = {patch_px}
+[validation]
+every_updates = {every}
+images = 1
+"""
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--wdsr", default="wdsr", help="the program, built with --features gpu")
     parser.add_argument("--device", default="gpu", help="gpu or gpu:N of `wdsr devices`")
+    parser.add_argument("--updates", type=int, default=300, help="updates of the training that are measured")
     parser.add_argument("--seconds", type=float, default=200.0, help="time for everything")
     return parser.parse_args()
 
@@ -38,6 +59,38 @@ def wdsr(options: argparse.Namespace, kind: str, scale: int, size: tuple[int, in
     if run.returncode != 0:
         raise RuntimeError(run.stderr.strip().splitlines()[-1] if run.stderr.strip() else "no output")
     return json.loads(run.stdout)
+
+
+def png(path: pathlib.Path, side: int) -> None:
+    """An image of random samples."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(kind + content))
+        return struct.pack(">I", len(content)) + kind + content + check
+
+    rows = b"".join(b"\0" + random.randbytes(3 * side) for _ in range(side))
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows, 1)), (b"IEND", b"")]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*c) for c in chunks))
+
+
+def updates_per_second(options: argparse.Namespace, updates: int, left: float) -> float:
+    """Updates of `wdsr train` in a second. The first interval, in which kernels are compiled, does not count."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        images = folder / "images"
+        images.mkdir()
+        for at in range(4):
+            png(images / f"{at}.png", 512)
+        recipe = RECIPE.format(updates=2 * updates, every=updates, batch=PATCHES, patch_px=PATCH_PX)
+        (folder / "recipe.toml").write_text(recipe)
+        command = [options.wdsr, "train", folder / "recipe.toml", "--data", images, "--out", folder / "out"]
+        command += ["--device", options.device]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=max(left, 1))
+        if run.returncode != 0:
+            raise RuntimeError(run.stderr.strip().splitlines()[-1] if run.stderr.strip() else "no output")
+        last = (folder / "out" / "metrics.jsonl").read_text().splitlines()[-1]
+        return json.loads(last)["patches_per_second"] / PATCHES
 
 
 def torch_network(kind: str, scale: int):
@@ -130,6 +183,12 @@ def main() -> None:
                 continue
             frames = 1000 / found["median_ms"]
             print(f"{row} | {frames:.1f} | {found['gflops']:.0f} | {found['ratio_to_peak']:.2f} |")
+    print(f"\n`wdsr train`, 32 features, 16 blocks, x2, {PATCHES} patches of {PATCH_PX} px, f32:", end=" ")
+    try:
+        per_second = updates_per_second(options, options.updates, min(60, end - time.monotonic()))
+        print(f"{per_second:.1f} updates/s, {1000 / per_second:.2f} ms an update\n")
+    except (RuntimeError, subprocess.TimeoutExpired, OSError) as error:
+        print(f"- ({error})\n")
     torch = torch_name()
     if torch is None:
         print("\nPyTorch with CUDA is not installed; its rows are missing.")

@@ -1,4 +1,4 @@
-//! Inference of the networks of [`wdsr_model`] on GPUs, through wgpu.
+//! The networks of [`wdsr_model`] on GPUs, through wgpu.
 //!
 //! - [`adapters`] lists the adapters of this computer, and [`Gpu::open`] opens one.
 //! - An [`Upscaler`](wdsr_model::Upscaler) that gets a [`Gpu`] by

@@ -348,7 +348,7 @@ fn pair_weights(shapes: [&Conv; 2], weights: [&ConvWeights; 2]) -> Vec<[f32; 4]>
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use naga::valid::{Capabilities, ValidationFlags, Validator};
     use wdsr_model::NetworkConfig;
 
@@ -382,7 +382,7 @@ mod tests {
             })
     }
 
-    fn validate(text: &str) {
+    pub(crate) fn validate(text: &str) {
         let module = naga::front::wgsl::parse_str(text);
         let module = module.unwrap_or_else(|error| panic!("{}", error.emit_to_string(text)));
         let capabilities = Capabilities::SHADER_FLOAT16;

@@ -603,3 +603,97 @@ fn assign_buffers(maps: &[usize], steps: &[Step]) -> (Vec<usize>, Vec<usize>) {
     }
     (of_map, buffers)
 }
+
+#[cfg(test)]
+mod tests {
+    use wdsr_model::{Network, NetworkConfig, Norm};
+    use wdsr_train::Loss;
+    use wdsr_train::parameters::ParameterLayout;
+
+    use super::*;
+    use crate::plan::tests::validate;
+
+    /// Plans of all kinds of networks, norms and losses.
+    fn plans() -> Vec<TrainingPlan> {
+        let unnormed = NetworkConfig {
+            norm: Norm::None,
+            ..NetworkConfig::edsr(6, 2, 4)
+        };
+        let networks = [
+            (NetworkConfig::wdsr_b(32, 2, 2), Loss::L1, None),
+            (NetworkConfig::wdsr_b(5, 1, 1), Loss::L2, Some(0.5)),
+            (
+                NetworkConfig::wdsr_a(32, 1, 3),
+                Loss::Charbonnier { epsilon: 1e-3 },
+                None,
+            ),
+            (unnormed, Loss::L1, None),
+        ];
+        let plan = |(config, loss, teacher_weight): (NetworkConfig, Loss, Option<f32>)| {
+            let network = Network::for_training(&config);
+            let layout = ParameterLayout::new(&network, false);
+            TrainingPlan::new(&DeviceTask {
+                conv_factors: vec![1.0; network.convs.len()],
+                network,
+                layout: &layout,
+                loss,
+                teacher_weight,
+                batch: 3,
+                patch_px: 10,
+                gradient_clip_norm: 0.5,
+            })
+        };
+        networks.into_iter().map(plan).collect()
+    }
+
+    #[test]
+    fn kernels_are_valid() {
+        for plan in plans() {
+            let mut texts: Vec<_> = plan.steps.iter().map(|step| &step.text).collect();
+            texts.sort_unstable();
+            texts.dedup();
+            texts.into_iter().for_each(|text| validate(text));
+        }
+    }
+
+    /// Each map is written once, before it is read, and no other map is written to its buffer in between.
+    #[test]
+    fn a_map_keeps_its_buffer_until_it_is_read() {
+        for plan in plans() {
+            let mut holds = vec![None; plan.buffers.len()];
+            holds[0] = Some(0);
+            for step in &plan.steps {
+                let writes = |binding: u32| {
+                    let at = format!("@binding({binding}) var<storage, read_write>");
+                    step.text.contains(&at)
+                };
+                let maps = step
+                    .bound
+                    .iter()
+                    .filter_map(|(binding, bound)| match bound {
+                        Bound::Map(map) => Some((*map, writes(*binding))),
+                        _ => None,
+                    });
+                let (written, read): (Vec<_>, Vec<_>) =
+                    maps.partition(|(_, is_written)| *is_written);
+                for (map, _) in read {
+                    assert_eq!(holds[plan.maps[map]], Some(map), "{}", step.text);
+                }
+                for (map, _) in written {
+                    holds[plan.maps[map]] = Some(map);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_bound_at_an_offset_is_aligned() {
+        for step in plans().iter().flat_map(|plan| &plan.steps) {
+            for (_, bound) in &step.bound {
+                if let Bound::Packed(Range { start, .. }) | Bound::Partial(start) = bound {
+                    assert_eq!(start % 256, 0, "{bound:?}");
+                }
+            }
+        }
+    }
+}
