@@ -140,7 +140,11 @@ fn losses_and_weights_follow_those_of_the_processor() {
         ],
         [
             "block = \"wdsr-a\"\nfeatures = 4\nblocks = 1\nscale = 1",
-            "patch_px = 10",
+            "patch_px = 11\nloss = \"fft\"",
+        ],
+        [
+            "block = \"wdsr-b\"\nfeatures = 4\nblocks = 1",
+            "patch_px = 7\nloss = \"fft\"\nfft_weight = 0.3",
         ],
     ]
     .into_iter()
@@ -329,10 +333,6 @@ fn what_a_gpu_does_not_train_is_an_error_that_names_the_key() {
         (
             ["features = 4\nblocks = 1", "patch_px = 8\nbranches = true"],
             "training.branches = true",
-        ),
-        (
-            ["features = 4\nblocks = 1", "patch_px = 8\nloss = \"fft\""],
-            "training.loss = \"fft\"",
         ),
     ]
     .into_iter()

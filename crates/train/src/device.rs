@@ -60,7 +60,7 @@ pub struct DeviceTask<'t> {
     pub conv_factors: Vec<f32>,
     /// The places of the parameters; without branches.
     pub layout: &'t ParameterLayout,
-    /// The loss of each sample.
+    /// The loss.
     pub loss: Loss,
     /// Share of the loss against [`Batch::taught`]; none without a teacher.
     pub teacher_weight: Option<f32>,
@@ -86,10 +86,6 @@ impl<'t> DeviceTask<'t> {
         let unsupported = [
             (!network.batch_norms.is_empty(), "network.norm = \"batch\""),
             (training.branches, "training.branches = true"),
-            (
-                matches!(training.loss, Loss::Fft { .. }),
-                "training.loss = \"fft\"",
-            ),
             (recipe.strength.is_some(), "[strength]"),
         ];
         if let Some((_, key)) = unsupported.into_iter().find(|(is_set, _)| *is_set) {

@@ -1,7 +1,7 @@
 //! The text of the kernels that only training needs. All sizes are constants of the text.
 //!
 //! - `table`: for each output channel of each convolution, its row, [`ROW_LEN`] numbers; then for each packed weight the place
-//!   of its parameter and of its factor.
+//!   of its parameter and of its factor; then what the loss on the spectrum needs.
 //! - `state`: parameter, average, first and second moment of each parameter.
 //! - `work`: see [`WorkLayout`].
 
@@ -20,7 +20,7 @@ pub(super) const NONE: u32 = u32::MAX;
 /// Workgroups along x for one workgroup a row; further ones are along y.
 pub(super) const ROWS_ALONG_X: usize = 32_768;
 /// Threads of a kernel over elements, and the most workgroups of it: a thread loops over the rest.
-const THREADS: usize = 256;
+pub(super) const THREADS: usize = 256;
 const MAX_WORKGROUPS: usize = 4_096;
 /// Threads of a workgroup for a row.
 const ROW_THREADS: usize = 64;
@@ -45,13 +45,14 @@ impl WorkLayout {
         3 * self.rows
     }
 
-    fn losses(self) -> usize {
+    pub(super) fn losses(self) -> usize {
         4 * self.rows
     }
 
-    /// The factor that clips the gradient.
+    /// The factor that clips the gradient. Before it are the losses of [`LOSS_WORKGROUPS`] workgroups, and then those on the
+    /// spectrum.
     fn clip(self) -> usize {
-        self.losses() + LOSS_WORKGROUPS
+        self.losses() + 2 * LOSS_WORKGROUPS
     }
 
     fn gradient(self) -> usize {
@@ -73,7 +74,7 @@ pub(super) fn workgroups(elements: usize) -> [u32; 3] {
 }
 
 /// The head of a loop over elements `i`.
-fn each(elements: usize) -> String {
+pub(super) fn each(elements: usize) -> String {
     let [groups, ..] = workgroups(elements);
     format!(
         "  for (var i = id.x; i < {elements}u; i += {}u) {{\n",
@@ -82,7 +83,7 @@ fn each(elements: usize) -> String {
 }
 
 /// A sum over the threads of a workgroup, in an order that does not change.
-fn total(threads: usize) -> String {
+pub(super) fn total(threads: usize) -> String {
     format!(
         "var<workgroup> sums: array<f32, {threads}>;
 fn total(value: f32, lane: u32) -> f32 {{
@@ -102,8 +103,8 @@ fn total(value: f32, lane: u32) -> f32 {{
 }
 
 const STATE: &str = "@group(0) @binding(1) var<storage, read_write> state: array<vec4<f32>>;\n";
-const TABLE: &str = "@group(0) @binding(2) var<storage, read> table: array<u32>;\n";
-const WORK: &str = "@group(0) @binding(3) var<storage, read_write> work: array<f32>;\n";
+pub(super) const TABLE: &str = "@group(0) @binding(2) var<storage, read> table: array<u32>;\n";
+pub(super) const WORK: &str = "@group(0) @binding(3) var<storage, read_write> work: array<f32>;\n";
 const RATES: &str = "struct Rates { step: f32, root: f32, average_share: f32, slot: u32 }
 @group(0) @binding(0) var<uniform> rates: Rates;\n";
 
@@ -117,7 +118,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     )
 }
 
-fn each_main() -> String {
+pub(super) fn each_main() -> String {
     format!(
         "@compute @workgroup_size({THREADS})
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
@@ -194,13 +195,12 @@ impl LossKernel {
         let plane = self.patches.count * side * side;
         let elements = self.groups() * plane;
         let of = match self.loss {
-            Loss::L1 => "vec2<f32>(abs(e), sign(e))".to_owned(),
+            Loss::L1 | Loss::Fft { .. } => "vec2<f32>(abs(e), sign(e))".to_owned(),
             Loss::L2 => "vec2<f32>(e * e, 2.0 * e)".to_owned(),
             Loss::Charbonnier { epsilon } => {
                 let square = (epsilon as f32).powi(2);
                 format!("charbonnier(e, sqrt(fma(e, e, {square:e})))")
             }
-            Loss::Fft { .. } => unreachable!("{:?} on a device", self.loss),
         };
         let taught = match self.teacher_weight {
             None => String::new(),
@@ -511,7 +511,7 @@ pub(super) fn measure(work: WorkLayout, samples: usize, clip_norm: f32) -> Strin
 {total}@compute @workgroup_size({THREADS})
 fn main(@builtin(local_invocation_index) lane: u32) {{
   var loss = 0.0;
-  for (var i = lane; i < {LOSS_WORKGROUPS}u; i += {THREADS}u) {{ loss += work[{losses}u + i]; }}
+  for (var i = lane; i < {losses_len}u; i += {THREADS}u) {{ loss += work[{losses}u + i]; }}
   var squares = 0.0;
   for (var i = lane; i < {rows}u; i += {THREADS}u) {{ squares += work[{norms}u + i]; }}
   let all_length = sqrt(total(squares, lane));
@@ -524,6 +524,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {{
 ",
         total = total(THREADS),
         losses = work.losses(),
+        losses_len = 2 * LOSS_WORKGROUPS,
         rows = work.rows,
         norms = work.norms(),
         scale = 1.0 / samples as f32,

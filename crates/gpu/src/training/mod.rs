@@ -6,6 +6,7 @@
 
 mod kernels;
 mod plan;
+mod spectrum;
 
 use std::sync::Arc;
 use std::sync::mpsc::channel;

@@ -3,11 +3,13 @@
 use std::ops::Range;
 
 use wdsr_model::{Activation, Conv, FusedOperation, Operation, Value};
+use wdsr_train::Loss;
 use wdsr_train::device::DeviceTask;
 
 use super::kernels::{
     self, ByWeights, LOSS_WORKGROUPS, LossKernel, NONE, ROW_LEN, ROWS_ALONG_X, WorkLayout,
 };
+use super::spectrum::Spectrum;
 use crate::plan::{conv_vectors, groups};
 use crate::wgsl::{Formats, GpuPrecision, Kernel, Patches, Work};
 
@@ -80,6 +82,7 @@ struct Builder<'t> {
     chunks: usize,
     /// Numbers of a chunk.
     chunk_len: usize,
+    table: Vec<u32>,
 }
 
 impl TrainingPlan {
@@ -169,6 +172,7 @@ impl TrainingPlan {
             partial,
             chunks,
             chunk_len,
+            table,
         };
         let by_row = [
             work.rows.min(ROWS_ALONG_X) as u32,
@@ -205,7 +209,7 @@ impl TrainingPlan {
             steps: builder.steps,
             maps,
             buffers,
-            table,
+            table: builder.table,
             work,
             packed_len,
             partial_bytes: 4 * chunks * chunk_len,
@@ -280,10 +284,47 @@ impl Builder<'_> {
             ],
             [LOSS_WORKGROUPS as u32, 1, 1],
         );
+        self.spectrum(&loss, work, maps[result.0], gradient);
         for operation in operations.iter().rev() {
             self.backward(operation, &maps, &mut gradients);
         }
         loss.samples()
+    }
+
+    /// The kernels of the loss on the spectrum, if there is one.
+    fn spectrum(&mut self, loss: &LossKernel, work: WorkLayout, source: usize, gradient: usize) {
+        let Loss::Fft { weight } = loss.loss else {
+            return;
+        };
+        let spectrum = Spectrum {
+            loss,
+            weight,
+            roots_at: self.table.len(),
+        };
+        self.table.extend(Spectrum::roots(spectrum.side()));
+        let mut raw = |bytes: usize| {
+            self.maps.push(bytes);
+            Bound::Map(self.maps.len() - 1)
+        };
+        let errors = raw(4 * spectrum.errors_len());
+        let [rows, slopes, rows_back] = std::array::from_fn(|_| raw(8 * spectrum.spectrum_len()));
+        let (source, gradient) = (Bound::Map(source), Bound::Map(gradient));
+        let table = || (2, Bound::Table);
+        let (text, groups) = spectrum.errors();
+        let bound = [(1, source), (2, Bound::Target), (4, errors.clone())];
+        self.push(text, &bound, groups);
+        let (text, groups) = spectrum.rows();
+        let bound = [(1, errors), table(), (4, rows.clone())];
+        self.push(text, &bound, groups);
+        let (text, groups) = spectrum.columns(work);
+        let bound = [(1, rows), table(), (3, Bound::Work), (4, slopes.clone())];
+        self.push(text, &bound, groups);
+        let (text, groups) = spectrum.columns_back();
+        let bound = [(1, slopes), table(), (4, rows_back.clone())];
+        self.push(text, &bound, groups);
+        let (text, groups) = spectrum.rows_back();
+        let bound = [(1, rows_back), table(), (4, gradient)];
+        self.push(text, &bound, groups);
     }
 
     /// Returns the map of the operation's output.
@@ -607,7 +648,6 @@ fn assign_buffers(maps: &[usize], steps: &[Step]) -> (Vec<usize>, Vec<usize>) {
 #[cfg(test)]
 mod tests {
     use wdsr_model::{Network, NetworkConfig, Norm};
-    use wdsr_train::Loss;
     use wdsr_train::parameters::ParameterLayout;
 
     use super::*;
@@ -627,7 +667,12 @@ mod tests {
                 Loss::Charbonnier { epsilon: 1e-3 },
                 None,
             ),
-            (unnormed, Loss::L1, None),
+            (unnormed, Loss::Fft { weight: 0.05 }, None),
+            (
+                NetworkConfig::wdsr_b(8, 1, 2),
+                Loss::Fft { weight: 0.05 },
+                Some(0.5),
+            ),
         ];
         let plan = |(config, loss, teacher_weight): (NetworkConfig, Loss, Option<f32>)| {
             let network = Network::for_training(&config);
