@@ -1,22 +1,26 @@
-"""Frames and training updates per second of `wdsr` on a GPU, beside PyTorch on the same card: for a card that is yours for a few
-minutes.
+"""Frames and training updates per second of `wdsr` on a GPU, beside PyTorch on the same card.
+
+For a card that is yours for a few minutes.
 
     python3 reference/gpu_bench.py [--wdsr PROGRAM] [--device gpu] [--seconds 200]
 
-Prints tables and writes nothing but temporary files. It takes less than four minutes: what does not fit into --seconds is skipped, and
-the table says so. PyTorch is measured if torch with CUDA is installed. Guide: docs/guides/gpu.md.
+Prints tables and writes temporary files only. It takes less than four minutes: what does not fit
+into --seconds is skipped, and the table says so. PyTorch is measured if torch with CUDA is installed.
+Guide: docs/guides/gpu.md.
 """
 
 import argparse
 import json
-import pathlib
-import random
-import struct
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 # Name, kind of model, scale, size of the input.
 CASES = [
@@ -26,7 +30,8 @@ CASES = [
 # Features, blocks, expansion, low rank: for PyTorch, which needs no trained weights to be measured.
 NETWORKS = {"base": (32, 16, 6, 25), "small": (32, 8, 6, 25)}
 TORCH_SECONDS = 3.0
-# The training that is measured: the network of `base` x2.
+# The training that is measured: the network of `base` x2, on the sample of the repository.
+IMAGE = Path(__file__).resolve().parent.parent / "samples" / "chelsea.png"
 PATCHES, PATCH_PX = 32, 64
 RECIPE = """[network]
 block = "wdsr-b"
@@ -46,54 +51,62 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--wdsr", default="wdsr", help="the program, built with --features gpu")
     parser.add_argument("--device", default="gpu", help="gpu or gpu:N of `wdsr devices`")
-    parser.add_argument("--updates", type=int, default=300, help="updates of the training that are measured")
+    parser.add_argument(
+        "--updates", type=int, default=300, help="updates of training, of which twice as many run"
+    )
     parser.add_argument("--seconds", type=float, default=200.0, help="time for everything")
     return parser.parse_args()
 
 
-def wdsr(options: argparse.Namespace, kind: str, scale: int, size: tuple[int, int], precision: str, left: float) -> dict:
+def wdsr(
+    options: argparse.Namespace,
+    kind: str,
+    scale: int,
+    size: tuple[int, int],
+    precision: str,
+    left: float,
+) -> dict:
     """The object of `wdsr bench --json`."""
-    command = [options.wdsr, "bench", "-m", kind, "-s", str(scale), "--size", f"{size[0]}x{size[1]}"]
+    command = [
+        options.wdsr,
+        "bench",
+        "-m",
+        kind,
+        "-s",
+        str(scale),
+        "--size",
+        f"{size[0]}x{size[1]}",
+    ]
     command += ["--device", options.device, "--precision", precision, "--json"]
     run = subprocess.run(command, capture_output=True, text=True, timeout=max(left, 1))
     if run.returncode != 0:
-        raise RuntimeError(run.stderr.strip().splitlines()[-1] if run.stderr.strip() else "no output")
+        raise RuntimeError(
+            run.stderr.strip().splitlines()[-1] if run.stderr.strip() else "no output"
+        )
     return json.loads(run.stdout)
 
 
-def png(path: pathlib.Path, side: int) -> None:
-    """An image of random samples."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        check = struct.pack(">I", zlib.crc32(kind + content))
-        return struct.pack(">I", len(content)) + kind + content + check
-
-    rows = b"".join(b"\0" + random.randbytes(3 * side) for _ in range(side))
-    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows, 1)), (b"IEND", b"")]
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*c) for c in chunks))
-
-
-def updates_per_second(options: argparse.Namespace, updates: int, left: float) -> float:
-    """Updates of `wdsr train` in a second. The first interval, in which kernels are compiled, does not count."""
+def updates_per_second(options: argparse.Namespace, left: float) -> float:
+    """Updates of `wdsr train`; the first half, in which kernels are compiled, does not count."""
+    updates = options.updates
+    recipe = RECIPE.format(updates=2 * updates, every=updates, batch=PATCHES, patch_px=PATCH_PX)
     with tempfile.TemporaryDirectory() as name:
-        folder = pathlib.Path(name)
-        images = folder / "images"
-        images.mkdir()
-        for at in range(4):
-            png(images / f"{at}.png", 512)
-        recipe = RECIPE.format(updates=2 * updates, every=updates, batch=PATCHES, patch_px=PATCH_PX)
+        folder = Path(name)
         (folder / "recipe.toml").write_text(recipe)
-        command = [options.wdsr, "train", folder / "recipe.toml", "--data", images, "--out", folder / "out"]
-        command += ["--device", options.device]
+        (folder / "data").mkdir()
+        # One to train on, one to validate.
+        for copy in ("a.png", "b.png"):
+            shutil.copy(IMAGE, folder / "data" / copy)
+        command = [options.wdsr, "train", folder / "recipe.toml", "--data", folder / "data"]
+        command += ["--out", folder / "out", "--device", options.device]
         run = subprocess.run(command, capture_output=True, text=True, timeout=max(left, 1))
         if run.returncode != 0:
-            raise RuntimeError(run.stderr.strip().splitlines()[-1] if run.stderr.strip() else "no output")
+            raise RuntimeError(run.stderr.strip().splitlines()[-1] if run.stderr else "no output")
         last = (folder / "out" / "metrics.jsonl").read_text().splitlines()[-1]
         return json.loads(last)["patches_per_second"] / PATCHES
 
 
-def torch_network(kind: str, scale: int):
+def torch_network(kind: str, scale: int) -> "torch.nn.Module":
     """WDSR-B with random weights."""
     import torch
     from torch import nn
@@ -101,7 +114,7 @@ def torch_network(kind: str, scale: int):
     features, blocks, expansion, low_rank = NETWORKS[kind]
 
     class Block(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             wide = features * expansion
             self.body = nn.Sequential(
@@ -111,11 +124,11 @@ def torch_network(kind: str, scale: int):
                 nn.Conv2d(low_rank, features, 3, padding=1),
             )
 
-        def forward(self, x):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x + self.body(x)
 
     class Network(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             colours = 3 * scale * scale
             self.head = nn.Conv2d(3, features, 3, padding=1)
@@ -124,7 +137,7 @@ def torch_network(kind: str, scale: int):
             self.skip = nn.Conv2d(3, colours, 5, padding=2)
             self.shuffle = nn.PixelShuffle(scale)
 
-        def forward(self, x):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.shuffle(self.tail(self.body(self.head(x))) + self.skip(x))
 
     return Network().eval().to("cuda", memory_format=torch.channels_last)
@@ -137,7 +150,9 @@ def torch_frames(kind: str, scale: int, size: tuple[int, int], precision: str) -
     number = {"f32": torch.float32, "f16": torch.float16}[precision]
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-    network = torch.compile(torch_network(kind, scale).to(number), mode="max-autotune-no-cudagraphs")
+    network = torch.compile(
+        torch_network(kind, scale).to(number), mode="max-autotune-no-cudagraphs"
+    )
     image = torch.rand(1, 3, size[1], size[0], device="cuda", dtype=number)
     image = image.contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
@@ -183,10 +198,10 @@ def main() -> None:
                 continue
             frames = 1000 / found["median_ms"]
             print(f"{row} | {frames:.1f} | {found['gflops']:.0f} | {found['ratio_to_peak']:.2f} |")
-    print(f"\n`wdsr train`, 32 features, 16 blocks, x2, {PATCHES} patches of {PATCH_PX} px, f32:", end=" ")
+    print(f"\nTraining of `base` x2, {PATCHES} patches of {PATCH_PX} px, f32:", end=" ")
     try:
-        per_second = updates_per_second(options, options.updates, min(60, end - time.monotonic()))
-        print(f"{per_second:.1f} updates/s, {1000 / per_second:.2f} ms an update\n")
+        per_second = updates_per_second(options, min(60, end - time.monotonic()))
+        print(f"{per_second:.1f} updates/s, {1000 / per_second:.2f} ms each\n")
     except (RuntimeError, subprocess.TimeoutExpired, OSError) as error:
         print(f"- ({error})\n")
     torch = torch_name()

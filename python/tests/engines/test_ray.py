@@ -145,6 +145,8 @@ def test_a_checkpoint_of_ray_omits_rows_that_are_written(
     from ray.data.checkpoint import CheckpointConfig
 
     context = ray.data.DataContext.get_current()
+    # Its filter and the upscaler hold a processor each; reading and writing need a third.
+    cluster.add_node(num_cpus=1, object_store_memory=500 << 20)
     # It omits rows where they are read, so the pairs come from a file.
     folder = images / "album-2"
     pairs = [

@@ -166,8 +166,8 @@ def test_a_store_that_fails_one_request_in_ten_changes_nothing(
     large.mkdir()
     noise = np.random.default_rng(2).integers(0, 256, (700, 2000, 3), np.uint8)
     Image.fromarray(noise).save(large / "large.png")
-    # 16.8 MB, which is stored in parts.
-    options = ("--width", 2800, "--compression", "none")
+    # 9.5 MB, which is stored in parts.
+    options = ("--width", 3000, "--compression", "none")
     run(large, "-o", tmp_path / "large-out", *options)
     store.put(images, "in/")
     store.put(large, "large/")
@@ -208,7 +208,7 @@ def test_a_stopped_or_killed_program_leaves_no_object(
     Image.fromarray(noise).save(tmp_path / "large.png")
     for kill in (signal.SIGTERM, signal.SIGKILL):
         target = f"s3://{store.bucket}/out/"
-        options = ["-m", "small", "--width", "2800", "--compression", "none"]
+        options = ["-m", "small", "--width", "3000", "--compression", "none"]
         command = [os.environ["WDSR_PROGRAM"], "upscale", tmp_path / "large.png", "-o", target]
         proxy.bytes_per_second = 1 << 20
         program = subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True)
