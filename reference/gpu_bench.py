@@ -5,8 +5,8 @@ For a card that is yours for a few minutes.
     python3 reference/gpu_bench.py [--wdsr PROGRAM] [--device gpu] [--seconds 200]
 
 Prints tables and writes temporary files only. It takes less than four minutes: what does not fit
-into --seconds is skipped, and the table says so. PyTorch is measured if torch with CUDA is installed.
-Guide: docs/guides/gpu.md.
+into --seconds is skipped, and the table says so. PyTorch is measured if torch with CUDA is
+installed. Guide: docs/guides/gpu.md.
 """
 
 import argparse
