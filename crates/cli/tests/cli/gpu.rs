@@ -165,7 +165,7 @@ mod with_feature {
         };
         run(&["--updates", "10", "--device", "gpu:0"])
             .success()
-            .stderr(contains(format!("training in f32 on {name}")));
+            .stdout(contains(format!("training in f32 on {name}")));
         run(&["--updates", "20", "--resume"]).success();
         let run = run(&["--updates", "30", "--resume", "--device", "gpu:0"]);
         run.success();
