@@ -86,11 +86,15 @@ enum Command {
     Man(docs::ManArguments),
 }
 
-/// Prints no panics of the JPEG XL decoder: they become errors that name the file.
+/// Prints no panics of the decoders of JPEG XL and AVIF: they become errors that name the file.
 fn silence_decoder_panics() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        let is_in_decoder = |at: &std::panic::Location<'_>| at.file().contains("/jxl-");
+        let is_in_decoder = |at: &std::panic::Location<'_>| {
+            ["/jxl-", "/re_rav1d-", "/zenavif-parse-"]
+                .iter()
+                .any(|name| at.file().contains(name))
+        };
         if !info.location().is_some_and(is_in_decoder) {
             report(info);
         }

@@ -182,9 +182,16 @@ pub enum Error {
     },
 }
 
-const READABLE: &str = "png, jpeg, webp, tiff, bmp, gif, jxl, netpbm, dds, qoi or tga";
-const SUFFIXES: &str =
-    "png, apng, jpg, jpeg, webp, tif, tiff, bmp, gif, jxl, ppm, pgm, pbm, pnm, dds, qoi, tga";
+const READABLE: &str = if cfg!(feature = "avif") {
+    "png, jpeg, webp, tiff, bmp, gif, jxl, avif, netpbm, dds, qoi or tga"
+} else {
+    "png, jpeg, webp, tiff, bmp, gif, jxl, netpbm, dds, qoi or tga"
+};
+const SUFFIXES: &str = if cfg!(feature = "avif") {
+    "png, apng, jpg, jpeg, webp, tif, tiff, bmp, gif, jxl, avif, ppm, pgm, pbm, pnm, dds, qoi, tga"
+} else {
+    "png, apng, jpg, jpeg, webp, tif, tiff, bmp, gif, jxl, ppm, pgm, pbm, pnm, dds, qoi, tga"
+};
 
 impl Error {
     /// The file or folder the error is about.

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use crate::samples::{Colour, Depth};
 
-/// A file format. All are read; [`Format::WRITTEN`] are written.
+/// A file format. All are read, AVIF with the feature `avif`; [`Format::WRITTEN`] are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Format {
     /// PNG: lossless, 8 and 16 bit.
@@ -21,6 +21,8 @@ pub enum Format {
     Bmp,
     /// JPEG XL: read only; 8 and 16 bit, float.
     JpegXl,
+    /// AVIF: read only, with the feature `avif`; 8 and 16 bit.
+    Avif,
     /// Netpbm (PBM, PGM, PPM, PAM, PFM): read only; 8 and 16 bit, float.
     Netpbm,
     /// GIF: 256 colours in each frame, and pixels that are transparent or not.
@@ -33,10 +35,12 @@ pub enum Format {
     Tga,
 }
 
+const AVIF: &str = if cfg!(feature = "avif") { "avif, " } else { "" };
+
 /// A name of no format.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "unknown image format \"{0}\": expected png, jpg, webp, tiff, bmp, gif or (only read) jxl, ppm, \
+    "unknown image format \"{0}\": expected png, jpg, webp, tiff, bmp, gif or (only read) jxl, {AVIF}ppm, \
          dds, qoi, tga"
 )]
 pub struct UnknownFormat(
@@ -45,14 +49,15 @@ pub struct UnknownFormat(
 );
 
 impl Format {
-    /// All formats; each is read.
-    pub const ALL: [Self; 11] = [
+    /// All formats.
+    pub const ALL: [Self; 12] = [
         Self::Png,
         Self::Jpeg,
         Self::WebP,
         Self::Tiff,
         Self::Bmp,
         Self::JpegXl,
+        Self::Avif,
         Self::Netpbm,
         Self::Gif,
         Self::Dds,
@@ -86,12 +91,12 @@ impl Format {
     }
 
     /// The format by the suffix of a path (png, apng, jpg, jpeg, webp, tif, tiff, bmp, jxl, ppm, pgm, pbm, pnm,
-    /// pam, pfm, gif, dds, qoi, tga, any case); `None` for another suffix or none.
+    /// pam, pfm, gif, dds, qoi, tga and with the feature `avif` avif, any case); `None` for another suffix or none.
     pub fn from_extension(path: &Path) -> Option<Self> {
         path.extension()?.to_str()?.parse().ok()
     }
 
-    /// The usual suffix, without the dot: png, jpg, webp, tif, bmp, jxl, ppm, gif, dds, qoi, tga.
+    /// The usual suffix, without the dot: png, jpg, webp, tif, bmp, jxl, avif, ppm, gif, dds, qoi, tga.
     pub fn extension(self) -> &'static str {
         match self {
             Self::Png => "png",
@@ -100,6 +105,7 @@ impl Format {
             Self::Tiff => "tif",
             Self::Bmp => "bmp",
             Self::JpegXl => "jxl",
+            Self::Avif => "avif",
             Self::Netpbm => "ppm",
             Self::Gif => "gif",
             Self::Dds => "dds",
@@ -111,7 +117,7 @@ impl Format {
     /// The longest side that the format and its readers support.
     ///
     /// JPEG, GIF and TGA store 16 bits, WebP 14 bits, PNG 31 bits, TIFF 32 bits, JPEG XL 30 bits. BMP stores 31 bits; 65 535
-    /// is the limit of the decoder of the `image` crate.
+    /// is the limit of the decoder of the `image` crate; AV1 stores 16 bits, and AVIF joins tiles.
     pub fn max_side_px(self) -> usize {
         match self {
             Self::Png => 0x7fff_ffff,
@@ -119,7 +125,7 @@ impl Format {
             Self::WebP => 16_383,
             Self::Tiff => 0xffff_ffff,
             Self::JpegXl => 1 << 30,
-            Self::Netpbm | Self::Dds | Self::Qoi => 0xffff_ffff,
+            Self::Avif | Self::Netpbm | Self::Dds | Self::Qoi => 0xffff_ffff,
         }
     }
 
@@ -133,7 +139,7 @@ impl Format {
             Self::Jpeg => depth == Depth::U8 && !colour.has_alpha(),
             Self::WebP | Self::Bmp | Self::Gif => depth == Depth::U8,
             Self::Tiff => true,
-            Self::JpegXl | Self::Netpbm | Self::Dds | Self::Qoi | Self::Tga => false,
+            Self::JpegXl | Self::Avif | Self::Netpbm | Self::Dds | Self::Qoi | Self::Tga => false,
         }
     }
 
@@ -185,6 +191,7 @@ impl fmt::Display for Format {
             Self::Tiff => "tiff",
             Self::Bmp => "bmp",
             Self::JpegXl => "jxl",
+            Self::Avif => "avif",
             Self::Netpbm => "netpbm",
             Self::Gif => "gif",
             Self::Dds => "dds",
@@ -205,6 +212,7 @@ impl FromStr for Format {
             "tif" | "tiff" => Ok(Self::Tiff),
             "bmp" => Ok(Self::Bmp),
             "jxl" => Ok(Self::JpegXl),
+            "avif" if cfg!(feature = "avif") => Ok(Self::Avif),
             "netpbm" | "ppm" | "pgm" | "pbm" | "pnm" | "pam" | "pfm" => Ok(Self::Netpbm),
             "gif" => Ok(Self::Gif),
             "dds" => Ok(Self::Dds),
@@ -222,6 +230,9 @@ mod tests {
     #[test]
     fn names_parse_in_any_case_and_print_back() {
         for format in Format::ALL {
+            if format == Format::Avif && !cfg!(feature = "avif") {
+                continue;
+            }
             assert_eq!(format.to_string().parse(), Ok(format));
             assert_eq!(format.extension().to_uppercase().parse(), Ok(format));
             let path = Path::new("a.b")
@@ -231,7 +242,7 @@ mod tests {
         }
         let unknown = "psd".parse::<Format>().expect_err("psd is not read");
         assert_eq!(
-            unknown.to_string(),
+            unknown.to_string().replace("avif, ", ""),
             "unknown image format \"psd\": expected png, jpg, webp, tiff, bmp, gif or (only read) jxl, ppm, dds, qoi, \
              tga"
         );

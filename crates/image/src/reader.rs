@@ -1,15 +1,18 @@
 //! Reading image files.
 //!
-//! The crates `png`, `jpeg-decoder`, `tiff`, `jxl-oxide` and `image` decode. Around them, here and for
+//! The crates `png`, `jpeg-decoder`, `tiff`, `jxl-oxide`, `re_rav1d` and `image` decode. Around them, here and for
 //! every format alike: the size is checked from the header before memory for pixels is allocated, the
 //! orientation is applied, an ICC profile of another colour space is dropped, and errors name the file.
 
 mod after_end;
 mod animation;
+#[cfg(feature = "avif")]
+mod avif;
 mod gif;
 mod jpeg;
 mod jpeg_end;
 mod jpeg_scan;
+#[cfg(feature = "jpeg-xl")]
 mod jxl;
 mod netpbm;
 mod plain;
@@ -38,6 +41,11 @@ use crate::samples::{Outline, RowSample, Samples};
 use crate::unread;
 
 pub use animation::Frames;
+
+/// The signature of a bare codestream of JPEG XL.
+const CODESTREAM: &[u8] = &[0xff, 0x0a];
+/// The signature of its container: a box of its own.
+const CONTAINER: &[u8] = b"\0\0\0\x0cJXL \r\n\x87\n";
 
 /// The largest image that is decoded, and until when. The header is checked before memory is allocated.
 #[derive(Clone, Debug)]
@@ -243,7 +251,7 @@ impl Reader {
         let format = format_of(&mut file, path)?;
         let len_bytes = file.get_ref().metadata().map_err(read)?.len();
         let deadline = &limits.deadline;
-        let needs_memory = matches!(format, Format::Jpeg | Format::JpegXl);
+        let needs_memory = matches!(format, Format::Jpeg | Format::JpegXl | Format::Avif);
         if needs_memory || len_bytes <= MAX_BYTES_IN_MEMORY {
             let mut bytes = Vec::new();
             let read_all = Checked::new(file, deadline.clone()).read_to_end(&mut bytes);
@@ -299,7 +307,20 @@ impl Reader {
             Format::Png => png::open(source, name, limits)?,
             Format::Tiff => tiff::open(source, name, limits)?,
             Format::Jpeg => jpeg::open(source, name, limits)?,
+            #[cfg(feature = "jpeg-xl")]
             Format::JpegXl => jxl::open(source, name, limits)?,
+            #[cfg(not(feature = "jpeg-xl"))]
+            Format::JpegXl => {
+                return Err(Error::Unsupported {
+                    path: name.to_path_buf(),
+                    format,
+                    reason: "this build reads none".to_owned(),
+                });
+            }
+            #[cfg(feature = "avif")]
+            Format::Avif => avif::open(source, name, limits)?,
+            #[cfg(not(feature = "avif"))]
+            Format::Avif => unreachable!("AVIF is not recognised"),
             Format::Netpbm => netpbm::open(source, name, limits)?,
             Format::Gif => gif::open(source, name, limits)?,
             Format::WebP | Format::Bmp | Format::Dds | Format::Qoi | Format::Tga => {
@@ -596,7 +617,7 @@ impl Reader {
         check_memory(self.whole_bytes, &self.name, &self.limits)?;
         let (decoder, name) = (self.decoder, self.name.clone());
         let stops = match self.format {
-            Format::JpegXl | Format::WebP => Stops::Late,
+            Format::JpegXl | Format::Avif | Format::WebP => Stops::Late,
             _ => Stops::Soon,
         };
         let decode = move || decoder.read_all(&name);
@@ -664,8 +685,11 @@ impl Format {
         if start.starts_with(b"II+\0") || start.starts_with(b"MM\0+") {
             return Some(Self::Tiff);
         }
-        if start.starts_with(jxl::CODESTREAM) || start.starts_with(jxl::CONTAINER) {
+        if start.starts_with(CODESTREAM) || start.starts_with(CONTAINER) {
             return Some(Self::JpegXl);
+        }
+        if cfg!(feature = "avif") && matches!(start.get(4..12), Some(b"ftypavif" | b"ftypavis")) {
+            return Some(Self::Avif);
         }
         if netpbm::starts(start) {
             return Some(Self::Netpbm);

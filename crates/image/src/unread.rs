@@ -11,7 +11,9 @@ type UnreadFormat = (
 
 /// The name of all formats of cameras' raw images.
 pub(crate) const CAMERA_RAW: &str = "camera raw";
+const AVIF: &str = "AVIF";
 
+/// The formats, and AVIF, which the feature `avif` reads.
 const FORMATS: [UnreadFormat; 16] = [
     (
         "HEIC",
@@ -24,7 +26,7 @@ const FORMATS: [UnreadFormat; 16] = [
         ],
     ),
     (
-        "AVIF",
+        AVIF,
         &["avif", "avifs"],
         &[(4, b"ftypavif"), (4, b"ftypavis")],
     ),
@@ -75,6 +77,12 @@ const RAW_SUFFIXES: &[&str] = &[
     "ptx", "raf", "raw", "rw2", "rwl", "rwz", "sr2", "srf", "srw", "x3f",
 ];
 
+/// The formats that are not read.
+fn formats() -> impl Iterator<Item = &'static UnreadFormat> {
+    let is_read = |format: &&UnreadFormat| cfg!(feature = "avif") && format.0 == AVIF;
+    FORMATS.iter().filter(move |format| !is_read(format))
+}
+
 fn suffix(path: &Path) -> Option<String> {
     Some(path.extension()?.to_str()?.to_ascii_lowercase())
 }
@@ -82,9 +90,7 @@ fn suffix(path: &Path) -> Option<String> {
 /// The name of the image format that a path's suffix stands for, if it is none that is read.
 pub fn unread_by_suffix(path: &Path) -> Option<&'static str> {
     let suffix = suffix(path)?;
-    let format = FORMATS
-        .iter()
-        .find(|(_, suffixes, _)| suffixes.contains(&&*suffix));
+    let format = formats().find(|(_, suffixes, _)| suffixes.contains(&&*suffix));
     format.map(|(name, ..)| *name)
 }
 
@@ -92,9 +98,7 @@ pub fn unread_by_suffix(path: &Path) -> Option<&'static str> {
 pub(crate) fn by_start(start: &[u8]) -> Option<&'static str> {
     let starts_with =
         |&(at, bytes): &(usize, &[u8])| start.get(at..).is_some_and(|s| s.starts_with(bytes));
-    let format = FORMATS
-        .iter()
-        .find(|(_, _, starts)| starts.iter().any(starts_with));
+    let format = formats().find(|(_, _, starts)| starts.iter().any(starts_with));
     format.map(|(name, ..)| *name)
 }
 
@@ -118,7 +122,7 @@ mod tests {
     #[test]
     fn suffixes_and_starts_belong_to_one_format() {
         let mut seen = std::collections::HashSet::new();
-        for (name, suffixes, starts) in FORMATS {
+        for &(name, suffixes, starts) in formats() {
             for suffix in suffixes {
                 assert!(seen.insert(*suffix), "{suffix} twice");
                 let path = Path::new("a").with_extension(suffix.to_uppercase());

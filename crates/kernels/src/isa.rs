@@ -175,6 +175,17 @@ impl Isa {
         }
     }
 
+    /// What computes beside bytes: this instruction set without tiles, or the plain loops where its multiply-adds round twice, so
+    /// that all have the same bits.
+    #[must_use]
+    pub(crate) fn with_one_rounding(self) -> Isa {
+        match self.without_tiles().0 {
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Level::Wasm(wasm) if !wasm.rounds_once() => Self::REFERENCE,
+            level => Isa(level),
+        }
+    }
+
     /// Whether it multiplies bfloat16 faster than f32: it has instructions for it, and a measurement of
     /// less than a millisecond, once in the life of the process, finds them fast enough.
     pub fn has_bf16(self) -> bool {
@@ -195,8 +206,12 @@ impl Isa {
         measured.is_some_and(|measured| *measured.get_or_init(measure))
     }
 
-    /// Whether it multiplies bytes faster than f32, by the same measurement.
+    /// Whether it multiplies bytes faster than f32, by the same measurement; never in WebAssembly, whose kernels of bytes take as
+    /// long as those of floats.
     pub fn has_int8(self) -> bool {
+        if cfg!(target_family = "wasm") {
+            return false;
+        }
         static IS_FASTER: OnceLock<bool> = OnceLock::new();
         self != Self::REFERENCE
             && *IS_FASTER.get_or_init(|| peak::is_faster(self.without_tiles(), Precision::Int8))

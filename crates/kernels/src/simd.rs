@@ -27,6 +27,10 @@ pub(crate) unsafe trait Simd: Copy {
     const TILE_CHANNELS: usize;
     /// The same for sums of few terms, where starting and storing a tile takes a larger part.
     const SHORT_TILE_CHANNELS: usize;
+    /// Whether these are instructions of a virtual machine. Its compiler puts the multiply-adds of a basic block behind all its
+    /// loads, and spills registers in large functions. So the largest loop is a function of its own, with a branch after each
+    /// step.
+    const IS_VIRTUAL: bool = false;
 
     /// Loads a vector.
     ///

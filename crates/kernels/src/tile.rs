@@ -153,23 +153,73 @@ impl Rows<1> {
                 // SAFETY: the caller promises `V` vectors behind each tap of each plane, and `N`
                 // weights for each of these taps.
                 unsafe {
-                    let from = row.add(offset + tap);
-                    let mut pixels = [simd.splat(0.0); V];
-                    for (v, pixels) in pixels.iter_mut().enumerate() {
-                        *pixels = simd.load(from.add(v * S::LANES));
-                    }
-                    for o in 0..N {
-                        let weight = simd.splat_nth(weights, o, N);
-                        for v in 0..V {
-                            sums[o][v] = F::multiply_add(simd, weight, pixels[v], sums[o][v]);
-                        }
-                    }
+                    add_step::<S, F, N, V>(simd, row.add(offset + tap), weights, &mut sums);
                     weights = weights.add(N);
                 }
             }
             offset += self.plane_len;
         }
         sums
+    }
+
+    /// [`Rows::accumulate`] for three taps in a row of one plane or more, with a branch after each tap
+    /// ([`Simd::IS_VIRTUAL`]).
+    ///
+    /// # Safety
+    /// As there.
+    #[inline(always)]
+    pub(crate) unsafe fn accumulate_three<S: Simd, F: Format<S>, const N: usize, const V: usize>(
+        &self,
+        simd: S,
+        pixel: usize,
+        mut weights: *const f32,
+        mut sums: Sums<S, N, V>,
+    ) -> Sums<S, N, V> {
+        const TAPS: usize = 3;
+        debug_assert!(self.planes > 0, "planes of a row");
+        let [mut row] = self.skip(pixel).rows;
+        let end = weights.wrapping_add(self.planes * TAPS * N);
+        loop {
+            for tap in 0..TAPS {
+                // SAFETY: the caller promises `V` vectors behind each tap of each plane, and `N` weights for each of these
+                // taps; `end` is behind the last.
+                unsafe {
+                    let weights = weights.add(tap * N);
+                    add_step::<S, F, N, V>(simd, row.add(tap), weights, &mut sums);
+                    if weights.add(N) == end {
+                        return sums;
+                    }
+                }
+            }
+            weights = weights.wrapping_add(TAPS * N);
+            row = row.wrapping_add(self.plane_len);
+        }
+    }
+}
+
+/// Adds to `sums` the products of `V` vectors of pixels and `N` weights.
+///
+/// # Safety
+/// The pixels and the weights can be read.
+#[inline(always)]
+unsafe fn add_step<S: Simd, F: Format<S>, const N: usize, const V: usize>(
+    simd: S,
+    from: *const f32,
+    weights: *const f32,
+    sums: &mut Sums<S, N, V>,
+) {
+    // SAFETY: the caller promises the pixels and the weights.
+    unsafe {
+        let mut pixels = [simd.splat(0.0); V];
+        for (v, pixels) in pixels.iter_mut().enumerate() {
+            *pixels = simd.load(from.add(v * S::LANES));
+        }
+        for o in 0..N {
+            let weight = simd.splat_nth(weights, o, N);
+            for v in 0..V {
+                sums[o][v] = F::multiply_add(simd, weight, pixels[v], sums[o][v]);
+            }
+        }
     }
 }
 

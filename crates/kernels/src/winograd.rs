@@ -181,7 +181,11 @@ impl Kernel for FourRows<'_> {
                             // SAFETY: the tile's group of pixels and the two pixels behind it lie
                             // in the transformed segment; `tile` has its weights.
                             let sums = unsafe {
-                                convolve_points::<S, F, N, V>(simd, &points, pixel, tile)
+                                if S::IS_VIRTUAL {
+                                    convolve_points_apart::<S, F, N, V>(simd, &points, pixel, tile)
+                                } else {
+                                    convolve_points::<S, F, N, V>(simd, &points, pixel, tile)
+                                }
                             };
                             let sums = transform_output(simd, &sums);
                             for (sums, output) in sums.into_iter().zip(output) {
@@ -333,10 +337,29 @@ unsafe fn convolve_points<S: Simd, F: Format<S>, const N: usize, const V: usize>
                 zero
             };
             let weights = weights.weights.add(point * row.planes * 3 * N);
-            sums[point] = row.accumulate::<S, F, N, V>(simd, pixel, &[0, 1, 2], weights, first);
+            sums[point] = if S::IS_VIRTUAL {
+                row.accumulate_three::<S, F, N, V>(simd, pixel, weights, first)
+            } else {
+                row.accumulate::<S, F, N, V>(simd, pixel, &[0, 1, 2], weights, first)
+            };
         }
     }
     sums
+}
+
+/// [`convolve_points`] as a function of its own.
+///
+/// # Safety
+/// As there.
+#[inline(never)]
+unsafe fn convolve_points_apart<S: Simd, F: Format<S>, const N: usize, const V: usize>(
+    simd: S,
+    points: &[Rows<1>; POINTS],
+    pixel: usize,
+    weights: TileWeights,
+) -> [Sums<S, N, V>; POINTS] {
+    // SAFETY: the caller's promises.
+    unsafe { convolve_points::<S, F, N, V>(simd, points, pixel, weights) }
 }
 
 /// A: points to four rows.

@@ -149,10 +149,10 @@ fn contradictions_about_the_output_are_wrong_usage() {
             &["-o", "x.png", "-f", "jpeg"][..],
             "x.png: -f jpeg contradicts the suffix; expected x.jpg",
         ),
-        (&["-o", "x.avif"], "x.avif: expected a file for one image"),
+        (&["-o", "x.heic"], "x.heic: expected a file for one image"),
         (
-            &["-o", "x.avif", "-f", "png"],
-            "x.avif: expected a file for one image",
+            &["-o", "x.heic", "-f", "png"],
+            "x.heic: expected a file for one image",
         ),
         (
             &["-o", "x.pgn"],

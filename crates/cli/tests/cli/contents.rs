@@ -340,3 +340,25 @@ fn hostile_files_are_refused_or_upscaled_in_time() {
         run.report
     );
 }
+
+#[cfg(feature = "avif")]
+#[test]
+fn avif_images_are_upscaled_into_png_with_their_orientation() {
+    let folder = tempfile::tempdir().expect("folder");
+    let low = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../image/tests/avif/turned.avif"
+    );
+    std::fs::copy(low, folder.path().join("turned.avif")).expect("a copy");
+    let out = folder.path().join("out");
+    let run = wdsr()
+        .args(["upscale", "-m", "small"])
+        .arg(folder.path())
+        .arg("-o")
+        .arg(&out)
+        .assert();
+    run.success().stderr(predicates::str::contains("42 x 68"));
+    let high = wdsr_image::decode(&out.join("turned.png"), &wdsr_image::Limits::default());
+    let high = high.expect("an image");
+    assert_eq!((high.width_px, high.height_px), (42, 68));
+}

@@ -174,7 +174,7 @@ fn an_unreadable_folder_does_not_end_a_pattern() {
 fn a_trailing_slash_is_a_folder() {
     for extra in [&[][..], &["-f", "jpg"], &["-f", "png"]] {
         let folder = folder_of(&["in.png"]);
-        for output in ["new/", "deep/new/", "out.avif/", "out.png/"] {
+        for output in ["new/", "deep/new/", "out.heic/", "out.png/"] {
             let run = wdsr()
                 .current_dir(folder.path())
                 .args(["upscale", "in.png", "-o", output])
@@ -193,7 +193,7 @@ fn a_trailing_slash_is_a_folder() {
 fn no_folder_is_made_of_an_images_name() {
     let folder = folder_of(&["a.png", "b.png"]);
     for arguments in [
-        &["a.png", "-o", "out.avif"][..],
+        &["a.png", "-o", "out.heic"][..],
         &["a.png", "-o", "out.HEIC"],
         &["a.png", "-o", "out.psd"],
         &["a.png", "b.png", "-o", "out.png"],

@@ -17,16 +17,11 @@ use jxl_oxide::{
     AllocTracker, ExtraChannelType, FrameBufferSample, InitializeResult, JxlImage, JxlThreadPool,
 };
 
-use super::{Decode, Header, Limits, MAX_METADATA_BYTES, Source, animation, check_size};
+use super::{CONTAINER, Decode, Header, Limits, MAX_METADATA_BYTES, Source, animation, check_size};
 use crate::error::{Error, one_line};
 use crate::format::Format;
 use crate::metadata::Metadata;
 use crate::samples::{Colour, Depth, Outline, Samples};
-
-/// The signature of a bare codestream.
-pub(crate) const CODESTREAM: &[u8] = &[0xff, 0x0a];
-/// The signature of a container: a box of its own.
-pub(crate) const CONTAINER: &[u8] = b"\0\0\0\x0cJXL \r\n\x87\n";
 
 /// Bytes per sample that the decoder holds while it works: two planes of 4, measured on 48
 /// megapixels (lossy 9 with the samples of 8 bit, lossless 7).

@@ -6,8 +6,9 @@
 use std::arch::wasm32::*;
 
 use crate::dispatch::Kernel;
+use crate::int8::ByteKernel;
 use crate::precision::Format;
-use crate::simd::{Bf16Simd, Simd};
+use crate::simd::{Bf16Simd, ByteSimd, Simd};
 
 /// Proof that the module is compiled with vectors.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,6 +32,18 @@ impl Wasm {
     pub(crate) fn run<F: Format<Wasm>, K: Kernel>(self, kernel: K) -> K::Output {
         kernel.vectorized::<Wasm, F>(self)
     }
+
+    /// Runs a kernel on bytes.
+    pub(crate) fn run_bytes<K: ByteKernel>(self, kernel: K) -> K::Output {
+        kernel.vectorized(self)
+    }
+
+    /// Whether a multiply-add rounds once. The engine that compiles the module chooses.
+    pub(crate) fn rounds_once(self) -> bool {
+        let [a, c] = std::hint::black_box([1.0 + f32::EPSILON, -1.0 - 2.0 * f32::EPSILON]);
+        let error = self.mul_add(self.splat(a), self.splat(a), self.splat(c));
+        f32x4_extract_lane::<0>(error) != 0.0
+    }
 }
 
 // SAFETY: `load` and `store` access the `LANES` floats of a vector; `transpose_8x8` accesses 8 rows of 8
@@ -40,6 +53,7 @@ unsafe impl Simd for Wasm {
     const LANES: usize = 4;
     const TILE_CHANNELS: usize = 4;
     const SHORT_TILE_CHANNELS: usize = 4;
+    const IS_VIRTUAL: bool = true;
 
     #[inline(always)]
     unsafe fn load(self, from: *const f32) -> v128 {
@@ -132,6 +146,57 @@ impl Bf16Simd for Wasm {
     fn pack_bf16(self, first: v128, second: v128) -> v128 {
         let (first, second) = (rounded_to_bf16(first), rounded_to_bf16(second));
         i16x8_shuffle::<1, 3, 5, 7, 9, 11, 13, 15>(first, second)
+    }
+}
+
+/// Products of 16-bit integers, which are exact: the dot product of bytes takes those of 7 bits only.
+impl ByteSimd for Wasm {
+    /// Bytes 0 and 2 of each lane, then 1 and 3, as 16-bit integers.
+    type Bytes = [v128; 2];
+    type Weights = [v128; 2];
+    const BYTE_TILE_CHANNELS: usize = 4;
+    const WEIGHT_LANES: usize = 2;
+    const OFFSET: i32 = 0;
+
+    #[inline(always)]
+    fn bytes(self, lanes: v128) -> [v128; 2] {
+        [v128_and(lanes, u16x8_splat(0xFF)), u16x8_shr(lanes, 8)]
+    }
+
+    #[inline(always)]
+    unsafe fn weights(self, from: *const f32, index: usize) -> [v128; 2] {
+        // SAFETY: the caller promises both floats.
+        unsafe {
+            let from = from.add(2 * index);
+            [f32x4_splat(*from), f32x4_splat(*from.add(1))]
+        }
+    }
+
+    #[inline(always)]
+    fn dot_bytes(self, weights: [v128; 2], bytes: [v128; 2], sum: v128) -> v128 {
+        let sum = i32x4_add(sum, i32x4_dot_i16x8(weights[0], bytes[0]));
+        i32x4_add(sum, i32x4_dot_i16x8(weights[1], bytes[1]))
+    }
+
+    #[inline(always)]
+    fn to_f32(self, integers: v128) -> v128 {
+        f32x4_convert_i32x4(integers)
+    }
+
+    #[inline(always)]
+    fn limit_byte(self, a: v128) -> v128 {
+        f32x4_pmin(self.relu(a), f32x4_splat(255.0))
+    }
+
+    #[inline(always)]
+    fn join_bytes(self, channels: [v128; 4]) -> v128 {
+        let [a, b, c, d] = channels;
+        let nearest = |a| i32x4_trunc_sat_f32x4(f32x4_nearest(a));
+        let first = i16x8_narrow_i32x4(nearest(a), nearest(b));
+        let second = i16x8_narrow_i32x4(nearest(c), nearest(d));
+        // Four pixels of `a`, of `b`, of `c`, of `d`.
+        let bytes = u8x16_narrow_i16x8(first, second);
+        i8x16_shuffle::<0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15>(bytes, bytes)
     }
 }
 

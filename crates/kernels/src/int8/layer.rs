@@ -154,7 +154,7 @@ impl PackedLayer {
             }
         }
         let mut packed = Self {
-            isa: isa.without_tiles(),
+            isa: isa.with_one_rounding(),
             in_channels,
             out_channels,
             kernel,

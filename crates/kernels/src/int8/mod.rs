@@ -58,6 +58,8 @@ pub(crate) fn dispatch<K: ByteKernel>(isa: Isa, kernel: K) -> K::Output {
         Level::NeonDot(simd) => simd.run_bytes(kernel),
         #[cfg(target_arch = "aarch64")]
         Level::NeonBf16(simd) => simd.run_bytes(kernel),
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        Level::Wasm(simd) => simd.run_bytes(kernel),
         _ => unreachable!("kernels of bytes on {isa}"),
     }
 }
@@ -94,6 +96,7 @@ pub(crate) fn burst(isa: Isa, rounds: usize) -> u64 {
         }
     }
 
+    let isa = isa.with_one_rounding();
     if isa == Isa::REFERENCE {
         return reference::burst(rounds);
     }

@@ -21,6 +21,7 @@ pub fn quantize_strip(isa: Isa, input: &Strip, scale: &ByteScale, output: &mut S
     input.check_format(&[StripFormat::Planes]);
     output.check_format(&[scale.format()]);
     let offset = output.offset_in(input, 0);
+    let isa = isa.with_one_rounding();
     if isa == Isa::REFERENCE {
         return reference::quantize(input, offset, scale, output);
     }

@@ -49,7 +49,10 @@ impl StripConv {
     /// If the lengths are not those of the shapes, or the kernel is not 1, 3 or 5.
     pub fn new(isa: Isa, precision: Precision, layer: ConvLayer<'_>) -> Self {
         layer.check();
-        let isa = isa.without_tiles();
+        let isa = match precision {
+            Precision::Int8 => isa.with_one_rounding(),
+            _ => isa.without_tiles(),
+        };
         let ConvLayer {
             in_channels,
             out_channels,
