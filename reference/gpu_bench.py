@@ -1,19 +1,22 @@
-"""Frames per second of `wdsr` on a GPU, beside PyTorch on the same card.
+"""Frames and training updates per second of `wdsr` on a GPU, beside PyTorch on the same card.
 
 For a card that is yours for a few minutes.
 
     python3 reference/gpu_bench.py [--wdsr PROGRAM] [--device gpu] [--seconds 200]
 
-Prints a table and writes nothing. It takes less than four minutes: what does not fit into
---seconds is skipped, and the table says so. PyTorch is measured if torch with CUDA is installed.
-Guide: docs/guides/gpu.md.
+Prints tables and writes temporary files only. It takes less than four minutes: what does not fit
+into --seconds is skipped, and the table says so. PyTorch is measured if torch with CUDA is
+installed. Guide: docs/guides/gpu.md.
 """
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,12 +30,30 @@ CASES = [
 # Features, blocks, expansion, low rank: for PyTorch, which needs no trained weights to be measured.
 NETWORKS = {"base": (32, 16, 6, 25), "small": (32, 8, 6, 25)}
 TORCH_SECONDS = 3.0
+# The training that is measured: the network of `base` x2, on the sample of the repository.
+IMAGE = Path(__file__).resolve().parent.parent / "samples" / "chelsea.png"
+PATCHES, PATCH_PX = 32, 64
+RECIPE = """[network]
+block = "wdsr-b"
+features = 32
+blocks = 16
+[training]
+updates = {updates}
+batch = {batch}
+patch_px = {patch_px}
+[validation]
+every_updates = {every}
+images = 1
+"""
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--wdsr", default="wdsr", help="the program, built with --features gpu")
     parser.add_argument("--device", default="gpu", help="gpu or gpu:N of `wdsr devices`")
+    parser.add_argument(
+        "--updates", type=int, default=300, help="updates of training, of which twice as many run"
+    )
     parser.add_argument("--seconds", type=float, default=200.0, help="time for everything")
     return parser.parse_args()
 
@@ -63,6 +84,26 @@ def wdsr(
             run.stderr.strip().splitlines()[-1] if run.stderr.strip() else "no output"
         )
     return json.loads(run.stdout)
+
+
+def updates_per_second(options: argparse.Namespace, left: float) -> float:
+    """Updates of `wdsr train`; the first half, in which kernels are compiled, does not count."""
+    updates = options.updates
+    recipe = RECIPE.format(updates=2 * updates, every=updates, batch=PATCHES, patch_px=PATCH_PX)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "recipe.toml").write_text(recipe)
+        (folder / "data").mkdir()
+        # One to train on, one to validate.
+        for copy in ("a.png", "b.png"):
+            shutil.copy(IMAGE, folder / "data" / copy)
+        command = [options.wdsr, "train", folder / "recipe.toml", "--data", folder / "data"]
+        command += ["--out", folder / "out", "--device", options.device]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=max(left, 1))
+        if run.returncode != 0:
+            raise RuntimeError(run.stderr.strip().splitlines()[-1] if run.stderr else "no output")
+        last = (folder / "out" / "metrics.jsonl").read_text().splitlines()[-1]
+        return json.loads(last)["patches_per_second"] / PATCHES
 
 
 def torch_network(kind: str, scale: int) -> "torch.nn.Module":
@@ -157,6 +198,12 @@ def main() -> None:
                 continue
             frames = 1000 / found["median_ms"]
             print(f"{row} | {frames:.1f} | {found['gflops']:.0f} | {found['ratio_to_peak']:.2f} |")
+    print(f"\nTraining of `base` x2, {PATCHES} patches of {PATCH_PX} px, f32:", end=" ")
+    try:
+        per_second = updates_per_second(options, min(60, end - time.monotonic()))
+        print(f"{per_second:.1f} updates/s, {1000 / per_second:.2f} ms each\n")
+    except (RuntimeError, subprocess.TimeoutExpired, OSError) as error:
+        print(f"- ({error})\n")
     torch = torch_name()
     if torch is None:
         print("\nPyTorch with CUDA is not installed; its rows are missing.")

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use wdsr_model::{Isa, Model, Precision, Upscaler};
+use wdsr_train::Trainer;
 
 use crate::exit::WrongUsage;
 use crate::models::{ModelArguments, PrecisionArgument, tile_px};
@@ -99,6 +100,20 @@ impl OpenGpu {
         format!("{} by {} {}", summary.name, summary.backend, summary.driver)
     }
 
+    /// Moves a training to this GPU. What `auto` has found and cannot train, the processor trains, which is printed.
+    pub(crate) fn train(&self, trainer: &mut Trainer) -> anyhow::Result<()> {
+        use wdsr_model::Device;
+        match trainer.use_device(self.gpu.clone()) {
+            Err(error) if self.gpu.is_optional() => {
+                progress::note(&format!(
+                    "--device auto: {error}; training on the processor"
+                ));
+                Ok(())
+            }
+            result => Ok(result?),
+        }
+    }
+
     /// The upscaler on this GPU.
     pub(crate) fn upscaler(&self, upscaler: Upscaler) -> Upscaler {
         upscaler.on_device(self.gpu.clone())
@@ -143,6 +158,10 @@ impl OpenGpu {
     }
 
     pub(crate) fn driver_text(&self) -> String {
+        match self.none {}
+    }
+
+    pub(crate) fn train(&self, _trainer: &mut Trainer) -> anyhow::Result<()> {
         match self.none {}
     }
 

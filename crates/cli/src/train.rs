@@ -9,7 +9,9 @@ use wdsr_train::export::BATCHES;
 use wdsr_train::run_folder::{self, LAST_CHECKPOINT, LAST_MODEL};
 use wdsr_train::{DataFolder, Overrides, Ranks, Recipe, Shifts, Trainer};
 
+use crate::device::{DeviceChoice, OpenGpu};
 use crate::file_claims::{Conflict, FileClaims};
+use crate::models::PrecisionArgument;
 use crate::progress::{self, print_line};
 use crate::time_limit::{TimeArgument, TimeLimit};
 use crate::training_view::TrainingView;
@@ -77,6 +79,12 @@ pub(crate) struct Arguments {
     /// where reference/twin.py trains on them.
     #[arg(long, conflicts_with = "export_batches")]
     export_images: bool,
+    /// What computes updates and validations: cpu, gpu, gpu:N, or auto for a GPU if there is one
+    ///
+    /// `wdsr devices` lists GPUs and their numbers. A run may be resumed on another device; the last bits of weights then
+    /// differ. GPUs compute in f32.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    device: DeviceChoice,
     /// Number of threads; 0: one for each processor
     ///
     /// The result does not depend on it.
@@ -191,10 +199,16 @@ fn run_among(ranks: &Rc<dyn Ranks>, arguments: &Arguments, limit: TimeLimit) -> 
         let message = "--export-images and --export-batches are for one process";
         return Err(WrongUsage(message.to_owned()).into());
     }
+    if ranks.count() > 1 && arguments.device != DeviceChoice::Cpu {
+        let message =
+            "several processes train on processors only: use --device cpu, or one process";
+        return Err(WrongUsage(message.to_owned()).into());
+    }
     if ranks.rank() == 0 {
         claim_files(arguments, &recipe)?;
     }
-    train(ranks, arguments, recipe, limit)
+    let gpu = OpenGpu::open(arguments.device, PrecisionArgument::F32)?;
+    train(ranks, arguments, recipe, gpu.as_ref(), limit)
 }
 
 /// Whether all processes of a training stopped it together.
@@ -245,6 +259,7 @@ fn train(
     ranks: &Rc<dyn Ranks>,
     arguments: &Arguments,
     recipe: Recipe,
+    gpu: Option<&OpenGpu>,
     limit: TimeLimit,
 ) -> anyhow::Result<()> {
     let is_first = ranks.rank() == 0;
@@ -287,8 +302,14 @@ fn train(
         }
         return Ok(());
     }
+    if let Some(gpu) = gpu {
+        gpu.train(&mut trainer)?;
+    }
     signals::listen(STOPPING)?;
     let result = run_with_reports(&mut trainer, Rc::new(limit));
+    if let Some(gpu) = gpu {
+        gpu.print_warnings();
+    }
     if let Some(stopped) = stopped_in_time(&result) {
         print_line(&stopped);
         return Ok(());
@@ -337,7 +358,9 @@ fn with_remedy(error: wdsr_study::Error, out: &Path) -> anyhow::Error {
     let names_remedy = matches!(
         error,
         wdsr_study::Error::Train(
-            wdsr_train::Error::NonFiniteLoss { .. } | wdsr_train::Error::Stopped { .. }
+            wdsr_train::Error::NonFiniteLoss { .. }
+                | wdsr_train::Error::DeviceLost { .. }
+                | wdsr_train::Error::Stopped { .. }
         )
     );
     if names_remedy || !checkpoint.exists() {

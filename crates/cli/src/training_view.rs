@@ -218,7 +218,9 @@ fn summary(trainer: &Trainer) -> String {
         }
     }
     let (wanted, precision) = (recipe.training.precision, summary.precision);
-    if precision != wanted {
+    if let Some(device) = trainer.device_name() {
+        text += &format!("\ntraining in f32 on {device}");
+    } else if precision != wanted {
         text += &format!(
             "\nthis processor has no {} arithmetic, which the recipe asks for; training in {}",
             wanted.name(),

@@ -120,7 +120,7 @@ impl Gpu {
     }
 
     /// The open device; opened again if it was lost.
-    fn current(&self) -> Result<Arc<Open>, DeviceError> {
+    pub(crate) fn current(&self) -> Result<Arc<Open>, DeviceError> {
         let mut open = lock(&self.open);
         if lock(&open.lost).is_some() {
             let (again, _) =

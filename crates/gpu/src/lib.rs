@@ -1,8 +1,10 @@
-//! Inference of the networks of [`wdsr_model`] on GPUs, through wgpu.
+//! The networks of [`wdsr_model`] on GPUs, through wgpu.
 //!
 //! - [`adapters`] lists the adapters of this computer, and [`Gpu::open`] opens one.
 //! - An [`Upscaler`](wdsr_model::Upscaler) that gets a [`Gpu`] by
 //!   [`on_device`](wdsr_model::Upscaler::on_device) computes images there.
+//!
+//! With the feature `train` a [`Gpu`] also trains, as a device of `wdsr_train`.
 //!
 //! `wgsl` writes the kernels of a network, `plan` their order and buffers, `network` runs them.
 //! Every pixel is computed by the same instructions wherever it lies, so that tiles equal the whole image bit for bit on one
@@ -16,6 +18,8 @@ mod gpu;
 mod network;
 mod peak;
 mod plan;
+#[cfg(feature = "train")]
+mod training;
 mod wgsl;
 
 pub use adapter::{AdapterKind, AdapterSummary, Choice, adapters};

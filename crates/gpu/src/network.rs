@@ -23,7 +23,7 @@ const SOFTWARE_OPERATIONS: usize = 20_000_000_000;
 const LEAST_SOFTWARE_PIXELS: usize = 96 * 96;
 
 /// Operations that are submitted at a time. A driver takes work of more than a second or two for a hang.
-const SUBMITTED_OPERATIONS: usize = 100_000_000_000;
+pub(crate) const SUBMITTED_OPERATIONS: usize = 100_000_000_000;
 
 /// Buffers that wait for further results.
 const SPARE_BUFFERS: usize = 3;

@@ -33,7 +33,7 @@ pub(crate) struct Map {
 }
 
 /// Vectors of four for so many channels.
-fn groups(channels: usize) -> usize {
+pub(crate) fn groups(channels: usize) -> usize {
     channels.div_ceil(4)
 }
 
@@ -81,10 +81,12 @@ impl Plan {
                     in_groups: groups(shape.in_channels),
                     out_groups: groups(shape.out_channels),
                     activation,
+                    masks: false,
                 };
+                let slopes = has_slopes(activation).then(|| weights.slopes_of(activation));
                 (
                     work,
-                    conv_weights(shape, weights, activation),
+                    conv_vectors(shape, &weights.weight, &weights.bias, slopes.as_deref()),
                     shape.weights(),
                 )
             };
@@ -160,6 +162,7 @@ impl Plan {
                         result: formats[output.0],
                     },
                     scale,
+                    patches: None,
                 },
                 source: index(source),
                 term: identity.map(index),
@@ -183,6 +186,7 @@ impl Plan {
                     result: GpuPrecision::F32,
                 },
                 scale: plan.scale,
+                patches: None,
             },
             source,
             term: None,
@@ -263,29 +267,32 @@ fn formats(
 }
 
 /// The elements `values` of four channels from `first` on; 0 beyond the last.
-fn vector(first: usize, channels: usize, value: impl Fn(usize) -> f32) -> [f32; 4] {
+fn vector<T: Default>(first: usize, channels: usize, value: impl Fn(usize) -> T) -> [T; 4] {
     std::array::from_fn(|part| match first + part {
         channel if channel < channels => value(channel),
-        _ => 0.0,
+        _ => T::default(),
     })
 }
 
 /// Weights in the order in which the kernel reads them: for each block of output groups biases, slopes, and for
 /// input groups, rows and columns of the convolution's kernel, and output groups, four vectors.
-fn conv_weights(conv: &Conv, weights: &ConvWeights, activation: Activation) -> Vec<[f32; 4]> {
+pub(crate) fn conv_vectors<T: Copy + Default>(
+    conv: &Conv,
+    weight: &[T],
+    bias: &[T],
+    slopes: Option<&[T]>,
+) -> Vec<[T; 4]> {
     let (ins, outs, side) = (conv.in_channels, conv.out_channels, conv.kernel);
-    let slopes = weights.slopes_of(activation);
     let block = conv_block(groups(outs));
     let mut vectors = Vec::new();
     for first in (0..groups(outs)).step_by(block) {
         let block = first..first + block;
-        vectors.extend(
-            block
-                .clone()
-                .map(|g| vector(g * 4, outs, |o| weights.bias[o])),
-        );
-        if has_slopes(activation) {
-            vectors.extend(block.clone().map(|g| vector(g * 4, outs, |o| slopes[o])));
+        for by_channel in [Some(bias), slopes].into_iter().flatten() {
+            vectors.extend(
+                block
+                    .clone()
+                    .map(|g| vector(g * 4, outs, |o| by_channel[o])),
+            );
         }
         for group in 0..groups(ins) {
             for dy in 0..side {
@@ -294,7 +301,11 @@ fn conv_weights(conv: &Conv, weights: &ConvWeights, activation: Activation) -> V
                         for input in group * 4..group * 4 + 4 {
                             vectors.push(vector(out_group * 4, outs, |o| {
                                 let at = ((o * ins + input) * side + dy) * side + dx;
-                                if input < ins { weights.weight[at] } else { 0.0 }
+                                if input < ins {
+                                    weight[at]
+                                } else {
+                                    T::default()
+                                }
                             }));
                         }
                     }
@@ -337,7 +348,7 @@ fn pair_weights(shapes: [&Conv; 2], weights: [&ConvWeights; 2]) -> Vec<[f32; 4]>
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use naga::valid::{Capabilities, ValidationFlags, Validator};
     use wdsr_model::NetworkConfig;
 
@@ -371,7 +382,7 @@ mod tests {
             })
     }
 
-    fn validate(text: &str) {
+    pub(crate) fn validate(text: &str) {
         let module = naga::front::wgsl::parse_str(text);
         let module = module.unwrap_or_else(|error| panic!("{}", error.emit_to_string(text)));
         let capabilities = Capabilities::SHADER_FLOAT16;

@@ -39,6 +39,14 @@ impl GpuPrecision {
 /// Threads of a workgroup, along columns and rows.
 pub(crate) const WORKGROUP: [u32; 2] = [32, 4];
 
+/// Threads of a workgroup on patches.
+const PATCHES_WORKGROUP: usize = 128;
+
+/// The sizes of a tile, with its halo, and the wanted part.
+const TILE: &str = "struct Tile { width: u32, height: u32, x: u32, y: u32, columns: u32, rows: u32, a: u32, b: u32 }
+@group(0) @binding(0) var<uniform> tile: Tile;
+";
+
 /// Rows that a thread of a convolution computes.
 const CONV_ROWS: usize = 4;
 
@@ -68,6 +76,16 @@ pub(crate) struct Kernel {
     pub(crate) formats: Formats,
     /// Pixels of the result's map for each pixel of the image, on a side.
     pub(crate) scale: usize,
+    /// The patches of a batch, side by side in each map; a tile if there are none.
+    pub(crate) patches: Option<Patches>,
+}
+
+/// The square patches of a batch. A map of them has element `((group * count + patch) * height + y) * width + x`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Patches {
+    pub(crate) count: usize,
+    /// Their side, of the input.
+    pub(crate) side_px: usize,
 }
 
 /// What a kernel computes. Groups are vectors of four channels.
@@ -80,6 +98,8 @@ pub(crate) enum Work {
         in_groups: usize,
         out_groups: usize,
         activation: Activation,
+        /// Whether the result is 0 where the term is not positive, instead of its sum with it: the gradient through a ReLU.
+        masks: bool,
     },
     /// Two 1x1 convolutions with a ReLU between them.
     Pair {
@@ -89,6 +109,8 @@ pub(crate) enum Work {
     },
     /// Pixel shuffle.
     Shuffle { factor: usize, out_groups: usize },
+    /// The inverse of pixel shuffle.
+    Unshuffle { factor: usize, out_groups: usize },
     /// Each channel `times` times in a row.
     Repeat { times: usize, out_groups: usize },
     /// Bilinear interpolation.
@@ -127,10 +149,17 @@ impl Kernel {
     pub(crate) fn workgroups(&self, [width, height]: [u32; 2], wanted: [u32; 2]) -> [u32; 3] {
         let layers = match self.work {
             Work::Conv { out_groups, .. } => out_groups.div_ceil(conv_block(out_groups)),
-            Work::Shuffle { out_groups, .. } | Work::Repeat { out_groups, .. } => out_groups,
+            Work::Shuffle { out_groups, .. }
+            | Work::Unshuffle { out_groups, .. }
+            | Work::Repeat { out_groups, .. } => out_groups,
             Work::Enlarge { groups, .. } => groups,
             Work::Pair { .. } | Work::Finish { .. } => 1,
         };
+        if let Some(patches) = self.patches {
+            let side = patches.side_px * self.scale;
+            let threads = patches.count * side.div_ceil(self.rows()) * side;
+            return [threads.div_ceil(PATCHES_WORKGROUP) as u32, 1, layers as u32];
+        }
         let [columns, rows] = match self.work {
             Work::Finish { .. } => wanted,
             _ => [width, height],
@@ -162,11 +191,13 @@ impl Kernel {
         };
         let _ = write!(
             text,
-            "struct Tile {{ width: u32, height: u32, x: u32, y: u32, columns: u32, rows: u32, a: u32, b: u32 }}
-@group(0) @binding(0) var<uniform> tile: Tile;
-@group(0) @binding(1) var<storage, read> source: array<vec4<{}>>;
+            "{}@group(0) @binding(1) var<storage, read> source: array<vec4<{}>>;
 @group(0) @binding(2) var<storage, read_write> result: array<{result}>;
 ",
+            match self.patches {
+                None => TILE,
+                Some(_) => "",
+            },
             source.name()
         );
         if self.has_weights() {
@@ -183,17 +214,46 @@ impl Kernel {
                 "@group(0) @binding(4) var<storage, read> term: array<vec4<{name}>>;"
             );
         }
-        let [x, y] = WORKGROUP;
         let (scale, rows) = (self.scale, self.rows());
+        let [x, y] = match self.patches {
+            None => WORKGROUP,
+            Some(_) => [PATCHES_WORKGROUP as u32, 1],
+        };
         let _ = write!(
             text,
             "@compute @workgroup_size({x}, {y})
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
-  let x = i32(id.x);
-  let y = i32(id.y) * {rows};
 "
         );
-        if !matches!(self.work, Work::Finish { .. }) {
+        match self.patches {
+            None => {
+                let _ = write!(
+                    text,
+                    "  let x = i32(id.x);
+  let y = i32(id.y) * {rows};
+  let origin = 0;
+"
+                );
+            }
+            Some(Patches { count, side_px }) => {
+                let side = side_px * scale;
+                let _ = write!(
+                    text,
+                    "  const width = {side};
+  const height = {side};
+  const plane = {count} * width * height;
+  let x = i32(id.x) % width;
+  let row = i32(id.x) / width;
+  let y = row % {blocks} * {rows};
+  let patch_index = row / {blocks};
+  let origin = patch_index * width * height;
+  if (patch_index >= {count}) {{ return; }}
+",
+                    blocks = side.div_ceil(rows)
+                );
+            }
+        }
+        if !matches!(self.work, Work::Finish { .. }) && self.patches.is_none() {
             let _ = write!(
                 text,
                 "  let width = i32(tile.width) * {scale};
@@ -209,13 +269,15 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
                 in_groups,
                 out_groups,
                 activation,
-            } => self.conv(&mut text, side, in_groups, out_groups, activation),
+                masks,
+            } => self.conv(&mut text, side, in_groups, out_groups, activation, masks),
             Work::Pair {
                 in_groups,
                 hidden_groups,
                 out_groups,
             } => self.pair(&mut text, in_groups, hidden_groups, out_groups),
             Work::Shuffle { factor, .. } => self.shuffle(&mut text, factor),
+            Work::Unshuffle { factor, .. } => self.unshuffle(&mut text, factor),
             Work::Repeat { times, .. } => self.repeat(&mut text, times),
             Work::Enlarge { factor, .. } => self.enlarge(&mut text, factor),
             Work::Finish { shuffle } => self.finish(&mut text, shuffle),
@@ -231,6 +293,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
         in_groups: usize,
         out_groups: usize,
         activation: Activation,
+        masks: bool,
     ) {
         let products = self.formats.products.name();
         let is_f16 = self.formats.products == GpuPrecision::F16;
@@ -268,7 +331,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
             text,
             "      for (var dx = -{radius}; dx <= {radius}; dx++) {{
         let is_column = u32(x + dx) < u32(width);
-        let at = c * plane + (y + dy) * width + x + dx;
+        let at = origin + c * plane + (y + dy) * width + x + dx;
 "
         );
         for row in 0..rows {
@@ -320,8 +383,12 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
                         format!("max({sum}, vec4<f32>()) + slope * min({sum}, vec4<f32>())")
                     }
                 };
-                let at = format!("(first + {group}) * plane + (y + {row}) * width + x");
-                if self.formats.term.is_some() {
+                let at = format!("origin + (first + {group}) * plane + (y + {row}) * width + x");
+                if masks {
+                    value = format!(
+                        "select(vec4<f32>(), {value}, vec4<f32>(term[{at}]) > vec4<f32>())"
+                    );
+                } else if self.formats.term.is_some() {
                     value += &format!(" + vec4<f32>(term[{at}])");
                 }
                 let _ = writeln!(
@@ -452,7 +519,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
 {value}
     out[part] = {result}(value);
   }}
-  result[i32(id.z) * plane + y * width + x] = out;
+  result[origin + i32(id.z) * plane + y * width + x] = out;
 "
         );
     }
@@ -460,8 +527,19 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
     fn shuffle(&self, text: &mut String, factor: usize) {
         let value = format!(
             "    let place = (channel * {factor} + y % {factor}) * {factor} + x % {factor};
-    let value = source[place / 4 * (plane / {}) + y / {factor} * (width / {factor}) + x / {factor}][place % 4];",
+    let value = source[(origin + place / 4 * plane) / {} + y / {factor} * (width / {factor}) + x / {factor}][place % 4];",
             factor * factor
+        );
+        self.by_channel(text, &value);
+    }
+
+    fn unshuffle(&self, text: &mut String, factor: usize) {
+        let value = format!(
+            "    let wide = channel / {square};
+    let column = x * {factor} + channel % {factor};
+    let row = y * {factor} + channel / {factor} % {factor};
+    let value = source[(origin + wide / 4 * plane) * {square} + row * width * {factor} + column][wide % 4];",
+            square = factor * factor
         );
         self.by_channel(text, &value);
     }

@@ -174,6 +174,41 @@ pub enum Error {
         /// What differs.
         what: &'static str,
     },
+    /// A device does not train by the recipe.
+    #[error("{device} cannot train with {key}; use --device cpu, or change the recipe")]
+    NotOnDevice {
+        /// The device.
+        device: String,
+        /// The key that it does not support.
+        key: &'static str,
+    },
+    /// A device was lost during the training.
+    #[error(
+        "{device} was lost ({reason}) after update {update}; the last checkpoint is {}; resume from it with --resume. If \
+         this repeats, update the driver or use --device cpu",
+        checkpoint.as_ref().map_or("none".to_owned(), |path| path.display().to_string())
+    )]
+    DeviceLost {
+        /// The device.
+        device: String,
+        /// What the driver says.
+        reason: String,
+        /// Updates whose loss is known.
+        update: u64,
+        /// The last checkpoint.
+        checkpoint: Option<PathBuf>,
+    },
+    /// The memory of a device does not suffice.
+    #[error(
+        "{device} has not enough memory for this training; lower training.batch or training.patch_px, or use --device cpu"
+    )]
+    DeviceMemory {
+        /// The device.
+        device: String,
+    },
+    /// A device failed.
+    #[error(transparent)]
+    Device(#[from] wdsr_model::DeviceError),
     /// The training was asked to stop; its state is saved.
     #[error(
         "stopped after update {update}; resume from {} with --resume", checkpoint.display()

@@ -1,4 +1,4 @@
-//! Training of super-resolution networks on the processor.
+//! Training of super-resolution networks on the processor, or on a [`device`].
 //!
 //! A [`Recipe`] describes a training; a [`Trainer`] runs it on folders of images, hands out
 //! [`Event`]s, and writes checkpoints from which it is resumed to the same bits.
@@ -12,6 +12,7 @@ pub mod checkpoint;
 mod clean;
 pub mod dataset;
 pub mod decibels;
+pub mod device;
 mod error;
 pub mod export;
 pub mod gradients;

@@ -1,9 +1,12 @@
 //! Adam (Kingma and Ba 2015, algorithm 1) and the moving average of the weights.
 
-/// Defaults of PyTorch's Adam, which all published recipes use.
-const BETA_1: f32 = 0.9;
-const BETA_2: f32 = 0.999;
-const EPSILON: f32 = 1e-8;
+// Defaults of PyTorch's Adam, which all published recipes use.
+/// Decay of the first moment.
+pub const BETA_1: f32 = 0.9;
+/// Decay of the second moment.
+pub const BETA_2: f32 = 0.999;
+/// Summand of the divisor.
+pub const EPSILON: f32 = 1e-8;
 
 /// Adam's moments, a pair for each parameter.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +29,19 @@ impl Adam {
         }
     }
 
+    /// Counts an update. Returns its learning rate, corrected for the first moment's start, and the root of the correction for
+    /// the second moment's.
+    pub(crate) fn start_update(&mut self, learning_rate: f64) -> (f32, f32) {
+        self.updates += 1;
+        let power = i32::try_from(self.updates).unwrap_or(i32::MAX);
+        let correction_1 = 1.0 - f64::from(BETA_1).powi(power);
+        let correction_2 = 1.0 - f64::from(BETA_2).powi(power);
+        (
+            (learning_rate / correction_1) as f32,
+            correction_2.sqrt() as f32,
+        )
+    }
+
     /// Updates the parameters.
     ///
     /// # Panics
@@ -33,12 +49,7 @@ impl Adam {
     pub fn update(&mut self, parameters: &mut [f32], gradient: &[f32], learning_rate: f64) {
         assert_eq!(parameters.len(), self.first_moment.len(), "parameters");
         assert_eq!(gradient.len(), parameters.len(), "gradient");
-        self.updates += 1;
-        let power = i32::try_from(self.updates).unwrap_or(i32::MAX);
-        let correction_1 = 1.0 - f64::from(BETA_1).powi(power);
-        let correction_2 = 1.0 - f64::from(BETA_2).powi(power);
-        let step = (learning_rate / correction_1) as f32;
-        let root = correction_2.sqrt() as f32;
+        let (step, root) = self.start_update(learning_rate);
         let moments = self.first_moment.iter_mut().zip(&mut self.second_moment);
         for ((value, gradient), (m, v)) in parameters.iter_mut().zip(gradient).zip(moments) {
             *m += (1.0 - BETA_1) * (gradient - *m);
@@ -70,10 +81,15 @@ pub fn clip(gradient: &mut [f32], length: f64, max_length: f64) {
 /// If the lengths differ.
 pub fn average(average: &mut [f32], parameters: &[f32], decay: f64, updates: u64) {
     assert_eq!(average.len(), parameters.len(), "averaged parameters");
-    let decay = decay.min((1.0 + updates as f64) / (10.0 + updates as f64)) as f32;
+    let share = average_share(decay, updates);
     for (average, value) in average.iter_mut().zip(parameters) {
-        *average += (1.0 - decay) * (value - *average);
+        *average += share * (value - *average);
     }
+}
+
+/// The share of the parameters in their moving average, 1 - d.
+pub(crate) fn average_share(decay: f64, updates: u64) -> f32 {
+    1.0 - decay.min((1.0 + updates as f64) / (10.0 + updates as f64)) as f32
 }
 
 #[cfg(test)]

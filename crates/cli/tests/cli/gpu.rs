@@ -71,6 +71,7 @@ mod with_feature {
     use wdsr_image::{Limits, Samples, decode};
 
     use super::*;
+    use crate::train;
 
     #[test]
     fn a_gpu_that_is_demanded_and_absent_is_an_error() {
@@ -147,6 +148,53 @@ mod with_feature {
                 "{device}: {said}"
             );
         }
+    }
+
+    #[test]
+    fn a_training_goes_on_from_gpu_to_processor_and_back() {
+        let folder = tempfile::tempdir().expect("folder");
+        let constant = train::RECIPE.replace("cosine", "constant");
+        train::prepare(folder.path(), &constant);
+        let name = devices()[1]["name"].as_str().expect("a name").to_owned();
+        let run = |more: &[&str]| {
+            let paths = ["recipe.toml", "data", "out"].map(|name| folder.path().join(name));
+            let [recipe, data, out] = &paths;
+            let mut run = wdsr();
+            run.arg("train").arg(recipe).arg("--data").arg(data);
+            run.arg("--out").arg(out).args(more).assert()
+        };
+        run(&["--updates", "10", "--device", "gpu:0"])
+            .success()
+            .stdout(contains(format!("training in f32 on {name}")));
+        run(&["--updates", "20", "--resume"]).success();
+        let run = run(&["--updates", "30", "--resume", "--device", "gpu:0"]);
+        run.success();
+        let metrics = std::fs::read_to_string(folder.path().join("out/metrics.jsonl"));
+        let metrics = metrics.expect("a log");
+        let psnr_db = |line: &str| -> f64 {
+            let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+            line["psnr_db"].as_f64().expect("a PSNR")
+        };
+        let psnr_db: Vec<f64> = metrics.lines().map(psnr_db).collect();
+        assert_eq!(psnr_db.len(), 3, "{metrics}");
+        assert!(psnr_db[2] > psnr_db[0], "{metrics}");
+    }
+
+    #[test]
+    fn a_recipe_that_a_gpu_cannot_train_is_an_error() {
+        let folder = tempfile::tempdir().expect("folder");
+        train::prepare(
+            folder.path(),
+            &train::RECIPE.replace("\"weight\"", "\"batch\""),
+        );
+        let mut run = wdsr();
+        run.arg("train").arg(folder.path().join("recipe.toml"));
+        run.arg("--data").arg(folder.path().join("data"));
+        run.arg("--out").arg(folder.path().join("out"));
+        let run = run.args(["--device", "gpu:0"]).assert().code(1);
+        run.stderr(contains(
+            "cannot train with network.norm = \"batch\"; use --device cpu",
+        ));
     }
 
     #[test]

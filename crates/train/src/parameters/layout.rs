@@ -37,10 +37,13 @@ pub struct ParameterLayout {
 
 /// The ranges of a convolution's tensors.
 #[derive(Clone, Debug)]
-pub(super) struct ConvRanges {
-    pub(super) weight: Range<usize>,
-    pub(super) gain: Option<Range<usize>>,
-    pub(super) bias: Range<usize>,
+pub struct ConvRanges {
+    /// The weights, or with weight normalisation the directions: `[out, in, kernel, kernel]`.
+    pub weight: Range<usize>,
+    /// The gains of weight normalisation.
+    pub gain: Option<Range<usize>>,
+    /// The biases.
+    pub bias: Range<usize>,
     pub(super) branches: Option<BranchRanges>,
 }
 
@@ -126,6 +129,11 @@ impl ParameterLayout {
             norms,
             norm_of_conv,
         }
+    }
+
+    /// The ranges of a convolution: an index into `Network::convs`.
+    pub fn conv(&self, conv: usize) -> &ConvRanges {
+        &self.convs[conv]
     }
 
     /// Length of the parameter vector.

@@ -1,6 +1,7 @@
 //! The training loop.
 
 mod event;
+mod on_device;
 #[cfg(test)]
 mod ranks_tests;
 mod setup;
@@ -15,18 +16,19 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use wdsr_kernels::Isa;
-use wdsr_model::{Int8Scales, Model};
+use wdsr_kernels::{Isa, Precision};
+use wdsr_model::{DeviceError, Int8Scales, Model};
 
 use crate::batch::Batch;
 use crate::checkpoint;
 use crate::dataset::{CacheOptions, Dataset, DecodedDataset, Degrader, Patches, ValidationImage};
+use crate::device::{DeviceTask, TrainingDevice, UpdateRates, UpdateResult};
 use crate::error::{CheckpointError, Error};
 use crate::export::{write_batches, write_images};
 use crate::gradients::GradientEngine;
 use crate::int8::with_scales;
 use crate::metrics::{Metrics, truncate_metrics};
-use crate::optimizer::{average, clip, length};
+use crate::optimizer::{average, average_share, clip, length};
 use crate::parameters::ParameterLayout;
 use crate::ranks::{Alone, Ranks, decided_by_first, share_of_batch, wait_for_first};
 use crate::recipe::Recipe;
@@ -37,6 +39,7 @@ use crate::run_folder::{
 use crate::state::{InputFingerprints, TrainingState};
 use crate::teacher::TeacherModel;
 pub use event::{Event, TrainingSummary};
+use on_device::OnDevice;
 use setup::{Setup, initial_state};
 
 /// A training in the folder of its run ([`run_folder`](crate::run_folder)).
@@ -45,6 +48,8 @@ pub struct Trainer {
     folder: PathBuf,
     layout: ParameterLayout,
     engine: GradientEngine,
+    /// Where updates are computed, if not by the engine.
+    on_device: Option<OnDevice>,
     teacher: Option<TeacherModel>,
     /// The model at strength 0.
     clean: Option<Model>,
@@ -222,6 +227,7 @@ impl Trainer {
         Ok(Self {
             folder: folder.to_owned(),
             engine,
+            on_device: None,
             teacher,
             clean,
             int8,
@@ -239,6 +245,34 @@ impl Trainer {
             ranks,
             _lock: lock,
         })
+    }
+
+    /// Computes updates and validations on a device instead of this processor, in the device's number format. Checkpoints are
+    /// the same; the last bits of weights differ from the processor's.
+    ///
+    /// # Errors
+    /// If the device does not support the recipe, or cannot compute it. The processor then computes as before.
+    ///
+    /// # Panics
+    /// If several processes train together.
+    pub fn use_device(&mut self, device: Arc<dyn TrainingDevice>) -> Result<(), Error> {
+        assert_eq!(self.ranks.count(), 1, "processes of a training on a device");
+        let network = self.engine.network();
+        let task = DeviceTask::new(&self.recipe, network, &self.layout);
+        let task = task.map_err(|key| Error::NotOnDevice {
+            device: device.name().to_owned(),
+            key,
+        })?;
+        let training = device.prepare_training(&task);
+        let on_device = training.and_then(|training| OnDevice::new(device, training, &self.state));
+        self.on_device = Some(on_device.map_err(|error| self.device_error(error))?);
+        self.summary.precision = Precision::F32;
+        Ok(())
+    }
+
+    /// The name of the device that computes; `None` for this processor.
+    pub fn device_name(&self) -> Option<&str> {
+        Some(self.on_device.as_ref()?.device.name())
     }
 
     /// The recipe.
@@ -311,7 +345,7 @@ impl Trainer {
     ) -> Result<(), E> {
         let end = self.recipe.training.updates;
         // The last run may have ended before or amid a validation.
-        if self.is_validation_due() {
+        if self.state.unvalidated_updates > 0 && self.is_at_validation() {
             let learning_rate = self.learning_rate(self.state.updates - 1);
             let all = Interval {
                 updates: self.state.updates,
@@ -343,25 +377,27 @@ impl Trainer {
     ) -> Result<Option<NotFinite>, E> {
         let (mut first_update, mut started) = (self.state.updates, Instant::now());
         for batch in batches {
-            self.save_before_cool_down()?;
+            if self.is_cool_down_next() {
+                if let Some(failed) = self.synchronize(observe)? {
+                    return Ok(Some(failed));
+                }
+                self.save(STABLE_CHECKPOINT)?;
+            }
             let learning_rate = self.learning_rate(self.state.updates);
             let mut batch = batch?;
             if let Some(teacher) = &self.teacher {
                 batch.taught = teacher.upscale(&batch.low)?;
             }
-            let loss = match self.update(&batch, learning_rate) {
-                Ok(loss) => loss,
-                Err(failed) => return Ok(Some(failed)),
-            };
-            self.state.unvalidated_updates += 1;
-            self.state.unvalidated_losses += loss;
+            let results = self.update(&batch, learning_rate)?;
+            if let Some(failed) = self.observe_updates(&results, observe)? {
+                return Ok(Some(failed));
+            }
+            let loss = results.last().map_or(f64::NAN, |result| result.loss);
             let update = self.state.updates;
-            observe(Event::Update {
-                update,
-                loss,
-                learning_rate,
-            })?;
-            if self.is_validation_due() || decided_by_first(&*self.ranks, (self.is_stopping)()) {
+            if self.is_at_validation() || decided_by_first(&*self.ranks, (self.is_stopping)()) {
+                if let Some(failed) = self.synchronize(observe)? {
+                    return Ok(Some(failed));
+                }
                 if !self.state.is_finite() {
                     return Ok(Some(NotFinite { update, loss }));
                 }
@@ -379,21 +415,80 @@ impl Trainer {
         Ok(None)
     }
 
-    /// Writes [`STABLE_CHECKPOINT`] if the next update is the first of a cool-down.
-    fn save_before_cool_down(&self) -> Result<(), Error> {
-        let stable = self.recipe.updates_before_cool_down();
-        if self.state.updates == stable && stable < self.recipe.training.updates {
-            self.save(STABLE_CHECKPOINT)?;
+    /// Counts and observes updates that are done: those before the updates under way.
+    fn observe_updates<E: From<Error>>(
+        &mut self,
+        results: &[UpdateResult],
+        observe: &mut impl FnMut(Event<'_>) -> Result<(), E>,
+    ) -> Result<Option<NotFinite>, E> {
+        let first = self.finished_updates() - results.len() as u64;
+        for (result, update) in results.iter().zip(first + 1..) {
+            let loss = result.loss;
+            if !result.is_finite() {
+                return Ok(Some(NotFinite { update, loss }));
+            }
+            self.state.unvalidated_updates += 1;
+            self.state.unvalidated_losses += loss;
+            observe(Event::Update {
+                update,
+                loss,
+                learning_rate: self.learning_rate(update - 1),
+            })?;
         }
-        Ok(())
+        Ok(None)
     }
 
-    /// Whether the next step is a validation.
-    fn is_validation_due(&self) -> bool {
+    /// Waits for the updates under way on a device, and copies their state.
+    fn synchronize<E: From<Error>>(
+        &mut self,
+        observe: &mut impl FnMut(Event<'_>) -> Result<(), E>,
+    ) -> Result<Option<NotFinite>, E> {
+        let Some(on_device) = &mut self.on_device else {
+            return Ok(None);
+        };
+        let results = on_device.finish();
+        let results = results.map_err(|error| self.device_error(error))?;
+        if let Some(failed) = self.observe_updates(&results, observe)? {
+            return Ok(Some(failed));
+        }
+        if let Some(on_device) = &mut self.on_device {
+            let read = on_device.read_state(&mut self.state);
+            read.map_err(|error| self.device_error(error))?;
+        }
+        Ok(None)
+    }
+
+    /// Updates that are not under way on a device.
+    fn finished_updates(&self) -> u64 {
+        let under_way = self.on_device.as_ref().map_or(0, OnDevice::under_way);
+        self.state.updates - under_way
+    }
+
+    fn device_error(&self, error: DeviceError) -> Error {
+        let checkpoint = self.folder.join(LAST_CHECKPOINT);
+        match error {
+            DeviceError::Lost { device, reason } => Error::DeviceLost {
+                device,
+                reason,
+                update: self.finished_updates(),
+                checkpoint: Some(checkpoint).filter(|path| path.exists()),
+            },
+            DeviceError::OutOfMemory { device } => Error::DeviceMemory { device },
+            error => error.into(),
+        }
+    }
+
+    /// Whether the next update is the first of a cool-down.
+    fn is_cool_down_next(&self) -> bool {
+        let stable = self.recipe.updates_before_cool_down();
+        self.state.updates == stable && stable < self.recipe.training.updates
+    }
+
+    /// Whether the state so far is to be validated.
+    fn is_at_validation(&self) -> bool {
         let update = self.state.updates;
-        let is_last = update == self.recipe.training.updates;
-        self.state.unvalidated_updates > 0
-            && (is_last || update.is_multiple_of(self.recipe.validation.every_updates))
+        update == self.recipe.training.updates
+            || update.is_multiple_of(self.recipe.validation.every_updates)
     }
 
     /// The learning rate of the update after `updates`.
@@ -415,8 +510,25 @@ impl Trainer {
         }
     }
 
-    /// Updates the weights. Returns the loss before the update.
-    fn update(&mut self, batch: &Batch, learning_rate: f64) -> Result<f64, NotFinite> {
+    /// Updates the weights, or starts to on a device. Returns the results of updates that are done.
+    fn update(&mut self, batch: &Batch, learning_rate: f64) -> Result<Vec<UpdateResult>, Error> {
+        self.state.updates += 1;
+        let Some(on_device) = &mut self.on_device else {
+            return Ok(vec![self.update_here(batch, learning_rate)]);
+        };
+        let (step, root) = self.state.adam.start_update(learning_rate);
+        let decay = self.recipe.training.average_decay;
+        let rates = UpdateRates {
+            step,
+            root,
+            average_share: average_share(decay, self.state.updates),
+        };
+        let results = on_device.update(batch, rates);
+        results.map_err(|error| self.device_error(error))
+    }
+
+    /// Updates the weights on this processor, unless the result is not finite.
+    fn update_here(&mut self, batch: &Batch, learning_rate: f64) -> UpdateResult {
         let network = self.engine.network();
         let state = &mut self.state;
         let mut convs = self.layout.convs(network, &state.parameters);
@@ -433,24 +545,27 @@ impl Trainer {
             result.gradients.scale(strength);
         }
         let mut gradient = self.layout.gradient(&state.parameters, &result.gradients);
-        let length = length(&gradient);
-        if !result.loss.is_finite() || !length.is_finite() {
-            return Err(NotFinite {
-                update: state.updates + 1,
-                loss: result.loss,
-            });
+        let update = UpdateResult {
+            loss: result.loss,
+            gradient_length: length(&gradient),
+        };
+        if !update.is_finite() {
+            return update;
         }
         let training = &self.recipe.training;
-        clip(&mut gradient, length, training.gradient_clip_norm);
+        clip(
+            &mut gradient,
+            update.gradient_length,
+            training.gradient_clip_norm,
+        );
         let adam = &mut state.adam;
         adam.update(&mut state.parameters, &gradient, learning_rate);
         for (running, batch) in state.running.iter_mut().zip(&result.statistics) {
             running.update(&batch.mean, &batch.variance, batch.count);
         }
-        state.updates += 1;
         let decay = training.average_decay;
         average(&mut state.average, &state.parameters, decay, state.updates);
-        Ok(result.loss)
+        update
     }
 
     /// Validates, unless the training should stop before or amid that, and saves. The ranks after the first wait.
@@ -492,6 +607,7 @@ impl Trainer {
             let scoring = validation::Scoring {
                 model: &model,
                 isa: self.isa,
+                device: self.on_device.as_ref().map(|on| Arc::clone(&on.device)),
                 degrader: self.degrader.as_ref(),
                 protocol: self.recipe.validation.protocol,
                 with_bicubic: self.bicubic_psnr_db.is_none(),
@@ -557,6 +673,10 @@ impl Trainer {
         if self.ranks.rank() > 0 {
             let (path, network) = (self.folder.join(LAST_CHECKPOINT), self.engine.network());
             self.state = checkpoint::load(&path, &self.recipe, network, &self.layout)?;
+        }
+        if let Some(on_device) = &mut self.on_device {
+            let written = on_device.write_state(&self.state);
+            written.map_err(|error| self.device_error(error))?;
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 use std::borrow::Cow;
 use std::path::Path;
+use std::sync::Arc;
 
 use wdsr_eval::{Protocol, bicubic, psnr_db};
 use wdsr_kernels::Isa;
@@ -7,12 +8,15 @@ use wdsr_model::{Model, Precision, Upscaler};
 
 use super::event::Event;
 use crate::dataset::{Degrader, ValidationImage};
+use crate::device::TrainingDevice;
 use crate::error::Error;
 
 /// How a model is validated.
 pub(super) struct Scoring<'s> {
     pub(super) model: &'s Model,
     pub(super) isa: Isa,
+    /// Where images are computed, if not on this processor.
+    pub(super) device: Option<Arc<dyn TrainingDevice>>,
     /// Of the low-resolution images.
     pub(super) degrader: Option<&'s Degrader>,
     pub(super) protocol: Protocol,
@@ -21,6 +25,18 @@ pub(super) struct Scoring<'s> {
 }
 
 impl Scoring<'_> {
+    fn upscaler(&self, model: &Model) -> Upscaler {
+        let precision = match model.int8() {
+            Some(_) => Precision::Int8,
+            None => Precision::F32,
+        };
+        let upscaler = Upscaler::with_isa(model, self.isa).precision(precision);
+        match self.device.clone() {
+            Some(device) => upscaler.on_device(device),
+            None => upscaler,
+        }
+    }
+
     /// Mean PSNR of the model over the validation images, and of bicubic interpolation if asked for.
     /// Observes [`Event::ValidationImage`] for each image.
     ///
@@ -35,11 +51,7 @@ impl Scoring<'_> {
         observe: &mut impl FnMut(Event<'_>) -> Result<(), E>,
     ) -> Result<(f64, Option<f64>), E> {
         assert!(!images.is_empty(), "no validation images");
-        let precision = match self.model.int8() {
-            Some(_) => Precision::Int8,
-            None => Precision::F32,
-        };
-        let mut upscaler = Upscaler::with_isa(self.model, self.isa).precision(precision);
+        let mut upscaler = self.upscaler(self.model);
         let (mut sum, mut bicubic_sum) = (0.0, 0.0);
         for (index, image) in images.iter().enumerate() {
             let mut pair = image.load()?;
@@ -48,7 +60,7 @@ impl Scoring<'_> {
                 pair = Cow::Owned(degraded);
                 if let Some(strength) = strength {
                     let model = self.model.at_strength(strength);
-                    upscaler = Upscaler::with_isa(&model, self.isa);
+                    upscaler = self.upscaler(&model);
                 }
             }
             let (width_px, height_px) = (pair.low_width_px, pair.low_height_px);

@@ -1,0 +1,348 @@
+//! Training on an open adapter.
+//!
+//! `kernels` writes the kernels that inference does not have, `plan` lists those of an update. An update is submitted without
+//! waiting for the one before; its loss is read later. All sums have a fixed order, so that a training gives
+//! the same bits on one adapter and driver.
+
+mod kernels;
+mod plan;
+mod spectrum;
+
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+
+use wdsr_model::DeviceError;
+use wdsr_train::device::{
+    DeviceTask, DeviceTraining, MAX_UNDER_WAY, TrainingDevice, UpdateRates, UpdateResult,
+};
+use wdsr_train::gradients::Batch;
+use wdsr_train::state::TrainingState;
+use wgpu::{BufferUsages, MapMode};
+
+use crate::gpu::{Gpu, Open};
+use crate::network::SUBMITTED_OPERATIONS;
+use plan::{Bound, TrainingPlan};
+
+/// Bytes of a parameter with its average and moments.
+const STATE_BYTES: usize = 16;
+/// Bytes of the result of an update.
+const RESULT_BYTES: usize = 8;
+
+/// Most workgroups of a kernel along a side.
+const MAX_WORKGROUPS: u32 = 65_535;
+
+impl TrainingDevice for Gpu {
+    fn prepare_training(
+        &self,
+        task: &DeviceTask<'_>,
+    ) -> Result<Box<dyn DeviceTraining>, DeviceError> {
+        Ok(Box::new(GpuTraining::new(self.current()?, task)?))
+    }
+}
+
+struct GpuTraining {
+    open: Arc<Open>,
+    steps: Vec<CompiledStep>,
+    mean: [f32; 3],
+    parameters: usize,
+    samples: usize,
+    under_way: usize,
+    input: wgpu::Buffer,
+    target: wgpu::Buffer,
+    state: wgpu::Buffer,
+    rates: wgpu::Buffer,
+    results: wgpu::Buffer,
+    /// For what the program reads.
+    read: wgpu::Buffer,
+}
+
+struct CompiledStep {
+    pipeline: wgpu::ComputePipeline,
+    bind_group: wgpu::BindGroup,
+    workgroups: [u32; 3],
+    multiply_adds: usize,
+}
+
+impl GpuTraining {
+    fn new(open: Arc<Open>, task: &DeviceTask<'_>) -> Result<Self, DeviceError> {
+        let plan = TrainingPlan::new(task);
+        let parameters = task.layout.len();
+        let targets = 1 + usize::from(task.teacher_weight.is_some());
+        let (state_bytes, target_bytes) = (STATE_BYTES * parameters, 4 * targets * plan.samples);
+        let largest = plan.buffers.iter().copied().chain([
+            state_bytes,
+            target_bytes,
+            plan.partial_bytes,
+            4 * plan.packed_len,
+            4 * plan.table.len(),
+        ]);
+        let is_too_large = |bytes: usize| bytes as u64 > open.max_buffer_bytes;
+        let all_workgroups = plan.steps.iter().flat_map(|step| step.workgroups);
+        if largest.into_iter().any(is_too_large) || all_workgroups.max() > Some(MAX_WORKGROUPS) {
+            return Err(DeviceError::OutOfMemory {
+                device: open.name.clone(),
+            });
+        }
+        let device = &open.device;
+        let buffers = open.checked(|| {
+            let buffer = |bytes: usize, usage| {
+                device.create_buffer(&wgpu::BufferDescriptor {
+                    label: None,
+                    size: bytes as u64,
+                    usage,
+                    mapped_at_creation: false,
+                })
+            };
+            let storage = BufferUsages::STORAGE | BufferUsages::COPY_DST;
+            let copied = storage | BufferUsages::COPY_SRC;
+            let result_bytes = RESULT_BYTES * MAX_UNDER_WAY;
+            Buffers {
+                maps: plan.buffers.iter().map(|&b| buffer(b, storage)).collect(),
+                target: buffer(target_bytes, storage),
+                packed: buffer(4 * plan.packed_len, storage),
+                partial: buffer(plan.partial_bytes, storage),
+                state: buffer(state_bytes, copied),
+                table: buffer(4 * plan.table.len(), storage),
+                work: buffer(4 * plan.work.len(), storage),
+                rates: buffer(16, BufferUsages::UNIFORM | BufferUsages::COPY_DST),
+                results: buffer(result_bytes, copied),
+                read: buffer(
+                    state_bytes.max(result_bytes),
+                    BufferUsages::MAP_READ | BufferUsages::COPY_DST,
+                ),
+            }
+        })?;
+        open.checked(|| {
+            open.queue
+                .write_buffer(&buffers.table, 0, bytemuck::cast_slice(&plan.table));
+        })?;
+        let steps = plan.steps.iter().map(|step| {
+            let pipeline = open.pipeline(&step.text)?;
+            let entry = |(binding, bound): &(u32, Bound)| wgpu::BindGroupEntry {
+                binding: *binding,
+                resource: buffers.bound(bound, &plan.maps),
+            };
+            let entries: Vec<_> = step.bound.iter().map(entry).collect();
+            let bind_group = open.checked(|| {
+                device.create_bind_group(&wgpu::BindGroupDescriptor {
+                    label: None,
+                    layout: &pipeline.get_bind_group_layout(0),
+                    entries: &entries,
+                })
+            })?;
+            Ok(CompiledStep {
+                pipeline,
+                bind_group,
+                workgroups: step.workgroups,
+                multiply_adds: step.multiply_adds,
+            })
+        });
+        let steps = steps.collect::<Result<_, DeviceError>>()?;
+        Ok(Self {
+            steps,
+            mean: task.network.config.mean,
+            parameters,
+            samples: plan.samples,
+            under_way: 0,
+            input: buffers.maps[0].clone(),
+            target: buffers.target,
+            state: buffers.state,
+            rates: buffers.rates,
+            results: buffers.results,
+            read: buffers.read,
+            open,
+        })
+    }
+
+    /// The first numbers of a buffer, after all that was submitted.
+    fn numbers(&self, buffer: &wgpu::Buffer, count: usize) -> Result<Vec<f32>, DeviceError> {
+        let bytes = 4 * count as u64;
+        let (sender, mapped) = channel();
+        let submission = self.open.checked(|| {
+            let mut encoder = self.open.device.create_command_encoder(&Default::default());
+            encoder.copy_buffer_to_buffer(buffer, 0, &self.read, 0, bytes);
+            let submission = self.open.queue.submit([encoder.finish()]);
+            self.read
+                .slice(..bytes)
+                .map_async(MapMode::Read, move |result| {
+                    // The receiver is gone if the device was lost.
+                    let _ = sender.send(result);
+                });
+            submission
+        })?;
+        self.open.wait(submission)?;
+        let failed = |reason: String| DeviceError::Failed {
+            device: self.open.name.clone(),
+            reason,
+        };
+        match mapped.recv() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(failed(error.to_string())),
+            Err(_) => return Err(failed("it returned no result".to_owned())),
+        }
+        let view = self.read.slice(..bytes).get_mapped_range();
+        let view = view.map_err(|error| failed(error.to_string()))?;
+        let numbers = bytemuck::pod_collect_to_vec(&view);
+        drop(view);
+        self.read.unmap();
+        Ok(numbers)
+    }
+}
+
+impl DeviceTraining for GpuTraining {
+    fn write_state(&mut self, state: &TrainingState) -> Result<(), DeviceError> {
+        let vectors = [
+            &state.parameters,
+            &state.average,
+            &state.adam.first_moment,
+            &state.adam.second_moment,
+        ];
+        let numbers: Vec<[f32; 4]> = (0..self.parameters)
+            .map(|at| vectors.map(|vector| vector[at]))
+            .collect();
+        self.open.checked(|| {
+            self.open
+                .queue
+                .write_buffer(&self.state, 0, bytemuck::cast_slice(&numbers));
+        })
+    }
+
+    fn read_state(&mut self, state: &mut TrainingState) -> Result<(), DeviceError> {
+        let numbers = self.numbers(&self.state, 4 * self.parameters)?;
+        let vectors = [
+            &mut state.parameters,
+            &mut state.average,
+            &mut state.adam.first_moment,
+            &mut state.adam.second_moment,
+        ];
+        for (part, vector) in vectors.into_iter().enumerate() {
+            let of_part = numbers.iter().skip(part).step_by(4);
+            vector
+                .iter_mut()
+                .zip(of_part)
+                .for_each(|(to, from)| *to = *from);
+        }
+        Ok(())
+    }
+
+    fn start_update(&mut self, batch: &Batch, rates: UpdateRates) -> Result<(), DeviceError> {
+        assert!(
+            self.under_way < MAX_UNDER_WAY,
+            "{} updates under way, at most {MAX_UNDER_WAY}",
+            self.under_way
+        );
+        let input: Vec<[f32; 4]> = batch
+            .low
+            .iter()
+            .flat_map(|patch| {
+                let [red, green, blue] = self.mean;
+                (0..patch.height_px()).flat_map(move |y| {
+                    let [r, g, b] = [0, 1, 2].map(|channel| patch.row(channel, y));
+                    (r.iter().zip(g).zip(b))
+                        .map(move |((r, g), b)| [r - red, g - green, b - blue, 0.0])
+                })
+            })
+            .collect();
+        let mut target = Vec::with_capacity(2 * self.samples);
+        for patch in batch.high.iter().chain(&batch.taught) {
+            for channel in 0..3 {
+                for y in 0..patch.height_px() {
+                    target.extend_from_slice(patch.row(channel, y));
+                }
+            }
+        }
+        assert_eq!(
+            (16 * input.len() as u64, 4 * target.len() as u64),
+            (self.input.size(), self.target.size()),
+            "bytes of a batch, low and high, and of the training's"
+        );
+        let slot = self.under_way as u32;
+        let rates = [
+            rates.step.to_bits(),
+            rates.root.to_bits(),
+            rates.average_share.to_bits(),
+            slot,
+        ];
+        let (device, queue) = (&self.open.device, &self.open.queue);
+        self.open.check_lost()?;
+        self.open.checked(|| {
+            queue.write_buffer(&self.rates, 0, bytemuck::cast_slice(&rates));
+            queue.write_buffer(&self.input, 0, bytemuck::cast_slice(&input));
+            queue.write_buffer(&self.target, 0, bytemuck::cast_slice(&target));
+            let mut rest = &self.steps[..];
+            while !rest.is_empty() {
+                // At least one kernel, and as many as a driver does not take for a hang.
+                let mut multiply_adds = 0;
+                let count = rest.iter().take_while(|step| {
+                    let is_first = multiply_adds == 0;
+                    multiply_adds += step.multiply_adds;
+                    is_first || 2 * multiply_adds <= SUBMITTED_OPERATIONS
+                });
+                let (steps, later) = rest.split_at(count.count());
+                let mut encoder = device.create_command_encoder(&Default::default());
+                let mut pass = encoder.begin_compute_pass(&Default::default());
+                for step in steps {
+                    let [x, y, z] = step.workgroups;
+                    pass.set_pipeline(&step.pipeline);
+                    pass.set_bind_group(0, &step.bind_group, &[]);
+                    pass.dispatch_workgroups(x, y, z);
+                }
+                drop(pass);
+                queue.submit([encoder.finish()]);
+                rest = later;
+            }
+        })?;
+        self.under_way += 1;
+        Ok(())
+    }
+
+    fn finish_updates(&mut self) -> Result<Vec<UpdateResult>, DeviceError> {
+        if self.under_way == 0 {
+            return Ok(Vec::new());
+        }
+        let numbers = self.numbers(&self.results, 2 * self.under_way)?;
+        self.under_way = 0;
+        let result = |pair: &[f32]| UpdateResult {
+            loss: pair[0].into(),
+            gradient_length: pair[1].into(),
+        };
+        Ok(numbers.chunks_exact(2).map(result).collect())
+    }
+}
+
+/// All buffers of a training.
+struct Buffers {
+    maps: Vec<wgpu::Buffer>,
+    target: wgpu::Buffer,
+    packed: wgpu::Buffer,
+    partial: wgpu::Buffer,
+    state: wgpu::Buffer,
+    table: wgpu::Buffer,
+    work: wgpu::Buffer,
+    rates: wgpu::Buffer,
+    results: wgpu::Buffer,
+    read: wgpu::Buffer,
+}
+
+impl Buffers {
+    fn bound<'b>(&'b self, bound: &Bound, maps: &[usize]) -> wgpu::BindingResource<'b> {
+        let part = |buffer: &'b wgpu::Buffer, start: usize, end: Option<usize>| {
+            wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                buffer,
+                offset: start as u64,
+                size: end.and_then(|end| wgpu::BufferSize::new((end - start) as u64)),
+            })
+        };
+        match bound {
+            Bound::Map(map) => self.maps[maps[*map]].as_entire_binding(),
+            Bound::Packed(bytes) => part(&self.packed, bytes.start, Some(bytes.end)),
+            Bound::Partial(start) => part(&self.partial, *start, None),
+            Bound::Target => self.target.as_entire_binding(),
+            Bound::State => self.state.as_entire_binding(),
+            Bound::Table => self.table.as_entire_binding(),
+            Bound::Work => self.work.as_entire_binding(),
+            Bound::Rates => self.rates.as_entire_binding(),
+            Bound::Results => self.results.as_entire_binding(),
+        }
+    }
+}

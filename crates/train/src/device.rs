@@ -1,0 +1,147 @@
+//! Processors beside the one that runs the program, such as GPUs, that compute the updates of a training.
+//!
+//! The trainer makes batches, sets the learning rate, validates, and writes checkpoints. A device keeps the vectors of the
+//! [`TrainingState`] and updates them. The crate `wdsr-gpu` has the devices.
+
+use wdsr_model::{Device, DeviceError, FusedOperation, Network, NetworkConfig};
+
+use crate::batch::Batch;
+use crate::parameters::ParameterLayout;
+use crate::recipe::{Loss, Recipe};
+use crate::state::TrainingState;
+
+/// A device that trains networks too.
+pub trait TrainingDevice: Device {
+    /// Prepares a training. Its state is unset until [`DeviceTraining::write_state`].
+    ///
+    /// # Errors
+    /// If the device cannot compute it.
+    fn prepare_training(
+        &self,
+        task: &DeviceTask<'_>,
+    ) -> Result<Box<dyn DeviceTraining>, DeviceError>;
+}
+
+/// A training that is prepared for a device.
+pub trait DeviceTraining {
+    /// Copies parameters, average and moments to the device.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn write_state(&mut self, state: &TrainingState) -> Result<(), DeviceError>;
+
+    /// Copies parameters, average and moments from the device.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn read_state(&mut self, state: &mut TrainingState) -> Result<(), DeviceError>;
+
+    /// Starts an update, which comes after those started before. At most [`MAX_UNDER_WAY`] are under way.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn start_update(&mut self, batch: &Batch, rates: UpdateRates) -> Result<(), DeviceError>;
+
+    /// Waits for the updates under way, and returns the result of each, in their order.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn finish_updates(&mut self) -> Result<Vec<UpdateResult>, DeviceError>;
+}
+
+/// Most updates that are started before their results are awaited.
+pub const MAX_UNDER_WAY: usize = 16;
+
+/// What a device computes in each update.
+pub struct DeviceTask<'t> {
+    /// The network, without batch normalisation, whose residual scales are in [`conv_factors`](Self::conv_factors).
+    pub network: Network,
+    /// A factor on weights and bias of each convolution, after weight normalisation.
+    pub conv_factors: Vec<f32>,
+    /// The places of the parameters; without branches.
+    pub layout: &'t ParameterLayout,
+    /// The loss.
+    pub loss: Loss,
+    /// Share of the loss against [`Batch::taught`]; none without a teacher.
+    pub teacher_weight: Option<f32>,
+    /// Patches of a batch.
+    pub batch: usize,
+    /// Side of a patch in low-resolution pixels.
+    pub patch_px: usize,
+    /// Maximum length of the gradient; 0 turns clipping off.
+    pub gradient_clip_norm: f32,
+}
+
+impl<'t> DeviceTask<'t> {
+    /// The task of a recipe.
+    ///
+    /// # Errors
+    /// The key of the recipe that devices do not support.
+    pub(crate) fn new(
+        recipe: &Recipe,
+        network: &Network,
+        layout: &'t ParameterLayout,
+    ) -> Result<Self, &'static str> {
+        let training = &recipe.training;
+        let unsupported = [
+            (!network.batch_norms.is_empty(), "network.norm = \"batch\""),
+            (training.branches, "training.branches = true"),
+            (training.int8, "training.int8 = true"),
+            (recipe.strength.is_some(), "[strength]"),
+        ];
+        if let Some((_, key)) = unsupported.into_iter().find(|(is_set, _)| *is_set) {
+            return Err(key);
+        }
+        let unscaled = NetworkConfig {
+            residual_scale: 1.0,
+            ..recipe.network.clone()
+        };
+        let unscaled = Network::for_training(&unscaled);
+        // The last convolution of a block adds to the block's input.
+        let mut conv_factors = vec![1.0; unscaled.convs.len()];
+        for operation in unscaled.fused_operations() {
+            if let FusedOperation::ConvAdd { conv, .. } = operation
+                && unscaled.convs[conv].name.contains(".body.")
+            {
+                conv_factors[conv] = recipe.network.residual_scale;
+            }
+        }
+        Ok(Self {
+            network: unscaled,
+            conv_factors,
+            layout,
+            loss: training.loss,
+            teacher_weight: recipe.teacher.as_ref().map(|t| t.weight as f32),
+            batch: training.batch,
+            patch_px: training.patch_px,
+            gradient_clip_norm: training.gradient_clip_norm as f32,
+        })
+    }
+}
+
+/// The numbers of an update that change from one to the next.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct UpdateRates {
+    /// Adam's learning rate, corrected for the first moment's start.
+    pub step: f32,
+    /// Root of the correction for the second moment's start.
+    pub root: f32,
+    /// Share of the parameters in their moving average.
+    pub average_share: f32,
+}
+
+/// What an update has found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct UpdateResult {
+    /// Mean loss over all samples of the batch, before the update.
+    pub loss: f64,
+    /// Euclidean length of the gradient, before it is clipped.
+    pub gradient_length: f64,
+}
+
+impl UpdateResult {
+    /// Whether loss and gradient are finite.
+    pub(crate) fn is_finite(&self) -> bool {
+        self.loss.is_finite() && self.gradient_length.is_finite()
+    }
+}
