@@ -12,7 +12,7 @@ import math
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +33,8 @@ HAIR = Crop("hair", "chelsea", 150, 64)
 LEAVES = Crop("leaves", "life", 1010, 64)
 LINES = Crop("lines", "drawing", 96, 120)
 COMIC = Crop("areas", "drawing", 260, 200)
-TITLE = Crop("title", "scan", 80, 72)
-TEXT = Crop("text", "scan", 200, 180)
+TITLE = Crop("title", "printed", 104, 94)
+TEXT = Crop("text", "printed", 200, 214)
 
 
 def drawing() -> Image.Image:
@@ -71,11 +71,11 @@ def drawing() -> Image.Image:
     return large.resize((side, side), Image.Resampling.BOX)
 
 
-def scan() -> Image.Image:
-    """Printed text as from a scanner: soft, grey paper, noise."""
-    large = Image.new("L", (800, 600), 236)
+def printed() -> Image.Image:
+    """A page of text."""
+    large = Image.new("L", (1600, 1200), 236)
     draw = ImageDraw.Draw(large)
-    draw.text((100, 90), "On the Resolution", 30, ImageFont.load_default(64))
+    draw.text((200, 180), "On the Resolution", 30, ImageFont.load_default(128))
     lines = (
         "The samples of an image stand for areas.",
         "Between two of them nothing was measured,",
@@ -84,24 +84,37 @@ def scan() -> Image.Image:
         "what it has seen in other images.",
     )
     for number, line in enumerate(lines):
-        draw.text((100, 220 + 60 * number), line, 40, ImageFont.load_default(32))
-    soft = large.rotate(0.4, Image.Resampling.BICUBIC, fillcolor=236)
-    soft = soft.filter(ImageFilter.GaussianBlur(0.7))
-    noise = np.random.default_rng(1).normal(0, 4, (600, 800))
-    return Image.fromarray(np.clip(np.asarray(soft) + noise, 0, 255).astype(np.uint8)).convert(
-        "RGB"
-    )
+        draw.text((200, 440 + 120 * number), line, 40, ImageFont.load_default(52))
+    turned = large.rotate(0.4, Image.Resampling.BICUBIC, fillcolor=236)
+    return turned.resize((800, 600), Image.Resampling.BOX).convert("RGB")
 
 
-def jpeg(image: Image.Image, quality: int) -> Image.Image:
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=quality)
-    return Image.open(file).convert("RGB")
+@dataclass
+class Damage:
+    """What an image suffers: blur and noise of a scanner, and JPEG, whose quality is 0 for none."""
+
+    quality: int = 0
+    blur_px: float = 0
+    noise: float = 0
+
+    def file(self, image: Image.Image) -> bytes:
+        """The damaged image as a file: JPEG, or PNG without loss."""
+        if self.blur_px or self.noise:
+            soft = np.asarray(image.filter(ImageFilter.GaussianBlur(self.blur_px)), np.float64)
+            noise = np.random.default_rng(1).normal(0, self.noise, (*soft.shape[:2], 1))
+            image = Image.fromarray(np.clip(soft + noise + 0.5, 0, 255).astype(np.uint8))
+        file = io.BytesIO()
+        if self.quality:
+            image.save(file, "JPEG", quality=self.quality)
+        else:
+            image.save(file, "PNG")
+        return file.getvalue()
 
 
 def waifu2x(low: Image.Image, scale: int, *, is_drawing: bool, noise: int) -> Image.Image:
     """Passes of x2, the first of which removes noise."""
-    model = "models-cunet" if is_drawing else "models-upconv_7_photo"
+    kind = "anime_style_art_rgb" if is_drawing else "photo"
+    model = f"models-upconv_7_{kind}"
     while scale > 1:
         low = Waifu2x(gpuid=-1, scale=2, noise=noise, model=model).process_pil(low)
         scale, noise = scale // 2, -1
@@ -116,10 +129,10 @@ def realesrgan(low: Image.Image, scale: int, *, is_drawing: bool) -> Image.Image
     return high if high.size == size else high.resize(size, Image.Resampling.LANCZOS)
 
 
-def by_wdsr(low: Image.Image, scale: int) -> Image.Image:
+def by_wdsr(low: bytes, scale: int) -> Image.Image:
     with tempfile.TemporaryDirectory() as folder:
-        small, large = Path(folder, "small.png"), Path(folder, "large.png")
-        low.save(small)
+        small, large = Path(folder, "small"), Path(folder, "large.png")
+        small.write_bytes(low)
         command = ("upscale", "--quiet", "-s", str(scale), small, "-o", large)
         if len(sys.argv) > 1:
             subprocess.run([sys.argv[1], *command], check=True)
@@ -129,54 +142,50 @@ def by_wdsr(low: Image.Image, scale: int) -> Image.Image:
 
 
 def row(
-    crop: Crop, image: Image.Image, scale: int, damage: Callable[[Image.Image], Image.Image]
+    crop: Crop, image: Image.Image, scale: int, damage: Damage
 ) -> tuple[str, dict[str, Image.Image]]:
-    """A crop by all upscalers, of what `damage` leaves of the reduced image."""
-    left, top = (max(0, at - MARGIN_PX) for at in (crop.x, crop.y))
-    right, bottom = (at + SIDE_PX + MARGIN_PX for at in (crop.x, crop.y))
-    size = tuple(side // scale * scale for side in image.size)
-    area = (left, top, min(right, size[0]), min(bottom, size[1]))
-    low = image.crop((0, 0, *size))
-    low = damage(low.resize((size[0] // scale, size[1] // scale), Image.Resampling.BICUBIC))
-    low = low.crop(tuple(at // scale for at in area))
-    is_drawing, noise = crop.image == "drawing", -1 if damage is undamaged else 2
+    """A crop by all upscalers, of the reduced and damaged image."""
+
+    def outwards(at: int, margin_px: int, most_px: int) -> int:
+        return min(max(0, (at + margin_px) // scale * scale), most_px // scale * scale)
+
+    left, top = (
+        outwards(crop.x, -MARGIN_PX, image.width),
+        outwards(crop.y, -MARGIN_PX, image.height),
+    )
+    right = outwards(crop.x, SIDE_PX + MARGIN_PX, image.width)
+    bottom = outwards(crop.y, SIDE_PX + MARGIN_PX, image.height)
+    original = image.crop((left, top, right, bottom))
+    size = (original.width // scale, original.height // scale)
+    file = damage.file(original.resize(size, Image.Resampling.BICUBIC))
+    low = Image.open(io.BytesIO(file)).convert("RGB")
+    is_drawing, noise = crop.image == "drawing", 2 if damage.quality else -1
     high = {
-        "Lanczos": low.resize((low.width * scale, low.height * scale), Image.Resampling.LANCZOS),
+        "Lanczos": low.resize(original.size, Image.Resampling.LANCZOS),
         "waifu2x": waifu2x(low, scale, is_drawing=is_drawing, noise=noise),
         "Real-ESRGAN": realesrgan(low, scale, is_drawing=is_drawing),
-        "wdsr": by_wdsr(low, scale),
-        "original": image.crop(area),
+        "wdsr": by_wdsr(file, scale),
+        "original": original,
     }
     x, y = crop.x - left, crop.y - top
     part = (x, y, x + SIDE_PX, y + SIDE_PX)
     return crop.what, {title: whole.convert("RGB").crop(part) for title, whole in high.items()}
 
 
-def undamaged(image: Image.Image) -> Image.Image:
-    return image
-
-
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         images = sources(Path(folder))
-    images |= {"drawing": drawing(), "scan": scan()}
-
-    def saved(image: Image.Image) -> Image.Image:
-        return jpeg(image, 30)
-
-    def scanned(image: Image.Image) -> Image.Image:
-        return jpeg(image, 70)
-
+    images |= {"drawing": drawing(), "printed": printed()}
+    scanned = Damage(quality=60, blur_px=0.6, noise=4)
     pages = {
-        "x2": (2, undamaged, (LETTERS, HAIR, LEAVES)),
-        "x4": (4, undamaged, (LETTERS, FACE, HAIR)),
-        "jpeg": (2, saved, (LETTERS, FACE, LEAVES)),
+        "x2": (2, Damage(), (LETTERS, HAIR, LEAVES)),
+        "x4": (4, Damage(), (LETTERS, FACE, HAIR)),
+        "jpeg": (2, Damage(quality=30), (LETTERS, FACE, LEAVES)),
         "scan": (2, scanned, (TITLE, TEXT)),
-        "drawing": (2, undamaged, (LINES, COMIC)),
+        "drawing": (2, Damage(), (LINES, COMIC)),
     }
     for name, (scale, damage, crops) in pages.items():
-        rows = [row(crop, images[crop.image], scale, damage) for crop in crops]
-        page = sheet(rows)
+        page = sheet([row(crop, images[crop.image], scale, damage) for crop in crops])
         path = ROOT / f"docs/images/gallery-{name}.webp"
         page.save(path, quality=92, method=6)
         print(
