@@ -166,6 +166,16 @@ pub(crate) struct Open {
 }
 
 impl Open {
+    /// A buffer of zeros. Within [`checked`](Self::checked) too little memory is an error.
+    pub(crate) fn buffer(&self, bytes: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
+        self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size: bytes,
+            usage,
+            mapped_at_creation: false,
+        })
+    }
+
     fn new(choice: Choice, precision: GpuPrecision) -> Result<(Self, AdapterSummary), OpenError> {
         let (adapter, summary) = adapter::find(choice).map_err(|all| match choice {
             _ if all.is_empty() => OpenError::NoAdapter,

@@ -89,14 +89,7 @@ impl GpuNetwork {
     fn create_buffers(&self, pixels: usize) -> Result<TileBuffers, DeviceError> {
         let device = &self.open.device;
         self.open.checked(|| {
-            let buffer = |bytes: usize, usage| {
-                device.create_buffer(&wgpu::BufferDescriptor {
-                    label: None,
-                    size: bytes as u64,
-                    usage,
-                    mapped_at_creation: false,
-                })
-            };
+            let buffer = |bytes: usize, usage| self.open.buffer(bytes as u64, usage);
             let storage = BufferUsages::STORAGE | BufferUsages::COPY_DST;
             let maps: Vec<_> = self
                 .plan
@@ -154,12 +147,8 @@ impl GpuNetwork {
         }
         spare.clear();
         self.open.checked(|| {
-            self.open.device.create_buffer(&wgpu::BufferDescriptor {
-                label: None,
-                size: bytes,
-                usage: BufferUsages::MAP_READ | BufferUsages::COPY_DST,
-                mapped_at_creation: false,
-            })
+            self.open
+                .buffer(bytes, BufferUsages::MAP_READ | BufferUsages::COPY_DST)
         })
     }
 }

@@ -22,14 +22,7 @@ pub(crate) fn gflops(
     let pipeline = open.pipeline(&peak_text(precision))?;
     let device = &open.device;
     let (rounds_buffer, bind_group) = open.checked(|| {
-        let buffer = |size: usize, usage| {
-            device.create_buffer(&wgpu::BufferDescriptor {
-                label: None,
-                size: size as u64,
-                usage,
-                mapped_at_creation: false,
-            })
-        };
+        let buffer = |bytes: usize, usage| open.buffer(bytes as u64, usage);
         let rounds = buffer(16, BufferUsages::UNIFORM | BufferUsages::COPY_DST);
         let result = buffer(THREADS * 16, BufferUsages::STORAGE);
         let entries = [(0, &rounds), (1, &result)].map(|(binding, buffer)| wgpu::BindGroupEntry {

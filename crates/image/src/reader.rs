@@ -22,6 +22,8 @@ mod tiff_directories;
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
+#[cfg(any(feature = "avif", feature = "jpeg-xl"))]
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -901,6 +903,18 @@ fn check_size(
     }
     limits.check(width_px, height_px, path)?;
     Ok((width_px, height_px))
+}
+
+/// Runs a decoder that panics on some damaged files.
+#[cfg(any(feature = "avif", feature = "jpeg-xl"))]
+fn guarded<T>(
+    format: Format,
+    name: &Path,
+    work: impl FnOnce() -> Result<T, Error>,
+) -> Result<T, Error> {
+    // A panic drops what it leaves half done.
+    panic::catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(Error::damaged("the decoder failed", format, name)))
 }
 
 /// Refuses an image whose pixels need more memory than is allowed or available.

@@ -85,14 +85,7 @@ impl GpuTraining {
         }
         let device = &open.device;
         let buffers = open.checked(|| {
-            let buffer = |bytes: usize, usage| {
-                device.create_buffer(&wgpu::BufferDescriptor {
-                    label: None,
-                    size: bytes as u64,
-                    usage,
-                    mapped_at_creation: false,
-                })
-            };
+            let buffer = |bytes: usize, usage| open.buffer(bytes as u64, usage);
             let storage = BufferUsages::STORAGE | BufferUsages::COPY_DST;
             let copied = storage | BufferUsages::COPY_SRC;
             let result_bytes = RESULT_BYTES * MAX_UNDER_WAY;

@@ -7,14 +7,13 @@
 //! interpolated as by libavif (`src/reformat.c`: between the centres of its samples).
 
 use std::borrow::Cow;
-use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 
 use image::metadata::Orientation;
 use re_rav1d::{Decoder, Picture, PixelLayout, PlanarImageComponent, Settings, pixel};
 use zenavif_parse::{AvifParser, ColorInformation, DecodeConfig};
 
-use super::{Decode, Header, Limits, Source, animation, check_size};
+use super::{Decode, Header, Limits, Source, animation, check_size, guarded};
 use crate::error::{Error, one_line};
 use crate::format::Format;
 use crate::metadata::{Metadata, PngColour};
@@ -30,12 +29,6 @@ struct AvifDecoder {
     file: AvifParser<'static>,
     outline: Outline,
     limits: Limits,
-}
-
-fn guarded<T>(name: &Path, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-    // A panic drops what it leaves half done.
-    panic::catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|_| Err(damaged("the decoder failed", name)))
 }
 
 fn damaged(reason: impl Into<String>, name: &Path) -> Error {
@@ -61,7 +54,7 @@ pub(super) fn open(
     limits: &Limits,
 ) -> Result<(Header, Box<dyn Decode>), Error> {
     let bytes = source.into_bytes(name)?;
-    guarded(name, || {
+    guarded(Format::Avif, name, || {
         let failed = |error| container_error(error, name);
         let config = DecodeConfig::default();
         let file = AvifParser::from_owned_with_config(bytes, &config, &zenavif_parse::Unstoppable);
@@ -235,7 +228,7 @@ fn omitted(file: &AvifParser<'_>) -> Vec<String> {
 
 impl Decode for AvifDecoder {
     fn read_all(self: Box<Self>, name: &Path) -> Result<Samples, Error> {
-        guarded(name, || self.read(name))
+        guarded(Format::Avif, name, || self.read(name))
     }
 }
 
@@ -492,24 +485,22 @@ enum Matrix {
 impl Matrix {
     /// Source: ITU-T H.273, table 4.
     fn of((primaries, matrix): (u16, u16), name: &Path) -> Result<Self, Error> {
-        const BT_601: Matrix = Matrix::Weights(0.299, 0.114);
-        let of_primaries = match primaries {
+        let of_primaries = |primaries| match primaries {
             1 => Some(Self::Weights(0.2126, 0.0722)),
+            5 | 6 => Some(Self::Weights(0.299, 0.114)),
             9 => Some(Self::Weights(0.2627, 0.0593)),
-            5 | 6 => Some(BT_601),
             12 => Some(Self::Weights(0.22897, 0.07929)),
             _ => None,
         };
         let found = match matrix {
             0 => Some(Self::Identity),
-            1 => Some(Self::Weights(0.2126, 0.0722)),
-            // Unspecified: as libavif takes it.
-            2 | 5 | 6 => Some(BT_601),
+            1 | 5 | 6 | 9 => of_primaries(matrix),
+            // As libavif takes it: those of BT.601.
+            UNSPECIFIED => of_primaries(6),
             4 => Some(Self::Weights(0.30, 0.11)),
             7 => Some(Self::Weights(0.212, 0.087)),
             8 => Some(Self::YCgCo),
-            9 => Some(Self::Weights(0.2627, 0.0593)),
-            12 => of_primaries,
+            12 => of_primaries(primaries),
             _ => None,
         };
         found.ok_or_else(|| unsupported(format!("its matrix is number {matrix} of H.273"), name))

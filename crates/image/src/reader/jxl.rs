@@ -7,7 +7,6 @@
 //! Source: ISO/IEC 18181-1 (codestream: signature, orientation, colour) and 18181-2 (container).
 
 use std::io::Read;
-use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 
 use image::metadata::Orientation;
@@ -17,7 +16,9 @@ use jxl_oxide::{
     AllocTracker, ExtraChannelType, FrameBufferSample, InitializeResult, JxlImage, JxlThreadPool,
 };
 
-use super::{CONTAINER, Decode, Header, Limits, MAX_METADATA_BYTES, Source, animation, check_size};
+use super::{
+    CONTAINER, Decode, Header, Limits, MAX_METADATA_BYTES, Source, animation, check_size, guarded,
+};
 use crate::error::{Error, one_line};
 use crate::format::Format;
 use crate::metadata::Metadata;
@@ -49,13 +50,6 @@ struct MetadataBoxes {
     unpacked: Vec<[u8; 4]>,
 }
 
-/// Runs the decoder, which panics on some damaged files.
-fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-    // A panic drops what it leaves half done.
-    panic::catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|_| Err(Error::damaged("the decoder failed", Format::JpegXl, path)))
-}
-
 struct JxlDecoder {
     codestream: Vec<u8>,
     started: Started,
@@ -68,7 +62,7 @@ pub(super) fn open(
     limits: &Limits,
 ) -> Result<(Header, Box<dyn Decode>), Error> {
     let contents = contents(source.into_bytes(name)?, name)?;
-    guarded(name, || {
+    guarded(Format::JpegXl, name, || {
         let started = start(&contents.codestream, name)?;
         let jxl = &started.jxl;
         // The decoder applies the orientation, and tells the upright size.
@@ -104,7 +98,7 @@ pub(super) fn open(
 
 impl Decode for JxlDecoder {
     fn read_all(self: Box<Self>, name: &Path) -> Result<Samples, Error> {
-        guarded(name, || self.read(name))
+        guarded(Format::JpegXl, name, || self.read(name))
     }
 }
 
