@@ -436,23 +436,38 @@ pub fn portable(path: &Path) -> String {
     path.components().map(part).collect::<Vec<_>>().join("/")
 }
 
-/// XXH3 of a model's description and weights, without its notes.
+/// XXH3 of all of a model that results depend on: its description, weights, those at strength 1 and scales for int8; without
+/// its notes.
 ///
 /// # Errors
 /// If the description has no form in JSON.
 pub fn hash_of_model(model: &Model) -> serde_json::Result<String> {
     let mut hash = Xxh3::new();
     hash.update(&serde_json::to_vec(model.config())?);
-    for conv in model.convs() {
-        for value in conv.weight.iter().chain(&conv.bias) {
-            hash.update(&value.to_le_bytes());
-        }
+    let convs = model
+        .convs()
+        .iter()
+        .chain(model.strong().into_iter().flatten());
+    let of_convs = convs.flat_map(|conv| [&conv.weight, &conv.bias, &conv.slopes]);
+    let scales = model.int8().into_iter().flatten();
+    let of_scales =
+        scales.flat_map(|scales| [&scales.input_steps, &scales.weight_steps, &scales.bias]);
+    for values in of_convs.chain(of_scales) {
+        let bytes: Vec<u8> = values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
+        hash.update(&bytes);
     }
     Ok(format!("{:032x}", hash.digest128()))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use wdsr_model::{Int8Scales, NetworkConfig};
+
     use super::*;
 
     fn entry(output: &str, bytes: &[u8], input: &Input) -> Entry {
@@ -542,6 +557,42 @@ mod tests {
             !is_own(input(&folder("in"), "b.png", "image")),
             "another name"
         );
+    }
+
+    #[test]
+    fn the_hash_of_a_model_is_that_of_all_its_numbers() {
+        let [plain, other] =
+            [1, 2].map(|seed| Model::random(&NetworkConfig::compact(8, 2, 2), seed));
+        let with_slope = |slope: f32| {
+            let mut convs = plain.convs().to_vec();
+            convs[0].slopes[3] = slope;
+            Model::new(plain.config(), convs, BTreeMap::new())
+        };
+        let with_int8 = |step: f32| {
+            let scales = plain.network().int8_convs().map(|at| {
+                let conv = &plain.network().convs[at];
+                Int8Scales {
+                    input_steps: vec![step; conv.in_channels],
+                    weight_steps: vec![1.0; conv.out_channels],
+                    bias: vec![0.0; conv.out_channels],
+                }
+            });
+            plain.clone().with_int8(scales.collect())
+        };
+        let strong = |by: &Model| plain.clone().with_strong(by.convs().to_vec());
+        let models = [
+            &plain,
+            &other,
+            &with_slope(0.5),
+            &with_slope(0.25),
+            &with_int8(0.5),
+            &with_int8(0.25),
+            &strong(&plain),
+            &strong(&other),
+        ];
+        let hashes = models.map(|model| hash_of_model(model).expect("a hash"));
+        let distinct = HashSet::from(hashes.clone());
+        assert_eq!(distinct.len(), models.len(), "{hashes:?}");
     }
 
     #[test]
