@@ -11,7 +11,7 @@ mod rows;
 mod sample;
 
 use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use wdsr_kernels::{Isa, Precision, STRIP_ROWS, Strip};
@@ -40,13 +40,15 @@ pub struct Upscaler {
     model: Model,
     arithmetic: Arithmetic,
     self_ensemble: bool,
-    network: StreamingNetwork,
+    /// The weights as the kernels read them, prepared when they are first needed.
+    network: OnceLock<StreamingNetwork>,
     tile_px: Option<usize>,
     on_device: Option<OnDevice>,
 }
 
 impl Upscaler {
-    /// Prepares a model for this processor.
+    /// An upscaler on this processor. The weights are prepared when they are first needed: by the first image, or by
+    /// the first question about memory.
     ///
     /// # Errors
     /// If the environment variable `WDSR_ISA` does not name an instruction set.
@@ -54,7 +56,7 @@ impl Upscaler {
         Ok(Self::with_isa(model, Isa::detect()?))
     }
 
-    /// Prepares a model for one instruction set.
+    /// An upscaler on one instruction set.
     pub fn with_isa(model: &Model, isa: Isa) -> Self {
         let precision = Precision::F32;
         let arithmetic = Arithmetic { isa, precision };
@@ -62,7 +64,7 @@ impl Upscaler {
             model: model.clone(),
             arithmetic,
             self_ensemble: false,
-            network: StreamingNetwork::new(model, arithmetic, false),
+            network: OnceLock::new(),
             tile_px: Some(DEFAULT_TILE_PX),
             on_device: None,
         }
@@ -87,7 +89,7 @@ impl Upscaler {
     pub fn self_ensemble(mut self, on: bool) -> Self {
         if on != self.self_ensemble {
             self.self_ensemble = on;
-            self.prepare();
+            self.unprepare();
         }
         self
     }
@@ -100,9 +102,13 @@ impl Upscaler {
     /// If int8 is chosen and the model has no scales for it ([`Model::int8`]).
     #[must_use]
     pub fn precision(mut self, precision: Precision) -> Self {
+        assert!(
+            precision != Precision::Int8 || self.model.int8().is_some(),
+            "int8 of a model without scales for it"
+        );
         if precision != self.arithmetic.precision {
             self.arithmetic.precision = precision;
-            self.prepare();
+            self.unprepare();
         }
         self
     }
@@ -126,10 +132,16 @@ impl Upscaler {
         self.on_device.as_ref().filter(|on| on.is_in_use())
     }
 
-    /// Prepares the weights for the current options.
-    fn prepare(&mut self) {
+    /// Forgets what was prepared for other options.
+    fn unprepare(&mut self) {
         self.on_device = self.on_device.as_ref().map(OnDevice::unprepared);
-        self.network = StreamingNetwork::new(&self.model, self.arithmetic, self.self_ensemble);
+        self.network = OnceLock::new();
+    }
+
+    /// The network with weights prepared for the current options.
+    fn network(&self) -> &StreamingNetwork {
+        let prepare = || StreamingNetwork::new(&self.model, self.arithmetic, self.self_ensemble);
+        self.network.get_or_init(prepare)
     }
 
     /// Whether the model has a strength; the upscaler itself computes strength 0.
@@ -143,10 +155,9 @@ impl Upscaler {
     /// If the strength is not within 0..=1.
     #[must_use]
     pub fn at_strength(&self, strength: f32) -> Self {
-        let model = self.model.at_strength(strength);
         Self {
-            network: StreamingNetwork::new(&model, self.arithmetic, self.self_ensemble),
-            model,
+            model: self.model.at_strength(strength),
+            network: OnceLock::new(),
             on_device: self.on_device.as_ref().map(OnDevice::unprepared),
             ..*self
         }
@@ -373,7 +384,7 @@ impl Upscaler {
         if let Some(on) = self.device() {
             return self.device_memory_bytes(on, width_px, rows_px, sample_bytes);
         }
-        let low_rows = rows_px + self.network.plan().delay_rows();
+        let low_rows = rows_px + self.network().plan().delay_rows();
         let rows = (low_rows + rows_px * self.scale() * self.scale()) as u64;
         self.working_bytes(width_px) + rows * (width_px * 3 * sample_bytes) as u64
     }
@@ -383,7 +394,7 @@ impl Upscaler {
     pub fn working_bytes(&self, width_px: usize) -> u64 {
         match self.device() {
             Some(on) => self.device_working_bytes(on, width_px),
-            None => self.network.memory_bytes(&self.tiles(width_px)),
+            None => self.network().memory_bytes(&self.tiles(width_px)),
         }
     }
 
@@ -392,7 +403,7 @@ impl Upscaler {
     }
 
     fn start(&self, width_px: usize, height_px: usize) -> Inference<'_> {
-        self.network.start(self.tiles(width_px), height_px)
+        self.network().start(self.tiles(width_px), height_px)
     }
 
     fn counter<'a>(&self, height_px: usize, progress: &'a Progress<'a>) -> RowCounter<'a> {
@@ -401,7 +412,7 @@ impl Upscaler {
 
     /// Rows of the output's map, before the last pixel shuffle, for each row of the image.
     fn output_map_scale(&self) -> usize {
-        self.scale() / self.network.plan().output_shuffle
+        self.scale() / self.network().plan().output_shuffle
     }
 
     /// Computes the next waves of an image. `low` has the rows that they read and those whose result
@@ -414,7 +425,7 @@ impl Upscaler {
         output: &mut [T],
         counter: &RowCounter,
     ) -> Result<(), UpscaleError> {
-        let (width_px, plan) = (low.width_px, self.network.plan());
+        let (width_px, plan) = (low.width_px, self.network().plan());
         let mean = self.model.config().mean;
         let format = OutputFormat {
             mean,
