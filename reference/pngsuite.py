@@ -1,4 +1,4 @@
-"""What ImageMagick decodes from PngSuite, as a list for crates/image/tests/pngsuite.rs.
+"""What ImageMagick decodes from PngSuite, as a list for crates/image/tests/image/pngsuite.rs.
 
     python3 reference/pngsuite.py > crates/image/tests/pngsuite/expected.txt
 

@@ -1,5 +1,5 @@
 """Small TIFF files of every kind that is read, and what ImageMagick decodes from them, for
-crates/image/tests/tiff_kinds.rs.
+crates/image/tests/image/tiff_kinds.rs.
 
     python3 reference/tiff_kinds.py
 

@@ -1,4 +1,4 @@
-//! Reading and writing end at a deadline, for each format.
+//! Reading and writing end at a deadline, for each format. A program of its own: other tests would take its time.
 
 use std::io::Cursor;
 use std::path::Path;

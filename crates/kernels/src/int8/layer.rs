@@ -246,7 +246,7 @@ impl PackedLayer {
     ) {
         let lanes = self.in_lanes();
         let terms = lanes * taps.len() * S::PARTS;
-        debug_assert_eq!(self.parts, S::PARTS, "weights of {}", self.isa);
+        assert_eq!(self.parts, S::PARTS, "weights of {}", self.isa);
         for (first, count) in self.tiles() {
             let weights = self.packed[first * terms..].as_ptr();
             let start = self.start[first..].as_ptr();

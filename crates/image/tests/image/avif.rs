@@ -1,5 +1,4 @@
 //! AVIF files are read as libavif reads them, with their metadata, and what is not read is named.
-#![cfg(feature = "avif")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -68,9 +68,9 @@ fn truncated_files_of_every_format_are_errors() {
 fn jpegs() -> [Vec<u8>; 4] {
     [
         file(Format::Jpeg),
-        include_bytes!("jpeg/progressive.jpg").to_vec(),
-        include_bytes!("jpeg/restarts.jpg").to_vec(),
-        include_bytes!("jpeg/planes.jpg").to_vec(),
+        include_bytes!("../jpeg/progressive.jpg").to_vec(),
+        include_bytes!("../jpeg/restarts.jpg").to_vec(),
+        include_bytes!("../jpeg/planes.jpg").to_vec(),
     ]
 }
 
