@@ -220,10 +220,22 @@ fn calibration_names_what_it_does_not_support() {
 #[test]
 fn output_depends_on_pixels_at_the_receptive_radius() {
     for config in configs() {
-        let model = model(&config);
+        let mut model = model(&config);
+        let mut grey = 0.5;
+        if config.block == BlockKind::Rrdb {
+            // Its many convolutions and factors of 0.2 leave of the pixel at the radius less than rounding does,
+            // so all else is 0.
+            grey = 0.0;
+            let mut convs = model.convs().to_vec();
+            for conv in &mut convs {
+                conv.bias.fill(0.0);
+                conv.weight.iter_mut().for_each(|weight| *weight *= 4.0);
+            }
+            model = Model::new(&config, convs, Default::default());
+        }
         let radius = model.network().receptive_radius_px();
         let side = 2 * radius + 3;
-        let mut pixels = vec![0.5; side * side * 3];
+        let mut pixels = vec![grey; side * side * 3];
         let upscaler = Upscaler::with_isa(&model, Isa::REFERENCE);
         let before: Vec<f32> = upscaler.upscale(&pixels, side, side).expect("an image");
         pixels[0] = 1.0;
