@@ -17,8 +17,8 @@ use crate::{progress, units};
 ///
 /// IN is a model of this program, a built-in kind (base, photo or small), or a PyTorch checkpoint (.pt,
 /// .pth) or safetensors file in the layout of wdsr_ntire2018, yjn870/WDSR-pytorch, ychfan/wdsr, compiler-aware-nas-sr,
-/// EDSR-PyTorch, BasicSR (EDSR, MSRResNet) or Real-ESRGAN's Compact: the weights alone, or inside a
-/// trainer's checkpoint. Builds with the feature `keras` also read weights of
+/// EDSR-PyTorch, BasicSR (EDSR, MSRResNet), Real-ESRGAN's Compact or ESRGAN (RRDB): the weights alone,
+/// or inside a trainer's checkpoint. Builds with the feature `keras` also read weights of
 /// krasserm/super-resolution (.h5). The content of the file decides its
 /// format. No code in a checkpoint is run. The program prints what it recognised; options set what a
 /// file does not record.

@@ -28,7 +28,8 @@ pub struct Options {
     pub range: Option<Range>,
     /// Mean that was subtracted from them, R G B in 0..1; by default that of the layout.
     pub mean: Option<[f32; 3]>,
-    /// Residual scale: the factor of each block's branch; by default 1. No checkpoint records it.
+    /// Residual scale: the factor of each block's branch; by default 1, and 0.2 for RRDB. No checkpoint
+    /// records it.
     pub residual_scale: Option<f32>,
 }
 
@@ -183,9 +184,8 @@ fn hdf5(_: &[u8]) -> Result<Source, String> {
 /// Networks of others, and a part of the name of a tensor that only they have.
 ///
 /// Source: chaiNNer-org/spandrel, the `detect` conditions of its architectures.
-const OTHER_NETWORKS: [(&str, &str); 22] = [
-    ("rdb1.conv1", "ESRGAN (RRDB)"),
-    ("RDB1.conv1", "ESRGAN (RRDB)"),
+const OTHER_NETWORKS: [(&str, &str); 21] = [
+    ("RDB1.conv1x1", "ESRGAN+"),
     ("overlap_attn.relative_position_bias_table", "HAT"),
     ("swin1.attn", "DRCT"),
     ("residual_group.td", "ATD"),
@@ -223,8 +223,8 @@ fn parse(bytes: &[u8], name: &Path, options: &Options) -> Result<Imported, Strin
     } = source(bytes, options.weights.as_deref())?;
     if let Some(network) = other_network(&tensors) {
         return Err(format!(
-            "expected WDSR, EDSR, MSRResNet or Real-ESRGAN's Compact, found {network}, which wdsr does \
-             not run"
+            "expected WDSR, EDSR, MSRResNet, ESRGAN (RRDB) or Real-ESRGAN's Compact, found {network}, \
+             which wdsr does not run"
         ));
     }
     let Folded {
@@ -245,7 +245,7 @@ fn parse(bytes: &[u8], name: &Path, options: &Options) -> Result<Imported, Strin
     };
     let mut config = layout.describe(&convs)?;
     config.mean = convention.mean;
-    config.residual_scale = options.residual_scale.unwrap_or(1.0);
+    config.residual_scale = options.residual_scale.unwrap_or(config.residual_scale);
     config.validate().map_err(|e| e.to_string())?;
     let network = Network::new(&config);
     let mut weights = layout::in_order(&network, convs, slopes)?;
@@ -287,6 +287,8 @@ fn parse(bytes: &[u8], name: &Path, options: &Options) -> Result<Imported, Strin
             "expansion {}, low-rank width {}",
             config.expansion, config.low_rank
         ));
+    } else if config.growth > 0 {
+        recognised.push(format!("growth {}", config.growth));
     } else {
         recognised.push(format!("expansion {}", config.expansion));
     }

@@ -50,6 +50,17 @@ impl Tensor {
         }
     }
 
+    /// Its channels, and then those of the other.
+    pub(crate) fn concat(&self, other: &Self) -> Self {
+        assert_eq!(self.shape[1..], other.shape[1..], "operands");
+        let [first, second] = [self, other].map(|tensor| tensor.shape[0]);
+        let data = [&self.data[..], &other.data].concat();
+        Self {
+            shape: [first + second, self.shape[1], self.shape[2]],
+            data,
+        }
+    }
+
     /// With a slope for each channel.
     pub(crate) fn prelu(&self, slopes: &[f32]) -> Self {
         assert_eq!(slopes.len(), self.shape[0], "slopes");
@@ -139,6 +150,14 @@ pub(crate) fn configs() -> Vec<NetworkConfig> {
         NetworkConfig::compact(4, 1, 1),
         NetworkConfig::msr_resnet(4, 1, 4),
         NetworkConfig::msr_resnet(3, 2, 3),
+        NetworkConfig {
+            growth: 3,
+            ..NetworkConfig::rrdb(4, 2, 4)
+        },
+        NetworkConfig {
+            growth: 2,
+            ..NetworkConfig::rrdb(3, 1, 1)
+        },
     ]
 }
 

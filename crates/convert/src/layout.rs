@@ -10,13 +10,18 @@
 //! | edsr | `head.0` | `body.i.body.j`, then `body.N` | `tail.0.{0,2,..}`, `tail.1` | |
 //! | basicsr | `conv_first` | `body.i.convj`, then `conv_after_body` | `upsample.{0,2,..}`, `conv_last` | |
 //! | msrresnet | `conv_first` | `body.i.convj` | `upconv1`, `upconv2`, `conv_hr`, `conv_last` | |
+//! | rrdb | `conv_first` | `body.i.rdbj.convk`, then `conv_body` | `conv_up1`, .., `conv_hr`, `conv_last` | |
+//! | esrgan | `conv_first` | `RRDB_trunk.i.RDBj.convk`, then `trunk_conv` | `upconv1`, .., `HRconv`, `conv_last` | |
+//! | old esrgan | `0` | `1.sub.i.RDBj.convk.0`, then `1.sub.N` | `3`, `6`, .. | |
 //! | compact | `body.0` | `body.{2,4,..}`, each followed by slopes | `body.(2 N + 2)` | |
 //!
+//! In old ESRGAN a convolution follows each enlargement at 3, 6, ..; the last two are 2 and 4 behind it.
 //! j is 0 and 2 in WDSR-A and EDSR (1 and 2 in basicsr and msrresnet), 0, 2 and 3 in WDSR-B. Sources:
 //! JiahuiYu/wdsr_ntire2018 `wdsr_a.py`, `wdsr_b.py`; yjn870/WDSR-pytorch `models.py`; ychfan/wdsr
 //! `models/wdsr.py`; compiler-aware-nas-sr (bare); sanghyun-son/EDSR-PyTorch `src/model/edsr.py`;
 //! XPixelGroup/BasicSR `basicsr/archs/edsr_arch.py`, `srresnet_arch.py`; xinntao/Real-ESRGAN
-//! `realesrgan/archs/srvgg_arch.py` (compact).
+//! `realesrgan/archs/srvgg_arch.py` (compact); XPixelGroup/BasicSR `basicsr/archs/rrdbnet_arch.py` (rrdb);
+//! xinntao/ESRGAN `RRDBNet_arch.py` and, old, its `architecture.py`.
 
 use std::collections::BTreeMap;
 
@@ -38,6 +43,12 @@ pub(crate) enum Layout {
     BasicSr,
     MsrResNet,
     Compact,
+    /// RRDB of BasicSR and Real-ESRGAN.
+    Rrdb,
+    /// RRDB of ESRGAN.
+    Esrgan,
+    /// RRDB of ESRGAN's first release.
+    OldEsrgan,
     /// Keras, converted to the official names by `keras.rs`.
     #[cfg(feature = "keras")]
     Krasserm,
@@ -56,6 +67,12 @@ impl Layout {
             Ok(Self::BasicSr)
         } else if has("conv_first") && has("upconv1") && has("body.0.conv1") {
             Ok(Self::MsrResNet)
+        } else if has("conv_first") && has("conv_body") {
+            Ok(Self::Rrdb)
+        } else if has("conv_first") && has("trunk_conv") {
+            Ok(Self::Esrgan)
+        } else if has("0") && has("1.sub.0.RDB1.conv1.0") {
+            Ok(Self::OldEsrgan)
         } else if has("head.0") && has("body.0.module.0") {
             Ok(Self::Yjn870)
         } else if has("head.0") && has("tail.0") {
@@ -70,8 +87,8 @@ impl Layout {
             let names: Vec<_> = convs.keys().take(6).map(|name| shortened(name)).collect();
             Err(format!(
                 "expected a layout of JiahuiYu/wdsr_ntire2018, yjn870/WDSR-pytorch, ychfan/wdsr, \
-                 compiler-aware-nas-sr, EDSR-PyTorch, BasicSR's EDSR or MSRResNet, or \
-                 Real-ESRGAN's Compact, found convolutions `{}`, ...",
+                 compiler-aware-nas-sr, EDSR-PyTorch, BasicSR's EDSR or MSRResNet, \
+                 Real-ESRGAN's Compact, or ESRGAN (RRDB), found convolutions `{}`, ...",
                 names.join("`, `")
             ))
         }
@@ -87,6 +104,9 @@ impl Layout {
             Self::BasicSr => "BasicSR's EDSR",
             Self::MsrResNet => "BasicSR's MSRResNet",
             Self::Compact => "Real-ESRGAN's Compact (SRVGGNetCompact)",
+            Self::Rrdb => "BasicSR's and Real-ESRGAN's RRDB",
+            Self::Esrgan => "ESRGAN's RRDB",
+            Self::OldEsrgan => "ESRGAN's first RRDB",
             #[cfg(feature = "keras")]
             Self::Krasserm => "krasserm/super-resolution",
         }
@@ -100,7 +120,9 @@ impl Layout {
             Self::Krasserm => (Range::Signed, DIV2K_MEAN),
             Self::Ychfan | Self::Bare => (Range::Unit, [0.5; 3]),
             Self::Edsr | Self::BasicSr => (Range::Byte, DIV2K_MEAN),
-            Self::Compact | Self::MsrResNet => (Range::Unit, [0.0; 3]),
+            Self::Compact | Self::MsrResNet | Self::Rrdb | Self::Esrgan | Self::OldEsrgan => {
+                (Range::Unit, [0.0; 3])
+            }
         };
         InputConvention { range, mean }
     }
@@ -113,8 +135,32 @@ impl Layout {
         let blocks = (0..)
             .find(|i| !convs.contains_key(&format!("body.{i}.conv1")))
             .unwrap_or(0);
+        let old_last = convs.keys().filter_map(|name| name.parse().ok()).max();
+        let old_last: usize = old_last.unwrap_or(0);
         let rename = |name: String| match self {
-            Self::Official | Self::Edsr | Self::Compact | Self::MsrResNet => name,
+            Self::Official | Self::Edsr | Self::Compact | Self::MsrResNet | Self::Rrdb => name,
+            Self::Esrgan => match name.as_str() {
+                "trunk_conv" => "conv_body".to_owned(),
+                "HRconv" => "conv_hr".to_owned(),
+                _ => name
+                    .replace("RRDB_trunk.", "body.")
+                    .replace(".RDB", ".rdb")
+                    .replace("upconv", "conv_up"),
+            },
+            Self::OldEsrgan => match name.strip_prefix("1.sub.") {
+                Some(rest) if rest.contains('.') => {
+                    let rest = rest.strip_suffix(".0").unwrap_or(rest);
+                    format!("body.{}", rest.replace(".RDB", ".rdb"))
+                }
+                Some(_) => "conv_body".to_owned(),
+                None => match name.parse::<usize>() {
+                    Ok(0) => "conv_first".to_owned(),
+                    Ok(at) if at + 2 == old_last => "conv_hr".to_owned(),
+                    Ok(at) if at == old_last => "conv_last".to_owned(),
+                    Ok(at) => format!("conv_up{}", at / 3),
+                    Err(_) => name,
+                },
+            },
             Self::BasicSr => match name.as_str() {
                 "conv_first" => "head.0".to_owned(),
                 "conv_after_body" => format!("body.{blocks}"),
@@ -165,6 +211,7 @@ impl Layout {
         match self {
             Self::Compact => return compact(convs),
             Self::MsrResNet => return msr_resnet(convs),
+            Self::Rrdb | Self::Esrgan | Self::OldEsrgan => return rrdb(convs),
             _ => {}
         }
         let features = shape("head.0")?[0];
@@ -201,6 +248,7 @@ impl Layout {
             blocks,
             expansion: wide / features,
             low_rank,
+            growth: 0,
             norm: Norm::None,
             scale: scale.ok_or("expected 3 scale^2 output channels of the tail")?,
             residual_scale: 1.0,
@@ -226,6 +274,38 @@ fn msr_resnet(convs: &Convolutions) -> Result<NetworkConfig, String> {
     };
     let scale = scale.ok_or("expected scale^2 output channels of `upconv1` for each feature")?;
     let config = NetworkConfig::msr_resnet(features, blocks.count(), scale);
+    config.validate().map_err(|e| e.to_string())?;
+    Ok(config)
+}
+
+/// Describes RRDB.
+fn rrdb(convs: &Convolutions) -> Result<NetworkConfig, String> {
+    let shape = |name: &str| {
+        let conv = convs.get(name);
+        conv.map(|conv| conv.shape)
+            .ok_or_else(|| format!("convolution `{name}` is missing"))
+    };
+    let [features, colours, ..] = shape("conv_first")?;
+    if matches!(colours, 12 | 48) {
+        return Err(format!(
+            "expected an RRDB network that reads 3 channels, found one of scale {} that reads \
+             {colours}: wdsr does not run networks that reduce the image first (pixel unshuffle); \
+             use one of scale 4",
+            if colours == 12 { 2 } else { 1 }
+        ));
+    }
+    let [growth, ..] = shape("body.0.rdb1.conv1")?;
+    let blocks = (0..).take_while(|i| convs.contains_key(&format!("body.{i}.rdb1.conv1")));
+    let stages = (1..).take_while(|stage| convs.contains_key(&format!("conv_up{stage}")));
+    let (blocks, stages) = (blocks.count(), stages.count());
+    let scale = u32::try_from(stages)
+        .ok()
+        .and_then(|stages| 2_usize.checked_pow(stages));
+    let scale = scale.ok_or_else(|| format!("expected at most 3 enlargements, found {stages}"))?;
+    let config = NetworkConfig {
+        growth,
+        ..NetworkConfig::rrdb(features, blocks, scale)
+    };
     config.validate().map_err(|e| e.to_string())?;
     Ok(config)
 }

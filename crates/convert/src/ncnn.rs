@@ -8,7 +8,8 @@
 //!
 //! It uses five kinds of layers, which every reader of ncnn files supports: `Input`,
 //! `Convolution` (with its ReLU), `BinaryOp` (a sum), `PixelShuffle` and `Split` (ncnn requires that
-//! each blob is read once); Compact has `PReLU` too, MSRResNet `PReLU` and `Interp`. The rest is in the weights: a residual scale in the last convolution of
+//! each blob is read once); Compact has `PReLU` too, MSRResNet `PReLU` and `Interp`,
+//! RRDB `PReLU`, `Concat` and `BinaryOp` for products with a number. The rest is in the weights: a residual scale in the last convolution of
 //! its branch, the mean of the output in the biases of the convolution that writes it. The mean of
 //! the input is subtracted by a convolution of its own, because zero padding follows it.
 //! `Scale` and `MemoryData` are avoided: chaiNNer misreads the first and rejects the second
@@ -145,7 +146,7 @@ impl FileWriter<'_> {
                 match activation {
                     Activation::None => self.conv(conv, &weights, &input, output, "")?,
                     Activation::Relu => self.conv(conv, &weights, &input, output, " 9=1")?,
-                    Activation::PRelu | Activation::LeakyRelu => {
+                    Activation::PRelu | Activation::LeakyRelu(_) => {
                         let sums = format!("value_{}_before_prelu", output.0);
                         let parameters = convolution(conv);
                         self.layer("Convolution", &conv.name, &[&input], &sums, &parameters);
@@ -183,13 +184,32 @@ impl FileWriter<'_> {
             Operation::BatchNorm { .. } => {
                 unreachable!("a network in use has its batch normalisations folded")
             }
+            Operation::Concat {
+                first,
+                second,
+                output,
+            } => {
+                let (first, second) = (self.reader(first), self.reader(second));
+                let name = format!("value_{}.concat", output.0);
+                self.value("Concat", &name, &[&first, &second], output, " 0=0");
+            }
             Operation::Add {
                 branch,
                 identity,
                 output,
-                ..
+                scale,
             } => {
-                let (branch, identity) = (self.reader(branch), self.reader(identity));
+                let (mut branch, identity) = (self.reader(branch), self.reader(identity));
+                if scale != 1.0 {
+                    // The product with a number.
+                    let product = format!("value_{}_scaled_branch", output.0);
+                    let (name, parameters) = (
+                        format!("value_{}.mul", output.0),
+                        format!(" 0=2 1=1 2={scale}"),
+                    );
+                    self.layer("BinaryOp", &name, &[&branch], &product, &parameters);
+                    branch = product;
+                }
                 let name = format!("value_{}.add", output.0);
                 self.value("BinaryOp", &name, &[&branch, &identity], output, " 0=0");
             }

@@ -157,7 +157,7 @@ impl GraphWriter {
                         let name = format!("{}.relu", conv.name);
                         self.node("Relu", &name, &[&result], &target, vec![]);
                     }
-                    Activation::PRelu | Activation::LeakyRelu => {
+                    Activation::PRelu | Activation::LeakyRelu(_) => {
                         let name = format!("{}.prelu", conv.name);
                         let slopes = format!("{}.slopes", conv.name);
                         let values = weights.slopes_of(activation);
@@ -187,6 +187,12 @@ impl GraphWriter {
                 let name = format!("{target}.add");
                 let inputs = [branch.as_str(), &value_name(identity)];
                 self.node("Add", &name, &inputs, &target, vec![]);
+            }
+            Operation::Concat { first, second, .. } => {
+                let name = format!("{target}.concat");
+                let inputs = [value_name(first), value_name(second)];
+                let inputs = inputs.each_ref().map(String::as_str);
+                self.node("Concat", &name, &inputs, &target, vec![int("axis", 1)]);
             }
             Operation::Enlarge { input, scale, .. } => {
                 // Pixels lie at their centres (`half_pixel`) by default.

@@ -8,6 +8,8 @@
 //!   convolutions and slopes of PReLUs, for images in 0..1.
 //! - MSRResNet: XPixelGroup/BasicSR, `basicsr/archs/srresnet_arch.py`: plain convolutions, for images in
 //!   0..1.
+//! - RRDB: XPixelGroup/BasicSR, `basicsr/archs/rrdbnet_arch.py`, which has scale 4 alone: plain convolutions,
+//!   for images in 0..1.
 //! - EDSR: EDSR-PyTorch, `src/model/edsr.py`, with its default range of 255: plain convolutions and
 //!   `sub_mean`, `add_mean`.
 //!
@@ -44,7 +46,7 @@ pub fn to_pytorch(model: &Model) -> Vec<u8> {
     let range = match config.block {
         BlockKind::WdsrA | BlockKind::WdsrB => Range::Signed,
         BlockKind::Edsr => Range::Byte,
-        BlockKind::Compact | BlockKind::MsrResNet => Range::Unit,
+        BlockKind::Compact | BlockKind::MsrResNet | BlockKind::Rrdb => Range::Unit,
     };
     let mut convs = model.convs().to_vec();
     range.unfold(model.network(), &mut convs);
@@ -97,8 +99,8 @@ fn safetensors_file(
         .unwrap_or_else(|e| unreachable!("valid tensors serialise: {e}"))
 }
 
-/// The command-line options of EDSR-PyTorch that build the network of [`to_pytorch`]; for Compact and
-/// MSRResNet, the call of their class.
+/// The command-line options of EDSR-PyTorch that build the network of [`to_pytorch`]; for Compact,
+/// MSRResNet and RRDB, the call of their class.
 ///
 /// `--block_feats` and the means are options of the official WDSR, which also fixes the expansion of
 /// WDSR-B at 6 and its low-rank width at int(0.8 n).
@@ -108,6 +110,7 @@ pub fn pytorch_options(model: &Model) -> String {
         features,
         blocks,
         expansion,
+        growth,
         scale,
         residual_scale,
         mean: [r, g, b],
@@ -122,6 +125,16 @@ pub fn pytorch_options(model: &Model) -> String {
                 "MSRResNet(num_in_ch=3, num_out_ch=3, num_feat={features}, num_block={blocks}, \
                  upscale={scale})"
             );
+        }
+        // BasicSR's networks of other scales reduce the image first.
+        BlockKind::Rrdb if *scale == 4 => {
+            return format!(
+                "RRDBNet(num_in_ch=3, num_out_ch=3, num_feat={features}, num_block={blocks}, \
+                 num_grow_ch={growth}, scale=4)"
+            );
+        }
+        BlockKind::Rrdb => {
+            return format!("ESRGAN's RRDB of scale {scale}, under the names of BasicSR's RRDBNet");
         }
         BlockKind::Compact => {
             return format!(

@@ -144,8 +144,10 @@ impl Plan {
                     };
                     (input, None, (work, Vec::new(), 0))
                 }
-                FusedOperation::Single(Operation::Add { .. } | Operation::BatchNorm { .. }) => {
-                    unreachable!("{operation:?} in a network for use, with its scales in weights")
+                FusedOperation::Single(
+                    Operation::Add { .. } | Operation::BatchNorm { .. } | Operation::Concat { .. },
+                ) => {
+                    unreachable!("{operation:?} in a network that devices compute")
                 }
             };
             let scale = network.shape(output).scale;

@@ -70,7 +70,7 @@ pub(crate) struct Formats {
 }
 
 /// A kernel; all sizes are constants of its text, except for those of the image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Kernel {
     pub(crate) work: Work,
     pub(crate) formats: Formats,
@@ -89,7 +89,7 @@ pub(crate) struct Patches {
 }
 
 /// What a kernel computes. Groups are vectors of four channels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Work {
     /// A convolution, its activation, and the term that is added.
     Conv {
@@ -379,7 +379,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
                 let mut value = match activation {
                     Activation::None => sum,
                     Activation::Relu => format!("max({sum}, vec4<f32>())"),
-                    Activation::PRelu | Activation::LeakyRelu => {
+                    Activation::PRelu | Activation::LeakyRelu(_) => {
                         format!("max({sum}, vec4<f32>()) + slope * min({sum}, vec4<f32>())")
                     }
                 };
@@ -595,7 +595,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
 
 /// Whether an activation has a slope for each channel.
 pub(crate) fn has_slopes(activation: Activation) -> bool {
-    matches!(activation, Activation::PRelu | Activation::LeakyRelu)
+    matches!(activation, Activation::PRelu | Activation::LeakyRelu(_))
 }
 
 /// Vectors of weights for a block of output groups of a convolution.

@@ -16,6 +16,8 @@ pub enum Epilogue<'a, Maps> {
     PRelu(&'a [f32]),
     /// `output = sum + term`
     Add(&'a Maps),
+    /// `PRelu` of `sum + term`.
+    AddPRelu(&'a Maps, &'a [f32]),
     /// `output += sum`
     Accumulate,
     /// `output = sum` where the given maps are positive, else 0: the gradient through a ReLU
@@ -35,14 +37,14 @@ impl<'a, Maps> Epilogue<'a, Maps> {
     /// The other maps that it reads.
     pub(crate) fn maps(self) -> Option<&'a Maps> {
         match self {
-            Self::Add(maps) | Self::WherePositive(maps) => Some(maps),
+            Self::Add(maps) | Self::AddPRelu(maps, _) | Self::WherePositive(maps) => Some(maps),
             _ => None,
         }
     }
 
     /// Asserts that there is a slope for each channel of the output.
     pub(crate) fn check(self, channels: usize) {
-        if let Self::PRelu(slopes) = self {
+        if let Self::PRelu(slopes) | Self::AddPRelu(_, slopes) = self {
             assert_eq!(slopes.len(), channels, "slopes, output channels");
         }
     }
@@ -54,6 +56,7 @@ impl<'a, Maps> Epilogue<'a, Maps> {
             Self::Relu => TileEpilogue::Relu,
             Self::PRelu(slopes) => TileEpilogue::PRelu(slopes.as_ptr()),
             Self::Add(term) => TileEpilogue::Add(address(term)),
+            Self::AddPRelu(term, slopes) => TileEpilogue::AddPRelu(address(term), slopes.as_ptr()),
             Self::Accumulate => TileEpilogue::Accumulate,
             Self::WherePositive(gate) => TileEpilogue::WherePositive(address(gate)),
         }
@@ -67,11 +70,13 @@ impl<'a, Maps> Epilogue<'a, Maps> {
         before: f32,
         other: impl FnOnce(&Maps) -> f32,
     ) -> f32 {
+        let prelu = |slopes: &[f32], sum: f32| slopes[channel].mul_add(sum.min(0.0), sum.max(0.0));
         match self {
             Self::Store => sum,
             Self::Relu => sum.max(0.0),
-            Self::PRelu(slopes) => slopes[channel].mul_add(sum.min(0.0), sum.max(0.0)),
+            Self::PRelu(slopes) => prelu(slopes, sum),
             Self::Add(term) => sum + other(term),
+            Self::AddPRelu(term, slopes) => prelu(slopes, sum + other(term)),
             Self::Accumulate => before + sum,
             Self::WherePositive(gate) if other(gate) > 0.0 => sum,
             Self::WherePositive(_) => 0.0,
@@ -96,6 +101,8 @@ pub(crate) enum TileEpilogue {
     /// A slope for each channel.
     PRelu(*const f32),
     Add(*const f32),
+    /// The term, and a slope for each channel.
+    AddPRelu(*const f32, *const f32),
     Accumulate,
     WherePositive(*const f32),
 }
@@ -105,6 +112,9 @@ impl TileOutput {
     pub(crate) fn skip(self, pixels: usize) -> Self {
         let epilogue = match self.epilogue {
             TileEpilogue::Add(term) => TileEpilogue::Add(term.wrapping_add(pixels)),
+            TileEpilogue::AddPRelu(term, slopes) => {
+                TileEpilogue::AddPRelu(term.wrapping_add(pixels), slopes)
+            }
             TileEpilogue::WherePositive(gate) => {
                 TileEpilogue::WherePositive(gate.wrapping_add(pixels))
             }
@@ -179,12 +189,12 @@ impl TileOutput {
             match self.epilogue {
                 TileEpilogue::Store => sum,
                 TileEpilogue::Relu => simd.relu(sum),
-                TileEpilogue::PRelu(slopes) => {
-                    let slope = simd.splat(*slopes.add(at / self.plane_len));
-                    let positive = simd.relu(sum);
-                    simd.mul_add(slope, simd.sub(sum, positive), positive)
-                }
+                TileEpilogue::PRelu(slopes) => prelu(simd, sum, *slopes.add(at / self.plane_len)),
                 TileEpilogue::Add(term) => simd.add(simd.load(term.add(at)), sum),
+                TileEpilogue::AddPRelu(term, slopes) => {
+                    let sum = simd.add(simd.load(term.add(at)), sum);
+                    prelu(simd, sum, *slopes.add(at / self.plane_len))
+                }
                 TileEpilogue::Accumulate => simd.add(simd.load(self.to.add(at)), sum),
                 TileEpilogue::WherePositive(gate) => {
                     simd.where_positive(simd.load(gate.add(at)), sum)
@@ -192,4 +202,11 @@ impl TileOutput {
             }
         }
     }
+}
+
+/// max(sum, 0) + slope * min(sum, 0)
+#[inline(always)]
+fn prelu<S: Simd>(simd: S, sum: S::V, slope: f32) -> S::V {
+    let positive = simd.relu(sum);
+    simd.mul_add(simd.splat(slope), simd.sub(sum, positive), positive)
 }

@@ -29,10 +29,14 @@ pub enum BlockKind {
     /// not trained here.
     #[serde(rename = "msrresnet")]
     MsrResNet,
+    /// ESRGAN's residual-in-residual dense blocks (Wang et al. 2018, section 3.1; XPixelGroup/BasicSR,
+    /// `basicsr/archs/rrdbnet_arch.py`, `RRDBNet`): blocks of three dense blocks, whose first four convolutions
+    /// add `growth` channels each. It is not trained here.
+    Rrdb,
 }
 
 impl BlockKind {
-    /// `wdsr-a`, `wdsr-b`, `edsr`, `compact` or `msrresnet`.
+    /// `wdsr-a`, `wdsr-b`, `edsr`, `compact`, `msrresnet` or `rrdb`.
     pub fn name(self) -> &'static str {
         match self {
             Self::WdsrA => "wdsr-a",
@@ -40,7 +44,13 @@ impl BlockKind {
             Self::Edsr => "edsr",
             Self::Compact => "compact",
             Self::MsrResNet => "msrresnet",
+            Self::Rrdb => "rrdb",
         }
+    }
+
+    /// Whether recipes train it.
+    pub fn is_trained(self) -> bool {
+        matches!(self, Self::WdsrA | Self::WdsrB | Self::Edsr)
     }
 
     /// Whether its blocks have a wide activation.
@@ -79,12 +89,16 @@ pub struct NetworkConfig {
     /// Channels of WDSR-B's low-rank convolution (r); 0 for the other kinds.
     #[serde(default)]
     pub low_rank: usize,
+    /// Channels that each convolution of a dense block adds; 0 except for RRDB.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub growth: usize,
     /// Normalisation while training.
     #[serde(default)]
     pub norm: Norm,
     /// Output pixels per input pixel on each side: 1, 2, 3, 4 or 8.
     pub scale: usize,
-    /// Residual scale: factor of a block's branch before its input is added.
+    /// Residual scale: factor of a block's branch before its input is added; for RRDB, of the branch of
+    /// a dense block.
     #[serde(default = "unit")]
     pub residual_scale: f32,
     /// Subtracted from the input and added to the output, R G B in 0..1.
@@ -98,9 +112,15 @@ fn one() -> usize {
 fn unit() -> f32 {
     1.0
 }
+fn is_zero(growth: &usize) -> bool {
+    *growth == 0
+}
 fn div2k_mean() -> [f32; 3] {
     DIV2K_MEAN
 }
+
+/// Factor of the branches of RRDB, whose outer one is fixed.
+pub(crate) const RRDB_SCALE: f32 = 0.2;
 
 /// The largest number of features or blocks, and the largest expansion.
 const MAX_SIZE: usize = 4096;
@@ -112,7 +132,7 @@ pub enum ConfigError {
     /// A name does not have the form of `wdsr-b-32x16`.
     #[error(
         "network `{0}`: expected kind, features and blocks as in wdsr-b-32x16; the kind is wdsr-a, \
-         wdsr-b, edsr, compact or msrresnet"
+         wdsr-b, edsr, compact, msrresnet or rrdb"
     )]
     Name(String),
     /// A size is out of range.
@@ -147,6 +167,9 @@ pub enum ConfigError {
     /// MSRResNet has no such scale.
     #[error("scale is {0}, expected 2, 3 or 4 for msrresnet")]
     MsrResNetScale(usize),
+    /// RRDB has no such scale.
+    #[error("scale is {0}, expected 1, 2, 4 or 8 for rrdb")]
+    RrdbScale(usize),
     /// No network has this scale.
     #[error("scale is {0}, expected 1, 2, 3, 4 or 8")]
     Scale(usize),
@@ -169,6 +192,7 @@ impl NetworkConfig {
             blocks,
             expansion: 4,
             low_rank: 0,
+            growth: 0,
             norm: Norm::Weight,
             scale,
             residual_scale: 1.0,
@@ -215,8 +239,20 @@ impl NetworkConfig {
         }
     }
 
+    /// ESRGAN's network of residual-in-residual dense blocks with the published growth of 32. Of the
+    /// published networks most have 64 features and 23 blocks; `scale` is 1, 2, 4 or 8.
+    pub fn rrdb(features: usize, blocks: usize, scale: usize) -> Self {
+        Self {
+            block: BlockKind::Rrdb,
+            growth: 32,
+            residual_scale: RRDB_SCALE,
+            mean: [0.0; 3],
+            ..Self::edsr(features, blocks, scale)
+        }
+    }
+
     /// The published network of a name such as `wdsr-b-32x16`: kind (`wdsr-a`, `wdsr-b`, `edsr`,
-    /// `compact`, `msrresnet`), features, blocks.
+    /// `compact`, `msrresnet`, `rrdb`), features, blocks.
     ///
     /// # Errors
     /// If the name has another form, or a size is out of range.
@@ -232,6 +268,7 @@ impl NetworkConfig {
             "edsr" => Self::edsr(features, blocks, scale),
             "compact" => Self::compact(features, blocks, scale),
             "msrresnet" => Self::msr_resnet(features, blocks, scale),
+            "rrdb" => Self::rrdb(features, blocks, scale),
             _ => return Err(expected()),
         };
         config.validate()?;
@@ -263,6 +300,14 @@ impl NetworkConfig {
             _ => {}
         }
         let kind = self.block;
+        match kind {
+            BlockKind::Rrdb => within("growth", self.growth, 1)?,
+            _ if self.growth != 0 => {
+                let field = "growth";
+                return Err(ConfigError::Unused { kind, field });
+            }
+            _ => {}
+        }
         if !kind.is_wdsr() && self.expansion != 1 {
             return Err(ConfigError::Expansion {
                 kind,
@@ -273,12 +318,15 @@ impl NetworkConfig {
             let field = "residual_scale";
             return Err(ConfigError::Unused { kind, field });
         }
-        if matches!(kind, BlockKind::Compact | BlockKind::MsrResNet) && self.mean != [0.0; 3] {
+        if !kind.is_trained() && self.mean != [0.0; 3] {
             let field = "mean";
             return Err(ConfigError::Unused { kind, field });
         }
         if kind == BlockKind::MsrResNet && !matches!(self.scale, 2..=4) {
             return Err(ConfigError::MsrResNetScale(self.scale));
+        }
+        if kind == BlockKind::Rrdb && !matches!(self.scale, 1 | 2 | 4 | 8) {
+            return Err(ConfigError::RrdbScale(self.scale));
         }
         if !matches!(self.scale, 1 | 2 | 3 | 4 | 8) {
             return Err(ConfigError::Scale(self.scale));

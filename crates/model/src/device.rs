@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use crate::config::BlockKind;
 use crate::model::Model;
 
 /// A processor that computes networks.
@@ -110,6 +111,14 @@ pub enum DeviceError {
         device: String,
         /// What the driver says.
         reason: String,
+    },
+    /// Devices do not compute networks of this kind.
+    #[error("{device} does not compute networks of kind {}; use --device cpu", .kind.name())]
+    Unsupported {
+        /// The device.
+        device: String,
+        /// The kind of the network.
+        kind: BlockKind,
     },
     /// It or its driver refused the work.
     #[error("{device} failed: {reason}; update its driver or use --device cpu")]

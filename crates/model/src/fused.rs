@@ -96,7 +96,8 @@ impl Network {
                 Operation::BatchNorm { .. }
                 | Operation::PixelShuffle { .. }
                 | Operation::Repeat { .. }
-                | Operation::Enlarge { .. } => FusedOperation::Single(operation),
+                | Operation::Enlarge { .. }
+                | Operation::Concat { .. } => FusedOperation::Single(operation),
             });
         }
         fused

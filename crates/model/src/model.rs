@@ -7,7 +7,7 @@ use wdsr_kernels::ConvLayer;
 
 use crate::config::{NetworkConfig, Norm};
 use crate::int8::Int8Scales;
-use crate::network::{Activation, Conv, LEAKY_SLOPE, Network, Operation};
+use crate::network::{Activation, Conv, Network, Operation};
 
 /// Weight `[out, in, kernel, kernel]`, bias and slopes `[out]` of one convolution, row-major.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +21,15 @@ pub struct ConvWeights {
 }
 
 impl Conv {
+    /// A 1x1 convolution that multiplies each channel by `factor`, and its weights.
+    pub(crate) fn multiplication(channels: usize, factor: f32) -> (Self, ConvWeights) {
+        let (conv, mut weights) = Self::repetition("multiplication".to_owned(), channels, 1);
+        for weight in &mut weights.weight {
+            *weight *= factor;
+        }
+        (conv, weights)
+    }
+
     /// A 1x1 convolution that repeats each channel `times` times ([`Operation::Repeat`]), and its
     /// weights. In f32 it is exact: x * 1 + 0 * y.
     pub fn repetition(name: String, channels: usize, times: usize) -> (Self, ConvWeights) {
@@ -57,7 +66,7 @@ impl ConvWeights {
     /// leaky ReLU; empty for the others.
     pub fn slopes_of(&self, activation: Activation) -> Cow<'_, [f32]> {
         match activation {
-            Activation::LeakyRelu => vec![LEAKY_SLOPE; self.bias.len()].into(),
+            Activation::LeakyRelu(slope) => vec![slope; self.bias.len()].into(),
             _ => (&self.slopes[..]).into(),
         }
     }
@@ -240,7 +249,8 @@ impl Model {
     }
 
     /// The same function with a residual scale of 1: each block's scale is in the weights and biases
-    /// of its last convolution.
+    /// of its last convolution. RRDB keeps the factors of its outer branches, which no convolution
+    /// computes.
     #[must_use]
     pub fn with_residual_scale_in_weights(&self) -> Self {
         let config = NetworkConfig {

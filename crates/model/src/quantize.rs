@@ -59,7 +59,7 @@ impl Calibration {
             return Err(QuantizeError::Strength);
         }
         let kind = model.config().block;
-        if kind == BlockKind::MsrResNet {
+        if matches!(kind, BlockKind::MsrResNet | BlockKind::Rrdb) {
             return Err(QuantizeError::Kind(kind));
         }
         Ok(Self {
@@ -123,7 +123,7 @@ impl Calibration {
                     let epilogue = match activation {
                         Activation::None => Epilogue::Store,
                         Activation::Relu => Epilogue::Relu,
-                        Activation::PRelu | Activation::LeakyRelu => Epilogue::PRelu(&slopes),
+                        Activation::PRelu | Activation::LeakyRelu(_) => Epilogue::PRelu(&slopes),
                     };
                     let layer = shape.layer(weights);
                     self.convolve(layer, planes(input), &mut output, epilogue, &mut scratch);
@@ -146,7 +146,9 @@ impl Calibration {
                     let (layer, from) = (shape.layer(&weights), planes(input));
                     self.convolve(layer, from, &mut output, Epilogue::Store, &mut scratch);
                 }
-                Operation::BatchNorm { .. } | Operation::Enlarge { .. } => {
+                Operation::BatchNorm { .. }
+                | Operation::Enlarge { .. }
+                | Operation::Concat { .. } => {
                     unreachable!("{operation:?} in calibration")
                 }
             }

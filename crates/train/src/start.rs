@@ -165,7 +165,7 @@ fn convs_of_block(kind: BlockKind) -> usize {
     match kind {
         BlockKind::WdsrA | BlockKind::Edsr => 2,
         BlockKind::WdsrB => 3,
-        BlockKind::Compact | BlockKind::MsrResNet => unreachable!("not trained"),
+        BlockKind::Compact | BlockKind::MsrResNet | BlockKind::Rrdb => unreachable!("not trained"),
     }
 }
 

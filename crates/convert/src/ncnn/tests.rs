@@ -14,7 +14,7 @@ struct Layer<'a> {
     name: &'a str,
     inputs: Vec<&'a str>,
     outputs: Vec<&'a str>,
-    parameters: HashMap<u32, usize>,
+    parameters: HashMap<u32, f32>,
 }
 
 impl<'a> Layer<'a> {
@@ -26,12 +26,11 @@ impl<'a> Layer<'a> {
                 .unwrap_or_else(|| panic!("`{line}` is cut short"))
         };
         let (kind, name) = (word(), word());
-        // Factors of scale are written as floats.
-        let number = |word: &str| {
-            let word = word.trim_end_matches(".0");
-            word.parse().unwrap_or_else(|e| panic!("{word}: {e}"))
+        let number = |word: &str| -> f32 {
+            let value = word.parse();
+            value.unwrap_or_else(|e| panic!("{word}: {e}"))
         };
-        let counts: [usize; 2] = [number(word()), number(word())];
+        let counts = [number(word()), number(word())].map(|count| count as usize);
         let [inputs, outputs] = counts.map(|count| (0..count).map(|_| word()).collect());
         let parameters = words
             .map(|word| {
@@ -50,7 +49,8 @@ impl<'a> Layer<'a> {
 
     /// A parameter, or ncnn's default if it is absent.
     fn parameter(&self, key: u32, default: usize) -> usize {
-        self.parameters.get(&key).copied().unwrap_or(default)
+        let value = self.parameters.get(&key);
+        value.map_or(default, |value| *value as usize)
     }
 }
 
@@ -157,6 +157,15 @@ fn run(files: &NcnnFiles, input: Tensor) -> Tensor {
             "PReLU" => {
                 let slopes = bin.floats(layer.parameter(0, 0));
                 inputs[0].prelu(&slopes)
+            }
+            "BinaryOp" if layer.parameter(1, 0) == 1 => {
+                assert_eq!(layer.parameter(0, 0), 2, "multiplication");
+                let factor = layer.parameters[&2];
+                inputs[0].map(|v| factor * v)
+            }
+            "Concat" => {
+                assert_eq!(layer.parameter(0, 0), 0, "axis");
+                inputs[0].concat(&inputs[1])
             }
             "BinaryOp" => {
                 assert_eq!(layer.parameter(0, 0), 0, "addition");

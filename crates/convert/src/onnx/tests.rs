@@ -79,6 +79,10 @@ fn run(graph: &GraphProto, input: Tensor) -> Tensor {
             "Add" => zipped(|a, b| a + b),
             "Sub" => zipped(|a, b| a - b),
             "Mul" => zipped(|a, b| a * b),
+            "Concat" => {
+                assert_eq!(attribute("axis").i, 1, "channels");
+                x.concat(&operand())
+            }
             "DepthToSpace" => {
                 assert_eq!(attribute("mode").s, b"CRD");
                 x.pixel_shuffle(attribute("blocksize").i as usize)

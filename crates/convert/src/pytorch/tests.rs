@@ -39,7 +39,7 @@ fn folded(config: &NetworkConfig, bytes: &[u8]) -> BTreeMap<String, Vec<f32>> {
             _ => (key.clone(), values.clone()),
         };
         let factor = match (config.block, name.as_str()) {
-            (BlockKind::Compact | BlockKind::MsrResNet, _) => 1.0,
+            (BlockKind::Compact | BlockKind::MsrResNet | BlockKind::Rrdb, _) => 1.0,
             (BlockKind::Edsr, "head.0.weight") => 255.0,
             (BlockKind::Edsr, "tail.1.weight" | "tail.1.bias") => 1.0 / 255.0,
             (BlockKind::Edsr, _) => 1.0,

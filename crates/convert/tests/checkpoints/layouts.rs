@@ -246,6 +246,75 @@ fn compact_is_read_from_the_files_of_real_esrgan() {
 }
 
 #[test]
+fn rrdb_is_read_under_all_names_of_its_convolutions() {
+    for (scale, blocks) in [(4, 2), (2, 1), (1, 1), (8, 1)] {
+        let config = NetworkConfig {
+            growth: 3,
+            ..NetworkConfig::rrdb(4, blocks, scale)
+        };
+        let model = Model::random(&config, 5);
+        let esrgan = |name: &str| {
+            name.replace("conv_body", "trunk_conv")
+                .replace("body.", "RRDB_trunk.")
+                .replace(".rdb", ".RDB")
+                .replace("conv_up", "upconv")
+                .replace("conv_hr", "HRconv")
+        };
+        let up_convs = scale.ilog2();
+        let old = |name: &str| {
+            let (conv, tensor) = name.rsplit_once('.').expect("a tensor");
+            let conv = match conv {
+                "conv_first" => "0".to_owned(),
+                "conv_body" => format!("1.sub.{blocks}"),
+                "conv_hr" => format!("{}", 3 * up_convs + 2),
+                "conv_last" => format!("{}", 3 * up_convs + 4),
+                _ => match conv.strip_prefix("conv_up") {
+                    Some(stage) => format!("{}", 3 * stage.parse::<u32>().expect("a stage")),
+                    None => format!(
+                        "{}.0",
+                        conv.replace("body.", "1.sub.").replace(".rdb", ".RDB")
+                    ),
+                },
+            };
+            format!("model.{conv}.{tensor}")
+        };
+        for (layout, rename) in [
+            (
+                "BasicSR's",
+                &(|name: &str| name.to_owned()) as &dyn Fn(&str) -> String,
+            ),
+            ("ESRGAN's RRDB", &esrgan),
+            ("ESRGAN's first", &old),
+        ] {
+            let mut checkpoint = Checkpoint::default();
+            let tensors = renamed(checkpoint.state_dict(&model), rename);
+            let imported = read(&checkpoint.zip(&tensors), &Options::default());
+            same(&imported, &model);
+            assert!(imported.recognised[0].contains(layout), "{imported:?}");
+        }
+    }
+}
+
+#[test]
+fn rrdb_of_a_reduced_image_is_refused() {
+    let model = Model::random(&NetworkConfig::rrdb(4, 1, 4), 5);
+    let mut checkpoint = Checkpoint::default();
+    let mut items = checkpoint.state_dict(&model);
+    items.retain(|(key, _)| !matches!(key, Item::Text(name) if name == "conv_first.weight"));
+    let first = checkpoint.tensor(&[4, 12, 3, 3], &[0.5; 4 * 12 * 9]);
+    items.push((text("conv_first.weight"), first));
+    let bytes = checkpoint.zip(&Item::Dict(items));
+    let error = import_bytes(&bytes, Path::new("x2plus.pth"), &Options::default());
+    let error = error
+        .expect_err("a network that reads 12 channels")
+        .to_string();
+    assert!(
+        error.contains("scale 2") && error.contains("pixel unshuffle"),
+        "{error}"
+    );
+}
+
+#[test]
 fn compact_without_its_slopes_is_refused() {
     let model = Model::random(&NetworkConfig::compact(6, 2, 4), 5);
     for (tensor, reason) in [
@@ -314,8 +383,7 @@ fn the_edsr_of_basicsr_is_that_of_edsr_pytorch_under_other_names() {
 #[test]
 fn networks_of_others_are_named() {
     for (tensor, name) in [
-        ("body.0.rdb1.conv1.weight", "ESRGAN"),
-        ("model.1.sub.0.RDB1.conv1.0.weight", "ESRGAN"),
+        ("model.1.sub.0.RDB1.conv1x1.weight", "ESRGAN+"),
         (
             "layers.0.residual_group.blocks.0.attn.relative_position_bias_table",
             "SwinIR",

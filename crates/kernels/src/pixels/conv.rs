@@ -88,8 +88,8 @@ impl PixelConv {
                 maps.check_format(&[StripFormat::Pixels]);
                 PixelEpilogue::Add(maps, output.offset_in(maps, 0))
             }
-            Epilogue::Accumulate | Epilogue::WherePositive(_) => {
-                panic!("epilogue of gradients in a convolution of pixels")
+            Epilogue::AddPRelu(..) | Epilogue::Accumulate | Epilogue::WherePositive(_) => {
+                panic!("expected an epilogue of one operation in use, in a convolution of pixels")
             }
         };
         let offset = output.offset_in(input, self.kernel / 2);

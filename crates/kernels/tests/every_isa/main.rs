@@ -243,6 +243,7 @@ fn convolution_and_gradients_in(isa: Isa, precision: Precision) {
             ("relu", Epilogue::Relu),
             ("prelu", Epilogue::PRelu(&slopes)),
             ("add", Epilogue::Add(&gate)),
+            ("add, prelu", Epilogue::AddPRelu(&gate, &slopes)),
             ("accumulate", Epilogue::Accumulate),
             ("where positive", Epilogue::WherePositive(&gate)),
         ] {
@@ -259,6 +260,10 @@ fn convolution_and_gradients_in(isa: Isa, precision: Precision) {
                             Epilogue::PRelu(slopes) if sum < 0.0 => f64::from(slopes[o]) * sum,
                             Epilogue::PRelu(_) => sum,
                             Epilogue::Add(term) => sum + f64::from(term.row(o, y)[x]),
+                            Epilogue::AddPRelu(term, slopes) => {
+                                let sum = sum + f64::from(term.row(o, y)[x]);
+                                sum.max(0.0) + f64::from(slopes[o]) * sum.min(0.0)
+                            }
                             Epilogue::Accumulate => sum + f64::from(before.row(o, y)[x]),
                             Epilogue::WherePositive(_) if gate.row(o, y)[x] > 0.0 => sum,
                             Epilogue::WherePositive(_) => 0.0,

@@ -148,6 +148,7 @@ fn convolutions_in(isa: Isa, precision: Precision) {
                     ("relu", Epilogue::Relu),
                     ("prelu", Epilogue::PRelu(&slopes)),
                     ("add", Epilogue::Add(&term)),
+                    ("add, prelu", Epilogue::AddPRelu(&term, &slopes)),
                     ("accumulate", Epilogue::Accumulate),
                     ("where positive", Epilogue::WherePositive(&term)),
                 ] {
@@ -179,6 +180,13 @@ fn convolutions_in(isa: Isa, precision: Precision) {
                                 expected += f64::from(before.at(o, row, column));
                             }
                             Epilogue::Add(_) => expected += other,
+                            Epilogue::AddPRelu(_, slopes) => {
+                                expected += other;
+                                expected *= match expected < 0.0 {
+                                    true => f64::from(slopes[o]),
+                                    false => 1.0,
+                                };
+                            }
                             Epilogue::WherePositive(_) if other > 0.0 => {}
                             Epilogue::WherePositive(_) => expected = 0.0,
                         }

@@ -1,7 +1,7 @@
 //! The equations of the networks, as code that adds operations.
 
 use super::{Activation, BatchNorm, Conv, Network, Operation, Value, ValueShape};
-use crate::config::{BlockKind, NetworkConfig};
+use crate::config::{BlockKind, NetworkConfig, RRDB_SCALE};
 
 impl Network {
     /// The operations of a network, with batch normalisations or without.
@@ -27,6 +27,7 @@ impl Network {
             BlockKind::Edsr => network.edsr(input, batch_norm),
             BlockKind::Compact => network.compact(input),
             BlockKind::MsrResNet => network.msr_resnet(input),
+            BlockKind::Rrdb => network.rrdb(input),
         };
         network
     }
@@ -87,7 +88,7 @@ impl Network {
         let NetworkConfig {
             features, scale, ..
         } = self.config;
-        let leaky = Activation::LeakyRelu;
+        let leaky = Activation::LeakyRelu(0.1);
         let head = self.push_conv("conv_first", u, features, 3, leaky);
         let body = self.body(head, false);
         let wide = self.upsample(body, leaky, |stage| format!("upconv{}", stage + 1));
@@ -100,6 +101,47 @@ impl Network {
             scale,
         });
         self.add(last, base, 1.0)
+    }
+
+    fn rrdb(&mut self, u: Value) -> Value {
+        let NetworkConfig {
+            features,
+            blocks,
+            scale,
+            ..
+        } = self.config;
+        let leaky = Activation::LeakyRelu(0.2);
+        let head = self.conv("conv_first", u, features, 3);
+        let mut x = head;
+        for block in 0..blocks {
+            let mut branch = x;
+            for dense in 1..=3 {
+                branch = self.dense_block(&format!("body.{block}.rdb{dense}"), branch, leaky);
+            }
+            x = self.add(branch, x, RRDB_SCALE);
+        }
+        let closing = self.conv("conv_body", x, features, 3);
+        let mut x = self.add(closing, head, 1.0);
+        for stage in 1..=scale.ilog2() {
+            let repeated = self.repeat(x, 4);
+            let enlarged = self.shuffle(repeated, 2);
+            x = self.push_conv(&format!("conv_up{stage}"), enlarged, features, 3, leaky);
+        }
+        let x = self.push_conv("conv_hr", x, features, 3, leaky);
+        self.conv("conv_last", x, 3, 3)
+    }
+
+    fn dense_block(&mut self, name: &str, x: Value, leaky: Activation) -> Value {
+        let NetworkConfig {
+            features, growth, ..
+        } = self.config;
+        let mut all = x;
+        for conv in 1..=4 {
+            let added = self.push_conv(&format!("{name}.conv{conv}"), all, growth, 3, leaky);
+            all = self.concat(all, added);
+        }
+        let branch = self.conv(&format!("{name}.conv5"), all, features, 3);
+        self.add(branch, x, self.config.residual_scale)
     }
 
     /// A convolution and a pixel shuffle for each factor of the scale.
@@ -136,7 +178,7 @@ impl Network {
                 &[(wide, 3, true), (n, 3, false)]
             }
             BlockKind::WdsrB => &[(wide, 1, true), (config.low_rank, 1, false), (n, 3, false)],
-            BlockKind::Compact => unreachable!("a network without residual blocks"),
+            BlockKind::Compact | BlockKind::Rrdb => unreachable!("a network without such blocks"),
         };
         for block in 0..config.blocks {
             let mut branch = x;
@@ -229,6 +271,17 @@ impl Network {
             identity,
             output,
             scale: factor,
+        });
+        output
+    }
+
+    fn concat(&mut self, first: Value, second: Value) -> Value {
+        let ValueShape { channels, scale } = self.shape(first);
+        let output = self.value(channels + self.shape(second).channels, scale);
+        self.operations.push(Operation::Concat {
+            first,
+            second,
+            output,
         });
         output
     }

@@ -64,6 +64,13 @@ impl Network {
                 } => {
                     radius[output.0] = radius[branch.0].max(radius[identity.0]);
                 }
+                Operation::Concat {
+                    first,
+                    second,
+                    output,
+                } => {
+                    radius[output.0] = radius[first.0].max(radius[second.0]);
+                }
                 Operation::Enlarge { input, output, .. } => {
                     radius[output.0] = radius[input.0] + 1.0;
                 }
@@ -224,6 +231,15 @@ mod tests {
             Network::new(&NetworkConfig::edsr(64, 16, 4)).parameters(),
             1_517_595 - 24
         );
+    }
+
+    #[test]
+    fn rrdb_has_the_parameters_of_its_published_files() {
+        // RealESRGAN_x4plus and RealESRGAN_x4plus_anime_6B.
+        for (blocks, parameters) in [(23, 16_697_987), (6, 4_467_779)] {
+            let network = Network::new(&NetworkConfig::rrdb(64, blocks, 4));
+            assert_eq!(network.parameters(), parameters);
+        }
     }
 
     #[test]

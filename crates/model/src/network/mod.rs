@@ -9,6 +9,10 @@
 //! - Compact: y = shuffle(last(chain(u)) + repeat(u)), chain = conv, PReLU, conv, PReLU, ...
 //! - MSRResNet: y = last(leaky(conv(upsample(body(leaky(head(u))))))) + enlarge(u), a leaky ReLU behind
 //!   each convolution of upsample too
+//! - RRDB: y = last(leaky(conv(enlarged(h + closing(body(h)))))), h = head(u), where enlarged is nearest
+//!   neighbours by 2, convolution and leaky ReLU as often as the scale has factors of 2. A dense block's
+//!   convolution i reads the concatenation of its input and the results of the i convolutions before;
+//!   three dense blocks are the branch of a residual block, whose scale is 0.2
 //!
 //! head, tail, closing and last are 3x3 convolutions, skip is 5x5. [`Network::new`] writes them
 //! down as a list of operations on values (`build.rs`). Inference and training run that list forwards,
@@ -17,7 +21,7 @@
 //! Source: Yu et al. 2018, figures 2 and 3; JiahuiYu/wdsr_ntire2018 (one shuffle of the sum
 //! there equals the sum of two shuffles); EDSR-PyTorch for EDSR; xinntao/Real-ESRGAN,
 //! `realesrgan/archs/srvgg_arch.py`, for Compact; XPixelGroup/BasicSR, `basicsr/archs/srresnet_arch.py`,
-//! for MSRResNet.
+//! for MSRResNet; `rrdbnet_arch.py` there for RRDB.
 
 mod build;
 mod cost;
@@ -87,7 +91,7 @@ pub struct BatchNorm {
 }
 
 /// What a convolution applies to its sums.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Activation {
     /// Nothing.
     None,
@@ -95,12 +99,9 @@ pub enum Activation {
     Relu,
     /// max(x, 0) + slope * min(x, 0), with a slope for each channel (He et al. 2015). In use only.
     PRelu,
-    /// The same with a slope of 0.1. In use only.
-    LeakyRelu,
+    /// The same with this slope for all channels. In use only.
+    LeakyRelu(f32),
 }
-
-/// The slope of MSRResNet's leaky ReLUs.
-pub(crate) const LEAKY_SLOPE: f32 = 0.1;
 
 /// An operation of the network.
 #[allow(missing_docs, reason = "the equation at each variant names its fields")]
@@ -141,6 +142,13 @@ pub enum Operation {
         output: Value,
         times: usize,
     },
+    /// The channels of `first`, and then those of `second`. In use only; convolutions and other
+    /// concatenations alone read it.
+    Concat {
+        first: Value,
+        second: Value,
+        output: Value,
+    },
     /// `output = bilinear(input)`, `scale` times as large each way. In use only.
     Enlarge {
         input: Value,
@@ -161,6 +169,7 @@ impl Operation {
             Self::Add {
                 branch, identity, ..
             } => (branch, Some(identity)),
+            Self::Concat { first, second, .. } => (first, Some(second)),
         };
         std::iter::once(first).chain(second)
     }
@@ -173,6 +182,7 @@ impl Operation {
             | Self::PixelShuffle { output, .. }
             | Self::Repeat { output, .. }
             | Self::Enlarge { output, .. }
+            | Self::Concat { output, .. }
             | Self::Add { output, .. } => output,
         }
     }
@@ -251,6 +261,26 @@ impl Network {
             }
         }
         convs
+    }
+
+    /// The values whose concatenation a value is, in the order of their channels; the value itself if it
+    /// is none.
+    pub fn parts(&self, value: Value) -> Vec<Value> {
+        let concatenation = |operation: &Operation| match *operation {
+            Operation::Concat {
+                first,
+                second,
+                output,
+            } if output == value => Some([first, second]),
+            _ => None,
+        };
+        match self.operations.iter().find_map(concatenation) {
+            Some(parts) => parts
+                .into_iter()
+                .flat_map(|part| self.parts(part))
+                .collect(),
+            None => vec![value],
+        }
     }
 
     /// Shape of a value.

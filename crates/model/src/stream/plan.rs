@@ -50,8 +50,8 @@ pub(super) struct Stage {
     pub(super) kernel: Kernel,
     /// The map that it reads; none for the stage that reads the image.
     pub(super) input: Option<usize>,
-    /// A map of the output's shape that is added to the result of a convolution without activation, of an
-    /// enlargement, or of a conversion to planes.
+    /// A map of the output's shape that is added to the sums of a convolution, to the result of an
+    /// enlargement, or of a conversion to planes. No ReLU follows it.
     pub(super) addend: Option<usize>,
     pub(super) output: usize,
     pub(super) multiply_adds_per_pixel: usize,
@@ -382,6 +382,37 @@ impl SymmetricNetwork<'_> {
             };
             let output = operation.output();
             let (name, kernel, input, addend, multiply_adds_per_pixel) = match operation {
+                FusedOperation::Single(Operation::Concat { .. }) => continue,
+                FusedOperation::Single(Operation::Conv { conv, input, .. })
+                | FusedOperation::ConvAdd { conv, input, .. }
+                    if self.reads_parts(input) =>
+                {
+                    let maps = network.parts(input).into_iter().map(map).collect();
+                    let (activation, addend) = match operation {
+                        FusedOperation::ConvAdd { identity, .. } => {
+                            (Activation::None, Some(map(identity)))
+                        }
+                        FusedOperation::Single(Operation::Conv { activation, .. }) => {
+                            (activation, None)
+                        }
+                        _ => unreachable!("{operation:?} is a convolution"),
+                    };
+                    let shape = network.shape(output);
+                    map_of[output.0] =
+                        Some(self.push_conv_of_parts(plan, conv, maps, shape, activation, addend));
+                    continue;
+                }
+                FusedOperation::Single(Operation::Add {
+                    branch,
+                    identity,
+                    scale,
+                    ..
+                }) => {
+                    let channels = network.shape(branch).channels;
+                    let (shape, weights) = Conv::multiplication(channels, scale);
+                    let kernel = self.pointwise(&shape, &weights);
+                    ("sum".to_owned(), kernel, branch, Some(identity), 0)
+                }
                 FusedOperation::Single(Operation::PixelShuffle { input, scale, .. }) => {
                     if output == network.output {
                         plan.output_shuffle = scale;
@@ -428,11 +459,13 @@ impl SymmetricNetwork<'_> {
                     (name, Kernel::Enlarge { scale }, input, None, 0)
                 }
                 FusedOperation::Single(Operation::Repeat { input, times, .. }) => {
-                    let kernel = self.repeat(network.shape(input).channels, times);
+                    let channels = network.shape(input).channels;
+                    let (shape, weights) = Conv::repetition(String::new(), channels, times);
+                    let kernel = self.pointwise(&shape, &weights);
                     ("repeat".to_owned(), kernel, input, None, 0)
                 }
-                FusedOperation::Single(Operation::Add { .. } | Operation::BatchNorm { .. }) => {
-                    unreachable!("{operation:?} in a network for use, with its scales in weights")
+                FusedOperation::Single(Operation::BatchNorm { .. }) => {
+                    unreachable!("{operation:?} in a network for use")
                 }
             };
             let format = formats[output.0];
@@ -489,10 +522,11 @@ impl SymmetricNetwork<'_> {
         self.arithmetic.has_tiles()
             && match *operation {
                 FusedOperation::PointwisePair { .. } => true,
-                FusedOperation::ConvAdd { conv, .. }
-                | FusedOperation::Single(Operation::Conv { conv, .. }) => {
+                FusedOperation::ConvAdd { conv, input, .. }
+                | FusedOperation::Single(Operation::Conv { conv, input, .. }) => {
                     let conv = &self.model.network().convs[conv];
                     PixelConv::suits(conv.kernel, conv.in_channels, conv.out_channels)
+                        && !self.reads_parts(input)
                 }
                 FusedOperation::Single(_) => false,
             }
@@ -715,16 +749,83 @@ impl SymmetricNetwork<'_> {
         (shape.name.clone(), kernel, shape.weights() * scale * scale)
     }
 
-    /// Each channel `times` times, in f32.
-    fn repeat(&self, channels: usize, times: usize) -> Kernel {
-        let (shape, weights) = Conv::repetition("repeat".to_owned(), channels, times);
-        let conv = StripConv::new(self.arithmetic.isa, Precision::F32, shape.layer(&weights));
+    /// A 1x1 convolution in f32 that no model has the weights of.
+    fn pointwise(&self, shape: &Conv, weights: &ConvWeights) -> Kernel {
+        let conv = StripConv::new(self.arithmetic.isa, Precision::F32, shape.layer(weights));
         Kernel::Conv {
             conv: ConvKernel::Planes(conv),
             activation: Activation::None,
             slopes: Vec::new(),
             radius_px: 0,
         }
+    }
+
+    /// Whether a value is a concatenation.
+    fn reads_parts(&self, input: Value) -> bool {
+        self.model.network().parts(input).len() > 1
+    }
+
+    /// Adds a convolution of the concatenation of some maps: for each map a convolution of its channels,
+    /// to which the sums of the one before are added. Returns the map of the output.
+    ///
+    /// The last map comes first, because it is the most delayed: so all sums have the same delay, and no
+    /// rows of them are kept.
+    fn push_conv_of_parts(
+        &self,
+        plan: &mut Plan,
+        conv: usize,
+        maps: Vec<usize>,
+        output: ValueShape,
+        activation: Activation,
+        mut addend: Option<usize>,
+    ) -> usize {
+        let Arithmetic { isa, precision } = self.arithmetic;
+        let shape = &self.model.network().convs[conv];
+        let weights = self.weights(conv, 1);
+        let taps = shape.kernel * shape.kernel;
+        let mut first_channel = shape.in_channels;
+        for (index, &map) in maps.iter().enumerate().rev() {
+            let in_channels = plan.maps[map].shape.channels;
+            first_channel -= in_channels;
+            let of_output = weights.weight.chunks_exact(shape.in_channels * taps);
+            let of_part =
+                of_output.flat_map(|weight| &weight[first_channel * taps..][..in_channels * taps]);
+            let is_first = index + 1 == maps.len();
+            let part = ConvWeights {
+                weight: of_part.copied().collect(),
+                bias: match is_first {
+                    true => weights.bias.clone(),
+                    false => vec![0.0; shape.out_channels],
+                },
+                slopes: Vec::new(),
+            };
+            let conv = Conv {
+                in_channels,
+                ..shape.clone()
+            };
+            let activation = match index {
+                0 => activation,
+                _ => Activation::None,
+            };
+            let kernel = Kernel::Conv {
+                conv: ConvKernel::Planes(StripConv::new(isa, precision, conv.layer(&part))),
+                activation,
+                slopes: weights.slopes_of(activation).into_owned(),
+                radius_px: shape.kernel / 2,
+            };
+            let input = plan.in_format(isa, map, StripFormat::Planes);
+            let sums = plan.push_map(output, StripFormat::Planes);
+            plan.stages.push(Stage {
+                name: shape.name.clone(),
+                kernel,
+                input: Some(input),
+                addend,
+                output: sums,
+                multiply_adds_per_pixel: conv.weights() * output.scale.pow(2),
+            });
+            addend = Some(sums);
+        }
+        addend.unwrap_or_else(|| unreachable!("a concatenation of no maps"))
     }
 
     /// Weights of a convolution in this symmetry; a pixel shuffle of scale `shuffle` follows it.

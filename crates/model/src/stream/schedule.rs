@@ -325,10 +325,13 @@ impl Schedule<'_> {
             } => {
                 let epilogue = match (stage.addend, activation) {
                     (Some(_), Activation::None) => Epilogue::Add(strip(stage.addend)),
-                    (Some(_), _) => unreachable!("a sum after an activation"),
+                    (Some(_), Activation::PRelu | Activation::LeakyRelu(_)) => {
+                        Epilogue::AddPRelu(strip(stage.addend), slopes)
+                    }
+                    (Some(_), Activation::Relu) => unreachable!("ReLU of a sum"),
                     (None, Activation::None) => Epilogue::Store,
                     (None, Activation::Relu) => Epilogue::Relu,
-                    (None, Activation::PRelu | Activation::LeakyRelu) => Epilogue::PRelu(slopes),
+                    (None, Activation::PRelu | Activation::LeakyRelu(_)) => Epilogue::PRelu(slopes),
                 };
                 conv.run(strip(stage.input), output, epilogue, scratch);
             }

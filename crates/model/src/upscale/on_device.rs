@@ -12,6 +12,7 @@ use rayon::prelude::*;
 
 use super::progress::{Progress, RowCounter};
 use super::{Sample, Upscaler};
+use crate::config::BlockKind;
 use crate::device::{Device, DeviceError, DeviceNetwork, DeviceTile, PendingTile, with_halo};
 use crate::error::UpscaleError;
 use crate::stream::{lock, turned_models};
@@ -82,6 +83,11 @@ impl OnDevice {
             return Ok(Arc::clone(networks));
         }
         let model = &upscaler.model;
+        let kind = model.config().block;
+        if kind == BlockKind::Rrdb {
+            let device = self.device.name().to_owned();
+            return Err(DeviceError::Unsupported { device, kind });
+        }
         let prepared = if upscaler.self_ensemble {
             let models = turned_models(model, upscaler.arithmetic);
             models.iter().map(|m| self.device.prepare(m)).collect()

@@ -253,6 +253,29 @@ fn what_a_device_cannot_prepare_is_an_error_unless_the_device_is_optional() {
 }
 
 #[test]
+fn rrdb_is_an_error_unless_the_device_is_optional() {
+    let model = Model::random(&NetworkConfig::rrdb(4, 1, 2), 1);
+    let run = |is_optional| {
+        let device = Arc::new(TestDevice {
+            is_optional,
+            ..TestDevice::new(1 << 20)
+        });
+        let upscaler = Upscaler::with_isa(&model, Isa::REFERENCE);
+        let upscaler = upscaler.on_device(Arc::new(Shared(Arc::clone(&device))));
+        (upscaler.upscale(&image(9, 8), 9, 8), device)
+    };
+    let (demanded, _) = run(false);
+    let reason = demanded.expect_err("no kernels").to_string();
+    assert!(
+        reason.contains("does not compute networks of kind rrdb"),
+        "{reason}"
+    );
+    let (optional, device) = run(true);
+    assert_eq!(optional.expect("an image").len(), 4 * 3 * 9 * 8);
+    assert_eq!(device.warnings().len(), 1, "{:?}", device.warnings());
+}
+
+#[test]
 fn a_lost_device_fails_the_image_and_is_prepared_again() {
     let device = Arc::new(TestDevice {
         lost_at: 1,

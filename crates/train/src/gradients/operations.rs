@@ -71,7 +71,7 @@ impl GradientEngine {
                 let epilogue = match activation {
                     Activation::None => Epilogue::Store,
                     Activation::Relu => Epilogue::Relu,
-                    Activation::PRelu | Activation::LeakyRelu => {
+                    Activation::PRelu | Activation::LeakyRelu(_) => {
                         unreachable!("{operation:?} in training")
                     }
                 };
@@ -100,7 +100,7 @@ impl GradientEngine {
                     .copy_from_slice(before[branch.0].as_slice());
                 add_scaled(target, scale, &before[identity.0]);
             }
-            Operation::Repeat { .. } | Operation::Enlarge { .. } => {
+            Operation::Repeat { .. } | Operation::Enlarge { .. } | Operation::Concat { .. } => {
                 unreachable!("{operation:?} in training")
             }
             Operation::PixelShuffle { input, scale, .. } => {
@@ -242,7 +242,7 @@ impl GradientEngine {
                 patch.by_value[branch.0] = Some(by_branch);
                 patch.add_gradient(identity, gradient);
             }
-            Operation::Repeat { .. } | Operation::Enlarge { .. } => {
+            Operation::Repeat { .. } | Operation::Enlarge { .. } | Operation::Concat { .. } => {
                 unreachable!("{operation:?} in training")
             }
             Operation::PixelShuffle { input, scale, .. } => {

@@ -21,7 +21,7 @@ fn out_of_range(key: &'static str, found: impl ToString, expected: impl ToString
 /// Checks the values of a recipe.
 pub(super) fn check(recipe: &Recipe) -> Result<(), RecipeError> {
     let block = recipe.network.block;
-    if matches!(block, BlockKind::Compact | BlockKind::MsrResNet) {
+    if !block.is_trained() {
         let found = block.name();
         return Err(out_of_range(
             "network.block",

@@ -348,6 +348,7 @@ impl From<NetworkKeys> for NetworkConfig {
             BlockKind::Edsr => Self::edsr(features, blocks, scale),
             BlockKind::Compact => Self::compact(features, blocks, scale),
             BlockKind::MsrResNet => Self::msr_resnet(features, blocks, scale),
+            BlockKind::Rrdb => Self::rrdb(features, blocks, scale),
         };
         Self {
             expansion: keys.expansion.unwrap_or(published.expansion),
