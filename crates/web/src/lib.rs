@@ -1,39 +1,58 @@
 //! The engine of the page that upscales images in the browser: requests as those of the server ([`wdsr_request`]),
-//! on the one thread of a Worker.
+//! on the one thread of a Worker, on several Workers, or on a GPU.
 //!
-//! On WebAssembly, `exports` is the interface for JavaScript (`crates/web/page/worker.js`).
+//! On WebAssembly, `exports` is the interface for JavaScript (`crates/web/page/worker.js`), and `device` the GPU and the
+//! other Workers, which JavaScript reaches.
 #![deny(unsafe_code)]
 
+#[cfg(target_family = "wasm")]
+mod device;
 #[cfg(target_family = "wasm")]
 mod exports;
 
 use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use wdsr_image::Limits;
-use wdsr_model::Isa;
+use wdsr_model::{Device, DeviceTile, Isa, Model, Upscaler};
 use wdsr_request::{Error, Networks, UpscaleRequest, Upscaled, media_type};
-use wdsr_upscale::Settings;
+use wdsr_upscale::{ErrorKind, Settings};
 
 /// Most memory in bytes for an image: a module of 32 bits has 4 GiB, of which its input and gaps take a part.
 const MAX_MEMORY_BYTES: u64 = 3 << 30;
 
-/// The built-in networks.
+/// The built-in networks, on this thread or on a device.
 pub struct Engine {
     networks: Networks,
+    on_device: Option<(Arc<dyn Device>, Networks)>,
 }
 
 impl Default for Engine {
     fn default() -> Self {
-        // There is no environment that could name another instruction set.
-        let isa = Isa::detect().unwrap_or(Isa::REFERENCE);
         Self {
-            networks: Networks::new(isa),
+            networks: Networks::new(isa()),
+            on_device: None,
         }
     }
 }
 
+fn isa() -> Isa {
+    // There is no environment that could name another instruction set.
+    Isa::detect().unwrap_or(Isa::REFERENCE)
+}
+
 impl Engine {
+    /// An engine that computes on a device. What the device cannot compute, this thread computes.
+    pub fn on_device(device: Arc<dyn Device>) -> Self {
+        let networks = Networks::new(isa()).on_device(Arc::clone(&device));
+        Self {
+            on_device: Some((device, networks)),
+            ..Self::default()
+        }
+    }
+
     /// What runs, and the models, as `GET /v1/models` of the server answers.
     pub fn describe(&self) -> Value {
         json!({
@@ -46,7 +65,8 @@ impl Engine {
     }
 
     /// Upscales the image in the bytes of a file by the parameters of a query. `progress` gets the share of the
-    /// work done. Returns the status that a job of the server ends with, and the result.
+    /// work done. Returns the status that a job of the server ends with, and the result. The report also has the `device`
+    /// that computed, if it was not this thread, and `device_warning`, if a device should have.
     pub fn upscale(
         &self,
         query: &str,
@@ -73,7 +93,7 @@ impl Engine {
     fn run(
         &self,
         query: &str,
-        image: (&str, Vec<u8>),
+        (name, file): (&str, Vec<u8>),
         progress: impl Fn(f64) + Sync,
     ) -> Result<Upscaled, Error> {
         let settings = Settings {
@@ -85,8 +105,63 @@ impl Engine {
             progress(done as f64 / total as f64);
             ControlFlow::Continue(())
         };
-        self.networks
-            .upscale(&request, image, &Limits::default(), &flow)
+        let upscale = |networks: &Networks, file| {
+            networks.upscale(&request, (name, file), &Limits::default(), &flow)
+        };
+        let Some((device, networks)) = &self.on_device else {
+            return upscale(&self.networks, file);
+        };
+        let error = match upscale(networks, file.clone()) {
+            Ok(mut result) => {
+                result.report["device"] = json!(device.name());
+                return Ok(result);
+            }
+            // A device takes memory of this thread for its tiles.
+            Err(Error::Upscale(error))
+                if matches!(error.kind(), ErrorKind::Device | ErrorKind::Memory) =>
+            {
+                error
+            }
+            Err(error) => return Err(error),
+        };
+        let mut result = upscale(&self.networks, file)?;
+        if error.kind() == ErrorKind::Device {
+            result.report["device_warning"] = json!(format!("computed without it: {error}"));
+        }
+        Ok(result)
+    }
+}
+
+/// A model of another Worker, of whose images this one computes tiles.
+pub struct TileEngine {
+    upscaler: Upscaler,
+}
+
+impl TileEngine {
+    /// Prepares the model of a model file.
+    ///
+    /// # Errors
+    /// If it is not one.
+    pub fn new(file: &[u8]) -> Result<Self, wdsr_model::Error> {
+        let model = Model::from_bytes(file, Path::new("a Worker's model"))?;
+        let upscaler = Upscaler::with_isa(&model, isa());
+        Ok(Self { upscaler })
+    }
+
+    /// Computes a tile ([`Upscaler::compute_tile`]). `progress` gets the share of the work done.
+    ///
+    /// # Errors
+    /// Those of [`Upscaler::compute_tile`].
+    pub fn compute(
+        &self,
+        tile: &DeviceTile,
+        progress: impl Fn(f64) + Sync,
+    ) -> Result<Vec<f32>, wdsr_model::UpscaleError> {
+        let flow = |done: usize, total: usize| {
+            progress(done as f64 / total as f64);
+            ControlFlow::Continue(())
+        };
+        self.upscaler.compute_tile(tile, &flow)
     }
 }
 
