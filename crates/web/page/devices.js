@@ -96,7 +96,9 @@ const gpu = {
     const kinds = ["internal", "validation", "out-of-memory"];
     kinds.forEach((kind) => device.pushErrorScope(kind));
     try {
-      const result = calls(device);
+      const result = Promise.resolve(calls(device));
+      // Its failure may be that of a call, which comes first.
+      result.catch(() => {});
       const errors = await Promise.all(kinds.map(() => device.popErrorScope()));
       const error = errors.find(Boolean);
       if (error) throw failure(error instanceof GPUOutOfMemoryError ? OUT_OF_MEMORY : FAILED, error.message);
