@@ -11,16 +11,16 @@ let tileDevice = null;
 const [networks, tiles] = [new Map(), new Map()];
 let numbered = 0;
 
-const failure = (code, reason) => Object.assign(new Error(reason), { code });
+const failure = (status, reason) => Object.assign(new Error(reason), { status });
 
-/** Runs work that the module waits for. Of an error it gets the code, and the message in its buffer. */
+/** Runs work that the module waits for. Of an error it gets the status, and the message in its buffer. */
 const waiting = (work) => {
   const attempt = async (...parameters) => {
     try {
       return await work(...parameters);
     } catch (error) {
       write(TEXT, encode(error.message));
-      return error.code ?? FAILED;
+      return error.status ?? FAILED;
     }
   };
   return canWait ? new WebAssembly.Suspending(attempt) : attempt;
@@ -66,6 +66,7 @@ const deviceImports = {
 /** A GPU. */
 const gpu = {
   opened: null,
+  noBuffers: { pixels: 0, buffers: [] },
 
   /**
    * Opens the GPU, unless it is open. `choice` is "auto" for one that is not software, "software" for one that is, or "cpu".
@@ -77,7 +78,7 @@ const gpu = {
     const isSoftware = choice === "software";
     const options = { powerPreference: "high-performance", forceFallbackAdapter: isSoftware };
     const adapter = await self.navigator?.gpu?.requestAdapter(options);
-    if (!adapter || (adapter.info.isFallbackAdapter && !isSoftware)) return null;
+    if (!adapter || ((adapter.info.isFallbackAdapter ?? adapter.isFallbackAdapter) && !isSoftware)) return null;
     const { maxBufferSize, maxStorageBufferBindingSize } = adapter.limits;
     const requiredLimits = { maxBufferSize, maxStorageBufferBindingSize };
     const device = await adapter.requestDevice({ requiredLimits }).catch(() => null);
@@ -119,7 +120,7 @@ const gpu = {
       if (buffer) device.queue.writeBuffer(buffer, 0, weights, first, end - first);
       return { ...step, weights: buffer, pipeline: await this.pipeline(plan.kernels[step.kernel]) };
     })));
-    return { plan, steps, set: { pixels: 0, buffers: [] } };
+    return { plan, steps, set: this.noBuffers };
   },
 
   /** The kernel of a text, compiled once. */
@@ -137,7 +138,8 @@ const gpu = {
   },
 
   /** Makes the buffers and bindings for tiles of so many pixels. Work is submitted in order, so one set serves all tiles. */
-  createBuffers(device, { plan, steps, set }, pixels) {
+  createBuffers(device, network, pixels) {
+    const { plan, steps, set } = network;
     set.buffers.forEach((buffer) => buffer.destroy());
     const { STORAGE, UNIFORM, COPY_DST, COPY_SRC } = GPUBufferUsage;
     const create = (size, usage) => device.createBuffer({ size, usage });
@@ -149,15 +151,17 @@ const gpu = {
       entries: [tile, maps[source], maps[output] ?? result, weights, maps[term]]
         .map((buffer, binding) => ({ binding, resource: { buffer } })).filter(({ resource }) => resource.buffer),
     }));
-    Object.assign(set, { pixels, buffers: [tile, result, ...maps], tile, result, image: maps[0], bindings });
+    network.set = { pixels, buffers: [tile, result, ...maps], tile, result, image: maps[0], bindings };
   },
 
   async compute({ network, numbers, pixels: wanted }, pixels) {
-    const { plan, steps, set } = network;
+    const { plan, steps } = network;
     const count = pixels.length / 16;
     const bytes = plan.result_bytes * wanted;
+    let set = null;
     const read = await this.checked((device) => {
-      if (set.pixels < count) this.createBuffers(device, network, count);
+      if (network.set.pixels < count) this.createBuffers(device, network, count);
+      ({ set } = network);
       device.queue.writeBuffer(set.tile, 0, numbers, 0, 8);
       device.queue.writeBuffer(set.image, 0, pixels);
       const read = device.createBuffer({ size: bytes, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
@@ -177,6 +181,15 @@ const gpu = {
       encoder.copyBufferToBuffer(set.result, 0, read, 0, bytes);
       device.queue.submit([encoder.finish()]);
       return read.mapAsync(GPUMapMode.READ).then(() => read);
+    }).catch((error) => {
+      // A tile that was started meanwhile has the buffers for which memory did not suffice.
+      if (set?.isOutOfMemory && error.status !== LOST) throw failure(OUT_OF_MEMORY, error.message);
+      if (error.status === OUT_OF_MEMORY && network.set === set) {
+        set.isOutOfMemory = true;
+        set.buffers.forEach((buffer) => buffer.destroy());
+        network.set = this.noBuffers;
+      }
+      throw error;
     });
     const values = new Float32Array(read.getMappedRange()).slice();
     read.destroy();

@@ -11,7 +11,7 @@ const engine = {
   imagesAtATime: Math.min(navigator.hardwareConcurrency, 4),
   /** Workers that wait for an image, each with its `module`. */
   idle: [],
-  /** Most further Workers of an image, which compute its tiles; none if the module cannot wait for them. */
+  /** Most Workers that compute an image; 1 if the module cannot wait for others. */
   mostWorkers: 1,
   /** What computes: "auto" (a GPU, else the processor), "cpu", or "software" for a GPU that is imitated. */
   device: new URLSearchParams(location.search).get("device") ?? "auto",

@@ -120,9 +120,20 @@ async function testGpu(tab) {
   const tiled = await upscale(tab, name, query);
   assert.equal(tiled.report.device, "WebGPU");
   assert.equal(tiled.hash, results.get(name + query), "smaller tiles give another file");
+  // So do those that are made because the memory does not suffice.
+  await onWorkers(tab, () => {
+    if (!gpu.opened) return;
+    gpu.opened.bytes = 1 << 30;
+    const { compute } = gpu;
+    gpu.compute = (tile, pixels) => pixels.length > 16 * 3600
+      ? Promise.reject(failure(OUT_OF_MEMORY, "")) : compute.call(gpu, tile, pixels);
+  });
+  const parts = await upscale(tab, name, query);
+  assert.equal(parts.report.device, "WebGPU", parts.report.device_warning);
+  assert.equal(parts.hash, results.get(name + query), "tiles for little memory give another file");
   // Lost amid the work: the processor computes, and the next image opens the device again.
   await onWorkers(tab, () => {
-    const compute = gpu.compute;
+    const { compute } = gpu;
     let tiles = 0;
     gpu.compute = (...parameters) => {
       if (++tiles === 2) gpu.device.destroy();
