@@ -114,6 +114,7 @@ if (where === "--chromium") {
   // The Worker's script, with its globals.
   let answered = null;
   globalThis.onmessage = null;
+  globalThis.self = globalThis;
   globalThis.postMessage = (data) => { if (data.progress === undefined) answered(data); };
   for (const script of ["devices.js", "worker.js"]) vm.runInThisContext(await readFile(`${page}/${script}`, "utf8"));
   const ask = (data) => new Promise((resolve) => { answered = resolve; globalThis.onmessage({ data }); });

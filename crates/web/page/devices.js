@@ -215,11 +215,13 @@ const others = {
     for (const worker of this.all) if (worker.loaded.delete(number)) worker.postMessage({ forget: number });
   },
 
+  /** Lets the page start another Worker, and returns the port to it. */
   create() {
-    const worker = Object.assign(new Worker(self.location.href), { loaded: new Set(), tile: null });
-    worker.postMessage({ module: compiled });
-    const fail = (reason) => {
-      worker.terminate();
+    const { port1, port2 } = new MessageChannel();
+    postMessage({ port: port2 }, [port2]);
+    const worker = Object.assign(port1, { loaded: new Set(), tile: null });
+    worker.fail = (reason) => {
+      worker.close();
       this.all = this.all.filter((other) => other !== worker);
       worker.reject?.(failure(FAILED, reason));
     };
@@ -229,13 +231,12 @@ const others = {
         this.report();
         this.awaitProgress();
       } else if (failed !== undefined) {
-        fail(failed);
+        worker.fail(failed);
       } else {
         worker.tile = null;
         worker.resolve(values);
       }
     };
-    worker.onerror = (event) => fail(event.message || "it cannot be started");
     this.all.push(worker);
     return worker;
   },

@@ -50,7 +50,7 @@ const engine = {
         // What the Worker knows of the device is not true any more.
         this.failures += 1;
         this.idle = this.idle.filter((other) => other !== worker);
-        worker.terminate();
+        this.end(worker);
       }
       return { blob, report, warnings: status.warnings };
     } finally {
@@ -82,19 +82,32 @@ const engine = {
   },
 
   start(module) {
-    const worker = Object.assign(new Worker(this.script), { module });
+    const worker = Object.assign(new Worker(this.script), { module, others: [] });
     worker.postMessage({ module });
     return worker;
+  },
+
+  /** Starts a Worker that computes tiles for another one, which has the other end of the port. */
+  startOther(worker, port) {
+    const other = this.start(worker.module);
+    other.onerror = (event) => worker.onerror(event);
+    other.postMessage({ port }, [port]);
+    worker.others.push(other);
+  },
+
+  end(worker) {
+    for (const one of [worker, ...worker.others]) one.terminate();
   },
 
   /** Sends a message to a Worker, and returns its answer. */
   ask(worker, message, signal, progress) {
     return new Promise((resolve, reject) => {
       // It computes without a pause, and after a crash its memory is in an unknown state: so it ends with its image.
-      const fail = (error) => { worker.terminate(); reject(error); };
+      const fail = (error) => { this.end(worker); reject(error); };
       const stop = () => fail(signal.reason);
       signal?.addEventListener("abort", stop);
       worker.onmessage = ({ data }) => {
+        if (data.port) return this.startOther(worker, data.port);
         if (data.progress !== undefined) return progress(data.progress);
         signal?.removeEventListener("abort", stop);
         if (data.failed !== undefined) return fail(new Error(data.failed));

@@ -3,7 +3,9 @@
 // { device } asks what runs, { file, query, device, workers } for a result, whose progress is sent before. Another Worker of
 // this script sends { load, model }, { forget }, and { network, numbers, pixels } for a tile's values. devices.js has what the module waits for.
 const [TEXT, NAME, FILE] = [0, 1, 2];
-let [wasm, compiled, messages] = [null, null, ""];
+let [wasm, messages] = [null, ""];
+/** Where answers go: the page, or another Worker, whose port { port } has. */
+let outlet = self;
 
 const memory = (start, length) => new Uint8Array(wasm.memory.buffer, start, length);
 const view = () => new DataView(wasm.memory.buffer);
@@ -40,7 +42,7 @@ const system = {
 };
 const imports = {
   wasi_snapshot_preview1: new Proxy(system, { get: (known, name) => known[name] ?? (() => BAD_FILE) }),
-  wdsr: { progress: (done) => postMessage({ progress: done }), ...deviceImports },
+  wdsr: { progress: (done) => outlet.postMessage({ progress: done }), ...deviceImports },
 };
 
 function write(buffer, bytes) {
@@ -70,7 +72,6 @@ function answerWorker({ load, model, forget, network, numbers, pixels }) {
 async function answer(data) {
   const { module, file, query, device, workers } = data;
   if (module) {
-    compiled = module;
     wasm = (await WebAssembly.instantiate(module, imports)).exports;
     wasm._initialize?.();
     return null;
@@ -93,10 +94,15 @@ async function answer(data) {
 
 let before = Promise.resolve();
 onmessage = ({ data }) => {
+  if (data.port) {
+    outlet = data.port;
+    outlet.onmessage = onmessage;
+    return;
+  }
   before = before.then(() => answer(data)).then((result) => {
-    if (result) postMessage(result, result.values ? [result.values.buffer] : []);
+    if (result) outlet.postMessage(result, result.values ? [result.values.buffer] : []);
   }).catch((error) => {
     // A crash says why in its message.
-    postMessage({ failed: messages.trim() || error.message });
+    outlet.postMessage({ failed: messages.trim() || error.message });
   });
 };

@@ -89,7 +89,7 @@ async function testWorkers(tab) {
     const { compute } = others;
     others.compute = (...parameters) => {
       const values = compute.apply(others, parameters);
-      setTimeout(() => others.all[0].onerror({ message: "ended by a test" }), 50);
+      setTimeout(() => others.all[0].fail("ended by a test"), 50);
       return values;
     };
   });
