@@ -1,27 +1,38 @@
 //! The networks of [`wdsr_model`] on GPUs, through wgpu.
 //!
-//! - [`adapters`] lists the adapters of this computer, and [`Gpu::open`] opens one.
-//! - An [`Upscaler`](wdsr_model::Upscaler) that gets a [`Gpu`] by
+//! - `adapters` lists the adapters of this computer, and `Gpu::open` opens one.
+//! - An [`Upscaler`](wdsr_model::Upscaler) that gets a `Gpu` by
 //!   [`on_device`](wdsr_model::Upscaler::on_device) computes images there.
 //!
-//! With the feature `train` a [`Gpu`] also trains, as a device of `wdsr_train`.
+//! With the feature `train` a `Gpu` also trains, as a device of `wdsr_train`.
+//!
+//! Without the feature `wgpu`, which is on by default, the crate only describes: [`NetworkKernels`] has the kernels of a
+//! network and their order, for a driver outside it, such as a page with WebGPU.
 //!
 //! `wgsl` writes the kernels of a network, `plan` their order and buffers, `network` runs them.
 //! Every pixel is computed by the same instructions wherever it lies, so that tiles equal the whole image bit for bit on one
 //! adapter. Different adapters may differ in the last bits.
 #![forbid(unsafe_code)]
 // The README's example compiles.
-#![cfg_attr(doctest, doc = include_str!("../README.md"))]
+#![cfg_attr(all(doctest, feature = "wgpu"), doc = include_str!("../README.md"))]
 
+#[cfg(feature = "wgpu")]
 mod adapter;
+#[cfg(feature = "wgpu")]
 mod gpu;
+mod kernels;
+#[cfg(feature = "wgpu")]
 mod network;
+#[cfg(feature = "wgpu")]
 mod peak;
 mod plan;
 #[cfg(feature = "train")]
 mod training;
 mod wgsl;
 
+#[cfg(feature = "wgpu")]
 pub use adapter::{AdapterKind, AdapterSummary, Choice, adapters};
+#[cfg(feature = "wgpu")]
 pub use gpu::{Gpu, OpenError};
+pub use kernels::{KernelStep, NetworkKernels};
 pub use wgsl::GpuPrecision;

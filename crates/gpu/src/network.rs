@@ -10,20 +10,9 @@ use wgpu::{BufferUsages, MapMode};
 
 use crate::adapter::AdapterKind;
 use crate::gpu::{Open, lock};
-use crate::plan::Plan;
+use crate::kernels::NetworkKernels;
+use crate::plan::{Plan, SUBMITTED_OPERATIONS};
 use crate::wgsl::GpuPrecision;
-
-/// Bytes of all buffers of a tile.
-const MAX_TILE_BYTES: u64 = 3 << 29;
-
-/// Operations of a tile on software, which computes them in a second or two.
-const SOFTWARE_OPERATIONS: usize = 20_000_000_000;
-
-/// Pixels of a tile on software, where that is fewer.
-const LEAST_SOFTWARE_PIXELS: usize = 96 * 96;
-
-/// Operations that are submitted at a time. A driver takes work of more than a second or two for a hang.
-pub(crate) const SUBMITTED_OPERATIONS: usize = 100_000_000_000;
 
 /// Buffers that wait for further results.
 const SPARE_BUFFERS: usize = 3;
@@ -78,7 +67,8 @@ impl GpuNetwork {
         });
         Ok(Self {
             steps: compiled.collect::<Result<_, DeviceError>>()?,
-            max_tile_pixels: max_tile_pixels(&open, &plan),
+            max_tile_pixels: plan
+                .max_tile_pixels(open.max_buffer_bytes, open.kind == AdapterKind::Software),
             plan,
             open,
             buffers: Mutex::default(),
@@ -175,16 +165,7 @@ impl DeviceNetwork for GpuNetwork {
         let result_bytes =
             (self.plan.result_bytes_per_pixel() * tile.columns.len() * tile.rows.len()) as u64;
         let read = self.read_buffer(result_bytes)?;
-        let header = [
-            size[0],
-            size[1],
-            tile.columns.start as u32,
-            tile.rows.start as u32,
-            wanted[0],
-            wanted[1],
-            0,
-            0,
-        ];
+        let header = NetworkKernels::tile_uniform(tile);
         let (device, queue) = (&self.open.device, &self.open.queue);
         let (sender, mapped) = channel();
         let submission = self.open.checked(|| {
@@ -196,7 +177,7 @@ impl DeviceNetwork for GpuNetwork {
             let steps = self.plan.steps.iter().zip(&self.steps);
             for ((step, compiled), bind_group) in steps.zip(&buffers.bind_groups) {
                 let work = step.multiply_adds_per_pixel * pixels;
-                if 2 * (multiply_adds + work) > SUBMITTED_OPERATIONS && multiply_adds > 0 {
+                if 2 * (multiply_adds + work) as u64 > SUBMITTED_OPERATIONS && multiply_adds > 0 {
                     let done = std::mem::replace(&mut encoder, new_encoder());
                     queue.submit([done.finish()]);
                     multiply_adds = 0;
@@ -237,7 +218,7 @@ struct Pending<'a> {
 }
 
 impl PendingTile for Pending<'_> {
-    fn finish(self: Box<Self>) -> Result<Vec<f32>, DeviceError> {
+    fn finish(self: Box<Self>, _: &dyn Fn(usize)) -> Result<Vec<f32>, DeviceError> {
         let open = &self.network.open;
         open.wait(self.submission)?;
         let failed = |reason: String| DeviceError::Failed {
@@ -259,27 +240,6 @@ impl PendingTile for Pending<'_> {
             spare.push(self.read);
         }
         Ok(values)
-    }
-}
-
-/// Most pixels of a tile: no buffer exceeds the device's limit, and all together a bound. Dispatches stay within the limits
-/// that all devices have, because a side of 65,535 workgroups is more than two million pixels.
-fn max_tile_pixels(open: &Open, plan: &Plan) -> usize {
-    let bytes = plan
-        .buffers
-        .iter()
-        .copied()
-        .chain([plan.result_bytes_per_pixel()]);
-    let largest = bytes.clone().max().unwrap_or(1) as u64;
-    // Results are in two further buffers that the program reads.
-    let all = bytes.sum::<usize>() + 2 * plan.result_bytes_per_pixel();
-    let pixels = (open.max_buffer_bytes / largest).min(MAX_TILE_BYTES / all as u64) as usize;
-    let operations = 2 * plan.multiply_adds_per_pixel();
-    match open.kind {
-        AdapterKind::Software => {
-            pixels.min((SOFTWARE_OPERATIONS / operations.max(1)).max(LEAST_SOFTWARE_PIXELS))
-        }
-        _ => pixels,
     }
 }
 

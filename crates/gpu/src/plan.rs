@@ -4,6 +4,18 @@ use wdsr_model::{Activation, Conv, ConvWeights, FusedOperation, Model, Operation
 
 use crate::wgsl::{Formats, GpuPrecision, Kernel, Work, conv_block, has_slopes};
 
+/// Operations that are submitted at a time. A driver takes work of more than a second or two for a hang.
+pub(crate) const SUBMITTED_OPERATIONS: u64 = 100_000_000_000;
+
+/// Bytes of all buffers of a tile.
+const MAX_TILE_BYTES: u64 = 3 << 29;
+
+/// Operations of a tile on software, which computes them in a second or two.
+const SOFTWARE_OPERATIONS: u64 = 20_000_000_000;
+
+/// Pixels of a tile on software, where that is fewer.
+const LEAST_SOFTWARE_PIXELS: usize = 96 * 96;
+
 /// A kernel and what it reads and writes.
 pub(crate) struct Step {
     pub(crate) kernel: Kernel,
@@ -230,6 +242,22 @@ impl Plan {
                 self.buffers.push(self.maps[0].bytes_per_pixel);
             }
         }
+    }
+
+    /// Most pixels of a tile: no buffer exceeds the device's limit, and all together a bound. Dispatches stay within the limits
+    /// that all devices have, because a side of 65,535 workgroups is more than two million pixels.
+    pub(crate) fn max_tile_pixels(&self, max_buffer_bytes: u64, is_software: bool) -> usize {
+        let result_bytes = self.result_bytes_per_pixel();
+        let bytes = self.buffers.iter().copied().chain([result_bytes]);
+        let largest = bytes.clone().max().unwrap_or(1) as u64;
+        // Results are in two further buffers that the program reads.
+        let all = bytes.sum::<usize>() + 2 * result_bytes;
+        let pixels = (max_buffer_bytes / largest).min(MAX_TILE_BYTES / all as u64) as usize;
+        if !is_software {
+            return pixels;
+        }
+        let operations = 2 * self.multiply_adds_per_pixel().max(1) as u64;
+        pixels.min(((SOFTWARE_OPERATIONS / operations) as usize).max(LEAST_SOFTWARE_PIXELS))
     }
 
     /// Bytes of the result for each wanted pixel.

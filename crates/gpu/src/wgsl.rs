@@ -110,6 +110,10 @@ pub(crate) enum Work {
     /// Pixel shuffle.
     Shuffle { factor: usize, out_groups: usize },
     /// The inverse of pixel shuffle.
+    #[cfg_attr(
+        not(feature = "train"),
+        allow(dead_code, reason = "gradients alone have it")
+    )]
     Unshuffle { factor: usize, out_groups: usize },
     /// Each channel `times` times in a row.
     Repeat { times: usize, out_groups: usize },
@@ -604,6 +608,7 @@ fn conv_block_len(side: usize, in_groups: usize, block: usize, has_slopes: bool)
 }
 
 /// The peak kernel: `rounds` rounds of multiply-adds of eight independent vectors.
+#[cfg(any(feature = "wgpu", test))]
 pub(crate) fn peak_text(precision: GpuPrecision) -> String {
     let number = precision.name();
     let mut text = String::new();
@@ -640,6 +645,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
 }
 
 /// Independent vectors of the peak kernel.
+#[cfg(any(feature = "wgpu", test))]
 pub(crate) const PEAK_VECTORS: usize = 8;
 /// Multiply-adds of each vector in a round.
+#[cfg(any(feature = "wgpu", test))]
 pub(crate) const PEAK_UNROLLED: usize = 8;

@@ -31,7 +31,15 @@ pub trait DeviceNetwork: Send + Sync {
     /// Most pixels of a tile, with its halo.
     fn max_tile_pixels(&self) -> usize;
 
-    /// Starts the work on a tile. Two tiles are under way at a time, so that transfers and work overlap.
+    /// The number of processors, if the device is several like the one that runs the program, which compute tiles by
+    /// [`Upscaler::compute_tile`](crate::Upscaler::compute_tile). Their tiles lie side by side and have halos so large that the
+    /// result is that of one processor, bit for bit.
+    fn processors(&self) -> Option<usize> {
+        None
+    }
+
+    /// Starts the work on a tile. Two tiles are under way at a time, so that transfers and work overlap; of several
+    /// processors, one for each.
     ///
     /// # Errors
     /// If the device fails. After [`DeviceError::OutOfMemory`] a smaller tile may succeed.
@@ -41,11 +49,11 @@ pub trait DeviceNetwork: Send + Sync {
 /// The work on a tile.
 pub trait PendingTile {
     /// Waits for the result: R G B interleaved, row-major, of the wanted pixels at the network's scale,
-    /// without the mean.
+    /// without the mean. A wait may call `progress` with the number of pixels that are done of all tiles under way.
     ///
     /// # Errors
     /// If the device failed.
-    fn finish(self: Box<Self>) -> Result<Vec<f32>, DeviceError>;
+    fn finish(self: Box<Self>, progress: &dyn Fn(usize)) -> Result<Vec<f32>, DeviceError>;
 }
 
 /// A part of an image with its halo.

@@ -1,10 +1,12 @@
 //! The built-in networks, prepared when they are first used.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::{Value, json};
 use wdsr_image::Reader;
-use wdsr_model::{BuiltinModel, Isa, Model, Network, NoInt8, Precision, PrecisionChoice, Upscaler};
+use wdsr_model::{
+    BuiltinModel, Device, Isa, Model, Network, NoInt8, Precision, PrecisionChoice, Upscaler,
+};
 use wdsr_upscale::{Job, Summary};
 
 use crate::{Error, UpscaleRequest};
@@ -12,6 +14,7 @@ use crate::{Error, UpscaleRequest};
 /// All built-in networks, and the instruction set that they run on.
 pub struct Networks {
     isa: Isa,
+    device: Option<Arc<dyn Device>>,
     kinds: Vec<Kind>,
 }
 
@@ -34,8 +37,16 @@ impl Networks {
         });
         Self {
             isa,
+            device: None,
             kinds: kinds.collect(),
         }
+    }
+
+    /// Computes on a device, as [`Upscaler::on_device`] does.
+    #[must_use]
+    pub fn on_device(mut self, device: Arc<dyn Device>) -> Self {
+        self.device = Some(device);
+        self
     }
 
     /// The instruction set.
@@ -70,7 +81,13 @@ impl Networks {
             Precision::Bf16 => 1,
             Precision::Int8 => 2,
         };
-        let prepare = |model: Model| Upscaler::with_isa(&model, self.isa).precision(precision);
+        let prepare = |model: Model| {
+            let upscaler = Upscaler::with_isa(&model, self.isa).precision(precision);
+            match &self.device {
+                Some(device) => upscaler.on_device(Arc::clone(device)),
+                None => upscaler,
+            }
+        };
         let upscalers = self.kind(kind).upscalers[at].get_or_init(|| {
             let models = BuiltinModel::of_kind(kind);
             models.iter().map(|model| prepare(model.load())).collect()

@@ -11,23 +11,51 @@ const engine = {
   imagesAtATime: Math.min(navigator.hardwareConcurrency, 4),
   /** Workers that wait for an image, each with its `module`. */
   idle: [],
+  /** Most Workers that compute an image; 1 if the module cannot wait for others. */
+  mostWorkers: 1,
+  /** What computes: "auto" (a GPU, else the processor), "cpu", or "software" for a GPU that is imitated. */
+  device: new URLSearchParams(location.search).get("device") ?? "auto",
+  /** Images under way. */
+  images: 0,
+  /** Images that a GPU did not compute, though it should have. After a few it is not tried again. */
+  failures: 0,
 
   async describe() {
     // Workers start without a network.
-    const script = await (await this.fetch("worker.js")).blob();
-    this.script = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
+    const scripts = await Promise.all(["devices.js", "worker.js"].map(async (name) => (await this.fetch(name)).blob()));
+    this.script = URL.createObjectURL(new Blob(scripts, { type: "text/javascript" }));
     this.module = await this.load("");
-    return { ...await this.ask(this.start(this.module), {}), place: "nothing leaves this computer" };
+    const found = await this.ask(this.start(this.module), { device: this.device });
+    if (found.canWait) this.mostWorkers = Math.min(navigator.hardwareConcurrency, 8);
+    // One computes while the other is read or written.
+    if (found.gpu) this.imagesAtATime = 2;
+    return { ...found, threads: this.mostWorkers, place: "nothing leaves this computer" };
   },
 
   async upscale(file, query, { signal, progress }) {
-    const module = await isJpegXl(file) ? await this.largerModule() : this.module;
-    signal.throwIfAborted();
-    const at = this.idle.findIndex((worker) => worker.module === module);
-    const worker = at < 0 ? this.start(module) : this.idle.splice(at, 1)[0];
-    const { status, blob } = await this.ask(worker, { file, query: query.toString() }, signal, progress);
-    if (status.status !== "done") throw new Error(status.error.message);
-    return { blob, report: status.report, warnings: status.warnings };
+    this.images += 1;
+    try {
+      const module = await isJpegXl(file) ? await this.largerModule() : this.module;
+      signal.throwIfAborted();
+      const at = this.idle.findIndex((worker) => worker.module === module);
+      const worker = at < 0 ? this.start(module) : this.idle.splice(at, 1)[0];
+      const workers = Math.max(1, Math.floor(this.mostWorkers / this.images));
+      const device = this.failures < 3 ? this.device : "cpu";
+      const message = { file, query: query.toString(), device, workers };
+      const { status, blob } = await this.ask(worker, message, signal, progress);
+      if (status.status !== "done") throw new Error(status.error.message);
+      const { report } = status;
+      if (report.device === "Workers") report.device = `${workers} Workers`;
+      if (report.device_warning) {
+        // What the Worker knows of the device is not true any more.
+        this.failures += 1;
+        this.idle = this.idle.filter((other) => other !== worker);
+        this.end(worker);
+      }
+      return { blob, report, warnings: status.warnings };
+    } finally {
+      this.images -= 1;
+    }
   },
 
   /** The module that reads JPEG XL too. */
@@ -54,19 +82,32 @@ const engine = {
   },
 
   start(module) {
-    const worker = Object.assign(new Worker(this.script), { module });
+    const worker = Object.assign(new Worker(this.script), { module, others: [] });
     worker.postMessage({ module });
     return worker;
+  },
+
+  /** Starts a Worker that computes tiles for another one, which has the other end of the port. */
+  startOther(worker, port) {
+    const other = this.start(worker.module);
+    other.onerror = (event) => worker.onerror(event);
+    other.postMessage({ port }, [port]);
+    worker.others.push(other);
+  },
+
+  end(worker) {
+    for (const one of [worker, ...worker.others]) one.terminate();
   },
 
   /** Sends a message to a Worker, and returns its answer. */
   ask(worker, message, signal, progress) {
     return new Promise((resolve, reject) => {
       // It computes without a pause, and after a crash its memory is in an unknown state: so it ends with its image.
-      const fail = (error) => { worker.terminate(); reject(error); };
+      const fail = (error) => { this.end(worker); reject(error); };
       const stop = () => fail(signal.reason);
       signal?.addEventListener("abort", stop);
       worker.onmessage = ({ data }) => {
+        if (data.port) return this.startOther(worker, data.port);
         if (data.progress !== undefined) return progress(data.progress);
         signal?.removeEventListener("abort", stop);
         if (data.failed !== undefined) return fail(new Error(data.failed));

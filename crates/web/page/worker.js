@@ -1,8 +1,11 @@
 "use strict";
 // Runs the WebAssembly module (crates/web/src/exports.rs). Gets { module }, then messages to answer one after another:
-// {} asks what runs, { file, query } for a result, whose progress is sent before.
+// { device } asks what runs, { file, query, device, workers } for a result, whose progress is sent before. Another Worker of
+// this script sends { load, model }, { forget }, and { network, numbers, pixels } for a tile's values. devices.js has what the module waits for.
 const [TEXT, NAME, FILE] = [0, 1, 2];
 let [wasm, messages] = [null, ""];
+/** Where answers go: the page, or another Worker, whose port { port } has. */
+let outlet = self;
 
 const memory = (start, length) => new Uint8Array(wasm.memory.buffer, start, length);
 const view = () => new DataView(wasm.memory.buffer);
@@ -39,7 +42,7 @@ const system = {
 };
 const imports = {
   wasi_snapshot_preview1: new Proxy(system, { get: (known, name) => known[name] ?? (() => BAD_FILE) }),
-  wdsr: { progress: (done) => postMessage({ progress: done }) },
+  wdsr: { progress: (done) => outlet.postMessage({ progress: done }), ...deviceImports },
 };
 
 function write(buffer, bytes) {
@@ -53,29 +56,53 @@ function read(buffer) {
   return memory(wasm.start(buffer) >>> 0, wasm.len(buffer) >>> 0);
 }
 
-async function answer({ module, file, query }) {
+const encode = (string) => new TextEncoder().encode(string);
+
+/** Answers of a Worker that computes tiles for another one. */
+function answerWorker({ load, model, forget, network, numbers, pixels }) {
+  if (forget !== undefined) return void wasm.forget(forget);
+  write(FILE, model ?? pixels);
+  if (model) wasm.load(load);
+  else wasm.compute(network, numbers[0], numbers[2], numbers[3], numbers[4], numbers[5]);
+  const message = text(read(TEXT));
+  if (message) throw new Error(message);
+  return model ? null : { values: new Float32Array(read(FILE).slice().buffer) };
+}
+
+async function answer(data) {
+  const { module, file, query, device, workers } = data;
   if (module) {
     wasm = (await WebAssembly.instantiate(module, imports)).exports;
     wasm._initialize?.();
     return null;
   }
+  if (device === undefined) return answerWorker(data);
+  const opened = await gpu.open(device);
   if (!file) {
     wasm.describe();
-    return JSON.parse(text(read(TEXT)));
+    return { ...JSON.parse(text(read(TEXT))), gpu: opened?.name, canWait };
   }
-  const encode = (string) => new TextEncoder().encode(string);
   write(TEXT, encode(query));
   write(NAME, encode(file.name));
   write(FILE, new Uint8Array(await file.arrayBuffer()));
-  wasm.upscale();
+  const upscale = canWait ? WebAssembly.promising(wasm.upscale) : wasm.upscale;
+  tileDevice = opened ? gpu : others;
+  await upscale(workers, opened?.bytes ?? 0, opened?.isSoftware ?? false);
   const status = JSON.parse(text(read(TEXT)));
   return { status, blob: new Blob([read(FILE)], { type: status.media_type }) };
 }
 
 let before = Promise.resolve();
 onmessage = ({ data }) => {
-  before = before.then(() => answer(data)).then((result) => result && postMessage(result)).catch((error) => {
+  if (data.port) {
+    outlet = data.port;
+    outlet.onmessage = onmessage;
+    return;
+  }
+  before = before.then(() => answer(data)).then((result) => {
+    if (result) outlet.postMessage(result, result.values ? [result.values.buffer] : []);
+  }).catch((error) => {
     // A crash says why in its message.
-    postMessage({ failed: messages.trim() || error.message });
+    outlet.postMessage({ failed: messages.trim() || error.message });
   });
 };

@@ -1,39 +1,58 @@
 //! The engine of the page that upscales images in the browser: requests as those of the server ([`wdsr_request`]),
-//! on the one thread of a Worker.
+//! on the one thread of a Worker, on several Workers, or on a GPU.
 //!
-//! On WebAssembly, `exports` is the interface for JavaScript (`crates/web/page/worker.js`).
+//! On WebAssembly, `exports` is the interface for JavaScript (`crates/web/page/worker.js`), and `device` the GPU and the
+//! other Workers, which JavaScript reaches.
 #![deny(unsafe_code)]
 
+#[cfg(target_family = "wasm")]
+mod device;
 #[cfg(target_family = "wasm")]
 mod exports;
 
 use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use wdsr_image::Limits;
-use wdsr_model::Isa;
+use wdsr_model::{Device, DeviceError, DeviceTile, Isa, Model, UpscaleError, Upscaler};
 use wdsr_request::{Error, Networks, UpscaleRequest, Upscaled, media_type};
-use wdsr_upscale::Settings;
+use wdsr_upscale::{Error as UpscaleImageError, ErrorKind, Settings};
 
 /// Most memory in bytes for an image: a module of 32 bits has 4 GiB, of which its input and gaps take a part.
 const MAX_MEMORY_BYTES: u64 = 3 << 30;
 
-/// The built-in networks.
+/// The built-in networks, on this thread or on a device.
 pub struct Engine {
     networks: Networks,
+    on_device: Option<(Arc<dyn Device>, Networks)>,
 }
 
 impl Default for Engine {
     fn default() -> Self {
-        // There is no environment that could name another instruction set.
-        let isa = Isa::detect().unwrap_or(Isa::REFERENCE);
         Self {
-            networks: Networks::new(isa),
+            networks: Networks::new(isa()),
+            on_device: None,
         }
     }
 }
 
+fn isa() -> Isa {
+    // There is no environment that could name another instruction set.
+    Isa::detect().unwrap_or(Isa::REFERENCE)
+}
+
 impl Engine {
+    /// An engine that computes on a device. What the device cannot compute, this thread computes.
+    pub fn on_device(device: Arc<dyn Device>) -> Self {
+        let networks = Networks::new(isa()).on_device(Arc::clone(&device));
+        Self {
+            on_device: Some((device, networks)),
+            ..Self::default()
+        }
+    }
+
     /// What runs, and the models, as `GET /v1/models` of the server answers.
     pub fn describe(&self) -> Value {
         json!({
@@ -46,7 +65,8 @@ impl Engine {
     }
 
     /// Upscales the image in the bytes of a file by the parameters of a query. `progress` gets the share of the
-    /// work done. Returns the status that a job of the server ends with, and the result.
+    /// work done. Returns the status that a job of the server ends with, and the result. The report also has the `device`
+    /// that computed, if it was not this thread, and `device_warning`, if a device should have.
     pub fn upscale(
         &self,
         query: &str,
@@ -73,7 +93,7 @@ impl Engine {
     fn run(
         &self,
         query: &str,
-        image: (&str, Vec<u8>),
+        (name, file): (&str, Vec<u8>),
         progress: impl Fn(f64) + Sync,
     ) -> Result<Upscaled, Error> {
         let settings = Settings {
@@ -85,16 +105,91 @@ impl Engine {
             progress(done as f64 / total as f64);
             ControlFlow::Continue(())
         };
-        self.networks
-            .upscale(&request, image, &Limits::default(), &flow)
+        let upscale = |networks: &Networks, file| {
+            networks.upscale(&request, (name, file), &Limits::default(), &flow)
+        };
+        let Some((device, networks)) = &self.on_device else {
+            return upscale(&self.networks, file);
+        };
+        let warning = match upscale(networks, file.clone()) {
+            Ok(mut result) => {
+                result.report["device"] = json!(device.name());
+                return Ok(result);
+            }
+            Err(Error::Upscale(error)) => match (&error, error.kind()) {
+                (UpscaleImageError::Network { source, .. }, ErrorKind::Device) => {
+                    Some(warning(source))
+                }
+                // A device takes memory of this thread for its tiles.
+                (_, ErrorKind::Memory) => None,
+                _ => return Err(error.into()),
+            },
+            Err(error) => return Err(error),
+        };
+        let mut result = upscale(&self.networks, file)?;
+        if let Some(warning) = warning {
+            result.report["device_warning"] = json!(warning);
+        }
+        Ok(result)
+    }
+}
+
+/// What a device's failure means for an image that is then computed without it.
+fn warning(error: &UpscaleError) -> String {
+    let why = match error {
+        UpscaleError::Device(DeviceError::Lost { device, reason }) => {
+            format!("{device} was lost ({reason})")
+        }
+        UpscaleError::Device(DeviceError::Failed { device, reason }) => {
+            format!("{device} failed ({reason})")
+        }
+        other => other.to_string(),
+    };
+    format!("{why}, so one Worker computed the image")
+}
+
+/// A model of another Worker, of whose images this one computes tiles.
+pub struct TileEngine {
+    upscaler: Upscaler,
+}
+
+impl TileEngine {
+    /// Prepares the model of a model file.
+    ///
+    /// # Errors
+    /// If it is not one.
+    pub fn new(file: &[u8]) -> Result<Self, wdsr_model::Error> {
+        let model = Model::from_bytes(file, Path::new("a Worker's model"))?;
+        let upscaler = Upscaler::with_isa(&model, isa());
+        Ok(Self { upscaler })
+    }
+
+    /// Computes a tile ([`Upscaler::compute_tile`]). `progress` gets the share of the work done.
+    ///
+    /// # Errors
+    /// Those of [`Upscaler::compute_tile`].
+    pub fn compute(
+        &self,
+        tile: &DeviceTile,
+        progress: impl Fn(f64) + Sync,
+    ) -> Result<Vec<f32>, UpscaleError> {
+        let flow = |done: usize, total: usize| {
+            progress(done as f64 / total as f64);
+            ControlFlow::Continue(())
+        };
+        self.upscaler.compute_tile(tile, &flow)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::sync::{Arc, Mutex};
 
-    use super::Engine;
+    use wdsr_model::{
+        BuiltinModel, Device, DeviceError, DeviceNetwork, DeviceTile, Isa, Model, Upscaler,
+    };
+
+    use super::{Engine, TileEngine};
 
     const IMAGE: &[u8] = b"P5 4 3 255 ABCDEFGHIJKL";
 
@@ -123,6 +218,66 @@ mod tests {
         assert_eq!(failed("scale=9", IMAGE), "invalid_request");
         assert_eq!(failed("model=small", b"text"), "unsupported_format");
         assert_eq!(failed("model=small", &IMAGE[..14]), "unusable_image");
+    }
+
+    /// A device that is always lost.
+    struct Lost;
+
+    impl Device for Lost {
+        fn name(&self) -> &str {
+            "a test device"
+        }
+
+        fn prepare(&self, _: &Model) -> Result<Box<dyn DeviceNetwork>, DeviceError> {
+            Err(DeviceError::Lost {
+                device: self.name().to_owned(),
+                reason: "a test".to_owned(),
+            })
+        }
+
+        fn is_optional(&self) -> bool {
+            false
+        }
+
+        fn warn(&self, message: String) {
+            unreachable!("{message}");
+        }
+    }
+
+    #[test]
+    fn computes_what_a_device_does_not_and_reports_it() {
+        let upscale = |engine: Engine| {
+            let image = ("a.pgm", IMAGE.to_vec());
+            engine.upscale("model=small&scale=2", image, |_| ())
+        };
+        let (status, file) = upscale(Engine::on_device(Arc::new(Lost)));
+        let report = &status["report"];
+        assert_eq!(
+            report["device_warning"],
+            "a test device was lost (a test), so one Worker computed the image",
+            "{status}"
+        );
+        assert!(report["device"].is_null(), "{status}");
+        assert_eq!(file, upscale(Engine::default()).1);
+    }
+
+    #[test]
+    fn computes_tiles_of_a_model_file() {
+        let model = BuiltinModel::of_kind("small")[0].load();
+        let engine = TileEngine::new(&model.to_bytes()).expect("a model file");
+        let tile = DeviceTile {
+            pixels: (0..48).map(|i| [i as f32 / 48.0; 4]).collect(),
+            width_px: 8,
+            columns: 1..7,
+            rows: 0..5,
+        };
+        let values = engine.compute(&tile, |_| ()).expect("finite values");
+        let isa = Isa::detect().expect("an instruction set");
+        let upscaler = Upscaler::with_isa(&model, isa);
+        let expected = upscaler.compute_tile(&tile, &|_, _| std::ops::ControlFlow::Continue(()));
+        assert_eq!(values, expected.expect("finite values"));
+        assert_eq!(values.len(), 6 * 5 * 3 * upscaler.scale().pow(2));
+        assert!(TileEngine::new(b"no model").is_err());
     }
 
     #[test]

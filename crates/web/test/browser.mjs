@@ -19,7 +19,7 @@ export async function serveFiles(folders, extra = {}) {
 }
 
 /** Starts the system's Chromium without a window. `require` finds playwright-core. */
-export function launch(require) {
+export function launch(require, parameters = []) {
   const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
-  return require("playwright-core").chromium.launch({ executablePath, args: ["--no-sandbox"] });
+  return require("playwright-core").chromium.launch({ executablePath, args: ["--no-sandbox", ...parameters] });
 }

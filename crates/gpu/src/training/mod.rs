@@ -20,7 +20,7 @@ use wdsr_train::state::TrainingState;
 use wgpu::{BufferUsages, MapMode};
 
 use crate::gpu::{Gpu, Open};
-use crate::network::SUBMITTED_OPERATIONS;
+use crate::plan::SUBMITTED_OPERATIONS;
 use plan::{Bound, TrainingPlan};
 
 /// Bytes of a parameter with its average and moments.
@@ -269,7 +269,7 @@ impl DeviceTraining for GpuTraining {
                 let count = rest.iter().take_while(|step| {
                     let is_first = multiply_adds == 0;
                     multiply_adds += step.multiply_adds;
-                    is_first || 2 * multiply_adds <= SUBMITTED_OPERATIONS
+                    is_first || 2 * multiply_adds as u64 <= SUBMITTED_OPERATIONS
                 });
                 let (steps, later) = rest.split_at(count.count());
                 let mut encoder = device.create_command_encoder(&Default::default());

@@ -151,31 +151,28 @@ impl Bf16Simd for Wasm {
 
 /// Products of 16-bit integers, which are exact: the dot product of bytes takes those of 7 bits only.
 impl ByteSimd for Wasm {
-    /// Bytes 0 and 2 of each lane, then 1 and 3, as 16-bit integers.
-    type Bytes = [v128; 2];
-    type Weights = [v128; 2];
+    type Weights = v128;
     const BYTE_TILE_CHANNELS: usize = 4;
-    const WEIGHT_LANES: usize = 2;
+    const PARTS: usize = 2;
     const OFFSET: i32 = 0;
 
     #[inline(always)]
-    fn bytes(self, lanes: v128) -> [v128; 2] {
-        [v128_and(lanes, u16x8_splat(0xFF)), u16x8_shr(lanes, 8)]
-    }
-
-    #[inline(always)]
-    unsafe fn weights(self, from: *const f32, index: usize) -> [v128; 2] {
-        // SAFETY: the caller promises both floats.
-        unsafe {
-            let from = from.add(2 * index);
-            [f32x4_splat(*from), f32x4_splat(*from.add(1))]
+    fn part(self, lanes: v128, part: usize) -> v128 {
+        match part {
+            0 => v128_and(lanes, u16x8_splat(0xFF)),
+            _ => u16x8_shr(lanes, 8),
         }
     }
 
     #[inline(always)]
-    fn dot_bytes(self, weights: [v128; 2], bytes: [v128; 2], sum: v128) -> v128 {
-        let sum = i32x4_add(sum, i32x4_dot_i16x8(weights[0], bytes[0]));
-        i32x4_add(sum, i32x4_dot_i16x8(weights[1], bytes[1]))
+    unsafe fn weights(self, from: *const f32, index: usize) -> v128 {
+        // SAFETY: the caller promises this float.
+        unsafe { f32x4_splat(*from.add(index)) }
+    }
+
+    #[inline(always)]
+    fn dot(self, weights: v128, part: v128, sum: v128) -> v128 {
+        i32x4_add(sum, i32x4_dot_i16x8(weights, part))
     }
 
     #[inline(always)]

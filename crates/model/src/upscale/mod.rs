@@ -23,7 +23,7 @@ use crate::stream::{Arithmetic, Inference, StageTime, StreamingNetwork, Tiles, l
 use colour_range::ColourRange;
 use on_device::OnDevice;
 pub use progress::Progress;
-use progress::RowCounter;
+use progress::WorkCounter;
 use rows::{InputRows, OutputFormat};
 pub use sample::Sample;
 
@@ -406,8 +406,8 @@ impl Upscaler {
         self.network().start(self.tiles(width_px), height_px)
     }
 
-    fn counter<'a>(&self, height_px: usize, progress: &'a Progress<'a>) -> RowCounter<'a> {
-        RowCounter::new(height_px * self.output_map_scale(), progress)
+    fn counter<'a>(&self, height_px: usize, progress: &'a Progress<'a>) -> WorkCounter<'a> {
+        WorkCounter::new(height_px * self.output_map_scale(), progress)
     }
 
     /// Rows of the output's map, before the last pixel shuffle, for each row of the image.
@@ -423,10 +423,28 @@ impl Upscaler {
         waves: usize,
         low: InputRows<'_, T>,
         output: &mut [T],
-        counter: &RowCounter,
+        counter: &WorkCounter,
     ) -> Result<(), UpscaleError> {
-        let (width_px, plan) = (low.width_px, self.network().plan());
+        let rows = inference.output_rows(waves);
         let mean = self.model.config().mean;
+        let range = self.compute(inference, waves, mean, low, output, counter)?;
+        if range.is_single_colour() && !low.are_single_colour(&rows) {
+            return Err(UpscaleError::Constant { rows });
+        }
+        Ok(())
+    }
+
+    /// [`run`](Self::run) of an image of the given mean. Returns the range of the result.
+    fn compute<T: Sample>(
+        &self,
+        inference: &mut Inference<'_>,
+        waves: usize,
+        mean: [f32; 3],
+        low: InputRows<'_, T>,
+        output: &mut [T],
+        counter: &WorkCounter,
+    ) -> Result<ColourRange, UpscaleError> {
+        let (width_px, plan) = (low.width_px, self.network().plan());
         let format = OutputFormat {
             mean,
             shuffle: plan.output_shuffle,
@@ -455,9 +473,7 @@ impl Upscaler {
         inference
             .run(waves, &read, &write)
             .map_err(|error| low.first_error(error))?;
-        if lock(&output_range).is_single_colour() && !low.are_single_colour(&output_rows) {
-            return Err(UpscaleError::Constant { rows: output_rows });
-        }
-        Ok(())
+        let range = *lock(&output_range);
+        Ok(range)
     }
 }

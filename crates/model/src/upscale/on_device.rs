@@ -1,16 +1,19 @@
-//! Upscaling on a [`Device`]: in tiles with a halo, two at a time under way.
+//! Upscaling on a [`Device`]: in tiles with a halo, several at a time under way.
 //!
 //! A tile's halo is the network's receptive radius, and the device computes every pixel in the same way
-//! wherever it lies, so that tiles of any size give the same bits.
+//! wherever it lies, so that tiles of any size give the same bits. Processors compute rows in groups, so their tiles begin
+//! with a group, and their halo is that of [`Upscaler::halo_px`].
 
 use std::collections::VecDeque;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rayon::prelude::*;
+use wdsr_kernels::STRIP_ROWS;
 
-use super::progress::{Progress, RowCounter};
+use super::progress::{Progress, WorkCounter};
+use super::rows::InputRows;
 use super::{Sample, Upscaler};
 use crate::config::BlockKind;
 use crate::device::{Device, DeviceError, DeviceNetwork, DeviceTile, PendingTile, with_halo};
@@ -18,7 +21,7 @@ use crate::error::UpscaleError;
 use crate::stream::{lock, turned_models};
 use crate::upscale::colour_range::ColourRange;
 
-/// Tiles under way.
+/// Tiles under way, unless the device is several processors.
 const IN_FLIGHT: usize = 2;
 
 /// Wanted pixels on a side of the smallest tile. If memory does not suffice for it, the processor
@@ -107,6 +110,10 @@ impl OnDevice {
         of_device.min(self.memory.max_tile_pixels.load(Ordering::Relaxed))
     }
 
+    fn processors(&self, upscaler: &Upscaler) -> Option<usize> {
+        self.networks(upscaler).ok()?[0].processors()
+    }
+
     /// Whether the processor computes after a failure to prepare.
     fn gives_up(&self, error: &DeviceError) -> bool {
         matches!(error, DeviceError::OutOfMemory { .. }) || self.device.is_optional()
@@ -142,11 +149,27 @@ struct Band<T> {
     is_input_single_colour: bool,
 }
 
-/// Wanted columns and rows of a tile.
+/// How an image is cut into tiles.
 #[derive(Clone, Copy)]
-struct TileSize {
+struct Tiling {
+    /// Wanted columns of a tile.
     columns_px: usize,
+    /// Wanted rows of a tile.
     rows_px: usize,
+    /// Columns and rows of the halo.
+    halo_px: (usize, usize),
+    /// A tile with its halo begins at a multiple of so many rows.
+    row_group: usize,
+    /// Tiles under way.
+    in_flight: usize,
+}
+
+impl Tiling {
+    /// Rows of an image of `height_px` rows that a tile of the wanted rows reads.
+    fn rows_read(&self, rows: &Range<usize>, height_px: usize) -> Range<usize> {
+        let rows = with_halo(rows, self.halo_px.1, height_px);
+        rows.start / self.row_group * self.row_group..rows.end
+    }
 }
 
 impl Upscaler {
@@ -154,37 +177,45 @@ impl Upscaler {
         self.model.network().receptive_radius_px()
     }
 
-    fn tile_size(&self, on: &OnDevice, width_px: usize) -> TileSize {
-        let (pixels, halo_px) = (on.max_tile_pixels(self), 2 * self.radius_px());
-        let rows_px = (pixels / width_px).saturating_sub(halo_px);
-        // The halo of full rows takes no more than half of the work.
-        if rows_px >= halo_px.max(LEAST_TILE_PX) {
-            return TileSize {
-                columns_px: width_px,
+    fn tiling(&self, on: &OnDevice, width_px: usize) -> Tiling {
+        let pixels = on.max_tile_pixels(self);
+        let Some(processors) = on.processors(self) else {
+            let radius_px = self.radius_px();
+            let (columns_px, rows_px) = tile_size(pixels, 2 * radius_px, width_px);
+            return Tiling {
+                columns_px,
                 rows_px,
+                halo_px: (radius_px, radius_px),
+                row_group: 1,
+                in_flight: IN_FLIGHT,
             };
-        }
-        let side_px = pixels.isqrt();
-        let columns_px = side_px.saturating_sub(halo_px).max(LEAST_TILE_PX);
+        };
+        let halo_px = self.halo_px();
+        // Side by side, because the halo has few columns and many rows. It takes no more than half of the work.
+        let columns_px = width_px.div_ceil(processors).max(2 * halo_px.0);
         let columns_px = columns_px.min(width_px);
-        let with_halo_px = (columns_px + halo_px).min(width_px);
-        let rows_px = (pixels / with_halo_px).saturating_sub(halo_px);
-        TileSize {
+        let with_halo_px = (columns_px + 2 * halo_px.0).min(width_px);
+        let rows_px = (pixels / with_halo_px).saturating_sub(2 * halo_px.1);
+        Tiling {
             columns_px,
             rows_px: rows_px.max(LEAST_TILE_PX),
+            halo_px,
+            row_group: STRIP_ROWS,
+            in_flight: processors,
         }
     }
 
     /// Bytes of a device's work in the program's memory, without the image and its result. `rows_px` rows are
     /// read at a time.
     fn transfer_bytes(&self, on: &OnDevice, width_px: usize, rows_px: usize) -> u64 {
-        let size = self.tile_size(on, width_px);
-        let rows_px = rows_px.min(size.rows_px);
-        let wanted = (size.columns_px * rows_px) as u64;
-        let read = ((size.columns_px + 2 * self.radius_px()).min(width_px)
-            * (rows_px + 2 * self.radius_px())) as u64;
+        let tiling = self.tiling(on, width_px);
+        let rows_px = rows_px.min(tiling.rows_px);
+        let wanted = (tiling.columns_px * rows_px) as u64;
+        let (halo_columns_px, halo_rows_px) = tiling.halo_px;
+        let read = ((tiling.columns_px + 2 * halo_columns_px).min(width_px)
+            * (rows_px + 2 * halo_rows_px)) as u64;
         let scale = self.scale() as u64;
-        (IN_FLIGHT as u64 + 1) * (read * 16 + wanted * scale * scale * 12)
+        (tiling.in_flight as u64 + 1) * (read * 16 + wanted * scale * scale * 12)
     }
 
     /// [`Upscaler::memory_bytes`] on a device.
@@ -195,7 +226,7 @@ impl Upscaler {
         rows_px: usize,
         sample_bytes: usize,
     ) -> u64 {
-        let low_rows = rows_px + 2 * self.radius_px();
+        let low_rows = rows_px + 2 * self.tiling(on, width_px).halo_px.1;
         let bands = (IN_FLIGHT + 1) * rows_px * self.scale() * self.scale();
         let rows = (low_rows + bands) as u64 * (width_px * 3 * sample_bytes) as u64;
         rows + self.transfer_bytes(on, width_px, rows_px)
@@ -215,7 +246,7 @@ impl Upscaler {
         max_bytes: u64,
     ) -> Result<usize, u64> {
         let bytes = |rows_px| self.memory_bytes(width_px, rows_px, sample_bytes);
-        let mut rows_px = self.tile_size(on, width_px).rows_px;
+        let mut rows_px = self.tiling(on, width_px).rows_px;
         while bytes(rows_px) > max_bytes {
             if rows_px <= LEAST_TILE_PX {
                 return Err(bytes(rows_px));
@@ -238,7 +269,7 @@ impl Upscaler {
         self.upscale_rows_on_device(
             on,
             (width_px, height_px),
-            self.tile_size(on, width_px).rows_px,
+            self.tiling(on, width_px).rows_px,
             |rows: &mut [T]| {
                 let (next, others) = rest.split_at(rows.len());
                 rows.copy_from_slice(next);
@@ -272,10 +303,10 @@ impl Upscaler {
             }
             Err(error) => return Err(UpscaleError::from(error).into()),
         };
-        let counter = RowCounter::new(height_px, progress);
-        let (radius_px, row_len) = (self.radius_px(), width_px * 3);
+        let row_len = width_px * 3;
         let mut pipeline = Pipeline {
             upscaler: self,
+            counter: WorkCounter::new(width_px * height_px, progress),
             on,
             networks: &networks,
             width_px,
@@ -287,7 +318,6 @@ impl Upscaler {
         let mut band_done = |band: Option<Band<T>>| -> Result<(), E> {
             if let Some(band) = band {
                 write(&band.large)?;
-                counter.add(band.rows.len())?;
             }
             Ok(())
         };
@@ -302,27 +332,28 @@ impl Upscaler {
             let end = if rows_read == height_px {
                 height_px
             } else {
-                rows_read.saturating_sub(radius_px)
+                rows_read.saturating_sub(self.tiling(on, width_px).halo_px.1)
             };
             while next_row < end {
-                let size = self.tile_size(on, width_px);
-                let rows = next_row..end.min(next_row + size.rows_px);
+                let tiling = self.tiling(on, width_px);
+                let rows = next_row..end.min(next_row + tiling.rows_px);
                 next_row = rows.end;
-                let halo = with_halo(&rows, radius_px, height_px);
+                let halo = tiling.rows_read(&rows, height_px);
                 low.drain(..(halo.start - first_row) * row_len);
                 first_row = halo.start;
                 let row = |y: usize| &low[(y - first_row) * row_len..][..row_len];
                 pipeline.bands.push_back(Band {
                     large: vec![T::default(); rows.len() * row_len * self.scale().pow(2)],
-                    tiles_left: width_px.div_ceil(size.columns_px),
+                    tiles_left: width_px.div_ceil(tiling.columns_px),
                     range: ColourRange::new(),
                     is_input_single_colour: is_single_colour(rows.clone().map(row)),
                     rows: rows.clone(),
                 });
-                for left in (0..width_px).step_by(size.columns_px) {
-                    let columns = left..width_px.min(left + size.columns_px);
-                    let tile = self.tile(&columns, &rows, &halo, width_px, row)?;
-                    while pipeline.tiles.len() >= IN_FLIGHT {
+                for left in (0..width_px).step_by(tiling.columns_px) {
+                    let columns = left..width_px.min(left + tiling.columns_px);
+                    let x = with_halo(&columns, tiling.halo_px.0, width_px);
+                    let tile = self.tile((&columns, &x), (&rows, &halo), row)?;
+                    while pipeline.tiles.len() >= tiling.in_flight {
                         band_done(pipeline.finish_tile()?)?;
                     }
                     let work = loop {
@@ -351,17 +382,15 @@ impl Upscaler {
         Ok(())
     }
 
-    /// A tile of some columns and rows of an image; `row` returns the samples of a row within `halo`.
+    /// A tile of some columns and rows of an image, each without and with the halo; `row` returns the samples of a
+    /// row.
     fn tile<'r, T: Sample + 'r>(
         &self,
-        columns: &Range<usize>,
-        rows: &Range<usize>,
-        halo: &Range<usize>,
-        width_px: usize,
+        (columns, x): (&Range<usize>, &Range<usize>),
+        (rows, halo): (&Range<usize>, &Range<usize>),
         row: impl Fn(usize) -> &'r [T] + Sync,
     ) -> Result<DeviceTile, UpscaleError> {
         let mean = self.model.config().mean;
-        let x = with_halo(columns, self.radius_px(), width_px);
         let mut pixels = vec![[0.0; 4]; x.len() * halo.len()];
         let not_finite = pixels
             .par_chunks_mut(x.len())
@@ -395,29 +424,66 @@ impl Upscaler {
         })
     }
 
-    /// What a device makes of a tile, computed by the processor. Its last bits differ.
-    fn compute_on_processor(&self, tile: &DeviceTile) -> Result<Vec<f32>, UpscaleError> {
-        let mean = self.model.config().mean;
-        let units = tile.pixels.iter().flat_map(|[r, g, b, _]| [r, g, b]);
-        let units: Vec<f32> = units.zip(mean.iter().cycle()).map(|(v, m)| v + m).collect();
-        let progress = |_: usize, _: usize| std::ops::ControlFlow::Continue(());
-        let (large, _) =
-            self.upscale_on_processor(&units, tile.width_px, tile.height_px(), &progress)?;
-        let scale = self.scale();
-        let row_len = tile.width_px * scale * 3;
+    /// Computes a tile on this processor: R G B interleaved, row-major, of the wanted pixels at the network's scale, without
+    /// the mean. A tile whose halo is that of [`halo_px`](Self::halo_px), or ends at the image's edges, and whose first
+    /// row is a multiple of [`STRIP_ROWS`] in the image, gives the bits that the whole image has there.
+    ///
+    /// # Errors
+    /// If a sample or a value of the result is not finite, or `progress` stops the work.
+    pub fn compute_tile(
+        &self,
+        tile: &DeviceTile,
+        progress: &Progress,
+    ) -> Result<Vec<f32>, UpscaleError> {
+        let (width_px, height_px, scale) = (tile.width_px, tile.height_px(), self.scale());
+        let samples: Vec<f32> = tile
+            .pixels
+            .iter()
+            .flat_map(|p| [p[0], p[1], p[2]])
+            .collect();
+        let low = InputRows {
+            samples: &samples,
+            width_px,
+            first_row: 0,
+        };
+        let mut large = vec![0.0; samples.len() * scale * scale];
+        let mut inference = self.start(width_px, height_px);
+        let waves = inference.waves_left();
+        let counter = self.counter(height_px, progress);
+        self.compute(&mut inference, waves, [0.0; 3], low, &mut large, &counter)?;
+        inference.finish();
         let columns = tile.columns.start * scale * 3..tile.columns.end * scale * 3;
-        let rows = tile.rows.start * scale..tile.rows.end * scale;
-        let wanted = rows.flat_map(|y| &large[y * row_len..][columns.clone()]);
-        Ok(wanted
-            .zip(mean.iter().cycle())
-            .map(|(v, m)| v - m)
+        let rows = large.chunks_exact(width_px * scale * 3);
+        let rows = rows
+            .skip(tile.rows.start * scale)
+            .take(tile.rows.len() * scale);
+        Ok(rows
+            .flat_map(|row| &row[columns.clone()])
+            .copied()
             .collect())
     }
+}
+
+/// Wanted columns and rows of a tile of so many pixels with its halo, `halo_px` on both sides together.
+fn tile_size(pixels: usize, halo_px: usize, width_px: usize) -> (usize, usize) {
+    let rows_px = (pixels / width_px).saturating_sub(halo_px);
+    // The halo of full rows takes no more than half of the work.
+    if rows_px >= halo_px.max(LEAST_TILE_PX) {
+        return (width_px, rows_px);
+    }
+    let side_px = pixels.isqrt();
+    let columns_px = side_px.saturating_sub(halo_px).max(LEAST_TILE_PX);
+    let columns_px = columns_px.min(width_px);
+    let with_halo_px = (columns_px + halo_px).min(width_px);
+    let rows_px = (pixels / with_halo_px).saturating_sub(halo_px);
+    (columns_px, rows_px.max(LEAST_TILE_PX))
 }
 
 /// The tiles and bands under way.
 struct Pipeline<'a, T> {
     upscaler: &'a Upscaler,
+    /// Of pixels.
+    counter: WorkCounter<'a>,
     on: &'a OnDevice,
     networks: &'a Networks,
     width_px: usize,
@@ -453,7 +519,7 @@ impl<'a, T: Sample> Pipeline<'a, T> {
         let factor = 1.0 / pending.len() as f32;
         let mut sum: Vec<f32> = Vec::new();
         for pending in pending {
-            match pending.finish() {
+            match pending.finish(&|pixels| self.counter.report(pixels)) {
                 Ok(part) if sum.is_empty() => sum = part,
                 Ok(part) => sum.iter_mut().zip(part).for_each(|(sum, v)| *sum += v),
                 Err(DeviceError::OutOfMemory { .. }) => return self.compute_in_parts(tile),
@@ -469,10 +535,13 @@ impl<'a, T: Sample> Pipeline<'a, T> {
     /// Computes a tile for which memory does not suffice in smaller tiles, or on the processor.
     fn compute_in_parts(&self, tile: &DeviceTile) -> Result<Vec<f32>, UpscaleError> {
         let (width_px, height_px) = (tile.columns.len(), tile.rows.len());
-        if !self.on.is_in_use() || width_px.max(height_px) <= LEAST_TILE_PX {
+        let is_processors = self.networks.iter().any(|n| n.processors().is_some());
+        let is_smallest = width_px.max(height_px) <= LEAST_TILE_PX;
+        if !self.on.is_in_use() || is_smallest || is_processors {
             let device = self.on.device.name().to_owned();
             self.on.give_up(&DeviceError::OutOfMemory { device });
-            return self.upscaler.compute_on_processor(tile);
+            let progress = |_: usize, _: usize| ControlFlow::Continue(());
+            return self.upscaler.compute_tile(tile, &progress);
         }
         // The tiles that follow are as small.
         let limit = &self.on.memory.max_tile_pixels;
@@ -539,6 +608,8 @@ impl<'a, T: Sample> Pipeline<'a, T> {
             })?;
         band.range.merge(&range);
         band.tiles_left -= 1;
+        let pixels = tile.columns.len() * band.rows.len();
+        self.counter.add(pixels)?;
         if band.tiles_left > 0 {
             return Ok(None);
         }

@@ -27,6 +27,9 @@ struct TestDevice {
     is_optional: bool,
     /// Whether results are NaN.
     is_broken: bool,
+    /// The number of processors, if it is several of these.
+    processors: Option<usize>,
+    isa: Isa,
     started: AtomicUsize,
     prepared: AtomicUsize,
     warnings: Mutex<Vec<String>>,
@@ -41,6 +44,8 @@ impl TestDevice {
             refuses: false,
             is_optional: false,
             is_broken: false,
+            processors: None,
+            isa: Isa::REFERENCE,
             started: AtomicUsize::new(0),
             prepared: AtomicUsize::new(0),
             warnings: Mutex::default(),
@@ -88,17 +93,25 @@ struct TestNetwork {
     model: Model,
 }
 
-struct Done(Vec<f32>);
+struct Done {
+    values: Vec<f32>,
+    pixels: usize,
+}
 
 impl PendingTile for Done {
-    fn finish(self: Box<Self>) -> Result<Vec<f32>, DeviceError> {
-        Ok(self.0)
+    fn finish(self: Box<Self>, progress: &dyn Fn(usize)) -> Result<Vec<f32>, DeviceError> {
+        progress(self.pixels / 2);
+        Ok(self.values)
     }
 }
 
 impl DeviceNetwork for TestNetwork {
     fn max_tile_pixels(&self) -> usize {
         self.device.max_tile_pixels
+    }
+
+    fn processors(&self) -> Option<usize> {
+        self.device.processors
     }
 
     fn start(&self, tile: &DeviceTile) -> Result<Box<dyn PendingTile + '_>, DeviceError> {
@@ -111,6 +124,13 @@ impl DeviceNetwork for TestNetwork {
                 device: device(),
                 reason: "a test".to_owned(),
             });
+        }
+        let pixels = tile.columns.len() * tile.rows.len();
+        if self.device.processors.is_some() {
+            let upscaler = Upscaler::with_isa(&self.model, self.device.isa);
+            let values = upscaler.compute_tile(tile, &|_, _| ControlFlow::Continue(()));
+            let values = values.expect("finite values");
+            return Ok(Box::new(Done { values, pixels }));
         }
         let mean = self.model.config().mean;
         let units = tile.pixels.iter().flat_map(|[r, g, b, _]| [r, g, b]);
@@ -129,7 +149,10 @@ impl DeviceNetwork for TestNetwork {
         if self.device.is_broken {
             wanted[0] = f32::NAN;
         }
-        Ok(Box::new(Done(wanted)))
+        Ok(Box::new(Done {
+            values: wanted,
+            pixels,
+        }))
     }
 }
 
@@ -192,6 +215,54 @@ proptest! {
         let whole = on(&device).upscale(&pixels, width, height).expect("an image");
         assert_close(&large, &whole, TOLERANCE, "row by row");
     }
+}
+
+#[test]
+fn several_processors_give_the_bits_of_one() {
+    let isa = Isa::detect().expect("an instruction set");
+    let model = Model::random(&NetworkConfig::wdsr_b(32, 2, 2), 1);
+    for (processors, max_tile_pixels, (width, height)) in [
+        (1, 4000, (50, 203)),
+        (2, 1 << 20, (61, 40)),
+        (2, 3000, (61, 150)),
+        (3, 5000, (111, 99)),
+        (8, 9000, (200, 130)),
+    ] {
+        let device = Arc::new(TestDevice {
+            processors: Some(processors),
+            isa,
+            ..TestDevice::new(max_tile_pixels)
+        });
+        let one = Upscaler::with_isa(&model, isa);
+        let several =
+            Upscaler::with_isa(&model, isa).on_device(Arc::new(Shared(Arc::clone(&device))));
+        let pixels = image(width, height);
+        let expected = one.upscale(&pixels, width, height).expect("an image");
+        let found = several.upscale(&pixels, width, height).expect("an image");
+        let what = format!("{processors} processors, {width} x {height}");
+        assert!(found == expected, "{what}: other bits");
+        let tiles = device.started.load(Ordering::Relaxed);
+        assert!(tiles >= processors.min(2), "{what}: {tiles} tiles");
+    }
+}
+
+#[test]
+fn progress_rises_to_the_whole_image() {
+    let device = Arc::new(TestDevice::new(1200));
+    let pixels = image(30, 90);
+    let shares = Mutex::new(Vec::new());
+    let progress = |done: usize, all: usize| {
+        shares
+            .lock()
+            .expect("no panic")
+            .push(done as f64 / all as f64);
+        ControlFlow::Continue(())
+    };
+    let large = on(&device).upscale_with_progress(&pixels, 30, 90, &progress);
+    large.expect("an image");
+    let shares = shares.into_inner().expect("no panic");
+    assert!(shares.is_sorted(), "{shares:?}");
+    assert_eq!(shares.last(), Some(&1.0), "{shares:?}");
 }
 
 #[test]

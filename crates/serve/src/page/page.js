@@ -29,7 +29,8 @@ async function connect() {
   byId("token-form").hidden = true;
   complain("");
   const threads = found.threads === 1 ? "1 thread" : `${found.threads} threads`;
-  byId("device").textContent = `${found.device}, ${threads}, ${found.instruction_set}; ${found.place}`;
+  const gpu = found.gpu ? `WebGPU on ${found.gpu}, else ` : "";
+  byId("device").textContent = `${gpu}${found.device}, ${threads}, ${found.instruction_set}; ${found.place}`;
   const kinds = [...new Set(found.models.map((model) => model.kind))];
   for (const id of ["model", "other-model"]) {
     const known = [...byId(id).options].map((option) => option.value);
@@ -113,7 +114,11 @@ function described({ report, warnings }) {
   const strength = report.strength == null ? "" : ` at strength ${report.strength.toFixed(2)}`;
   const damage = report.damage ? ` (${report.damage})` : "";
   const size = `${report.width_px} × ${report.height_px}`;
-  return [`${size}${model}${strength}${damage}, ${report.seconds.toFixed(1)} s`, ...warnings.map((w) => `dropped ${w}`)].join("; ");
+  // Beside the engine's own thread.
+  const device = report.device ? `, ${report.device}` : "";
+  const what = `${size}${model}${strength}${damage}${device}, ${report.seconds.toFixed(1)} s`;
+  const ofDevice = report.device_warning ? [report.device_warning] : [];
+  return [what, ...ofDevice, ...warnings.map((w) => `dropped ${w}`)].join("; ");
 }
 
 async function work(item) {
