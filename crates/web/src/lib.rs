@@ -57,9 +57,9 @@ impl Engine {
             Ok(result) => {
                 let status = json!({
                     "status": "done",
-                    "media_type": media_type(result.format),
-                    "report": result.report,
-                    "warnings": result.warnings,
+                    "media_type": media_type(result.head.format),
+                    "report": result.head.report,
+                    "warnings": result.head.warnings,
                 });
                 (status, result.file)
             }
