@@ -49,12 +49,23 @@ pub(crate) fn body<T: Send + 'static>(
     work: Work<T>,
     reservation: Reservation,
 ) -> Body {
-    let later = stream::unfold(Some((parts, work, reservation)), async |sending| {
-        let (mut parts, work, reservation) = sending?;
-        if let Some(part) = parts.recv().await {
-            return Some((Ok(part), Some((parts, work, reservation))));
+    /// Dropped in this order, so that work whose client goes is stopped before it finds nobody to send to.
+    struct Sending<T> {
+        work: Work<T>,
+        parts: Parts,
+        _reservation: Reservation,
+    }
+    let sending = Sending {
+        work,
+        parts,
+        _reservation: reservation,
+    };
+    let later = stream::unfold(Some(sending), async |sending| {
+        let mut sending = sending?;
+        if let Some(part) = sending.parts.recv().await {
+            return Some((Ok(part), Some(sending)));
         }
-        let failed = work.result().await.err()?;
+        let failed = sending.work.result().await.err()?;
         Some((Err(io::Error::other(failed.message)), None))
     });
     Body::from_stream(stream::iter(first.map(Ok)).chain(later))
