@@ -2,7 +2,7 @@
 
 use std::io;
 
-use wdsr_image::{Colour, Format, encode_bytes};
+use wdsr_image::{Colour, Encoding, Format, PngCompression, Writer, encode_bytes};
 use wdsr_serve::Limits;
 use wdsr_testing::http::{Answer, Connection};
 
@@ -117,14 +117,44 @@ fn an_error_before_the_first_bytes_has_its_status() {
     }
 }
 
+/// A PNG of 900 x 900 pixels whose rows are damaged after most of them, which is found when they are inflated.
+fn damaged() -> Vec<u8> {
+    let image = image(900, 900, Colour::Rgb);
+    let mut encoding = Encoding::DEFAULT;
+    encoding.png_compression = PngCompression::None;
+    let writer = Writer::with_pages(
+        io::Cursor::new(Vec::new()),
+        "x".as_ref(),
+        Format::Png,
+        &image.outline(),
+        &image.metadata,
+        encoding,
+        0,
+    );
+    let written = writer.and_then(|writer| writer.write_all(image.samples.borrowed()));
+    let mut file = written.expect("a file").into_inner();
+    // Behind the signature and the header: the length, the kind and the data of the only chunk of rows.
+    let length = u32::from_be_bytes([file[33], file[34], file[35], file[36]]) as usize;
+    assert_eq!(
+        (&file[37..41], file.len()),
+        (&b"IDAT"[..], 41 + length + 16)
+    );
+    // More than a row, with the kind of its filter.
+    let at = 41 + length * 4 / 5;
+    file[at..at + 6000].fill(0xff);
+    let checksum = crc32fast::hash(&file[37..41 + length]).to_be_bytes();
+    file[41 + length..][..4].copy_from_slice(&checksum);
+    file
+}
+
 #[test]
 fn an_error_after_the_first_bytes_breaks_the_connection() {
     let server = Running::start(Limits::default());
-    let file = png(&image(900, 900, Colour::Rgb));
-    let damaged = &file[..file.len() * 4 / 5];
+    let file = damaged();
     let query = "model=small&scale=2&compression=none";
-    let mut connection = send(&server, query, damaged);
-    assert_eq!(connection.receive_head().expect("an answer").status, 200);
+    let mut connection = send(&server, query, &file);
+    let head = connection.receive_head().expect("an answer");
+    assert_eq!(head.status, 200, "{}", head.text());
     let mut received = 0;
     let error = loop {
         match connection.chunk() {
