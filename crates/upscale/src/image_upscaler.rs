@@ -671,9 +671,59 @@ mod tests {
         let mut told = told.into_inner().expect("no panic");
         told.sort_unstable();
         let (first, last) = (told[0], told[told.len() - 1]);
-        assert!(first.0 > 0 && first.0 < last.1 / 10, "{first:?}");
+        assert_eq!(first.0, 0, "what is done before the networks");
+        let next = told.iter().find(|(done, _)| *done > 0).expect("progress");
+        assert!(next.0 < last.1 / 10, "{next:?}");
         assert_eq!(last.0, last.1);
         assert!(told.iter().all(|(_, total)| *total == last.1));
+    }
+
+    /// Counts the checks after a stop, which are the steps that are still done.
+    #[test]
+    fn resizing_and_transparency_stop_when_asked() {
+        let network = network();
+        for (request, colour, alpha) in [
+            (SizeRequest::Width(9), Colour::Rgb, AlphaMethod::Network),
+            (SizeRequest::Width(25), Colour::Rgb, AlphaMethod::Network),
+            (
+                SizeRequest::Width(9),
+                Colour::RgbAlpha,
+                AlphaMethod::Lanczos,
+            ),
+            (
+                SizeRequest::Width(25),
+                Colour::RgbAlpha,
+                AlphaMethod::Network,
+            ),
+        ] {
+            let image_upscaler = ImageUpscaler::new(plan(request), &[&network]).alpha(alpha);
+            let count = |stop_at: usize| {
+                let checks = std::sync::atomic::AtomicUsize::new(0);
+                let small = image(colour, floats(colour), Depth::U8);
+                let result = image_upscaler.upscale_with_progress(small, &|_, _| match checks
+                    .fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+                    < stop_at
+                {
+                    true => ControlFlow::Continue(()),
+                    false => ControlFlow::Break(()),
+                });
+                (checks.into_inner(), result.is_ok())
+            };
+            let (all, is_done) = count(usize::MAX);
+            assert!(is_done && all > 6, "{request:?}: {all} checks");
+            let threads = rayon::current_num_threads();
+            for stop_at in 0..all {
+                let (checks, is_done) = count(stop_at);
+                assert!(
+                    !is_done,
+                    "{request:?}, {colour:?}: stop at {stop_at} of {all}"
+                );
+                assert!(
+                    checks <= stop_at + 1 + threads,
+                    "{checks}, stop at {stop_at}"
+                );
+            }
+        }
     }
 
     #[test]
