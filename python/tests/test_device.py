@@ -1,4 +1,4 @@
-"""`wdsr.load(..., device=...)`. Tests of GPUs need a driver, such as Mesa's software (`.ci/run gpu`)."""
+"""`wdsr.load(..., device=...)`. Tests of GPUs need a driver, such as Mesa's (`.ci/run gpu`)."""
 
 import os
 import pickle
