@@ -1,6 +1,6 @@
 //! How long work goes on after its client has gone: the longest of some ends, spread over the time of each request.
 //!
-//!     cargo run --release -p wdsr-serve --example cancel -- [ENDS]
+//!     cargo run --release -p wdsr-serve --example cancel -- [ENDS] [PART OF THE NAME OF A REQUEST]
 #![allow(clippy::print_stdout, reason = "the results are for people")]
 
 use std::net::SocketAddr;
@@ -34,6 +34,7 @@ fn running(address: SocketAddr) -> bool {
 fn main() {
     let ends = std::env::args().nth(1).and_then(|text| text.parse().ok());
     let ends: u32 = ends.unwrap_or(20);
+    let part = std::env::args().nth(2).unwrap_or_default();
     let limits = Limits {
         max_memory_bytes: 4 << 30,
         timeout: Duration::from_secs(600),
@@ -80,7 +81,7 @@ fn main() {
         ("choice by damage", &photo, "factor=0.9"),
     ];
     println!("| request | time | longest work after the end | median |\n|---|---|---|---|");
-    for (name, file, query) in cases {
+    for (name, file, query) in cases.into_iter().filter(|(name, ..)| name.contains(&part)) {
         let request = format!("POST /v1/upscale?{query}");
         let started = Instant::now();
         let answer = http::request(address, &request, &[], file);
