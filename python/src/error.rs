@@ -8,6 +8,8 @@ use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
 use wdsr_model::{Error, UpscaleError};
 use wdsr_upscale::OutOfMemory;
 
+use crate::device::for_python;
+
 /// `OSError` of the fitting kind (`FileNotFoundError`, `PermissionError`, ...) for errors of the
 /// system, else `ValueError`.
 pub(crate) fn of_model(error: Error) -> PyErr {
@@ -40,13 +42,13 @@ impl From<OutOfMemory> for Failure {
 }
 
 impl From<Failure> for PyErr {
-    /// `ValueError` if the image is at fault, `RuntimeError` if the model is.
+    /// `ValueError` if the image is at fault, `RuntimeError` if the model or the device is.
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Upscale(error @ UpscaleError::Input { .. }) => {
                 PyValueError::new_err(error.to_string())
             }
-            Failure::Upscale(error) => PyRuntimeError::new_err(error.to_string()),
+            Failure::Upscale(error) => PyRuntimeError::new_err(for_python(&error.to_string())),
             Failure::Memory(error) => PyMemoryError::new_err(error.to_string()),
         }
     }

@@ -10,9 +10,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator};
 use wdsr_batch::{Computation, Entry, Input};
 use wdsr_image::{Deadline, Encoding, Format, Limits, MetadataPolicy, PngCompression};
-use wdsr_model::{DEFAULT_TILE_PX, Precision, Upscaler};
+use wdsr_model::{DEFAULT_TILE_PX, Upscaler};
 use wdsr_upscale::{ErrorKind, Job, Settings, Summary};
 
+use crate::device::for_python;
 use crate::manifest::Manifest;
 use crate::model::{Model, NameOrPath, Options, load, parse_alpha, parse_precision, parse_wrap};
 use crate::size;
@@ -48,7 +49,7 @@ impl ModelOrName {
         {
             return Ok(model.clone_ref(py));
         }
-        let model = Py::new(py, load(py, name, None)?)?;
+        let model = Py::new(py, load(py, name, None, "cpu")?)?;
         if let Ok(mut loaded) = LOADED.try_lock() {
             *loaded = Some((key, model.clone_ref(py)));
         }
@@ -72,7 +73,8 @@ struct Call {
     /// Of the models of both.
     names: [String; 2],
     settings: Settings,
-    precision: Precision,
+    /// Precision and device, as a manifest records them.
+    arithmetic: String,
     self_ensemble: bool,
     /// Scales and hashes of the networks of both, if there is a manifest.
     hashes: [Vec<(usize, String)>; 2],
@@ -92,8 +94,8 @@ struct Call {
 /// source, target : str or os.PathLike
 ///     The files. The suffix of the target decides its format, unless `format` does.
 /// model : Model, str or os.PathLike, optional
-///     A model, or what `wdsr.load` takes. A model that is loaded by name or path is kept for the next calls of
-///     the process.
+///     A model (of `wdsr.load`, which also chooses its device), or its name or path. A model that is loaded by name or
+///     path is kept for the next calls of the process.
 /// factor, width, height, longest, size, alpha, wrap, strength, threads, tile, precision, self_ensemble, progress
 ///     As for `Model.upscale`.
 /// format : str, optional
@@ -119,7 +121,7 @@ struct Call {
 /// -------
 /// dict
 ///     A row with always the same columns: "source", "target", "status" ("done", "up_to_date",
-///     "skipped" or "failed"), "error" (the message) and "error_kind" ("input", "output", "memory", "model" or "time"), "width",
+///     "skipped" or "failed"), "error" (the message) and "error_kind" ("input", "output", "memory", "model", "device" or "time"), "width",
 ///     "height", "frames", "pages", "model", "strength", "warnings" (what the result lacks of its input),
 ///     "bytes" and "xxh3" (length and XXH3-128 of the target's bytes), "milliseconds". What does not apply is
 ///     None.
@@ -231,7 +233,7 @@ pub(crate) fn upscale_file<'py>(
         for_damaged,
         names: model.names(is_chosen),
         settings,
-        precision,
+        arithmetic: model.device.arithmetic_text(precision),
         self_ensemble,
         hashes: match manifest {
             Some(_) => model.hashes(is_chosen)?,
@@ -244,7 +246,9 @@ pub(crate) fn upscale_file<'py>(
         timeout: timeout.map(parse_timeout).transpose()?,
     };
     let (source, target) = (wdsr_batch::place(source), wdsr_batch::place(target));
-    call.run(py, &source, &target, threads, progress.as_ref())
+    let row = call.run(py, &source, &target, threads, progress.as_ref())?;
+    model.device.warn(py)?;
+    Ok(row)
 }
 
 const IF_EXISTS: [(&str, IfExists); 3] = [
@@ -444,13 +448,14 @@ impl Call {
                     let (name, seconds) = (source.display(), timeout.as_secs_f64());
                     format!("{name}: not done within {seconds} s; timeout allows more")
                 }
-                _ => error.to_string(),
+                _ => for_python(&error.to_string()),
             };
             let kind = match error.kind() {
                 ErrorKind::Input => "input",
                 ErrorKind::Output => "output",
                 ErrorKind::Memory => "memory",
-                ErrorKind::Model | ErrorKind::Device => "model",
+                ErrorKind::Model => "model",
+                ErrorKind::Device => "device",
                 ErrorKind::Stopped => "time",
             };
             Failed { message, kind }
@@ -478,7 +483,7 @@ impl Call {
         };
         let entry = manifest.map(|manifest| {
             let computation = Computation {
-                arithmetic: self.precision.name(),
+                arithmetic: &self.arithmetic,
                 self_ensemble: self.self_ensemble,
                 have_strength: clean.iter().any(|network| network.has_strength()),
                 networks: &self.hashes[0],

@@ -2,6 +2,7 @@
 //! `wdsr.pyi`.
 #![forbid(unsafe_code)]
 
+mod device;
 mod error;
 mod files;
 mod manifest;

@@ -14,6 +14,7 @@ use wdsr_model::{
 };
 use wdsr_upscale::{AlphaMethod, ImageUpscaler, Plan, Size, Strength, Wrap};
 
+use crate::device::ModelDevice;
 use crate::error::{Failure, of_model};
 use crate::pixels::Pixels;
 use crate::size;
@@ -39,20 +40,29 @@ pub(crate) enum NameOrPath {
 /// scale : int, optional
 ///     Output pixels per input pixel on each side; by default that of the model. A name without a
 ///     scale loads the models of scale 2, 3 and 4; `scale` is then 2.
+/// device : str, default "cpu"
+///     What computes: "cpu", "gpu" (the first card, else an integrated GPU), "gpu:N" (the GPU of that number in `wdsr
+///     devices`, even if it is software), or "auto" (as "gpu", or the processor if there is none, with a
+///     RuntimeWarning). Results of GPUs may differ by rounding. Where a GPU's memory does not suffice the processor
+///     computes, with a RuntimeWarning.
 ///
 /// Raises
 /// ------
 /// FileNotFoundError, PermissionError, OSError
 ///     The file cannot be read.
 /// ValueError
-///     The file is not a model file or is corrupt, or the model has another scale.
+///     The file is not a model file or is corrupt, the model has another scale, or the device is none of these.
+/// RuntimeError
+///     There is no such GPU, or the package was built without GPUs.
 #[pyfunction]
-#[pyo3(signature = (model = None, scale = None))]
+#[pyo3(signature = (model = None, scale = None, *, device = "cpu"))]
 pub(crate) fn load(
     py: Python<'_>,
     model: Option<NameOrPath>,
     scale: Option<i64>,
+    device: &str,
 ) -> PyResult<Model> {
+    let device = ModelDevice::open(py, device)?;
     let mut for_damaged = Vec::new();
     let (name, networks) = match model {
         None => {
@@ -86,6 +96,7 @@ pub(crate) fn load(
     };
     let model = Model {
         name,
+        device,
         networks,
         for_damaged,
         prepared: Mutex::default(),
@@ -141,10 +152,12 @@ fn load_file(py: Python<'_>, path: &Path) -> PyResult<wdsr_model::Model> {
 }
 
 /// A super-resolution network with its weights, loaded by `wdsr.load`. It is immutable, may be used by
-/// any number of threads at once, and can be pickled (with its weights).
+/// any number of threads at once, and can be pickled (with its weights; its device is opened again). A model on a
+/// GPU must not be used in a process that was forked after it was loaded.
 #[pyclass(frozen, module = "wdsr")]
 pub(crate) struct Model {
     name: String,
+    pub(crate) device: ModelDevice,
     /// The model, and the models of other scales of its name.
     networks: Vec<wdsr_model::Model>,
     /// The models for images whose damage is worth removing, if each image chooses.
@@ -211,7 +224,7 @@ impl Model {
     ///     dot products of bytes (VNNI, dotprod), and at most 0.03 dB lower; "base", "small" and models of `wdsr
     ///     quantize` have it. Processors on which the precision is not faster compute in f32, with a
     ///     RuntimeWarning; so does "photo" in int8, if each image chooses its model. "auto" is the fastest that the model has on
-    ///     this processor.
+    ///     this processor. A GPU computes in f32, which "auto" means there.
     /// self_ensemble : bool, default False
     ///     Average over the 8 flips and rotations: slightly better, 8 times the work.
     /// progress : callable, optional
@@ -236,7 +249,8 @@ impl Model {
     /// MemoryError
     ///     Upscaling needs more memory than is available.
     /// RuntimeError
-    ///     The output of the network is not an image: the model is damaged.
+    ///     The output of the network is not an image: the model is damaged. Or the GPU was lost; the next call opens it
+    ///     again.
     ///
     /// An exception in `progress`, and KeyboardInterrupt, stops the work and is raised by the call.
     #[pyo3(signature = (image, *, factor = None, width = None, height = None, longest = None,
@@ -316,6 +330,7 @@ impl Model {
                 .upscale_samples(samples, colour, report)
                 .map_err(Failure::Upscale)
         })??;
+        self.device.warn(py)?;
         pixels.give_back(large)
     }
 
@@ -341,16 +356,19 @@ impl Model {
             files.collect()
         };
         let (networks, for_damaged) = (files(&self.networks), files(&self.for_damaged));
-        Ok((of_bytes, (self.name.clone(), networks, for_damaged)))
+        let device = self.device.given().to_owned();
+        Ok((of_bytes, (self.name.clone(), networks, for_damaged, device)))
     }
 
-    /// The inverse of `__reduce__`: a model of the name, and the bytes of its networks' files.
+    /// The inverse of `__reduce__`: a model of the name, the bytes of its networks' files, and its device.
     #[staticmethod]
-    #[pyo3(signature = (name, files, for_damaged = Vec::new()))]
+    #[pyo3(signature = (name, files, for_damaged = Vec::new(), device = "cpu"))]
     fn _of_bytes(
+        py: Python<'_>,
         name: String,
         files: Vec<Bound<'_, PyBytes>>,
         for_damaged: Vec<Bound<'_, PyBytes>>,
+        device: &str,
     ) -> PyResult<Self> {
         let load = |file: &Bound<'_, PyBytes>| {
             wdsr_model::Model::from_bytes(file.as_bytes(), Path::new(&name)).map_err(of_model)
@@ -362,6 +380,7 @@ impl Model {
         }
         Ok(Self {
             name,
+            device: ModelDevice::open(py, device)?,
             networks,
             for_damaged,
             prepared: Mutex::default(),
@@ -373,6 +392,12 @@ impl Model {
     #[getter]
     fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Name of the GPU that computes, or "cpu".
+    #[getter]
+    fn device(&self) -> &str {
+        self.device.name()
     }
 
     /// Output pixels per input pixel on each side.
@@ -494,12 +519,13 @@ impl Model {
         Err(PyValueError::new_err(message))
     }
 
-    /// Refuses int8 beside a strength: no model has both.
+    /// Refuses int8 beside a strength, as no model has both, and precisions that the device lacks.
     pub(crate) fn check_precision(
         &self,
         precision: PrecisionChoice,
         strength: Option<f32>,
     ) -> PyResult<()> {
+        self.device.check_precision(precision)?;
         match (precision, strength) {
             (PrecisionChoice::Of(Precision::Int8), Some(_)) => {
                 let [_, model] = self.names(true);
@@ -548,7 +574,7 @@ impl Model {
                 .tile_px((options.tile_px > 0).then_some(options.tile_px))
                 .self_ensemble(options.self_ensemble)
                 .precision(precision);
-            Arc::new(upscaler)
+            Arc::new(self.device.upscaler(upscaler))
         };
         // If a process is forked while another thread holds the lock, the child never gets it.
         // So no call waits: without the lock, it arranges the weights once more.
@@ -587,6 +613,9 @@ impl Model {
         is_for_damaged: bool,
         isa: Isa,
     ) -> PyResult<Precision> {
+        if !self.device.is_processor() {
+            return Ok(Precision::F32);
+        }
         let name = &self.names(is_for_damaged)[usize::from(is_for_damaged)];
         let first = match is_for_damaged {
             true => &self.for_damaged[0],
@@ -635,7 +664,7 @@ fn jpeg_table_scale(image: &Bound<'_, PyAny>) -> Option<f64> {
 }
 
 /// A callable and its arguments, name and files, that recreate a model.
-type Reduced<'py> = (Bound<'py, PyAny>, (String, Files<'py>, Files<'py>));
+type Reduced<'py> = (Bound<'py, PyAny>, (String, Files<'py>, Files<'py>, String));
 type Files<'py> = Vec<Bound<'py, PyBytes>>;
 
 pub(crate) fn parse_alpha(text: &str) -> PyResult<AlphaMethod> {
@@ -686,7 +715,7 @@ fn detect() -> PyResult<Isa> {
     Isa::detect().map_err(|e| PyValueError::new_err(e.to_string()))
 }
 
-fn warn(py: Python<'_>, warning: &str) -> PyResult<()> {
+pub(crate) fn warn(py: Python<'_>, warning: &str) -> PyResult<()> {
     let warning = CString::new(warning)?;
     PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &warning, 1)
 }

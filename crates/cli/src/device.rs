@@ -1,10 +1,9 @@
 //! The device of `--device`: this processor or a GPU.
 
 use std::str::FromStr;
-#[cfg(feature = "gpu")]
 use std::sync::Arc;
 
-use wdsr_model::{Isa, Model, Precision, Upscaler};
+use wdsr_model::{Device, Isa, Model, Precision, Upscaler};
 use wdsr_train::Trainer;
 
 use crate::exit::WrongUsage;
@@ -96,13 +95,11 @@ impl OpenGpu {
 
     /// Name and driver, on which the last bits of a result depend.
     pub(crate) fn driver_text(&self) -> String {
-        let summary = self.gpu.summary();
-        format!("{} by {} {}", summary.name, summary.backend, summary.driver)
+        self.gpu.summary().driver_text()
     }
 
     /// Moves a training to this GPU. What `auto` has found and cannot train, the processor trains, which is printed.
     pub(crate) fn train(&self, trainer: &mut Trainer) -> anyhow::Result<()> {
-        use wdsr_model::Device;
         match trainer.use_device(self.gpu.clone()) {
             Err(error) if self.gpu.is_optional() => {
                 progress::note(&format!(
@@ -114,9 +111,9 @@ impl OpenGpu {
         }
     }
 
-    /// The upscaler on this GPU.
-    pub(crate) fn upscaler(&self, upscaler: Upscaler) -> Upscaler {
-        upscaler.on_device(self.gpu.clone())
+    /// The device of networks.
+    pub(crate) fn device(&self) -> Arc<dyn Device> {
+        self.gpu.clone()
     }
 
     /// Prints the warnings since the last call. Returns whether there are any.
@@ -165,7 +162,7 @@ impl OpenGpu {
         match self.none {}
     }
 
-    pub(crate) fn upscaler(&self, _upscaler: Upscaler) -> Upscaler {
+    pub(crate) fn device(&self) -> Arc<dyn Device> {
         match self.none {}
     }
 
@@ -241,7 +238,7 @@ impl<'a> Computing<'a> {
     pub(crate) fn upscaler(&self, model: &Model, precision: Precision) -> anyhow::Result<Upscaler> {
         let upscaler = self.f32_upscaler(model)?.precision(precision);
         Ok(match &self.gpu {
-            Some(gpu) => gpu.upscaler(upscaler),
+            Some(gpu) => upscaler.on_device(gpu.device()),
             None => upscaler,
         })
     }

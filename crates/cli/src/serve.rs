@@ -8,6 +8,8 @@ use std::time::Duration;
 use anyhow::Context;
 use wdsr_serve::{Access, Ended, Limits, Options, Server, Token};
 
+use crate::device::{DeviceChoice, OpenGpu};
+use crate::models::PrecisionArgument;
 use crate::threads::capped;
 use crate::{WrongUsage, exit, progress, signals, units};
 
@@ -37,6 +39,11 @@ pub(crate) struct Arguments {
     /// Number of threads of each image; 0 for one per processor
     #[arg(short = 'j', long, value_name = "N", default_value_t = 0)]
     threads: usize,
+    /// What computes the networks: cpu, gpu, gpu:N, or auto for a GPU if there is one
+    ///
+    /// As for `wdsr upscale`. A GPU computes in f32, and is shared by the images that are upscaled at a time.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    device: DeviceChoice,
     /// Images to upscale at a time [default: 4]
     ///
     /// Each uses all processors, which the system divides among them.
@@ -108,10 +115,12 @@ impl Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let gpu = OpenGpu::open(arguments.device, PrecisionArgument::F32)?;
     let server = Server::bind(Options {
         listen: arguments.listen,
         access: arguments.access()?,
         threads: capped(arguments.threads),
+        device: gpu.as_ref().map(OpenGpu::device),
         limits: arguments.limits(),
     });
     let server = server.map_err(|error| match error {
@@ -125,6 +134,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     })
     .context("cannot listen for signals")?;
     progress::note(&format!("listening on http://{}/", server.address()));
+    if let Some(gpu) = &gpu {
+        progress::note(&format!("computing on {}", gpu.driver_text()));
+    }
     Ok(match server.run() {
         Ended::Finished => ExitCode::SUCCESS,
         Ended::Dropped => ExitCode::from(exit::FAILED),

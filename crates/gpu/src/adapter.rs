@@ -25,6 +25,13 @@ pub struct AdapterSummary {
     pub has_matrices: bool,
 }
 
+impl AdapterSummary {
+    /// Name and driver, on which the last bits of a result depend.
+    pub fn driver_text(&self) -> String {
+        format!("{} by {} {}", self.name, self.backend, self.driver)
+    }
+}
+
 /// What an adapter is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AdapterKind {

@@ -20,7 +20,7 @@ use std::str::FromStr;
 
 use crate::pixels::Image;
 use crate::samples::Samples;
-use passes::{resize, round_half_up};
+use passes::{resize, round_half_up, try_resize};
 pub use taps::Kernel;
 use taps::Taps;
 
@@ -217,11 +217,14 @@ pub fn imresize_to_f32(
     kernel: Kernel,
 ) -> Resized<f32> {
     let (size, to_size) = ((width_px, height_px), (to_width_px, to_height_px));
-    imresize_wrapped_to_f32(pixels, size, channels, to_size, kernel, (false, false))
+    let (wraps, never) = ((false, false), || false);
+    let resized = imresize_wrapped_to_f32(pixels, size, channels, to_size, kernel, wraps, never);
+    resized.unwrap_or_else(|| unreachable!("it is never stopped"))
 }
 
 /// [`imresize_to_f32`] of an image that continues beyond an edge at the opposite one, if `wraps` says so: along
-/// x and along y. Other edges are reflected.
+/// x and along y. Other edges are reflected. `None` if `is_stopped`, which is asked before each row of the result, from
+/// any thread.
 ///
 /// # Panics
 ///
@@ -233,11 +236,19 @@ pub fn imresize_wrapped_to_f32(
     (to_width_px, to_height_px): (usize, usize),
     kernel: Kernel,
     (wraps_x, wraps_y): (bool, bool),
-) -> Resized<f32> {
+    is_stopped: impl Fn() -> bool + Sync,
+) -> Option<Resized<f32>> {
     let edge = |wraps| if wraps { taps::wrap } else { taps::reflect };
     let across = Taps::to_len(width_px, to_width_px, kernel, edge(wraps_x));
     let down = Taps::to_len(height_px, to_height_px, kernel, edge(wraps_y));
-    float(pixels, width_px, height_px, channels, &across, &down)
+    check(pixels.len(), width_px, height_px, channels);
+    let rounded = |v: f64| v as f32;
+    let pixels = try_resize(pixels, channels, &across, &down, |v| v, rounded, is_stopped);
+    Some(Resized {
+        width_px: across.len(),
+        height_px: down.len(),
+        pixels: pixels?,
+    })
 }
 
 fn float(

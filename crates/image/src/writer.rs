@@ -86,6 +86,9 @@ impl PngCompression {
 /// Bytes that are collected for a write to the destination.
 const BUFFER_BYTES: usize = 1 << 18;
 
+/// Bytes of samples between two looks at the clock: even the slowest compression takes only milliseconds for them.
+const CHECKED_BYTES: usize = 1 << 14;
+
 /// Writes one image to a file, to memory or to any other destination that can be written and sought.
 ///
 /// PNG, WebP (lossless), TIFF (BigTIFF near 4 GiB) and BMP keep every sample; JPEG is written with
@@ -243,14 +246,20 @@ impl<W: Write + Seek + 'static> Writer<W> {
     }
 
     fn write_bytes(&mut self, rows: &[u8]) -> Result<(), Error> {
-        let in_time = self.deadline.check().map_err(Into::into);
-        let written = in_time.and_then(|()| match &mut self.encoder {
-            Encoder::Png(writer) => writer.write_rows(rows),
-            Encoder::Tiff(writer) => writer.write_rows(rows).map_err(Into::into),
-            Encoder::Whole { samples, .. } => {
-                samples.extend_from_slice(rows);
-                Ok(())
+        let piece_bytes = if self.deadline.is_set() {
+            CHECKED_BYTES
+        } else {
+            usize::MAX
+        };
+        let mut pieces = rows.chunks(piece_bytes);
+        let written = pieces.try_for_each(|piece| {
+            self.deadline.check()?;
+            match &mut self.encoder {
+                Encoder::Png(writer) => writer.write_rows(piece)?,
+                Encoder::Tiff(writer) => writer.write_rows(piece)?,
+                Encoder::Whole { samples, .. } => samples.extend_from_slice(piece),
             }
+            Ok(())
         });
         let written = written.map_err(|error| write_error(error, self.format, &self.name));
         self.deadline.explained(written, &self.name)
@@ -270,9 +279,7 @@ impl<W: Write + Seek + 'static> Writer<W> {
         assert_eq!(self.rows_left, 0, "rows left of the image");
         let samples = samples.as_bytes();
         if self.deadline.is_set() && self.format.streams_rows() {
-            for piece in samples.chunks(BUFFER_BYTES) {
-                self.write_bytes(piece)?;
-            }
+            self.write_bytes(samples)?;
             return self.finish();
         }
         let (name, format) = (self.name, self.format);
@@ -312,10 +319,7 @@ impl<W: Write + Seek + 'static> Writer<W> {
     pub fn write_page(&mut self, samples: SamplesRef<'_>) -> Result<(), Error> {
         self.count_rows(samples.depth(), samples.len());
         assert_eq!(self.rows_left, 0, "rows left of the image");
-        for piece in samples.as_bytes().chunks(BUFFER_BYTES) {
-            self.write_bytes(piece)?;
-        }
-        Ok(())
+        self.write_bytes(samples.as_bytes())
     }
 
     /// Starts the next page of a TIFF file after the last row of a page.
@@ -404,6 +408,12 @@ impl Format {
     /// Whether [`Writer::write_rows`] writes rows as they arrive instead of collecting them.
     pub fn streams_rows(self) -> bool {
         matches!(self, Self::Png | Self::Tiff)
+    }
+
+    /// Whether [`Writer`] and [`AnimationWriter`] write from the first byte to the last and never seek, so that a
+    /// file can be sent while it is made.
+    pub fn is_sequential(self) -> bool {
+        self == Self::Png
     }
 
     /// Checks that the format can hold an image. Errors name the file by `name`.

@@ -35,7 +35,8 @@ impl Error {
             (_, ErrorKind::Input) => "unusable_image",
             (_, ErrorKind::Memory) => "out_of_memory",
             (_, ErrorKind::Stopped) => "stopped",
-            (_, ErrorKind::Output | ErrorKind::Model | ErrorKind::Device) => "internal_error",
+            (_, ErrorKind::Device) => "device_failed",
+            (_, ErrorKind::Output | ErrorKind::Model) => "internal_error",
         }
     }
 }

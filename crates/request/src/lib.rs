@@ -13,4 +13,4 @@ mod upscaled;
 pub use error::Error;
 pub use networks::Networks;
 pub use request::{PARAMETERS, Parameter, UpscaleRequest};
-pub use upscaled::{Upscaled, media_type};
+pub use upscaled::{ResultHead, Upscaled, media_type};

@@ -11,12 +11,15 @@ use wdsr_upscale::{Job, Summary};
 
 use crate::{Error, UpscaleRequest};
 
-/// All built-in networks, and the instruction set that they run on.
+/// All built-in networks, and the instruction set or the device that they run on.
 pub struct Networks {
     isa: Isa,
     device: Option<Arc<dyn Device>>,
     kinds: Vec<Kind>,
 }
+
+/// The name of the processor among devices.
+const PROCESSOR: &str = "CPU";
 
 /// The networks of a kind.
 struct Kind {
@@ -42,11 +45,18 @@ impl Networks {
         }
     }
 
-    /// Computes on a device, as [`Upscaler::on_device`] does.
+    /// Computes on a device instead of the processor, in its own precision.
     #[must_use]
     pub fn on_device(mut self, device: Arc<dyn Device>) -> Self {
         self.device = Some(device);
         self
+    }
+
+    /// The device, for people: `CPU` for the processor.
+    pub fn device_name(&self) -> &str {
+        self.device
+            .as_ref()
+            .map_or(PROCESSOR, |device| device.name())
     }
 
     /// The instruction set.
@@ -59,7 +69,7 @@ impl Networks {
         kind.unwrap_or_else(|| unreachable!("{name} was read as a kind"))
     }
 
-    /// The precision of a kind, whatever its speed.
+    /// The precision of a kind on the processor, whatever its speed; f32 beside a device.
     ///
     /// # Errors
     /// If the kind has no scales for int8.
@@ -68,6 +78,9 @@ impl Networks {
         kind: &str,
         choice: PrecisionChoice,
     ) -> Result<Precision, NoInt8> {
+        if self.device.is_some() {
+            return Ok(Precision::F32);
+        }
         let load = || BuiltinModel::of_kind(kind)[0].load();
         let first = self.kind(kind).first.get_or_init(load);
         choice.of_model(kind, first, self.isa)
@@ -84,7 +97,7 @@ impl Networks {
         let prepare = |model: Model| {
             let upscaler = Upscaler::with_isa(&model, self.isa).precision(precision);
             match &self.device {
-                Some(device) => upscaler.on_device(Arc::clone(device)),
+                Some(device) => upscaler.on_device(device.clone()),
                 None => upscaler,
             }
         };
@@ -97,6 +110,15 @@ impl Networks {
 
     /// The job of an image.
     pub(crate) fn job(&self, reader: Reader, request: &UpscaleRequest) -> Result<Job<'_>, Error> {
+        if let (Some(device), PrecisionChoice::Of(Precision::Bf16 | Precision::Int8)) =
+            (&self.device, request.precision)
+        {
+            let message = format!(
+                "precision: bf16 and int8 are of the processor, and {} computes; omit it",
+                device.name()
+            );
+            return Err(Error::Invalid(message));
+        }
         let kind = request.kind.unwrap_or(BuiltinModel::DEFAULT.kind);
         let precision = self.precision(kind, request.precision);
         let precision = precision.map_err(|error| Error::Invalid(error.to_string()))?;
@@ -119,6 +141,22 @@ impl Networks {
             false => request.kind.unwrap_or(BuiltinModel::DEFAULT.kind),
         };
         (!summary.plan.passes().is_empty()).then_some(kind)
+    }
+
+    /// The name of the device that computed a result, for people. A device whose memory does not suffice leaves its
+    /// work to the processor.
+    pub(crate) fn device_of(&self, request: &UpscaleRequest, summary: &Summary) -> &str {
+        let Some(kind) = Self::kind_of(request, summary) else {
+            return PROCESSOR;
+        };
+        let passes = summary.plan.passes();
+        let mut networks = self.of_kind(kind, Precision::F32).into_iter();
+        let is_on_processor = networks
+            .any(|network| passes.contains(&network.scale()) && network.device_name().is_none());
+        match is_on_processor {
+            true => PROCESSOR,
+            false => self.device_name(),
+        }
     }
 
     /// The models, for programs.

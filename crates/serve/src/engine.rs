@@ -5,15 +5,17 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use axum::body::Bytes;
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::task::{JoinHandle, spawn_blocking};
 use wdsr_image::{Deadline, Limits as ReadingLimits};
-use wdsr_model::Isa;
-use wdsr_request::{Error, Networks, UpscaleRequest, Upscaled};
+use wdsr_request::{Error, Networks, ResultHead, UpscaleRequest, Upscaled};
 use wdsr_upscale::ErrorKind;
 
 use crate::metrics::Metrics;
 use crate::options::Limits;
+use crate::parts::{Parts, parts};
 use crate::refusal::Refusal;
 
 /// Upscales images, some at a time.
@@ -21,7 +23,7 @@ use crate::refusal::Refusal;
 /// Each image has a pool of threads of its own, and the system divides the processors among the pools. In a
 /// common pool a small image would wait for a large one, whose threads take no other work until its end.
 pub(crate) struct Engine {
-    networks: Networks,
+    pub(crate) networks: Networks,
     limits: Limits,
     threads: usize,
     slots: Arc<Semaphore>,
@@ -49,7 +51,39 @@ pub(crate) struct Upload {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// Stops the work on an image when it is dropped.
+/// The answer of [`Engine::stream`].
+pub(crate) enum Streamed {
+    /// A result that is not complete yet.
+    Parts {
+        head: ResultHead,
+        /// The first parts.
+        first: [Bytes; 2],
+        parts: Parts,
+        /// Its result says whether the parts are all.
+        work: Work<Option<Upscaled>>,
+    },
+    Whole(Upscaled),
+}
+
+/// Work on an image, which stops when this is dropped.
+pub(crate) struct Work<T> {
+    result: JoinHandle<Result<T, Refusal>>,
+    _stop_on_drop: StopOnDrop,
+}
+
+impl<T> Work<T> {
+    /// A panic is printed by its thread.
+    pub(crate) async fn result(self) -> Result<T, Refusal> {
+        let Self {
+            result,
+            _stop_on_drop,
+        } = self;
+        result
+            .await
+            .unwrap_or_else(|_panic| Err(Refusal::internal()))
+    }
+}
+
 struct StopOnDrop(Arc<AtomicBool>);
 
 impl Drop for StopOnDrop {
@@ -62,12 +96,12 @@ impl Engine {
     /// # Errors
     /// If the threads cannot be started.
     pub(crate) fn new(
-        isa: Isa,
+        networks: Networks,
         threads: usize,
         limits: &Limits,
     ) -> Result<Arc<Self>, ThreadPoolBuildError> {
         let engine = Self {
-            networks: Networks::new(isa),
+            networks,
             limits: limits.clone(),
             threads,
             slots: Arc::new(Semaphore::new(limits.concurrency)),
@@ -92,10 +126,6 @@ impl Engine {
     fn return_pool(&self, pool: ThreadPool) {
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         pools.push(pool);
-    }
-
-    pub(crate) fn isa(&self) -> Isa {
-        self.networks.isa()
     }
 
     /// The threads of an image.
@@ -158,52 +188,110 @@ impl Engine {
         upload: Upload,
         progress: impl Fn(usize, usize) + Send + Sync + 'static,
     ) -> Result<Upscaled, Refusal> {
+        let work = self.start(
+            place,
+            upload,
+            progress,
+            move |networks, image, limits, flow| networks.upscale(&request, image, limits, flow),
+        );
+        work.await?.result().await
+    }
+
+    /// Upscales an image when its turn comes, and returns as soon as the first part of the result is there, if its
+    /// format can be sent while it is computed. Dropping the future or the parts stops the work.
+    pub(crate) async fn stream(
+        self: &Arc<Self>,
+        place: Place,
+        request: UpscaleRequest,
+        upload: Upload,
+    ) -> Result<Streamed, Refusal> {
+        let (sender, mut parts) = parts();
+        let (send_head, head) = oneshot::channel();
+        let work = self.start(
+            place,
+            upload,
+            |_, _| {},
+            move |networks, image, limits, flow| {
+                let start = |head| {
+                    // Who does not wait for the head any more does not wait for parts either.
+                    let _ = send_head.send(head);
+                    sender
+                };
+                networks.upscale_into(&request, image, limits, start, flow)
+            },
+        );
+        let work = work.await?;
+        // What ends with the first part is complete, or is answered by an error: a file that fails early may flush
+        // its beginning.
+        let (first, second) = (parts.recv().await, parts.recv().await);
+        match (first, second, head.await) {
+            (Some(first), Some(second), Ok(head)) => {
+                let first = [first, second];
+                Ok(Streamed::Parts {
+                    head,
+                    first,
+                    parts,
+                    work,
+                })
+            }
+            (first, _, head) => match (work.result().await?, first, head) {
+                (Some(result), ..) => Ok(Streamed::Whole(result)),
+                (None, Some(file), Ok(head)) => Ok(Streamed::Whole(Upscaled {
+                    file: file.into(),
+                    head,
+                })),
+                _ => Err(Refusal::internal()),
+            },
+        }
+    }
+
+    /// Starts work on an image when its turn comes.
+    async fn start<T: Send + 'static>(
+        self: &Arc<Self>,
+        place: Place,
+        upload: Upload,
+        progress: impl Fn(usize, usize) + Send + Sync + 'static,
+        work: impl FnOnce(
+            &Networks,
+            (&str, Vec<u8>),
+            &ReadingLimits,
+            &wdsr_model::Progress<'_>,
+        ) -> Result<T, Error>
+        + Send
+        + 'static,
+    ) -> Result<Work<T>, Refusal> {
         let slot = self.slots.clone().acquire_owned().await;
         let slot = slot.map_err(|_closed| Refusal::internal())?;
         drop(place);
         let stop = Arc::new(AtomicBool::new(false));
-        let _stop_on_drop = StopOnDrop(stop.clone());
+        let stop_on_drop = StopOnDrop(stop.clone());
         let engine = self.clone();
-        let run = move || engine.run(slot, &request, upload, &stop, &progress);
-        // A panic is printed by its thread.
-        let result = tokio::task::spawn_blocking(run).await;
-        result.unwrap_or_else(|_panic| Err(Refusal::internal()))
+        Ok(Work {
+            result: spawn_blocking(move || engine.run(slot, upload, &stop, &progress, work)),
+            _stop_on_drop: stop_on_drop,
+        })
     }
 
-    /// Upscales an image on a pool. The slot is free when no thread works on the image any more.
-    fn run(
+    /// Runs work on an image on a pool. The slot is free when no thread works on the image any more.
+    fn run<T: Send>(
         &self,
         _slot: OwnedSemaphorePermit,
-        request: &UpscaleRequest,
         upload: Upload,
         stop: &Arc<AtomicBool>,
         progress: &(impl Fn(usize, usize) + Sync),
-    ) -> Result<Upscaled, Refusal> {
+        work: impl FnOnce(
+            &Networks,
+            (&str, Vec<u8>),
+            &ReadingLimits,
+            &wdsr_model::Progress<'_>,
+        ) -> Result<T, Error>
+        + Send,
+    ) -> Result<T, Refusal> {
         let pool = self
             .take_pool()
             .map_err(|_no_threads| Refusal::internal())?;
         progress(0, 1);
-        let started = Instant::now();
-        let result = pool.install(|| self.upscale_now(request, upload, started, stop, progress));
-        self.return_pool(pool);
-        let was_stopped = stop.load(Ordering::Relaxed);
-        let status = result
-            .as_ref()
-            .map_or_else(|refusal| refusal.code, |_| "done");
-        let status = if was_stopped { "cancelled" } else { status };
-        self.metrics.count_image(status, started.elapsed());
-        result
-    }
-
-    fn upscale_now(
-        &self,
-        request: &UpscaleRequest,
-        upload: Upload,
-        started: Instant,
-        stop: &Arc<AtomicBool>,
-        progress: &(impl Fn(usize, usize) + Sync),
-    ) -> Result<Upscaled, Refusal> {
-        let timeout = self.limits.timeout;
+        let (started, timeout) = (Instant::now(), self.limits.timeout);
         let end = started + timeout;
         let limits = ReadingLimits {
             max_pixels: self.limits.max_pixels,
@@ -217,15 +305,23 @@ impl Engine {
                 false => ControlFlow::Continue(()),
             }
         };
-        let image = (upload.name.as_str(), upload.bytes);
-        let result = self.networks.upscale(request, image, &limits, &flow);
-        result.map_err(|error| match &error {
+        let Upload { name, bytes } = upload;
+        let result = pool.install(|| work(&self.networks, (&name, bytes), &limits, &flow));
+        self.return_pool(pool);
+        let result = result.map_err(|error| match &error {
             Error::Upscale(cause)
                 if cause.kind() == ErrorKind::Stopped && Instant::now() >= end =>
             {
-                Refusal::timed_out(&upload.name, timeout)
+                Refusal::timed_out(&name, timeout)
             }
             _ => error.into(),
-        })
+        });
+        let was_stopped = stop.load(Ordering::Relaxed);
+        let status = result
+            .as_ref()
+            .map_or_else(|refusal| refusal.code, |_| "done");
+        let status = if was_stopped { "cancelled" } else { status };
+        self.metrics.count_image(status, started.elapsed());
+        result
     }
 }

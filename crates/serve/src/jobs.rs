@@ -8,7 +8,7 @@ use axum::body::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
-use wdsr_image::Format;
+use wdsr_request::ResultHead;
 
 use crate::refusal::Refusal;
 
@@ -30,9 +30,7 @@ pub(crate) enum Status {
 pub(crate) struct JobResult {
     /// The file, which counts as held memory.
     pub(crate) file: Bytes,
-    pub(crate) format: Format,
-    pub(crate) report: Value,
-    pub(crate) warnings: Vec<String>,
+    pub(crate) head: ResultHead,
 }
 
 impl Status {
@@ -49,8 +47,8 @@ impl Status {
             Self::Done(result) => json!({
                 "status": "done",
                 "progress": 1.0,
-                "report": result.report,
-                "warnings": result.warnings,
+                "report": result.head.report,
+                "warnings": result.head.warnings,
                 "bytes": result.file.len(),
             }),
             Self::Failed(refusal) => json!({ "status": "failed", "error": refusal.to_json() }),

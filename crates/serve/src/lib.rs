@@ -14,6 +14,7 @@ mod metrics;
 mod openapi;
 mod options;
 mod page;
+mod parts;
 mod refusal;
 mod routes;
 mod server;

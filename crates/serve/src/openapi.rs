@@ -112,7 +112,7 @@ fn responses(route: &Route) -> Value {
             let header =
                 |text: &str| json!({ "description": text, "schema": { "type": "string" } });
             response["headers"] = json!({
-                "wdsr-report": header("Size, steps, model, strength, damage and time, as JSON."),
+                "wdsr-report": header("Size, steps, model, strength, damage, device and time (not of a stream), as JSON."),
                 "wdsr-warnings": header("What the result lacks, as a JSON array of texts."),
             });
         }

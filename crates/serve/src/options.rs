@@ -4,13 +4,15 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use subtle::ConstantTimeEq;
+use wdsr_model::Device;
 use wdsr_upscale::Settings;
 
 /// What [`Server::bind`](crate::Server::bind) needs.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// The address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
@@ -18,6 +20,8 @@ pub struct Options {
     pub access: Access,
     /// Threads of an image; 0 for one per processor.
     pub threads: usize,
+    /// The device that computes the networks; `None` for the processor.
+    pub device: Option<Arc<dyn Device>>,
     /// The limits.
     pub limits: Limits,
 }

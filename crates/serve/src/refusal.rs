@@ -66,7 +66,7 @@ impl From<Error> for Refusal {
         let status = match code {
             "image_too_large" => StatusCode::PAYLOAD_TOO_LARGE,
             "unsupported_format" => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "out_of_memory" | "stopped" => StatusCode::SERVICE_UNAVAILABLE,
+            "out_of_memory" | "stopped" | "device_failed" => StatusCode::SERVICE_UNAVAILABLE,
             "internal_error" => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::UNPROCESSABLE_ENTITY,
         };

@@ -14,14 +14,15 @@ use futures_util::stream;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
-use wdsr_image::Format;
-use wdsr_request::{Networks, UpscaleRequest, Upscaled, media_type};
+use wdsr_request::{Networks, ResultHead, UpscaleRequest, Upscaled, media_type};
 
+use crate::engine::{Streamed, Upload};
 use crate::guard::guard;
-use crate::held::HeldBytes;
+use crate::held::{HeldBytes, Reservation};
 use crate::jobs::{JobResult, Jobs, Status};
 use crate::metrics::resident_bytes;
 use crate::openapi;
+use crate::parts;
 use crate::refusal::Refusal;
 use crate::upload::{receive, reserve};
 use crate::{State, page};
@@ -55,6 +56,16 @@ pub(crate) const ROUTES: &[Route] = &[
         answers: "image/*",
         statuses: &[200, 400, 401, 403, 408, 413, 415, 422, 429, 500, 503],
         handler: || post(upscale),
+    },
+    Route {
+        method: "post",
+        path: "/v1/stream",
+        summary: "Upscale an image and answer the result while it is computed, if that is a PNG; other results are answered \
+                  as by /v1/upscale. An error after the first bytes breaks the connection.",
+        upscales: true,
+        answers: "image/*",
+        statuses: &[200, 400, 401, 403, 408, 413, 415, 422, 429, 500, 503],
+        handler: || post(upscale_stream),
     },
     Route {
         method: "post",
@@ -197,20 +208,25 @@ fn header_of(json: &Value) -> HeaderValue {
     header.unwrap_or(HeaderValue::from_static("[]"))
 }
 
-fn image_response(file: Bytes, format: Format, report: &Value, warnings: &[String]) -> Response {
+fn image_response(file: impl Into<Body>, head: &ResultHead) -> Response {
+    let ResultHead {
+        format,
+        report,
+        warnings,
+    } = head;
     let name = format!("inline; filename=\"upscaled.{}\"", format.extension());
-    let mut response = Body::from(file).into_response();
+    let mut response = file.into().into_response();
     let headers = response.headers_mut();
     headers.insert(
         header::CONTENT_TYPE,
-        HeaderValue::from_static(media_type(format)),
+        HeaderValue::from_static(media_type(*format)),
     );
     if let Ok(name) = HeaderValue::from_str(&name) {
         headers.insert(header::CONTENT_DISPOSITION, name);
     }
     headers.insert("wdsr-report", header_of(report));
     if !warnings.is_empty() {
-        headers.insert("wdsr-warnings", header_of(&warnings.into()));
+        headers.insert("wdsr-warnings", header_of(&warnings.as_slice().into()));
     }
     response
 }
@@ -228,27 +244,55 @@ async fn upscale(
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    let request = UpscaleRequest::of_query(&query.unwrap_or_default(), state.limits().settings())?;
-    // Without waiting for a body that will be refused.
-    drop(state.engine.enter()?);
-    let (upload, _reservation) = receive(&state, &headers, body).await?;
+    let (request, upload, _reservation) = receive_image(&state, query, &headers, body).await?;
     let place = state.engine.enter()?;
     let result = state
         .engine
         .upscale(place, request, upload, |_, _| {})
         .await?;
-    let Upscaled {
-        file,
-        format,
-        report,
-        warnings,
-    } = result;
-    Ok(image_response(
-        held(&state, file)?,
-        format,
-        &report,
-        &warnings,
-    ))
+    whole_response(&state, result)
+}
+
+fn whole_response(state: &State, result: Upscaled) -> Answer {
+    let Upscaled { file, head } = result;
+    Ok(image_response(held(state, file)?, &head))
+}
+
+async fn upscale_stream(
+    Shared(state): Shared<App>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    let (request, upload, mut reservation) = receive_image(&state, query, &headers, body).await?;
+    reserve(&state, &mut reservation, parts::HELD_BYTES)?;
+    let place = state.engine.enter()?;
+    match state.engine.stream(place, request, upload).await? {
+        Streamed::Parts {
+            head,
+            first,
+            parts,
+            work,
+        } => {
+            let body = parts::body(first, parts, work, reservation);
+            Ok(image_response(body, &head))
+        }
+        Streamed::Whole(result) => whole_response(&state, result),
+    }
+}
+
+/// The image and the parameters of a request.
+async fn receive_image(
+    state: &State,
+    query: Option<String>,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<(UpscaleRequest, Upload, Reservation), Refusal> {
+    let request = UpscaleRequest::of_query(&query.unwrap_or_default(), state.limits().settings())?;
+    // Without waiting for a body that will be refused.
+    drop(state.engine.enter()?);
+    let (upload, reservation) = receive(state, headers, body).await?;
+    Ok((request, upload, reservation))
 }
 
 async fn create_job(
@@ -257,9 +301,7 @@ async fn create_job(
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    let request = UpscaleRequest::of_query(&query.unwrap_or_default(), state.limits().settings())?;
-    drop(state.engine.enter()?);
-    let (upload, reservation) = receive(&state, &headers, body).await?;
+    let (request, upload, reservation) = receive_image(&state, query, &headers, body).await?;
     let place = state.engine.enter()?;
     let id = Jobs::new_id()?;
     let (status, _) = watch::channel(Status::Queued);
@@ -278,22 +320,10 @@ async fn create_job(
         };
         let result = app.engine.upscale(place, request, upload, progress).await;
         drop(reservation);
-        let result = result.and_then(
-            |Upscaled {
-                 file,
-                 format,
-                 report,
-                 warnings,
-             }| {
-                let file = held(&app, file)?;
-                Ok(Arc::new(JobResult {
-                    file,
-                    format,
-                    report,
-                    warnings,
-                }))
-            },
-        );
+        let result = result.and_then(|Upscaled { file, head }| {
+            let file = held(&app, file)?;
+            Ok(Arc::new(JobResult { file, head }))
+        });
         job_status.send_replace(result.map_or_else(Status::Failed, Status::Done));
         app.jobs
             .remove_after(&job_id, app.limits().keep_results)
@@ -338,12 +368,7 @@ async fn delete_job(Shared(state): Shared<App>, Path(id): Path<String>) -> Answe
 async fn job_result(Shared(state): Shared<App>, Path(id): Path<String>) -> Answer {
     let status = status_of(&state, &id)?.borrow().clone();
     match status {
-        Status::Done(result) => Ok(image_response(
-            result.file.clone(),
-            result.format,
-            &result.report,
-            &result.warnings,
-        )),
+        Status::Done(result) => Ok(image_response(result.file.clone(), &result.head)),
         Status::Failed(refusal) => Err(refusal),
         Status::Cancelled => Err(no_job(&state)),
         Status::Queued | Status::Running(_) => {
@@ -387,8 +412,8 @@ async fn models(Shared(state): Shared<App>) -> Response {
     let limits = state.limits();
     let json = json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "device": "CPU",
-        "instruction_set": state.engine.isa().to_string(),
+        "device": state.engine.networks.device_name(),
+        "instruction_set": state.engine.networks.isa().to_string(),
         "threads": state.engine.threads(),
         "models": Networks::described(),
         "max_body_bytes": limits.max_body_bytes,

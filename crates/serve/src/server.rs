@@ -14,6 +14,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::sleep;
 use wdsr_model::Isa;
+use wdsr_request::Networks;
 
 use crate::State;
 use crate::connection::Connection;
@@ -75,6 +76,7 @@ impl Server {
             listen: address,
             access,
             threads,
+            device,
             limits,
         } = options;
         assert!(
@@ -86,7 +88,11 @@ impl Server {
         }
         let start = |error: &dyn std::fmt::Display| Error::Start(error.to_string());
         let isa = Isa::detect().map_err(|error| start(&error))?;
-        let engine = Engine::new(isa, threads, &limits).map_err(|error| start(&error))?;
+        let networks = match device {
+            Some(device) => Networks::new(isa).on_device(device),
+            None => Networks::new(isa),
+        };
+        let engine = Engine::new(networks, threads, &limits).map_err(|error| start(&error))?;
         let mut runtime = Builder::new_multi_thread();
         let runtime = runtime.worker_threads(CONNECTION_THREADS).enable_all();
         let runtime = runtime.build().map_err(|error| start(&error))?;

@@ -8,8 +8,9 @@
 use rayon::prelude::*;
 use wdsr_image::imresize::{Kernel, imresize_wrapped_to_f32};
 use wdsr_image::{Image, Samples};
-use wdsr_model::Sample;
+use wdsr_model::{Sample, UpscaleError};
 
+use crate::progress::{CHECKED_PIXELS, Check};
 use crate::size::Size;
 use crate::wrap::{Wrap, around};
 
@@ -60,23 +61,40 @@ const MAX_LEVELS: usize = 8;
 ///
 /// Networks know photographs and smoothed edges. Of hard edges they make dots, and of shadows, clouds
 /// (`docs/experiments/upscaling.md`).
-pub(crate) fn hard_levels(alpha: &Image, wrap: Wrap) -> Option<Vec<f32>> {
-    fn levels<T: Sample>(samples: &[T], width: usize, wrap: Wrap) -> Option<Vec<f32>> {
+///
+/// # Errors
+/// If the work is to stop.
+pub(crate) fn hard_levels(
+    alpha: &Image,
+    wrap: Wrap,
+    check: &Check,
+) -> Result<Option<Vec<f32>>, UpscaleError> {
+    fn levels<T: Sample>(
+        samples: &[T],
+        width: usize,
+        wrap: Wrap,
+        check: &Check,
+    ) -> Result<Option<Vec<f32>>, UpscaleError> {
         let mut levels: Vec<f32> = Vec::new();
         for sample in samples {
             let level = sample.to_unit();
             if let Err(at) = levels.binary_search_by(|other| other.total_cmp(&level)) {
                 if levels.len() == MAX_LEVELS {
-                    return None;
+                    return Ok(None);
                 }
                 levels.insert(at, level);
             }
         }
-        let (least, most) = (*levels.first()?, *levels.last()?);
+        let (Some(&least), Some(&most)) = (levels.first(), levels.last()) else {
+            return Ok(None);
+        };
         if levels.len() > HARD_LEVELS {
             let height = samples.len() / width;
             let (mut between, mut smoothing) = (0, 0);
             for (at, sample) in samples.iter().enumerate() {
+                if at % CHECKED_PIXELS == 0 {
+                    check()?;
+                }
                 let level = sample.to_unit();
                 if level > least && level < most {
                     between += 1;
@@ -87,21 +105,30 @@ pub(crate) fn hard_levels(alpha: &Image, wrap: Wrap) -> Option<Vec<f32>> {
                 }
             }
             if 2 * smoothing >= between {
-                return None;
+                return Ok(None);
             }
         }
-        Some(levels)
+        Ok(Some(levels))
     }
     match &alpha.samples {
-        Samples::U8(samples) => levels(samples, alpha.width_px, wrap),
-        Samples::U16(samples) => levels(samples, alpha.width_px, wrap),
-        Samples::F32(samples) => levels(samples, alpha.width_px, wrap),
+        Samples::U8(samples) => levels(samples, alpha.width_px, wrap, check),
+        Samples::U16(samples) => levels(samples, alpha.width_px, wrap, check),
+        Samples::F32(samples) => levels(samples, alpha.width_px, wrap, check),
     }
 }
 
 /// Upscales hard alpha of these levels as floats: the outline of each level is smoothed and drawn as sharp as
 /// the new size allows. Nothing lies beyond the levels of the pixels around.
-pub(crate) fn upscale_levels(alpha: &Image, levels: &[f32], to: Size, wrap: Wrap) -> Image {
+///
+/// # Errors
+/// If the work is to stop.
+pub(crate) fn upscale_levels(
+    alpha: &Image,
+    levels: &[f32],
+    to: Size,
+    wrap: Wrap,
+    check: &Check,
+) -> Result<Image, UpscaleError> {
     let (width, height) = (alpha.width_px, alpha.height_px);
     let values: Vec<f32> = match &alpha.samples {
         Samples::U8(samples) => samples.iter().map(|v| v.to_unit()).collect(),
@@ -110,20 +137,28 @@ pub(crate) fn upscale_levels(alpha: &Image, levels: &[f32], to: Size, wrap: Wrap
     };
     let scale = to.width_px as f32 / width as f32;
     let mut large = vec![levels[0]; to.width_px * to.height_px];
+    let (kernel, axes, is_stopped) = (Kernel::Cubic, wrap.axes(), || check().is_err());
     for level in levels.windows(2) {
-        let smoothed: Vec<f32> = (0..values.len())
-            .into_par_iter()
-            .map(|at| smoothed_share(&values, at, (width, height), level[1], wrap))
-            .collect();
+        let mut smoothed = vec![0.0; values.len()];
+        let rows = smoothed.par_chunks_mut(width).enumerate();
+        rows.try_for_each(|(y, row)| {
+            check()?;
+            for (x, share) in row.iter_mut().enumerate() {
+                *share = smoothed_share(&values, y * width + x, (width, height), level[1], wrap);
+            }
+            Ok::<(), UpscaleError>(())
+        })?;
         let (from, to) = ((width, height), (to.width_px, to.height_px));
-        let share = imresize_wrapped_to_f32(&smoothed, from, 1, to, Kernel::Cubic, wrap.axes());
+        let share = imresize_wrapped_to_f32(&smoothed, from, 1, to, kernel, axes, is_stopped);
+        let share = share.ok_or(UpscaleError::Stopped)?;
         let pairs = large.par_iter_mut().zip(share.pixels);
         pairs.for_each(|(value, share)| {
             let share = ((share - 0.5) * scale.max(1.0) + 0.5).clamp(0.0, 1.0);
             *value += (level[1] - level[0]) * share;
         });
     }
-    Image::new(to.width_px, to.height_px, alpha.colour, Samples::F32(large))
+    let large = Samples::F32(large);
+    Ok(Image::new(to.width_px, to.height_px, alpha.colour, large))
 }
 
 /// The share of the pixels around a position that are at a level or above it, the nearer the heavier: weights
@@ -178,9 +213,17 @@ pub(crate) fn repeat_first(samples: &Samples, len: usize) -> Samples {
 /// ring: each pixel becomes the mean of its neighbours nearer to a visible pixel. An image without
 /// visible pixels does not change.
 ///
+/// # Errors
+/// If the work is to stop.
+///
 /// # Panics
 /// If the sizes differ, or `alpha` has more than one channel.
-pub(crate) fn spread_colour(colour: &mut Image, alpha: &Image, wrap: Wrap) {
+pub(crate) fn spread_colour(
+    colour: &mut Image,
+    alpha: &Image,
+    wrap: Wrap,
+    check: &Check,
+) -> Result<(), UpscaleError> {
     assert_eq!(
         (colour.width_px, colour.height_px),
         (alpha.width_px, alpha.height_px),
@@ -192,16 +235,24 @@ pub(crate) fn spread_colour(colour: &mut Image, alpha: &Image, wrap: Wrap) {
         Samples::U16(alpha) => alpha.iter().map(|alpha| *alpha > 0).collect(),
         Samples::F32(alpha) => alpha.iter().map(|alpha| *alpha > 0.0).collect(),
     };
-    spread_where(colour, &visible, wrap);
+    spread_where(colour, &visible, wrap, check)
 }
 
 /// Replaces the samples of pixels that are not `visible` by those that spread from the others.
-pub(crate) fn spread_where(image: &mut Image, visible: &[bool], wrap: Wrap) {
+///
+/// # Errors
+/// If the work is to stop.
+pub(crate) fn spread_where(
+    image: &mut Image,
+    visible: &[bool],
+    wrap: Wrap,
+    check: &Check,
+) -> Result<(), UpscaleError> {
     let (width, channels) = (image.width_px, image.colour.channels());
     match &mut image.samples {
-        Samples::U8(samples) => spread(samples, channels, width, visible, wrap),
-        Samples::U16(samples) => spread(samples, channels, width, visible, wrap),
-        Samples::F32(samples) => spread(samples, channels, width, visible, wrap),
+        Samples::U8(samples) => spread(samples, channels, width, visible, wrap, check),
+        Samples::U16(samples) => spread(samples, channels, width, visible, wrap, check),
+        Samples::F32(samples) => spread(samples, channels, width, visible, wrap, check),
     }
 }
 
@@ -232,7 +283,8 @@ fn spread<T: Sample>(
     width: usize,
     visible: &[bool],
     wrap: Wrap,
-) {
+    check: &Check,
+) -> Result<(), UpscaleError> {
     let height = visible.len() / width;
     let neighbours = |at: usize| neighbours(at, (width, height), wrap);
     let mut states: Vec<State> = visible
@@ -245,12 +297,20 @@ fn spread<T: Sample>(
     let beside_coloured = |at: &usize| {
         states[*at] == State::Unknown && neighbours(*at).any(|at| states[at] == State::Coloured)
     };
-    let mut ring: Vec<usize> = (0..visible.len()).filter(beside_coloured).collect();
+    let mut ring: Vec<usize> = Vec::new();
+    for first in (0..visible.len()).step_by(CHECKED_PIXELS) {
+        check()?;
+        let pixels = first..visible.len().min(first + CHECKED_PIXELS);
+        ring.extend(pixels.filter(beside_coloured));
+    }
     for at in &ring {
         states[*at] = State::InRing;
     }
     while !ring.is_empty() {
-        for &at in &ring {
+        for (number, &at) in ring.iter().enumerate() {
+            if number % CHECKED_PIXELS == 0 {
+                check()?;
+            }
             let mut sums = [0.0; 4];
             let mut count = 0.0;
             for from in neighbours(at).filter(|from| states[*from] == State::Coloured) {
@@ -277,6 +337,7 @@ fn spread<T: Sample>(
         }
         ring = next;
     }
+    Ok(())
 }
 
 /// Sets upscaled alpha to the value of `small` wherever that is constant within a pixel of the
@@ -284,9 +345,17 @@ fn spread<T: Sample>(
 /// exactly so, without ringing beside an edge. Elsewhere, where lines may be thinner than a pixel of
 /// `small`, alpha does not change.
 ///
+/// # Errors
+/// If the work is to stop.
+///
 /// # Panics
 /// If the depths differ, or either has more than one channel.
-pub(crate) fn keep_flat(large: &mut Image, small: &Image, wrap: Wrap) {
+pub(crate) fn keep_flat(
+    large: &mut Image,
+    small: &Image,
+    wrap: Wrap,
+    check: &Check,
+) -> Result<(), UpscaleError> {
     assert_eq!(
         (large.colour.channels(), small.colour.channels()),
         (1, 1),
@@ -297,9 +366,9 @@ pub(crate) fn keep_flat(large: &mut Image, small: &Image, wrap: Wrap) {
         (large.width_px, large.height_px),
     );
     match (&mut large.samples, &small.samples) {
-        (Samples::U8(large), Samples::U8(small)) => keep(large, small, to, from, wrap),
-        (Samples::U16(large), Samples::U16(small)) => keep(large, small, to, from, wrap),
-        (Samples::F32(large), Samples::F32(small)) => keep(large, small, to, from, wrap),
+        (Samples::U8(large), Samples::U8(small)) => keep(large, small, to, from, wrap, check),
+        (Samples::U16(large), Samples::U16(small)) => keep(large, small, to, from, wrap, check),
+        (Samples::F32(large), Samples::F32(small)) => keep(large, small, to, from, wrap, check),
         (large, small) => panic!(
             "depth {:?} of upscaled alpha, {:?} of alpha",
             large.depth(),
@@ -314,7 +383,8 @@ fn keep<T: Copy + PartialOrd + Send + Sync>(
     (to_width, to_height): (usize, usize),
     (width, height): (usize, usize),
     wrap: Wrap,
-) {
+    check: &Check,
+) -> Result<(), UpscaleError> {
     let (wraps_x, wraps_y) = wrap.axes();
     // Input positions around the middle of an output position.
     let around = |at: usize, len: usize, to_len: usize, wraps: bool| {
@@ -326,7 +396,8 @@ fn keep<T: Copy + PartialOrd + Send + Sync>(
     large
         .par_chunks_mut(to_width)
         .enumerate()
-        .for_each(|(y, row)| {
+        .try_for_each(|(y, row)| {
+            check()?;
             let middle = (2 * y + 1) * height / (2 * to_height);
             let mut low = small[middle * width..][..width].to_vec();
             let mut high = low.clone();
@@ -344,7 +415,8 @@ fn keep<T: Copy + PartialOrd + Send + Sync>(
                     *sample = value;
                 }
             }
-        });
+            Ok(())
+        })
 }
 
 #[cfg(test)]
@@ -352,6 +424,9 @@ mod tests {
     use wdsr_image::Colour;
 
     use super::*;
+
+    /// Work that is not stopped.
+    const NEVER: &Check = &|| Ok(());
 
     fn grey(width: usize, height: usize, samples: Vec<u8>) -> Image {
         Image::new(width, height, Colour::Grey, Samples::U8(samples))
@@ -364,7 +439,7 @@ mod tests {
         (colours[1], colours[7]) = ([255, 0, 0], [0, 0, 255]);
         let alpha = grey(8, 1, vec![0, 255, 0, 0, 0, 0, 0, 1]);
         let mut image = Image::new(8, 1, Colour::Rgb, Samples::U8(colours.concat()));
-        spread_colour(&mut image, &alpha, Wrap::None);
+        spread_colour(&mut image, &alpha, Wrap::None, NEVER).expect("not stopped");
         let (red, blue, mixed) = ([255, 0, 0], [0, 0, 255], [128, 0, 128]);
         let expected = [red, red, red, red, mixed, blue, blue, blue].concat();
         assert_eq!(image.samples, Samples::U8(expected));
@@ -396,7 +471,7 @@ mod tests {
             let before = Image::new(width, height, colour, Samples::U16(samples.clone()));
             let alpha = Image::new(width, height, Colour::Grey, Samples::U16(alpha.clone()));
             let mut after = before.clone();
-            spread_colour(&mut after, &alpha, Wrap::None);
+            spread_colour(&mut after, &alpha, Wrap::None, NEVER).expect("not stopped");
             let (Samples::U16(spread), Samples::U16(alpha)) = (&after.samples, &alpha.samples)
             else {
                 panic!("another depth: {:?}", after.depth());
@@ -414,7 +489,8 @@ mod tests {
     fn an_image_without_visible_pixels_does_not_change() {
         let mut image = grey(3, 2, vec![1, 2, 3, 4, 5, 6]);
         let before = image.clone();
-        spread_colour(&mut image, &grey(3, 2, vec![0; 6]), Wrap::None);
+        let alpha = grey(3, 2, vec![0; 6]);
+        spread_colour(&mut image, &alpha, Wrap::None, NEVER).expect("not stopped");
         assert_eq!(image, before);
     }
 
@@ -439,9 +515,10 @@ mod tests {
                 (0..32 * 32).map(|i| alpha(i % 32, i / 32, soft)).collect(),
             )
         };
-        let levels = hard_levels(&image(false), Wrap::None).expect("hard");
-        assert_eq!(levels, [0, 40, 100, 255].map(|v: u8| v.to_unit()));
-        assert_eq!(hard_levels(&image(true), Wrap::None), None);
+        let levels = |soft| hard_levels(&image(soft), Wrap::None, NEVER).expect("not stopped");
+        let expected = [0, 40, 100, 255].map(|v: u8| v.to_unit());
+        assert_eq!(levels(false).expect("hard"), expected);
+        assert_eq!(levels(true), None);
     }
 
     #[test]
@@ -451,12 +528,14 @@ mod tests {
             9,
             (0..81).map(|i| [0, 100, 255][i * 7919 % 101 % 3]).collect(),
         );
-        let levels = hard_levels(&small, Wrap::None).expect("hard");
+        let levels = hard_levels(&small, Wrap::None, NEVER).expect("not stopped");
+        let levels = levels.expect("hard");
         let to = Size {
             width_px: 27,
             height_px: 27,
         };
-        let Samples::F32(large) = upscale_levels(&small, &levels, to, Wrap::None).samples else {
+        let large = upscale_levels(&small, &levels, to, Wrap::None, NEVER).expect("not stopped");
+        let Samples::F32(large) = large.samples else {
             panic!("floats");
         };
         let Samples::U8(small) = &small.samples else {
@@ -485,12 +564,12 @@ mod tests {
         let small = grey(7, 1, vec![255, 255, 255, 100, 0, 0, 0]);
         let upscaled = vec![250, 3, 254, 200, 90, 120, 90, 255, 120, 7, 9, 1, 2, 3];
         let mut large = grey(14, 1, upscaled);
-        keep_flat(&mut large, &small, Wrap::None);
+        keep_flat(&mut large, &small, Wrap::None, NEVER).expect("not stopped");
         let expected = vec![255, 255, 255, 255, 90, 120, 90, 255, 120, 7, 0, 0, 0, 0];
         assert_eq!(large.samples, Samples::U8(expected));
         // Reduced: the left pixel covers the opaque half and more.
         let mut reduced = grey(2, 1, vec![77, 77]);
-        keep_flat(&mut reduced, &small, Wrap::None);
+        keep_flat(&mut reduced, &small, Wrap::None, NEVER).expect("not stopped");
         assert_eq!(reduced.samples, Samples::U8(vec![77, 77]));
     }
 }

@@ -10,6 +10,7 @@ use wdsr_model::{Sample, UpscaleError, Upscaler};
 use crate::alpha::{self, AlphaMethod};
 use crate::depth::{check_finite, clamp_to_unit, in_depth, to_float};
 use crate::error::Error;
+use crate::progress::{Check, Progress};
 use crate::range::{self, Mapping, Missing, Survey};
 use crate::settings::Settings;
 use crate::size::{Plan, Size};
@@ -166,8 +167,8 @@ impl<'a> ImageUpscaler<'a> {
     }
 
     /// [`ImageUpscaler::upscale`] that reports (work done, work in all) of the networks, from any
-    /// thread, and stops when `progress` says so. The work in all stays the same; without a pass nothing
-    /// is reported.
+    /// thread, and stops when `progress` says so. The work in all stays the same; without a pass none is
+    /// ever done.
     ///
     /// # Errors
     /// Those of [`ImageUpscaler::upscale`], and [`UpscaleError::Stopped`].
@@ -206,10 +207,13 @@ impl<'a> ImageUpscaler<'a> {
             check_finite(alpha)?;
         }
         let by_network = varying && self.alpha == AlphaMethod::Network && !self.passes.is_empty();
-        let levels = alpha
-            .as_ref()
-            .filter(|_| by_network)
-            .and_then(|alpha| alpha::hard_levels(alpha, self.wrap));
+        let levels = match &alpha {
+            Some(alpha) if by_network => {
+                let begun = self.progress(progress, 1);
+                alpha::hard_levels(alpha, self.wrap, &|| begun.check())?
+            }
+            _ => None,
+        };
         let alpha_passes = by_network && levels.is_none();
         let mut progress = self.progress(progress, if alpha_passes { 2 } else { 1 });
         let Some(alpha) = alpha else {
@@ -223,19 +227,22 @@ impl<'a> ImageUpscaler<'a> {
                 .upscale_colour(colour, &mut progress)?
                 .join_alpha(&large));
         }
-        alpha::spread_colour(&mut colour, &alpha, self.wrap);
+        alpha::spread_colour(&mut colour, &alpha, self.wrap, &|| progress.check())?;
         let depth = alpha.depth();
         let mut large = match (self.alpha, levels) {
-            (AlphaMethod::Network, Some(levels)) => in_depth(
-                alpha::upscale_levels(&alpha, &levels, target, self.wrap),
-                depth,
-            ),
+            (AlphaMethod::Network, Some(levels)) => {
+                let check: &Check = &|| progress.check();
+                let large = alpha::upscale_levels(&alpha, &levels, target, self.wrap, check)?;
+                in_depth(large, depth)
+            }
             (AlphaMethod::Network, None) => self.upscale_opaque(alpha.clone(), &mut progress)?,
             (AlphaMethod::Lanczos, _) => {
-                in_depth(resize(to_float(alpha.clone()), target, self.wrap), depth)
+                let check: &Check = &|| progress.check();
+                let large = resize(to_float(alpha.clone()), target, self.wrap, check)?;
+                in_depth(large, depth)
             }
         };
-        alpha::keep_flat(&mut large, &alpha, self.wrap);
+        alpha::keep_flat(&mut large, &alpha, self.wrap, &|| progress.check())?;
         drop(alpha);
         Ok(self
             .upscale_colour(colour, &mut progress)?
@@ -280,11 +287,7 @@ impl<'a> ImageUpscaler<'a> {
     /// The progress of `runs` runs of all passes.
     fn progress<'p>(&self, report: &'p wdsr_model::Progress<'p>, runs: u128) -> Progress<'p> {
         let read = self.pass_sizes();
-        Progress {
-            report,
-            done: 0,
-            total: runs * read.map(Size::pixels).sum::<u128>(),
-        }
+        Progress::new(report, runs * read.map(Size::pixels).sum::<u128>())
     }
 
     /// The sizes that the passes read, with their halos.
@@ -308,7 +311,7 @@ impl<'a> ImageUpscaler<'a> {
         }
         let survey = range::survey(&image);
         let missing = if survey.has_missing() {
-            Missing::fill(&mut image, self.wrap)
+            Missing::fill(&mut image, self.wrap, &|| progress.check())?
         } else {
             None
         };
@@ -322,7 +325,8 @@ impl<'a> ImageUpscaler<'a> {
             mapping.map_all(&mut image.samples);
             let clipped = range::clip(&mut image);
             let mut large = self.upscale_opaque(image, progress)?;
-            range::add_clipped(&mut large, &clipped, plan.input(), self.wrap);
+            let check: &Check = &|| progress.check();
+            range::add_clipped(&mut large, &clipped, plan.input(), self.wrap, check)?;
             mapping.map_all_back(&mut large.samples);
             in_depth(large, depth)
         } else if mapping.is_identity() {
@@ -380,34 +384,11 @@ impl<'a> ImageUpscaler<'a> {
             }
         }
         if self.plan.is_resized() {
-            float = resize(float, self.plan.target(), self.wrap);
+            let check: &Check = &|| progress.check();
+            float = resize(float, self.plan.target(), self.wrap, check)?;
+            check()?;
         }
         Ok(in_depth(float, depth))
-    }
-}
-
-/// Counts the pixels that networks have read.
-struct Progress<'a> {
-    report: &'a wdsr_model::Progress<'a>,
-    done: u128,
-    total: u128,
-}
-
-impl Progress<'_> {
-    /// Runs a pass over so many pixels, which reports its own progress.
-    fn pass<T>(
-        &mut self,
-        pixels: u128,
-        run: impl FnOnce(&wdsr_model::Progress) -> Result<T, UpscaleError>,
-    ) -> Result<T, UpscaleError> {
-        const STEPS: u128 = 1_000_000;
-        let (before, total) = (self.done, self.total);
-        let result = run(&|done, of| {
-            let done = before + pixels * done as u128 / of as u128;
-            (self.report)((done * STEPS / total) as usize, STEPS as usize)
-        })?;
-        self.done += pixels;
-        Ok(result)
     }
 }
 
@@ -544,9 +525,12 @@ fn upscale_grey<T: Sample + RowSample>(
 
 /// Floats to another size, by Lanczos's kernel.
 ///
+/// # Errors
+/// If the work is to stop.
+///
 /// # Panics
 /// If the image is not of floats.
-fn resize(image: Image, to: Size, wrap: Wrap) -> Image {
+fn resize(image: Image, to: Size, wrap: Wrap, check: &Check) -> Result<Image, UpscaleError> {
     let Samples::F32(floats) = &image.samples else {
         panic!("floats are resized, not {:?}", image.depth());
     };
@@ -557,13 +541,15 @@ fn resize(image: Image, to: Size, wrap: Wrap) -> Image {
         (to.width_px, to.height_px),
         Kernel::Lanczos3,
         wrap.axes(),
+        || check().is_err(),
     );
-    Image {
+    let resized = resized.ok_or(UpscaleError::Stopped)?;
+    Ok(Image {
         width_px: resized.width_px,
         height_px: resized.height_px,
         samples: Samples::F32(resized.pixels),
         ..image
-    }
+    })
 }
 
 #[cfg(test)]
@@ -685,9 +671,59 @@ mod tests {
         let mut told = told.into_inner().expect("no panic");
         told.sort_unstable();
         let (first, last) = (told[0], told[told.len() - 1]);
-        assert!(first.0 > 0 && first.0 < last.1 / 10, "{first:?}");
+        assert_eq!(first.0, 0, "what is done before the networks");
+        let next = told.iter().find(|(done, _)| *done > 0).expect("progress");
+        assert!(next.0 < last.1 / 10, "{next:?}");
         assert_eq!(last.0, last.1);
         assert!(told.iter().all(|(_, total)| *total == last.1));
+    }
+
+    /// Counts the checks after a stop, which are the steps that are still done.
+    #[test]
+    fn resizing_and_transparency_stop_when_asked() {
+        let network = network();
+        for (request, colour, alpha) in [
+            (SizeRequest::Width(9), Colour::Rgb, AlphaMethod::Network),
+            (SizeRequest::Width(25), Colour::Rgb, AlphaMethod::Network),
+            (
+                SizeRequest::Width(9),
+                Colour::RgbAlpha,
+                AlphaMethod::Lanczos,
+            ),
+            (
+                SizeRequest::Width(25),
+                Colour::RgbAlpha,
+                AlphaMethod::Network,
+            ),
+        ] {
+            let image_upscaler = ImageUpscaler::new(plan(request), &[&network]).alpha(alpha);
+            let count = |stop_at: usize| {
+                let checks = std::sync::atomic::AtomicUsize::new(0);
+                let small = image(colour, floats(colour), Depth::U8);
+                let result = image_upscaler.upscale_with_progress(small, &|_, _| match checks
+                    .fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+                    < stop_at
+                {
+                    true => ControlFlow::Continue(()),
+                    false => ControlFlow::Break(()),
+                });
+                (checks.into_inner(), result.is_ok())
+            };
+            let (all, is_done) = count(usize::MAX);
+            assert!(is_done && all > 6, "{request:?}: {all} checks");
+            let threads = rayon::current_num_threads();
+            for stop_at in 0..all {
+                let (checks, is_done) = count(stop_at);
+                assert!(
+                    !is_done,
+                    "{request:?}, {colour:?}: stop at {stop_at} of {all}"
+                );
+                assert!(
+                    checks <= stop_at + 1 + threads,
+                    "{checks}, stop at {stop_at}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! One image from a reader to a file: checked, planned, upscaled, written.
 
-use std::io::{Cursor, Seek, Write};
+use std::io::{self, Cursor, Seek, SeekFrom, Write};
 use std::iter;
 use std::ops::Range;
 use std::path::Path;
@@ -213,7 +213,7 @@ impl<'a> Job<'a> {
             path: path.to_owned(),
             source,
         };
-        let create = || AtomicFile::create(path).map_err(failed);
+        let create = |_: &Summary| AtomicFile::create(path).map_err(failed);
         let (file, summary) = self.run(create, path, format, progress)?;
         file.synchronise().map_err(failed)?;
         Ok((file, summary))
@@ -229,15 +229,36 @@ impl<'a> Job<'a> {
         format: Format,
         progress: &Progress<'_>,
     ) -> Result<(Vec<u8>, Summary), Error> {
-        let create = || Ok(Cursor::new(Vec::new()));
+        let create = |_: &Summary| Ok(Cursor::new(Vec::new()));
         self.keeps_result = true;
         let (file, summary) = self.run(create, name, format, progress)?;
         Ok((file.into_inner(), summary))
     }
 
+    /// Upscales the image into a file that is sent while it is made: `start` gets the summary and returns the
+    /// destination, which is written from the first byte to the last. Errors name the file by `name`.
+    ///
+    /// # Errors
+    /// Those of [`into_file`](Self::into_file). What was written until then is no file.
+    ///
+    /// # Panics
+    /// If the format is not written so ([`Format::is_sequential`]).
+    pub fn into_stream<W: Write + 'static>(
+        self,
+        name: &Path,
+        format: Format,
+        start: impl FnOnce(&Summary) -> W,
+        progress: &Progress<'_>,
+    ) -> Result<Summary, Error> {
+        assert!(format.is_sequential(), "a stream of {format}");
+        let create = |summary: &Summary| Ok(Sequential(start(summary)));
+        let (_, summary) = self.run(create, name, format, progress)?;
+        Ok(summary)
+    }
+
     fn run<W: Write + Seek + 'static>(
         self,
-        create: impl FnOnce() -> Result<W, wdsr_image::Error>,
+        create: impl FnOnce(&Summary) -> Result<W, wdsr_image::Error>,
         output: &Path,
         format: Format,
         progress: &Progress<'_>,
@@ -274,7 +295,14 @@ impl<'a> Job<'a> {
             encoding: self.settings.encoding,
             deadline: self.reader.limits().deadline.clone(),
             all_bytes,
-            is_paged: pages > 1,
+            pages,
+            omitted_pages: (pages < all_pages).then(|| {
+                let further = all_pages - pages;
+                let noun = if further == 1 { "page" } else { "pages" };
+                format!(
+                    "{further} further {noun}: only the first is upscaled; a tiff result has all"
+                )
+            }),
         };
         let progress_of = |number: usize| {
             move |done: usize, all: usize| {
@@ -288,15 +316,6 @@ impl<'a> Job<'a> {
         let next_of = |job: &Self| if pages > 1 { job.next_page() } else { Ok(None) };
         let mut next = next_of(&self)?;
         let mut summary = self.run_page(&mut results, &progress_of(0))?;
-        summary.pages = pages;
-        if pages < all_pages {
-            let further = all_pages - pages;
-            let noun = if further == 1 { "page" } else { "pages" };
-            let omitted = format!(
-                "{further} further {noun}: only the first is upscaled; a tiff result has all"
-            );
-            summary.dropped.insert(0, omitted);
-        }
         let mut number = 1;
         while let Some(page) = next {
             next = next_of(&page)?;
@@ -365,7 +384,7 @@ impl<'a> Job<'a> {
         progress: &Progress<'_>,
     ) -> Result<Summary, Error>
     where
-        C: FnOnce() -> Result<W, wdsr_image::Error>,
+        C: FnOnce(&Summary) -> Result<W, wdsr_image::Error>,
     {
         let format = results.format;
         let (low, high) = (self.reader.outline(), self.high());
@@ -398,6 +417,7 @@ impl<'a> Job<'a> {
         }
         // Further images of the file matter more than metadata.
         dropped.splice(..0, self.reader.omitted().iter().cloned());
+        dropped.splice(..0, results.omitted_pages.clone());
         let mut found = None;
         let mut choice = None;
         if self.reads_damage() && self.streams_rows(format) {
@@ -429,18 +449,27 @@ impl<'a> Job<'a> {
             return Err(self.band_error(BandError::Whole { reason }));
         }
         let given = self.settings.strength.map(Strength::given);
-        let (plan, strength) = if let Some(rows_px) = rows_px {
-            let plan = self.plan().clone();
+        let mut summary = Summary {
+            plan: self.plan().clone(),
+            dropped,
+            frames: frame_count,
+            pages: results.pages,
+            band,
+            streamed: rows_px.is_some(),
+            strength: None,
+            choice,
+        };
+        if let Some(rows_px) = rows_px {
             let (upscaler, strength) = at_strength(self.upscaler, given.or(found));
             self.upscaler = upscaler;
-            let mut writer = results.writer(&high, &metadata)?;
+            summary.strength = strength;
+            let mut writer = results.writer(&high, &metadata, &summary)?;
             match low.depth {
                 Depth::U8 => self.stream::<u8, _>(rows_px, mapping, &mut writer, progress),
                 Depth::U16 => self.stream::<u16, _>(rows_px, mapping, &mut writer, progress),
                 Depth::F32 => self.stream::<f32, _>(rows_px, mapping, &mut writer, progress),
             }?;
             results.file = Some(ResultFile::Page(Box::new(writer)));
-            (plan, strength)
         } else {
             self.check_whole_memory(&self.upscaler)?;
             let for_damaged = self.for_damaged.as_ref();
@@ -465,20 +494,21 @@ impl<'a> Job<'a> {
                     image.colour.channels(),
                     jpeg_table_scale,
                 );
-                choice = choose(&mut upscaler, self.for_damaged, &damage);
-                if choice.is_some_and(|choice| choice.is_for_damaged) {
+                summary.choice = choose(&mut upscaler, self.for_damaged, &damage);
+                if summary.choice.is_some_and(|choice| choice.is_for_damaged) {
                     damaged_fits?;
                 }
                 found = Some(damage);
             }
-            let plan = upscaler.plan().clone();
             let (upscaler, strength) = at_strength(upscaler, given.or(found));
+            summary.plan = upscaler.plan().clone();
+            summary.strength = strength;
             let failed = |source| {
                 let name = name.clone();
                 Error::Network { name, source }
             };
             if let Some(animation) = animation {
-                let mut writer = results.animation_writer(&high, &metadata, animation)?;
+                let mut writer = results.animation_writer(&high, &metadata, animation, &summary)?;
                 for (number, frame) in iter::once(Ok(first)).chain(frames).enumerate() {
                     let Frame { image, delay } = frame?;
                     let progress = |done: usize, all: usize| {
@@ -493,26 +523,16 @@ impl<'a> Job<'a> {
             } else {
                 let large = upscaler.upscale_with_progress(first.image, progress);
                 let large = large.map_err(failed)?;
-                let mut writer = results.writer(&high, &metadata)?;
-                results.file = Some(if results.is_paged {
+                let mut writer = results.writer(&high, &metadata, &summary)?;
+                results.file = Some(if results.pages > 1 {
                     writer.write_page(large.samples.borrowed())?;
                     ResultFile::Page(Box::new(writer))
                 } else {
                     ResultFile::Whole(writer.write_all(large.samples.borrowed())?)
                 });
             }
-            (plan, strength)
-        };
-        Ok(Summary {
-            plan,
-            dropped,
-            frames: frame_count,
-            pages: 1,
-            band,
-            streamed: rows_px.is_some(),
-            strength,
-            choice,
-        })
+        }
+        Ok(summary)
     }
 
     /// Whether the damage of the image decides how it is upscaled.
@@ -746,7 +766,28 @@ struct Results<'p, W: Write + Seek + 'static, C> {
     deadline: Deadline,
     /// Bytes of the samples of all pages.
     all_bytes: u64,
-    is_paged: bool,
+    pages: usize,
+    /// What the result lacks if it has only the first page.
+    omitted_pages: Option<String>,
+}
+
+/// A destination that is not sought.
+struct Sequential<W>(W);
+
+impl<W: Write> Write for Sequential<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl<W> Seek for Sequential<W> {
+    fn seek(&mut self, _: SeekFrom) -> io::Result<u64> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 enum ResultFile<W: Write + Seek + 'static> {
@@ -757,11 +798,11 @@ enum ResultFile<W: Write + Seek + 'static> {
 
 impl<W: Write + Seek + 'static, C> Results<'_, W, C>
 where
-    C: FnOnce() -> Result<W, wdsr_image::Error>,
+    C: FnOnce(&Summary) -> Result<W, wdsr_image::Error>,
 {
-    fn create(&mut self) -> Result<W, wdsr_image::Error> {
+    fn create(&mut self, summary: &Summary) -> Result<W, wdsr_image::Error> {
         match self.create.take() {
-            Some(create) => create(),
+            Some(create) => create(summary),
             None => unreachable!("{}: a second file", self.output.display()),
         }
     }
@@ -771,11 +812,12 @@ where
         &mut self,
         high: &Outline,
         metadata: &Metadata,
+        summary: &Summary,
     ) -> Result<Writer<W>, wdsr_image::Error> {
         if let Some(ResultFile::Page(page)) = self.file.take() {
             return page.next_page(high, metadata);
         }
-        let file = self.create()?;
+        let file = self.create(summary)?;
         let writer = Writer::with_pages(
             file,
             self.output,
@@ -793,8 +835,9 @@ where
         high: &Outline,
         metadata: &Metadata,
         animation: Animation,
+        summary: &Summary,
     ) -> Result<AnimationWriter<W>, wdsr_image::Error> {
-        let file = self.create()?;
+        let file = self.create(summary)?;
         let writer = AnimationWriter::new(
             file,
             self.output,

@@ -46,6 +46,7 @@ mod error;
 mod image_upscaler;
 mod job;
 mod memory;
+mod progress;
 mod range;
 mod settings;
 mod size;

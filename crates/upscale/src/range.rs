@@ -9,9 +9,10 @@
 use rayon::prelude::*;
 use wdsr_image::imresize::{Kernel, imresize_wrapped_to_f32};
 use wdsr_image::{Depth, Image, Samples};
-use wdsr_model::Sample;
+use wdsr_model::{Sample, UpscaleError};
 
 use crate::alpha::spread_where;
+use crate::progress::Check;
 use crate::size::Size;
 use crate::wrap::Wrap;
 
@@ -237,15 +238,27 @@ pub(crate) fn clip(image: &mut Image) -> Vec<f32> {
 }
 
 /// Adds what was clipped of an image of that size, interpolated.
-pub(crate) fn add_clipped(large: &mut Image, clipped: &[f32], size: Size, wrap: Wrap) {
+///
+/// # Errors
+/// If the work is to stop.
+pub(crate) fn add_clipped(
+    large: &mut Image,
+    clipped: &[f32],
+    size: Size,
+    wrap: Wrap,
+    check: &Check,
+) -> Result<(), UpscaleError> {
     let to = (large.width_px, large.height_px);
     let channels = large.colour.channels();
     let from = (size.width_px, size.height_px);
-    let rest = imresize_wrapped_to_f32(clipped, from, channels, to, Kernel::Cubic, wrap.axes());
+    let (kernel, axes, is_stopped) = (Kernel::Cubic, wrap.axes(), || check().is_err());
+    let rest = imresize_wrapped_to_f32(clipped, from, channels, to, kernel, axes, is_stopped);
+    let rest = rest.ok_or(UpscaleError::Stopped)?;
     if let Samples::F32(values) = &mut large.samples {
         let pairs = values.par_iter_mut().zip(rest.pixels);
         pairs.for_each(|(value, rest)| *value += rest);
     }
+    Ok(())
 }
 
 /// The pixels of an image that have no data.
@@ -259,7 +272,14 @@ pub(crate) struct Missing {
 impl Missing {
     /// Fills the pixels without data from those beside them. A pixel has no data if all its samples have the
     /// declared value, or one is beyond all that is measured. `None` if all pixels have data.
-    pub(crate) fn fill(image: &mut Image, wrap: Wrap) -> Option<Self> {
+    ///
+    /// # Errors
+    /// If the work is to stop.
+    pub(crate) fn fill(
+        image: &mut Image,
+        wrap: Wrap,
+        check: &Check,
+    ) -> Result<Option<Self>, UpscaleError> {
         fn find<T: Sample>(samples: &[T], channels: usize, no_data: Option<f32>) -> Vec<bool> {
             let pixels = samples.par_chunks_exact(channels);
             let values = |pixel: &[T]| pixel.iter().map(|v| v.to_unit()).collect::<Vec<f32>>();
@@ -279,7 +299,9 @@ impl Missing {
             Samples::U16(samples) => find(samples, channels, no_data),
             Samples::F32(samples) => find(samples, channels, no_data),
         };
-        let first = is_missing.iter().position(|missing| *missing)?;
+        let Some(first) = is_missing.iter().position(|missing| *missing) else {
+            return Ok(None);
+        };
         fn at<T: Copy>(samples: &[T], at: usize) -> Vec<T> {
             vec![samples[at]]
         }
@@ -289,12 +311,12 @@ impl Missing {
             Samples::F32(samples) => Samples::F32(at(samples, first * channels)),
         };
         let has_data: Vec<bool> = is_missing.iter().map(|missing| !missing).collect();
-        spread_where(image, &has_data, wrap);
-        Some(Self {
+        spread_where(image, &has_data, wrap, check)?;
+        Ok(Some(Self {
             is_missing,
             size: Size::of(image),
             value,
-        })
+        }))
     }
 
     /// Takes the data from the pixels of an upscaled image that are nearest to pixels without data.

@@ -26,7 +26,7 @@ const MAX_MEMORY_BYTES: u64 = 3 << 30;
 /// The built-in networks, on this thread or on a device.
 pub struct Engine {
     networks: Networks,
-    on_device: Option<(Arc<dyn Device>, Networks)>,
+    on_device: Option<Networks>,
 }
 
 impl Default for Engine {
@@ -46,9 +46,9 @@ fn isa() -> Isa {
 impl Engine {
     /// An engine that computes on a device. What the device cannot compute, this thread computes.
     pub fn on_device(device: Arc<dyn Device>) -> Self {
-        let networks = Networks::new(isa()).on_device(Arc::clone(&device));
+        let networks = Networks::new(isa()).on_device(device);
         Self {
-            on_device: Some((device, networks)),
+            on_device: Some(networks),
             ..Self::default()
         }
     }
@@ -65,8 +65,8 @@ impl Engine {
     }
 
     /// Upscales the image in the bytes of a file by the parameters of a query. `progress` gets the share of the
-    /// work done. Returns the status that a job of the server ends with, and the result. The report also has the `device`
-    /// that computed, if it was not this thread, and `device_warning`, if a device should have.
+    /// work done. Returns the status that a job of the server ends with, and the result. The report also has
+    /// `device_warning` if a device should have computed and this thread did.
     pub fn upscale(
         &self,
         query: &str,
@@ -77,9 +77,9 @@ impl Engine {
             Ok(result) => {
                 let status = json!({
                     "status": "done",
-                    "media_type": media_type(result.format),
-                    "report": result.report,
-                    "warnings": result.warnings,
+                    "media_type": media_type(result.head.format),
+                    "report": result.head.report,
+                    "warnings": result.head.warnings,
                 });
                 (status, result.file)
             }
@@ -108,14 +108,11 @@ impl Engine {
         let upscale = |networks: &Networks, file| {
             networks.upscale(&request, (name, file), &Limits::default(), &flow)
         };
-        let Some((device, networks)) = &self.on_device else {
+        let Some(networks) = &self.on_device else {
             return upscale(&self.networks, file);
         };
         let warning = match upscale(networks, file.clone()) {
-            Ok(mut result) => {
-                result.report["device"] = json!(device.name());
-                return Ok(result);
-            }
+            Ok(result) => return Ok(result),
             Err(Error::Upscale(error)) => match (&error, error.kind()) {
                 (UpscaleImageError::Network { source, .. }, ErrorKind::Device) => {
                     Some(warning(source))
@@ -128,7 +125,7 @@ impl Engine {
         };
         let mut result = upscale(&self.networks, file)?;
         if let Some(warning) = warning {
-            result.report["device_warning"] = json!(warning);
+            result.head.report["device_warning"] = json!(warning);
         }
         Ok(result)
     }

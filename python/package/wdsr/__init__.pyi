@@ -24,7 +24,12 @@ _Image = TypeVar(
 _Image8Bit = npt.NDArray[np.uint8] | Image.Image
 _Protocol = Literal["benchmark", "div2k", "ntire"]
 
-def load(model: str | os.PathLike[str] | None = None, scale: int | None = None) -> Model: ...
+def load(
+    model: str | os.PathLike[str] | None = None,
+    scale: int | None = None,
+    *,
+    device: str = "cpu",
+) -> Model: ...
 
 @final
 class Model:
@@ -49,6 +54,8 @@ class Model:
     def choose(self, image: _Image) -> tuple[str, float, str]: ...
     @property
     def name(self) -> str: ...
+    @property
+    def device(self) -> str: ...
     @property
     def scale(self) -> int: ...
     @property
@@ -80,7 +87,7 @@ class Row(TypedDict):
     target: str
     status: Literal["done", "up_to_date", "skipped", "failed"]
     error: str | None
-    error_kind: Literal["input", "output", "memory", "model", "time"] | None
+    error_kind: Literal["input", "output", "memory", "model", "device", "time"] | None
     width: int | None
     height: int | None
     frames: int | None

@@ -218,7 +218,7 @@ fn measure(
         let upscaler = Upscaler::with_isa(model, isa).precision(precision);
         let upscaler = upscaler.tile_px(models::tile_px(arguments.tile));
         let upscaler = match &gpu {
-            Some(gpu) => gpu.upscaler(upscaler),
+            Some(gpu) => upscaler.on_device(gpu.device()),
             None => upscaler,
         };
         let error = inference::error(model, &upscaler, precision)?;

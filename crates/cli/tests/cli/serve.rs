@@ -133,4 +133,56 @@ mod with_feature {
             "expected a token of 16 or more visible ASCII characters, found 5",
         ));
     }
+
+    /// It needs a driver, such as Mesa's software (`.ci/run gpu`).
+    #[cfg(all(feature = "gpu", target_os = "linux"))]
+    #[test]
+    fn a_device_computes_and_is_named() {
+        let run = wdsr().args(["devices", "--json"]).assert().success();
+        let devices: serde_json::Value =
+            serde_json::from_slice(&run.get_output().stdout).expect("JSON");
+        let name = devices[1]["name"].as_str().expect("a name");
+        let [by_gpu, by_cpu] = ["gpu:0", "cpu"].map(|device| Serving::start(&["--device", device]));
+        let models = http::request(by_gpu.address, "GET /v1/models", &[], b"").text();
+        assert!(
+            models.contains(&format!("\"device\":\"{name}\"")),
+            "{models}"
+        );
+        let file = encode_bytes(&image(61, 47, Colour::RgbAlpha), Format::Png).expect("a file");
+        let samples = |serving: &Serving, query: &str| {
+            let request = format!("POST /v1/upscale?{query}");
+            let answer = http::request(serving.address, &request, &[], &file);
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            let limits = wdsr_image::Limits::default();
+            let image = wdsr_image::decode_bytes(&answer.body, "x".as_ref(), &limits);
+            let report = answer.header("wdsr-report").to_owned();
+            match image.expect("an image").samples {
+                Samples::U8(samples) => (samples, report),
+                other => panic!("expected 8 bits, found {:?}", other.borrowed().depth()),
+            }
+        };
+        for query in ["model=small", "model=photo&strength=0.5"] {
+            let (of_gpu, report) = samples(&by_gpu, query);
+            assert!(
+                report.contains(&format!("\"device\":\"{name}\"")),
+                "{report}"
+            );
+            let pairs = of_gpu.into_iter().zip(samples(&by_cpu, query).0);
+            let differences = Vec::from_iter(pairs.map(|(gpu, cpu)| gpu.abs_diff(cpu)));
+            assert!(
+                differences.iter().all(|d| *d <= 1),
+                "{query}: {differences:?}"
+            );
+        }
+    }
+
+    #[cfg(all(feature = "gpu", target_os = "linux"))]
+    #[test]
+    fn a_device_that_is_demanded_and_absent_is_an_error() {
+        let mut run = wdsr();
+        run.args(["serve", "--listen", "127.0.0.1:0", "--device", "gpu"])
+            .env("VK_ICD_FILENAMES", "/none")
+            .env("VK_DRIVER_FILES", "/none");
+        run.assert().code(1).stderr(contains("no GPU found"));
+    }
 }

@@ -54,6 +54,25 @@ where
     A: Sum,
     U: Copy + Default + Send,
 {
+    let resized = try_resize(pixels, channels, across, down, between, finish, || false);
+    resized.unwrap_or_else(|| unreachable!("it is never stopped"))
+}
+
+/// [`resize`] that asks before each row whether it is stopped; `None` if so.
+pub(super) fn try_resize<T, A, U>(
+    pixels: &[T],
+    channels: usize,
+    across: &Taps,
+    down: &Taps,
+    between: impl Fn(A) -> A + Sync,
+    finish: impl Fn(A) -> U + Sync,
+    is_stopped: impl Fn() -> bool + Sync,
+) -> Option<Vec<U>>
+where
+    T: Copy + Into<A> + Sync,
+    A: Sum,
+    U: Copy + Default + Send,
+{
     let row_len = across.input_len() * channels;
     let across_weights: Vec<A> = across
         .weights()
@@ -66,7 +85,10 @@ where
     let sums = || vec![A::default(); row_len + 1];
     out.par_chunks_mut(across.len() * channels)
         .enumerate()
-        .for_each_init(sums, |sums, (y, out)| {
+        .try_for_each_init(sums, |sums, (y, out)| {
+            if is_stopped() {
+                return None;
+            }
             let taps = y * down.count()..(y + 1) * down.count();
             let rows = &down.positions()[taps.clone()];
             let weights = &down_weights[taps];
@@ -77,8 +99,9 @@ where
                 3 => along_row::<A, U, 3, 4>(sums, out, across, &across_weights, &finish),
                 _ => along_row::<A, U, 4, 4>(sums, out, across, &across_weights, &finish),
             }
-        });
-    out
+            Some(())
+        })?;
+    Some(out)
 }
 
 /// `sums[i] = between(sum over k of weights[k] pixels[rows[k], i])`.

@@ -1,18 +1,22 @@
 //! The server as its clients see it.
 
+mod device;
 mod hostile;
 mod jobs;
 mod limits;
 mod requests;
 mod stop;
+mod stream;
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use wdsr_image::{Colour, Format, Image, Samples, encode_bytes};
+use wdsr_model::Device;
 use wdsr_serve::{Access, Ended, Limits, Options, Server, Stopper};
 use wdsr_testing::http::{self, Answer, Connection};
 use wdsr_testing::images::texture;
@@ -30,10 +34,15 @@ impl Running {
     }
 
     fn with_access(access: Access, limits: Limits) -> Self {
+        Self::with(access, None, limits)
+    }
+
+    fn with(access: Access, device: Option<Arc<dyn Device>>, limits: Limits) -> Self {
         let server = Server::bind(Options {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             access,
             threads: 2,
+            device,
             limits,
         });
         let server = server.unwrap_or_else(|e| panic!("{e}"));

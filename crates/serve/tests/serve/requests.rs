@@ -389,6 +389,7 @@ fn the_openapi_document_has_every_route_and_parameter() {
             "get /v1/jobs/{id}/events",
             "get /v1/jobs/{id}/result",
             "get /v1/models",
+            "post /v1/stream",
             "post /v1/upscale",
         ]
     );

@@ -88,6 +88,7 @@ fn other_computers_need_a_token() {
             listen: address.parse::<SocketAddr>().expect("an address"),
             access,
             threads: 1,
+            device: None,
             limits: Limits::default(),
         })
     };
