@@ -37,13 +37,15 @@ mod with_feature {
                 .stderr(Stdio::piped())
                 .spawn()
                 .expect("it starts");
-            let mut line = String::new();
-            let stderr = program.stderr.take().expect("a pipe");
-            BufReader::new(stderr).read_line(&mut line).expect("a line");
-            let address = line.trim().strip_prefix("listening on http://");
-            let address = address.and_then(|text| text.strip_suffix('/'));
-            let address = address.unwrap_or_else(|| panic!("{line}")).parse();
-            let address = address.expect("an address");
+            // Drivers of GPUs write lines of their own.
+            let mut lines = BufReader::new(program.stderr.take().expect("a pipe")).lines();
+            let address = lines.by_ref().map_while(Result::ok).find_map(|line| {
+                let address = line
+                    .strip_prefix("listening on http://")?
+                    .strip_suffix('/')?;
+                Some(address.parse().expect("an address"))
+            });
+            let address = address.expect("it listens");
             Self { program, address }
         }
 
