@@ -28,7 +28,7 @@ pub struct ResultHead {
     pub format: Format,
     /// What the program reports of an image, for programs; `seconds` only if the result is complete.
     pub report: Value,
-    /// What the result lacks.
+    /// What the result lacks, and what was not computed as requested.
     pub warnings: Vec<String>,
 }
 
@@ -119,7 +119,8 @@ impl Networks {
 
     fn head(&self, request: &UpscaleRequest, summary: &Summary, format: Format) -> ResultHead {
         let device = self.device_of(request, summary);
-        let mut warnings = summary.dropped.clone();
+        let dropped = summary.dropped.iter();
+        let mut warnings: Vec<String> = dropped.map(|what| format!("dropped {what}")).collect();
         warnings.extend(self.precision_warning(request, summary));
         warnings.extend(self.device_warning(request, summary));
         ResultHead {

@@ -113,7 +113,7 @@ fn responses(route: &Route) -> Value {
                 |text: &str| json!({ "description": text, "schema": { "type": "string" } });
             response["headers"] = json!({
                 "wdsr-report": header("Size, steps, model, strength, damage, device and time (not of a stream), as JSON."),
-                "wdsr-warnings": header("What the result lacks, as a JSON array of texts."),
+                "wdsr-warnings": header("What the result lacks and what was not computed as requested, as a JSON array of texts."),
             });
         }
         responses.insert(status.to_string(), response);

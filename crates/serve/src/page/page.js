@@ -114,11 +114,10 @@ function described({ report, warnings }) {
   const strength = report.strength == null ? "" : ` at strength ${report.strength.toFixed(2)}`;
   const damage = report.damage ? ` (${report.damage})` : "";
   const size = `${report.width_px} × ${report.height_px}`;
-  // Beside the engine's own thread.
   const device = report.device ? `, ${report.device}` : "";
   const what = `${size}${model}${strength}${damage}${device}, ${report.seconds.toFixed(1)} s`;
   const ofDevice = report.device_warning ? [report.device_warning] : [];
-  return [what, ...ofDevice, ...warnings.map((w) => `dropped ${w}`)].join("; ");
+  return [what, ...ofDevice, ...warnings].join("; ");
 }
 
 async function work(item) {

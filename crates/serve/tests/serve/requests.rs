@@ -188,7 +188,7 @@ fn parameters_set_size_format_and_metadata() {
     let warned = result("format=bmp", &comment);
     let warnings = warned.header("wdsr-warnings");
     assert!(
-        warnings.starts_with("[\"") && warnings.contains("comment"),
+        warnings.starts_with("[\"dropped ") && warnings.contains("comment"),
         "{warnings}"
     );
     let f32 = result("precision=f32", &small()).body;
