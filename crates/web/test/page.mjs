@@ -105,7 +105,7 @@ async function test(name, url, browser) {
   const most = await difference(tab, [result.bytes, expected]);
   console.log(`${name}: largest difference from the program's result: ${most}`);
   assert.ok(most <= (isServer ? 0 : 1), `differs by ${most}`);
-  assert.match(await row(0).locator(".state").textContent(), /^180 × \d+, base(, \d Workers)?, \d+\.\d s$/);
+  assert.match(await row(0).locator(".state").textContent(), /^180 × \d+, base, (CPU|\d Workers), \d+\.\d s$/);
 
   // The divider by keyboard, 1:1, and the grid of pixels.
   const clip = () => tab.evaluate(() => document.getElementById("over").style.clipPath);
