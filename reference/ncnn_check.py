@@ -16,16 +16,8 @@ from PIL import Image
 
 import golden_models
 import ncnn_example
-from program import ROOT, upscale, wdsr, write_random_model
+from program import NETWORKS, ROOT, upscale, wdsr, write_random_model
 
-NETWORKS = (
-    "wdsr-a-32x16",
-    "wdsr-b-32x16",
-    "edsr-64x16",
-    "compact-64x16",
-    "msrresnet-64x16",
-    "rrdb-64x2",
-)
 # Height and width.
 SIZES = ((29, 37), (5, 3), (1, 1))
 # Largest difference allowed of a sample in 0..1. float32: ncnn computes 3x3 convolutions by

@@ -17,16 +17,8 @@ import onnxruntime
 from PIL import Image
 
 import onnx_example
-from program import ROOT, upscale, wdsr, write_random_model
+from program import NETWORKS, ROOT, upscale, wdsr, write_random_model
 
-NETWORKS = (
-    "wdsr-a-32x16",
-    "wdsr-b-32x16",
-    "edsr-64x16",
-    "compact-64x16",
-    "msrresnet-64x16",
-    "rrdb-64x2",
-)
 SCALES = (2, 3, 4)
 # Largest difference allowed of a sample in 0..1. float32: another order of summation. float16
 # keeps 11 bits, and the roundings of 16 blocks add up.

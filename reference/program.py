@@ -7,6 +7,15 @@ import numpy as np
 import tifffile
 
 ROOT = Path(__file__).resolve().parent.parent
+# One of each kind that files of other engines are checked for.
+NETWORKS = (
+    "wdsr-a-32x16",
+    "wdsr-b-32x16",
+    "edsr-64x16",
+    "compact-64x16",
+    "msrresnet-64x16",
+    "rrdb-64x2",
+)
 
 
 def cargo_run(*arguments: str | Path) -> None:
