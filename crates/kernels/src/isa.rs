@@ -2,6 +2,7 @@
 
 use std::env::{self, VarError};
 use std::fmt;
+#[cfg(target_arch = "aarch64")]
 use std::sync::OnceLock;
 
 #[cfg(target_arch = "aarch64")]
@@ -14,6 +15,7 @@ use crate::arch::{
     avx2::{Avx2, AvxVnni},
     avx512::{Avx512, Avx512Bf16, Avx512Vnni},
 };
+#[cfg(target_arch = "aarch64")]
 use crate::peak;
 use crate::precision::Precision;
 
@@ -186,37 +188,39 @@ impl Isa {
         }
     }
 
-    /// Whether it multiplies bfloat16 faster than f32: it has instructions for it, and a measurement of
-    /// less than a millisecond, once in the life of the process, finds them fast enough.
+    /// Whether networks are faster in bfloat16 than in f32. On x86-64 the processor's family tells: AMD's multiply twice as
+    /// many bfloat16 as floats in a cycle, Intel's half as many without tiles. On ARM a measurement of less than a millisecond
+    /// tells, once in the life of the process.
     pub fn has_bf16(self) -> bool {
-        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-        static IS_FASTER: OnceLock<bool> = OnceLock::new();
-        #[cfg(target_arch = "x86_64")]
-        static ARE_TILES_FASTER: OnceLock<bool> = OnceLock::new();
-        let measured: Option<&OnceLock<bool>> = match self.0 {
+        match self.0 {
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512Bf16(_) => Some(&IS_FASTER),
+            Level::Avx512Bf16(simd) => simd.is_faster_than_f32(),
             #[cfg(target_arch = "x86_64")]
-            Level::Amx(_) => Some(&ARE_TILES_FASTER),
+            Level::Amx(_) => true,
             #[cfg(target_arch = "aarch64")]
-            Level::NeonBf16(_) => Some(&IS_FASTER),
-            _ => None,
-        };
-        let measure = || peak::is_faster(self, Precision::Bf16);
-        measured.is_some_and(|measured| *measured.get_or_init(measure))
+            Level::NeonBf16(_) => {
+                static IS_FASTER: OnceLock<bool> = OnceLock::new();
+                *IS_FASTER.get_or_init(|| peak::is_bf16_faster(self))
+            }
+            _ => false,
+        }
     }
 
-    /// Whether it multiplies bytes faster than f32, by the same measurement; never in WebAssembly, whose kernels of bytes take as
-    /// long as those of floats.
+    /// Whether networks are faster in int8 than in f32: with dot products of bytes, and on AVX2, but not on AVX-512 without them,
+    /// which would use AVX2's kernels. The instruction set alone decides, so that a processor gives the same bits each time.
     pub fn has_int8(self) -> bool {
-        if cfg!(target_family = "wasm") {
-            return false;
+        match self.0 {
+            Level::Reference => false,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512(_) => false,
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon(_) => false,
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Level::Wasm(_) => false,
+            Level::EmulatedAmx => self.without_tiles().has_int8(),
+            #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+            _ => true,
         }
-        static IS_FASTER: OnceLock<bool> = OnceLock::new();
-        // WebAssembly has no kernels of bytes.
-        !cfg!(target_arch = "wasm32")
-            && self != Self::REFERENCE
-            && *IS_FASTER.get_or_init(|| peak::is_faster(self.without_tiles(), Precision::Int8))
     }
 
     /// The precision to compute in if `wanted` is chosen for its speed: f32 where that is faster.
