@@ -204,6 +204,10 @@ impl Plan {
         }
         plan.sort_stages();
         plan.assign_delays();
+        if plan.repeat_for_late_readers() {
+            plan.sort_stages();
+            plan.assign_delays();
+        }
         plan.assign_margins();
         plan
     }
@@ -340,6 +344,67 @@ impl Plan {
                 self.maps[map].delay_px = delay_px;
             }
         }
+    }
+
+    /// Adds, for each small convolution of the image that is read far behind it, the same one for these readers. It keeps rows of
+    /// the image in place of its own, which have more channels. Returns whether there is one.
+    fn repeat_for_late_readers(&mut self) -> bool {
+        /// Rows that a convolution may keep for a reader.
+        const LATE_PX: usize = 16;
+        let image = self.stages[0].output;
+        let multiply_adds = |stage: &Stage| stage.multiply_adds_per_pixel;
+        let all: usize = self.stages.iter().map(multiply_adds).sum();
+        let stages = self.stages.len();
+        for index in 0..stages {
+            let stage = &self.stages[index];
+            let is_small = 100 * stage.multiply_adds_per_pixel <= all;
+            let is_of_image = stage.input == Some(image) && stage.addend.is_none();
+            let Kernel::Conv {
+                conv: ConvKernel::Planes(conv),
+                activation,
+                slopes,
+                radius_px,
+            } = &stage.kernel
+            else {
+                continue;
+            };
+            let early = stage.output;
+            let is_late = |reader: &Stage| {
+                self.maps[reader.output].delay_px > self.maps[early].delay_px + LATE_PX
+            };
+            let reads_late = self
+                .stages
+                .iter()
+                .map(|s| s.addend == Some(early) && is_late(s));
+            let reads_late: Vec<bool> = reads_late.collect();
+            if !is_small || !is_of_image || !reads_late.contains(&true) {
+                continue;
+            }
+            let kernel = Kernel::Conv {
+                conv: ConvKernel::Planes(conv.clone()),
+                activation: *activation,
+                slopes: slopes.clone(),
+                radius_px: *radius_px,
+            };
+            let name = stage.name.clone();
+            let multiply_adds_per_pixel = stage.multiply_adds_per_pixel;
+            let Map { shape, format, .. } = self.maps[early];
+            let late = self.push_map(shape, format);
+            self.stages.push(Stage {
+                name,
+                kernel,
+                input: Some(image),
+                addend: None,
+                output: late,
+                multiply_adds_per_pixel,
+            });
+            for (reader, reads_late) in self.stages.iter_mut().zip(reads_late) {
+                if reads_late {
+                    reader.addend = Some(late);
+                }
+            }
+        }
+        self.stages.len() > stages
     }
 
     /// Sets the margin and the last reader of each map.
@@ -887,4 +952,34 @@ fn output_shuffles(network: &Network) -> Vec<usize> {
         }
     }
     shuffles
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::NetworkConfig;
+
+    #[test]
+    fn only_the_image_is_kept_for_late_readers() {
+        let arithmetic = Arithmetic {
+            isa: Isa::REFERENCE,
+            precision: Precision::F32,
+        };
+        for (config, late) in [
+            (NetworkConfig::edsr(16, 10, 2), 20),
+            (NetworkConfig::rrdb(8, 4, 4), 60),
+            (NetworkConfig::wdsr_b(16, 20, 2), 0),
+        ] {
+            let model = Model::random(&config, 1);
+            let all = Symmetry::all();
+            for symmetries in [&all[..1], &all] {
+                let plan = Plan::new(&model, arithmetic, symmetries);
+                let (image, others) = plan.maps.split_first().expect("the image");
+                let label = config.label();
+                let most = others.iter().map(|map| map.margin_px).max().expect("maps");
+                assert!(image.margin_px > late, "{label}: {}", image.margin_px);
+                assert!(most <= 17, "{label}: a map is kept for {most} pixels");
+            }
+        }
+    }
 }
