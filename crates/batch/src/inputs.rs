@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
-use globset::{GlobBuilder, GlobMatcher};
+use glob::{MatchOptions, Pattern};
 use walkdir::WalkDir;
 use wdsr_image::{Format, images_by_content, unread_by_suffix};
 use xxhash_rust::xxh3::xxh3_64;
@@ -144,9 +144,9 @@ fn objects_of(
             text.split_at(text[..wildcard].rfind('/').map_or(0, |slash| slash + 1))
         }
     };
-    let matcher = match is_pattern {
+    let pattern = match is_pattern {
         false => None,
-        true => Some(matcher(rest).map_err(|reason| refused(&reason))?),
+        true => Some(parsed(rest).map_err(|reason| refused(&reason))?),
     };
     let names_hidden = rest.split('/').any(|part| part.starts_with('.'));
     let base = Path::new(base);
@@ -159,8 +159,8 @@ fn objects_of(
         let is_result = output.is_some_and(|output| {
             output != base && output.starts_with(base) && object.path.starts_with(output)
         });
-        let is_wanted = match &matcher {
-            Some(matcher) => matcher.is_match(below) && (names_hidden || !is_hidden),
+        let is_wanted = match &pattern {
+            Some(pattern) => is_match(pattern, below) && (names_hidden || !is_hidden),
             None => !is_hidden,
         };
         let is_image =
@@ -180,15 +180,24 @@ fn objects_of(
     }
 }
 
-fn matcher(pattern: &str) -> Result<GlobMatcher, String> {
-    // Braces stand for themselves, as before the shell has expanded them.
-    let text = pattern.replace('{', "[{]").replace('}', "[}]");
-    GlobBuilder::new(&text)
-        .literal_separator(true)
-        .backslash_escape(false)
-        .build()
-        .map(|glob| glob.compile_matcher())
-        .map_err(|error| error.kind().to_string())
+fn parsed(pattern: &str) -> Result<Pattern, String> {
+    // As in shells, `[^` is `[!`, and `**` beside other characters is `*`.
+    let parts = pattern.split('/').map(|part| match part {
+        "**" => part.to_owned(),
+        _ => part.replace("[^", "[!").replace("**", "*"),
+    });
+    let text = parts.collect::<Vec<_>>().join("/");
+    Pattern::new(&text).map_err(|error| error.msg.to_owned())
+}
+
+/// Bytes of a name that are not UTF-8 count as a character each, or a few together.
+fn is_match(pattern: &Pattern, path: &Path) -> bool {
+    const OPTIONS: MatchOptions = MatchOptions {
+        case_sensitive: true,
+        require_literal_separator: true,
+        require_literal_leading_dot: false,
+    };
+    pattern.matches_with(&path.to_string_lossy(), OPTIONS)
 }
 
 fn has_wildcard(text: &[u8]) -> bool {
@@ -231,8 +240,8 @@ fn expand(pattern: &Path) -> Matches {
         matches.errors.push(refused(reason));
         return matches;
     };
-    let matcher = match matcher(text) {
-        Ok(matcher) => matcher,
+    let parsed = match parsed(text) {
+        Ok(parsed) => parsed,
         Err(reason) => {
             matches.errors.push(refused(&reason));
             return matches;
@@ -265,7 +274,11 @@ fn expand(pattern: &Path) -> Matches {
                     true => is_folder,
                     false => entry.depth() > 0 && !(is_deep && is_link_to_folder),
                 };
-                if is_wanted && (matcher.is_match(below) || entry.depth() == 0) {
+                let is_matched = match ends_deep {
+                    true => is_match(&parsed, &below.join("an image")),
+                    false => is_match(&parsed, below),
+                };
+                if is_wanted && is_matched {
                     matches.paths.push(base.join(below));
                 }
             }
@@ -276,7 +289,7 @@ fn expand(pattern: &Path) -> Matches {
                 let below = path.strip_prefix(folder).unwrap_or(&path).to_owned();
                 if path.is_symlink() && !path.exists() {
                     // A link that leads nowhere: an error if it was meant.
-                    if matcher.is_match(&below) {
+                    if is_match(&parsed, &below) {
                         matches.paths.push(base.join(&below));
                     }
                 } else if let Some(source) = error.into_io_error().filter(|_| path.exists()) {

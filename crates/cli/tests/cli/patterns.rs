@@ -47,6 +47,9 @@ fn patterns_match_as_in_a_shell() {
         ("*.png", &["a.png", "b{1}.png"][..]),
         ("?.png", &["a.png"]),
         ("[!b]*.png", &["a.png"]),
+        ("[^b]*.png", &["a.png"]),
+        ("**.png", &["a.png", "b{1}.png"]),
+        ("s/**/deep/**", &["s/deep/d.png"]),
         ("b{1}*", &["b{1}.png"]),
         ("*/*.png", &["s/c.png"]),
         (
