@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use wdsr_model::{Precision, PrecisionChoice, Upscaler};
+use wdsr_model::{DeviceChoice, Precision, PrecisionChoice, Upscaler};
 
 /// The device that `wdsr.load` was asked for, open. Without the feature `gpu` it is the processor.
 pub(crate) struct ModelDevice {
@@ -15,40 +15,13 @@ pub(crate) struct ModelDevice {
     gpu: Option<Arc<wdsr_gpu::Gpu>>,
 }
 
-/// A GPU that is asked for, by its number if one is given.
-struct GpuChoice {
-    number: Option<usize>,
-    /// Whether the processor computes if there is none.
-    is_optional: bool,
-}
-
-impl GpuChoice {
-    /// `None` for the processor.
-    fn parse(text: &str) -> PyResult<Option<Self>> {
-        let (number, is_optional) = match (text, text.strip_prefix("gpu:").map(str::parse)) {
-            ("cpu", _) => return Ok(None),
-            ("auto", _) => (None, true),
-            ("gpu", _) => (None, false),
-            (_, Some(Ok(number))) => (Some(number), false),
-            _ => {
-                let message = format!(
-                    "device is '{text}', expected 'cpu', 'auto', 'gpu' or 'gpu:N' with a number of `wdsr devices`"
-                );
-                return Err(PyValueError::new_err(message));
-            }
-        };
-        Ok(Some(Self {
-            number,
-            is_optional,
-        }))
-    }
-}
-
 impl ModelDevice {
     pub(crate) fn open(py: Python<'_>, text: &str) -> PyResult<Self> {
-        let choice = GpuChoice::parse(text)?;
+        let choice: DeviceChoice = text
+            .parse()
+            .map_err(|error| PyValueError::new_err(format!("device is '{text}', {error}")))?;
         #[cfg(not(feature = "gpu"))]
-        if choice.is_some_and(|choice| choice.number.is_some() || !choice.is_optional) {
+        if let DeviceChoice::Gpu(_) = choice {
             let message = "this package was built without GPUs; install a wheel of PyPI (pip install wdsr), or build it by \
                            `maturin build --features gpu`";
             return Err(PyRuntimeError::new_err(message));
@@ -58,10 +31,7 @@ impl ModelDevice {
         Ok(Self {
             given: text.to_owned(),
             #[cfg(feature = "gpu")]
-            gpu: match choice {
-                Some(choice) => open(py, &choice)?,
-                None => None,
-            },
+            gpu: open(py, choice)?,
         })
     }
 
@@ -72,15 +42,17 @@ impl ModelDevice {
 }
 
 #[cfg(feature = "gpu")]
-fn open(py: Python<'_>, choice: &GpuChoice) -> PyResult<Option<Arc<wdsr_gpu::Gpu>>> {
+fn open(py: Python<'_>, choice: DeviceChoice) -> PyResult<Option<Arc<wdsr_gpu::Gpu>>> {
     use wdsr_gpu::{Choice, Gpu, GpuPrecision};
-    let adapter = match choice.number {
-        Some(number) => Choice::Index(number),
-        None => Choice::Hardware,
+    let adapter = match choice {
+        DeviceChoice::Cpu => return Ok(None),
+        DeviceChoice::Gpu(Some(number)) => Choice::Index(number),
+        DeviceChoice::Auto | DeviceChoice::Gpu(None) => Choice::Hardware,
     };
+    let is_optional = choice == DeviceChoice::Auto;
     match py.detach(|| Gpu::open(adapter, GpuPrecision::F32)) {
-        Ok(gpu) => Ok(Some(Arc::new(gpu.optional(choice.is_optional)))),
-        Err(error) if choice.is_optional => {
+        Ok(gpu) => Ok(Some(Arc::new(gpu.optional(is_optional)))),
+        Err(error) if is_optional => {
             let message = format!("device auto: {error}; computing on the processor");
             crate::model::warn(py, &for_python(&message))?;
             Ok(None)

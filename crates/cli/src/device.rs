@@ -1,44 +1,14 @@
 //! The device of `--device`: this processor or a GPU.
 
-use std::str::FromStr;
 use std::sync::Arc;
 
-use wdsr_model::{Device, Isa, Model, Precision, Upscaler};
+use wdsr_model::{Device, DeviceChoice, Isa, Model, Precision, Upscaler};
 use wdsr_train::Trainer;
 
 use crate::exit::WrongUsage;
 use crate::models::{ModelArguments, PrecisionArgument, tile_px};
 #[cfg(feature = "gpu")]
 use crate::progress;
-
-/// The value of `--device`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum DeviceChoice {
-    /// This processor.
-    #[default]
-    Cpu,
-    /// A GPU if there is one, else this processor.
-    Auto,
-    /// A GPU, by its number if one is given.
-    Gpu(Option<usize>),
-}
-
-impl FromStr for DeviceChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let index = text.strip_prefix("gpu:").map(str::parse);
-        match (text, index) {
-            ("cpu", _) => Ok(Self::Cpu),
-            ("auto", _) => Ok(Self::Auto),
-            ("gpu", _) => Ok(Self::Gpu(None)),
-            (_, Some(Ok(index))) => Ok(Self::Gpu(Some(index))),
-            _ => {
-                Err("expected auto, cpu, gpu, or gpu:N with a number of `wdsr devices`".to_owned())
-            }
-        }
-    }
-}
 
 /// A GPU that is open. There is none without the feature `gpu`.
 #[derive(Clone)]
@@ -248,25 +218,5 @@ impl<'a> Computing<'a> {
         Ok(Upscaler::new(model)?
             .tile_px(tile_px(self.arguments.tile))
             .self_ensemble(self.arguments.self_ensemble))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn device_choices_are_parsed() {
-        for (text, choice) in [
-            ("cpu", DeviceChoice::Cpu),
-            ("auto", DeviceChoice::Auto),
-            ("gpu", DeviceChoice::Gpu(None)),
-            ("gpu:12", DeviceChoice::Gpu(Some(12))),
-        ] {
-            assert_eq!(text.parse(), Ok(choice), "{text}");
-        }
-        for text in ["", "gpu:", "gpu:-1", "gpu0", "cuda"] {
-            assert!(text.parse::<DeviceChoice>().is_err(), "{text}");
-        }
     }
 }

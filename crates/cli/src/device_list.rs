@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use wdsr_kernels::multiply_add_burst;
-use wdsr_model::{Isa, Precision};
+use wdsr_model::{DeviceChoice, Isa, Precision};
 
-use crate::device::{DeviceChoice, OpenGpu};
+use crate::device::OpenGpu;
 use crate::models::PrecisionArgument;
 use crate::{on_threads, stdout};
 

@@ -2,9 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use wdsr_model::{BuiltinModel, Isa, Model, Precision, PrecisionChoice};
+use wdsr_model::{BuiltinModel, DeviceChoice, Isa, Model, Precision, PrecisionChoice};
 
-use crate::device::DeviceChoice;
 use crate::exit::WrongUsage;
 use crate::progress;
 

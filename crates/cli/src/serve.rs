@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
+use wdsr_model::DeviceChoice;
 use wdsr_serve::{Access, Ended, Limits, Options, Server, Token};
 
-use crate::device::{DeviceChoice, OpenGpu};
+use crate::device::OpenGpu;
 use crate::models::PrecisionArgument;
 use crate::threads::capped;
 use crate::{WrongUsage, exit, progress, signals, units};

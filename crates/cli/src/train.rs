@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use anyhow::Context;
+use wdsr_model::DeviceChoice;
 use wdsr_study::TrainingReporter;
 use wdsr_train::export::BATCHES;
 use wdsr_train::run_folder::{self, LAST_CHECKPOINT, LAST_MODEL};
 use wdsr_train::{DataFolder, Overrides, Ranks, Recipe, Shifts, Trainer};
 
-use crate::device::{DeviceChoice, OpenGpu};
+use crate::device::OpenGpu;
 use crate::file_claims::{Conflict, FileClaims};
 use crate::models::PrecisionArgument;
 use crate::progress::{self, print_line};

@@ -4,9 +4,42 @@
 //! what comes back. The crate `wdsr-gpu` has the devices.
 
 use std::ops::Range;
+use std::str::FromStr;
 
 use crate::config::BlockKind;
 use crate::model::Model;
+
+/// What shall compute networks: the value of `--device`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// This processor.
+    #[default]
+    Cpu,
+    /// A GPU if there is one, else this processor.
+    Auto,
+    /// A GPU, by its number if one is given.
+    Gpu(Option<usize>),
+}
+
+/// A text that names no device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected auto, cpu, gpu, or gpu:N with a number of `wdsr devices`")]
+pub struct UnknownDevice;
+
+impl FromStr for DeviceChoice {
+    type Err = UnknownDevice;
+
+    fn from_str(text: &str) -> Result<Self, UnknownDevice> {
+        let index = text.strip_prefix("gpu:").map(str::parse);
+        match (text, index) {
+            ("cpu", _) => Ok(Self::Cpu),
+            ("auto", _) => Ok(Self::Auto),
+            ("gpu", _) => Ok(Self::Gpu(None)),
+            (_, Some(Ok(index))) => Ok(Self::Gpu(Some(index))),
+            _ => Err(UnknownDevice),
+        }
+    }
+}
 
 /// A processor that computes networks.
 pub trait Device: Send + Sync {
@@ -136,4 +169,24 @@ pub enum DeviceError {
         /// What the driver says.
         reason: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn device_choices_are_parsed() {
+        for (text, choice) in [
+            ("cpu", DeviceChoice::Cpu),
+            ("auto", DeviceChoice::Auto),
+            ("gpu", DeviceChoice::Gpu(None)),
+            ("gpu:12", DeviceChoice::Gpu(Some(12))),
+        ] {
+            assert_eq!(text.parse(), Ok(choice), "{text}");
+        }
+        for text in ["", "gpu:", "gpu:-1", "gpu0", "cuda"] {
+            assert!(text.parse::<DeviceChoice>().is_err(), "{text}");
+        }
+    }
 }

@@ -51,7 +51,9 @@ pub use average::AverageError;
 #[cfg(feature = "builtin")]
 pub use builtin::BuiltinModel;
 pub use config::{BlockKind, ConfigError, DIV2K_MEAN, NetworkConfig, Norm};
-pub use device::{Device, DeviceError, DeviceNetwork, DeviceTile, PendingTile};
+pub use device::{
+    Device, DeviceChoice, DeviceError, DeviceNetwork, DeviceTile, PendingTile, UnknownDevice,
+};
 pub use error::{Error, Float16RangeError, InvalidFile, UpscaleError};
 pub use file::{WeightFormat, float16};
 pub use fused::FusedOperation;

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use serde::Serialize;
 use wdsr_kernels::multiply_add_burst;
-use wdsr_model::{Isa, Model, NetworkConfig, Precision, Upscaler, WeightFormat};
+use wdsr_model::{DeviceChoice, Isa, Model, NetworkConfig, Precision, Upscaler, WeightFormat};
 
-use crate::device::{DeviceChoice, OpenGpu};
+use crate::device::OpenGpu;
 use crate::exit::WrongUsage;
 use crate::file_claims::FileClaims;
 use crate::models::{Choice, PrecisionArgument};
@@ -45,7 +45,8 @@ pub(crate) struct Arguments {
     model: Option<PathBuf>,
     /// Network with random weights, e.g. wdsr-b-32x16
     ///
-    /// The name consists of kind (wdsr-a, wdsr-b or edsr), features and blocks.
+    /// The name consists of kind (wdsr-a, wdsr-b, edsr, compact, msrresnet or rrdb),
+    /// features and blocks.
     #[arg(long, value_name = "NAME")]
     network: Option<String>,
     /// Scale of --network or of the built-in model [default: 2]
