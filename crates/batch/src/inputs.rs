@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, Path, PathBuf, is_separator};
 use std::str::FromStr;
 
 use glob::{MatchOptions, Pattern};
@@ -182,7 +182,7 @@ fn objects_of(
 
 fn parsed(pattern: &str) -> Result<Pattern, String> {
     // As in shells, `[^` is `[!`, and `**` beside other characters is `*`.
-    let parts = pattern.split('/').map(|part| match part {
+    let parts = pattern.split(is_separator).map(|part| match part {
         "**" => part.to_owned(),
         _ => part.replace("[^", "[!").replace("**", "*"),
     });
