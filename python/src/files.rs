@@ -233,7 +233,7 @@ pub(crate) fn upscale_file<'py>(
         for_damaged,
         names: model.names(is_chosen),
         settings,
-        arithmetic: model.device.arithmetic_text(precision),
+        arithmetic: precision.text(),
         self_ensemble,
         hashes: match manifest {
             Some(_) => model.hashes(is_chosen)?,

@@ -10,7 +10,8 @@ use pyo3::exceptions::{PyFileNotFoundError, PyRuntimeWarning, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use wdsr_model::{
-    BuiltinModel, DEFAULT_TILE_PX, Error, Isa, NoInt8, Precision, PrecisionChoice, Upscaler,
+    BuiltinModel, DEFAULT_TILE_PX, Error, Isa, Precision, PrecisionChoice, PrecisionError,
+    PrecisionOn, Upscaler,
 };
 use wdsr_upscale::{AlphaMethod, ImageUpscaler, Plan, Size, Strength, Wrap};
 
@@ -218,13 +219,14 @@ impl Model {
     /// tile : int, default 640
     ///     Width in pixels of the columns computed at once, which should fit the cache; 0: the image's
     ///     width. It does not change the result.
-    /// precision : {"f32", "bf16", "int8", "auto"}, default "f32"
+    /// precision : {"f32", "bf16", "f16", "int8", "auto"}, default "f32"
     ///     Arithmetic of the network. bf16 is faster on AMD processors with AVX512-BF16 and ARM
     ///     processors with BF16 and differs in the last bits. int8 is the fastest where the processor has
     ///     dot products of bytes (VNNI, dotprod), and at most 0.03 dB lower; "base", "small" and models of `wdsr
     ///     quantize` have it. Processors on which the precision is not faster compute in f32, with a
     ///     RuntimeWarning; so does "photo" in int8, if each image chooses its model. "auto" is the fastest that the model has on
-    ///     this processor. A GPU computes in f32, which "auto" means there.
+    ///     this processor. A GPU computes in f32, which "auto" means there, or in f16: twice as fast on many, and off by up to
+    ///     0.002 of the range.
     /// self_ensemble : bool, default False
     ///     Average over the 8 flips and rotations: slightly better, 8 times the work.
     /// progress : callable, optional
@@ -519,20 +521,19 @@ impl Model {
         Err(PyValueError::new_err(message))
     }
 
-    /// Refuses int8 beside a strength, as no model has both, and precisions that the device lacks.
+    /// Refuses int8 beside a strength, as no model has both, and precisions that the device or the model lacks.
     pub(crate) fn check_precision(
         &self,
         precision: PrecisionChoice,
         strength: Option<f32>,
     ) -> PyResult<()> {
-        self.device.check_precision(precision)?;
-        match (precision, strength) {
-            (PrecisionChoice::Of(Precision::Int8), Some(_)) => {
-                let [_, model] = self.names(true);
-                Err(PyValueError::new_err(NoInt8 { model }.to_string()))
-            }
-            _ => Ok(()),
+        if precision == PrecisionChoice::Of(Precision::Int8) && strength.is_some() {
+            let [_, model] = self.names(true);
+            return Err(refused(PrecisionError::NoInt8 { model }));
         }
+        let name = &self.names(false)[0];
+        let on = precision.on(self.device.gpu(), name, &self.networks[0], detect()?);
+        on.map(drop).map_err(refused)
     }
 
     /// Scale and hash of each network that is used, and of those for damaged images if each image chooses.
@@ -566,15 +567,15 @@ impl Model {
         options: Options,
         scales: Option<&[usize]>,
         is_for_damaged: bool,
-    ) -> PyResult<(Vec<Arc<Upscaler>>, Precision)> {
+    ) -> PyResult<(Vec<Arc<Upscaler>>, PrecisionOn)> {
         let isa = detect()?;
         let precision = self.precision(py, options.precision, is_for_damaged, isa)?;
         let arrange = |model: &wdsr_model::Model| {
             let upscaler = Upscaler::with_isa(model, isa)
                 .tile_px((options.tile_px > 0).then_some(options.tile_px))
                 .self_ensemble(options.self_ensemble)
-                .precision(precision);
-            Arc::new(self.device.upscaler(upscaler))
+                .computed(&precision);
+            Arc::new(upscaler)
         };
         // If a process is forked while another thread holds the lock, the child never gets it.
         // So no call waits: without the lock, it arranges the weights once more.
@@ -612,26 +613,25 @@ impl Model {
         choice: PrecisionChoice,
         is_for_damaged: bool,
         isa: Isa,
-    ) -> PyResult<Precision> {
-        if !self.device.is_processor() {
-            return Ok(Precision::F32);
-        }
+    ) -> PyResult<PrecisionOn> {
         let name = &self.names(is_for_damaged)[usize::from(is_for_damaged)];
         let first = match is_for_damaged {
             true => &self.for_damaged[0],
             false => &self.networks[0],
         };
-        match choice.of_model(name, first, isa) {
-            Ok(requested) => or_f32(py, requested, isa),
-            Err(_) if is_for_damaged => {
-                let warning = format!(
-                    "precision int8: {name}, for images with damage, has no int8; it runs in f32"
-                );
-                warn(py, &warning)?;
-                Ok(Precision::F32)
-            }
-            Err(error) => Err(PyValueError::new_err(error.to_string())),
-        }
+        let warning = match choice.on(self.device.gpu(), name, first, isa) {
+            Ok(on) if on.is_slower_than_f32(isa) => format!(
+                "precision {}: not faster than f32 on this processor ({isa}); computing in f32",
+                on.name()
+            ),
+            Ok(on) => return Ok(on),
+            Err(_) if is_for_damaged => format!(
+                "precision int8: {name}, for images with damage, has no int8; it runs in f32"
+            ),
+            Err(error) => return Err(refused(error)),
+        };
+        warn(py, &warning)?;
+        Ok(PrecisionOn::F32)
     }
 
     /// The networks of the last call, unless another thread uses them just now.
@@ -692,23 +692,13 @@ pub(crate) fn parse_precision(text: &str) -> PyResult<PrecisionChoice> {
     let found = named.find(|(name, _)| *name == text);
     found.map(|(_, precision)| precision).ok_or_else(|| {
         PyValueError::new_err(format!(
-            "precision is '{text}', expected 'f32', 'bf16', 'int8' or 'auto'"
+            "precision is '{text}', expected 'f32', 'bf16', 'f16', 'int8' or 'auto'"
         ))
     })
 }
 
-/// The requested precision, or f32 with a warning where the requested one would be slower.
-fn or_f32(py: Python<'_>, requested: Precision, isa: Isa) -> PyResult<Precision> {
-    let precision = isa.precision_for(requested);
-    if precision != requested {
-        let warning = format!(
-            "precision {}: not faster than f32 on this processor ({isa}); computing in {}",
-            requested.name(),
-            precision.name()
-        );
-        warn(py, &warning)?;
-    }
-    Ok(precision)
+fn refused(error: PrecisionError) -> PyErr {
+    PyValueError::new_err(error.to_string())
 }
 
 fn detect() -> PyResult<Isa> {

@@ -77,8 +77,21 @@ def test_a_gpu_computes_what_the_processor_does(
 def test_precisions_of_the_processor_are_refused_on_a_gpu(on_gpu: wdsr.Model) -> None:
     image = np.zeros((8, 8), np.uint8)
     for precision in ("bf16", "int8"):
-        with pytest.raises(ValueError, match=f"precision is '{precision}', but .* computes in f32"):
+        with pytest.raises(ValueError, match=f"precision {precision}: .* computes in f32 or f16"):
             on_gpu.upscale(image, precision=precision)  # type: ignore[arg-type]
+
+
+def test_f16_is_near_f32(on_gpu: wdsr.Model, photograph: npt.NDArray[np.uint8]) -> None:
+    samples = photograph.astype(np.float32) / 255
+    f32 = on_gpu.upscale(samples)
+    try:
+        f16 = on_gpu.upscale(samples, precision="f16")
+    except ValueError as error:
+        assert str(error).endswith("has no f16 arithmetic; choose f32")
+        pytest.skip(str(error))
+    difference = np.abs(f16 - f32).max()
+    assert 0 < difference < 2e-3
+    np.testing.assert_array_equal(on_gpu.upscale(samples), f32)
 
 
 def test_a_pickled_model_opens_its_device_again(on_gpu: wdsr.Model) -> None:

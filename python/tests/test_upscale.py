@@ -356,7 +356,8 @@ def test_a_transparent_colour_is_refused(model: wdsr.Model) -> None:
     [
         ({"tile": -1}, ValueError, "tile is -1, expected 0 or more"),
         ({"threads": -2}, ValueError, "threads is -2"),
-        ({"precision": "f16"}, ValueError, "'f16', expected 'f32', 'bf16', 'int8' or 'auto'"),
+        ({"precision": "f8"}, ValueError, "'f8', expected 'f32', 'bf16', 'f16', 'int8' or 'auto'"),
+        ({"precision": "f16"}, ValueError, "precision f16: only GPUs compute in f16"),
         ({"tile": "wide"}, TypeError, "tile"),
         ({"alpha": "bicubic"}, ValueError, "'bicubic', expected 'network' or 'lanczos'"),
         ({"factor": 0}, ValueError, "factor is 0, expected a number above 0"),

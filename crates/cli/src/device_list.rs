@@ -8,7 +8,6 @@ use wdsr_kernels::multiply_add_burst;
 use wdsr_model::{DeviceChoice, Isa, Precision};
 
 use crate::device::OpenGpu;
-use crate::models::PrecisionArgument;
 use crate::{on_threads, stdout};
 
 /// Time of the measurement of a device.
@@ -120,8 +119,10 @@ fn processor() -> anyhow::Result<Row> {
 fn gpus() -> Vec<Row> {
     let row = |adapter: wdsr_gpu::AdapterSummary| {
         let choice = DeviceChoice::Gpu(Some(adapter.index));
-        let measured = OpenGpu::open(choice, PrecisionArgument::F32).and_then(|gpu| {
-            let gflops = gpu.map(|gpu| gpu.peak_gflops(SCORE_TIME.as_secs_f64()));
+        let measured = OpenGpu::open(choice).and_then(|gpu| {
+            let gflops = gpu.map(|gpu| {
+                gpu.peak_gflops(wdsr_model::DevicePrecision::F32, SCORE_TIME.as_secs_f64())
+            });
             gflops.transpose()
         });
         let (gflops, error) = match measured {
@@ -148,6 +149,6 @@ fn gpus() -> Vec<Row> {
 
 #[cfg(not(feature = "gpu"))]
 fn gpus() -> Vec<Row> {
-    let _ = (OpenGpu::open, PrecisionArgument::F32, DeviceChoice::Cpu);
+    let _ = (OpenGpu::open, DeviceChoice::Cpu);
     Vec::new()
 }

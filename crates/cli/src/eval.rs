@@ -194,9 +194,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         (false, None) => (model, None),
     };
     let computing = Computing::open(&arguments.model)?;
-    let precision = computing.precision(&name, &model)?;
-    let upscaler = computing.upscaler(&model, precision)?;
-    let precision = computing.precision_name(precision);
+    let precision = computing.precision(arguments.model.precision, &name, &model)?;
+    let upscaler = computing.upscaler(&model, &precision)?;
+    let precision = precision.name();
     let f32_upscaler = match precision == Precision::F32.name() {
         true => None,
         false => Some(computing.f32_upscaler(&model)?),

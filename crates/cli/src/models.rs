@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use wdsr_model::{BuiltinModel, DeviceChoice, Isa, Model, Precision, PrecisionChoice};
+use wdsr_model::{BuiltinModel, DeviceChoice, Isa, Model, Precision, PrecisionChoice, PrecisionOn};
 
+use crate::device::OpenGpu;
 use crate::exit::WrongUsage;
 use crate::progress;
 
@@ -106,6 +107,18 @@ pub(crate) enum PrecisionArgument {
     Auto,
 }
 
+impl From<PrecisionArgument> for PrecisionChoice {
+    fn from(argument: PrecisionArgument) -> Self {
+        match argument {
+            PrecisionArgument::F32 => Self::F32,
+            PrecisionArgument::Bf16 => Self::Of(Precision::Bf16),
+            PrecisionArgument::F16 => Self::F16,
+            PrecisionArgument::Int8 => Self::Of(Precision::Int8),
+            PrecisionArgument::Auto => Self::Auto,
+        }
+    }
+}
+
 impl PrecisionArgument {
     /// The precision of a training.
     ///
@@ -121,51 +134,33 @@ impl PrecisionArgument {
         }
     }
 
-    /// [`PrecisionChoice::of_model`], the precision of the processor.
+    /// The precision for a model on a GPU or this processor, however slow.
     ///
     /// # Errors
-    /// [`WrongUsage`] for f16, and if the model has no scales for int8. `name` is the model's.
-    pub(crate) fn of_model(
+    /// [`WrongUsage`] if what computes lacks it, or the model has no scales for int8. `name` is the model's.
+    pub(crate) fn on(
         self,
+        gpu: Option<&OpenGpu>,
         name: &str,
         model: &Model,
         isa: Isa,
-    ) -> Result<Precision, WrongUsage> {
-        let choice = match self {
-            Self::F32 => PrecisionChoice::F32,
-            Self::Bf16 => PrecisionChoice::Of(Precision::Bf16),
-            Self::Int8 => PrecisionChoice::Of(Precision::Int8),
-            Self::Auto => PrecisionChoice::Auto,
-            Self::F16 => {
-                let message = "--precision f16: only GPUs compute in f16; add --device gpu";
-                return Err(WrongUsage(message.to_owned()));
-            }
-        };
-        let precision = choice.of_model(name, model, isa);
-        precision.map_err(|error| WrongUsage(format!("--{error}")))
+    ) -> Result<PrecisionOn, WrongUsage> {
+        let device = gpu.map(OpenGpu::device);
+        let on = PrecisionChoice::from(self).on(device.as_ref(), name, model, isa);
+        on.map_err(|error| WrongUsage(format!("--{error}")))
     }
+}
 
-    /// The precision for a model, or f32 with a warning if it would be slower than f32 on this processor.
-    ///
-    /// # Errors
-    /// As for [`PrecisionArgument::of_model`].
-    pub(crate) fn or_f32(
-        self,
-        name: &str,
-        model: &Model,
-        isa: Isa,
-    ) -> Result<Precision, WrongUsage> {
-        let requested = self.of_model(name, model, isa)?;
-        let precision = isa.precision_for(requested);
-        if precision != requested {
-            progress::note(&format!(
-                "--precision {}: not faster than f32 on this processor ({isa}); computing in {}",
-                requested.name(),
-                precision.name()
-            ));
-        }
-        Ok(precision)
+/// The precision, or f32 with a warning if it would be slower than f32 on this processor.
+pub(crate) fn or_f32(on: PrecisionOn, isa: Isa) -> PrecisionOn {
+    if !on.is_slower_than_f32(isa) {
+        return on;
     }
+    progress::note(&format!(
+        "--precision {}: not faster than f32 on this processor ({isa}); computing in f32",
+        on.name()
+    ));
+    PrecisionOn::F32
 }
 
 /// Arguments that choose a model and how it is computed.

@@ -10,7 +10,6 @@ use wdsr_model::DeviceChoice;
 use wdsr_serve::{Access, Ended, Limits, Options, Server, Token};
 
 use crate::device::OpenGpu;
-use crate::models::PrecisionArgument;
 use crate::threads::capped;
 use crate::{WrongUsage, exit, progress, signals, units};
 
@@ -42,7 +41,7 @@ pub(crate) struct Arguments {
     threads: usize,
     /// What computes the networks: cpu, gpu, gpu:N, or auto for a GPU if there is one
     ///
-    /// As for `wdsr upscale`. A GPU computes in f32, and is shared by the images that are upscaled at a time.
+    /// As for `wdsr upscale`. A GPU is shared by the images that are upscaled at a time.
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     device: DeviceChoice,
     /// Images to upscale at a time [default: 4]
@@ -116,7 +115,7 @@ impl Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let gpu = OpenGpu::open(arguments.device, PrecisionArgument::F32)?;
+    let gpu = OpenGpu::open(arguments.device)?;
     let server = Server::bind(Options {
         listen: arguments.listen,
         access: arguments.access()?,
@@ -136,7 +135,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     .context("cannot listen for signals")?;
     progress::note(&format!("listening on http://{}/", server.address()));
     if let Some(gpu) = &gpu {
-        progress::note(&format!("computing on {}", gpu.driver_text()));
+        progress::note(&format!("computing on {}", gpu.device().driver_text()));
     }
     Ok(match server.run() {
         Ended::Finished => ExitCode::SUCCESS,

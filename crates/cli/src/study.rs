@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use anyhow::Context;
 use wdsr_eval::Protocol;
+use wdsr_model::DeviceChoice;
 use wdsr_study::{
     Error, Outcome, PUBLISHED_UPDATES, PlannedRun, Results, STUDY_REPORTS, Study, StudyKind,
     StudyOptions, Verdict,
@@ -13,6 +14,7 @@ use wdsr_train::dataset::{CacheOptions, Dataset, DecodedDataset};
 use wdsr_train::run_folder::LAST_CHECKPOINT;
 use wdsr_train::{Data, Trainer, Validation};
 
+use crate::device::OpenGpu;
 use crate::file_claims::{Conflict, FileClaims};
 use crate::models::PrecisionArgument;
 use crate::progress::{self, print_line};
@@ -88,6 +90,11 @@ pub(crate) struct Arguments {
     /// As in `wdsr eval`; the published figures are div2k's.
     #[arg(long, default_value_t = Protocol::Div2k)]
     protocol: Protocol,
+    /// What computes updates and validations: cpu, gpu, gpu:N, or auto for a GPU if there is one
+    ///
+    /// As for `wdsr train`. auto trains on the processor what GPUs do not, such as the batch normalisation of norm.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    device: DeviceChoice,
     #[command(flatten)]
     time: TimeArgument,
     #[command(flatten)]
@@ -180,6 +187,17 @@ fn run_study(arguments: &Arguments, study: &Study, limit: TimeLimit) -> anyhow::
     let out = &arguments.out;
     let runs = study.runs();
     claim_files(arguments, study)?;
+    if let DeviceChoice::Gpu(_) = arguments.device
+        && let Some(key) = runs
+            .iter()
+            .find_map(|run| run.recipe.unsupported_on_devices())
+    {
+        let message = format!(
+            "--device: GPUs do not train {key}, which this study does; use cpu, or auto to train the rest on a GPU"
+        );
+        return Err(WrongUsage(message).into());
+    }
+    let gpu = OpenGpu::open(arguments.device)?;
     std::fs::create_dir_all(out).with_context(|| format!("{}: cannot create", out.display()))?;
     // All runs share one dataset: it is decoded once.
     let dataset = Dataset::scan(&runs[0].recipe)?;
@@ -204,7 +222,8 @@ fn run_study(arguments: &Arguments, study: &Study, limit: TimeLimit) -> anyhow::
                     decoded.insert(images)
                 }
             };
-            let stopped = train(arguments, study, run, images.clone(), Rc::clone(&limit))?;
+            let prepared = prepare(arguments, study, run, images.clone(), gpu.as_ref())?;
+            let stopped = train(arguments, study, run, prepared, Rc::clone(&limit))?;
             study.write_report(out)?;
             if stopped {
                 print_line("the time is over; the same command resumes the study");
@@ -232,17 +251,32 @@ fn decode(arguments: &Arguments, dataset: &Dataset) -> anyhow::Result<DecodedDat
     Ok(decoded)
 }
 
+/// Prepares a run, or its rest.
+fn prepare(
+    arguments: &Arguments,
+    study: &Study,
+    run: &PlannedRun,
+    dataset: DecodedDataset,
+    gpu: Option<&OpenGpu>,
+) -> anyhow::Result<Trainer> {
+    let folder = study.run_folder(&arguments.out, run);
+    let resume = folder.join(LAST_CHECKPOINT).exists();
+    let mut trainer = Trainer::prepare_with(run.recipe.clone(), &folder, resume, dataset)?;
+    if let Some(gpu) = gpu {
+        gpu.train(&mut trainer)?;
+    }
+    Ok(trainer)
+}
+
 /// Trains a run; returns whether the time limit stopped it.
 fn train(
     arguments: &Arguments,
     study: &Study,
     run: &PlannedRun,
-    dataset: DecodedDataset,
+    mut trainer: Trainer,
     limit: Rc<TimeLimit>,
 ) -> anyhow::Result<bool> {
     let folder = study.run_folder(&arguments.out, run);
-    let resume = folder.join(LAST_CHECKPOINT).exists();
-    let mut trainer = Trainer::prepare_with(run.recipe.clone(), &folder, resume, dataset)?;
     let result = run_with_reports(&mut trainer, limit);
     if stopped_in_time(&result).is_some() {
         return Ok(true);

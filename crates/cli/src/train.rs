@@ -12,7 +12,6 @@ use wdsr_train::{DataFolder, Overrides, Ranks, Recipe, Shifts, Trainer};
 
 use crate::device::OpenGpu;
 use crate::file_claims::{Conflict, FileClaims};
-use crate::models::PrecisionArgument;
 use crate::progress::{self, print_line};
 use crate::time_limit::{TimeArgument, TimeLimit};
 use crate::training_view::TrainingView;
@@ -208,7 +207,7 @@ fn run_among(ranks: &Rc<dyn Ranks>, arguments: &Arguments, limit: TimeLimit) -> 
     if ranks.rank() == 0 {
         claim_files(arguments, &recipe)?;
     }
-    let gpu = OpenGpu::open(arguments.device, PrecisionArgument::F32)?;
+    let gpu = OpenGpu::open(arguments.device)?;
     train(ranks, arguments, recipe, gpu.as_ref(), limit)
 }
 

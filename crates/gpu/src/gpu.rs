@@ -3,13 +3,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use wdsr_model::{Device, DeviceError, DeviceNetwork, Model};
+use wdsr_model::{Device, DeviceChoice, DeviceError, DeviceNetwork, DevicePrecision, Model};
 use wgpu::{ErrorFilter, Features, Limits};
 
 use crate::adapter::{self, AdapterKind, AdapterSummary, Choice};
 use crate::network::GpuNetwork;
 use crate::peak;
-use crate::wgsl::GpuPrecision;
 
 /// Why no adapter was opened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,12 +38,6 @@ pub enum OpenError {
         /// The number of adapters.
         count: usize,
     },
-    /// The adapter lacks f16.
-    #[error("{device} has no f16 arithmetic; use f32")]
-    NoF16 {
-        /// The adapter.
-        device: String,
-    },
     /// The driver did not open the adapter.
     #[error("{device}: cannot be opened: {reason}; update its driver")]
     Refused {
@@ -60,7 +53,6 @@ pub enum OpenError {
 pub struct Gpu {
     summary: AdapterSummary,
     choice: Choice,
-    precision: GpuPrecision,
     is_optional: bool,
     open: Mutex<Arc<Open>>,
     warnings: Mutex<Vec<String>>,
@@ -71,23 +63,31 @@ impl Gpu {
     ///
     /// # Errors
     /// If there is none, or its driver refuses.
-    pub fn open(choice: Choice, precision: GpuPrecision) -> Result<Self, OpenError> {
-        let (open, summary) = Open::new(choice, precision)?;
+    pub fn open(choice: Choice) -> Result<Self, OpenError> {
+        let (open, summary) = Open::new(choice)?;
         Ok(Self {
             summary,
             choice,
-            precision,
             is_optional: false,
             open: Mutex::new(Arc::new(open)),
             warnings: Mutex::default(),
         })
     }
 
-    /// Sets whether the processor computes, with a warning, what the GPU cannot; else that is an error.
-    #[must_use]
-    pub fn optional(mut self, is_optional: bool) -> Self {
-        self.is_optional = is_optional;
-        self
+    /// Opens the GPU of a device; `None` for the processor. With [`DeviceChoice::Auto`] the processor computes, with a
+    /// warning, what the GPU cannot; else that is an error.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open). After [`DeviceChoice::Auto`] the processor is left.
+    pub fn of_choice(choice: DeviceChoice) -> Result<Option<Self>, OpenError> {
+        let adapter = match choice {
+            DeviceChoice::Cpu => return Ok(None),
+            DeviceChoice::Auto | DeviceChoice::Gpu(None) => Choice::Hardware,
+            DeviceChoice::Gpu(Some(index)) => Choice::Index(index),
+        };
+        let mut gpu = Self::open(adapter)?;
+        gpu.is_optional = choice == DeviceChoice::Auto;
+        Ok(Some(gpu))
     }
 
     /// The adapter.
@@ -95,22 +95,16 @@ impl Gpu {
         &self.summary
     }
 
-    /// The number format of maps and products.
-    pub fn precision(&self) -> GpuPrecision {
-        self.precision
-    }
-
-    /// The warnings since the last call: that the processor computes for want of memory.
-    pub fn take_warnings(&self) -> Vec<String> {
-        std::mem::take(&mut lock(&self.warnings))
-    }
-
     /// Multiply-adds as fast as the adapter computes them, in GFLOP/s (two operations each); takes about `seconds`.
     ///
     /// # Errors
-    /// If the device fails.
-    pub fn peak_gflops(&self, seconds: f64) -> Result<f64, DeviceError> {
-        peak::gflops(&*self.current()?, self.precision, seconds)
+    /// If the device fails, or lacks f16 if that is chosen.
+    pub fn peak_gflops(
+        &self,
+        precision: DevicePrecision,
+        seconds: f64,
+    ) -> Result<f64, DeviceError> {
+        peak::gflops(&*self.current()?, precision, seconds)
     }
 
     /// Makes the driver lose the device, for tests.
@@ -123,11 +117,10 @@ impl Gpu {
     pub(crate) fn current(&self) -> Result<Arc<Open>, DeviceError> {
         let mut open = lock(&self.open);
         if lock(&open.lost).is_some() {
-            let (again, _) =
-                Open::new(self.choice, self.precision).map_err(|error| DeviceError::Lost {
-                    device: self.summary.name.clone(),
-                    reason: error.to_string(),
-                })?;
+            let (again, _) = Open::new(self.choice).map_err(|error| DeviceError::Lost {
+                device: self.summary.name.clone(),
+                reason: error.to_string(),
+            })?;
             *open = Arc::new(again);
         }
         Ok(Arc::clone(&open))
@@ -139,8 +132,20 @@ impl Device for Gpu {
         &self.summary.name
     }
 
-    fn prepare(&self, model: &Model) -> Result<Box<dyn DeviceNetwork>, DeviceError> {
-        let network = GpuNetwork::new(self.current()?, model, self.precision)?;
+    fn driver_text(&self) -> String {
+        self.summary.driver_text()
+    }
+
+    fn has_f16(&self) -> bool {
+        self.summary.has_f16
+    }
+
+    fn prepare(
+        &self,
+        model: &Model,
+        precision: DevicePrecision,
+    ) -> Result<Box<dyn DeviceNetwork>, DeviceError> {
+        let network = GpuNetwork::new(self.current()?, model, precision)?;
         Ok(Box::new(network))
     }
 
@@ -150,6 +155,10 @@ impl Device for Gpu {
 
     fn warn(&self, message: String) {
         lock(&self.warnings).push(message);
+    }
+
+    fn take_warnings(&self) -> Vec<String> {
+        std::mem::take(&mut lock(&self.warnings))
     }
 }
 
@@ -176,7 +185,7 @@ impl Open {
         })
     }
 
-    fn new(choice: Choice, precision: GpuPrecision) -> Result<(Self, AdapterSummary), OpenError> {
+    fn new(choice: Choice) -> Result<(Self, AdapterSummary), OpenError> {
         let (adapter, summary) = adapter::find(choice).map_err(|all| match choice {
             _ if all.is_empty() => OpenError::NoAdapter,
             Choice::Index(index) => OpenError::NoSuchAdapter {
@@ -190,18 +199,10 @@ impl Open {
             }
         })?;
         let device_name = || summary.name.clone();
-        if precision == GpuPrecision::F16 && !summary.has_f16 {
-            return Err(OpenError::NoF16 {
-                device: device_name(),
-            });
-        }
         let limits = adapter.limits();
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("wdsr"),
-            required_features: match precision {
-                GpuPrecision::F32 => Features::empty(),
-                GpuPrecision::F16 => Features::SHADER_F16,
-            },
+            required_features: adapter.features() & Features::SHADER_F16,
             required_limits: Limits {
                 max_storage_buffer_binding_size: limits.max_storage_buffer_binding_size,
                 max_buffer_size: limits.max_buffer_size,

@@ -1,9 +1,8 @@
 //! The kernels of a network in f32, for drivers outside this crate.
 
-use wdsr_model::{DeviceTile, Model};
+use wdsr_model::{DevicePrecision, DeviceTile, Model};
 
 use crate::plan::{Plan, SUBMITTED_OPERATIONS};
-use crate::wgsl::GpuPrecision;
 
 /// The kernels of a network in f32, their order and their buffers.
 ///
@@ -41,7 +40,7 @@ impl NetworkKernels {
     /// The kernels of a model.
     pub fn new(model: &Model) -> Self {
         Self {
-            plan: Plan::new(model, GpuPrecision::F32),
+            plan: Plan::new(model, DevicePrecision::F32),
         }
     }
 

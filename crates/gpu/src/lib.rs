@@ -35,4 +35,3 @@ pub use adapter::{AdapterKind, AdapterSummary, Choice, adapters};
 #[cfg(feature = "wgpu")]
 pub use gpu::{Gpu, OpenError};
 pub use kernels::{KernelStep, NetworkKernels};
-pub use wgsl::GpuPrecision;

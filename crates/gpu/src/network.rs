@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 
 use half::f16;
-use wdsr_model::{DeviceError, DeviceNetwork, DeviceTile, Model, PendingTile};
+use wdsr_model::{DeviceError, DeviceNetwork, DevicePrecision, DeviceTile, Model, PendingTile};
 use wgpu::util::{BufferInitDescriptor, DeviceExt};
 use wgpu::{BufferUsages, MapMode};
 
@@ -12,7 +12,6 @@ use crate::adapter::AdapterKind;
 use crate::gpu::{Open, lock};
 use crate::kernels::NetworkKernels;
 use crate::plan::{Plan, SUBMITTED_OPERATIONS};
-use crate::wgsl::GpuPrecision;
 
 /// Buffers that wait for further results.
 const SPARE_BUFFERS: usize = 3;
@@ -48,7 +47,7 @@ impl GpuNetwork {
     pub(crate) fn new(
         open: Arc<Open>,
         model: &Model,
-        precision: GpuPrecision,
+        precision: DevicePrecision,
     ) -> Result<Self, DeviceError> {
         let plan = Plan::new(model, precision);
         let compiled = plan.steps.iter().map(|step| {
@@ -243,10 +242,10 @@ impl PendingTile for Pending<'_> {
     }
 }
 
-fn bytes_of(vectors: &[[f32; 4]], precision: GpuPrecision) -> Vec<u8> {
+fn bytes_of(vectors: &[[f32; 4]], precision: DevicePrecision) -> Vec<u8> {
     match precision {
-        GpuPrecision::F32 => bytemuck::cast_slice(vectors).to_vec(),
-        GpuPrecision::F16 => {
+        DevicePrecision::F32 => bytemuck::cast_slice(vectors).to_vec(),
+        DevicePrecision::F16 => {
             let values = vectors.iter().flatten();
             values
                 .flat_map(|&value| f16::from_f32(value).to_le_bytes())

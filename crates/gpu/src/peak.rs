@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use wdsr_model::DeviceError;
+use wdsr_model::{DeviceError, DevicePrecision};
 use wgpu::BufferUsages;
 
 use crate::gpu::Open;
-use crate::wgsl::{GpuPrecision, PEAK_UNROLLED, PEAK_VECTORS, peak_text};
+use crate::wgsl::{PEAK_UNROLLED, PEAK_VECTORS, peak_text};
 
 /// Threads of a run, in workgroups of 64.
 const WORKGROUPS: u32 = 1 << 12;
@@ -16,7 +16,7 @@ const OPERATIONS_OF_ROUND: f64 = (THREADS * PEAK_VECTORS * PEAK_UNROLLED * 4 * 2
 /// GFLOP/s of the best of some runs, which take about `seconds`.
 pub(crate) fn gflops(
     open: &Open,
-    precision: GpuPrecision,
+    precision: DevicePrecision,
     seconds: f64,
 ) -> Result<f64, DeviceError> {
     let pipeline = open.pipeline(&peak_text(precision))?;

@@ -1,8 +1,10 @@
 //! From a model to kernels: their order, their weights, and the buffers of their maps.
 
-use wdsr_model::{Activation, Conv, ConvWeights, FusedOperation, Model, Operation, Value};
+use wdsr_model::{
+    Activation, Conv, ConvWeights, DevicePrecision, FusedOperation, Model, Operation, Value,
+};
 
-use crate::wgsl::{Formats, GpuPrecision, Kernel, Work, conv_block, has_slopes};
+use crate::wgsl::{Formats, Kernel, Work, conv_block, has_slopes, vector_bytes};
 
 /// Operations that are submitted at a time. A driver takes work of more than a second or two for a hang.
 pub(crate) const SUBMITTED_OPERATIONS: u64 = 100_000_000_000;
@@ -39,7 +41,7 @@ pub(crate) struct Plan {
 }
 
 pub(crate) struct Map {
-    format: GpuPrecision,
+    format: DevicePrecision,
     bytes_per_pixel: usize,
     pub(crate) buffer: usize,
 }
@@ -50,7 +52,7 @@ pub(crate) fn groups(channels: usize) -> usize {
 }
 
 impl Plan {
-    pub(crate) fn new(model: &Model, precision: GpuPrecision) -> Self {
+    pub(crate) fn new(model: &Model, precision: DevicePrecision) -> Self {
         let model = &model.with_residual_scale_in_weights();
         let network = model.network();
         let mut operations = network.fused_operations();
@@ -75,9 +77,7 @@ impl Plan {
             let format = formats[value.0];
             Map {
                 format,
-                bytes_per_pixel: groups(shape.channels)
-                    * format.vector_bytes()
-                    * shape.scale.pow(2),
+                bytes_per_pixel: groups(shape.channels) * vector_bytes(format) * shape.scale.pow(2),
                 buffer: 0,
             }
         };
@@ -194,10 +194,10 @@ impl Plan {
             kernel: Kernel {
                 work: Work::Finish { shuffle },
                 formats: Formats {
-                    products: GpuPrecision::F32,
+                    products: DevicePrecision::F32,
                     source: plan.maps[source].format,
                     term: None,
-                    result: GpuPrecision::F32,
+                    result: DevicePrecision::F32,
                 },
                 scale: plan.scale,
                 patches: None,
@@ -278,19 +278,19 @@ fn formats(
     model: &Model,
     operations: &[FusedOperation],
     result: Value,
-    precision: GpuPrecision,
-) -> Vec<GpuPrecision> {
+    precision: DevicePrecision,
+) -> Vec<DevicePrecision> {
     let network = model.network();
     let mut formats = vec![precision; network.values.len()];
-    formats[network.input.0] = GpuPrecision::F32;
-    formats[result.0] = GpuPrecision::F32;
+    formats[network.input.0] = DevicePrecision::F32;
+    formats[result.0] = DevicePrecision::F32;
     for operation in operations {
         if let FusedOperation::ConvAdd {
             identity, output, ..
         } = *operation
             && output == result
         {
-            formats[identity.0] = GpuPrecision::F32;
+            formats[identity.0] = DevicePrecision::F32;
         }
     }
     formats
@@ -403,7 +403,7 @@ pub(crate) mod tests {
     }
 
     fn plans() -> impl Iterator<Item = Plan> {
-        [GpuPrecision::F32, GpuPrecision::F16]
+        [DevicePrecision::F32, DevicePrecision::F16]
             .into_iter()
             .flat_map(|precision| {
                 let plan =
@@ -427,8 +427,8 @@ pub(crate) mod tests {
                 validate(&step.kernel.text());
             }
         }
-        validate(&peak_text(GpuPrecision::F32));
-        validate(&peak_text(GpuPrecision::F16));
+        validate(&peak_text(DevicePrecision::F32));
+        validate(&peak_text(DevicePrecision::F16));
     }
 
     #[test]
@@ -466,7 +466,7 @@ pub(crate) mod tests {
     fn wdsr_b_needs_few_buffers_and_one_kernel_for_each_part() {
         let plan = Plan::new(
             &Model::random(&NetworkConfig::wdsr_b(32, 16, 2), 1),
-            GpuPrecision::F32,
+            DevicePrecision::F32,
         );
         // Head, 16 pairs, 16 convolutions, tail, skip, finish.
         assert_eq!(plan.steps.len(), 36);

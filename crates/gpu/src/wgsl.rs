@@ -6,33 +6,13 @@
 
 use std::fmt::Write;
 
-use wdsr_model::Activation;
+use wdsr_model::{Activation, DevicePrecision};
 
-/// The number format of maps and products on a GPU. Sums are f32 in both.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum GpuPrecision {
-    /// 32-bit floating point.
-    #[default]
-    F32,
-    /// 16-bit floating point, on adapters that have it.
-    F16,
-}
-
-impl GpuPrecision {
-    /// Its name: `f32` or `f16`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-        }
-    }
-
-    /// Bytes of four channels of a pixel.
-    pub(crate) fn vector_bytes(self) -> usize {
-        match self {
-            Self::F32 => 16,
-            Self::F16 => 8,
-        }
+/// Bytes of four channels of a pixel.
+pub(crate) fn vector_bytes(precision: DevicePrecision) -> usize {
+    match precision {
+        DevicePrecision::F32 => 16,
+        DevicePrecision::F16 => 8,
     }
 }
 
@@ -63,10 +43,10 @@ const PAIR_F16_GROUPS: usize = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Formats {
     /// Of products and weights.
-    pub(crate) products: GpuPrecision,
-    pub(crate) source: GpuPrecision,
-    pub(crate) term: Option<GpuPrecision>,
-    pub(crate) result: GpuPrecision,
+    pub(crate) products: DevicePrecision,
+    pub(crate) source: DevicePrecision,
+    pub(crate) term: Option<DevicePrecision>,
+    pub(crate) result: DevicePrecision,
 }
 
 /// A kernel; all sizes are constants of its text, except for those of the image.
@@ -186,7 +166,7 @@ impl Kernel {
         } = self.formats;
         let all = [Some(products), Some(source), term, Some(result)];
         let mut text = String::new();
-        if all.contains(&Some(GpuPrecision::F16)) {
+        if all.contains(&Some(DevicePrecision::F16)) {
             text += "enable f16;\n";
         }
         let result = match self.work {
@@ -300,7 +280,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
         masks: bool,
     ) {
         let products = self.formats.products.name();
-        let is_f16 = self.formats.products == GpuPrecision::F16;
+        let is_f16 = self.formats.products == DevicePrecision::F16;
         let (block, radius) = (conv_block(out_groups), side / 2);
         let has_slopes = has_slopes(activation);
         let block_len = conv_block_len(side, in_groups, block, has_slopes);
@@ -406,7 +386,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
 
     fn pair(&self, text: &mut String, in_groups: usize, hidden_groups: usize, out_groups: usize) {
         let products = self.formats.products.name();
-        let is_f16 = self.formats.products == GpuPrecision::F16;
+        let is_f16 = self.formats.products == DevicePrecision::F16;
         let rows = self.rows();
         let parts = ["x", "y", "z", "w"];
         for row in 0..rows {
@@ -609,10 +589,10 @@ fn conv_block_len(side: usize, in_groups: usize, block: usize, has_slopes: bool)
 
 /// The peak kernel: `rounds` rounds of multiply-adds of eight independent vectors.
 #[cfg(any(feature = "wgpu", test))]
-pub(crate) fn peak_text(precision: GpuPrecision) -> String {
+pub(crate) fn peak_text(precision: DevicePrecision) -> String {
     let number = precision.name();
     let mut text = String::new();
-    if precision == GpuPrecision::F16 {
+    if precision == DevicePrecision::F16 {
         text += "enable f16;\n";
     }
     let _ = write!(

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use proptest::prelude::*;
-use wdsr_gpu::{AdapterKind, Choice, Gpu, GpuPrecision, OpenError, adapters};
+use wdsr_gpu::{AdapterKind, Choice, Gpu, OpenError, adapters};
 use wdsr_model::{
-    BlockKind, DeviceError, Isa, Model, Network, NetworkConfig, UpscaleError, Upscaler,
+    BlockKind, Device, DeviceError, DevicePrecision, Isa, Model, Network, NetworkConfig,
+    UpscaleError, Upscaler,
 };
 use wdsr_testing::floats::{assert_close, largest};
 use wdsr_testing::golden;
@@ -20,26 +21,24 @@ use wdsr_train::parameters::{ParameterLayout, RunningStatistics};
 const F32_TOLERANCE: f64 = 1e-5;
 const F16_TOLERANCE: f64 = 2e-3;
 
-static F32: LazyLock<Arc<Gpu>> = LazyLock::new(|| open(GpuPrecision::F32));
-static F16: LazyLock<Option<Arc<Gpu>>> = LazyLock::new(|| {
-    let has_f16 = adapters().first().is_some_and(|adapter| adapter.has_f16);
-    has_f16.then(|| open(GpuPrecision::F16))
-});
+static GPU: LazyLock<Arc<Gpu>> = LazyLock::new(open);
 
 /// The first adapter.
-fn open(precision: GpuPrecision) -> Arc<Gpu> {
-    let gpu = Gpu::open(Choice::Index(0), precision);
+fn open() -> Arc<Gpu> {
+    let gpu = Gpu::open(Choice::Index(0));
     Arc::new(gpu.unwrap_or_else(|error| panic!("{error}")))
 }
 
-/// The GPUs of both precisions, and how far their results may be off.
-fn gpus() -> impl Iterator<Item = (Arc<Gpu>, f64)> {
-    let f16 = F16.clone().map(|gpu| (gpu, F16_TOLERANCE));
-    [(F32.clone(), F32_TOLERANCE)].into_iter().chain(f16)
+/// The precisions of the adapter, and how far their results may be off.
+fn precisions() -> impl Iterator<Item = (DevicePrecision, f64)> {
+    let f16 = (GPU.has_f16()).then_some((DevicePrecision::F16, F16_TOLERANCE));
+    [(DevicePrecision::F32, F32_TOLERANCE)]
+        .into_iter()
+        .chain(f16)
 }
 
-fn on(gpu: &Arc<Gpu>, model: &Model) -> Upscaler {
-    Upscaler::with_isa(model, Isa::REFERENCE).on_device(gpu.clone())
+fn on(gpu: &Arc<Gpu>, model: &Model, precision: DevicePrecision) -> Upscaler {
+    Upscaler::with_isa(model, Isa::REFERENCE).on_device(gpu.clone(), precision)
 }
 
 fn configs() -> Vec<NetworkConfig> {
@@ -76,20 +75,15 @@ fn check_golden(model: &Model, input: &golden::Tensor, expected: &[f32], name: &
     let [_, 3, height, width] = input.shape[..] else {
         panic!("{name}: input of shape {:?}", input.shape)
     };
-    for (gpu, tolerance) in gpus() {
-        let upscaler = on(&gpu, model);
+    for (precision, tolerance) in precisions() {
+        let upscaler = on(&GPU, model, precision);
         let mut found: Vec<f32> = Vec::new();
         for planes in input.floats().chunks_exact(3 * height * width) {
             let large = upscaler.upscale(&interleaved(planes, 3), width, height);
             found.extend(planar(&large.expect("an image"), 3));
         }
         let allowed = tolerance * largest(expected).max(1.0);
-        assert_close(
-            &found,
-            expected,
-            allowed,
-            format!("{name} {:?}", gpu.precision()),
-        );
+        assert_close(&found, expected, allowed, format!("{name} {precision:?}"));
     }
 }
 
@@ -101,8 +95,8 @@ fn golden_checkpoints_give_the_expected_output() {
         let imported = wdsr_convert::import(&case.path, &wdsr_convert::Options::default());
         let model = imported.unwrap_or_else(|e| panic!("{e}")).model;
         if model.config().block == BlockKind::Rrdb {
-            for (gpu, _) in gpus() {
-                let error = on(&gpu, &model).upscale(&[0.5_f32; 3], 1, 1);
+            for (precision, _) in precisions() {
+                let error = on(&GPU, &model, precision).upscale(&[0.5_f32; 3], 1, 1);
                 let message = error.expect_err("not computed").to_string();
                 let expected = "does not compute networks of kind rrdb";
                 assert!(message.contains(expected), "{message}");
@@ -149,12 +143,12 @@ fn every_kind_of_network_is_that_of_the_processor() {
         let pixels = image(width, height, 5);
         let processor = Upscaler::with_isa(&model, Isa::REFERENCE);
         let expected = processor.upscale(&pixels, width, height).expect("an image");
-        for (gpu, tolerance) in gpus() {
-            let found = on(&gpu, &model)
+        for (precision, tolerance) in precisions() {
+            let found = on(&GPU, &model, precision)
                 .upscale(&pixels, width, height)
                 .expect("an image");
             let allowed = tolerance * largest(&expected).max(1.0);
-            let label = format!("{} {:?}", config.label(), gpu.precision());
+            let label = format!("{} {:?}", config.label(), precision);
             assert_close(&found, &expected, allowed, label);
         }
     }
@@ -174,8 +168,8 @@ proptest! {
     ) {
         let model = Model::random(&configs()[which], seed);
         let pixels = image(width, height, seed);
-        for (gpu, _) in gpus() {
-            let upscaler = on(&gpu, &model);
+        for (precision, _) in precisions() {
+            let upscaler = on(&GPU, &model, precision);
             let whole = upscaler.upscale(&pixels, width, height).expect("an image");
             let (mut rest, mut large) = (&pixels[..], Vec::new());
             let streamed = upscaler.upscale_rows::<f32, UpscaleError>(
@@ -206,7 +200,7 @@ fn tiles_of_columns_equal_the_whole_image() {
     let model = Model::random(&NetworkConfig::wdsr_b(32, 8, 2), 1);
     let (width, height) = (900, 70);
     let pixels = image(width, height, 3);
-    let whole = on(&F32, &model)
+    let whole = on(&GPU, &model, DevicePrecision::F32)
         .upscale(&pixels, width, height)
         .expect("an image");
     let part = 150..350;
@@ -215,7 +209,7 @@ fn tiles_of_columns_equal_the_whole_image() {
         .flat_map(|row| &row[part.start * 3..part.end * 3])
         .copied()
         .collect();
-    let small = on(&F32, &model)
+    let small = on(&GPU, &model, DevicePrecision::F32)
         .upscale(&cut, part.len(), height)
         .expect("an image");
     // Within the receptive radius the cut shows.
@@ -245,7 +239,7 @@ fn self_ensemble_is_that_of_the_processor() {
         let pixels = image(19, 23, 6);
         let processor = Upscaler::with_isa(&model, Isa::REFERENCE).self_ensemble(true);
         let expected = processor.upscale(&pixels, 19, 23).expect("an image");
-        let found = on(&F32, &model)
+        let found = on(&GPU, &model, DevicePrecision::F32)
             .self_ensemble(true)
             .upscale(&pixels, 19, 23);
         let allowed = F32_TOLERANCE * largest(&expected).max(1.0);
@@ -261,9 +255,9 @@ fn self_ensemble_is_that_of_the_processor() {
 #[test]
 #[ignore = "needs a driver of a GPU: .ci/run gpu"]
 fn a_lost_device_fails_an_image_and_computes_the_next() {
-    let gpu = open(GpuPrecision::F32);
+    let gpu = open();
     let model = Model::random(&NetworkConfig::wdsr_b(8, 1, 2), 1);
-    let upscaler = on(&gpu, &model);
+    let upscaler = on(&gpu, &model, DevicePrecision::F32);
     let pixels = image(20, 10, 1);
     let before = upscaler.upscale(&pixels, 20, 10).expect("an image");
     gpu.lose();
@@ -283,7 +277,7 @@ fn samples_that_are_not_finite_are_errors() {
     let model = Model::random(&NetworkConfig::wdsr_b(8, 1, 2), 1);
     let mut pixels = image(20, 10, 1);
     pixels[(4 * 20 + 7) * 3 + 1] = f32::NAN;
-    match on(&F32, &model).upscale(&pixels, 20, 10) {
+    match on(&GPU, &model, DevicePrecision::F32).upscale(&pixels, 20, 10) {
         Err(UpscaleError::Input { x: 7, y: 4, value }) => assert!(value.is_nan(), "{value}"),
         other => panic!("expected an error at (7, 4), found {other:?}"),
     }
@@ -299,12 +293,12 @@ fn results_that_are_not_finite_are_errors() {
         conv.weight.iter_mut().for_each(|weight| *weight *= 1e30);
     }
     let model = Model::new(&config, convs, BTreeMap::new());
-    for (gpu, _) in gpus() {
-        let found = on(&gpu, &model).upscale(&image(20, 10, 1), 20, 10);
+    for (precision, _) in precisions() {
+        let found = on(&GPU, &model, precision).upscale(&image(20, 10, 1), 20, 10);
         assert!(
             matches!(found, Err(UpscaleError::NotFinite { .. })),
             "{:?}: {found:?}",
-            gpu.precision()
+            precision
         );
     }
 }
@@ -316,12 +310,12 @@ fn software_is_not_taken_for_hardware() {
     let has_hardware = all
         .iter()
         .any(|adapter| adapter.kind != AdapterKind::Software);
-    match Gpu::open(Choice::Hardware, GpuPrecision::F32) {
+    match Gpu::open(Choice::Hardware) {
         Ok(gpu) => assert_ne!(gpu.summary().kind, AdapterKind::Software),
         Err(OpenError::OnlySoftware { .. }) => assert!(!has_hardware, "{all:?}"),
         Err(error) => panic!("{error}"),
     }
-    let missing = Gpu::open(Choice::Index(all.len()), GpuPrecision::F32);
+    let missing = Gpu::open(Choice::Index(all.len()));
     let count = all.len();
     assert_eq!(
         missing.err(),
@@ -335,6 +329,8 @@ fn software_is_not_taken_for_hardware() {
 #[test]
 #[ignore = "needs a driver of a GPU: .ci/run gpu"]
 fn the_peak_is_measured() {
-    let gflops = F32.peak_gflops(0.2).expect("a device");
+    let gflops = GPU
+        .peak_gflops(DevicePrecision::F32, 0.2)
+        .expect("a device");
     assert!(gflops > 0.1 && gflops < 1e6, "{gflops} GFLOP/s");
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
 
-use wdsr_gpu::{Choice, Gpu, GpuPrecision};
+use wdsr_gpu::{Choice, Gpu};
 use wdsr_image::{Colour, Format, Image, Samples, encode};
 use wdsr_model::{Model, NetworkConfig};
 use wdsr_train::{DataFolder, Error, Event, Recipe, Trainer};
@@ -22,7 +22,7 @@ static GPU: LazyLock<Arc<Gpu>> = LazyLock::new(open);
 
 /// The first adapter.
 fn open() -> Arc<Gpu> {
-    let gpu = Gpu::open(Choice::Index(0), GpuPrecision::F32);
+    let gpu = Gpu::open(Choice::Index(0));
     Arc::new(gpu.unwrap_or_else(|error| panic!("{error}")))
 }
 

@@ -41,22 +41,60 @@ impl FromStr for DeviceChoice {
     }
 }
 
+/// The number format of maps and products on a device. Sums are f32 in both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum DevicePrecision {
+    /// 32-bit floating point.
+    #[default]
+    F32,
+    /// 16-bit floating point.
+    F16,
+}
+
+impl DevicePrecision {
+    /// Its name: `f32` or `f16`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+        }
+    }
+}
+
 /// A processor that computes networks.
 pub trait Device: Send + Sync {
     /// Its name for people.
     fn name(&self) -> &str;
 
-    /// Prepares a model. After a loss of the device ([`DeviceError::Lost`]) it is opened again.
+    /// Its name and driver, on which the last bits of a result depend.
+    fn driver_text(&self) -> String {
+        self.name().to_owned()
+    }
+
+    /// Whether it computes in f16.
+    fn has_f16(&self) -> bool {
+        false
+    }
+
+    /// Prepares a model, in f16 only if the device has it. After a loss of the device ([`DeviceError::Lost`]) it is opened
+    /// again.
     ///
     /// # Errors
     /// If the device cannot compute the model.
-    fn prepare(&self, model: &Model) -> Result<Box<dyn DeviceNetwork>, DeviceError>;
+    fn prepare(
+        &self,
+        model: &Model,
+        precision: DevicePrecision,
+    ) -> Result<Box<dyn DeviceNetwork>, DeviceError>;
 
     /// Whether the processor computes, with a warning, what the device cannot prepare; else that is an error.
     fn is_optional(&self) -> bool;
 
     /// Receives a warning about results that another processor had to compute.
     fn warn(&self, message: String);
+
+    /// The warnings since the last call.
+    fn take_warnings(&self) -> Vec<String>;
 }
 
 /// A model that is prepared for a device.

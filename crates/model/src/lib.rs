@@ -52,7 +52,8 @@ pub use average::AverageError;
 pub use builtin::BuiltinModel;
 pub use config::{BlockKind, ConfigError, DIV2K_MEAN, NetworkConfig, Norm};
 pub use device::{
-    Device, DeviceChoice, DeviceError, DeviceNetwork, DeviceTile, PendingTile, UnknownDevice,
+    Device, DeviceChoice, DeviceError, DeviceNetwork, DevicePrecision, DeviceTile, PendingTile,
+    UnknownDevice,
 };
 pub use error::{Error, Float16RangeError, InvalidFile, UpscaleError};
 pub use file::{WeightFormat, float16};
@@ -60,7 +61,7 @@ pub use fused::FusedOperation;
 pub use int8::Int8Scales;
 pub use model::{ConvWeights, Model};
 pub use network::{Activation, BatchNorm, Conv, Network, Operation, Value, ValueShape};
-pub use precision::{NoInt8, PrecisionChoice};
+pub use precision::{PrecisionChoice, PrecisionError, PrecisionOn};
 pub use quantize::{Calibration, QuantizeError};
 pub use stream::StageTime;
 pub use upscale::{DEFAULT_TILE_PX, Progress, Sample, Upscaler};

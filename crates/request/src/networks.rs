@@ -5,7 +5,8 @@ use std::sync::{Arc, OnceLock};
 use serde_json::{Value, json};
 use wdsr_image::Reader;
 use wdsr_model::{
-    BuiltinModel, Device, Isa, Model, Network, NoInt8, Precision, PrecisionChoice, Upscaler,
+    BuiltinModel, Device, DevicePrecision, Isa, Model, Network, Precision, PrecisionChoice,
+    PrecisionError, PrecisionOn, Upscaler,
 };
 use wdsr_upscale::{Job, Summary};
 
@@ -26,8 +27,17 @@ struct Kind {
     name: &'static str,
     /// The model of the first scale, which tells the precisions of all.
     first: OnceLock<Model>,
-    /// By scale, in f32, bf16 and int8.
+    /// By scale, by [`place_of`] their precision.
     upscalers: [OnceLock<Vec<Upscaler>>; 3],
+}
+
+/// Where the networks of a precision are kept. Either all networks are on a device or none.
+fn place_of(on: &PrecisionOn) -> usize {
+    match on {
+        PrecisionOn::Processor(Precision::F32) | PrecisionOn::Device(_, DevicePrecision::F32) => 0,
+        PrecisionOn::Processor(Precision::Bf16) | PrecisionOn::Device(_, DevicePrecision::F16) => 1,
+        PrecisionOn::Processor(Precision::Int8) => 2,
+    }
 }
 
 impl Networks {
@@ -45,7 +55,7 @@ impl Networks {
         }
     }
 
-    /// Computes on a device instead of the processor, in its own precision.
+    /// Computes on a device instead of the processor.
     #[must_use]
     pub fn on_device(mut self, device: Arc<dyn Device>) -> Self {
         self.device = Some(device);
@@ -69,39 +79,34 @@ impl Networks {
         kind.unwrap_or_else(|| unreachable!("{name} was read as a kind"))
     }
 
-    /// The precision of a kind on the processor, whatever its speed; f32 beside a device.
+    /// The precision of a kind, whatever its speed.
     ///
     /// # Errors
-    /// If the kind has no scales for int8.
+    /// If the device or the processor lacks it, or the kind has no scales for int8.
     pub(crate) fn precision(
         &self,
         kind: &str,
         choice: PrecisionChoice,
-    ) -> Result<Precision, NoInt8> {
-        if self.device.is_some() {
-            return Ok(Precision::F32);
-        }
+    ) -> Result<PrecisionOn, PrecisionError> {
         let load = || BuiltinModel::of_kind(kind)[0].load();
         let first = self.kind(kind).first.get_or_init(load);
-        choice.of_model(kind, first, self.isa)
+        choice.on(self.device.as_ref(), kind, first, self.isa)
     }
 
-    /// The networks of a kind, by scale, in a precision or in f32 if that is faster.
-    fn of_kind(&self, kind: &str, precision: Precision) -> Vec<&Upscaler> {
-        let precision = self.isa.precision_for(precision);
-        let at = match precision {
-            Precision::F32 => 0,
-            Precision::Bf16 => 1,
-            Precision::Int8 => 2,
-        };
-        let prepare = |model: Model| {
-            let upscaler = Upscaler::with_isa(&model, self.isa).precision(precision);
-            match &self.device {
-                Some(device) => upscaler.on_device(device.clone()),
-                None => upscaler,
-            }
-        };
-        let upscalers = self.kind(kind).upscalers[at].get_or_init(|| {
+    /// The precision that computes: f32 where the processor computes another not faster, or a kind that an image
+    /// chooses has no scales for int8.
+    fn used_precision(&self, kind: &str, choice: PrecisionChoice) -> PrecisionOn {
+        match self.precision(kind, choice) {
+            Ok(on) if !on.is_slower_than_f32(self.isa) => on,
+            _ => PrecisionOn::F32,
+        }
+    }
+
+    /// The networks of a kind, by scale.
+    fn of_kind(&self, kind: &str, choice: PrecisionChoice) -> Vec<&Upscaler> {
+        let on = self.used_precision(kind, choice);
+        let prepare = |model: Model| Upscaler::with_isa(&model, self.isa).computed(&on);
+        let upscalers = self.kind(kind).upscalers[place_of(&on)].get_or_init(|| {
             let models = BuiltinModel::of_kind(kind);
             models.iter().map(|model| prepare(model.load())).collect()
         });
@@ -110,25 +115,16 @@ impl Networks {
 
     /// The job of an image.
     pub(crate) fn job(&self, reader: Reader, request: &UpscaleRequest) -> Result<Job<'_>, Error> {
-        if let (Some(device), PrecisionChoice::Of(Precision::Bf16 | Precision::Int8)) =
-            (&self.device, request.precision)
-        {
-            let message = format!(
-                "precision: bf16 and int8 are of the processor, and {} computes; omit it",
-                device.name()
-            );
-            return Err(Error::Invalid(message));
-        }
         let kind = request.kind.unwrap_or(BuiltinModel::DEFAULT.kind);
-        let precision = self.precision(kind, request.precision);
-        let precision = precision.map_err(|error| Error::Invalid(error.to_string()))?;
-        let job = Job::new(reader, &self.of_kind(kind, precision), request.settings)?;
+        if let Err(error) = self.precision(kind, request.precision) {
+            return Err(Error::Invalid(error.to_string()));
+        }
+        let networks = self.of_kind(kind, request.precision);
+        let job = Job::new(reader, &networks, request.settings)?;
         if request.kind.is_some() {
             return Ok(job);
         }
-        let kind = BuiltinModel::FOR_DAMAGED;
-        let precision = self.precision(kind, request.precision);
-        let mut for_damaged = self.of_kind(kind, precision.unwrap_or(Precision::F32));
+        let mut for_damaged = self.of_kind(BuiltinModel::FOR_DAMAGED, request.precision);
         for_damaged.retain(|network| network.scale() > 1);
         Ok(job.for_damaged(&for_damaged)?)
     }
@@ -150,13 +146,28 @@ impl Networks {
             return PROCESSOR;
         };
         let passes = summary.plan.passes();
-        let mut networks = self.of_kind(kind, Precision::F32).into_iter();
+        let mut networks = self.of_kind(kind, request.precision).into_iter();
         let is_on_processor = networks
             .any(|network| passes.contains(&network.scale()) && network.device_name().is_none());
         match is_on_processor {
             true => PROCESSOR,
             false => self.device_name(),
         }
+    }
+
+    /// The number format of the networks that made a result; `None` if there was no pass.
+    pub(crate) fn precision_of(
+        &self,
+        request: &UpscaleRequest,
+        summary: &Summary,
+    ) -> Option<&'static str> {
+        let kind = Self::kind_of(request, summary)?;
+        // The processor computes in f32 what a device cannot.
+        let is_on_device = self.device_of(request, summary) == self.device_name();
+        Some(match is_on_device {
+            true => self.used_precision(kind, request.precision).name(),
+            false => Precision::F32.name(),
+        })
     }
 
     /// The models, for programs.

@@ -193,8 +193,8 @@ pub const PARAMETERS: &[Parameter] = &[
     Parameter {
         name: "precision",
         summary: "Number format of the network's arithmetic; f32 by default, and where bf16 or int8 is not faster. \
-                  photo has no int8; auto is the fastest that a model has.",
-        expected: "f32, bf16, int8 or auto",
+                  photo has no int8; auto is the fastest that a model has; f16 is for GPUs.",
+        expected: "f32, bf16, f16, int8 or auto",
         schema: || json!({ "enum": PrecisionChoice::NAMED.map(|(name, _)| name) }),
         set: |request, text| {
             request.precision = choice(&PrecisionChoice::NAMED, text)?;

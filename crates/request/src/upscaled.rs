@@ -125,7 +125,12 @@ impl Networks {
         warnings.extend(self.device_warning(request, summary));
         ResultHead {
             format,
-            report: report(request, summary, device),
+            report: report(
+                request,
+                summary,
+                device,
+                self.precision_of(request, summary),
+            ),
             warnings,
         }
     }
@@ -146,9 +151,9 @@ impl Networks {
         let kind = Self::kind_of(request, summary)?;
         let isa = self.isa();
         match self.precision(kind, request.precision) {
-            Ok(precision) if isa.precision_for(precision) != precision => Some(format!(
+            Ok(on) if on.is_slower_than_f32(isa) => Some(format!(
                 "precision {}: not faster than f32 on this processor ({isa}), so f32 was used",
-                precision.name()
+                on.name()
             )),
             Ok(_) => None,
             Err(_) => Some(format!(
@@ -159,7 +164,12 @@ impl Networks {
 }
 
 /// The values of a report of `wdsr upscale`, without the time.
-fn report(request: &UpscaleRequest, summary: &Summary, device: &str) -> Value {
+fn report(
+    request: &UpscaleRequest,
+    summary: &Summary,
+    device: &str,
+    precision: Option<&str>,
+) -> Value {
     let found = match (summary.choice, summary.strength) {
         (Some(choice), _) => Some(choice.damage),
         (None, strength) => strength.map(|strength| strength.damage),
@@ -173,5 +183,6 @@ fn report(request: &UpscaleRequest, summary: &Summary, device: &str) -> Value {
         "strength": summary.strength.map(|strength| strength.value),
         "damage": damage.map(|damage| damage.to_string()),
         "device": device,
+        "precision": precision,
     })
 }

@@ -3,7 +3,7 @@
 //! The trainer makes batches, sets the learning rate, validates, and writes checkpoints. A device keeps the vectors of the
 //! [`TrainingState`] and updates them. The crate `wdsr-gpu` has the devices.
 
-use wdsr_model::{Device, DeviceError, FusedOperation, Network, NetworkConfig};
+use wdsr_model::{Device, DeviceError, FusedOperation, Network, NetworkConfig, Norm};
 
 use crate::batch::Batch;
 use crate::parameters::ParameterLayout;
@@ -72,26 +72,30 @@ pub struct DeviceTask<'t> {
     pub gradient_clip_norm: f32,
 }
 
+impl Recipe {
+    /// A key that devices do not support.
+    pub fn unsupported_on_devices(&self) -> Option<&'static str> {
+        let unsupported = [
+            (self.network.norm == Norm::Batch, "network.norm = \"batch\""),
+            (self.training.branches, "training.branches = true"),
+            (self.training.int8, "training.int8 = true"),
+            (self.strength.is_some(), "[strength]"),
+        ];
+        let mut unsupported = unsupported.into_iter();
+        unsupported.find_map(|(is_set, key)| is_set.then_some(key))
+    }
+}
+
 impl<'t> DeviceTask<'t> {
     /// The task of a recipe.
     ///
     /// # Errors
     /// The key of the recipe that devices do not support.
-    pub(crate) fn new(
-        recipe: &Recipe,
-        network: &Network,
-        layout: &'t ParameterLayout,
-    ) -> Result<Self, &'static str> {
-        let training = &recipe.training;
-        let unsupported = [
-            (!network.batch_norms.is_empty(), "network.norm = \"batch\""),
-            (training.branches, "training.branches = true"),
-            (training.int8, "training.int8 = true"),
-            (recipe.strength.is_some(), "[strength]"),
-        ];
-        if let Some((_, key)) = unsupported.into_iter().find(|(is_set, _)| *is_set) {
+    pub(crate) fn new(recipe: &Recipe, layout: &'t ParameterLayout) -> Result<Self, &'static str> {
+        if let Some(key) = recipe.unsupported_on_devices() {
             return Err(key);
         }
+        let training = &recipe.training;
         let unscaled = NetworkConfig {
             residual_scale: 1.0,
             ..recipe.network.clone()

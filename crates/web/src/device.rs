@@ -11,7 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::json;
 use wdsr_gpu::NetworkKernels;
-use wdsr_model::{Device, DeviceError, DeviceNetwork, DeviceTile, Model, PendingTile};
+use wdsr_model::{
+    Device, DeviceError, DeviceNetwork, DevicePrecision, DeviceTile, Model, PendingTile,
+};
 
 use crate::exports::take_text;
 
@@ -80,12 +82,6 @@ impl PageDevice {
             .store(max_buffer_bytes, Ordering::Relaxed);
         self.0.is_software.store(is_software, Ordering::Relaxed);
     }
-
-    /// The warnings since the last call.
-    pub(crate) fn take_warnings(&self) -> Vec<String> {
-        let warnings = self.0.warnings.lock();
-        std::mem::take(&mut warnings.unwrap_or_else(PoisonError::into_inner))
-    }
 }
 
 impl Setup {
@@ -105,7 +101,11 @@ impl Device for PageDevice {
         self.0.name
     }
 
-    fn prepare(&self, model: &Model) -> Result<Box<dyn DeviceNetwork>, DeviceError> {
+    fn prepare(
+        &self,
+        model: &Model,
+        _: DevicePrecision,
+    ) -> Result<Box<dyn DeviceNetwork>, DeviceError> {
         let setup = Arc::clone(&self.0);
         let scale = model.config().scale;
         let (kernels, text, bytes) = match setup.workers.load(Ordering::Relaxed) {
@@ -136,6 +136,11 @@ impl Device for PageDevice {
         warnings
             .unwrap_or_else(PoisonError::into_inner)
             .push(message);
+    }
+
+    fn take_warnings(&self) -> Vec<String> {
+        let warnings = self.0.warnings.lock();
+        std::mem::take(&mut warnings.unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use wdsr_model::DeviceTile;
+use wdsr_model::{Device, DeviceTile};
 
 use crate::device::PageDevice;
 use crate::{Engine, TileEngine};

@@ -183,7 +183,8 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use wdsr_model::{
-        BuiltinModel, Device, DeviceError, DeviceNetwork, DeviceTile, Isa, Model, Upscaler,
+        BuiltinModel, Device, DeviceError, DeviceNetwork, DevicePrecision, DeviceTile, Isa, Model,
+        Upscaler,
     };
 
     use super::{Engine, TileEngine};
@@ -225,7 +226,11 @@ mod tests {
             "a test device"
         }
 
-        fn prepare(&self, _: &Model) -> Result<Box<dyn DeviceNetwork>, DeviceError> {
+        fn prepare(
+            &self,
+            _: &Model,
+            _: DevicePrecision,
+        ) -> Result<Box<dyn DeviceNetwork>, DeviceError> {
             Err(DeviceError::Lost {
                 device: self.name().to_owned(),
                 reason: "a test".to_owned(),
@@ -238,6 +243,10 @@ mod tests {
 
         fn warn(&self, message: String) {
             unreachable!("{message}");
+        }
+
+        fn take_warnings(&self) -> Vec<String> {
+            Vec::new()
         }
     }
 

@@ -47,7 +47,7 @@ class Model:
         strength: float | None = None,
         threads: int = 0,
         tile: int = 640,
-        precision: Literal["f32", "bf16", "int8", "auto"] = "f32",
+        precision: Literal["f32", "bf16", "f16", "int8", "auto"] = "f32",
         self_ensemble: bool = False,
         progress: Callable[[int, int], Any] | None = None,
     ) -> _Image: ...
@@ -124,7 +124,7 @@ def upscale_file(
     timeout: float | None = None,
     threads: int = 0,
     tile: int = 640,
-    precision: Literal["f32", "bf16", "int8", "auto"] = "f32",
+    precision: Literal["f32", "bf16", "f16", "int8", "auto"] = "f32",
     self_ensemble: bool = False,
     progress: Callable[[int, int], Any] | None = None,
 ) -> Row: ...

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use serde::Serialize;
 use wdsr_kernels::multiply_add_burst;
-use wdsr_model::{DeviceChoice, Isa, Model, NetworkConfig, Precision, Upscaler, WeightFormat};
+use wdsr_model::{
+    DeviceChoice, Isa, Model, NetworkConfig, Precision, PrecisionOn, Upscaler, WeightFormat,
+};
 
 use crate::device::OpenGpu;
 use crate::exit::WrongUsage;
@@ -199,10 +201,13 @@ fn measure(
     if arguments.train {
         arguments.precision.of_training()?;
     }
-    let gpu = OpenGpu::open(arguments.device, arguments.precision)?;
-    let precision = match &gpu {
-        Some(_) => Precision::F32,
-        None => arguments.precision.or_f32(name, model, isa)?,
+    let gpu = OpenGpu::open(arguments.device)?;
+    let on = (arguments.precision).on(gpu.as_ref(), name, model, isa)?;
+    let on = models::or_f32(on, isa);
+    // That of the processor, which checks the results of a GPU in f32.
+    let precision = match on {
+        PrecisionOn::Processor(precision) => precision,
+        PrecisionOn::Device(..) => Precision::F32,
     };
     // The one that multiplies.
     let isa = match precision {
@@ -216,12 +221,8 @@ fn measure(
             error,
         )
     } else {
-        let upscaler = Upscaler::with_isa(model, isa).precision(precision);
+        let upscaler = Upscaler::with_isa(model, isa).computed(&on);
         let upscaler = upscaler.tile_px(models::tile_px(arguments.tile));
-        let upscaler = match &gpu {
-            Some(gpu) => upscaler.on_device(gpu.device()),
-            None => upscaler,
-        };
         let error = inference::error(model, &upscaler, precision)?;
         let work = inference::Inference::new(model, upscaler, arguments.size);
         (Box::new(work), error)
@@ -229,10 +230,10 @@ fn measure(
     let isa_name = isa.name().to_owned();
     let device = gpu.as_ref().map_or(isa_name, |gpu| gpu.name().to_owned());
     // Rounding errors of sums of a thousand values up to 1, through tens of layers.
-    let allowed = match (precision, arguments.precision) {
-        (Precision::Bf16, _) | (_, PrecisionArgument::F16) => 1e-1,
-        (Precision::F32, _) => 1e-3,
-        (Precision::Int8, _) => 0.0,
+    let allowed = match on.name() {
+        "bf16" | "f16" => 1e-1,
+        "int8" => 0.0,
+        _ => 1e-3,
     };
     if error.is_nan() || error > allowed {
         bail!(
@@ -243,9 +244,11 @@ fn measure(
     let Measured {
         times,
         peaks_gflops,
-    } = alternate(&mut *work, || match &gpu {
-        Some(gpu) => gpu.peak_gflops(GPU_PEAK_SECONDS),
-        None => Ok(processor_peak_gflops(isa, precision)),
+    } = alternate(&mut *work, || match (&gpu, &on) {
+        (Some(gpu), PrecisionOn::Device(_, precision)) => {
+            gpu.peak_gflops(*precision, GPU_PEAK_SECONDS)
+        }
+        _ => Ok(processor_peak_gflops(isa, precision)),
     })?;
     let median_s = median(times.iter().map(Duration::as_secs_f64).collect());
     let gflops = work.operations() / median_s / 1e9;
@@ -267,7 +270,7 @@ fn measure(
         scale: model.config().scale,
         width_px,
         height_px,
-        precision: (gpu.as_ref()).map_or(precision.name(), OpenGpu::precision_name),
+        precision: on.name(),
         threads: rayon::current_num_threads(),
         isa: isa.name(),
         gpu: gpu.as_ref().map(|gpu| gpu.name().to_owned()),

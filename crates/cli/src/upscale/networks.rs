@@ -4,7 +4,7 @@ use std::path::Path;
 
 use wdsr_batch::Computation;
 use wdsr_image::{Format, Reader};
-use wdsr_model::{BuiltinModel, Precision, Upscaler};
+use wdsr_model::{BuiltinModel, Isa, PrecisionOn, Upscaler};
 use wdsr_upscale::{Error, Job, Plan, Settings, Summary};
 
 use super::report;
@@ -33,7 +33,7 @@ struct Group {
     /// The built-in kind, or the file.
     name: String,
     /// That of the processor.
-    precision: Precision,
+    precision: PrecisionOn,
     networks: Vec<Network>,
 }
 
@@ -112,7 +112,7 @@ impl<'a> Networks<'a> {
     /// Precision of the chosen models, and a GPU with its driver, on which the bits of a result depend. Models for damaged images
     /// may have another precision.
     pub(crate) fn arithmetic_text(&self) -> String {
-        self.computing.arithmetic_text(self.chosen.precision)
+        self.chosen.precision.text()
     }
 
     /// The scale of one pass.
@@ -186,11 +186,12 @@ impl Group {
         let mut networks = Vec::new();
         let choices = models::choose(model)?;
         let Choice { name, model: first } = &choices[0];
-        let precision = computing.fastest_precision(precision, name, first)?;
+        let precision = computing.precision(precision, name, first)?;
+        let precision = models::or_f32(precision, Isa::detect()?);
         for Choice { model, .. } in choices {
             networks.push(Network {
                 model_hash: wdsr_batch::hash_of_model(&model)?,
-                upscaler: computing.upscaler(&model, precision)?,
+                upscaler: computing.upscaler(&model, &precision)?,
             });
         }
         let default = Path::new(BuiltinModel::DEFAULT.kind);

@@ -68,10 +68,11 @@ fn without_drivers(run: &mut assert_cmd::Command) -> &mut assert_cmd::Command {
 
 #[cfg(all(feature = "gpu", target_os = "linux"))]
 mod with_feature {
+    use predicates::prelude::PredicateBooleanExt;
     use wdsr_image::{Limits, Samples, decode};
 
     use super::*;
-    use crate::train;
+    use crate::{study, train};
 
     #[test]
     fn a_gpu_that_is_demanded_and_absent_is_an_error() {
@@ -198,6 +199,28 @@ mod with_feature {
     }
 
     #[test]
+    fn a_study_trains_on_a_gpu() {
+        let folder = tempfile::tempdir().expect("folder");
+        study::prepare(folder.path());
+        let name = devices()[1]["name"].as_str().expect("a name").to_owned();
+        let depth = [
+            "depth",
+            "--blocks",
+            "1",
+            "--updates",
+            "2",
+            "--device",
+            "gpu:0",
+        ];
+        let run = study::study(folder.path(), &depth).assert().success();
+        let output = String::from_utf8_lossy(&run.get_output().stdout).into_owned();
+        let trained = output
+            .matches(&*format!("training in f32 on {name}"))
+            .count();
+        assert_eq!(trained, 4, "{output}");
+    }
+
+    #[test]
     fn a_gpu_is_measured_and_checked() {
         let run = wdsr()
             .args([
@@ -227,9 +250,9 @@ mod with_feature {
                 let mut run = wdsr();
                 run.args(command);
                 let run = run.args(["--device", "gpu:0", "--precision", precision]);
-                let message =
-                    format!("--precision {precision}: a GPU computes in f32 or f16; use one of");
-                run.assert().code(2).stderr(contains(message));
+                let message = contains(format!("--precision {precision}: "))
+                    .and(contains("computes in f32 or f16; choose one of these"));
+                run.assert().code(2).stderr(message);
             }
         }
     }

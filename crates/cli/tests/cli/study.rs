@@ -6,7 +6,7 @@ use wdsr_testing::paths::built_in_model;
 
 use super::{image, wdsr, write};
 
-fn study(root: &Path, extra: &[&str]) -> assert_cmd::Command {
+pub(crate) fn study(root: &Path, extra: &[&str]) -> assert_cmd::Command {
     let mut command = wdsr();
     let out = root.join("out");
     command
@@ -20,7 +20,7 @@ fn study(root: &Path, extra: &[&str]) -> assert_cmd::Command {
     command
 }
 
-fn prepare(root: &Path) {
+pub(crate) fn prepare(root: &Path) {
     std::fs::create_dir(root.join("data")).expect("a folder");
     for (name, size) in [("a", 48), ("b", 56)] {
         let path = root.join(format!("data/{name}.png"));
@@ -154,6 +154,10 @@ fn refuses_invalid_options() {
         (vec!["norm", "--blocks", "1,3"], "expected one"),
         (vec!["width", "--expansions", "12"], "expansion 12"),
         (vec!["depth", "--seeds", "0"], "0 seeds"),
+        (
+            vec!["norm", "--device", "gpu"],
+            "GPUs do not train network.norm = \"batch\", which this study does; use cpu, or auto",
+        ),
         (
             vec!["norm", "--teacher", "a.safetensors"],
             "teacher has no effect on study norm, only on gains",

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use wdsr_model::{Activation, Conv, FusedOperation, Operation, Value};
+use wdsr_model::{Activation, Conv, DevicePrecision, FusedOperation, Operation, Value};
 use wdsr_train::Loss;
 use wdsr_train::device::DeviceTask;
 
@@ -11,7 +11,7 @@ use super::kernels::{
 };
 use super::spectrum::Spectrum;
 use crate::plan::{conv_vectors, groups};
-use crate::wgsl::{Formats, GpuPrecision, Kernel, Patches, Work};
+use crate::wgsl::{Formats, Kernel, Patches, Work};
 
 /// Alignment of what is bound at an offset, in numbers of four bytes.
 const ALIGNED: usize = 64;
@@ -545,7 +545,7 @@ impl Builder<'_> {
         packed: Option<Range<usize>>,
         term: Option<usize>,
     ) {
-        let f32 = GpuPrecision::F32;
+        let f32 = DevicePrecision::F32;
         let kernel = Kernel {
             work,
             formats: Formats {

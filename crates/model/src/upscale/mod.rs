@@ -16,9 +16,10 @@ use std::time::Instant;
 
 use wdsr_kernels::{Isa, Precision, STRIP_ROWS, Strip};
 
-use crate::device::Device;
+use crate::device::{Device, DevicePrecision};
 use crate::error::{Error, UpscaleError};
 use crate::model::Model;
+use crate::precision::PrecisionOn;
 use crate::stream::{Arithmetic, Inference, StageTime, StreamingNetwork, Tiles, lock};
 use colour_range::ColourRange;
 use on_device::OnDevice;
@@ -116,10 +117,24 @@ impl Upscaler {
     /// Computes images on a device instead of this processor. Its last bits differ from the processor's;
     /// [`precision`](Self::precision) and [`tile_px`](Self::tile_px) have no effect on it. If its memory does not suffice for the
     /// smallest tile, the processor computes, and the device receives a warning.
+    ///
+    /// # Panics
+    /// If f16 is chosen and the device lacks it ([`Device::has_f16`]).
     #[must_use]
-    pub fn on_device(mut self, device: Arc<dyn Device>) -> Self {
-        self.on_device = Some(OnDevice::new(device));
+    pub fn on_device(mut self, device: Arc<dyn Device>, precision: DevicePrecision) -> Self {
+        self.on_device = Some(OnDevice::new(device, precision));
         self
+    }
+
+    /// Sets what computes, and in which precision: [`precision`](Self::precision) or [`on_device`](Self::on_device).
+    #[must_use]
+    pub fn computed(self, on: &PrecisionOn) -> Self {
+        match on {
+            PrecisionOn::Processor(precision) => self.precision(*precision),
+            PrecisionOn::Device(device, precision) => {
+                self.on_device(Arc::clone(device), *precision)
+            }
+        }
     }
 
     /// The name of the device that computes; `None` for this processor.

@@ -16,8 +16,11 @@ use super::progress::{Progress, WorkCounter};
 use super::rows::InputRows;
 use super::{Sample, Upscaler};
 use crate::config::BlockKind;
-use crate::device::{Device, DeviceError, DeviceNetwork, DeviceTile, PendingTile, with_halo};
+use crate::device::{
+    Device, DeviceError, DeviceNetwork, DevicePrecision, DeviceTile, PendingTile, with_halo,
+};
 use crate::error::UpscaleError;
+use crate::model::Model;
 use crate::stream::{lock, turned_models};
 use crate::upscale::colour_range::ColourRange;
 
@@ -34,6 +37,7 @@ const ASSUMED_TILE_PIXELS: usize = 1 << 20;
 /// A device, and a model's networks that are prepared for it.
 pub(super) struct OnDevice {
     device: Arc<dyn Device>,
+    precision: DevicePrecision,
     /// Prepared at the first image, and again after a loss: the network, or with self-ensemble all eight.
     networks: Mutex<Option<Arc<Networks>>>,
     /// Shared by the upscalers of a model's strengths.
@@ -51,9 +55,15 @@ struct Memory {
 }
 
 impl OnDevice {
-    pub(super) fn new(device: Arc<dyn Device>) -> Self {
+    pub(super) fn new(device: Arc<dyn Device>, precision: DevicePrecision) -> Self {
+        assert!(
+            precision == DevicePrecision::F32 || device.has_f16(),
+            "device: {} does not compute in f16",
+            device.name()
+        );
         Self {
             device,
+            precision,
             networks: Mutex::default(),
             memory: Arc::new(Memory {
                 max_tile_pixels: AtomicUsize::new(usize::MAX),
@@ -66,6 +76,7 @@ impl OnDevice {
     pub(super) fn unprepared(&self) -> Self {
         Self {
             device: Arc::clone(&self.device),
+            precision: self.precision,
             networks: Mutex::default(),
             memory: Arc::clone(&self.memory),
         }
@@ -91,11 +102,12 @@ impl OnDevice {
             let device = self.device.name().to_owned();
             return Err(DeviceError::Unsupported { device, kind });
         }
+        let prepare = |model: &Model| self.device.prepare(model, self.precision);
         let prepared = if upscaler.self_ensemble {
             let models = turned_models(model, upscaler.arithmetic);
-            models.iter().map(|m| self.device.prepare(m)).collect()
+            models.iter().map(prepare).collect()
         } else {
-            self.device.prepare(model).map(|network| vec![network])
+            prepare(model).map(|network| vec![network])
         };
         let prepared: Arc<Networks> = Arc::new(prepared?);
         *networks = Some(Arc::clone(&prepared));

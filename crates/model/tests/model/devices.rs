@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 use wdsr_model::{
-    Device, DeviceError, DeviceNetwork, DeviceTile, Isa, Model, NetworkConfig, PendingTile,
-    UpscaleError, Upscaler,
+    Device, DeviceError, DeviceNetwork, DevicePrecision, DeviceTile, Isa, Model, NetworkConfig,
+    PendingTile, UpscaleError, Upscaler,
 };
 use wdsr_testing::floats::assert_close;
 use wdsr_testing::random;
@@ -65,7 +65,11 @@ impl Device for Shared {
         "test device"
     }
 
-    fn prepare(&self, model: &Model) -> Result<Box<dyn DeviceNetwork>, DeviceError> {
+    fn prepare(
+        &self,
+        model: &Model,
+        _: DevicePrecision,
+    ) -> Result<Box<dyn DeviceNetwork>, DeviceError> {
         self.0.prepared.fetch_add(1, Ordering::Relaxed);
         if self.0.refuses {
             return Err(DeviceError::Failed {
@@ -85,6 +89,10 @@ impl Device for Shared {
 
     fn warn(&self, message: String) {
         self.0.warnings.lock().expect("no panic").push(message);
+    }
+
+    fn take_warnings(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.warnings.lock().expect("no panic"))
     }
 }
 
@@ -165,7 +173,8 @@ fn image(width: usize, height: usize) -> Vec<f32> {
 }
 
 fn on(device: &Arc<TestDevice>) -> Upscaler {
-    Upscaler::with_isa(&model(), Isa::REFERENCE).on_device(Arc::new(Shared(Arc::clone(device))))
+    Upscaler::with_isa(&model(), Isa::REFERENCE)
+        .on_device(Arc::new(Shared(Arc::clone(device))), DevicePrecision::F32)
 }
 
 fn check(device: &Arc<TestDevice>, (width, height): (usize, usize), what: &str) {
@@ -234,8 +243,8 @@ fn several_processors_give_the_bits_of_one() {
             ..TestDevice::new(max_tile_pixels)
         });
         let one = Upscaler::with_isa(&model, isa);
-        let several =
-            Upscaler::with_isa(&model, isa).on_device(Arc::new(Shared(Arc::clone(&device))));
+        let several = Upscaler::with_isa(&model, isa)
+            .on_device(Arc::new(Shared(Arc::clone(&device))), DevicePrecision::F32);
         let pixels = image(width, height);
         let expected = one.upscale(&pixels, width, height).expect("an image");
         let found = several.upscale(&pixels, width, height).expect("an image");
@@ -332,7 +341,8 @@ fn rrdb_is_an_error_unless_the_device_is_optional() {
             ..TestDevice::new(1 << 20)
         });
         let upscaler = Upscaler::with_isa(&model, Isa::REFERENCE);
-        let upscaler = upscaler.on_device(Arc::new(Shared(Arc::clone(&device))));
+        let upscaler =
+            upscaler.on_device(Arc::new(Shared(Arc::clone(&device))), DevicePrecision::F32);
         (upscaler.upscale(&image(9, 8), 9, 8), device)
     };
     let (demanded, _) = run(false);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use wdsr_model::{Device, DeviceError, DeviceNetwork, Model};
+use wdsr_model::{Device, DeviceError, DeviceNetwork, DevicePrecision, Model};
 use wdsr_serve::{Access, Limits};
 
 use super::{Running, json, refusal, small};
@@ -17,7 +17,11 @@ impl Device for Failing {
         NAME
     }
 
-    fn prepare(&self, _: &Model) -> Result<Box<dyn DeviceNetwork>, DeviceError> {
+    fn prepare(
+        &self,
+        _: &Model,
+        _: DevicePrecision,
+    ) -> Result<Box<dyn DeviceNetwork>, DeviceError> {
         Err(self.0.clone())
     }
 
@@ -26,6 +30,10 @@ impl Device for Failing {
     }
 
     fn warn(&self, _: String) {}
+
+    fn take_warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 fn server(error: DeviceError) -> Running {
@@ -76,9 +84,15 @@ fn precisions_of_the_processor_are_refused_on_a_device() {
         let answer = server.upscale(&format!("model=small&precision={precision}"), &small());
         let (status, code, message) = refusal(&answer);
         assert_eq!((status, &*code), (422, "invalid_request"), "{message}");
-        let expected = "precision: bf16 and int8 are of the processor, and test device computes";
-        assert!(message.starts_with(expected), "{message}");
+        let expected = format!(
+            "precision {precision}: test device computes in f32 or f16; choose one of these, or the processor"
+        );
+        assert_eq!(message, expected);
     }
+    let answer = server.upscale("model=small&precision=f16", &small());
+    let (status, _, message) = refusal(&answer);
+    let expected = "precision f16: test device has no f16 arithmetic; choose f32";
+    assert_eq!((status, &*message), (422, expected));
     let answer = server.upscale("model=small&precision=auto", &small());
     assert_eq!(answer.status, 200, "{}", answer.text());
 }

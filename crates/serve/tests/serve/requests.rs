@@ -202,6 +202,9 @@ fn parameters_set_size_format_and_metadata() {
             precision == "auto" || is_f32 == warnings.contains("not faster than f32"),
             "{precision}: {warnings}"
         );
+        let report = made.header("wdsr-report");
+        let says_f32 = report.contains("\"precision\":\"f32\"");
+        assert_eq!(is_f32, says_f32, "{precision}: {report}");
     }
 }
 
@@ -243,7 +246,11 @@ fn wrong_parameters_are_refused_with_what_is_expected() {
         ),
         (
             "precision=int4",
-            "precision: expected f32, bf16, int8 or auto, found \"int4\"",
+            "precision: expected f32, bf16, f16, int8 or auto, found \"int4\"",
+        ),
+        (
+            "precision=f16",
+            "precision f16: only GPUs compute in f16; choose f32, bf16, int8 or auto, or a GPU",
         ),
         (
             "precision=int8&model=photo",

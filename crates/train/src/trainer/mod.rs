@@ -257,8 +257,7 @@ impl Trainer {
     /// If several processes train together.
     pub fn use_device(&mut self, device: Arc<dyn TrainingDevice>) -> Result<(), Error> {
         assert_eq!(self.ranks.count(), 1, "processes of a training on a device");
-        let network = self.engine.network();
-        let task = DeviceTask::new(&self.recipe, network, &self.layout);
+        let task = DeviceTask::new(&self.recipe, &self.layout);
         let task = task.map_err(|key| Error::NotOnDevice {
             device: device.name().to_owned(),
             key,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use wdsr_eval::{Protocol, bicubic, psnr_db};
 use wdsr_kernels::Isa;
-use wdsr_model::{Model, Precision, Upscaler};
+use wdsr_model::{DevicePrecision, Model, Precision, Upscaler};
 
 use super::event::Event;
 use crate::dataset::{Degrader, ValidationImage};
@@ -32,7 +32,7 @@ impl Scoring<'_> {
         };
         let upscaler = Upscaler::with_isa(model, self.isa).precision(precision);
         match self.device.clone() {
-            Some(device) => upscaler.on_device(device),
+            Some(device) => upscaler.on_device(device, DevicePrecision::F32),
             None => upscaler,
         }
     }
