@@ -46,7 +46,7 @@ pub(crate) enum Level {
     /// The same with dot products of bfloat16.
     #[cfg(target_arch = "x86_64")]
     Avx512Bf16(Avx512Bf16),
-    /// The same with products of tiles of bfloat16.
+    /// The same with products of tiles of bfloat16 and of bytes.
     #[cfg(target_arch = "x86_64")]
     Amx(Amx),
     /// 128-bit vectors with fused multiply-add.
@@ -152,7 +152,7 @@ impl Isa {
         Isa(Level::EmulatedAmx)
     }
 
-    /// Whether it multiplies tiles of bfloat16: kernels of pixels run on it.
+    /// Whether it multiplies tiles of bfloat16 and of bytes: kernels of pixels run on it.
     pub fn has_tiles(self) -> bool {
         match self.0 {
             #[cfg(target_arch = "x86_64")]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::dispatch::{Kernel, dispatch};
 use crate::precision::Format;
 use crate::simd::Simd;
-use crate::{Isa, Precision, int8, pixels};
+use crate::{Isa, Precision, int8, tiles};
 
 /// Independent chains of multiply-adds: more than the latency of a multiply-add times
 /// those that a processor begins in a cycle (8 to 10), few enough for 16 registers.
@@ -18,7 +18,9 @@ const CHAINS: usize = 12;
 /// each multiply-add): divided by the time, the arithmetic peak of one core.
 pub fn multiply_add_burst(isa: Isa, precision: Precision, rounds: usize) -> u64 {
     match precision {
-        Precision::Bf16 if isa.has_tiles() => pixels::product_burst(isa, rounds),
+        Precision::Bf16 | Precision::Int8 if isa.has_tiles() => {
+            tiles::product_burst(isa, precision, rounds)
+        }
         Precision::Int8 => int8::burst(isa, rounds),
         _ => dispatch(isa, precision, Burst { rounds }),
     }

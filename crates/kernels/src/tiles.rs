@@ -1,16 +1,20 @@
-//! Products of tiles of bf16 (Intel AMX): what the kernels of pixels in rows are written in.
+//! Products of tiles of bf16 and of bytes (Intel AMX).
 //!
 //! A tile has [`ROWS`] rows of [`ROW`] lanes of 32 bits: a float, or two bf16, the first in the lower half. A row of a tile of
-//! pixels is 32 channels of a pixel in bf16, so the pixels of a row of an image are a tile as they lie in memory. A tile of
+//! pixels in bf16 is 32 channels of a pixel, so the pixels of a row of an image are a tile as they lie in memory. A tile of
 //! weights has rows of 16 output channels with two input channels each.
 
-use crate::Precision;
+use crate::isa::Level;
+use crate::{Isa, Precision};
 
 /// Rows of a tile.
 pub(crate) const ROWS: usize = 16;
 
 /// Lanes of a tile's row.
 pub(crate) const ROW: usize = 16;
+
+/// Lanes of a tile.
+pub(crate) const TILE: usize = ROWS * ROW;
 
 /// Floats of a tile in memory whose rows lie `stride` floats apart.
 pub(crate) fn tile_len(stride: usize) -> usize {
@@ -36,6 +40,9 @@ pub(crate) trait Tiles {
     fn store<const T: usize>(&mut self, to: &mut [f32], stride: usize);
     /// Adds to each float of tile C the sum over k of the products of lane k of its row of A and of its lane of row k of B.
     fn add_product<const C: usize, const A: usize, const B: usize>(&mut self);
+    /// Adds to each 32-bit integer of tile C the sum over k of the products of the four signed bytes in lane k of its row of A
+    /// and the four unsigned ones in its lane of row k of B.
+    fn add_byte_product<const C: usize, const A: usize, const B: usize>(&mut self);
     /// 32 channels of each pixel, plus `bias`, as lanes of two bf16, rounded to nearest; denormal numbers become 0. With `RELU`,
     /// negative numbers become 0 too.
     fn round<const RELU: bool>(
@@ -56,10 +63,69 @@ pub(crate) trait TileKernel {
     fn run<T: Tiles>(self, tiles: &mut T) -> Self::Output;
 }
 
+/// Runs a kernel on the tiles of an instruction set.
+///
+/// # Panics
+/// If it has none.
+pub(crate) fn run_on_tiles<K: TileKernel>(isa: Isa, kernel: K) -> K::Output {
+    match isa.0 {
+        #[cfg(target_arch = "x86_64")]
+        Level::Amx(amx) => amx.run(kernel),
+        // Only tests ask for it: the page's module goes without.
+        Level::EmulatedAmx if cfg!(any(debug_assertions, not(target_family = "wasm"))) => {
+            EmulatedTiles::run(kernel)
+        }
+        _ => panic!("tiles of {isa}, which has none"),
+    }
+}
+
+/// Does nothing but `rounds` products of tiles of bf16 or bytes. Returns the number of operations, 2 for each multiply-add.
+pub(crate) fn product_burst(isa: Isa, precision: Precision, rounds: usize) -> u64 {
+    struct Burst {
+        of_bytes: bool,
+        rounds: usize,
+    }
+
+    impl TileKernel for Burst {
+        type Output = u64;
+
+        #[inline(always)]
+        fn run<T: Tiles>(self, tiles: &mut T) -> u64 {
+            let ones = [1.0; TILE];
+            tiles.zero::<0>();
+            tiles.zero::<1>();
+            tiles.zero::<2>();
+            tiles.zero::<3>();
+            tiles.load::<4>(&ones, ROW);
+            tiles.load::<5>(&ones, ROW);
+            tiles.load::<6>(&ones, ROW);
+            tiles.load::<7>(&ones, ROW);
+            let rounds = self.rounds.div_ceil(4);
+            for _ in 0..rounds {
+                if self.of_bytes {
+                    tiles.add_byte_product::<0, 4, 6>();
+                    tiles.add_byte_product::<1, 4, 7>();
+                    tiles.add_byte_product::<2, 5, 6>();
+                    tiles.add_byte_product::<3, 5, 7>();
+                } else {
+                    tiles.add_product::<0, 4, 6>();
+                    tiles.add_product::<1, 4, 7>();
+                    tiles.add_product::<2, 5, 6>();
+                    tiles.add_product::<3, 5, 7>();
+                }
+            }
+            let numbers_of_lane = if self.of_bytes { 4 } else { 2 };
+            (4 * rounds * 2 * ROWS * ROW * numbers_of_lane * ROW) as u64
+        }
+    }
+    let of_bytes = precision == Precision::Int8;
+    run_on_tiles(isa, Burst { of_bytes, rounds })
+}
+
 /// Tile registers in plain Rust: the definition of the operations, for tests. Every bit is that of AMX.
 ///
 /// # Source
-/// Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2: TDPBF16PS, VCVTNE2PS2BF16.
+/// Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2: TDPBF16PS, TDPBSUD, VCVTNE2PS2BF16.
 pub(crate) struct EmulatedTiles {
     tiles: [[[f32; ROW]; ROWS]; 8],
 }
@@ -142,6 +208,22 @@ impl Tiles for EmulatedTiles {
         }
     }
 
+    fn add_byte_product<const C: usize, const A: usize, const B: usize>(&mut self) {
+        let bytes = |lane: f32| lane.to_bits().to_le_bytes();
+        let (a, b) = (self.tiles[A], self.tiles[B]);
+        for (sums, weights) in self.tiles[C].iter_mut().zip(&a) {
+            for (column, sum) in sums.iter_mut().enumerate() {
+                let mut total = sum.to_bits() as i32;
+                for (weights, pixels) in weights.iter().zip(&b) {
+                    for (weight, pixel) in bytes(*weights).into_iter().zip(bytes(pixels[column])) {
+                        total = total.wrapping_add(i32::from(weight as i8) * i32::from(pixel));
+                    }
+                }
+                *sum = f32::from_bits(total as u32);
+            }
+        }
+    }
+
     fn round<const RELU: bool>(
         &self,
         values: &[[f32; 2 * ROW]],
@@ -206,6 +288,49 @@ mod tests {
                 let expected = 1.0 + terms.sum::<f32>();
                 assert_eq!(found[row * ROW + column], expected, "({row}, {column})");
             }
+        }
+    }
+
+    struct ByteProduct<'a>(&'a [f32], &'a [f32]);
+
+    impl TileKernel for ByteProduct<'_> {
+        type Output = Vec<i32>;
+
+        fn run<T: Tiles>(self, tiles: &mut T) -> Vec<i32> {
+            let mut sums = vec![f32::from_bits((-5_i32) as u32); TILE];
+            tiles.load::<2>(&sums, ROW);
+            tiles.load::<0>(self.0, ROW);
+            tiles.load::<1>(self.1, ROW);
+            tiles.add_byte_product::<2, 0, 1>();
+            tiles.store::<2>(&mut sums, ROW);
+            sums.iter().map(|sum| sum.to_bits() as i32).collect()
+        }
+    }
+
+    #[test]
+    fn products_of_bytes_sum_signed_by_unsigned_over_all_lanes() {
+        let a = |row: usize, k: usize, c: usize| ((row * 31 + k * 7 + c * 101) % 256) as u8;
+        let b = |k: usize, column: usize, c: usize| ((k * 13 + column * 17 + c * 89) % 256) as u8;
+        let tile = |byte: &dyn Fn(usize, usize, usize) -> u8| -> Vec<f32> {
+            let lane = |at: usize| [0, 1, 2, 3].map(|c| byte(at / ROW, at % ROW, c));
+            let lanes = (0..TILE).map(|at| f32::from_bits(u32::from_le_bytes(lane(at))));
+            lanes.collect()
+        };
+        let [weights, pixels] = [tile(&a), tile(&b)];
+        let check = |found: Vec<i32>, on: &str| {
+            for (at, found) in found.into_iter().enumerate() {
+                let (row, column) = (at / ROW, at % ROW);
+                let products = (0..ROWS).flat_map(|k| (0..4).map(move |c| (k, c)));
+                let sum: i32 = products
+                    .map(|(k, c)| i32::from(a(row, k, c) as i8) * i32::from(b(k, column, c)))
+                    .sum();
+                assert_eq!(found, sum - 5, "({row}, {column}) on {on}");
+            }
+        };
+        let isas = Isa::available().into_iter().filter(|isa| isa.has_tiles());
+        for isa in isas.chain([Isa::emulated_amx()]) {
+            let found = run_on_tiles(isa, ByteProduct(&weights, &pixels));
+            check(found, isa.name());
         }
     }
 

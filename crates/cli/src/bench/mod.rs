@@ -211,8 +211,8 @@ fn measure(
     };
     // The one that multiplies.
     let isa = match precision {
-        Precision::F32 | Precision::Int8 => isa.without_tiles(),
-        Precision::Bf16 => isa,
+        Precision::F32 => isa.without_tiles(),
+        Precision::Bf16 | Precision::Int8 => isa,
     };
     let (mut work, error): (Box<dyn Work>, f64) = if arguments.train {
         let error = training::error(model.config(), isa, precision);

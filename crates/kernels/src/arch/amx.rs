@@ -1,4 +1,4 @@
-//! Intel AMX: eight tile registers of 16 rows of 64 bytes, and products of tiles of bfloat16.
+//! Intel AMX: eight tile registers of 16 rows of 64 bytes, and products of tiles of bfloat16 and of bytes.
 //!
 //! No function is compiled with the target feature of AMX, so the compiler never uses a tile register:
 //! what an operation leaves in one is there for the next. A thread's tiles exist between
@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use super::avx512::Avx512Bf16;
 use crate::tiles::{ROW, ROWS, TileKernel, Tiles, tile_len};
 
-/// Proof that the processor has AMX-TILE, AMX-BF16, AVX512-BF16 and AVX-512BW, and that the system lets
+/// Proof that the processor has AMX-TILE, AMX-BF16, AMX-INT8, AVX512-BF16 and AVX-512BW, and that the system lets
 /// this process use tiles.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Amx(Avx512Bf16);
@@ -42,12 +42,13 @@ impl Amx {
     }
 }
 
-/// Whether the processor has AMX-TILE and AMX-BF16 with tiles of 16 rows of 64 bytes.
+/// Whether the processor has AMX-TILE, AMX-BF16 and AMX-INT8 with tiles of 16 rows of 64 bytes.
 fn has_instructions() -> bool {
     const AMX_BF16: u32 = 1 << 22;
     const AMX_TILE: u32 = 1 << 24;
+    const AMX_INT8: u32 = 1 << 25;
     const PALETTES: u32 = 0x1D;
-    let needed = AMX_BF16 | AMX_TILE;
+    let needed = AMX_BF16 | AMX_TILE | AMX_INT8;
     if __cpuid(0).eax < PALETTES || __cpuid_count(7, 0).edx & needed != needed {
         return false;
     }
@@ -207,6 +208,24 @@ impl Tiles for Configured {
         unsafe {
             tile_asm!(
                 "tdpbf16ps tmm{c}, tmm{a}, tmm{b}",
+                c = const C, a = const A, b = const B,
+                options(nostack, nomem, preserves_flags)
+            );
+        }
+    }
+
+    #[inline(always)]
+    fn add_byte_product<const C: usize, const A: usize, const B: usize>(&mut self) {
+        const {
+            assert!(
+                C < 8 && A < 8 && B < 8 && C != A && C != B && A != B,
+                "tiles"
+            )
+        }
+        // SAFETY: `self` says that the tiles are configured, all alike; they are three.
+        unsafe {
+            tile_asm!(
+                "tdpbsud tmm{c}, tmm{a}, tmm{b}",
                 c = const C, a = const A, b = const B,
                 options(nostack, nomem, preserves_flags)
             );

@@ -1,6 +1,7 @@
 //! A convolution of strips of bytes.
 
 use super::layer::{ByteLayer, ByteScale, Bytes, PackedLayer, check_output};
+use super::tiles::{self, LayerTiles};
 #[cfg(target_arch = "x86_64")]
 use super::winograd::{FourRows, WinogradBytes};
 use super::{ByteKernel, dispatch, reference};
@@ -10,6 +11,7 @@ use crate::epilogue::{TileEpilogue, TileOutput};
 use crate::rows::Rows;
 use crate::simd::ByteSimd;
 use crate::strip::{Offset, Strip, StripFormat};
+use crate::tiles::{TileKernel, Tiles};
 use crate::{Epilogue, Isa, Scratch};
 
 /// Pixels whose input stays in the cache for all tiles of output channels.
@@ -35,7 +37,7 @@ impl ByteConv {
         layer: ByteLayer<'_>,
         output: Option<&ByteScale>,
     ) -> Self {
-        let layer = PackedLayer::new(isa, input, layer, output);
+        let layer = PackedLayer::new(isa, input, layer, output, false);
         Self {
             #[cfg(target_arch = "x86_64")]
             winograd: WinogradBytes::of(&layer),
@@ -54,10 +56,6 @@ impl ByteConv {
     /// # Panics
     /// If the shapes differ, the input does not cover the output plus the kernel's reach, or bytes are to be stored with
     /// another epilogue than [`Epilogue::Store`].
-    #[cfg_attr(
-        not(target_arch = "x86_64"),
-        allow(unused_variables, reason = "no instruction set transforms bytes")
-    )]
     pub fn run(
         &self,
         input: &Strip,
@@ -91,6 +89,22 @@ impl ByteConv {
             plane_len: output.plane_len(),
             epilogue: epilogue.at(|maps| maps.at(y as isize + maps_offset.rows, maps_offset.px)),
         };
+        if let Some(tiles) = &layer.tiles {
+            let [sums] = scratch.arrays([tiles::SUMS]);
+            for y in output.inside() {
+                tiles.run_kernel(TileRun {
+                    layer,
+                    tiles,
+                    input: first_tap(y),
+                    plane_len,
+                    output: target(output, y),
+                    width_px,
+                    sums,
+                });
+            }
+            output.clear_border();
+            return;
+        }
         #[cfg(target_arch = "x86_64")]
         if let Some(winograd) = &self.winograd {
             for first in output.groups() {
@@ -154,6 +168,32 @@ impl ByteKernel for ConvRun<'_> {
                     len,
                 );
             }
+        }
+    }
+}
+
+/// A row, as [`ConvRun`] says, on tiles.
+struct TileRun<'a> {
+    layer: &'a PackedLayer,
+    tiles: &'a LayerTiles,
+    input: *const f32,
+    plane_len: usize,
+    output: TileOutput,
+    width_px: usize,
+    sums: &'a mut [f32],
+}
+
+impl TileKernel for TileRun<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<T: Tiles>(self, tiles: &mut T) {
+        for first in (0..self.width_px).step_by(tiles::SEGMENT_PX) {
+            let len = tiles::SEGMENT_PX.min(self.width_px - first);
+            let input = (self.input.wrapping_add(first), self.plane_len);
+            let output = self.output.skip(first);
+            // SAFETY: see `ConvRun`. The rows of a strip follow each other, each with its planes.
+            unsafe { (self.tiles).run(tiles, self.layer, input, output, len, self.sums) }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Layers of 8-bit weights, arranged for an instruction set.
 
+use super::tiles::LayerTiles;
 use super::{BYTES_PER_LANE, ByteKernel, dispatch};
 use crate::Isa;
 use crate::conv2d::MAX_KERNEL;
@@ -98,10 +99,13 @@ pub(super) struct PackedLayer {
     pub(super) output: Option<StripFormat>,
     tile_channels: usize,
     parts: usize,
+    /// The weights for products of tiles, if the instruction set has them.
+    pub(super) tiles: Option<LayerTiles>,
 }
 
 impl PackedLayer {
-    /// The layer on bytes of the scale `input`. Its output is f32, or bytes of the scale `output`.
+    /// The layer on bytes of the scale `input`. Its output is f32, or bytes of the scale `output`. `is_padded` says that there
+    /// are planes of any content behind those of the input, as many as a tile has.
     ///
     /// # Panics
     /// If lengths differ, the kernel is not 1, 3 or 5, or a sum does not fit 31 bits.
@@ -110,6 +114,7 @@ impl PackedLayer {
         input: &ByteScale,
         layer: ByteLayer<'_>,
         output: Option<&ByteScale>,
+        is_padded: bool,
     ) -> Self {
         let ByteLayer {
             in_channels,
@@ -166,10 +171,12 @@ impl PackedLayer {
             output: output.map(ByteScale::format),
             tile_channels: 1,
             parts: 1,
+            tiles: None,
         };
         if packed.isa != Isa::REFERENCE {
             packed.pack();
         }
+        packed.tiles = LayerTiles::of(isa, &packed, is_padded);
         packed
     }
 
@@ -209,7 +216,11 @@ impl PackedLayer {
 
     /// Tiles of output channels: (first channel, channels). If the output is bytes, each begins at a lane.
     pub(super) fn tiles(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
-        let channels = self.out_channels;
+        self.tiles_of(self.out_channels)
+    }
+
+    /// Those of so many channels from one on that begins a lane.
+    pub(super) fn tiles_of(&self, channels: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
         let unit = match self.output {
             Some(_) => BYTES_PER_LANE,
             None => 1,

@@ -13,6 +13,7 @@ mod layer;
 mod pair;
 mod quantize;
 mod reference;
+mod tiles;
 #[cfg(target_arch = "x86_64")]
 mod winograd;
 

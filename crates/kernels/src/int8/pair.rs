@@ -2,11 +2,14 @@
 
 use super::conv::stored;
 use super::layer::{ByteLayer, ByteScale, Bytes, PackedLayer, Parts, check_output};
-use super::quantize::quantize;
+use super::quantize::{QuantizeRun, quantize};
+use super::tiles::{self, LayerTiles, padded_planes};
 use super::{ByteKernel, dispatch, reference};
+use crate::epilogue::TileOutput;
 use crate::simd::ByteSimd;
 use crate::strip::{Strip, StripFormat};
 use crate::tile::{MAX_GROUP_PX, ONE_TAP};
+use crate::tiles::{TileKernel, Tiles};
 use crate::{Isa, Scratch};
 
 /// Pixels whose wide activation is kept: 192 channels of 64 pixels are 12 KB of the first-level cache, and 24 KB in two
@@ -44,8 +47,8 @@ impl BytePair {
         );
         Self {
             input: input.clone(),
-            expand: PackedLayer::new(isa, input, expand, Some(hidden)),
-            reduce: PackedLayer::new(isa, hidden, reduce, output),
+            expand: PackedLayer::new(isa, input, expand, Some(hidden), true),
+            reduce: PackedLayer::new(isa, hidden, reduce, output, true),
         }
     }
 
@@ -69,16 +72,36 @@ impl BytePair {
             let layers = [&self.expand, &self.reduce];
             return reference::pair(&self.input, layers, (input, offset), output);
         }
+        let output_len = output.plane_len();
+        let row = |output: &mut Strip, y: usize| Row {
+            pair: self,
+            input: input.at(y as isize + offset.rows, offset.px),
+            plane_len: input.plane_len(),
+            output: output.lanes_mut(y),
+            output_len,
+            width_px: output.width_px(),
+        };
+        if let (Some(expand), Some(reduce)) = (&self.expand.tiles, &self.reduce.tiles) {
+            let planes = [&self.expand, &self.reduce].map(|layer| padded_planes(layer.in_lanes()));
+            let [narrow, wide] = planes.map(|planes| [planes, SEGMENT_PX]);
+            let [narrow, wide, sums] = scratch.arrays([narrow, wide, tiles::SUMS]);
+            for y in output.inside() {
+                expand.run_kernel(TileRun {
+                    row: row(output, y),
+                    tiles: [expand, reduce],
+                    narrow,
+                    wide,
+                    sums,
+                });
+            }
+            output.clear_border();
+            return;
+        }
         let lanes = [&self.expand, &self.reduce].map(PackedLayer::in_planes);
         let [narrow, wide] = scratch.arrays(lanes.map(|lanes| [lanes, SEGMENT_PX]));
         for y in output.inside() {
             let run = PairRun {
-                pair: self,
-                input: input.at(y as isize + offset.rows, offset.px),
-                plane_len: input.plane_len(),
-                output: output.lanes_mut(y),
-                output_len: output.plane_len(),
-                width_px: output.width_px(),
+                row: row(output, y),
                 narrow,
                 wide,
             };
@@ -89,17 +112,77 @@ impl BytePair {
 }
 
 /// A row. Both strips have rows of a border, `width_px` pixels or more, and
-/// [`STRIP_OVERSHOOT`](crate::strip::STRIP_OVERSHOOT) lanes for the rest of a group, in the pair's channels. `narrow` and
-/// `wide` hold a segment of the parts of the input and of the wide activation.
-struct PairRun<'a> {
+/// [`STRIP_OVERSHOOT`](crate::strip::STRIP_OVERSHOOT) lanes for the rest of a group, in the pair's channels.
+struct Row<'a> {
     pair: &'a BytePair,
     input: *const f32,
     plane_len: usize,
     output: *mut f32,
     output_len: usize,
     width_px: usize,
+}
+
+impl Row<'_> {
+    /// Its segments: pixels, planes of the input, and the output.
+    fn segments(&self) -> impl Iterator<Item = (usize, (*const f32, usize), TileOutput)> {
+        (0..self.width_px).step_by(SEGMENT_PX).map(|first| {
+            let len = SEGMENT_PX.min(self.width_px - first);
+            let from = (self.input.wrapping_add(first), self.plane_len);
+            let to = stored(self.output.wrapping_add(first), self.output_len);
+            (len, from, to)
+        })
+    }
+}
+
+/// A row on vectors. `narrow` and `wide` hold a segment of the parts of the input and of the wide activation.
+struct PairRun<'a> {
+    row: Row<'a>,
     narrow: &'a mut [f32],
     wide: &'a mut [f32],
+}
+
+/// A row on tiles. `narrow` and `wide` hold a segment of the lanes of the input and of the wide activation, with the planes that a
+/// tile has.
+struct TileRun<'a> {
+    row: Row<'a>,
+    tiles: [&'a LayerTiles; 2],
+    narrow: &'a mut [f32],
+    wide: &'a mut [f32],
+    sums: &'a mut [f32],
+}
+
+impl TileKernel for TileRun<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<T: Tiles>(self, tiles: &mut T) {
+        const { assert!(SEGMENT_PX == tiles::SEGMENT_PX, "pixels of a segment") }
+        let BytePair {
+            input,
+            expand,
+            reduce,
+        } = self.row.pair;
+        let (narrow, wide) = (self.narrow.as_mut_ptr(), self.wide.as_mut_ptr());
+        for (len, from, to) in self.row.segments() {
+            let quantized = QuantizeRun {
+                scale: input,
+                from: from.0,
+                from_len: from.1,
+                to: narrow,
+                to_len: SEGMENT_PX,
+                len_px: len,
+            };
+            dispatch(expand.isa, quantized);
+            let narrow = (narrow.cast_const(), SEGMENT_PX);
+            let between = stored(wide, SEGMENT_PX);
+            let wide = (wide.cast_const(), SEGMENT_PX);
+            // SAFETY: see the type.
+            unsafe {
+                (self.tiles[0]).run(tiles, expand, narrow, between, len, self.sums);
+                (self.tiles[1]).run(tiles, reduce, wide, to, len, self.sums);
+            }
+        }
+    }
 }
 
 impl ByteKernel for PairRun<'_> {
@@ -117,12 +200,9 @@ impl ByteKernel for PairRun<'_> {
             input,
             expand,
             reduce,
-        } = self.pair;
+        } = self.row.pair;
         let (narrow, wide) = (self.narrow.as_mut_ptr(), self.wide.as_mut_ptr());
-        for first in (0..self.width_px).step_by(SEGMENT_PX) {
-            let len = SEGMENT_PX.min(self.width_px - first);
-            let from = (self.input.wrapping_add(first), self.plane_len);
-            let to = stored(self.output.wrapping_add(first), self.output_len);
+        for (len, from, to) in self.row.segments() {
             // SAFETY: see the type.
             unsafe {
                 quantize::<S, Parts>(simd, input, from, (narrow, SEGMENT_PX), len);

@@ -44,13 +44,13 @@ pub fn quantize_strip(isa: Isa, input: &Strip, scale: &ByteScale, output: &mut S
 
 /// A run of pixels. Both sides have the scale's channels, and `len_px` pixels rounded up to a group in each plane: strips of
 /// the same width do.
-struct QuantizeRun<'a> {
-    scale: &'a ByteScale,
-    from: *const f32,
-    from_len: usize,
-    to: *mut f32,
-    to_len: usize,
-    len_px: usize,
+pub(super) struct QuantizeRun<'a> {
+    pub(super) scale: &'a ByteScale,
+    pub(super) from: *const f32,
+    pub(super) from_len: usize,
+    pub(super) to: *mut f32,
+    pub(super) to_len: usize,
+    pub(super) len_px: usize,
 }
 
 impl ByteKernel for QuantizeRun<'_> {

@@ -16,13 +16,9 @@ pub use convert::convert_strip;
 pub use pair::PixelPair;
 
 use crate::aligned::AlignedBuffer;
-use crate::isa::Level;
 use crate::strip::{BLOCK_CHANNELS, STRIP_OVERSHOOT, Strip, StripFormat};
-use crate::tiles::{EmulatedTiles, ROW, ROWS, TileKernel, Tiles};
+use crate::tiles::{ROW, ROWS, TILE, Tiles, run_on_tiles};
 use crate::{Isa, Precision};
-
-/// Lanes of a tile of weights.
-const TILE: usize = ROWS * ROW;
 
 /// Pixels that a convolution computes at a time, those of two tiles: each tile of weights is used twice.
 const GROUP_PX: usize = 2 * ROWS;
@@ -34,55 +30,6 @@ const _: () = assert!(GROUP_PX + crate::conv2d::MAX_KERNEL <= STRIP_OVERSHOOT);
 type Block = [f32; BLOCK_CHANNELS];
 
 const ZEROS: Block = [0.0; BLOCK_CHANNELS];
-
-/// Runs a kernel on the tiles of an instruction set.
-///
-/// # Panics
-/// If it has none.
-fn run_on_tiles<K: TileKernel>(isa: Isa, kernel: K) -> K::Output {
-    match isa.0 {
-        #[cfg(target_arch = "x86_64")]
-        Level::Amx(amx) => amx.run(kernel),
-        // Only tests ask for it: the page's module goes without.
-        Level::EmulatedAmx if cfg!(any(debug_assertions, not(target_family = "wasm"))) => {
-            EmulatedTiles::run(kernel)
-        }
-        _ => panic!("tiles of {isa}, which has none"),
-    }
-}
-
-/// Does nothing but `rounds` products of tiles. Returns the number of floating-point operations.
-pub(crate) fn product_burst(isa: Isa, rounds: usize) -> u64 {
-    struct Burst {
-        rounds: usize,
-    }
-
-    impl TileKernel for Burst {
-        type Output = u64;
-
-        #[inline(always)]
-        fn run<T: Tiles>(self, tiles: &mut T) -> u64 {
-            const OPERATIONS: usize = 2 * ROWS * ROW * 2 * ROW;
-            let ones = [1.0; TILE];
-            tiles.zero::<0>();
-            tiles.zero::<1>();
-            tiles.zero::<2>();
-            tiles.zero::<3>();
-            tiles.load::<4>(&ones, ROW);
-            tiles.load::<5>(&ones, ROW);
-            tiles.load::<6>(&ones, ROW);
-            tiles.load::<7>(&ones, ROW);
-            for _ in 0..self.rounds.div_ceil(4) {
-                tiles.add_product::<0, 4, 6>();
-                tiles.add_product::<1, 4, 7>();
-                tiles.add_product::<2, 5, 6>();
-                tiles.add_product::<3, 5, 7>();
-            }
-            (self.rounds.next_multiple_of(4) * OPERATIONS) as u64
-        }
-    }
-    run_on_tiles(isa, Burst { rounds })
-}
 
 /// Weights `[out][in][tap]` as tiles `[block of 32 out][tap][block of 32 in][2]`. A tile has a row for each two input channels and
 /// a lane for each of 16 output channels.

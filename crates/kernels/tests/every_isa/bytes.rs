@@ -247,7 +247,15 @@ pub(crate) fn quantizations(isa: Isa) {
 
 pub(crate) fn convolutions(isa: Isa) {
     for kernel in [1_usize, 3, 5] {
-        for (inputs, outputs) in [(1, 1), (3, 5), (8, 8), (13, 25), (25, 32), (32, 12)] {
+        for (inputs, outputs) in [
+            (1, 1),
+            (3, 5),
+            (8, 8),
+            (13, 25),
+            (25, 32),
+            (32, 12),
+            (70, 40),
+        ] {
             for (place, width) in [1, 7, 33, 64, 65, 130].into_iter().enumerate() {
                 let (first_row, height) = PLACES[place];
                 let multiply_adds = inputs * outputs * kernel * kernel * width * layout(width).rows;
@@ -408,6 +416,16 @@ pub(crate) fn extreme_steps(isa: Isa) {
             assert_eq!(found, expected, "step {step} at ({o}, {y}, {x}) on {isa}");
         }
     }
+}
+
+/// Tiles in plain Rust; those of AMX are among the instruction sets, if `WDSR_ISA` names them.
+#[test]
+fn tiles_have_the_bits_of_the_definition() {
+    let isa = Isa::emulated_amx();
+    quantizations(isa);
+    convolutions(isa);
+    pairs(isa);
+    extreme_steps(isa);
 }
 
 #[test]

@@ -169,7 +169,7 @@ fn int8_has_the_same_bits_in_any_division_on_every_instruction_set() {
             "{label}: {difference}"
         );
         let ensemble = (config.features <= 5).then(|| run(&model, Isa::REFERENCE, 100, 1, true));
-        for isa in Isa::available() {
+        for isa in Isa::available().into_iter().chain([Isa::emulated_amx()]) {
             for (tile, threads) in [(7, 2), (20, 1), (100, 2)] {
                 let tiled = run(&model, isa, tile, threads, false);
                 assert_eq!(
