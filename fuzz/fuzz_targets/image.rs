@@ -7,7 +7,8 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use wdsr_image::{
-    Deadline, Depth, Format, Frame, Image, Limits, Reader, RowSample, Samples, decode_bytes, encode_bytes,
+    Deadline, Depth, Format, Frame, Image, Limits, Reader, RowSample, Samples, decode_bytes,
+    encode_bytes,
 };
 use wdsr_model::{Model, NetworkConfig, Upscaler};
 use wdsr_upscale::{ImageUpscaler, Plan, Size, SizeRequest};

@@ -17,8 +17,7 @@ fn file(format: Format) -> Vec<u8> {
 }
 
 /// The signature and the type of a JPEG XL file with boxes.
-const JXL_START: &[u8] =
-    b"\0\0\0\x0cJXL \r\n\x87\n\0\0\0\x14ftypjxl \0\0\0\0jxl ";
+const JXL_START: &[u8] = b"\0\0\0\x0cJXL \r\n\x87\n\0\0\0\x14ftypjxl \0\0\0\0jxl ";
 const JXL_CODESTREAM: &[u8] = include_bytes!("../../crates/image/tests/jxl/grey8.jxl");
 
 static JPEG: LazyLock<Vec<u8>> = LazyLock::new(|| file(Format::Jpeg));

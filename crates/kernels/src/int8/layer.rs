@@ -100,7 +100,7 @@ pub(super) struct PackedLayer {
     tile_channels: usize,
     parts: usize,
     /// The weights for products of tiles, if the instruction set has them.
-    pub(super) tiles: Option<LayerTiles>,
+    pub(super) tiles: Option<Box<LayerTiles>>,
 }
 
 impl PackedLayer {
@@ -176,7 +176,7 @@ impl PackedLayer {
         if packed.isa != Isa::REFERENCE {
             packed.pack();
         }
-        packed.tiles = LayerTiles::of(isa, &packed, is_padded);
+        packed.tiles = LayerTiles::of(isa, &packed, is_padded).map(Box::new);
         packed
     }
 

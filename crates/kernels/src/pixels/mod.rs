@@ -15,10 +15,10 @@ pub use conv::PixelConv;
 pub use convert::convert_strip;
 pub use pair::PixelPair;
 
+use crate::Precision;
 use crate::aligned::AlignedBuffer;
 use crate::strip::{BLOCK_CHANNELS, STRIP_OVERSHOOT, Strip, StripFormat};
 use crate::tiles::{ROW, ROWS, TILE, Tiles, run_on_tiles};
-use crate::{Isa, Precision};
 
 /// Pixels that a convolution computes at a time, those of two tiles: each tile of weights is used twice.
 const GROUP_PX: usize = 2 * ROWS;
