@@ -9,6 +9,7 @@ use wgpu::{ErrorFilter, Features, Limits};
 use crate::adapter::{self, AdapterKind, AdapterSummary, Choice};
 use crate::network::GpuNetwork;
 use crate::peak;
+use crate::tuning::Tuning;
 
 /// Why no adapter was opened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,6 +55,7 @@ pub struct Gpu {
     summary: AdapterSummary,
     choice: Choice,
     is_optional: bool,
+    tuning: Tuning,
     open: Mutex<Arc<Open>>,
     warnings: Mutex<Vec<String>>,
 }
@@ -69,13 +71,15 @@ impl Gpu {
             summary,
             choice,
             is_optional: false,
+            tuning: Tuning::default(),
             open: Mutex::new(Arc::new(open)),
             warnings: Mutex::default(),
         })
     }
 
     /// Opens the GPU of a device; `None` for the processor. With [`DeviceChoice::Auto`] the processor computes, with a
-    /// warning, what the GPU cannot; else that is an error.
+    /// warning, what the GPU cannot; else that is an error. The shapes of workgroups that are measured when a network is first
+    /// prepared are kept in the user's cache, in `wdsr/workgroups.json`.
     ///
     /// # Errors
     /// As [`open`](Self::open). After [`DeviceChoice::Auto`] the processor is left.
@@ -87,6 +91,7 @@ impl Gpu {
         };
         let mut gpu = Self::open(adapter)?;
         gpu.is_optional = choice == DeviceChoice::Auto;
+        gpu.tuning = Tuning::of_user();
         Ok(Some(gpu))
     }
 
@@ -145,7 +150,9 @@ impl Device for Gpu {
         model: &Model,
         precision: DevicePrecision,
     ) -> Result<Box<dyn DeviceNetwork>, DeviceError> {
-        let network = GpuNetwork::new(self.current()?, model, precision)?;
+        let open = self.current()?;
+        let workgroups = (self.tuning).workgroups(&open, &self.summary, model, precision)?;
+        let network = GpuNetwork::new(open, model, precision, workgroups)?;
         Ok(Box::new(network))
     }
 

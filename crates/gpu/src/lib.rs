@@ -28,6 +28,8 @@ mod peak;
 mod plan;
 #[cfg(feature = "train")]
 mod training;
+#[cfg(feature = "wgpu")]
+mod tuning;
 mod wgsl;
 
 #[cfg(feature = "wgpu")]

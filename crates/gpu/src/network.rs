@@ -12,6 +12,8 @@ use crate::adapter::AdapterKind;
 use crate::gpu::{Open, lock};
 use crate::kernels::NetworkKernels;
 use crate::plan::{Plan, SUBMITTED_OPERATIONS};
+use crate::tuning::Workgroups;
+use crate::wgsl::Work;
 
 /// Buffers that wait for further results.
 const SPARE_BUFFERS: usize = 3;
@@ -48,8 +50,12 @@ impl GpuNetwork {
         open: Arc<Open>,
         model: &Model,
         precision: DevicePrecision,
+        workgroups: Workgroups,
     ) -> Result<Self, DeviceError> {
-        let plan = Plan::new(model, precision);
+        let mut plan = Plan::new(model, precision);
+        for step in &mut plan.steps {
+            step.kernel.workgroup = workgroups.of(step.kernel.work);
+        }
         let compiled = plan.steps.iter().map(|step| {
             let pipeline = open.pipeline(&step.kernel.text())?;
             let weights = match step.kernel.has_weights() {
@@ -73,6 +79,11 @@ impl GpuNetwork {
             buffers: Mutex::default(),
             spare: Mutex::default(),
         })
+    }
+
+    /// What its kernels compute.
+    pub(crate) fn works(&self) -> impl Iterator<Item = Work> + '_ {
+        self.plan.steps.iter().map(|step| step.kernel.work)
     }
 
     fn create_buffers(&self, pixels: usize) -> Result<TileBuffers, DeviceError> {

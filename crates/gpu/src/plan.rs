@@ -4,7 +4,7 @@ use wdsr_model::{
     Activation, Conv, ConvWeights, DevicePrecision, FusedOperation, Model, Operation, Value,
 };
 
-use crate::wgsl::{Formats, Kernel, Work, conv_block, has_slopes, vector_bytes};
+use crate::wgsl::{Formats, Kernel, WORKGROUP, Work, conv_block, has_slopes, vector_bytes};
 
 /// Operations that are submitted at a time. A driver takes work of more than a second or two for a hang.
 pub(crate) const SUBMITTED_OPERATIONS: u64 = 100_000_000_000;
@@ -177,6 +177,7 @@ impl Plan {
                     },
                     scale,
                     patches: None,
+                    workgroup: WORKGROUP,
                 },
                 source: index(source),
                 term: identity.map(index),
@@ -201,6 +202,7 @@ impl Plan {
                 },
                 scale: plan.scale,
                 patches: None,
+                workgroup: WORKGROUP,
             },
             source,
             term: None,

@@ -16,7 +16,7 @@ pub(crate) fn vector_bytes(precision: DevicePrecision) -> usize {
     }
 }
 
-/// Threads of a workgroup, along columns and rows.
+/// Threads of a workgroup along columns and rows, unless measurements choose others.
 pub(crate) const WORKGROUP: [u32; 2] = [32, 4];
 
 /// Threads of a workgroup on patches.
@@ -58,6 +58,8 @@ pub(crate) struct Kernel {
     pub(crate) scale: usize,
     /// The patches of a batch, side by side in each map; a tile if there are none.
     pub(crate) patches: Option<Patches>,
+    /// Threads of a workgroup along columns and rows, unless it computes patches.
+    pub(crate) workgroup: [u32; 2],
 }
 
 /// The square patches of a batch. A map of them has element `((group * count + patch) * height + y) * width + x`.
@@ -150,8 +152,8 @@ impl Kernel {
         };
         let scale = self.scale as u32;
         [
-            (columns * scale).div_ceil(WORKGROUP[0]),
-            (rows * scale).div_ceil(WORKGROUP[1] * self.rows() as u32),
+            (columns * scale).div_ceil(self.workgroup[0]),
+            (rows * scale).div_ceil(self.workgroup[1] * self.rows() as u32),
             layers as u32,
         ]
     }
@@ -200,7 +202,7 @@ impl Kernel {
         }
         let (scale, rows) = (self.scale, self.rows());
         let [x, y] = match self.patches {
-            None => WORKGROUP,
+            None => self.workgroup,
             Some(_) => [PATCHES_WORKGROUP as u32, 1],
         };
         let _ = write!(

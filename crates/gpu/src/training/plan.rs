@@ -11,7 +11,7 @@ use super::kernels::{
 };
 use super::spectrum::Spectrum;
 use crate::plan::{conv_vectors, groups};
-use crate::wgsl::{Formats, Kernel, Patches, Work};
+use crate::wgsl::{Formats, Kernel, Patches, WORKGROUP, Work};
 
 /// Alignment of what is bound at an offset, in numbers of four bytes.
 const ALIGNED: usize = 64;
@@ -556,6 +556,7 @@ impl Builder<'_> {
             },
             scale,
             patches: Some(self.patches(1)),
+            workgroup: WORKGROUP,
         };
         let weights = match work {
             Work::Conv {

@@ -45,6 +45,7 @@ impl Map {
 }
 
 /// A stage computes the strips of one map from those of others.
+#[derive(Clone)]
 pub(super) struct Stage {
     pub(super) name: String,
     pub(super) kernel: Kernel,
@@ -57,6 +58,7 @@ pub(super) struct Stage {
     pub(super) multiply_adds_per_pixel: usize,
 }
 
+#[derive(Clone)]
 pub(super) enum Kernel {
     /// Reads the image.
     Read,
@@ -83,6 +85,7 @@ pub(super) enum Kernel {
 }
 
 /// A convolution of planes, of pixels or of bytes.
+#[derive(Clone)]
 pub(super) enum ConvKernel {
     Planes(StripConv),
     Pixels(PixelConv),
@@ -107,6 +110,7 @@ impl ConvKernel {
 }
 
 /// A pair of 1x1 convolutions of planes or of pixels, or of planes that it rounds to bytes.
+#[derive(Clone)]
 pub(super) enum PairKernel {
     Planes(StripPair),
     Pixels(PixelPair),
@@ -357,17 +361,9 @@ impl Plan {
         let stages = self.stages.len();
         for index in 0..stages {
             let stage = &self.stages[index];
-            let is_small = 100 * stage.multiply_adds_per_pixel <= all;
+            let is_small_conv = matches!(stage.kernel, Kernel::Conv { .. })
+                && 100 * stage.multiply_adds_per_pixel <= all;
             let is_of_image = stage.input == Some(image) && stage.addend.is_none();
-            let Kernel::Conv {
-                conv: ConvKernel::Planes(conv),
-                activation,
-                slopes,
-                radius_px,
-            } = &stage.kernel
-            else {
-                continue;
-            };
             let early = stage.output;
             let is_late = |reader: &Stage| {
                 self.maps[reader.output].delay_px > self.maps[early].delay_px + LATE_PX
@@ -377,26 +373,15 @@ impl Plan {
                 .iter()
                 .map(|s| s.addend == Some(early) && is_late(s));
             let reads_late: Vec<bool> = reads_late.collect();
-            if !is_small || !is_of_image || !reads_late.contains(&true) {
+            if !is_small_conv || !is_of_image || !reads_late.contains(&true) {
                 continue;
             }
-            let kernel = Kernel::Conv {
-                conv: ConvKernel::Planes(conv.clone()),
-                activation: *activation,
-                slopes: slopes.clone(),
-                radius_px: *radius_px,
-            };
-            let name = stage.name.clone();
-            let multiply_adds_per_pixel = stage.multiply_adds_per_pixel;
+            let repeated = stage.clone();
             let Map { shape, format, .. } = self.maps[early];
             let late = self.push_map(shape, format);
             self.stages.push(Stage {
-                name,
-                kernel,
-                input: Some(image),
-                addend: None,
                 output: late,
-                multiply_adds_per_pixel,
+                ..repeated
             });
             for (reader, reads_late) in self.stages.iter_mut().zip(reads_late) {
                 if reads_late {
