@@ -37,7 +37,11 @@ fn run(root: &Path, inputs: &[&str], output: &str) -> (i32, Vec<String>) {
         .lines()
         .map(|line| serde_json::from_str(line).expect("JSON"));
     let done = lines.filter(|line: &serde_json::Value| line["status"] == "done");
-    let inputs = done.map(|line| line["input"].as_str().expect("an input").to_owned());
+    let input = |line: serde_json::Value| {
+        let input = line["input"].as_str().expect("an input");
+        input.replace(std::path::MAIN_SEPARATOR, "/")
+    };
+    let inputs = done.map(input);
     (run.status.code().expect("a code"), inputs.collect())
 }
 
