@@ -209,6 +209,8 @@ mod with_feature {
             "1",
             "--updates",
             "2",
+            "--seeds",
+            "1",
             "--device",
             "gpu:0",
         ];
