@@ -224,6 +224,9 @@ fn run_study(arguments: &Arguments, study: &Study, limit: TimeLimit) -> anyhow::
             };
             let prepared = prepare(arguments, study, run, images.clone(), gpu.as_ref())?;
             let stopped = train(arguments, study, run, prepared, Rc::clone(&limit))?;
+            if let Some(gpu) = &gpu {
+                gpu.print_warnings();
+            }
             study.write_report(out)?;
             if stopped {
                 print_line("the time is over; the same command resumes the study");

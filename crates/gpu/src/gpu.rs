@@ -9,7 +9,7 @@ use wgpu::{ErrorFilter, Features, Limits};
 use crate::adapter::{self, AdapterKind, AdapterSummary, Choice};
 use crate::network::GpuNetwork;
 use crate::peak;
-use crate::tuning::Tuning;
+use crate::tuning::{Tuning, Workgroups};
 
 /// Why no adapter was opened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -151,7 +151,11 @@ impl Device for Gpu {
         precision: DevicePrecision,
     ) -> Result<Box<dyn DeviceNetwork>, DeviceError> {
         let open = self.current()?;
-        let workgroups = (self.tuning).workgroups(&open, &self.summary, model, precision)?;
+        let workgroups = match self.summary.kind {
+            // It runs on the processor, whose other work would disturb a measurement.
+            AdapterKind::Software => Workgroups::default(),
+            _ => (self.tuning).workgroups(&open, &self.summary, model, precision)?,
+        };
         let network = GpuNetwork::new(open, model, precision, workgroups)?;
         Ok(Box::new(network))
     }

@@ -12,7 +12,7 @@ use etcetera::BaseStrategy;
 use serde::{Deserialize, Serialize};
 use wdsr_model::{DeviceError, DeviceNetwork, DevicePrecision, DeviceTile, Model};
 
-use crate::adapter::{AdapterKind, AdapterSummary};
+use crate::adapter::AdapterSummary;
 use crate::gpu::{Open, lock};
 use crate::network::GpuNetwork;
 use crate::wgsl::{WORKGROUP, Work};
@@ -90,22 +90,8 @@ impl Tuning {
         }
     }
 
-    /// The shapes for a model: those of an earlier call, or measured. Software takes the default, because its time is
-    /// that of the processor.
+    /// The shapes for a model: those of an earlier call, or measured.
     pub(crate) fn workgroups(
-        &self,
-        open: &Arc<Open>,
-        summary: &AdapterSummary,
-        model: &Model,
-        precision: DevicePrecision,
-    ) -> Result<Workgroups, DeviceError> {
-        match summary.kind {
-            AdapterKind::Software => Ok(Workgroups::default()),
-            _ => self.measured_workgroups(open, summary, model, precision),
-        }
-    }
-
-    fn measured_workgroups(
         &self,
         open: &Arc<Open>,
         summary: &AdapterSummary,
@@ -274,8 +260,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let chosen = || {
             let tuning = Tuning::kept_in(folder.path());
-            let chosen =
-                tuning.measured_workgroups(&open, gpu.summary(), &model, DevicePrecision::F32);
+            let chosen = tuning.workgroups(&open, gpu.summary(), &model, DevicePrecision::F32);
             chosen.unwrap_or_else(|error| panic!("{error}"))
         };
         let first = chosen();

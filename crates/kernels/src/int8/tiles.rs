@@ -138,30 +138,27 @@ impl LayerTiles {
                 let sums = &mut sums[pixel..];
                 tiles.load::<0>(start, ROW);
                 tiles.load::<1>(start, ROW);
-                if count > ROWS {
+                let has_second = count > ROWS;
+                if has_second {
                     tiles.load::<2>(&start[TILE..], ROW);
                     tiles.load::<3>(&start[TILE..], ROW);
-                    for (from, weights) in products {
-                        tiles.load::<4>(weights, ROW);
-                        tiles.load::<6>(from, plane_len);
-                        tiles.add_byte_product::<0, 4, 6>();
-                        tiles.load::<7>(&from[ROW..], plane_len);
-                        tiles.add_byte_product::<1, 4, 7>();
+                }
+                for (from, weights) in products {
+                    tiles.load::<4>(weights, ROW);
+                    tiles.load::<6>(from, plane_len);
+                    tiles.add_byte_product::<0, 4, 6>();
+                    tiles.load::<7>(&from[ROW..], plane_len);
+                    tiles.add_byte_product::<1, 4, 7>();
+                    if has_second {
                         tiles.load::<5>(&weights[TILE..], ROW);
                         tiles.add_byte_product::<2, 5, 6>();
                         tiles.add_byte_product::<3, 5, 7>();
                     }
+                }
+                if has_second {
                     let second = &mut sums[ROWS * SEGMENT_PX..];
                     tiles.store::<2>(second, SEGMENT_PX);
                     tiles.store::<3>(&mut second[ROW..], SEGMENT_PX);
-                } else {
-                    for (from, weights) in products {
-                        tiles.load::<4>(weights, ROW);
-                        tiles.load::<6>(from, plane_len);
-                        tiles.add_byte_product::<0, 4, 6>();
-                        tiles.load::<7>(&from[ROW..], plane_len);
-                        tiles.add_byte_product::<1, 4, 7>();
-                    }
                 }
                 tiles.store::<0>(sums, SEGMENT_PX);
                 tiles.store::<1>(&mut sums[ROW..], SEGMENT_PX);
