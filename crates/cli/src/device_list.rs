@@ -17,8 +17,9 @@ const BURST_ROUNDS: usize = 1_500_000;
 
 /// List the processor and the GPUs that networks can be computed on
 ///
-/// A GPU's number is that of --device gpu:N. The score is the speed of multiply-adds, measured for a second each;
-/// networks reach a part of it. Software imitates a GPU on the processor, slower than the processor itself; it is
+/// A GPU's number is that of --device gpu:N. The score is the speed of multiply-adds, measured for a second each, also in
+/// f16 where a GPU has it, and then of matrices (tensor cores and their like) where it has those; networks reach a part
+/// of it. Software imitates a GPU on the processor, slower than the processor itself; it is
 /// used only if --device names it.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -42,8 +43,14 @@ struct Row {
     #[serde(skip_serializing_if = "Option::is_none")]
     max_buffer_mib: Option<u64>,
     precisions: Vec<&'static str>,
-    /// Null if the device could not be opened.
+    /// Of a GPU: whether its f16 is of matrices.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    has_matrices: Option<bool>,
+    /// In f32. Null if the device could not be opened.
     gflops: Option<f64>,
+    /// Of a GPU that has f16.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    f16_gflops: Option<f64>,
     /// Why the device could not be measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
@@ -57,10 +64,16 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let mut text = String::new();
     for row in &rows {
-        let score = match row.gflops {
+        let mut score = match row.gflops {
             Some(gflops) => format!("{gflops:.0} GFLOP/s"),
             None => "-".to_owned(),
         };
+        if let Some(gflops) = row.f16_gflops {
+            let _ = write!(score, ", {gflops:.0} in f16");
+        }
+        if row.has_matrices == Some(true) {
+            score += " by matrices";
+        }
         let _ = writeln!(
             text,
             "{:<6}  {}, {}, {}, {score}",
@@ -110,24 +123,35 @@ fn processor() -> anyhow::Result<Row> {
         driver: None,
         max_buffer_mib: None,
         precisions: vec!["f32", "bf16", "int8"],
+        has_matrices: None,
         gflops: Some(best),
+        f16_gflops: None,
         error: None,
     })
 }
 
 #[cfg(feature = "gpu")]
 fn gpus() -> Vec<Row> {
+    use wdsr_model::DevicePrecision;
+
     let row = |adapter: wdsr_gpu::AdapterSummary| {
         let choice = DeviceChoice::Gpu(Some(adapter.index));
+        let precisions = match adapter.has_f16 {
+            true => vec![DevicePrecision::F32, DevicePrecision::F16],
+            false => vec![DevicePrecision::F32],
+        };
+        let has_matrices = adapter.has_matrices();
         let measured = OpenGpu::open(choice).and_then(|gpu| {
-            let gflops = gpu.map(|gpu| {
-                gpu.peak_gflops(wdsr_model::DevicePrecision::F32, SCORE_TIME.as_secs_f64())
+            let gpu = gpu.into_iter();
+            let scores = gpu.flat_map(|gpu| {
+                let score = move |&precision| gpu.peak_gflops(precision, SCORE_TIME.as_secs_f64());
+                precisions.iter().map(score).collect::<Vec<_>>()
             });
-            gflops.transpose()
+            scores.collect::<Result<Vec<_>, _>>()
         });
-        let (gflops, error) = match measured {
-            Ok(gflops) => (gflops, None),
-            Err(error) => (None, Some(error.to_string())),
+        let (scores, error) = match measured {
+            Ok(scores) => (scores, None),
+            Err(error) => (Vec::new(), Some(error.to_string())),
         };
         Row {
             device: format!("gpu:{}", adapter.index),
@@ -135,12 +159,13 @@ fn gpus() -> Vec<Row> {
             kind: adapter.kind.to_string(),
             driver: Some(format!("{} {}", adapter.backend, adapter.driver)),
             max_buffer_mib: Some(adapter.max_buffer_bytes >> 20),
-            precisions: if adapter.has_f16 {
-                vec!["f32", "f16"]
-            } else {
-                vec!["f32"]
-            },
-            gflops,
+            precisions: precisions
+                .iter()
+                .map(|precision| precision.name())
+                .collect(),
+            has_matrices: Some(has_matrices),
+            gflops: scores.first().copied(),
+            f16_gflops: scores.get(1).copied(),
             error,
         }
     };

@@ -2,7 +2,12 @@
 
 use std::fmt;
 
-use wgpu::{Backends, DeviceType, Features};
+use wgpu::{Backends, CooperativeScalarType, DeviceType, Features};
+
+use crate::matrices::{MEMORY_BYTES, Matrices, SUBGROUPS};
+
+/// Threads of a workgroup that every adapter has.
+const MAX_THREADS: usize = 256;
 
 /// A graphics processor, or a program that imitates one, as a driver offers it.
 #[derive(Clone, Debug)]
@@ -21,11 +26,16 @@ pub struct AdapterSummary {
     pub max_buffer_bytes: u64,
     /// Whether it computes in f16.
     pub has_f16: bool,
-    /// Whether it multiplies matrices (which no kernel uses yet).
-    pub has_matrices: bool,
+    /// The matrices that it multiplies in f16.
+    pub(crate) matrices: Option<Matrices>,
 }
 
 impl AdapterSummary {
+    /// Whether products in f16 are of matrices (tensor cores and their like).
+    pub fn has_matrices(&self) -> bool {
+        self.matrices.is_some()
+    }
+
     /// Name and driver, on which the last bits of a result depend.
     pub fn driver_text(&self) -> String {
         format!("{} by {} {}", self.name, self.backend, self.driver)
@@ -108,8 +118,30 @@ pub(crate) fn summary(index: usize, adapter: &wgpu::Adapter) -> AdapterSummary {
             .max_storage_buffer_binding_size
             .min(limits.max_buffer_size),
         has_f16: features.contains(Features::SHADER_F16),
-        has_matrices: features.contains(Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
+        matrices: matrices(adapter),
     }
+}
+
+/// What the kernels need: square matrices of f16 with sums in f32, the largest that there are, and subgroups of one size.
+fn matrices(adapter: &wgpu::Adapter) -> Option<Matrices> {
+    let (info, limits) = (adapter.get_info(), adapter.limits());
+    let needed = Features::EXPERIMENTAL_COOPERATIVE_MATRIX | Features::SHADER_F16;
+    let threads = info.subgroup_max_size;
+    let is_usable = adapter.features().contains(needed)
+        && info.subgroup_min_size == threads
+        && limits.max_compute_workgroup_storage_size as usize >= MEMORY_BYTES
+        && threads as usize * SUBGROUPS <= MAX_THREADS;
+    let properties = adapter.cooperative_matrix_properties();
+    let sides = properties.iter().filter(|of| {
+        let is_square = of.m_size == of.n_size && of.m_size == of.k_size;
+        let types = (of.ab_type, of.cr_type);
+        is_square && types == (CooperativeScalarType::F16, CooperativeScalarType::F32)
+    });
+    let side = sides.map(|of| of.m_size).max().filter(|_| is_usable)?;
+    Some(Matrices {
+        side: side as usize,
+        threads: threads as usize,
+    })
 }
 
 /// The adapter of a choice.

@@ -7,6 +7,7 @@ use wdsr_model::{Device, DeviceChoice, DeviceError, DeviceNetwork, DevicePrecisi
 use wgpu::{ErrorFilter, Features, Limits};
 
 use crate::adapter::{self, AdapterKind, AdapterSummary, Choice};
+use crate::matrices::{MEMORY_BYTES, Matrices};
 use crate::network::GpuNetwork;
 use crate::peak;
 use crate::tuning::{Tuning, Workgroups};
@@ -100,7 +101,8 @@ impl Gpu {
         &self.summary
     }
 
-    /// Multiply-adds as fast as the adapter computes them, in GFLOP/s (two operations each); takes about `seconds`.
+    /// Multiply-adds as fast as the adapter computes them, in GFLOP/s (two operations each), in f16 those of matrices where it
+    /// has them; takes about `seconds`.
     ///
     /// # Errors
     /// If the device fails, or lacks f16 if that is chosen.
@@ -151,11 +153,19 @@ impl Device for Gpu {
         precision: DevicePrecision,
     ) -> Result<Box<dyn DeviceNetwork>, DeviceError> {
         let open = self.current()?;
+        let matrices = open.matrices.filter(|_| precision == DevicePrecision::F16);
         let workgroups = match self.summary.kind {
             // It runs on the processor, whose other work would disturb a measurement.
-            AdapterKind::Software => Workgroups::default(),
+            AdapterKind::Software => Workgroups::of_matrices(matrices),
             _ => (self.tuning).workgroups(&open, &self.summary, model, precision)?,
         };
+        if matrices.is_some() && !workgroups.are_of_matrices {
+            self.warn(format!(
+                "{}: its driver multiplies matrices wrongly, so vectors are multiplied, which is slower; update the \
+                 driver",
+                self.summary.name
+            ));
+        }
         let network = GpuNetwork::new(open, model, precision, workgroups)?;
         Ok(Box::new(network))
     }
@@ -180,6 +190,7 @@ pub(crate) struct Open {
     pub(crate) device: wgpu::Device,
     pub(crate) queue: wgpu::Queue,
     pub(crate) max_buffer_bytes: u64,
+    pub(crate) matrices: Option<Matrices>,
     /// By their text.
     pipelines: Mutex<HashMap<String, wgpu::ComputePipeline>>,
     lost: Arc<Mutex<Option<String>>>,
@@ -211,13 +222,23 @@ impl Open {
         })?;
         let device_name = || summary.name.clone();
         let limits = adapter.limits();
+        let mut features = adapter.features() & Features::SHADER_F16;
+        let mut least = Limits::downlevel_defaults();
+        if summary.matrices.is_some() {
+            features |= Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+            least.max_compute_workgroup_storage_size = MEMORY_BYTES as u32;
+        }
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("wdsr"),
-            required_features: adapter.features() & Features::SHADER_F16,
+            required_features: features,
+            experimental_features: match summary.matrices {
+                Some(_) => experimental_features(),
+                None => wgpu::ExperimentalFeatures::disabled(),
+            },
             required_limits: Limits {
                 max_storage_buffer_binding_size: limits.max_storage_buffer_binding_size,
                 max_buffer_size: limits.max_buffer_size,
-                ..Limits::downlevel_defaults()
+                ..least
             },
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..Default::default()
@@ -247,6 +268,7 @@ impl Open {
             device,
             queue,
             max_buffer_bytes: summary.max_buffer_bytes,
+            matrices: summary.matrices,
             pipelines: Mutex::default(),
             lost,
         };
@@ -336,6 +358,16 @@ impl Open {
             self.check_lost()
         })
     }
+}
+
+/// Leave to use what wgpu calls experimental.
+#[expect(unsafe_code, reason = "wgpu asks for it")]
+fn experimental_features() -> wgpu::ExperimentalFeatures {
+    // SAFETY: the one such feature that is asked for is cooperative matrices, whose unsoundness is that a driver may
+    // behave in any way where a kernel breaks the rules of its extension. The kernels of `matrices` keep them: all threads of
+    // a workgroup reach each of these operations, since no condition around one depends on a thread; loads and stores lie
+    // within their arrays, since their indices are constants, numbers of workgroups and numbers of subgroups.
+    unsafe { wgpu::ExperimentalFeatures::enabled() }
 }
 
 /// Locks a mutex even if another thread has panicked: what the mutexes here guard is written as a whole.

@@ -40,7 +40,7 @@ impl NetworkKernels {
     /// The kernels of a model.
     pub fn new(model: &Model) -> Self {
         Self {
-            plan: Plan::new(model, DevicePrecision::F32),
+            plan: Plan::new(model, DevicePrecision::F32, None),
         }
     }
 
@@ -67,7 +67,7 @@ impl NetworkKernels {
             source: buffer(step.source),
             output: step.output.map(buffer),
             term: step.term.map(buffer),
-            weights: step.weights.as_flattened().to_vec(),
+            weights: step.weights.clone(),
             multiply_adds_per_pixel: step.multiply_adds_per_pixel,
         })
     }

@@ -9,10 +9,12 @@
 //! Without the feature `wgpu`, which is on by default, the crate only describes: [`NetworkKernels`] has the kernels of a
 //! network and their order, for a driver outside it, such as a page with WebGPU.
 //!
-//! `wgsl` writes the kernels of a network, `plan` their order and buffers, `network` runs them.
+//! `wgsl` writes the kernels of a network, `matrices` those for tensor cores and their like, `plan` their order and buffers,
+//! `network` runs them.
 //! Every pixel is computed by the same instructions wherever it lies, so that tiles equal the whole image bit for bit on one
 //! adapter. Different adapters may differ in the last bits.
-#![forbid(unsafe_code)]
+// Experimental features of wgpu are switched on by an unsafe call, in `gpu`.
+#![deny(unsafe_code)]
 // The README's example compiles.
 #![cfg_attr(all(doctest, feature = "wgpu"), doc = include_str!("../README.md"))]
 
@@ -21,6 +23,7 @@ mod adapter;
 #[cfg(feature = "wgpu")]
 mod gpu;
 mod kernels;
+mod matrices;
 #[cfg(feature = "wgpu")]
 mod network;
 #[cfg(feature = "wgpu")]

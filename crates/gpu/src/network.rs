@@ -13,7 +13,7 @@ use crate::gpu::{Open, lock};
 use crate::kernels::NetworkKernels;
 use crate::plan::{Plan, SUBMITTED_OPERATIONS};
 use crate::tuning::Workgroups;
-use crate::wgsl::Work;
+use crate::wgsl::Kernel;
 
 /// Buffers that wait for further results.
 const SPARE_BUFFERS: usize = 3;
@@ -52,9 +52,10 @@ impl GpuNetwork {
         precision: DevicePrecision,
         workgroups: Workgroups,
     ) -> Result<Self, DeviceError> {
-        let mut plan = Plan::new(model, precision);
+        let matrices = open.matrices.filter(|_| workgroups.are_of_matrices);
+        let mut plan = Plan::new(model, precision, matrices);
         for step in &mut plan.steps {
-            step.kernel.workgroup = workgroups.of(step.kernel.work);
+            step.kernel.workgroup = workgroups.of(&step.kernel);
         }
         let compiled = plan.steps.iter().map(|step| {
             let pipeline = open.pipeline(&step.kernel.text())?;
@@ -81,9 +82,9 @@ impl GpuNetwork {
         })
     }
 
-    /// What its kernels compute.
-    pub(crate) fn works(&self) -> impl Iterator<Item = Work> + '_ {
-        self.plan.steps.iter().map(|step| step.kernel.work)
+    /// Its kernels.
+    pub(crate) fn kernels(&self) -> impl Iterator<Item = &Kernel> + '_ {
+        self.plan.steps.iter().map(|step| &step.kernel)
     }
 
     fn create_buffers(&self, pixels: usize) -> Result<TileBuffers, DeviceError> {
@@ -253,14 +254,12 @@ impl PendingTile for Pending<'_> {
     }
 }
 
-fn bytes_of(vectors: &[[f32; 4]], precision: DevicePrecision) -> Vec<u8> {
+fn bytes_of(values: &[f32], precision: DevicePrecision) -> Vec<u8> {
     match precision {
-        DevicePrecision::F32 => bytemuck::cast_slice(vectors).to_vec(),
+        DevicePrecision::F32 => bytemuck::cast_slice(values).to_vec(),
         DevicePrecision::F16 => {
-            let values = vectors.iter().flatten();
-            values
-                .flat_map(|&value| f16::from_f32(value).to_le_bytes())
-                .collect()
+            let bytes = |&value: &f32| f16::from_f32(value).to_le_bytes();
+            values.iter().flat_map(bytes).collect()
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The peak of an adapter: multiply-adds without memory.
+//! The peak of an adapter: multiply-adds without memory, of matrices in f16 where it has them.
 
 use std::time::{Duration, Instant};
 
@@ -8,18 +8,26 @@ use wgpu::BufferUsages;
 use crate::gpu::Open;
 use crate::wgsl::{PEAK_UNROLLED, PEAK_VECTORS, peak_text};
 
-/// Threads of a run, in workgroups of 64.
-const WORKGROUPS: u32 = 1 << 12;
-const THREADS: usize = WORKGROUPS as usize * 64;
-const OPERATIONS_OF_ROUND: f64 = (THREADS * PEAK_VECTORS * PEAK_UNROLLED * 4 * 2) as f64;
+/// Threads of a run.
+const THREADS: usize = 1 << 18;
 
-/// GFLOP/s of the best of some runs, which take about `seconds`.
+/// Threads of a workgroup of vectors, and the operations of one in a round.
+const VECTORS: (usize, usize) = (64, 64 * PEAK_VECTORS * PEAK_UNROLLED * 4 * 2);
+
+/// GFLOP/s of the best of some runs of what networks use in this precision, which take about `seconds`.
 pub(crate) fn gflops(
     open: &Open,
     precision: DevicePrecision,
     seconds: f64,
 ) -> Result<f64, DeviceError> {
-    let pipeline = open.pipeline(&peak_text(precision))?;
+    let matrices = open.matrices.filter(|_| precision == DevicePrecision::F16);
+    let (text, (threads, operations)) = match matrices {
+        Some(matrices) => (matrices.peak_text(), matrices.peak_workgroup()),
+        None => (peak_text(precision), VECTORS),
+    };
+    let workgroups = THREADS / threads;
+    let operations_of_round = (operations * workgroups) as f64;
+    let pipeline = open.pipeline(&text)?;
     let device = &open.device;
     let (rounds_buffer, bind_group) = open.checked(|| {
         let buffer = |bytes: usize, usage| open.buffer(bytes as u64, usage);
@@ -45,7 +53,7 @@ pub(crate) fn gflops(
             let mut pass = encoder.begin_compute_pass(&Default::default());
             pass.set_pipeline(&pipeline);
             pass.set_bind_group(0, &bind_group, &[]);
-            pass.dispatch_workgroups(WORKGROUPS, 1, 1);
+            pass.dispatch_workgroups(workgroups as u32, 1, 1);
             drop(pass);
             open.queue.submit([encoder.finish()])
         })?;
@@ -58,7 +66,7 @@ pub(crate) fn gflops(
     // Longer runs, until one takes a tenth of the time and the driver's own time does not count.
     while best == 0.0 || started.elapsed().as_secs_f64() < seconds {
         let time: Duration = run(rounds)?;
-        best = best.max(OPERATIONS_OF_ROUND * f64::from(rounds) / time.as_secs_f64() / 1e9);
+        best = best.max(operations_of_round * f64::from(rounds) / time.as_secs_f64() / 1e9);
         if time.as_secs_f64() < seconds / 10.0 && rounds < 1 << 20 {
             rounds *= 2;
         }

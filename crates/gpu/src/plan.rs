@@ -4,7 +4,10 @@ use wdsr_model::{
     Activation, Conv, ConvWeights, DevicePrecision, FusedOperation, Model, Operation, Value,
 };
 
-use crate::wgsl::{Formats, Kernel, WORKGROUP, Work, conv_block, has_slopes, vector_bytes};
+use crate::matrices::Matrices;
+use crate::wgsl::{
+    Formats, Kernel, WORKGROUP, Work, conv_block, default_workgroup, has_slopes, vector_bytes,
+};
 
 /// Operations that are submitted at a time. A driver takes work of more than a second or two for a hang.
 pub(crate) const SUBMITTED_OPERATIONS: u64 = 100_000_000_000;
@@ -25,7 +28,7 @@ pub(crate) struct Step {
     pub(crate) term: Option<usize>,
     /// None for the last step, which writes the result.
     pub(crate) output: Option<usize>,
-    pub(crate) weights: Vec<[f32; 4]>,
+    pub(crate) weights: Vec<f32>,
     pub(crate) multiply_adds_per_pixel: usize,
 }
 
@@ -52,7 +55,14 @@ pub(crate) fn groups(channels: usize) -> usize {
 }
 
 impl Plan {
-    pub(crate) fn new(model: &Model, precision: DevicePrecision) -> Self {
+    /// The kernels of a model. Products in f16 are of `matrices`, if there are any, where these suit.
+    pub(crate) fn new(
+        model: &Model,
+        precision: DevicePrecision,
+        matrices: Option<Matrices>,
+    ) -> Self {
+        let matrices = matrices.filter(|_| precision == DevicePrecision::F16);
+        let suiting = |work: Work| matrices.filter(|matrices| matrices.suit(work));
         let model = &model.with_residual_scale_in_weights();
         let network = model.network();
         let mut operations = network.fused_operations();
@@ -96,11 +106,14 @@ impl Plan {
                     masks: false,
                 };
                 let slopes = has_slopes(activation).then(|| weights.slopes_of(activation));
-                (
-                    work,
-                    conv_vectors(shape, &weights.weight, &weights.bias, slopes.as_deref()),
-                    shape.weights(),
-                )
+                let slopes = slopes.as_deref();
+                let values = match suiting(work) {
+                    Some(matrices) => matrices.conv_weights(shape, weights, slopes),
+                    None => {
+                        conv_vectors(shape, &weights.weight, &weights.bias, slopes).into_flattened()
+                    }
+                };
+                (work, values, shape.weights())
             };
             let (source, identity, (work, weights, multiply_adds)) = match operation {
                 FusedOperation::Single(Operation::Conv {
@@ -129,11 +142,11 @@ impl Plan {
                         out_groups: groups(shapes[1].out_channels),
                     };
                     let multiply_adds = shapes[0].weights() + shapes[1].weights();
-                    (
-                        input,
-                        None,
-                        (work, pair_weights(shapes, weights), multiply_adds),
-                    )
+                    let values = match suiting(work) {
+                        Some(matrices) => matrices.pair_weights(shapes, weights),
+                        None => pair_weights(shapes, weights).into_flattened(),
+                    };
+                    (input, None, (work, values, multiply_adds))
                 }
                 FusedOperation::Single(Operation::PixelShuffle { input, scale, .. }) => {
                     let work = Work::Shuffle {
@@ -177,7 +190,8 @@ impl Plan {
                     },
                     scale,
                     patches: None,
-                    workgroup: WORKGROUP,
+                    workgroup: default_workgroup(suiting(work)),
+                    matrices: suiting(work),
                 },
                 source: index(source),
                 term: identity.map(index),
@@ -203,6 +217,7 @@ impl Plan {
                 scale: plan.scale,
                 patches: None,
                 workgroup: WORKGROUP,
+                matrices: None,
             },
             source,
             term: None,
@@ -405,32 +420,40 @@ pub(crate) mod tests {
     }
 
     fn plans() -> impl Iterator<Item = Plan> {
-        [DevicePrecision::F32, DevicePrecision::F16]
-            .into_iter()
-            .flat_map(|precision| {
-                let plan =
-                    move |config: &NetworkConfig| Plan::new(&Model::random(config, 1), precision);
-                configs().iter().map(plan).collect::<Vec<_>>()
-            })
+        let of_side = |(side, threads)| Some(Matrices { side, threads });
+        let f16 = [None, of_side((8, 8)), of_side((16, 32))].map(|m| (DevicePrecision::F16, m));
+        let all = [(DevicePrecision::F32, None)].into_iter().chain(f16);
+        all.flat_map(|(precision, matrices)| {
+            let plan = move |config: &NetworkConfig| {
+                Plan::new(&Model::random(config, 1), precision, matrices)
+            };
+            configs().iter().map(plan).collect::<Vec<_>>()
+        })
     }
 
     pub(crate) fn validate(text: &str) {
         let module = naga::front::wgsl::parse_str(text);
         let module = module.unwrap_or_else(|error| panic!("{}", error.emit_to_string(text)));
-        let capabilities = Capabilities::SHADER_FLOAT16;
+        let capabilities = Capabilities::SHADER_FLOAT16 | Capabilities::COOPERATIVE_MATRIX;
         let validated = Validator::new(ValidationFlags::all(), capabilities).validate(&module);
         validated.unwrap_or_else(|error| panic!("{}\n{text}", error.emit_to_string(text)));
     }
 
     #[test]
-    fn kernels_are_valid_in_both_precisions() {
+    fn kernels_are_valid_in_both_precisions_and_on_matrices() {
+        let mut on_matrices = 0;
         for plan in plans() {
             for step in &plan.steps {
                 validate(&step.kernel.text());
+                on_matrices += usize::from(step.kernel.matrices.is_some());
             }
         }
+        assert!(on_matrices > 10, "{on_matrices} kernels");
         validate(&peak_text(DevicePrecision::F32));
         validate(&peak_text(DevicePrecision::F16));
+        for (side, threads) in [(8, 8), (16, 32)] {
+            validate(&Matrices { side, threads }.peak_text());
+        }
     }
 
     #[test]
@@ -469,6 +492,7 @@ pub(crate) mod tests {
         let plan = Plan::new(
             &Model::random(&NetworkConfig::wdsr_b(32, 16, 2), 1),
             DevicePrecision::F32,
+            None,
         );
         // Head, 16 pairs, 16 convolutions, tail, skip, finish.
         assert_eq!(plan.steps.len(), 36);

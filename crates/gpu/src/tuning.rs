@@ -14,11 +14,19 @@ use wdsr_model::{DeviceError, DeviceNetwork, DevicePrecision, DeviceTile, Model}
 
 use crate::adapter::AdapterSummary;
 use crate::gpu::{Open, lock};
+use crate::matrices::Matrices;
 use crate::network::GpuNetwork;
-use crate::wgsl::{WORKGROUP, Work};
+use crate::wgsl::{Kernel, Work, default_workgroup};
 
-/// What is tried beside [`WORKGROUP`], along columns and rows: 64 to 256 threads, which every device allows.
+/// What is tried beside [`WORKGROUP`](crate::wgsl::WORKGROUP), along columns and rows: 64 to 256 threads, which every device allows.
 const SHAPES: [[u32; 2]; 6] = [[8, 8], [16, 8], [16, 16], [32, 2], [32, 8], [64, 1]];
+
+/// Subgroups that are tried beside [`SUBGROUPS`](crate::matrices::SUBGROUPS) with matrices.
+const FEWER_SUBGROUPS: [u32; 2] = [1, 2];
+
+/// Most that results with and without matrices may differ, of the largest value or of 1: twice what either may differ from
+/// exact ones.
+const F16_DIFFERENCE: f32 = 4e-3;
 
 /// A shape is chosen if it takes at most this share of the time. Less is noise.
 const WORTHWHILE: f64 = 0.95;
@@ -31,36 +39,53 @@ const LARGEST_SIDE_PX: usize = 1024;
 /// Runs of a shape; the least time counts.
 const RUNS: usize = 4;
 
-/// Threads of a workgroup of the kernels that compute most, along columns and rows.
+/// Workgroups of the kernels that compute most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Workgroups {
     conv: [u32; 2],
     pair: [u32; 2],
-}
-
-impl Default for Workgroups {
-    fn default() -> Self {
-        Self {
-            conv: WORKGROUP,
-            pair: WORKGROUP,
-        }
-    }
+    /// Whether these are kernels with matrices.
+    pub(crate) are_of_matrices: bool,
 }
 
 impl Workgroups {
-    /// Those of a kernel.
-    pub(crate) fn of(self, work: Work) -> [u32; 2] {
-        match work {
+    /// The defaults, with or without matrices.
+    pub(crate) fn of_matrices(matrices: Option<Matrices>) -> Self {
+        Self {
+            conv: default_workgroup(matrices),
+            pair: default_workgroup(matrices),
+            are_of_matrices: matrices.is_some(),
+        }
+    }
+
+    /// That of a kernel.
+    pub(crate) fn of(self, kernel: &Kernel) -> [u32; 2] {
+        match kernel.work {
+            _ if kernel.matrices.is_some() != self.are_of_matrices => kernel.workgroup,
             Work::Conv { .. } => self.conv,
             Work::Pair { .. } => self.pair,
-            _ => WORKGROUP,
+            _ => kernel.workgroup,
         }
     }
 
     /// Whether each is one that is tried: what a file says may be anything.
-    fn are_known(self) -> bool {
-        let is_known = |shape: &[u32; 2]| *shape == WORKGROUP || SHAPES.contains(shape);
-        [self.conv, self.pair].iter().all(is_known)
+    fn are_known(self, matrices: Option<Matrices>) -> bool {
+        if self.are_of_matrices && matrices.is_none() {
+            return false;
+        }
+        let matrices = matrices.filter(|_| self.are_of_matrices);
+        let known = [shapes(matrices), vec![default_workgroup(matrices)]].concat();
+        known.contains(&self.conv) && known.contains(&self.pair)
+    }
+}
+
+/// What is tried beside the default.
+fn shapes(matrices: Option<Matrices>) -> Vec<[u32; 2]> {
+    match matrices {
+        Some(matrices) => FEWER_SUBGROUPS
+            .map(|count| [matrices.threads as u32, count])
+            .to_vec(),
+        None => SHAPES.to_vec(),
     }
 }
 
@@ -106,16 +131,21 @@ impl Tuning {
             model.config().label()
         );
         // Held while they are measured, so that measurements do not disturb each other.
+        let matrices = open.matrices.filter(|_| precision == DevicePrecision::F16);
         let mut chosen = lock(&self.chosen);
         if let Some(workgroups) = chosen.get(&key) {
             return Ok(*workgroups);
         }
         let kept = self.read();
-        let known = kept.get(&key).filter(|workgroups| workgroups.are_known());
+        let known = kept.get(&key).filter(|kept| kept.are_known(matrices));
         let workgroups = match known {
             Some(workgroups) => *workgroups,
             None => {
-                let measured = measure(open, model, precision)?;
+                let matrices = match matrices {
+                    Some(matrices) => agrees(open, model, matrices)?.then_some(matrices),
+                    None => None,
+                };
+                let measured = measure(open, model, precision, matrices)?;
                 self.keep(kept, key.clone(), measured);
                 measured
             }
@@ -142,14 +172,44 @@ impl Tuning {
     }
 }
 
+/// Whether kernels with matrices make what those without make of a tile. What a driver does not compile, it does not make.
+fn agrees(open: &Arc<Open>, model: &Model, matrices: Matrices) -> Result<bool, DeviceError> {
+    let value = |at: usize| [at % 7, at % 11, at % 5, 0].map(|v| v as f32 / 11.0 - 0.3);
+    let tile = DeviceTile {
+        pixels: (0..61 * 37).map(value).collect(),
+        width_px: 61,
+        columns: 3..60,
+        rows: 2..30,
+    };
+    let result = |workgroups| -> Result<Vec<f32>, DeviceError> {
+        GpuNetwork::new(Arc::clone(open), model, DevicePrecision::F16, workgroups)?
+            .start(&tile)?
+            .finish(&|_| ())
+    };
+    let expected = result(Workgroups::of_matrices(None))?;
+    match result(Workgroups::of_matrices(Some(matrices))) {
+        Ok(found) => Ok(is_close(&found, &expected)),
+        Err(_) => open.check_lost().map(|()| false),
+    }
+}
+
+fn is_close(found: &[f32], expected: &[f32]) -> bool {
+    let largest = expected
+        .iter()
+        .fold(1.0_f32, |most, value| most.max(value.abs()));
+    let is_near = |(a, b): (&f32, &f32)| (a - b).abs() <= F16_DIFFERENCE * largest;
+    found.iter().zip(expected).all(is_near)
+}
+
 /// Tries the shapes for convolutions, then those for pairs.
 fn measure(
     open: &Arc<Open>,
     model: &Model,
     precision: DevicePrecision,
+    matrices: Option<Matrices>,
 ) -> Result<Workgroups, DeviceError> {
     let network = |workgroups| GpuNetwork::new(Arc::clone(open), model, precision, workgroups);
-    let mut best = Workgroups::default();
+    let mut best = Workgroups::of_matrices(matrices);
     let default = network(best)?;
     let mut side_px = LEAST_SIDE_PX;
     // The first run allocates.
@@ -162,12 +222,18 @@ fn measure(
         run(&default, side_px)?;
     }
     let mut least = least_time(&default, side_px)?;
-    let has = |is: fn(&Work) -> bool| default.works().any(|work| is(&work));
+    let has = |is: fn(&Work) -> bool| {
+        let mut tried = default
+            .kernels()
+            .filter(|kernel| kernel.matrices.is_some() == matrices.is_some());
+        tried.any(|kernel| is(&kernel.work))
+    };
     let has_convs = has(|work| matches!(work, Work::Conv { .. }));
     let has_pairs = has(|work| matches!(work, Work::Pair { .. }));
-    let convs = SHAPES.map(|shape| (has_convs, shape, true));
-    let pairs = SHAPES.map(|shape| (has_pairs, shape, false));
-    for (is_used, shape, is_conv) in convs.into_iter().chain(pairs) {
+    let shapes = shapes(matrices);
+    let convs = shapes.iter().map(|&shape| (has_convs, shape, true));
+    let pairs = shapes.iter().map(|&shape| (has_pairs, shape, false));
+    for (is_used, shape, is_conv) in convs.chain(pairs) {
         if !is_used {
             continue;
         }
@@ -236,18 +302,28 @@ mod tests {
             columns: 3..60,
             rows: 2..30,
         };
-        let bits = |workgroups| -> Vec<u32> {
-            let network =
-                GpuNetwork::new(Arc::clone(&open), &model, DevicePrecision::F32, workgroups);
+        let bits = |workgroups: Workgroups| -> Vec<u32> {
+            let precision = match workgroups.are_of_matrices {
+                true => DevicePrecision::F16,
+                false => DevicePrecision::F32,
+            };
+            let network = GpuNetwork::new(Arc::clone(&open), &model, precision, workgroups);
             let network = network.unwrap_or_else(|error| panic!("{error}"));
             let result = network.start(&tile).and_then(|tile| tile.finish(&|_| ()));
             let result = result.unwrap_or_else(|error| panic!("{error}"));
             result.iter().map(|value| value.to_bits()).collect()
         };
-        let expected = bits(Workgroups::default());
-        for shape in SHAPES {
-            let (conv, pair) = (shape, shape);
-            assert!(bits(Workgroups { conv, pair }) == expected, "{shape:?}");
+        for matrices in [None, open.matrices] {
+            let default = Workgroups::of_matrices(matrices);
+            let expected = bits(default);
+            for shape in shapes(matrices) {
+                let tried = Workgroups {
+                    conv: shape,
+                    pair: shape,
+                    ..default
+                };
+                assert!(bits(tried) == expected, "{matrices:?} {shape:?}");
+            }
         }
     }
 
@@ -264,13 +340,14 @@ mod tests {
             chosen.unwrap_or_else(|error| panic!("{error}"))
         };
         let first = chosen();
-        assert!(first.are_known(), "{first:?}");
+        assert!(first.are_known(None), "{first:?}");
         let mut kept = Tuning::kept_in(folder.path()).read();
         assert_eq!(kept.values().collect::<Vec<_>>(), [&first]);
         // Read, not measured.
         let other = Workgroups {
             conv: [64, 1],
             pair: [16, 8],
+            are_of_matrices: false,
         };
         let key = kept.pop_first().expect("a key").0;
         assert!(
@@ -282,6 +359,15 @@ mod tests {
     }
 
     #[test]
+    fn results_that_differ_are_not_close() {
+        let expected = [0.5, -3.0, 0.0];
+        assert!(is_close(&[0.51, -3.01, 0.01], &expected));
+        for wrong in [[0.52, -3.0, 0.0], [f32::NAN, -3.0, 0.0], [0.0; 3]] {
+            assert!(!is_close(&wrong, &expected), "{wrong:?}");
+        }
+    }
+
+    #[test]
     fn what_a_file_says_is_used_only_if_it_is_tried() {
         let folder = tempfile::tempdir().expect("a folder");
         let tuning = Tuning::kept_in(&folder.path().join("new"));
@@ -289,15 +375,26 @@ mod tests {
         let chosen = Workgroups {
             conv: [8, 8],
             pair: [64, 1],
+            are_of_matrices: false,
         };
         tuning.keep(BTreeMap::new(), "a card".to_owned(), chosen);
         assert_eq!(tuning.read()["a card"], chosen);
-        assert!(chosen.are_known() && Workgroups::default().are_known());
+        let matrices = Some(Matrices {
+            side: 16,
+            threads: 32,
+        });
+        assert!(chosen.are_known(None) && chosen.are_known(matrices));
+        let on_matrices = Workgroups::of_matrices(matrices);
+        assert!(on_matrices.are_known(matrices));
+        // A driver without matrices, of another subgroup, and shapes that are not tried.
+        assert!(!on_matrices.are_known(None));
+        let threads = 64;
+        assert!(!on_matrices.are_known(Some(Matrices { side: 16, threads })));
         let huge = Workgroups {
             conv: [1024, 1024],
             ..chosen
         };
-        assert!(!huge.are_known(), "{huge:?}");
+        assert!(!huge.are_known(matrices), "{huge:?}");
         let file = folder.path().join("new/workgroups.json");
         std::fs::write(file, "{").expect("written");
         assert_eq!(tuning.read(), BTreeMap::new());

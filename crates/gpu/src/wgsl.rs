@@ -8,6 +8,8 @@ use std::fmt::Write;
 
 use wdsr_model::{Activation, DevicePrecision};
 
+use crate::matrices::{Matrices, SUBGROUPS};
+
 /// Bytes of four channels of a pixel.
 pub(crate) fn vector_bytes(precision: DevicePrecision) -> usize {
     match precision {
@@ -58,8 +60,11 @@ pub(crate) struct Kernel {
     pub(crate) scale: usize,
     /// The patches of a batch, side by side in each map; a tile if there are none.
     pub(crate) patches: Option<Patches>,
-    /// Threads of a workgroup along columns and rows, unless it computes patches.
+    /// Threads of a workgroup along columns and rows, unless it computes patches. With matrices, threads of a subgroup,
+    /// and subgroups.
     pub(crate) workgroup: [u32; 2],
+    /// What it computes products with, if not with vectors.
+    pub(crate) matrices: Option<Matrices>,
 }
 
 /// The square patches of a batch. A map of them has element `((group * count + patch) * height + y) * width + x`.
@@ -103,6 +108,13 @@ pub(crate) enum Work {
     Enlarge { factor: usize, groups: usize },
     /// Pixel shuffle of the wanted pixels into R G B interleaved.
     Finish { shuffle: usize },
+}
+
+/// The workgroup of a kernel with or without matrices, unless measurements choose another.
+pub(crate) fn default_workgroup(matrices: Option<Matrices>) -> [u32; 2] {
+    matrices.map_or(WORKGROUP, |matrices| {
+        [matrices.threads as u32, SUBGROUPS as u32]
+    })
 }
 
 /// Output groups of a convolution that a thread computes: few threads and little padding.
@@ -151,6 +163,9 @@ impl Kernel {
             _ => [width, height],
         };
         let scale = self.scale as u32;
+        if let Some(matrices) = self.matrices {
+            return matrices.workgroups(self, [columns * scale, rows * scale].map(|n| n as usize));
+        }
         [
             (columns * scale).div_ceil(self.workgroup[0]),
             (rows * scale).div_ceil(self.workgroup[1] * self.rows() as u32),
@@ -160,6 +175,17 @@ impl Kernel {
 
     /// The text, in WGSL.
     pub(crate) fn text(&self) -> String {
+        let mut text = self.declarations();
+        match self.matrices {
+            Some(matrices) => text += &matrices.text(self),
+            None => self.main(&mut text),
+        }
+        text += "}\n";
+        text
+    }
+
+    /// Extensions and bindings.
+    fn declarations(&self) -> String {
         let Formats {
             products,
             source,
@@ -170,6 +196,9 @@ impl Kernel {
         let mut text = String::new();
         if all.contains(&Some(DevicePrecision::F16)) {
             text += "enable f16;\n";
+        }
+        if self.matrices.is_some() {
+            text += "enable wgpu_cooperative_matrix;\n";
         }
         let result = match self.work {
             Work::Finish { .. } => result.name().to_owned(),
@@ -187,10 +216,13 @@ impl Kernel {
             source.name()
         );
         if self.has_weights() {
-            let name = products.name();
+            let weight = match self.matrices {
+                Some(_) => products.name().to_owned(),
+                None => format!("vec4<{}>", products.name()),
+            };
             let _ = writeln!(
                 text,
-                "@group(0) @binding(3) var<storage, read> weights: array<vec4<{name}>>;"
+                "@group(0) @binding(3) var<storage, read> weights: array<{weight}>;"
             );
         }
         if let Some(term) = term {
@@ -200,6 +232,11 @@ impl Kernel {
                 "@group(0) @binding(4) var<storage, read> term: array<vec4<{name}>>;"
             );
         }
+        text
+    }
+
+    /// `main`, but for its last brace.
+    fn main(&self, text: &mut String) {
         let (scale, rows) = (self.scale, self.rows());
         let [x, y] = match self.patches {
             None => self.workgroup,
@@ -256,20 +293,18 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
                 out_groups,
                 activation,
                 masks,
-            } => self.conv(&mut text, side, in_groups, out_groups, activation, masks),
+            } => self.conv(text, side, in_groups, out_groups, activation, masks),
             Work::Pair {
                 in_groups,
                 hidden_groups,
                 out_groups,
-            } => self.pair(&mut text, in_groups, hidden_groups, out_groups),
-            Work::Shuffle { factor, .. } => self.shuffle(&mut text, factor),
-            Work::Unshuffle { factor, .. } => self.unshuffle(&mut text, factor),
-            Work::Repeat { times, .. } => self.repeat(&mut text, times),
-            Work::Enlarge { factor, .. } => self.enlarge(&mut text, factor),
-            Work::Finish { shuffle } => self.finish(&mut text, shuffle),
+            } => self.pair(text, in_groups, hidden_groups, out_groups),
+            Work::Shuffle { factor, .. } => self.shuffle(text, factor),
+            Work::Unshuffle { factor, .. } => self.unshuffle(text, factor),
+            Work::Repeat { times, .. } => self.repeat(text, times),
+            Work::Enlarge { factor, .. } => self.enlarge(text, factor),
+            Work::Finish { shuffle } => self.finish(text, shuffle),
         }
-        text += "}\n";
-        text
     }
 
     fn conv(
@@ -362,20 +397,14 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
             }
             for row in 0..rows {
                 let sum = format!("s{group}_{row}");
-                let mut value = match activation {
-                    Activation::None => sum,
-                    Activation::Relu => format!("max({sum}, vec4<f32>())"),
-                    Activation::PRelu | Activation::LeakyRelu(_) => {
-                        format!("max({sum}, vec4<f32>()) + slope * min({sum}, vec4<f32>())")
-                    }
-                };
+                let mut value = activated(activation, &sum);
                 let at = format!("origin + (first + {group}) * plane + (y + {row}) * width + x");
                 if masks {
                     value = format!(
                         "select(vec4<f32>(), {value}, vec4<f32>(term[{at}]) > vec4<f32>())"
                     );
-                } else if self.formats.term.is_some() {
-                    value += &format!(" + vec4<f32>(term[{at}])");
+                } else {
+                    value = self.with_term(value, &at);
                 }
                 let _ = writeln!(
                     text,
@@ -383,6 +412,14 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
                 );
             }
             *text += "  }\n";
+        }
+    }
+
+    /// A value and the element `at` of the term that is added, if one is.
+    pub(crate) fn with_term(&self, value: String, at: &str) -> String {
+        match self.formats.term {
+            Some(_) => format!("{value} + vec4<f32>(term[{at}])"),
+            None => value,
         }
     }
 
@@ -576,6 +613,17 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
 ",
             scale = self.scale
         );
+    }
+}
+
+/// A sum after an activation, whose slopes are in `slope`.
+pub(crate) fn activated(activation: Activation, sum: &str) -> String {
+    match activation {
+        Activation::None => sum.to_owned(),
+        Activation::Relu => format!("max({sum}, vec4<f32>())"),
+        Activation::PRelu | Activation::LeakyRelu(_) => {
+            format!("max({sum}, vec4<f32>()) + slope * min({sum}, vec4<f32>())")
+        }
     }
 }
 

@@ -557,6 +557,7 @@ impl Builder<'_> {
             scale,
             patches: Some(self.patches(1)),
             workgroup: WORKGROUP,
+            matrices: None,
         };
         let weights = match work {
             Work::Conv {
