@@ -32,8 +32,26 @@ def test_unknown_devices_are_refused(device: str) -> None:
         wdsr.load("small", device=device)
 
 
+def has_gpus() -> bool:
+    """Whether the package was built with GPUs, as wheels are."""
+    try:
+        wdsr.load("small", device="gpu:1000")
+    except RuntimeError as error:
+        return "without GPUs" not in str(error)
+    return True
+
+
+def test_a_package_without_gpus_says_so() -> None:
+    if has_gpus():
+        pytest.skip("this one has GPUs")
+    with pytest.raises(RuntimeError, match="was built without GPUs; install a wheel"):
+        wdsr.load("small", device="gpu")
+
+
 def test_without_a_gpu_auto_warns_and_gpu_is_an_error() -> None:
     """In a process in which Vulkan has no driver."""
+    if not has_gpus():
+        pytest.skip("built without GPUs: see python/test --wheel")
     script = """
 import warnings
 import wdsr

@@ -299,10 +299,10 @@ fn bad_inputs_give_one_line_of_error() {
 fn a_full_disk_leaves_no_partial_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let input = folder.path().join("in.png");
-    write(&input, &image(300, 300, Colour::Rgb));
+    write(&input, &image(100, 100, Colour::Rgb));
     let output = folder.path().join("out.bmp");
     // A limit on the size of files stands in for the full disk: the same error path, no mount.
-    let arguments = ["upscale", "-o"].map(Path::new);
+    let arguments = ["upscale", "-m", "small", "-o"].map(Path::new);
     let (code, text) = super::program::under_limits(
         "trap '' XFSZ; ulimit -f 64",
         arguments.into_iter().chain([&*output, &*input]),
