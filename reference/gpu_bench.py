@@ -39,6 +39,7 @@ features = 32
 blocks = 16
 [training]
 updates = {updates}
+precision = "{precision}"
 batch = {batch}
 patch_px = {patch_px}
 [validation]
@@ -86,10 +87,16 @@ def wdsr(
     return json.loads(run.stdout)
 
 
-def updates_per_second(options: argparse.Namespace, left: float) -> float:
+def updates_per_second(options: argparse.Namespace, precision: str, left: float) -> float:
     """Updates of `wdsr train`; the first half, in which kernels are compiled, does not count."""
     updates = options.updates
-    recipe = RECIPE.format(updates=2 * updates, every=updates, batch=PATCHES, patch_px=PATCH_PX)
+    recipe = RECIPE.format(
+        updates=2 * updates,
+        precision=precision,
+        every=updates,
+        batch=PATCHES,
+        patch_px=PATCH_PX,
+    )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "recipe.toml").write_text(recipe)
@@ -198,12 +205,19 @@ def main() -> None:
                 continue
             frames = 1000 / found["median_ms"]
             print(f"{row} | {frames:.1f} | {found['gflops']:.0f} | {found['ratio_to_peak']:.2f} |")
-    print(f"\nTraining of `base` x2, {PATCHES} patches of {PATCH_PX} px, f32:", end=" ")
-    try:
-        per_second = updates_per_second(options, min(60, end - time.monotonic()))
-        print(f"{per_second:.1f} updates/s, {1000 / per_second:.2f} ms each\n")
-    except (RuntimeError, subprocess.TimeoutExpired, OSError) as error:
-        print(f"- ({error})\n")
+    print()
+    # bf16 stands for f16 on GPUs that multiply matrices, and for f32 on others.
+    for precision in ("f32", "bf16"):
+        print(
+            f"Training of `base` x2, {PATCHES} patches of {PATCH_PX} px, precision = {precision}:",
+            end=" ",
+        )
+        try:
+            left = min(60, end - time.monotonic())
+            per_second = updates_per_second(options, precision, left)
+            print(f"{per_second:.1f} updates/s, {1000 / per_second:.2f} ms each\n")
+        except (RuntimeError, subprocess.TimeoutExpired, OSError) as error:
+            print(f"- ({error})\n")
     torch = torch_name()
     if torch is None:
         print("\nPyTorch with CUDA is not installed; its rows are missing.")

@@ -82,7 +82,8 @@ pub(crate) struct Arguments {
     /// What computes updates and validations: cpu, gpu, gpu:N, or auto for a GPU if there is one
     ///
     /// `wdsr devices` lists GPUs and their numbers. A run may be resumed on another device; the last bits of weights then
-    /// differ. GPUs compute in f32.
+    /// differ. GPUs compute in f32, or in f16 if the recipe has
+    /// precision = "bf16" and they multiply matrices.
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     device: DeviceChoice,
     /// Number of threads; 0: one for each processor

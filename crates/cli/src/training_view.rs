@@ -218,8 +218,8 @@ fn summary(trainer: &Trainer) -> String {
         }
     }
     let (wanted, precision) = (recipe.training.precision, summary.precision);
-    if let Some(device) = trainer.device_name() {
-        text += &format!("\ntraining in f32 on {device}");
+    if let (Some(device), Some(precision)) = (trainer.device_name(), trainer.device_precision()) {
+        text += &format!("\ntraining in {} on {device}", precision.name());
     } else if precision != wanted {
         text += &format!(
             "\nthis processor has no {} arithmetic, which the recipe asks for; training in {}",

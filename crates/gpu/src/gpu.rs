@@ -120,6 +120,14 @@ impl Gpu {
         lock(&self.open).device.destroy();
     }
 
+    /// Why vectors are multiplied where the adapter has matrices.
+    pub(crate) fn matrices_warning(&self) -> String {
+        format!(
+            "{}: its driver multiplies matrices wrongly, so vectors are multiplied, which is slower; update the driver",
+            self.summary.name
+        )
+    }
+
     /// The open device; opened again if it was lost.
     pub(crate) fn current(&self) -> Result<Arc<Open>, DeviceError> {
         let mut open = lock(&self.open);
@@ -160,11 +168,7 @@ impl Device for Gpu {
             _ => (self.tuning).workgroups(&open, &self.summary, model, precision)?,
         };
         if matrices.is_some() && !workgroups.are_of_matrices {
-            self.warn(format!(
-                "{}: its driver multiplies matrices wrongly, so vectors are multiplied, which is slower; update the \
-                 driver",
-                self.summary.name
-            ));
+            self.warn(self.matrices_warning());
         }
         let network = GpuNetwork::new(open, model, precision, workgroups)?;
         Ok(Box::new(network))

@@ -30,15 +30,15 @@ pub(crate) const MEMORY_BYTES: usize = 32 << 10;
 /// Output channels that a subgroup computes at a time: those of a convolution, and the hidden ones of a pair.
 const BLOCK: usize = 32;
 
-/// Rows that a subgroup of a convolution computes.
-const CONV_ROWS: usize = 4;
+/// Rows that a subgroup of a convolution computes, and that are in workgroup memory for gradients by weights.
+pub(crate) const CONV_ROWS: usize = 4;
 
 /// Groups of a pixel, read and written, up to which a subgroup of a pair computes two columns of matrices.
 const PAIR_GROUPS: usize = 17;
 
 /// Elements between the channels of pixels in workgroup memory. Without them the pixels of a matrix lie in few banks.
-const PADDING_F16: usize = 8;
-const PADDING_F32: usize = 4;
+pub(crate) const PADDING_F16: usize = 8;
+pub(crate) const PADDING_F32: usize = 4;
 
 /// Workgroups along x of a pair, whose pixels are counted without rows.
 const PAIR_WORKGROUPS_ALONG_X: usize = 1 << 15;
@@ -107,7 +107,7 @@ impl Matrices {
         }
     }
 
-    /// Workgroups of a kernel for a map of `width` x `height` pixels.
+    /// Workgroups of a kernel for a map, or a patch, of `width` x `height` pixels.
     pub(crate) fn workgroups(self, kernel: &Kernel, [width, height]: [usize; 2]) -> [u32; 3] {
         let subgroups = kernel.workgroup[1] as usize;
         let counts = match kernel.work {
@@ -118,8 +118,9 @@ impl Matrices {
                 ..
             } => {
                 let sizes = self.conv_sizes(side, in_groups, out_groups, subgroups);
-                let rows = height.div_ceil(sizes.rows);
-                [width.div_ceil(self.side), rows, sizes.blocks]
+                let maps = kernel.patches.map_or(1, |patches| patches.count);
+                let columns = maps * width.div_ceil(self.side);
+                [columns, height.div_ceil(sizes.rows), sizes.blocks]
             }
             Work::Pair {
                 in_groups,
@@ -144,8 +145,8 @@ impl Matrices {
                 in_groups,
                 out_groups,
                 activation,
-                ..
-            } => self.conv(kernel, side, in_groups, out_groups, activation),
+                masks,
+            } => self.conv(kernel, side, [in_groups, out_groups], activation, masks),
             Work::Pair {
                 in_groups,
                 hidden_groups,
@@ -205,14 +206,15 @@ impl Matrices {
         }
     }
 
-    /// The types of weights, pixels and sums.
-    fn types(self) -> [String; 3] {
+    /// The types of weights, pixels and sums: of first factors, second factors and results.
+    pub(crate) fn types(self) -> [String; 3] {
         let side = self.side;
         [("f16", "A"), ("f16", "B"), ("f32", "C")]
             .map(|(number, role)| format!("coop_mat{side}x{side}<{number}, {role}>"))
     }
 
-    fn elements(self) -> usize {
+    /// Elements of a matrix.
+    pub(crate) fn elements(self) -> usize {
         self.side * self.side
     }
 
@@ -220,6 +222,22 @@ impl Matrices {
     fn head(self, kernel: &Kernel, pixels: usize, sums: usize) -> String {
         let [threads, subgroups] = kernel.workgroup;
         let scale = kernel.scale;
+        let sizes = match kernel.patches {
+            None => format!(
+                "  let width = i32(tile.width) * {scale};
+  let height = i32(tile.height) * {scale};
+  let plane = width * height;"
+            ),
+            Some(patches) => {
+                let side = patches.side_px * scale;
+                format!(
+                    "  const width = {side};
+  const height = {side};
+  const plane = {} * width * height;",
+                    patches.count
+                )
+            }
+        };
         format!(
             "var<workgroup> pixels: array<f16, {pixels}>;
 var<workgroup> sums: array<f32, {sums}>;
@@ -240,9 +258,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) i
   let thread = i32(index);
   let part = thread / {threads};
   let lane = thread % {threads};
-  let width = i32(tile.width) * {scale};
-  let height = i32(tile.height) * {scale};
-  let plane = width * height;
+{sizes}
 ",
             total = threads * subgroups
         )
@@ -252,9 +268,9 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) i
         self,
         kernel: &Kernel,
         side: usize,
-        in_groups: usize,
-        out_groups: usize,
+        [in_groups, out_groups]: [usize; 2],
         activation: Activation,
+        masks: bool,
     ) -> String {
         let [weights, pixels, zero] = self.types();
         let [threads, subgroups] = kernel.workgroup.map(|count| count as usize);
@@ -277,7 +293,9 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) i
         let mut text = self.head(kernel, columns * rows * stride, subgroups * sum_len);
         let _ = write!(
             text,
-            "  let left = i32(id.x) * {matrix};
+            "  let columns = (width + {matrix} - 1) / {matrix};
+  let origin = i32(id.x) / columns * (width * height);
+  let left = i32(id.x) % columns * {matrix};
   let top = i32(id.y) * {region_rows};
 ",
             region_rows = sizes.rows
@@ -297,7 +315,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) i
       let g = i / {area};
       let channels = c * {tile_groups} + g;
       let is_inside = u32(x) < u32(width) && u32(y) < u32(height) && channels < {in_groups};
-      let start = select(0, channels * plane + y * width + x, is_inside);
+      let start = select(0, origin + channels * plane + y * width + x, is_inside);
       keep(i % {area} * {stride} + g * 4, select(vec4<f16>(), vec4<f16>(source[start]), is_inside));
     }}
     workgroupBarrier();
@@ -345,9 +363,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) i
 ",
             side * block * elements
         );
-        let value = activated(activation, "value");
-        let to = "to";
-        let value = kernel.with_term(value, to);
+        let value = kernel.with_term(activated(activation, "value"), "to", masks);
         for m in 0..block {
             for row in 0..CONV_ROWS {
                 let _ = write!(
@@ -360,8 +376,8 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) i
     let g = i32(id.z) * {block_groups} + {first_group} + i / {matrix};
     if (x < width && y < height && g < {out_groups}) {{
       let value = sum(part * {sum_len} + i % {matrix} * {sum_stride} + i / {matrix} * 4, g * 4);
-{slope}      let {to} = g * plane + y * width + x;
-      result[{to}] = vec4<{result}>({value});
+{slope}      let to = origin + g * plane + y * width + x;
+      result[to] = vec4<{result}>({value});
     }}
   }}
   workgroupBarrier();
@@ -599,18 +615,19 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) i
 
     /// Weights of a convolution in the order in which its kernel reads them: biases and slopes, and for each block of output
     /// channels, tile of input channels, column and row of the convolution's kernel and tile of output channels a matrix.
-    pub(crate) fn conv_weights(
+    pub(crate) fn conv_weights<T: Copy + Default>(
         self,
         conv: &Conv,
-        weights: &ConvWeights,
-        slopes: Option<&[f32]>,
-    ) -> Vec<f32> {
+        weight: &[T],
+        bias: &[T],
+        slopes: Option<&[T]>,
+    ) -> Vec<T> {
         let (ins, outs, side) = (conv.in_channels, conv.out_channels, conv.kernel);
         let sizes = self.conv_sizes(side, groups(ins), groups(outs), SUBGROUPS);
         let channels = sizes.blocks * sizes.block * self.side;
         let mut values = Vec::new();
-        for by_channel in [Some(&weights.bias[..]), slopes].into_iter().flatten() {
-            values.extend((0..channels).map(|o| by_channel.get(o).copied().unwrap_or(0.0)));
+        for by_channel in [Some(bias), slopes].into_iter().flatten() {
+            values.extend((0..channels).map(|o| by_channel.get(o).copied().unwrap_or_default()));
         }
         for block in 0..sizes.blocks {
             for k in 0..sizes.in_tiles {
@@ -618,7 +635,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) i
                     for dy in 0..side {
                         for m in block * sizes.block..(block + 1) * sizes.block {
                             values.extend(self.matrix(m, k, [outs, ins], |o, i| {
-                                weights.weight[((o * ins + i) * side + dy) * side + dx]
+                                weight[((o * ins + i) * side + dy) * side + dx]
                             }));
                         }
                     }
@@ -664,13 +681,13 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) i
     }
 
     /// The tile in row `m` and column `k` of a matrix with `rows` x `columns` elements; 0 beyond.
-    fn matrix(
+    fn matrix<T: Default>(
         self,
         m: usize,
         k: usize,
         [rows, columns]: [usize; 2],
-        element: impl Fn(usize, usize) -> f32,
-    ) -> impl Iterator<Item = f32> {
+        element: impl Fn(usize, usize) -> T,
+    ) -> impl Iterator<Item = T> {
         (0..self.elements()).map(move |at| {
             let (row, column) = (
                 m * self.side + at / self.side,
@@ -678,7 +695,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) i
             );
             match row < rows && column < columns {
                 true => element(row, column),
-                false => 0.0,
+                false => T::default(),
             }
         })
     }

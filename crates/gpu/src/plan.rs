@@ -108,7 +108,9 @@ impl Plan {
                 let slopes = has_slopes(activation).then(|| weights.slopes_of(activation));
                 let slopes = slopes.as_deref();
                 let values = match suiting(work) {
-                    Some(matrices) => matrices.conv_weights(shape, weights, slopes),
+                    Some(matrices) => {
+                        matrices.conv_weights(shape, &weights.weight, &weights.bias, slopes)
+                    }
                     None => {
                         conv_vectors(shape, &weights.weight, &weights.bias, slopes).into_flattened()
                     }

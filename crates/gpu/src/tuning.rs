@@ -173,7 +173,11 @@ impl Tuning {
 }
 
 /// Whether kernels with matrices make what those without make of a tile. What a driver does not compile, it does not make.
-fn agrees(open: &Arc<Open>, model: &Model, matrices: Matrices) -> Result<bool, DeviceError> {
+pub(crate) fn agrees(
+    open: &Arc<Open>,
+    model: &Model,
+    matrices: Matrices,
+) -> Result<bool, DeviceError> {
     let value = |at: usize| [at % 7, at % 11, at % 5, 0].map(|v| v as f32 / 11.0 - 0.3);
     let tile = DeviceTile {
         pixels: (0..61 * 37).map(value).collect(),

@@ -153,6 +153,9 @@ impl Kernel {
             Work::Enlarge { groups, .. } => groups,
             Work::Pair { .. } | Work::Finish { .. } => 1,
         };
+        if let (Some(matrices), Some(patches)) = (self.matrices, self.patches) {
+            return matrices.workgroups(self, [patches.side_px * self.scale; 2]);
+        }
         if let Some(patches) = self.patches {
             let side = patches.side_px * self.scale;
             let threads = patches.count * side.div_ceil(self.rows()) * side;
@@ -399,13 +402,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
                 let sum = format!("s{group}_{row}");
                 let mut value = activated(activation, &sum);
                 let at = format!("origin + (first + {group}) * plane + (y + {row}) * width + x");
-                if masks {
-                    value = format!(
-                        "select(vec4<f32>(), {value}, vec4<f32>(term[{at}]) > vec4<f32>())"
-                    );
-                } else {
-                    value = self.with_term(value, &at);
-                }
+                value = self.with_term(value, &at, masks);
                 let _ = writeln!(
                     text,
                     "    if (y + {row} < height) {{ result[{at}] = vec4<{result}>({value}); }}"
@@ -415,10 +412,12 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
         }
     }
 
-    /// A value and the element `at` of the term that is added, if one is.
-    pub(crate) fn with_term(&self, value: String, at: &str) -> String {
+    /// A value with the element `at` of the term, if there is one: their sum, or 0 where the term `masks`.
+    pub(crate) fn with_term(&self, value: String, at: &str, masks: bool) -> String {
+        let term = format!("vec4<f32>(term[{at}])");
         match self.formats.term {
-            Some(_) => format!("{value} + vec4<f32>(term[{at}])"),
+            Some(_) if masks => format!("select(vec4<f32>(), {value}, {term} > vec4<f32>())"),
+            Some(_) => format!("{value} + {term}"),
             None => value,
         }
     }

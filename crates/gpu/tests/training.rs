@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock};
 
 use wdsr_gpu::{Choice, Gpu};
 use wdsr_image::{Colour, Format, Image, Samples, encode};
-use wdsr_model::{Model, NetworkConfig};
+use wdsr_model::{DevicePrecision, Model, NetworkConfig};
 use wdsr_train::{DataFolder, Error, Event, Recipe, Trainer};
 
 /// How far losses and weights may be off after some updates, relative to the largest.
@@ -176,6 +176,48 @@ fn losses_and_weights_follow_those_of_the_processor() {
             moved.fold(0.0, f64::max) > 5.0 * WEIGHT_TOLERANCE * largest,
             "{label}: the weights hardly move"
         );
+    }
+}
+
+/// How far losses and weights in f16 may be off.
+const F16_LOSS_TOLERANCE: f64 = 3e-4;
+const F16_WEIGHT_TOLERANCE: f64 = 2e-2;
+
+#[test]
+#[ignore = "needs a driver of a GPU: .ci/run gpu"]
+fn a_gpu_with_matrices_follows_the_processor_in_f16() {
+    let has_matrices = GPU.summary().has_matrices();
+    for lines in [
+        [
+            "block = \"wdsr-b\"\nfeatures = 12\nblocks = 2",
+            "patch_px = 11",
+        ],
+        [
+            "block = \"wdsr-a\"\nfeatures = 8\nblocks = 1\nscale = 3\nresidual_scale = 0.3",
+            "patch_px = 13\nloss = \"l2\"",
+        ],
+        [
+            "block = \"edsr\"\nfeatures = 20\nblocks = 1\nscale = 4\nnorm = \"none\"",
+            "patch_px = 6\nloss = \"charbonnier\"",
+        ],
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let label = format!("{lines:?}");
+        let mut here = prepare(folder.path(), "here", lines, false);
+        let half = format!("{}\nprecision = \"bf16\"", lines[1]);
+        let mut there = prepare_on_gpu(folder.path(), "there", [lines[0], &half], false);
+        let precision = there.device_precision();
+        let expected = match has_matrices {
+            true => DevicePrecision::F16,
+            false => DevicePrecision::F32,
+        };
+        assert_eq!(precision, Some(expected), "{label}");
+        let losses = run(&mut here).expect("trained");
+        let found = run(&mut there).expect("trained");
+        check_close(&found, &losses, F16_LOSS_TOLERANCE, &label);
+        let after = doubles(&weights(&here));
+        let found = doubles(&weights(&there));
+        check_close(&found, &after, F16_WEIGHT_TOLERANCE, &label);
     }
 }
 

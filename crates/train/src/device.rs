@@ -3,7 +3,9 @@
 //! The trainer makes batches, sets the learning rate, validates, and writes checkpoints. A device keeps the vectors of the
 //! [`TrainingState`] and updates them. The crate `wdsr-gpu` has the devices.
 
-use wdsr_model::{Device, DeviceError, FusedOperation, Network, NetworkConfig, Norm};
+use wdsr_model::{
+    Device, DeviceError, DevicePrecision, FusedOperation, Network, NetworkConfig, Norm, Precision,
+};
 
 use crate::batch::Batch;
 use crate::parameters::ParameterLayout;
@@ -24,6 +26,9 @@ pub trait TrainingDevice: Device {
 
 /// A training that is prepared for a device.
 pub trait DeviceTraining {
+    /// The format of its products: that of the task, or f32 where the device has no fast products in f16.
+    fn precision(&self) -> DevicePrecision;
+
     /// Copies parameters, average and moments to the device.
     ///
     /// # Errors
@@ -70,6 +75,9 @@ pub struct DeviceTask<'t> {
     pub patch_px: usize,
     /// Maximum length of the gradient; 0 turns clipping off.
     pub gradient_clip_norm: f32,
+    /// The format of products that is asked for: f16 for a recipe with bf16, which is 16 bits too. Sums, parameters and
+    /// maps in memory are f32.
+    pub precision: DevicePrecision,
 }
 
 impl Recipe {
@@ -119,6 +127,10 @@ impl<'t> DeviceTask<'t> {
             batch: training.batch,
             patch_px: training.patch_px,
             gradient_clip_norm: training.gradient_clip_norm as f32,
+            precision: match training.precision {
+                Precision::Bf16 => DevicePrecision::F16,
+                Precision::F32 | Precision::Int8 => DevicePrecision::F32,
+            },
         })
     }
 }

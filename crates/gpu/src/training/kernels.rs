@@ -5,8 +5,7 @@
 //! - `state`: parameter, average, first and second moment of each parameter.
 //! - `work`: see [`WorkLayout`].
 
-use std::fmt::Write;
-
+use wdsr_model::DevicePrecision;
 use wdsr_train::Loss;
 use wdsr_train::optimizer::{BETA_1, BETA_2, EPSILON};
 
@@ -26,11 +25,6 @@ const MAX_WORKGROUPS: usize = 4_096;
 const ROW_THREADS: usize = 64;
 /// Workgroups that sum the loss.
 pub(super) const LOSS_WORKGROUPS: usize = 1_024;
-/// Pixels that a workgroup of [`by_weights`] has in its memory at a time.
-pub(super) const WEIGHTS_PIXELS: usize = 16;
-/// Groups of channels, and taps with groups, of a thread row of [`by_weights`].
-pub(super) const WEIGHTS_SIDE: usize = 8;
-
 /// Places in `work`, in numbers.
 #[derive(Clone, Copy)]
 pub(super) struct WorkLayout {
@@ -154,16 +148,21 @@ pub(super) fn factors() -> String {
 }
 
 /// Packs the weights for the convolutions, `packed` of them, from `table[first..]`.
-pub(super) fn pack(first: usize, packed: usize) -> String {
+pub(super) fn pack(first: usize, packed: usize, precision: DevicePrecision) -> String {
+    let number = precision.name();
     format!(
-        "{STATE}{TABLE}{WORK}@group(0) @binding(4) var<storage, read_write> packed: array<f32>;
+        "{enable}{STATE}{TABLE}{WORK}@group(0) @binding(4) var<storage, read_write> packed: array<{number}>;
 {main}{each}    let parameter = table[{first}u + 2u * i];
     var value = 0.0;
     if (parameter != {NONE}u) {{ value = state[parameter].x * work[table[{first}u + 2u * i + 1u]]; }}
-    packed[i] = value;
+    packed[i] = {number}(value);
   }}
 }}
 ",
+        enable = match precision {
+            DevicePrecision::F32 => "",
+            DevicePrecision::F16 => "enable f16;\n",
+        },
         main = each_main(),
         each = each(packed)
     )
@@ -258,174 +257,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(local_invocation_
             high = side * factor,
             losses = work.losses(),
         )
-    }
-}
-
-/// The gradient by the weights and biases of a convolution, in tiles over taps with input groups (m) and output groups (n), of
-/// a chunk of the pixels: a workgroup for each.
-#[derive(Clone, Copy)]
-pub(super) struct ByWeights {
-    pub(super) patches: Patches,
-    /// Side of the convolution's kernel.
-    pub(super) side: usize,
-    pub(super) in_groups: usize,
-    pub(super) out_groups: usize,
-    pub(super) chunks: usize,
-    /// Vectors of all convolutions in a chunk.
-    pub(super) chunk_len: usize,
-}
-
-impl ByWeights {
-    fn rows(&self) -> usize {
-        self.side * self.side * self.in_groups
-    }
-
-    /// Tiles of a thread along m and n.
-    fn per_thread(&self) -> [usize; 2] {
-        [self.rows(), self.out_groups].map(|len| 1 + usize::from(len > WEIGHTS_SIDE))
-    }
-
-    fn tiles(&self) -> [usize; 2] {
-        let [m, n] = self.per_thread();
-        [
-            self.rows().div_ceil(m * WEIGHTS_SIDE),
-            self.out_groups.div_ceil(n * WEIGHTS_SIDE),
-        ]
-    }
-
-    pub(super) fn workgroups(&self) -> [u32; 3] {
-        let [m, n] = self.tiles();
-        [self.chunks as u32, (m * n) as u32, 1]
-    }
-
-    fn pixels(&self) -> usize {
-        self.patches.count * self.patches.side_px.pow(2)
-    }
-
-    pub(super) fn text(&self) -> String {
-        let Self {
-            patches,
-            side,
-            in_groups,
-            out_groups,
-            chunks,
-            chunk_len,
-        } = *self;
-        let [per_m, per_n] = self.per_thread();
-        let [tiles_m, _] = self.tiles();
-        let (width, pixels, rows) = (patches.side_px, self.pixels(), self.rows());
-        let chunk = pixels.div_ceil(chunks).next_multiple_of(WEIGHTS_PIXELS);
-        // A row more keeps the threads' reads in different banks.
-        let stride = WEIGHTS_PIXELS + 1;
-        let (len_m, len_n) = (per_m * WEIGHTS_SIDE, per_n * WEIGHTS_SIDE);
-        let threads = WEIGHTS_SIDE * WEIGHTS_SIDE;
-        let mut text = format!(
-            "@group(0) @binding(1) var<storage, read> source: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> gradient: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> partial: array<vec4<f32>>;
-var<workgroup> inputs: array<vec4<f32>, {inputs}>;
-var<workgroup> slopes: array<vec4<f32>, {slopes}>;
-@compute @workgroup_size({threads})
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {{
-  let first_m = i32(group.y) % {tiles_m} * {len_m};
-  let first_n = i32(group.y) / {tiles_m} * {len_n};
-  let m = i32(lane) / {WEIGHTS_SIDE};
-  let n = i32(lane) % {WEIGHTS_SIDE};
-  let pixel = i32(lane) % {WEIGHTS_PIXELS};
-  let first_row = i32(lane) / {WEIGHTS_PIXELS};
-",
-            inputs = len_m * stride,
-            slopes = len_n * stride,
-        );
-        for n in 0..per_n {
-            let _ = writeln!(text, "  var b{n} = vec4<f32>();");
-            for m in 0..per_m {
-                for i in 0..4 {
-                    let _ = writeln!(text, "  var s{m}{n}{i} = vec4<f32>();");
-                }
-            }
-        }
-        let _ = write!(
-            text,
-            "  let start = i32(group.x) * {chunk};
-  for (var first = start; first < min(start + {chunk}, {pixels}); first += {WEIGHTS_PIXELS}) {{
-    let p = first + pixel;
-    let x = p % {width};
-    let y = p / {width} % {width};
-    for (var row = first_row; row < {len_m}; row += {row_step}) {{
-      let place = first_m + row;
-      let tap = place / {in_groups};
-      let dx = tap % {side} - {radius};
-      let dy = tap / {side} - {radius};
-      let is_inside = place < {rows} && p < {pixels} && u32(x + dx) < {width}u && u32(y + dy) < {width}u;
-      let at = place % {in_groups} * {pixels} + p + dy * {width} + dx;
-      inputs[row * {stride} + pixel] = select(vec4<f32>(), source[select(0, at, is_inside)], is_inside);
-    }}
-    for (var row = first_row; row < {len_n}; row += {row_step}) {{
-      let place = first_n + row;
-      let is_inside = place < {out_groups} && p < {pixels};
-      slopes[row * {stride} + pixel] = select(vec4<f32>(), gradient[select(0, place * {pixels} + p, is_inside)], is_inside);
-    }}
-    workgroupBarrier();
-    for (var q = 0; q < {WEIGHTS_PIXELS}; q++) {{
-",
-            row_step = threads / WEIGHTS_PIXELS,
-            radius = side / 2,
-        );
-        for m in 0..per_m {
-            let _ = writeln!(
-                text,
-                "      let x{m} = inputs[(m + {}) * {stride} + q];",
-                m * WEIGHTS_SIDE
-            );
-        }
-        for n in 0..per_n {
-            let _ = writeln!(
-                text,
-                "      let g{n} = slopes[(n + {}) * {stride} + q];
-      if (first_m == 0) {{ b{n} += g{n}; }}",
-                n * WEIGHTS_SIDE
-            );
-            for m in 0..per_m {
-                for (i, part) in ["xxxx", "yyyy", "zzzz", "wwww"].into_iter().enumerate() {
-                    let _ = writeln!(
-                        text,
-                        "      s{m}{n}{i} = fma(x{m}.{part}, g{n}, s{m}{n}{i});"
-                    );
-                }
-            }
-        }
-        let _ = write!(
-            text,
-            "    }}
-    workgroupBarrier();
-  }}
-  let base = i32(group.x) * {chunk_len};
-"
-        );
-        for n in 0..per_n {
-            let _ = writeln!(text, "  let to{n} = first_n + n + {};", n * WEIGHTS_SIDE);
-            for m in 0..per_m {
-                let _ = writeln!(
-                    text,
-                    "  let from{m}{n} = first_m + m + {offset};
-  if (from{m}{n} < {rows} && to{n} < {out_groups}) {{
-    let at = base + (from{m}{n} * {out_groups} + to{n}) * 4;",
-                    offset = m * WEIGHTS_SIDE
-                );
-                for i in 0..4 {
-                    let _ = writeln!(text, "    partial[at + {i}] = s{m}{n}{i};");
-                }
-                let _ = writeln!(text, "  }}");
-            }
-            let _ = writeln!(
-                text,
-                "  if (first_m == 0 && m == 0 && to{n} < {out_groups}) {{ partial[base + {} + to{n}] = b{n}; }}",
-                4 * rows * out_groups
-            );
-        }
-        text += "}\n";
-        text
     }
 }
 

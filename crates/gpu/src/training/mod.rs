@@ -4,6 +4,7 @@
 //! waiting for the one before; its loss is read later. All sums have a fixed order, so that a training gives
 //! the same bits on one adapter and driver.
 
+mod by_weights;
 mod kernels;
 mod plan;
 mod spectrum;
@@ -11,7 +12,7 @@ mod spectrum;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 
-use wdsr_model::DeviceError;
+use wdsr_model::{Device, DeviceError, DevicePrecision, Model};
 use wdsr_train::device::{
     DeviceTask, DeviceTraining, MAX_UNDER_WAY, TrainingDevice, UpdateRates, UpdateResult,
 };
@@ -19,8 +20,11 @@ use wdsr_train::gradients::Batch;
 use wdsr_train::state::TrainingState;
 use wgpu::{BufferUsages, MapMode};
 
+use crate::adapter::AdapterKind;
 use crate::gpu::{Gpu, Open};
+use crate::matrices::Matrices;
 use crate::plan::SUBMITTED_OPERATIONS;
+use crate::tuning::agrees;
 use plan::{Bound, TrainingPlan};
 
 /// Bytes of a parameter with its average and moments.
@@ -36,7 +40,16 @@ impl TrainingDevice for Gpu {
         &self,
         task: &DeviceTask<'_>,
     ) -> Result<Box<dyn DeviceTraining>, DeviceError> {
-        Ok(Box::new(GpuTraining::new(self.current()?, task)?))
+        let open = self.current()?;
+        let mut matrices = (open.matrices).filter(|_| task.precision == DevicePrecision::F16);
+        if let Some(found) = matrices
+            && open.kind != AdapterKind::Software
+            && !agrees(&open, &Model::random(&task.network.config, 1), found)?
+        {
+            self.warn(self.matrices_warning());
+            matrices = None;
+        }
+        Ok(Box::new(GpuTraining::new(open, task, matrices)?))
     }
 }
 
@@ -46,6 +59,7 @@ struct GpuTraining {
     mean: [f32; 3],
     parameters: usize,
     samples: usize,
+    precision: DevicePrecision,
     under_way: usize,
     input: wgpu::Buffer,
     target: wgpu::Buffer,
@@ -64,8 +78,12 @@ struct CompiledStep {
 }
 
 impl GpuTraining {
-    fn new(open: Arc<Open>, task: &DeviceTask<'_>) -> Result<Self, DeviceError> {
-        let plan = TrainingPlan::new(task);
+    fn new(
+        open: Arc<Open>,
+        task: &DeviceTask<'_>,
+        matrices: Option<Matrices>,
+    ) -> Result<Self, DeviceError> {
+        let plan = TrainingPlan::new(task, matrices);
         let parameters = task.layout.len();
         let targets = 1 + usize::from(task.teacher_weight.is_some());
         let (state_bytes, target_bytes) = (STATE_BYTES * parameters, 4 * targets * plan.samples);
@@ -74,6 +92,7 @@ impl GpuTraining {
             target_bytes,
             plan.partial_bytes,
             4 * plan.packed_len,
+            2 * plan.packed_f16_len,
             4 * plan.table.len(),
         ]);
         let is_too_large = |bytes: usize| bytes as u64 > open.max_buffer_bytes;
@@ -93,6 +112,7 @@ impl GpuTraining {
                 maps: plan.buffers.iter().map(|&b| buffer(b, storage)).collect(),
                 target: buffer(target_bytes, storage),
                 packed: buffer(4 * plan.packed_len, storage),
+                packed_f16: buffer(2 * plan.packed_f16_len, storage),
                 partial: buffer(plan.partial_bytes, storage),
                 state: buffer(state_bytes, copied),
                 table: buffer(4 * plan.table.len(), storage),
@@ -136,6 +156,7 @@ impl GpuTraining {
             mean: task.network.config.mean,
             parameters,
             samples: plan.samples,
+            precision: matrices.map_or(DevicePrecision::F32, |_| DevicePrecision::F16),
             under_way: 0,
             input: buffers.maps[0].clone(),
             target: buffers.target,
@@ -183,6 +204,10 @@ impl GpuTraining {
 }
 
 impl DeviceTraining for GpuTraining {
+    fn precision(&self) -> DevicePrecision {
+        self.precision
+    }
+
     fn write_state(&mut self, state: &TrainingState) -> Result<(), DeviceError> {
         let vectors = [
             &state.parameters,
@@ -308,6 +333,7 @@ struct Buffers {
     maps: Vec<wgpu::Buffer>,
     target: wgpu::Buffer,
     packed: wgpu::Buffer,
+    packed_f16: wgpu::Buffer,
     partial: wgpu::Buffer,
     state: wgpu::Buffer,
     table: wgpu::Buffer,
@@ -329,6 +355,7 @@ impl Buffers {
         match bound {
             Bound::Map(map) => self.maps[maps[*map]].as_entire_binding(),
             Bound::Packed(bytes) => part(&self.packed, bytes.start, Some(bytes.end)),
+            Bound::PackedF16(bytes) => part(&self.packed_f16, bytes.start, Some(bytes.end)),
             Bound::Partial(start) => part(&self.partial, *start, None),
             Bound::Target => self.target.as_entire_binding(),
             Bound::State => self.state.as_entire_binding(),

@@ -6,15 +6,16 @@ use wdsr_model::{Activation, Conv, DevicePrecision, FusedOperation, Operation, V
 use wdsr_train::Loss;
 use wdsr_train::device::DeviceTask;
 
-use super::kernels::{
-    self, ByWeights, LOSS_WORKGROUPS, LossKernel, NONE, ROW_LEN, ROWS_ALONG_X, WorkLayout,
-};
+use super::by_weights::ByWeights;
+use super::kernels::{self, LOSS_WORKGROUPS, LossKernel, NONE, ROW_LEN, ROWS_ALONG_X, WorkLayout};
 use super::spectrum::Spectrum;
+use crate::matrices::Matrices;
 use crate::plan::{conv_vectors, groups};
-use crate::wgsl::{Formats, Kernel, Patches, WORKGROUP, Work};
+use crate::wgsl::{Formats, Kernel, Patches, Work, default_workgroup};
 
-/// Alignment of what is bound at an offset, in numbers of four bytes.
-const ALIGNED: usize = 64;
+/// Alignment of what is bound at an offset, in bytes and in numbers of four bytes.
+const ALIGNED_BYTES: usize = 256;
+const ALIGNED: usize = ALIGNED_BYTES / 4;
 
 /// Most chunks of pixels whose gradients by weights are computed at the same time, and the most bytes of these gradients.
 const MAX_CHUNKS: usize = 128;
@@ -40,6 +41,8 @@ pub(super) enum Bound {
     Target,
     /// Bytes of the packed weights.
     Packed(Range<usize>),
+    /// Bytes of the packed weights in f16, which are those of matrices.
+    PackedF16(Range<usize>),
     /// The partial gradients by weights, from a byte on.
     Partial(usize),
     State,
@@ -58,21 +61,26 @@ pub(super) struct TrainingPlan {
     pub(super) buffers: Vec<usize>,
     pub(super) table: Vec<u32>,
     pub(super) work: WorkLayout,
-    /// Numbers of the packed weights.
+    /// Numbers of the packed weights, and of those in f16.
     pub(super) packed_len: usize,
+    pub(super) packed_f16_len: usize,
     pub(super) partial_bytes: usize,
     /// Samples of the originals.
     pub(super) samples: usize,
 }
 
-/// A convolution's weights in the packed weights, as bytes.
+/// A convolution's packed weights.
 struct PackedConv {
-    forward: Range<usize>,
-    backward: Range<usize>,
+    forward: Bound,
+    backward: Bound,
 }
+
+/// The place of a packed weight's parameter and of its factor; none for padding.
+type Entry = Option<(u32, u32)>;
 
 struct Builder<'t> {
     task: &'t DeviceTask<'t>,
+    matrices: Option<Matrices>,
     steps: Vec<Step>,
     /// Bytes of each map.
     maps: Vec<usize>,
@@ -86,10 +94,11 @@ struct Builder<'t> {
 }
 
 impl TrainingPlan {
-    pub(super) fn new(task: &DeviceTask<'_>) -> Self {
+    /// The kernels of a task. Products in f16 are of `matrices`, where these suit; all others are f32.
+    pub(super) fn new(task: &DeviceTask<'_>, matrices: Option<Matrices>) -> Self {
         let network = &task.network;
         let mut rows = Vec::new();
-        let mut entries = Vec::new();
+        let (mut entries, mut f16_entries) = (Vec::new(), Vec::new());
         let (mut packed, mut partial, mut chunk_len) = (Vec::new(), Vec::new(), 0);
         for (index, conv) in network.convs.iter().enumerate() {
             let ranges = task.layout.conv(index);
@@ -129,16 +138,18 @@ impl TrainingPlan {
             let biases: Vec<_> = (ranges.bias.clone().enumerate())
                 .map(|(at, from)| Some((from as u32, (3 * (first_row + at) + 1) as u32)))
                 .collect();
-            let mut push = |conv: &Conv, weights: &[_], biases: &[_]| {
-                let start = entries.len() * 4;
-                entries.extend(
-                    conv_vectors(conv, weights, biases, None)
-                        .into_iter()
-                        .flatten(),
-                );
-                let end = entries.len() * 4;
-                entries.resize(entries.len().next_multiple_of(ALIGNED), None);
-                start..end
+            let mut push = |conv: &Conv, weights: &[Entry], biases: &[Entry]| {
+                let work = conv_work(conv, Activation::None, false);
+                match matrices.filter(|matrices| matrices.suit(work)) {
+                    Some(matrices) => {
+                        let values = matrices.conv_weights(conv, weights, biases, None);
+                        Bound::PackedF16(append(&mut f16_entries, values, 2))
+                    }
+                    None => {
+                        let values = conv_vectors(conv, weights, biases, None);
+                        Bound::Packed(append(&mut entries, values.into_flattened(), 4))
+                    }
+                }
             };
             packed.push(PackedConv {
                 forward: push(conv, &weights, &biases),
@@ -153,11 +164,10 @@ impl TrainingPlan {
             parameters: task.layout.len(),
         };
         let first_entry = rows.len();
-        let packed_len = entries.len();
+        let (packed_len, packed_f16_len) = (entries.len(), f16_entries.len());
         let mut table = rows;
         table.extend(
-            entries
-                .into_iter()
+            (entries.into_iter().chain(f16_entries))
                 .flat_map(|entry| entry.map_or([NONE; 2], |(from, factor)| [from, factor])),
         );
         let pixels = task.batch * task.patch_px.pow(2);
@@ -166,6 +176,7 @@ impl TrainingPlan {
             .clamp(1, MAX_CHUNKS);
         let mut builder = Builder {
             task,
+            matrices,
             steps: Vec::new(),
             maps: Vec::new(),
             packed,
@@ -181,10 +192,26 @@ impl TrainingPlan {
         ];
         let parameters = [(1, Bound::State), (2, Bound::Table), (3, Bound::Work)];
         builder.push(kernels::factors(), &parameters, by_row);
-        let all_packed = Bound::Packed(0..packed_len * 4);
-        let bound = [&parameters[..], &[(4, all_packed)]].concat();
-        let text = kernels::pack(first_entry, packed_len);
-        builder.push(text, &bound, kernels::workgroups(packed_len));
+        for (len, first, bound, precision) in [
+            (
+                packed_len,
+                first_entry,
+                Bound::Packed(0..packed_len * 4),
+                DevicePrecision::F32,
+            ),
+            (
+                packed_f16_len,
+                first_entry + 2 * packed_len,
+                Bound::PackedF16(0..packed_f16_len * 2),
+                DevicePrecision::F16,
+            ),
+        ] {
+            if len > 0 {
+                let text = kernels::pack(first, len, precision);
+                let bound = [&parameters[..], &[(4, bound)]].concat();
+                builder.push(text, &bound, kernels::workgroups(len));
+            }
+        }
         let samples = builder.network_steps(work);
         let vectors = chunk_len / 4;
         builder.push(
@@ -212,6 +239,7 @@ impl TrainingPlan {
             table: builder.table,
             work,
             packed_len,
+            packed_f16_len,
             partial_bytes: 4 * chunks * chunk_len,
             samples,
         }
@@ -455,13 +483,7 @@ impl Builder<'_> {
         identity: Option<usize>,
     ) -> usize {
         let shape = &self.task.network.convs[conv];
-        let work = Work::Conv {
-            side: shape.kernel,
-            in_groups: groups(shape.in_channels),
-            out_groups: groups(shape.out_channels),
-            activation,
-            masks: false,
-        };
+        let work = conv_work(shape, activation, false);
         let scale = self.task.network.shape(input).scale;
         let output = self.map(shape.out_channels, scale);
         let packed = self.packed[conv].forward.clone();
@@ -503,6 +525,11 @@ impl Builder<'_> {
             out_groups: groups(shape.out_channels),
             chunks: self.chunks,
             chunk_len: self.chunk_len / 4,
+            matrices: ByWeights::suiting(
+                self.matrices,
+                shape.kernel,
+                [shape.in_channels, shape.out_channels].map(groups),
+            ),
         };
         self.steps.push(Step {
             text: kernel.text(),
@@ -542,22 +569,23 @@ impl Builder<'_> {
         scale: usize,
         source: usize,
         output: usize,
-        packed: Option<Range<usize>>,
+        packed: Option<Bound>,
         term: Option<usize>,
     ) {
         let f32 = DevicePrecision::F32;
+        let matrices = (self.matrices).filter(|_| matches!(packed, Some(Bound::PackedF16(_))));
         let kernel = Kernel {
             work,
             formats: Formats {
-                products: f32,
+                products: matrices.map_or(f32, |_| DevicePrecision::F16),
                 source: f32,
                 term: term.map(|_| f32),
                 result: f32,
             },
             scale,
             patches: Some(self.patches(1)),
-            workgroup: WORKGROUP,
-            matrices: None,
+            workgroup: default_workgroup(matrices),
+            matrices,
         };
         let weights = match work {
             Work::Conv {
@@ -571,7 +599,7 @@ impl Builder<'_> {
         let bound = [
             Some((1, Bound::Map(source))),
             Some((2, Bound::Map(output))),
-            packed.map(|bytes| (3, Bound::Packed(bytes))),
+            packed.map(|packed| (3, packed)),
             term.map(|map| (4, Bound::Map(map))),
         ];
         self.steps.push(Step {
@@ -580,6 +608,25 @@ impl Builder<'_> {
             workgroups: kernel.workgroups([0; 2], [0; 2]),
             multiply_adds: weights * self.pixels(scale),
         });
+    }
+}
+
+/// Adds packed weights of some bytes each, and returns where they are, in bytes. The next ones are aligned.
+fn append(entries: &mut Vec<Entry>, values: Vec<Entry>, bytes: usize) -> Range<usize> {
+    let start = entries.len() * bytes;
+    entries.extend(values);
+    let end = entries.len() * bytes;
+    entries.resize(end.next_multiple_of(ALIGNED_BYTES) / bytes, None);
+    start..end
+}
+
+fn conv_work(conv: &Conv, activation: Activation, masks: bool) -> Work {
+    Work::Conv {
+        side: conv.kernel,
+        in_groups: groups(conv.in_channels),
+        out_groups: groups(conv.out_channels),
+        activation,
+        masks,
     }
 }
 
@@ -657,6 +704,12 @@ mod tests {
 
     /// Plans of all kinds of networks, norms and losses.
     fn plans() -> Vec<TrainingPlan> {
+        let of_side = |(side, threads)| Some(Matrices { side, threads });
+        let all = [None, of_side((8, 8)), of_side((16, 32)), of_side((8, 32))];
+        all.into_iter().flat_map(plans_with).collect()
+    }
+
+    fn plans_with(matrices: Option<Matrices>) -> Vec<TrainingPlan> {
         let unnormed = NetworkConfig {
             norm: Norm::None,
             ..NetworkConfig::edsr(6, 2, 4)
@@ -679,7 +732,7 @@ mod tests {
         let plan = |(config, loss, teacher_weight): (NetworkConfig, Loss, Option<f32>)| {
             let network = Network::for_training(&config);
             let layout = ParameterLayout::new(&network, false);
-            TrainingPlan::new(&DeviceTask {
+            let task = DeviceTask {
                 conv_factors: vec![1.0; network.convs.len()],
                 network,
                 layout: &layout,
@@ -688,7 +741,9 @@ mod tests {
                 batch: 3,
                 patch_px: 10,
                 gradient_clip_norm: 0.5,
-            })
+                precision: DevicePrecision::F16,
+            };
+            TrainingPlan::new(&task, matrices)
         };
         networks.into_iter().map(plan).collect()
     }
@@ -737,8 +792,11 @@ mod tests {
     fn what_is_bound_at_an_offset_is_aligned() {
         for step in plans().iter().flat_map(|plan| &plan.steps) {
             for (_, bound) in &step.bound {
-                if let Bound::Packed(Range { start, .. }) | Bound::Partial(start) = bound {
-                    assert_eq!(start % 256, 0, "{bound:?}");
+                if let Bound::Packed(Range { start, .. })
+                | Bound::PackedF16(Range { start, .. })
+                | Bound::Partial(start) = bound
+                {
+                    assert_eq!(start % ALIGNED_BYTES, 0, "{bound:?}");
                 }
             }
         }

@@ -177,7 +177,8 @@ pub struct Training {
     /// merged in the model: Zhang et al. 2021, ECB.
     pub branches: bool,
     /// Arithmetic of the convolutions, forwards and backwards. Weights and their updates are always
-    /// f32. A processor on which bf16 is not faster uses f32.
+    /// f32. A processor on which bf16 is not faster uses f32. For a GPU bf16 stands for f16, which it uses if it
+    /// multiplies matrices.
     pub precision: Precision,
     /// Round weights and activations as int8 does, forwards, by the scales of the model that the training starts from:
     /// quantisation-aware training. Validation runs in int8.

@@ -17,7 +17,7 @@ use std::sync::mpsc::Receiver;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use wdsr_kernels::{Isa, Precision};
-use wdsr_model::{DeviceError, Int8Scales, Model};
+use wdsr_model::{DeviceError, DevicePrecision, Int8Scales, Model};
 
 use crate::batch::Batch;
 use crate::checkpoint;
@@ -272,6 +272,11 @@ impl Trainer {
     /// The name of the device that computes; `None` for this processor.
     pub fn device_name(&self) -> Option<&str> {
         Some(self.on_device.as_ref()?.device.name())
+    }
+
+    /// The format of the products of that device.
+    pub fn device_precision(&self) -> Option<DevicePrecision> {
+        Some(self.on_device.as_ref()?.training.precision())
     }
 
     /// The recipe.

@@ -13,7 +13,7 @@ const GROUP_TIME: Duration = Duration::from_millis(250);
 /// The updates of a training on a device, in groups whose results are awaited together.
 pub(super) struct OnDevice {
     pub(super) device: Arc<dyn TrainingDevice>,
-    training: Box<dyn DeviceTraining>,
+    pub(super) training: Box<dyn DeviceTraining>,
     under_way: usize,
     /// Updates of the present group.
     group: usize,
