@@ -6,6 +6,10 @@ use wgpu::{Backends, CooperativeScalarType, DeviceType, Features};
 
 use crate::matrices::{MEMORY_BYTES, Matrices, SUBGROUPS};
 
+/// An environment variable that, set to [`MATRICES_OFF`], keeps to vectors: to compare their speed, or for a driver that fails.
+pub(crate) const MATRICES_VARIABLE: &str = "WDSR_MATRICES";
+pub(crate) const MATRICES_OFF: &str = "off";
+
 /// Threads of a workgroup that every adapter has.
 const MAX_THREADS: usize = 256;
 
@@ -124,6 +128,9 @@ pub(crate) fn summary(index: usize, adapter: &wgpu::Adapter) -> AdapterSummary {
 
 /// What the kernels need: square matrices of f16 with sums in f32, the largest that there are, and subgroups of one size.
 fn matrices(adapter: &wgpu::Adapter) -> Option<Matrices> {
+    if std::env::var_os(MATRICES_VARIABLE).is_some() {
+        return None;
+    }
     let (info, limits) = (adapter.get_info(), adapter.limits());
     let needed = Features::EXPERIMENTAL_COOPERATIVE_MATRIX | Features::SHADER_F16;
     let threads = info.subgroup_max_size;

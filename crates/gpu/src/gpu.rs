@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wdsr_model::{Device, DeviceChoice, DeviceError, DeviceNetwork, DevicePrecision, Model};
 use wgpu::{ErrorFilter, Features, Limits};
 
-use crate::adapter::{self, AdapterKind, AdapterSummary, Choice};
+use crate::adapter::{self, AdapterKind, AdapterSummary, Choice, MATRICES_OFF, MATRICES_VARIABLE};
 use crate::matrices::{MEMORY_BYTES, Matrices};
 use crate::network::GpuNetwork;
 use crate::peak;
@@ -39,6 +39,12 @@ pub enum OpenError {
         index: usize,
         /// The number of adapters.
         count: usize,
+    },
+    /// An environment variable has a value that means nothing.
+    #[error("{MATRICES_VARIABLE}={value}: expected {MATRICES_OFF}; set it so, or unset it")]
+    Matrices {
+        /// The value.
+        value: String,
     },
     /// The driver did not open the adapter.
     #[error("{device}: cannot be opened: {reason}; update its driver")]
@@ -212,6 +218,12 @@ impl Open {
     }
 
     fn new(choice: Choice) -> Result<(Self, AdapterSummary), OpenError> {
+        if let Some(value) = std::env::var_os(MATRICES_VARIABLE)
+            && value != MATRICES_OFF
+        {
+            let value = value.to_string_lossy().into_owned();
+            return Err(OpenError::Matrices { value });
+        }
         let (adapter, summary) = adapter::find(choice).map_err(|all| match choice {
             _ if all.is_empty() => OpenError::NoAdapter,
             Choice::Index(index) => OpenError::NoSuchAdapter {
@@ -298,7 +310,11 @@ impl Open {
                     layout: None,
                     module: &module,
                     entry_point: None,
-                    compilation_options: Default::default(),
+                    compilation_options: wgpu::PipelineCompilationOptions {
+                        // Every kernel writes what it reads of its workgroup's memory.
+                        zero_initialize_workgroup_memory: false,
+                        ..Default::default()
+                    },
                     cache: None,
                 })
         })?;

@@ -12,6 +12,9 @@ use crate::wgsl::{
 /// Operations that are submitted at a time. A driver takes work of more than a second or two for a hang.
 pub(crate) const SUBMITTED_OPERATIONS: u64 = 100_000_000_000;
 
+/// Most pixels of a tile: while the next is computed, the program reads a result, so a large image has several.
+const MAX_TILE_PIXELS: usize = 1 << 19;
+
 /// Bytes of all buffers of a tile.
 const MAX_TILE_BYTES: u64 = 3 << 29;
 
@@ -272,6 +275,7 @@ impl Plan {
         // Results are in two further buffers that the program reads.
         let all = bytes.sum::<usize>() + 2 * result_bytes;
         let pixels = (max_buffer_bytes / largest).min(MAX_TILE_BYTES / all as u64) as usize;
+        let pixels = pixels.min(MAX_TILE_PIXELS);
         if !is_software {
             return pixels;
         }

@@ -186,9 +186,7 @@ pub(crate) fn agrees(
         rows: 2..30,
     };
     let result = |workgroups| -> Result<Vec<f32>, DeviceError> {
-        GpuNetwork::new(Arc::clone(open), model, DevicePrecision::F16, workgroups)?
-            .start(&tile)?
-            .finish(&|_| ())
+        GpuNetwork::new(Arc::clone(open), model, DevicePrecision::F16, workgroups)?.compute(&tile)
     };
     let expected = result(Workgroups::of_matrices(None))?;
     match result(Workgroups::of_matrices(Some(matrices))) {
@@ -281,7 +279,7 @@ fn run(network: &GpuNetwork, side_px: usize) -> Result<Duration, DeviceError> {
         rows: 0..1,
     };
     let started = Instant::now();
-    network.start(&tile)?.finish(&|_| ())?;
+    network.start(&tile)?.finish(&|_| (), &mut |_| ())?;
     Ok(started.elapsed())
 }
 
@@ -313,7 +311,7 @@ mod tests {
             };
             let network = GpuNetwork::new(Arc::clone(&open), &model, precision, workgroups);
             let network = network.unwrap_or_else(|error| panic!("{error}"));
-            let result = network.start(&tile).and_then(|tile| tile.finish(&|_| ()));
+            let result = network.compute(&tile);
             let result = result.unwrap_or_else(|error| panic!("{error}"));
             result.iter().map(|value| value.to_bits()).collect()
         };

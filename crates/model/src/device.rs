@@ -119,12 +119,16 @@ pub trait DeviceNetwork: Send + Sync {
 
 /// The work on a tile.
 pub trait PendingTile {
-    /// Waits for the result: R G B interleaved, row-major, of the wanted pixels at the network's scale,
-    /// without the mean. A wait may call `progress` with the number of pixels that are done of all tiles under way.
+    /// Waits for the result, and calls `read` once with it: R G B interleaved, row-major, of the wanted pixels at the network's
+    /// scale, without the mean. A wait may call `progress` with the number of pixels that are done of all tiles under way.
     ///
     /// # Errors
-    /// If the device failed.
-    fn finish(self: Box<Self>, progress: &dyn Fn(usize)) -> Result<Vec<f32>, DeviceError>;
+    /// If the device failed; `read` is then not called.
+    fn finish(
+        self: Box<Self>,
+        progress: &dyn Fn(usize),
+        read: &mut dyn FnMut(&[f32]),
+    ) -> Result<(), DeviceError>;
 }
 
 /// A part of an image with its halo.

@@ -238,14 +238,20 @@ struct PageTile<'a> {
 }
 
 impl PendingTile for PageTile<'_> {
-    fn finish(self: Box<Self>, progress: &dyn Fn(usize)) -> Result<Vec<f32>, DeviceError> {
+    fn finish(
+        self: Box<Self>,
+        progress: &dyn Fn(usize),
+        read: &mut dyn FnMut(&[f32]),
+    ) -> Result<(), DeviceError> {
         let mut result = vec![0.0; self.result_len];
         loop {
             match finish_tile(self.number, result.as_mut_ptr(), result.len()) {
-                DONE => return Ok(result),
+                DONE => break,
                 PROGRESS => progress(pixels_done() as usize),
                 code => return Err(self.setup.error(code)),
             }
         }
+        read(&result);
+        Ok(())
     }
 }

@@ -75,6 +75,15 @@ mod with_feature {
     use crate::{study, train};
 
     #[test]
+    fn the_environment_only_switches_matrices_off() {
+        let mut run = wdsr();
+        run.args(["upscale", "a.png", "--device", "gpu:0"])
+            .env("WDSR_MATRICES", "on");
+        let expected = "WDSR_MATRICES=on: expected off; set it so, or unset it";
+        run.assert().failure().stderr(contains(expected));
+    }
+
+    #[test]
     fn a_gpu_that_is_demanded_and_absent_is_an_error() {
         let mut run = wdsr();
         run.args(["upscale", "a.png", "--device", "gpu"]);

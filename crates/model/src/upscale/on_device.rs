@@ -522,26 +522,46 @@ impl<'a, T: Sample> Pipeline<'a, T> {
         error.into()
     }
 
-    /// Waits for the result of a tile.
-    fn wait(&self, tile: &DeviceTile, work: Work<'a>) -> Result<Vec<f32>, UpscaleError> {
+    /// Waits for the result of a tile, and calls `read` once with it.
+    fn wait(
+        &self,
+        tile: &DeviceTile,
+        work: Work<'a>,
+        read: &mut dyn FnMut(&[f32]),
+    ) -> Result<(), UpscaleError> {
         let pending = match work {
-            Work::Done(done) => return Ok(done),
+            Work::Done(done) => {
+                read(&done);
+                return Ok(());
+            }
             Work::Pending(pending) => pending,
         };
-        let factor = 1.0 / pending.len() as f32;
-        let mut sum: Vec<f32> = Vec::new();
+        let progress = |pixels| self.counter.report(pixels);
+        let (count, mut sum) = (pending.len(), Vec::new());
+        let mut add = |part: &[f32]| match sum.is_empty() {
+            true => sum.extend_from_slice(part),
+            false => sum.iter_mut().zip(part).for_each(|(sum, v)| *sum += v),
+        };
         for pending in pending {
-            match pending.finish(&|pixels| self.counter.report(pixels)) {
-                Ok(part) if sum.is_empty() => sum = part,
-                Ok(part) => sum.iter_mut().zip(part).for_each(|(sum, v)| *sum += v),
-                Err(DeviceError::OutOfMemory { .. }) => return self.compute_in_parts(tile),
+            let finished = match count {
+                1 => pending.finish(&progress, read),
+                _ => pending.finish(&progress, &mut add),
+            };
+            match finished {
+                Ok(()) => {}
+                Err(DeviceError::OutOfMemory { .. }) => {
+                    read(&self.compute_in_parts(tile)?);
+                    return Ok(());
+                }
                 Err(error) => return Err(self.failed(error)),
             }
         }
-        if factor != 1.0 {
+        if count > 1 {
+            let factor = 1.0 / count as f32;
             sum.iter_mut().for_each(|v| *v *= factor);
+            read(&sum);
         }
-        Ok(sum)
+        Ok(())
     }
 
     /// Computes a tile for which memory does not suffice in smaller tiles, or on the processor.
@@ -562,7 +582,11 @@ impl<'a, T: Sample> Pipeline<'a, T> {
         let part = |columns: Range<usize>, rows: Range<usize>| {
             let part = tile.part(columns, rows, radius_px);
             match self.start(&part) {
-                Ok(work) => self.wait(&part, work),
+                Ok(work) => {
+                    let mut values = Vec::new();
+                    self.wait(&part, work, &mut |part| values.extend_from_slice(part))?;
+                    Ok(values)
+                }
                 Err(DeviceError::OutOfMemory { .. }) => self.compute_in_parts(&part),
                 Err(error) => Err(self.failed(error)),
             }
@@ -584,52 +608,53 @@ impl<'a, T: Sample> Pipeline<'a, T> {
 
     /// Waits for the oldest tile. Returns its band if that is complete.
     fn finish_tile(&mut self) -> Result<Option<Band<T>>, UpscaleError> {
-        let (Some(tile), Some(_)) = (self.tiles.pop_front(), self.bands.front()) else {
+        let (Some(tile), Some(mut band)) = (self.tiles.pop_front(), self.bands.pop_front()) else {
             return Ok(None);
         };
-        let values = self.wait(&tile.tile, tile.work)?;
-        let band = &mut self.bands[0];
         let scale = self.upscaler.scale();
         let mean = self.upscaler.model.config().mean;
         let row_len = self.width_px * scale * 3;
         let columns = tile.columns.start * scale * 3..tile.columns.end * scale * 3;
         let first_row = band.rows.start * scale;
-        let range = band
-            .large
-            .par_chunks_mut(row_len)
-            .zip(values.par_chunks_exact(columns.len()))
-            .enumerate()
-            .map(|(y, (row, values))| {
-                let mut range = ColourRange::new();
-                range
-                    .add_pixels(values)
-                    .map_err(|(x, value)| UpscaleError::NotFinite {
-                        value,
-                        x: tile.columns.start * scale + x,
-                        y: first_row + y,
-                    })?;
-                let row = row[columns.clone()].iter_mut();
-                for ((to, value), mean) in row.zip(values).zip(mean.iter().cycle()) {
-                    *to = T::from_unit(value + mean);
-                }
-                Ok(range)
-            })
-            .try_reduce(ColourRange::new, |mut range, other| {
-                range.merge(&other);
-                Ok::<_, UpscaleError>(range)
-            })?;
-        band.range.merge(&range);
+        let mut range: Result<_, UpscaleError> = Ok(ColourRange::new());
+        self.wait(&tile.tile, tile.work, &mut |values| {
+            let rows = band.large.par_chunks_mut(row_len);
+            range = rows
+                .zip(values.par_chunks_exact(columns.len()))
+                .enumerate()
+                .map(|(y, (row, values))| {
+                    let mut range = ColourRange::new();
+                    range
+                        .add_pixels(values)
+                        .map_err(|(x, value)| UpscaleError::NotFinite {
+                            value,
+                            x: tile.columns.start * scale + x,
+                            y: first_row + y,
+                        })?;
+                    let row = row[columns.clone()].iter_mut();
+                    for ((to, value), mean) in row.zip(values).zip(mean.iter().cycle()) {
+                        *to = T::from_unit(value + mean);
+                    }
+                    Ok(range)
+                })
+                .try_reduce(ColourRange::new, |mut range, other| {
+                    range.merge(&other);
+                    Ok(range)
+                });
+        })?;
+        band.range.merge(&range?);
         band.tiles_left -= 1;
         let pixels = tile.columns.len() * band.rows.len();
         self.counter.add(pixels)?;
         if band.tiles_left > 0 {
+            self.bands.push_front(band);
             return Ok(None);
         }
         if band.range.is_single_colour() && !band.is_input_single_colour {
             let rows = band.rows.clone();
             return Err(UpscaleError::Constant { rows });
         }
-        Ok(self.bands.pop_front())
+        Ok(Some(band))
     }
 }
 

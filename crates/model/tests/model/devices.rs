@@ -107,9 +107,14 @@ struct Done {
 }
 
 impl PendingTile for Done {
-    fn finish(self: Box<Self>, progress: &dyn Fn(usize)) -> Result<Vec<f32>, DeviceError> {
+    fn finish(
+        self: Box<Self>,
+        progress: &dyn Fn(usize),
+        read: &mut dyn FnMut(&[f32]),
+    ) -> Result<(), DeviceError> {
         progress(self.pixels / 2);
-        Ok(self.values)
+        read(&self.values);
+        Ok(())
     }
 }
 
