@@ -10,6 +10,9 @@ use crate::matrices::{MEMORY_BYTES, Matrices, SUBGROUPS};
 pub(crate) const MATRICES_VARIABLE: &str = "WDSR_MATRICES";
 pub(crate) const MATRICES_OFF: &str = "off";
 
+/// Threads of a subgroup (SIMD group) of Apple's GPUs: Metal feature set tables.
+const APPLE_SUBGROUP: u32 = 32;
+
 /// Threads of a workgroup that every adapter has.
 const MAX_THREADS: usize = 256;
 
@@ -133,9 +136,13 @@ fn matrices(adapter: &wgpu::Adapter) -> Option<Matrices> {
     }
     let (info, limits) = (adapter.get_info(), adapter.limits());
     let needed = Features::EXPERIMENTAL_COOPERATIVE_MATRIX | Features::SHADER_F16;
-    let threads = info.subgroup_max_size;
+    let threads = match info.backend {
+        // Metal's limits are those of all its GPUs together.
+        wgpu::Backend::Metal if info.name.starts_with("Apple") => APPLE_SUBGROUP,
+        _ if info.subgroup_min_size == info.subgroup_max_size => info.subgroup_max_size,
+        _ => return None,
+    };
     let is_usable = adapter.features().contains(needed)
-        && info.subgroup_min_size == threads
         && limits.max_compute_workgroup_storage_size as usize >= MEMORY_BYTES
         && threads as usize * SUBGROUPS <= MAX_THREADS;
     let properties = adapter.cooperative_matrix_properties();
