@@ -36,7 +36,8 @@ pub(crate) const CONV_ROWS: usize = 4;
 /// Groups of a pixel, read and written, up to which a subgroup of a pair computes two columns of matrices.
 const PAIR_GROUPS: usize = 17;
 
-/// Elements between the channels of pixels in workgroup memory. Without them the pixels of a matrix lie in few banks.
+/// Elements between the channels of two pixels in workgroup memory. Without them the pixels of a matrix lie in few banks. Places
+/// and strides of matrices are multiples of 16 bytes, which Vulkan demands (`VK_KHR_cooperative_matrix`).
 pub(crate) const PADDING_F16: usize = 8;
 pub(crate) const PADDING_F32: usize = 4;
 
@@ -89,11 +90,10 @@ impl Matrices {
                 side,
                 in_groups,
                 out_groups,
-                masks,
                 ..
             } => {
                 let sizes = self.conv_sizes(side, in_groups, out_groups, SUBGROUPS);
-                !masks && in_groups * 4 >= self.side && sizes.bytes(self, SUBGROUPS) <= MEMORY_BYTES
+                in_groups * 4 >= self.side && sizes.bytes(self, SUBGROUPS) <= MEMORY_BYTES
             }
             Work::Pair {
                 in_groups,
@@ -558,7 +558,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) i
     /// The peak kernel: rounds of products of a pair of matrices, added to independent sums.
     #[cfg(any(feature = "wgpu", test))]
     pub(crate) fn peak_text(self) -> String {
-        let [weights, pixels, zero] = self.types();
+        let [weights, pixels, sums] = self.types();
         let (side, elements, threads) = (self.side, self.elements(), self.threads);
         let total = threads * SUBGROUPS;
         let mut text = format!(
@@ -573,6 +573,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) i
   for (var i = index; i < {elements}u; i += {total}u) {{
     factors[i] = f16(f32((i + id.x) % 7u) * 0.01);
   }}
+  for (var i = index; i < {all}u; i += {total}u) {{ sums[i] = f32((i + id.x) % 11u); }}
   workgroupBarrier();
   let a = coopLoad<{weights}>(&factors[0], {side});
   let b = coopLoad<{pixels}>(&factors[0], {side});
@@ -580,9 +581,14 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) i
             all = elements * SUBGROUPS
         );
         for sum in 0..PEAK_SUMS {
-            let _ = writeln!(text, "  var s{sum} = {zero}();");
+            // Different ones: a compiler could compute equal sums once.
+            let _ = writeln!(
+                text,
+                "  var s{sum} = coopLoad<{sums}>(&sums[{}], {side});",
+                4 * sum
+            );
         }
-        text += "  for (var i = 0u; i < rounds.x; i++) {\n";
+        text += "  workgroupBarrier();\n  for (var i = 0u; i < rounds.x; i++) {\n";
         for _ in 0..PEAK_UNROLLED {
             for sum in 0..PEAK_SUMS {
                 let _ = writeln!(text, "    s{sum} = coopMultiplyAdd(a, b, s{sum});");
@@ -711,5 +717,42 @@ impl ConvSizes {
 impl PairSizes {
     fn bytes(&self, subgroups: usize) -> usize {
         subgroups * self.pixels * (2 * self.stride + 4 * self.sum_stride)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strides_are_multiples_of_16_bytes_and_what_suits_fits_into_memory() {
+        for side in [8, 16] {
+            let matrices = Matrices { side, threads: 32 };
+            for (in_groups, out_groups) in (1..50).flat_map(|i| (1..50).map(move |o| (i, o))) {
+                for kernel_side in [1, 3, 5, 7] {
+                    let work = Work::Conv {
+                        side: kernel_side,
+                        in_groups,
+                        out_groups,
+                        activation: Activation::None,
+                        masks: false,
+                    };
+                    for subgroups in [1, 2, SUBGROUPS] {
+                        let sizes =
+                            matrices.conv_sizes(kernel_side, in_groups, out_groups, subgroups);
+                        let bytes = [2 * sizes.stride, 4 * sizes.sum_stride];
+                        assert!(bytes.iter().all(|b| b % 16 == 0), "{work:?}: {bytes:?}");
+                        let needed = sizes.bytes(matrices, subgroups);
+                        assert!(
+                            needed <= MEMORY_BYTES || !matrices.suit(work),
+                            "{work:?}: {needed} bytes for {subgroups} subgroups"
+                        );
+                    }
+                }
+                let sizes = matrices.pair_sizes(in_groups, 6 * in_groups, out_groups);
+                let bytes = [2 * sizes.stride, 4 * sizes.sum_stride];
+                assert!(bytes.iter().all(|b| b % 16 == 0), "pair: {bytes:?}");
+            }
+        }
     }
 }
