@@ -123,15 +123,16 @@ impl Tuning {
         model: &Model,
         precision: DevicePrecision,
     ) -> Result<Workgroups, DeviceError> {
+        let matrices = open.matrices.filter(|_| precision == DevicePrecision::F16);
         let key = format!(
-            "{} {}, {}, {}",
+            "{} {}, {}{}, {}",
             env!("CARGO_PKG_VERSION"),
             summary.driver_text(),
             precision.name(),
+            matrices.map_or("", |_| " by matrices"),
             model.config().label()
         );
         // Held while they are measured, so that measurements do not disturb each other.
-        let matrices = open.matrices.filter(|_| precision == DevicePrecision::F16);
         let mut chosen = lock(&self.chosen);
         if let Some(workgroups) = chosen.get(&key) {
             return Ok(*workgroups);
