@@ -4,9 +4,9 @@
 //! - An [`Upscaler`](wdsr_model::Upscaler) that gets a `Gpu` by
 //!   [`on_device`](wdsr_model::Upscaler::on_device) computes images there.
 //!
-//! With the feature `train` a `Gpu` also trains, as a device of `wdsr_train`.
+//! They need the feature `wgpu`. With the feature `train` a `Gpu` also trains, as a device of `wdsr_train`.
 //!
-//! Without the feature `wgpu`, which is on by default, the crate only describes: [`NetworkKernels`] has the kernels of a
+//! Without the feature `wgpu` the crate only describes: [`NetworkKernels`] has the kernels of a
 //! network and their order, for a driver outside it, such as a page with WebGPU.
 //!
 //! `wgsl` writes the kernels of a network, `matrices` those for tensor cores and their like, `plan` their order and buffers,
