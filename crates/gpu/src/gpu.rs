@@ -167,7 +167,7 @@ impl Device for Gpu {
         precision: DevicePrecision,
     ) -> Result<Box<dyn DeviceNetwork>, DeviceError> {
         let open = self.current()?;
-        let matrices = open.matrices.filter(|_| precision == DevicePrecision::F16);
+        let matrices = open.matrices_in(precision);
         let workgroups = match self.summary.kind {
             // It runs on the processor, whose other work would disturb a measurement.
             AdapterKind::Software => Workgroups::of_matrices(matrices),
@@ -215,6 +215,11 @@ impl Open {
             usage,
             mapped_at_creation: false,
         })
+    }
+
+    /// The matrices that products in a precision may be of.
+    pub(crate) fn matrices_in(&self, precision: DevicePrecision) -> Option<Matrices> {
+        (self.matrices).filter(|_| precision == DevicePrecision::F16)
     }
 
     fn new(choice: Choice) -> Result<(Self, AdapterSummary), OpenError> {

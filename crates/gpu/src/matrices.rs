@@ -50,6 +50,25 @@ const PEAK_SUMS: usize = 8;
 #[cfg(any(feature = "wgpu", test))]
 const PEAK_UNROLLED: usize = 4;
 
+/// A function that reads four sums.
+pub(crate) const VECTOR_OF_SUMS: &str = "fn vector_of_sums(start: i32) -> vec4<f32> {
+  return vec4<f32>(sums[start], sums[start + 1], sums[start + 2], sums[start + 3]);
+}
+";
+
+/// A function that writes four numbers to an array in workgroup memory.
+pub(crate) fn keep(name: &str, array: &str) -> String {
+    format!(
+        "fn {name}(to: i32, v: vec4<f16>) {{
+  {array}[to] = v.x;
+  {array}[to + 1] = v.y;
+  {array}[to + 2] = v.z;
+  {array}[to + 3] = v.w;
+}}
+"
+    )
+}
+
 /// Sizes of a convolution's kernel.
 struct ConvSizes {
     in_tiles: usize,
@@ -241,14 +260,8 @@ impl Matrices {
         format!(
             "var<workgroup> pixels: array<f16, {pixels}>;
 var<workgroup> sums: array<f32, {sums}>;
-fn keep(to: i32, v: vec4<f16>) {{
-  pixels[to] = v.x;
-  pixels[to + 1] = v.y;
-  pixels[to + 2] = v.z;
-  pixels[to + 3] = v.w;
-}}
-fn sum(start: i32, by_channel: i32) -> vec4<f32> {{
-  return vec4<f32>(sums[start], sums[start + 1], sums[start + 2], sums[start + 3]) + weight(by_channel);
+{keep}{VECTOR_OF_SUMS}fn sum(start: i32, by_channel: i32) -> vec4<f32> {{
+  return vector_of_sums(start) + weight(by_channel);
 }}
 fn weight(at: i32) -> vec4<f32> {{
   return vec4<f32>(vec4<f16>(weights[at], weights[at + 1], weights[at + 2], weights[at + 3]));
@@ -260,6 +273,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) i
   let lane = thread % {threads};
 {sizes}
 ",
+            keep = keep("keep", "pixels"),
             total = threads * subgroups
         )
     }

@@ -20,7 +20,7 @@ pub(crate) fn gflops(
     precision: DevicePrecision,
     seconds: f64,
 ) -> Result<f64, DeviceError> {
-    let matrices = open.matrices.filter(|_| precision == DevicePrecision::F16);
+    let matrices = open.matrices_in(precision);
     let (text, (threads, operations)) = match matrices {
         Some(matrices) => (matrices.peak_text(), matrices.peak_workgroup()),
         None => (peak_text(precision), VECTORS),

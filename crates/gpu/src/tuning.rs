@@ -123,7 +123,7 @@ impl Tuning {
         model: &Model,
         precision: DevicePrecision,
     ) -> Result<Workgroups, DeviceError> {
-        let matrices = open.matrices.filter(|_| precision == DevicePrecision::F16);
+        let matrices = open.matrices_in(precision);
         let key = format!(
             "{} {}, {}{}, {}",
             env!("CARGO_PKG_VERSION"),
@@ -173,19 +173,24 @@ impl Tuning {
     }
 }
 
+/// A tile with a halo whose sides are no multiples of a workgroup's.
+fn small_tile() -> DeviceTile {
+    let value = |at: usize| [at % 7, at % 11, at % 5, 0].map(|v| v as f32 / 11.0 - 0.3);
+    DeviceTile {
+        pixels: (0..61 * 37).map(value).collect(),
+        width_px: 61,
+        columns: 3..60,
+        rows: 2..30,
+    }
+}
+
 /// Whether kernels with matrices make what those without make of a tile. What a driver does not compile, it does not make.
 pub(crate) fn agrees(
     open: &Arc<Open>,
     model: &Model,
     matrices: Matrices,
 ) -> Result<bool, DeviceError> {
-    let value = |at: usize| [at % 7, at % 11, at % 5, 0].map(|v| v as f32 / 11.0 - 0.3);
-    let tile = DeviceTile {
-        pixels: (0..61 * 37).map(value).collect(),
-        width_px: 61,
-        columns: 3..60,
-        rows: 2..30,
-    };
+    let tile = small_tile();
     let result = |workgroups| -> Result<Vec<f32>, DeviceError> {
         GpuNetwork::new(Arc::clone(open), model, DevicePrecision::F16, workgroups)?.compute(&tile)
     };
@@ -298,13 +303,7 @@ mod tests {
         let open = gpu.current().expect("a device");
         let config = NetworkConfig::wdsr_b(13, 1, 2);
         let model = Model::random(&config, 1);
-        let value = |at: usize| [at % 7, at % 11, at % 5, 0].map(|v| v as f32 / 11.0 - 0.3);
-        let tile = DeviceTile {
-            pixels: (0..61 * 37).map(value).collect(),
-            width_px: 61,
-            columns: 3..60,
-            rows: 2..30,
-        };
+        let tile = small_tile();
         let bits = |workgroups: Workgroups| -> Vec<u32> {
             let precision = match workgroups.are_of_matrices {
                 true => DevicePrecision::F16,

@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use crate::matrices::{CONV_ROWS, Matrices, PADDING_F16, PADDING_F32, SUBGROUPS};
+use crate::matrices::{
+    CONV_ROWS, Matrices, PADDING_F16, PADDING_F32, SUBGROUPS, VECTOR_OF_SUMS, keep,
+};
 use crate::wgsl::Patches;
 
 /// Largest side of a convolution's kernel whose gradient matrices compute: a matrix of sums for each tap.
@@ -46,14 +48,17 @@ impl ByWeights {
         ]
     }
 
-    /// The matrices for a convolution with a kernel of `side`, if they suit: sums for each tap stay in registers.
+    /// The matrices for a convolution with a kernel of `side`, if they suit: sums for each tap stay in registers, and each
+    /// thread copies some of the gradient.
     pub(super) fn suiting(
         matrices: Option<Matrices>,
         side: usize,
         groups: [usize; 2],
     ) -> Option<Matrices> {
         matrices.filter(|matrices| {
-            side <= LARGEST_SIDE && groups.iter().all(|count| count * 4 >= matrices.side)
+            side <= LARGEST_SIDE
+                && matrices.elements() >= 2 * matrices.threads
+                && groups.iter().all(|count| count * 4 >= matrices.side)
         })
     }
 
@@ -125,7 +130,7 @@ enable wgpu_cooperative_matrix;
 var<workgroup> inputs: array<f16, {inputs}>;
 var<workgroup> slopes: array<f16, {slopes}>;
 var<workgroup> sums: array<f32, {sums}>;
-@compute @workgroup_size({total})
+{keep_input}{keep_slope}{VECTOR_OF_SUMS}@compute @workgroup_size({total})
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) index: u32) {{
   let thread = i32(index);
   let part = thread / {threads};
@@ -135,6 +140,8 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) i
   let in_tile = part % 2;
   let out_tile = part / 2;
 ",
+            keep_input = keep("keep_input", "inputs"),
+            keep_slope = keep("keep_slope", "slopes"),
             inputs = columns * rows * stride,
             slopes = region_pixels * stride,
             sums = (SUBGROUPS * sum_len).max(4 * copied * total),
@@ -160,11 +167,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) i
       let is_inside = u32(x) < {width}u && u32(y) < {width}u && group < {in_groups};
       let start = select(0, group * {pixels} + origin + y * {width} + x, is_inside);
       let v = select(vec4<f16>(), vec4<f16>(source[start]), is_inside);
-      let to = i % {region_area} * {stride} + g * 4;
-      inputs[to] = v.x;
-      inputs[to + 1] = v.y;
-      inputs[to + 2] = v.z;
-      inputs[to + 3] = v.w;
+      keep_input(i % {region_area} * {stride} + g * 4, v);
     }}
 ",
             per_patch = along_x * along_y,
@@ -186,11 +189,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) i
       let start = select(0, group * {pixels} + origin + y * {width} + x, is_inside);
       let v = select(vec4<f32>(), gradient[start], is_inside);
       b{b} += v;
-      let to = pixel * {stride} + g * 4;
-      slopes[to] = f16(v.x);
-      slopes[to + 1] = f16(v.y);
-      slopes[to + 2] = f16(v.z);
-      slopes[to + 3] = f16(v.w);
+      keep_slope(pixel * {stride} + g * 4, vec4<f16>(v));
     }}
 ",
                 at = b * total
@@ -235,7 +234,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) i
     let group = first_out + i / {matrix};
     if (input < {inputs} && group < {out_groups}) {{
       let start = part * {sum_len} + i % {matrix} * {sum_stride} + i / {matrix} * 4;
-      let v = vec4<f32>(sums[start], sums[start + 1], sums[start + 2], sums[start + 3]);
+      let v = vector_of_sums(start);
       partial[base + (({tap} * {in_groups} + input / 4) * {out_groups} + group) * 4 + input % 4] = v;
     }}
   }}
@@ -259,8 +258,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) i
   if (in_block == 0 && thread < {block_groups} && group < {out_groups}) {{
     var sum = vec4<f32>();
     for (var pixel = 0; pixel < {region_pixels}; pixel++) {{
-      let start = (thread * {region_pixels} + pixel) * 4;
-      sum += vec4<f32>(sums[start], sums[start + 1], sums[start + 2], sums[start + 3]);
+      sum += vector_of_sums((thread * {region_pixels} + pixel) * 4);
     }}
     partial[base + {biases} + group] = sum;
   }}

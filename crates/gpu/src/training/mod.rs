@@ -41,7 +41,7 @@ impl TrainingDevice for Gpu {
         task: &DeviceTask<'_>,
     ) -> Result<Box<dyn DeviceTraining>, DeviceError> {
         let open = self.current()?;
-        let mut matrices = (open.matrices).filter(|_| task.precision == DevicePrecision::F16);
+        let mut matrices = open.matrices_in(task.precision);
         if let Some(found) = matrices
             && open.kind != AdapterKind::Software
             && !agrees(&open, &Model::random(&task.network.config, 1), found)?

@@ -705,8 +705,9 @@ mod tests {
     /// Plans of all kinds of networks, norms and losses.
     fn plans() -> Vec<TrainingPlan> {
         let of_side = |(side, threads)| Some(Matrices { side, threads });
-        let all = [None, of_side((8, 8)), of_side((16, 32)), of_side((8, 32))];
-        all.into_iter().flat_map(plans_with).collect()
+        let sizes = [(8, 8), (16, 32), (8, 32), (8, 64)].map(of_side);
+        let all = [None].into_iter().chain(sizes);
+        all.flat_map(plans_with).collect()
     }
 
     fn plans_with(matrices: Option<Matrices>) -> Vec<TrainingPlan> {
