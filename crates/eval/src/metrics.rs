@@ -143,44 +143,59 @@ pub fn ssim(
     scores.sum::<f64>() / a.len() as f64
 }
 
-pub(crate) fn ssim_plane(a: &[f64], b: &[f64], width: usize, height: usize) -> f64 {
-    let (c1, c2) = ((0.01 * 255.0_f64).powi(2), (0.03 * 255.0_f64).powi(2));
+fn ssim_plane(a: &[f64], b: &[f64], width: usize, height: usize) -> f64 {
     let window = gaussian();
     let (out_width, out_height) = (width + 1 - WINDOW_PX, height + 1 - WINDOW_PX);
     let rows: Vec<f64> = (0..out_height)
         .into_par_iter()
         .map(|y| {
-            // Means of a, b, a a, b b, a b over each window, columns first.
-            let mut columns = vec![[0.0; 5]; width];
-            for (dy, weight) in window.iter().enumerate() {
-                let at = (y + dy) * width;
-                for (x, sums) in columns.iter_mut().enumerate() {
-                    let (a, b) = (a[at + x], b[at + x]);
-                    for (sum, term) in sums.iter_mut().zip([a, b, a * a, b * b, a * b]) {
-                        *sum += weight * term;
-                    }
-                }
-            }
-            (0..out_width)
-                .map(|x| {
-                    let mut means = [0.0; 5];
-                    for (weight, sums) in window.iter().zip(&columns[x..]) {
-                        for (mean, sum) in means.iter_mut().zip(sums) {
-                            *mean += weight * sum;
-                        }
-                    }
-                    let [a, b, aa, bb, ab] = means;
-                    let (variance_a, variance_b, covariance) = (aa - a * a, bb - b * b, ab - a * b);
-                    (2.0 * a * b + c1) * (2.0 * covariance + c2)
-                        / ((a * a + b * b + c1) * (variance_a + variance_b + c2))
-                })
-                .sum::<f64>()
+            let at = |x: usize, dy: usize| (y + dy) * width + x;
+            let squares = |plane: &[f64]| {
+                row_of_means(&window, width, |x, dy| plane[at(x, dy)] * plane[at(x, dy)])
+            };
+            let means = |plane: &[f64]| row_of_means(&window, width, |x, dy| plane[at(x, dy)]);
+            let ab = row_of_means(&window, width, |x, dy| a[at(x, dy)] * b[at(x, dy)]);
+            let ([aa, bb], [a, b]) = ([squares(a), squares(b)], [means(a), means(b)]);
+            let of = |x| similarity([a[x], b[x]], [aa[x], bb[x]], ab[x]);
+            (0..out_width).map(of).sum::<f64>()
         })
         .collect();
     rows.iter().sum::<f64>() / (out_width * out_height) as f64
 }
 
-fn gaussian() -> [f64; WINDOW_PX] {
+/// The structural similarity of two windows with these means, means of squares, and mean of products.
+pub(crate) fn similarity([a, b]: [f64; 2], [aa, bb]: [f64; 2], ab: f64) -> f64 {
+    let (c1, c2) = ((0.01 * 255.0_f64).powi(2), (0.03 * 255.0_f64).powi(2));
+    let (variance_a, variance_b, covariance) = (aa - a * a, bb - b * b, ab - a * b);
+    (2.0 * a * b + c1) * (2.0 * covariance + c2)
+        / ((a * a + b * b + c1) * (variance_a + variance_b + c2))
+}
+
+/// The weighted means of a row of windows, columns first: `term` gets a column and a row of the windows.
+pub(crate) fn row_of_means(
+    window: &[f64; WINDOW_PX],
+    width: usize,
+    term: impl Fn(usize, usize) -> f64,
+) -> Vec<f64> {
+    let mut columns = vec![0.0; width];
+    for (y, weight) in window.iter().enumerate() {
+        for (x, sum) in columns.iter_mut().enumerate() {
+            *sum += weight * term(x, y);
+        }
+    }
+    let mut means = Vec::with_capacity(width + 1 - WINDOW_PX);
+    for columns in columns.windows(WINDOW_PX) {
+        let mut mean = 0.0;
+        for (weight, column) in window.iter().zip(columns) {
+            mean += weight * column;
+        }
+        means.push(mean);
+    }
+    means
+}
+
+/// The weights of a window's columns, and of its rows.
+pub(crate) fn gaussian() -> [f64; WINDOW_PX] {
     let centre = (WINDOW_PX / 2) as f64;
     let mut window: [f64; WINDOW_PX] =
         std::array::from_fn(|x| (-(x as f64 - centre).powi(2) / (2.0 * SIGMA_PX * SIGMA_PX)).exp());

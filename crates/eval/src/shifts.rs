@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::metrics::{Channel, planes, ssim_plane};
+use crate::metrics::{Channel, WINDOW_PX, gaussian, planes, row_of_means, similarity};
 
 /// Side of the patch in the centre that is compared.
 const PATCH_PX: usize = 60;
@@ -48,6 +48,15 @@ pub fn psnr_db_and_ssim_over_shifts(
         planes.iter().flat_map(rows).collect()
     };
     let expected = patch(&original, left, top);
+    let of_image: Vec<Windows> = image
+        .iter()
+        .map(|plane| Windows::of(plane, width))
+        .collect();
+    let count = PATCH_PX * PATCH_PX;
+    let of_original = expected.chunks_exact(count);
+    let of_original: Vec<Windows> = of_original
+        .map(|plane| Windows::of(plane, PATCH_PX))
+        .collect();
     let sum: f64 = expected.iter().sum();
     let shifts = 2 * SHIFT_PX + 1;
     let scores = (0..shifts * shifts).into_par_iter().map(|i| {
@@ -61,12 +70,13 @@ pub fn psnr_db_and_ssim_over_shifts(
         let squares = found.iter().zip(&expected);
         let squares: f64 = squares.map(|(f, e)| (gain * f - e).powi(2)).sum();
         let similarity = if dx.is_multiple_of(2) && dy.is_multiple_of(2) {
-            let count = PATCH_PX * PATCH_PX;
+            let at = [left + dx - SHIFT_PX, top + dy - SHIFT_PX];
             let channels = found.chunks_exact(count).zip(expected.chunks_exact(count));
-            let sum: f64 = channels
-                .map(|(f, e)| ssim_plane(f, e, PATCH_PX, PATCH_PX))
-                .sum();
-            sum / 3.0
+            let windows = of_image.iter().zip(&of_original);
+            let of = |((found, expected), (image, original)): (_, (&Windows, &Windows))| {
+                image.similarity(at, found, original, expected)
+            };
+            channels.zip(windows).map(of).sum::<f64>() / 3.0
         } else {
             0.0
         };
@@ -75,4 +85,55 @@ pub fn psnr_db_and_ssim_over_shifts(
     let (least, similarity) =
         scores.reduce(|| (f64::INFINITY, 0.0), |a, b| (a.0.min(b.0), a.1.max(b.1)));
     (10.0 * (255.0 * 255.0 / least).log10(), similarity)
+}
+
+/// What the similarity of a plane's windows needs of this plane alone.
+struct Windows {
+    /// Windows in a row.
+    width: usize,
+    means: Vec<f64>,
+    means_of_squares: Vec<f64>,
+}
+
+impl Windows {
+    fn of(plane: &[f64], width: usize) -> Self {
+        let rows = plane.len() / width + 1 - WINDOW_PX;
+        let weights = gaussian();
+        let at = |x: usize, y: usize| plane[y * width + x];
+        let mean = |y| row_of_means(&weights, width, |x, dy| at(x, y + dy));
+        let square = |y| row_of_means(&weights, width, |x, dy| at(x, y + dy) * at(x, y + dy));
+        Self {
+            width: width + 1 - WINDOW_PX,
+            means: (0..rows).flat_map(mean).collect(),
+            means_of_squares: (0..rows).flat_map(square).collect(),
+        }
+    }
+
+    /// The mean similarity of the patch `found`, which lies at `left` and `top` of this plane, and the patch `expected`.
+    fn similarity(
+        &self,
+        [left, top]: [usize; 2],
+        found: &[f64],
+        original: &Self,
+        expected: &[f64],
+    ) -> f64 {
+        let weights = gaussian();
+        let count = PATCH_PX + 1 - WINDOW_PX;
+        let row = |y: usize| {
+            let products = row_of_means(&weights, PATCH_PX, |x, dy| {
+                let at = (y + dy) * PATCH_PX + x;
+                found[at] * expected[at]
+            });
+            let of = |x: usize| {
+                let (a, b) = ((top + y) * self.width + left + x, y * original.width + x);
+                similarity(
+                    [self.means[a], original.means[b]],
+                    [self.means_of_squares[a], original.means_of_squares[b]],
+                    products[x],
+                )
+            };
+            (0..count).map(of).sum::<f64>()
+        };
+        (0..count).map(row).sum::<f64>() / (count * count) as f64
+    }
 }

@@ -45,7 +45,7 @@ mod winograd;
 pub use conv2d::{ConvGradients, ConvLayer, PlanesConv};
 pub use enlarge::enlarge_bilinear;
 pub use epilogue::Epilogue;
-pub use int8::{ByteConv, ByteLayer, BytePair, ByteScale, quantize_strip};
+pub use int8::{ByteConv, ByteLayer, BytePair, ByteScale, is_short_pair, quantize_strip};
 pub use isa::{Isa, UnknownIsa};
 pub use peak::multiply_add_burst;
 pub use pixel_shuffle::{pixel_shuffle, pixel_unshuffle};

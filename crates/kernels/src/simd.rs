@@ -1,5 +1,7 @@
 //! The few vector operations that the kernels are written in.
 
+use crate::int8::is_short_pair;
+
 /// A token of an instruction set with vectors of `LANES` floats, and the operations on them.
 ///
 /// A token is a value without content that exists only where the processor has the instructions,
@@ -99,25 +101,31 @@ pub(crate) trait Bf16Simd: Simd {
 
 /// Operations on lanes of four bytes, and on sums in 32-bit integers. Vectors of all of them have the type of floats.
 pub(crate) trait ByteSimd: Simd {
-    /// The weights of a part, the same in all lanes.
+    /// The weights of a lane, the same in all lanes.
     type Weights: Copy;
     /// Output channels of the largest register tile: a multiple of 4, at most [`Simd::TILE_CHANNELS`].
     const BYTE_TILE_CHANNELS: usize;
-    /// The parts in which lanes of four bytes are multiplied: 1 with all of them, or 2 with bytes 0 and 2, then 1 and 3,
-    /// as 16-bit integers. Weights lie in memory in such lanes.
-    const PARTS: usize;
+    /// Which lanes of four weights are multiplied at once.
+    const PRODUCTS: ByteProducts;
     /// What products subtract from each byte: 0, or 128 if the instructions take signed bytes.
     const OFFSET: i32;
 
-    /// A part of lanes of bytes, below [`ByteSimd::PARTS`], as products take it.
-    fn part(self, lanes: Self::V, part: usize) -> Self::V;
+    /// Lanes of bytes as products take them.
+    fn prepared(self, lanes: Self::V) -> Self::V;
     /// The weights at `index` of some lanes of weights.
     ///
     /// # Safety
     /// The float at `index` can be read.
     unsafe fn weights(self, from: *const f32, index: usize) -> Self::Weights;
-    /// Adds the products of weights and the numbers of each lane of a part, bytes less [`ByteSimd::OFFSET`], to integers.
-    fn dot(self, weights: Self::Weights, part: Self::V, sum: Self::V) -> Self::V;
+    /// Adds the products of four weights, which [`ByteSimd::PRODUCTS`] takes at once, and the bytes of each lane less
+    /// [`ByteSimd::OFFSET`] to integers.
+    fn dot(self, _weights: Self::Weights, _lanes: Self::V, _sum: Self::V) -> Self::V {
+        unreachable!("products of bytes")
+    }
+    /// The same for other weights: 0 and 2, then 1 and 3, as 16-bit integers.
+    fn dot_words(self, _weights: [Self::Weights; 2], _lanes: Self::V, _sum: Self::V) -> Self::V {
+        unreachable!("products of 16-bit integers")
+    }
     /// The floats nearest to integers.
     fn to_f32(self, integers: Self::V) -> Self::V;
     /// Limits floats to 0..=255; NaN becomes 0.
@@ -127,10 +135,37 @@ pub(crate) trait ByteSimd: Simd {
     fn join_bytes(self, channels: [Self::V; 4]) -> Self::V;
 }
 
-/// Operations on lanes of two 16-bit integers, which products take as parts of bytes, and on 32-bit integers: what a transform
-/// around such products needs. All wrap around.
+/// Which lanes of four weights an instruction multiplies by lanes of bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ByteProducts {
+    /// All of them.
+    All,
+    /// Those of two short pairs ([`is_short_pair`]).
+    Short,
+    /// None: 16-bit integers are multiplied.
+    None,
+}
+
+impl ByteProducts {
+    /// Whether four weights are multiplied at once.
+    pub(crate) fn take(self, weights: [i8; 4]) -> bool {
+        let [a, b, c, d] = weights;
+        match self {
+            Self::All => true,
+            Self::Short => is_short_pair([a, b]) && is_short_pair([c, d]),
+            Self::None => false,
+        }
+    }
+}
+
+/// Operations on lanes of two 16-bit integers and on 32-bit integers: what a transform around products of such needs. All wrap
+/// around.
 #[cfg(target_arch = "x86_64")]
 pub(crate) trait WordSimd: ByteSimd {
+    /// Bytes 0 and 2 of each lane, or 1 and 3 of `part` 1.
+    fn words(self, lanes: Self::V, part: usize) -> Self::V;
+    /// Adds the products of two weights and the integers of each lane.
+    fn dot_two(self, weights: Self::Weights, words: Self::V, sum: Self::V) -> Self::V;
     /// a + b, in 16 bits
     fn add_words(self, a: Self::V, b: Self::V) -> Self::V;
     /// a - b, in 16 bits

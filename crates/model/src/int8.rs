@@ -30,6 +30,12 @@ pub(crate) const LARGEST_WEIGHT: f32 = 127.0;
 /// Terms of a sum that always fit 32 bits.
 const MAX_TERMS: usize = 65_000;
 
+/// The 8-bit weight nearest to one in units of int8.
+pub(crate) fn integer(units: f32) -> i8 {
+    let rounded = units.round_ties_even();
+    rounded.clamp(-LARGEST_WEIGHT, LARGEST_WEIGHT) as i8
+}
+
 impl Conv {
     /// Whether int8 computes it: convolutions of few channels, which read or write images, stay in f32.
     pub fn is_int8(&self) -> bool {
@@ -53,10 +59,6 @@ impl Conv {
 
     /// The 8-bit weights `[out, in, kernel, kernel]` of float weights.
     pub(crate) fn int8_weights(&self, weight: &[f32], scales: &Int8Scales) -> Vec<i8> {
-        let integer = |units: f32| {
-            let rounded = units.round_ties_even();
-            rounded.clamp(-LARGEST_WEIGHT, LARGEST_WEIGHT) as i8
-        };
         self.int8_units(weight, scales).map(integer).collect()
     }
 

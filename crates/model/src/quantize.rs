@@ -5,11 +5,12 @@
 
 use rayon::prelude::*;
 use wdsr_kernels::{
-    ConvLayer, Epilogue, Isa, Planes, PlanesConv, Precision, Scratch, add_scaled, pixel_shuffle,
+    ConvLayer, Epilogue, Isa, Planes, PlanesConv, Precision, Scratch, add_scaled, is_short_pair,
+    pixel_shuffle,
 };
 
 use crate::config::BlockKind;
-use crate::int8::{Int8Scales, LARGEST_WEIGHT, STEP_RANGE};
+use crate::int8::{Int8Scales, LARGEST_WEIGHT, STEP_RANGE, integer};
 use crate::model::{ConvWeights, Model};
 use crate::network::{Activation, Conv, Operation, Value};
 
@@ -277,10 +278,7 @@ impl Search<'_> {
         };
         let mut total = 0.0;
         for (o, exact) in exact.iter().enumerate() {
-            let weights = self.row(o).iter().enumerate();
-            let taps = self.conv.kernel * self.conv.kernel;
-            let sizes = weights.map(|(at, weight)| (weight * scales.input_steps[at / taps]).abs());
-            let largest = sizes.fold(0.0, f32::max);
+            let largest = self.largest_pair(o, &scales.input_steps);
             if largest == 0.0 {
                 continue;
             }
@@ -288,6 +286,9 @@ impl Search<'_> {
             for limit in WEIGHT_LIMITS {
                 let step = limited(largest * limit / LARGEST_WEIGHT);
                 scales.weight_steps[o] = step;
+                if limit < 1.0 && !self.has_short_pairs(o, &scales) {
+                    continue;
+                }
                 let found = weighted_sum(&self.rounded_row(o, &scales), &levels);
                 let errors = found.iter().zip(exact).map(|(f, e)| f64::from(f - e));
                 let error = errors.map(|error| error * error).sum();
@@ -319,6 +320,32 @@ impl Search<'_> {
         &self.weights.weight[o * len..][..len]
     }
 
+    /// The largest sum of the weights of one sign in two channels that follow each other, by which a product of bytes is exact in 16
+    /// bits ([`is_short_pair`]); at least the largest weight.
+    fn largest_pair(&self, o: usize, input_steps: &[f32]) -> f32 {
+        let taps = self.conv.kernel * self.conv.kernel;
+        let weight = |i: usize, tap: usize| match input_steps.get(i) {
+            Some(step) => self.row(o)[i * taps + tap] * step,
+            None => 0.0,
+        };
+        let pairs = (0..input_steps.len()).step_by(2);
+        let sizes =
+            pairs.flat_map(|i| (0..taps).map(move |tap| [weight(i, tap), weight(i + 1, tap)]));
+        let size = |[a, b]: [f32; 2]| (a.max(0.0) + b.max(0.0)).max(-a.min(0.0) - b.min(0.0));
+        sizes.map(size).fold(0.0, f32::max)
+    }
+
+    /// Whether all pairs of an output channel's 8-bit weights are short.
+    fn has_short_pairs(&self, o: usize, scales: &Int8Scales) -> bool {
+        let taps = self.conv.kernel * self.conv.kernel;
+        let weight = |i: usize, tap: usize| match scales.input_steps.get(i) {
+            Some(step) => integer(self.row(o)[i * taps + tap] * step / scales.weight_steps[o]),
+            None => 0,
+        };
+        let mut pairs = (0..scales.input_steps.len()).step_by(2);
+        pairs.all(|i| (0..taps).all(|tap| is_short_pair([weight(i, tap), weight(i + 1, tap)])))
+    }
+
     /// What an output channel multiplies its input by, summed over the kernel's taps, which are taken to read the same sample:
     /// `[in]`. `change` gets the input channel and the weight.
     fn row_sums(&self, o: usize, change: impl Fn(usize, f32) -> f32) -> Vec<f32> {
@@ -334,8 +361,7 @@ impl Search<'_> {
         let weight_step = scales.weight_steps[o];
         self.row_sums(o, |i, weight| {
             let units = weight * scales.input_steps[i] / weight_step;
-            let rounded = units.round_ties_even();
-            rounded.clamp(-LARGEST_WEIGHT, LARGEST_WEIGHT) * weight_step
+            f32::from(integer(units)) * weight_step
         })
     }
 }

@@ -8,6 +8,7 @@ use wdsr_image::{
     Metadata, Reader, Samples, Writer,
 };
 
+use super::rows::small_network;
 use super::upscale::read;
 use super::{image, wdsr, write};
 
@@ -172,6 +173,7 @@ fn gif_is_read_and_written_and_its_losses_are_said() {
 fn all_pages_of_a_tiff_are_upscaled() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);
+    small_network(folder.path());
     // The last page is large enough for several reads, and the file is not read into memory.
     let mut pages = vec![
         image(16, 12, Colour::Rgb),
@@ -215,7 +217,14 @@ fn all_pages_of_a_tiff_are_upscaled() {
     let run = |output: &str, extra: &[&str]| {
         let run = wdsr()
             .current_dir(folder.path())
-            .args(["upscale", "-m", "small", "pages.tif", "-o", output])
+            .args([
+                "upscale",
+                "-m",
+                "small.safetensors",
+                "pages.tif",
+                "-o",
+                output,
+            ])
             .args(extra)
             .assert()
             .success();
@@ -238,7 +247,15 @@ fn all_pages_of_a_tiff_are_upscaled() {
         ] {
             wdsr()
                 .current_dir(folder.path())
-                .args(["upscale", "-q", "-m", "small", &name, "-o", output])
+                .args([
+                    "upscale",
+                    "-q",
+                    "-m",
+                    "small.safetensors",
+                    &name,
+                    "-o",
+                    output,
+                ])
                 .args(["--if-exists", "overwrite"])
                 .args(extra)
                 .assert()

@@ -226,7 +226,7 @@ fn a_file_that_appears_during_the_run_follows_if_exists() {
         let folder = tempfile::tempdir().expect("a folder");
         let root = folder.path();
         fs::create_dir(root.join("in")).expect("a folder");
-        write(&root.join("in/a.png"), &image(96, 64, Colour::Rgb));
+        write(&root.join("in/a.png"), &image(48, 32, Colour::Rgb));
         write(&root.join("in/b.png"), &image(8, 6, Colour::Rgb));
         let mut child = std::process::Command::new(program::path())
             .current_dir(root)

@@ -7,7 +7,7 @@ use super::with_features;
 use crate::dispatch::Kernel;
 use crate::int8::{ByteKernel, WordKernel};
 use crate::precision::Format;
-use crate::simd::{Bf16Simd, ByteSimd, Simd, WordSimd};
+use crate::simd::{Bf16Simd, ByteProducts, ByteSimd, Simd, WordSimd};
 
 /// Proof that the processor has AVX2 and FMA.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -227,12 +227,12 @@ macro_rules! common_operations_on_bytes {
     };
 }
 
-/// Products of 16-bit integers, which are exact: `vpmaddubsw` limits sums of two products to 16 bits.
+/// `vpmaddubsw` limits sums of two products to 16 bits: where they could be larger, 16-bit integers are multiplied.
 impl ByteSimd for Avx2 {
     type Weights = __m256i;
     /// 4 x 2 sums, 4 vectors of pixels, one of weights and a product take 14 of the 16 registers.
     const BYTE_TILE_CHANNELS: usize = 4;
-    const PARTS: usize = 2;
+    const PRODUCTS: ByteProducts = ByteProducts::Short;
     const OFFSET: i32 = 0;
 
     #[inline(always)]
@@ -244,26 +244,55 @@ impl ByteSimd for Avx2 {
     with_features! {
         "avx2,fma",
 
-        fn part(lanes: __m256, part: usize) -> __m256 {
-            let lanes = _mm256_castps_si256(lanes);
-            _mm256_castsi256_ps(match part {
-                0 => _mm256_and_si256(lanes, _mm256_set1_epi16(0xFF)),
-                _ => _mm256_srli_epi16::<8>(lanes),
-            })
+        fn prepared(lanes: __m256) -> __m256 {
+            lanes
         }
 
-        fn dot(weights: __m256i, part: __m256, sum: __m256) -> __m256 {
-            let products = _mm256_madd_epi16(weights, _mm256_castps_si256(part));
+        fn dot(weights: __m256i, lanes: __m256, sum: __m256) -> __m256 {
+            let pairs = _mm256_maddubs_epi16(_mm256_castps_si256(lanes), weights);
+            let products = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
             _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(sum), products))
+        }
+
+        fn dot_words(weights: [__m256i; 2], lanes: __m256, sum: __m256) -> __m256 {
+            let [even, odd] = [words::<0>(lanes), words::<1>(lanes)];
+            dot_two(weights[1], odd, dot_two(weights[0], even, sum))
         }
     }
 
     common_operations_on_bytes!("avx2,fma");
 }
 
+/// Bytes 0 and 2 of each lane, or 1 and 3.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn words<const PART: usize>(lanes: __m256) -> __m256 {
+    let lanes = _mm256_castps_si256(lanes);
+    _mm256_castsi256_ps(match PART {
+        0 => _mm256_and_si256(lanes, _mm256_set1_epi16(0xFF)),
+        _ => _mm256_srli_epi16::<8>(lanes),
+    })
+}
+
+/// Adds the products of two weights and the integers of each lane.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn dot_two(weights: __m256i, words: __m256, sum: __m256) -> __m256 {
+    let products = _mm256_madd_epi16(weights, _mm256_castps_si256(words));
+    _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(sum), products))
+}
+
 impl WordSimd for Avx2 {
     with_features! {
         "avx2,fma",
+
+        fn words(lanes: __m256, part: usize) -> __m256 {
+            if part == 0 { words::<0>(lanes) } else { words::<1>(lanes) }
+        }
+
+        fn dot_two(weights: __m256i, words: __m256, sum: __m256) -> __m256 {
+            dot_two(weights, words, sum)
+        }
 
         fn add_words(a: __m256, b: __m256) -> __m256 {
             _mm256_castsi256_ps(_mm256_add_epi16(_mm256_castps_si256(a), _mm256_castps_si256(b)))
@@ -302,7 +331,7 @@ impl ByteSimd for AvxVnni {
     type Weights = __m256i;
     /// 4 x 2 sums; 6 x 2 would fit, but tiles of bytes are multiples of 4.
     const BYTE_TILE_CHANNELS: usize = 4;
-    const PARTS: usize = 1;
+    const PRODUCTS: ByteProducts = ByteProducts::All;
     const OFFSET: i32 = 0;
 
     #[inline(always)]
@@ -314,12 +343,12 @@ impl ByteSimd for AvxVnni {
     with_features! {
         "avx2,fma,avxvnni",
 
-        fn part(lanes: __m256, _part: usize) -> __m256 {
+        fn prepared(lanes: __m256) -> __m256 {
             lanes
         }
 
-        fn dot(weights: __m256i, part: __m256, sum: __m256) -> __m256 {
-            let (bytes, sum) = (_mm256_castps_si256(part), _mm256_castps_si256(sum));
+        fn dot(weights: __m256i, lanes: __m256, sum: __m256) -> __m256 {
+            let (bytes, sum) = (_mm256_castps_si256(lanes), _mm256_castps_si256(sum));
             _mm256_castsi256_ps(_mm256_dpbusd_avx_epi32(sum, bytes, weights))
         }
     }

@@ -8,7 +8,7 @@ use super::with_features;
 use crate::dispatch::Kernel;
 use crate::int8::ByteKernel;
 use crate::precision::Format;
-use crate::simd::{Bf16Simd, ByteSimd, Simd};
+use crate::simd::{Bf16Simd, ByteProducts, ByteSimd, Simd};
 
 /// Proof that the processor has AVX-512F, AVX2 and FMA.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -197,7 +197,7 @@ impl_simd!(Avx512Bf16, "avx512f,avx512bw,avx512bf16");
 impl ByteSimd for Avx512Vnni {
     type Weights = __m512i;
     const BYTE_TILE_CHANNELS: usize = 12;
-    const PARTS: usize = 1;
+    const PRODUCTS: ByteProducts = ByteProducts::All;
     const OFFSET: i32 = 0;
 
     #[inline(always)]
@@ -209,12 +209,12 @@ impl ByteSimd for Avx512Vnni {
     with_features! {
         "avx512f,avx512bw,avx512vnni",
 
-        fn part(lanes: __m512, _part: usize) -> __m512 {
+        fn prepared(lanes: __m512) -> __m512 {
             lanes
         }
 
-        fn dot(weights: __m512i, part: __m512, sum: __m512) -> __m512 {
-            let (bytes, sum) = (_mm512_castps_si512(part), _mm512_castps_si512(sum));
+        fn dot(weights: __m512i, lanes: __m512, sum: __m512) -> __m512 {
+            let (bytes, sum) = (_mm512_castps_si512(lanes), _mm512_castps_si512(sum));
             _mm512_castsi512_ps(_mm512_dpbusd_epi32(sum, bytes, weights))
         }
 

@@ -13,7 +13,7 @@ use super::with_features;
 use crate::dispatch::Kernel;
 use crate::int8::ByteKernel;
 use crate::precision::Format;
-use crate::simd::{Bf16Simd, ByteSimd, Simd};
+use crate::simd::{Bf16Simd, ByteProducts, ByteSimd, Simd};
 
 /// Proof that the processor has NEON.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -297,7 +297,7 @@ macro_rules! impl_byte_simd {
             type Weights = f32;
             /// 4 x 4 sums, 4 registers of pixels and 4 weights take 24 of the 32 registers.
             const BYTE_TILE_CHANNELS: usize = 4;
-            const PARTS: usize = 1;
+            const PRODUCTS: ByteProducts = ByteProducts::All;
             const OFFSET: i32 = $offset;
 
             #[inline(always)]
@@ -309,7 +309,7 @@ macro_rules! impl_byte_simd {
             with_features! {
                 $features,
 
-                fn part(lanes: float32x4x2_t, _part: usize) -> float32x4x2_t {
+                fn prepared(lanes: float32x4x2_t) -> float32x4x2_t {
                     if $offset == 0 {
                         return lanes;
                     }
@@ -319,8 +319,8 @@ macro_rules! impl_byte_simd {
                     float32x4x2_t(vreinterpretq_f32_u32(low), vreinterpretq_f32_u32(high))
                 }
 
-                fn dot(weights: f32, part: float32x4x2_t, sum: float32x4x2_t) -> float32x4x2_t {
-                    float32x4x2_t($dot(weights, part.0, sum.0), $dot(weights, part.1, sum.1))
+                fn dot(weights: f32, lanes: float32x4x2_t, sum: float32x4x2_t) -> float32x4x2_t {
+                    float32x4x2_t($dot(weights, lanes.0, sum.0), $dot(weights, lanes.1, sum.1))
                 }
 
                 fn to_f32(integers: float32x4x2_t) -> float32x4x2_t {

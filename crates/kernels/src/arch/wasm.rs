@@ -8,7 +8,7 @@ use std::arch::wasm32::*;
 use crate::dispatch::Kernel;
 use crate::int8::ByteKernel;
 use crate::precision::Format;
-use crate::simd::{Bf16Simd, ByteSimd, Simd};
+use crate::simd::{Bf16Simd, ByteProducts, ByteSimd, Simd};
 
 /// Proof that the module is compiled with vectors.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -153,15 +153,12 @@ impl Bf16Simd for Wasm {
 impl ByteSimd for Wasm {
     type Weights = v128;
     const BYTE_TILE_CHANNELS: usize = 4;
-    const PARTS: usize = 2;
+    const PRODUCTS: ByteProducts = ByteProducts::None;
     const OFFSET: i32 = 0;
 
     #[inline(always)]
-    fn part(self, lanes: v128, part: usize) -> v128 {
-        match part {
-            0 => v128_and(lanes, u16x8_splat(0xFF)),
-            _ => u16x8_shr(lanes, 8),
-        }
+    fn prepared(self, lanes: v128) -> v128 {
+        lanes
     }
 
     #[inline(always)]
@@ -171,8 +168,10 @@ impl ByteSimd for Wasm {
     }
 
     #[inline(always)]
-    fn dot(self, weights: v128, part: v128, sum: v128) -> v128 {
-        i32x4_add(sum, i32x4_dot_i16x8(weights, part))
+    fn dot_words(self, weights: [v128; 2], lanes: v128, sum: v128) -> v128 {
+        let (even, odd) = (v128_and(lanes, u16x8_splat(0xFF)), u16x8_shr(lanes, 8));
+        let sum = i32x4_add(sum, i32x4_dot_i16x8(weights[0], even));
+        i32x4_add(sum, i32x4_dot_i16x8(weights[1], odd))
     }
 
     #[inline(always)]

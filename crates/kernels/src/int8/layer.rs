@@ -5,7 +5,7 @@ use super::{BYTES_PER_LANE, ByteKernel, dispatch};
 use crate::Isa;
 use crate::conv2d::MAX_KERNEL;
 use crate::epilogue::TileOutput;
-use crate::simd::ByteSimd;
+use crate::simd::{ByteProducts, ByteSimd};
 use crate::strip::{Strip, StripFormat};
 use crate::tile::{MAX_GROUP_PX, Sums, group_px, tiles, with_tile_size, with_tile_vectors};
 
@@ -88,8 +88,8 @@ pub(super) struct PackedLayer {
     pub(super) input_zero: i32,
     /// `[out][in][tap]`
     pub(super) weight: Vec<i8>,
-    /// `[tile][lane of channels][tap][part][out in tile]`. Empty for the plain loops.
-    packed: Vec<f32>,
+    /// Empty for the plain loops.
+    packed: Vec<PackedTile>,
     /// What sums start at, in the bits of i32: `[out]`
     pub(super) start: Vec<f32>,
     /// A value is `sum * factor + term`: `[out]`
@@ -98,9 +98,21 @@ pub(super) struct PackedLayer {
     /// The format of the output if that is bytes.
     pub(super) output: Option<StripFormat>,
     tile_channels: usize,
-    parts: usize,
     /// The weights for products of tiles, if the instruction set has them.
     pub(super) tiles: Option<Box<LayerTiles>>,
+}
+
+/// The weights of a tile of output channels.
+#[derive(Clone)]
+struct PackedTile {
+    first: usize,
+    channels: usize,
+    /// Lanes of the input: first those whose weights are multiplied at once, then the others.
+    lanes: Vec<usize>,
+    /// How many are multiplied at once.
+    whole: usize,
+    /// `[lane][tap][out]` of four bytes, then `[lane][tap][out][2]` of two 16-bit integers.
+    weights: Vec<f32>,
 }
 
 impl PackedLayer {
@@ -170,7 +182,6 @@ impl PackedLayer {
             term,
             output: output.map(ByteScale::format),
             tile_channels: 1,
-            parts: 1,
             tiles: None,
         };
         if packed.isa != Isa::REFERENCE {
@@ -184,34 +195,50 @@ impl PackedLayer {
     fn pack(&mut self) {
         let arrangement = dispatch(self.isa, ArrangementOf);
         self.tile_channels = arrangement.tile_channels;
-        self.parts = arrangement.parts;
         let taps = self.kernel * self.kernel;
         let start = self.weight.chunks_exact(self.in_channels * taps).map(|w| {
             let sum: i32 = w.iter().map(|w| i32::from(*w)).sum();
             f32::from_bits((sum * (arrangement.offset - self.input_zero)) as u32)
         });
         self.start = start.collect();
-        let mut packed = Vec::new();
-        for (first, count) in self.tiles() {
-            for lane in 0..self.in_lanes() {
-                for (tap, part) in (0..taps).flat_map(|tap| (0..self.parts).map(move |p| (tap, p)))
-                {
-                    for o in first..first + count {
-                        let weight = |c: usize| match lane * BYTES_PER_LANE + c {
-                            i if i < self.in_channels => {
-                                self.weight[(o * self.in_channels + i) * taps + tap]
-                            }
-                            _ => 0,
-                        };
-                        packed.push(match self.parts {
-                            1 => lane_of_bytes([0, 1, 2, 3].map(weight)),
-                            _ => lane_of_words([0, 2].map(|c| i16::from(weight(part + c)))),
-                        });
-                    }
-                }
-            }
+        let tiles = self.tiles();
+        self.packed = tiles
+            .map(|tile| self.packed_tile(arrangement.products, tile))
+            .collect();
+    }
+
+    /// The weights of so many output channels from one on.
+    fn packed_tile(&self, products: ByteProducts, (first, channels): (usize, usize)) -> PackedTile {
+        let lane = |lane: usize| {
+            let taps = 0..self.kernel * self.kernel;
+            let places = taps.flat_map(move |tap| (first..first + channels).map(move |o| (o, tap)));
+            places.map(move |(o, tap)| self.lane_of_weights(o, lane, tap))
+        };
+        let is_whole = |at: &usize| lane(*at).all(|weights| products.take(weights));
+        let (whole, split): (Vec<_>, Vec<_>) = (0..self.in_lanes()).partition(is_whole);
+        let bytes = whole.iter().flat_map(|at| lane(*at).map(lane_of_bytes));
+        let words = split
+            .iter()
+            .flat_map(|at| lane(*at))
+            .flat_map(|[a, b, c, d]| {
+                [[a, c], [b, d]].map(|words| lane_of_words(words.map(i16::from)))
+            });
+        PackedTile {
+            first,
+            channels,
+            whole: whole.len(),
+            weights: bytes.chain(words).collect(),
+            lanes: [whole, split].concat(),
         }
-        self.packed = packed;
+    }
+
+    /// The weights of an output channel and a tap for a lane of the input.
+    fn lane_of_weights(&self, o: usize, lane: usize, tap: usize) -> [i8; BYTES_PER_LANE] {
+        let taps = self.kernel * self.kernel;
+        std::array::from_fn(|c| match lane * BYTES_PER_LANE + c {
+            i if i < self.in_channels => self.weight[(o * self.in_channels + i) * taps + tap],
+            _ => 0,
+        })
     }
 
     /// Tiles of output channels: (first channel, channels). If the output is bytes, each begins at a lane.
@@ -235,13 +262,8 @@ impl PackedLayer {
         self.in_channels.div_ceil(BYTES_PER_LANE)
     }
 
-    /// Planes of the input in parts.
-    pub(super) fn in_planes(&self) -> usize {
-        self.in_lanes() * self.parts
-    }
-
     /// The sums of `len` pixels, at most a segment, whose first taps lie at `input`, planes that are `plane_len` lanes
-    /// long: lanes of bytes, or for a 1x1 kernel their parts. Bytes are stored likewise.
+    /// long.
     ///
     /// # Safety
     /// `len` pixels rounded up to a group can be read behind each tap of each plane, written to each plane of the
@@ -255,13 +277,10 @@ impl PackedLayer {
         output: TileOutput,
         len: usize,
     ) {
-        let lanes = self.in_lanes();
-        let terms = lanes * taps.len() * S::PARTS;
-        assert_eq!(self.parts, S::PARTS, "weights of {}", self.isa);
-        for (first, count) in self.tiles() {
-            let weights = self.packed[first * terms..].as_ptr();
+        for tile in &self.packed {
+            let first = tile.first;
             let start = self.start[first..].as_ptr();
-            with_tile_size!(S, count, N => {
+            with_tile_size!(S, tile.channels, N => {
                 for pixel in (0..len).step_by(group_px::<S>()) {
                     with_tile_vectors!(S, len - pixel, V => {
                         // SAFETY: the tile lies below the output's channels, its pixels below `len` rounded up to a
@@ -271,15 +290,8 @@ impl PackedLayer {
                             for (o, sums) in sums.iter_mut().enumerate() {
                                 *sums = [simd.splat(*start.add(o)); V];
                             }
-                            let input = input.add(pixel);
-                            let sums = match I::ARE_PARTS {
-                                true => accumulate_parts::<S, N, V>(
-                                    simd, (input, plane_len, lanes * S::PARTS), taps, weights, sums,
-                                ),
-                                false => accumulate_bytes::<S, N, V>(
-                                    simd, (input, plane_len, lanes), taps, weights, sums,
-                                ),
-                            };
+                            let input = (input.add(pixel), plane_len);
+                            let sums = accumulate::<S, I, N, V>(simd, input, taps, tile, sums);
                             self.store::<S, O, N, V>(simd, sums, output, first, pixel);
                         }
                     });
@@ -336,49 +348,31 @@ pub(super) fn lane_of_words([low, high]: [i16; 2]) -> f32 {
 
 /// What planes of lanes hold.
 pub(super) trait Lanes {
-    /// Whether that is parts of lanes of bytes, as products take them.
-    const ARE_PARTS: bool;
+    /// Whether that is lanes of bytes as products take them.
+    const ARE_PREPARED: bool;
 }
 
-/// Lanes of bytes, as in strips: `[lane]`
+/// Lanes of bytes, as in strips.
 pub(super) struct Bytes;
 
 impl Lanes for Bytes {
-    const ARE_PARTS: bool = false;
+    const ARE_PREPARED: bool = false;
 }
 
-/// Their parts, computed once for all products: `[lane][part]`
-pub(super) struct Parts;
+/// Lanes prepared once for all products.
+pub(super) struct Prepared;
 
-impl Lanes for Parts {
-    const ARE_PARTS: bool = true;
+impl Lanes for Prepared {
+    const ARE_PREPARED: bool = true;
 }
 
-/// Planes of a lane.
-const fn planes_of_lane<S: ByteSimd, L: Lanes>() -> usize {
-    if L::ARE_PARTS { S::PARTS } else { 1 }
-}
-
-/// Stores lanes of bytes of four channels.
-///
-/// # Safety
-/// A vector can be written to each plane of the lane, from `lane` on, in planes that are `plane_len` lanes long.
+/// Four channels of a vector of pixels, each a float below 2^31, as lanes.
 #[inline(always)]
-pub(super) unsafe fn store_lanes<S: ByteSimd, L: Lanes>(
-    simd: S,
-    bytes: S::V,
-    to: *mut f32,
-    lane: usize,
-    plane_len: usize,
-) {
-    for plane in 0..planes_of_lane::<S, L>() {
-        let value = match L::ARE_PARTS {
-            true => simd.part(bytes, plane),
-            false => bytes,
-        };
-        let plane = lane * planes_of_lane::<S, L>() + plane;
-        // SAFETY: the caller promises this vector.
-        unsafe { simd.store(to.add(plane * plane_len), value) }
+pub(super) fn join_lanes<S: ByteSimd, L: Lanes>(simd: S, channels: [S::V; BYTES_PER_LANE]) -> S::V {
+    let bytes = simd.join_bytes(channels);
+    match L::ARE_PREPARED {
+        true => simd.prepared(bytes),
+        false => bytes,
     }
 }
 
@@ -395,7 +389,7 @@ const _: () = assert!(MAX_GROUP_PX + MAX_KERNEL <= crate::strip::STRIP_OVERSHOOT
 /// How weights are arranged.
 struct Arrangement {
     tile_channels: usize,
-    parts: usize,
+    products: ByteProducts,
     /// What is subtracted from each byte.
     offset: i32,
 }
@@ -415,99 +409,88 @@ impl ByteKernel for ArrangementOf {
         }
         Arrangement {
             tile_channels: S::BYTE_TILE_CHANNELS,
-            parts: S::PARTS,
+            products: S::PRODUCTS,
             offset: S::OFFSET,
         }
     }
 }
 
-/// Adds to `sums` all lanes of bytes and taps of a kernel. Taps are offsets from `input`.
+/// Adds to `sums` all lanes and taps of a kernel. Taps are offsets from `input`.
 ///
 /// # Safety
-/// `V` vectors can be read behind each tap of each plane, in planes that are `plane_len` lanes long. `weights` holds
-/// `[lanes][taps][parts][N]`.
+/// `V` vectors can be read behind each tap of each of the tile's lanes, planes that are `plane_len` lanes long. The tile has
+/// `N` channels and so many taps, and was arranged for the instruction set.
 #[inline(always)]
-unsafe fn accumulate_bytes<S: ByteSimd, const N: usize, const V: usize>(
+unsafe fn accumulate<S: ByteSimd, I: Lanes, const N: usize, const V: usize>(
     simd: S,
-    (mut input, plane_len, lanes): (*const f32, usize, usize),
+    (input, plane_len): (*const f32, usize),
     taps: &[usize],
-    mut weights: *const f32,
+    tile: &PackedTile,
     mut sums: Sums<S, N, V>,
 ) -> Sums<S, N, V> {
-    for _ in 0..lanes {
+    let mut weights = tile.weights.as_ptr();
+    // Where one of these is always empty, its loop is not compiled.
+    let (whole, split): (&[usize], &[usize]) = match S::PRODUCTS {
+        ByteProducts::All => (&tile.lanes, &[]),
+        ByteProducts::Short => tile.lanes.split_at(tile.whole),
+        ByteProducts::None => (&[], &tile.lanes),
+    };
+    for (at, lane) in whole.iter().enumerate() {
+        let lane = if S::PRODUCTS == ByteProducts::All {
+            at
+        } else {
+            *lane
+        };
         for tap in taps {
-            // SAFETY: the caller promises these vectors and weights.
+            // SAFETY: the caller promises these vectors, and weights of the tile.
             unsafe {
-                let from = input.add(*tap);
-                let mut bytes = [simd.splat(0.0); V];
-                for (v, bytes) in bytes.iter_mut().enumerate() {
-                    *bytes = simd.load(from.add(v * S::LANES));
-                }
-                for part in 0..S::PARTS {
-                    let mut parts = bytes;
-                    for part_of_bytes in &mut parts {
-                        *part_of_bytes = simd.part(*part_of_bytes, part);
+                let lanes = load::<S, I, V>(simd, input.add(lane * plane_len + tap));
+                for o in 0..N {
+                    let weight = simd.weights(weights, o);
+                    for v in 0..V {
+                        sums[o][v] = simd.dot(weight, lanes[v], sums[o][v]);
                     }
-                    sums = add_products::<S, N, V>(simd, parts, weights, sums);
-                    weights = weights.add(N);
                 }
-            }
-        }
-        input = input.wrapping_add(plane_len);
-    }
-    sums
-}
-
-/// Adds to `sums` all planes of parts and taps of a kernel. Taps are offsets from `input`.
-///
-/// # Safety
-/// `V` vectors can be read behind each tap of each of the `planes`, which are `plane_len` lanes long. `weights` holds
-/// `[planes][taps][N]`.
-#[inline(always)]
-pub(super) unsafe fn accumulate_parts<S: ByteSimd, const N: usize, const V: usize>(
-    simd: S,
-    (mut input, plane_len, planes): (*const f32, usize, usize),
-    taps: &[usize],
-    mut weights: *const f32,
-    mut sums: Sums<S, N, V>,
-) -> Sums<S, N, V> {
-    for _ in 0..planes {
-        for tap in taps {
-            // SAFETY: the caller promises these vectors and weights.
-            unsafe {
-                let from = input.add(*tap);
-                let mut parts = [simd.splat(0.0); V];
-                for (v, parts) in parts.iter_mut().enumerate() {
-                    *parts = simd.load(from.add(v * S::LANES));
-                }
-                sums = add_products::<S, N, V>(simd, parts, weights, sums);
                 weights = weights.add(N);
             }
         }
-        input = input.wrapping_add(plane_len);
+    }
+    for lane in split {
+        for tap in taps {
+            // SAFETY: as above; each channel has two of these weights.
+            unsafe {
+                let lanes = load::<S, I, V>(simd, input.add(lane * plane_len + tap));
+                for o in 0..N {
+                    let words = [
+                        simd.weights(weights, 2 * o),
+                        simd.weights(weights, 2 * o + 1),
+                    ];
+                    for v in 0..V {
+                        sums[o][v] = simd.dot_words(words, lanes[v], sums[o][v]);
+                    }
+                }
+                weights = weights.add(2 * N);
+            }
+        }
     }
     sums
 }
 
-/// Adds to `sums` the products of pixels and `N` lanes of weights.
+/// Vectors of lanes as products take them.
 ///
 /// # Safety
-/// `N` weights can be read.
+/// `V` vectors can be read.
 #[inline(always)]
-unsafe fn add_products<S: ByteSimd, const N: usize, const V: usize>(
-    simd: S,
-    pixels: [S::V; V],
-    weights: *const f32,
-    mut sums: Sums<S, N, V>,
-) -> Sums<S, N, V> {
-    for o in 0..N {
-        // SAFETY: the caller promises this weight.
-        let weight = unsafe { simd.weights(weights, o) };
-        for v in 0..V {
-            sums[o][v] = simd.dot(weight, pixels[v], sums[o][v]);
+unsafe fn load<S: ByteSimd, I: Lanes, const V: usize>(simd: S, from: *const f32) -> [S::V; V] {
+    let mut lanes = [simd.splat(0.0); V];
+    for (v, lanes) in lanes.iter_mut().enumerate() {
+        // SAFETY: the caller promises these vectors.
+        *lanes = unsafe { simd.load(from.add(v * S::LANES)) };
+        if !I::ARE_PREPARED {
+            *lanes = simd.prepared(*lanes);
         }
     }
-    sums
+    lanes
 }
 
 /// Stores the values of channels from `channel` on, rounded to bytes, as lanes.
@@ -529,11 +512,12 @@ unsafe fn store_bytes<S: ByteSimd, L: Lanes, const N: usize, const V: usize>(
                     *lane = values[first + c][v];
                 }
             }
+            let (bytes, at) = (
+                join_lanes::<S, L>(simd, lane),
+                (channel + first) / BYTES_PER_LANE,
+            );
             // SAFETY: the caller promises these vectors.
-            unsafe {
-                let (bytes, at) = (simd.join_bytes(lane), (channel + first) / BYTES_PER_LANE);
-                store_lanes::<S, L>(simd, bytes, to.add(v * S::LANES), at, plane_len);
-            }
+            unsafe { simd.store(to.add(at * plane_len + v * S::LANES), bytes) }
         }
     }
 }

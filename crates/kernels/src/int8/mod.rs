@@ -28,10 +28,18 @@ use crate::Isa;
 use crate::isa::Level;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::WordSimd;
-use crate::simd::{ByteSimd, Simd};
+use crate::simd::{ByteProducts, ByteSimd, Simd};
 
 /// Channels of a pixel in a lane.
 pub(crate) const BYTES_PER_LANE: usize = 4;
+
+/// Whether the sum of two weights' products with any two bytes fits 16 bits. AVX2 multiplies four weights at once where this holds for
+/// the first two and the last two, those of an even channel and the one behind it; other weights take a third longer.
+pub fn is_short_pair(weights: [i8; 2]) -> bool {
+    let [a, b] = weights.map(i32::from);
+    let (most, least) = (a.max(0) + b.max(0), a.min(0) + b.min(0));
+    i16::try_from(255 * most).is_ok() && i16::try_from(255 * least).is_ok()
+}
 
 /// A computation on bytes, one algorithm for all instruction sets.
 pub(crate) trait ByteKernel {
@@ -93,7 +101,9 @@ pub(crate) fn burst(isa: Isa, rounds: usize) -> u64 {
 
         #[inline(always)]
         fn vectorized<S: ByteSimd>(self, simd: S) -> u64 {
-            let mut ones = [f32::from_bits(0x0001_0001); WEIGHTS];
+            let is_split = S::PRODUCTS == ByteProducts::None;
+            let one = if is_split { 0x0001_0001 } else { 0x0101_0101 };
+            let mut ones = [f32::from_bits(one); WEIGHTS];
             let mut sums = [[simd.splat(0.0); 2]; WEIGHTS];
             for _ in 0..self.rounds {
                 // Products that stay the same would be computed once.
@@ -103,14 +113,17 @@ pub(crate) fn burst(isa: Isa, rounds: usize) -> u64 {
                     // SAFETY: there are `WEIGHTS` floats.
                     let weight = unsafe { simd.weights(ones.as_ptr(), at) };
                     for v in 0..2 {
-                        sums[v] = simd.dot(weight, pixels[v], sums[v]);
+                        sums[v] = match is_split {
+                            true => simd.dot_words([weight; 2], pixels[v], sums[v]),
+                            false => simd.dot(weight, pixels[v], sums[v]),
+                        };
                     }
                 }
             }
             for sum in sums.into_iter().flatten() {
                 black_box(simd.sum(simd.to_f32(sum)));
             }
-            let products = 2 * WEIGHTS * BYTES_PER_LANE / S::PARTS * <S as Simd>::LANES;
+            let products = 2 * WEIGHTS * BYTES_PER_LANE * <S as Simd>::LANES;
             2 * products as u64 * self.rounds as u64
         }
     }
@@ -120,4 +133,21 @@ pub(crate) fn burst(isa: Isa, rounds: usize) -> u64 {
         return reference::burst(rounds);
     }
     dispatch(isa, Burst { rounds })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_short_pair;
+
+    #[test]
+    fn products_of_short_pairs_fit_16_bits() {
+        let weights = || i8::MIN..=i8::MAX;
+        for [a, b] in weights().flat_map(|a| weights().map(move |b| [a, b])) {
+            let mut sums = [[0, 0], [0, 255], [255, 0], [255, 255]]
+                .map(|[x, y]| i32::from(a) * x + i32::from(b) * y)
+                .into_iter();
+            let fits = sums.all(|sum| i16::try_from(sum).is_ok());
+            assert_eq!(is_short_pair([a, b]), fits, "{a} {b}");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Two 1x1 convolutions of bytes with a ReLU between them.
 
 use super::conv::stored;
-use super::layer::{ByteLayer, ByteScale, Bytes, PackedLayer, Parts, check_output};
+use super::layer::{ByteLayer, ByteScale, Bytes, PackedLayer, Prepared, check_output};
 use super::quantize::{QuantizeRun, quantize};
 use super::tiles::{self, LayerTiles, padded_planes};
 use super::{ByteKernel, dispatch, reference};
@@ -12,8 +12,7 @@ use crate::tile::{MAX_GROUP_PX, ONE_TAP};
 use crate::tiles::{TileKernel, Tiles};
 use crate::{Isa, Scratch};
 
-/// Pixels whose wide activation is kept: 192 channels of 64 pixels are 12 KB of the first-level cache, and 24 KB in two
-/// parts.
+/// Pixels whose wide activation is kept: 192 channels of 64 pixels are 12 KB of the first-level cache.
 const SEGMENT_PX: usize = 64;
 
 /// Two 1x1 convolutions on [`Strip`]s, which are rounded to bytes, with a ReLU between them.
@@ -97,7 +96,7 @@ impl BytePair {
             output.clear_border();
             return;
         }
-        let lanes = [&self.expand, &self.reduce].map(PackedLayer::in_planes);
+        let lanes = [&self.expand, &self.reduce].map(PackedLayer::in_lanes);
         let [narrow, wide] = scratch.arrays(lanes.map(|lanes| [lanes, SEGMENT_PX]));
         for y in output.inside() {
             let run = PairRun {
@@ -134,7 +133,7 @@ impl Row<'_> {
     }
 }
 
-/// A row on vectors. `narrow` and `wide` hold a segment of the parts of the input and of the wide activation.
+/// A row on vectors. `narrow` and `wide` hold a segment of the lanes of the input and of the wide activation.
 struct PairRun<'a> {
     row: Row<'a>,
     narrow: &'a mut [f32],
@@ -205,9 +204,9 @@ impl ByteKernel for PairRun<'_> {
         for (len, from, to) in self.row.segments() {
             // SAFETY: see the type.
             unsafe {
-                quantize::<S, Parts>(simd, input, from, (narrow, SEGMENT_PX), len);
+                quantize::<S, Prepared>(simd, input, from, (narrow, SEGMENT_PX), len);
                 let narrow = (narrow.cast_const(), SEGMENT_PX);
-                expand.run::<S, Parts, Parts>(
+                expand.run::<S, Prepared, Prepared>(
                     simd,
                     narrow,
                     &ONE_TAP,
@@ -215,7 +214,7 @@ impl ByteKernel for PairRun<'_> {
                     len,
                 );
                 let wide = (wide.cast_const(), SEGMENT_PX);
-                reduce.run::<S, Parts, Bytes>(simd, wide, &ONE_TAP, to, len);
+                reduce.run::<S, Prepared, Bytes>(simd, wide, &ONE_TAP, to, len);
             }
         }
     }

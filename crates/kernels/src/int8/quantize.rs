@@ -1,6 +1,6 @@
 //! Bytes of planes of f32.
 
-use super::layer::{Bytes, Lanes, store_lanes};
+use super::layer::{Bytes, Lanes, join_lanes};
 use super::{BYTES_PER_LANE, ByteKernel, ByteScale, dispatch, reference};
 use crate::Isa;
 use crate::simd::ByteSimd;
@@ -102,9 +102,9 @@ pub(super) unsafe fn quantize<S: ByteSimd, L: Lanes>(
                     unsafe { simd.load(from.add((lane * BYTES_PER_LANE + c) * from_len + pixel)) };
                 values[c] = simd.limit_byte(simd.mul_add(value, simd.splat(*inverse), zero));
             }
-            let bytes = simd.join_bytes(values);
+            let bytes = join_lanes::<S, L>(simd, values);
             // SAFETY: the caller promises these vectors.
-            unsafe { store_lanes::<S, L>(simd, bytes, to.add(pixel), lane, to_len) }
+            unsafe { simd.store(to.add(lane * to_len + pixel), bytes) }
         }
     }
 }

@@ -4,7 +4,7 @@
 //! times those of the direct form, exactly, and become the same bits. Transformed bytes are at most 10 * 255, transformed
 //! weights 24 * 127: both fit 16 bits, so this form is for instruction sets that multiply such numbers instead of bytes.
 
-use super::layer::{Bytes, PackedLayer, accumulate_parts, lane_of_words};
+use super::layer::{Bytes, PackedLayer, lane_of_words};
 use super::{BYTES_PER_LANE, WordKernel};
 use crate::Scratch;
 use crate::epilogue::TileOutput;
@@ -89,7 +89,7 @@ impl WinogradBytes {
     }
 }
 
-/// Planes of parts of channels: channels 0 and 2, then 1 and 3, and so on; without a last part that has none.
+/// Planes of two channels: 0 and 2, then 1 and 3, and so on; without a last plane that has none.
 fn planes(channels: usize) -> usize {
     let lanes = channels.div_ceil(BYTES_PER_LANE);
     2 * lanes - usize::from(channels % BYTES_PER_LANE == 1)
@@ -181,8 +181,8 @@ impl WordKernel for FourRows<'_> {
                                 for (point, sums) in points.iter_mut().enumerate() {
                                     let from = scratch.add(point * planes * segment_len + pixel);
                                     let weights = weights.add(point * planes * TAPS.len() * N);
-                                    *sums = accumulate_parts::<S, N, V>(
-                                        simd, (from.cast_const(), segment_len, planes), &TAPS, weights, *sums,
+                                    *sums = accumulate::<S, N, V>(
+                                        simd, (from.cast_const(), segment_len, planes), weights, *sums,
                                     );
                                 }
                                 let rows = transform_output(simd, &points);
@@ -199,7 +199,7 @@ impl WordKernel for FourRows<'_> {
     }
 }
 
-/// The first `len` pixels of six rows of lanes of bytes to points, in parts: `to` holds `[POINTS][planes][to_len]`.
+/// The first `len` pixels of six rows of lanes of bytes to points, in 16-bit integers: `to` holds `[POINTS][planes][to_len]`.
 ///
 /// # Safety
 /// `len` pixels rounded up to a vector can be read from each row of each plane, and written to each plane of `to`.
@@ -217,19 +217,53 @@ unsafe fn transform_input<S: WordSimd>(
                 // SAFETY: the caller promises this vector.
                 *bytes = unsafe { simd.load(row.add(lane * input.plane_len + pixel)) };
             }
-            for part in 0..S::PARTS.min(planes - lane * S::PARTS) {
+            for part in 0..2.min(planes - lane * 2) {
                 let mut d = rows;
                 for d in &mut d {
-                    *d = simd.part(*d, part);
+                    *d = simd.words(*d, part);
                 }
                 for (point, value) in at_points(simd, d).into_iter().enumerate() {
-                    let plane = point * planes + lane * S::PARTS + part;
+                    let plane = point * planes + lane * 2 + part;
                     // SAFETY: the caller promises this vector.
                     unsafe { simd.store(to.add(plane * to_len + pixel), value) }
                 }
             }
         }
     }
+}
+
+/// Adds to `sums` all planes of words and taps of a row.
+///
+/// # Safety
+/// `V` vectors can be read behind each tap of each of the `planes`, which are `plane_len` lanes long. `weights` holds
+/// `[planes][taps][N]`.
+#[inline(always)]
+unsafe fn accumulate<S: WordSimd, const N: usize, const V: usize>(
+    simd: S,
+    (mut input, plane_len, planes): (*const f32, usize, usize),
+    mut weights: *const f32,
+    mut sums: Sums<S, N, V>,
+) -> Sums<S, N, V> {
+    for _ in 0..planes {
+        for tap in TAPS {
+            // SAFETY: the caller promises these vectors and weights.
+            unsafe {
+                let mut words = [simd.splat(0.0); V];
+                for (v, words) in words.iter_mut().enumerate() {
+                    *words = simd.load(input.add(tap + v * S::LANES));
+                }
+                for o in 0..N {
+                    let weight = simd.weights(weights, o);
+                    for v in 0..V {
+                        sums[o][v] = simd.dot_two(weight, words[v], sums[o][v]);
+                    }
+                }
+                weights = weights.add(N);
+            }
+        }
+        input = input.wrapping_add(plane_len);
+    }
+    sums
 }
 
 /// Six rows to points.

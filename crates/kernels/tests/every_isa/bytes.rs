@@ -51,12 +51,18 @@ impl Layer {
     fn random(in_channels: usize, out_channels: usize, kernel: usize, seed: u32) -> Self {
         let taps = kernel * kernel;
         let weight = values(out_channels * in_channels * taps, seed).into_iter();
+        // A few in four output channels and four of the input are short pairs; those of every other four are.
+        let is_short = |at: usize| (at / taps % in_channels / 4) % 2 == 1;
+        let weight = weight.enumerate().map(|(at, w)| match is_short(at) {
+            true => (w * 64.9) as i8,
+            false => (w * 129.0) as i8,
+        });
         let size = 0.02 / (in_channels as f32 * taps as f32).sqrt();
         let steps = values(out_channels, seed + 1).into_iter();
         Self {
             shape: [in_channels, out_channels, kernel],
             // Both ends of the range of weights are among them.
-            weight: weight.map(|w| (w * 129.0) as i8).collect(),
+            weight: weight.collect(),
             steps: steps.map(|v| size * (1.5 + v)).collect(),
             bias: values(out_channels, seed + 2),
         }
@@ -259,7 +265,7 @@ pub(crate) fn convolutions(isa: Isa) {
             for (place, width) in [1, 7, 33, 64, 65, 130].into_iter().enumerate() {
                 let (first_row, height) = PLACES[place];
                 let multiply_adds = inputs * outputs * kernel * kernel * width * layout(width).rows;
-                if !is_tested(multiply_adds) || multiply_adds > 6_000_000 {
+                if !is_tested(isa, multiply_adds) || multiply_adds > 6_000_000 {
                     continue;
                 }
                 let reach = (kernel / 2) as isize;
@@ -268,11 +274,13 @@ pub(crate) fn convolutions(isa: Isa) {
                 let maps = Maps::random([inputs, height, width], 6);
                 let input = strip_of_bytes(isa, &maps, first_row, &steps.scale());
                 let (shape, output_row) = ([outputs, height, width], first_row - reach);
-                let sum = |o: usize, y: usize, x: usize| {
+                let places = pixels(&used(shape, output_row));
+                let sum = |&(o, y, x): &(usize, usize, usize)| {
                     layer.sum(o, |i, ky, kx| {
                         steps.level(i, maps.at(i, y as isize + ky, x as isize + kx))
                     })
                 };
+                let sums = Vec::from_iter(places.iter().map(sum));
                 let terms = Maps::random(shape, 7);
                 let term = terms.strip(output_row + 1);
                 let slopes = values(outputs, 8);
@@ -285,8 +293,8 @@ pub(crate) fn convolutions(isa: Isa) {
                 ] {
                     let mut output = used(shape, output_row);
                     conv.run(&input, &mut output, epilogue, &mut Scratch::default());
-                    for (o, y, x) in pixels(&output) {
-                        let value = layer.value(o, sum(o, y, x));
+                    for (&(o, y, x), &sum) in places.iter().zip(&sums) {
+                        let value = layer.value(o, sum);
                         let expected = match epilogue {
                             Epilogue::Relu => value.max(0.0),
                             Epilogue::PRelu(slopes) => {
@@ -313,10 +321,10 @@ pub(crate) fn convolutions(isa: Isa) {
                         &mut Scratch::default(),
                     );
                     let found = levels(&output, output_row, height);
-                    for (o, y, x) in pixels(&found) {
+                    for (&(o, y, x), &sum) in places.iter().zip(&sums) {
                         assert_eq!(
                             found.row(o, y)[x],
-                            layer.level(o, sum(o, y, x), &to) as f32,
+                            layer.level(o, sum, &to) as f32,
                             "bytes {inputs} -> {outputs} {kernel}x{kernel} at ({y}, {x}) of {width} on {isa}"
                         );
                     }
@@ -331,7 +339,7 @@ pub(crate) fn pairs(isa: Isa) {
     for (inputs, wide, outputs) in [(1, 1, 1), (3, 7, 2), (6, 24, 13), (32, 192, 25)] {
         for (place, width) in [1, 15, 33, 64, 70].into_iter().enumerate() {
             let (first_row, height) = PLACES[place];
-            if !is_tested((inputs + outputs) * wide * width * layout(width).rows) {
+            if !is_tested(isa, (inputs + outputs) * wide * width * layout(width).rows) {
                 continue;
             }
             let steps = Steps::random(inputs, 1, true);
@@ -418,6 +426,60 @@ pub(crate) fn extreme_steps(isa: Isa) {
     }
 }
 
+/// Bytes of 255 and weights whose products fit 16 bits, or just do not.
+pub(crate) fn largest_products(isa: Isa) {
+    let pairs: [[i8; 2]; 10] = [
+        [64, 64],
+        [64, 65],
+        [127, 1],
+        [127, 2],
+        [1, 127],
+        [-64, -64],
+        [-64, -65],
+        [-128, 0],
+        [-128, -1],
+        [127, -128],
+    ];
+    let steps = Steps {
+        steps: vec![1.0; 4],
+        is_signed: false,
+    };
+    let mut input = Strip::new(4, layout(7));
+    for channel in 0..4 {
+        for y in input.rows() {
+            input.row_mut(channel, y).fill(255.0);
+        }
+    }
+    let mut bytes = Strip::new(4, layout_of(7, StripFormat::UnsignedBytes));
+    quantize_strip(isa, &input, &steps.scale(), &mut bytes);
+    for first in pairs {
+        for second in pairs {
+            let layer = Layer {
+                shape: [4, 1, 1],
+                weight: [first, second].concat(),
+                steps: vec![1.0],
+                bias: vec![0.0],
+            };
+            let mut output = Strip::new(1, layout(7));
+            let conv = ByteConv::new(isa, &steps.scale(), layer.layer(), None);
+            conv.run(
+                &bytes,
+                &mut output,
+                Epilogue::Store,
+                &mut Scratch::default(),
+            );
+            let expected = layer.sum(0, |_, _, _| 255);
+            for (o, y, x) in pixels(&output) {
+                assert_eq!(
+                    output.row(o, y)[x],
+                    expected,
+                    "{first:?} {second:?} on {isa}"
+                );
+            }
+        }
+    }
+}
+
 /// Tiles in plain Rust; those of AMX are among the instruction sets, if `WDSR_ISA` names them.
 #[test]
 fn tiles_have_the_bits_of_the_definition() {
@@ -426,6 +488,7 @@ fn tiles_have_the_bits_of_the_definition() {
     convolutions(isa);
     pairs(isa);
     extreme_steps(isa);
+    largest_products(isa);
 }
 
 #[test]

@@ -117,7 +117,7 @@ fn convolutions(isa: Isa) -> Vec<u32> {
         for (place, width) in [1, 7, 16, 33, 65].into_iter().enumerate() {
             let (first_row, height) = PLACES[place];
             let taps: usize = kernel * kernel;
-            if !is_tested(inputs * outputs * taps * width * 8) {
+            if !is_tested(isa, inputs * outputs * taps * width * 8) {
                 continue;
             }
             let reach = (kernel / 2) as isize;
@@ -138,6 +138,20 @@ fn convolutions(isa: Isa) -> Vec<u32> {
             let terms = Maps::random(shape, 6);
             let term = strip_of_pixels(isa, &terms, output_row + 1, StripFormat::Pixels);
             let slopes = values(outputs, 8);
+            let places = pixels(&used(shape, output_row));
+            let sum = |&(o, y, x): &(usize, usize, usize)| {
+                let mut sum = f64::from(bias[o]);
+                for i in 0..inputs {
+                    for tap in 0..taps {
+                        let ky = (tap / kernel) as isize - reach;
+                        let kx = (tap % kernel) as isize - reach;
+                        sum += round(weight[(o * inputs + i) * taps + tap])
+                            * round(maps.at(i, y as isize + ky, x as isize + kx));
+                    }
+                }
+                sum
+            };
+            let sums = Vec::from_iter(places.iter().map(sum));
             for (epilogue, format) in [
                 (Epilogue::Store, StripFormat::Bf16Pixels),
                 (Epilogue::Relu, StripFormat::Bf16Pixels),
@@ -148,24 +162,17 @@ fn convolutions(isa: Isa) -> Vec<u32> {
                 conv.run(&input, &mut output, epilogue, &mut Scratch::default());
                 let output = to_planes(isa, &output, output_row, height);
                 add_bits(&mut bits, &output);
-                for (o, y, x) in pixels(&output) {
-                    let (row, column) = (y as isize, x as isize);
-                    let mut expected = f64::from(bias[o]);
-                    for i in 0..inputs {
-                        for tap in 0..taps {
-                            let ky = (tap / kernel) as isize - reach;
-                            let kx = (tap % kernel) as isize - reach;
-                            expected += round(weight[(o * inputs + i) * taps + tap])
-                                * round(maps.at(i, row + ky, column + kx));
-                        }
-                    }
+                for (&(o, y, x), &sum) in places.iter().zip(&sums) {
+                    let mut expected = sum;
                     let mut allowed = tolerance(inputs * taps + 2);
                     match epilogue {
                         Epilogue::Relu => expected = expected.max(0.0),
                         Epilogue::PRelu(slopes) if expected < 0.0 => {
                             expected *= f64::from(slopes[o])
                         }
-                        Epilogue::Add(_) => expected += f64::from(terms.at(o, row, column)),
+                        Epilogue::Add(_) => {
+                            expected += f64::from(terms.at(o, y as isize, x as isize))
+                        }
                         _ => {}
                     }
                     if format == StripFormat::Bf16Pixels {
@@ -195,7 +202,7 @@ fn pairs(isa: Isa) -> Vec<u32> {
     ] {
         for (place, width) in [1, 15, 16, 33, 70].into_iter().enumerate() {
             let (first_row, height) = PLACES[place];
-            if !is_tested((inputs + outputs) * wide * width * 8) {
+            if !is_tested(isa, (inputs + outputs) * wide * width * 8) {
                 continue;
             }
             let expand = (values(wide * inputs, 1), values(wide, 2));

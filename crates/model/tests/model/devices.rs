@@ -148,7 +148,7 @@ impl DeviceNetwork for TestNetwork {
         let mean = self.model.config().mean;
         let units = tile.pixels.iter().flat_map(|[r, g, b, _]| [r, g, b]);
         let units: Vec<f32> = units.zip(mean.iter().cycle()).map(|(v, m)| v + m).collect();
-        let upscaler = Upscaler::with_isa(&self.model, Isa::REFERENCE);
+        let upscaler = Upscaler::with_isa(&self.model, isa());
         let large = upscaler.upscale(&units, tile.width_px, tile.height_px());
         let large = large.expect("an image");
         let scale = upscaler.scale();
@@ -177,14 +177,19 @@ fn image(width: usize, height: usize) -> Vec<f32> {
     random::units(width * height * 3, 7)
 }
 
+/// That of this processor.
+fn isa() -> Isa {
+    Isa::detect().expect("an instruction set")
+}
+
 fn on(device: &Arc<TestDevice>) -> Upscaler {
-    Upscaler::with_isa(&model(), Isa::REFERENCE)
+    Upscaler::with_isa(&model(), isa())
         .on_device(Arc::new(Shared(Arc::clone(device))), DevicePrecision::F32)
 }
 
 fn check(device: &Arc<TestDevice>, (width, height): (usize, usize), what: &str) {
     let pixels = image(width, height);
-    let processor = Upscaler::with_isa(&model(), Isa::REFERENCE);
+    let processor = Upscaler::with_isa(&model(), isa());
     let expected = processor.upscale(&pixels, width, height).expect("an image");
     let found = on(device)
         .upscale(&pixels, width, height)
@@ -299,7 +304,7 @@ fn a_device_without_memory_leaves_the_work_to_the_processor_with_a_warning() {
     assert_eq!(upscaler.device_name(), Some("test device"));
     let pixels = image(40, 30);
     let found = upscaler.upscale(&pixels, 40, 30).expect("an image");
-    let processor = Upscaler::with_isa(&model(), Isa::REFERENCE);
+    let processor = Upscaler::with_isa(&model(), isa());
     let expected = processor.upscale(&pixels, 40, 30).expect("an image");
     assert_close(&found, &expected, TOLERANCE, "on the processor");
     let warning = "test device has not enough memory; computing on the processor";

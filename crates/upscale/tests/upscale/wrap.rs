@@ -96,7 +96,13 @@ fn a_rolled_image_gives_the_rolled_result_with_every_instruction_set() {
     for isa in Isa::available() {
         for scale in [2, 3] {
             for self_ensemble in [false, true] {
-                let model = Model::random(&NetworkConfig::wdsr_b(8, 2, scale), 1);
+                // Plain loops take long.
+                let (features, blocks) = if isa == Isa::REFERENCE {
+                    (3, 1)
+                } else {
+                    (8, 2)
+                };
+                let model = Model::random(&NetworkConfig::wdsr_b(features, blocks, scale), 1);
                 let network = Upscaler::with_isa(&model, isa).self_ensemble(self_ensemble);
                 for (colour, depth) in [
                     (Colour::Rgb, Depth::U8),
@@ -140,7 +146,7 @@ fn a_rolled_image_gives_the_rolled_result_with_every_instruction_set() {
 fn built_in_models_wrap_and_equal_the_middle_of_a_repeated_image() {
     for model in BuiltinModel::ALL
         .iter()
-        .filter(|model| model.kind != "base" || model.scale == 2)
+        .filter(|model| model.kind == "small" || model.scale == 2)
     {
         let network = Upscaler::new(&model.load()).expect("an instruction set");
         let image = image(Colour::Rgb, Depth::U8);
