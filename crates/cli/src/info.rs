@@ -22,7 +22,8 @@ const NOTES_SHOWN: [&str; 3] = ["updates", "psnr_db", "int8_images"];
 /// Parameters are counted as the model runs, and with the gains of weight normalisation, as in the
 /// READMEs of WDSR implementations. Multiply-adds are for an output of 1280 x 720 pixels, as in
 /// papers. The receptive radius is the number of input pixels on each side of a pixel that its result
-/// depends on. All figures are also printed for each layer. A model that removes damage has a strength.
+/// depends on. Layers of one shape that all blocks have are one line, with the figures of all of them; `--json` lists
+/// each. A model that removes damage has a strength.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Model file, built-in kind, checkpoint or recipe (.toml) [default: base]
@@ -172,22 +173,57 @@ impl Info {
         }
         let _ = writeln!(
             text,
-            "\n{:<18}{:>7}{:>14}{:>14}{:>18}",
-            "layer", "kernel", "channels", "parameters", "multiply-adds"
+            "\n{:<20}{:>7}{:>8}{:>14}{:>14}{:>16}",
+            "layers", "count", "kernel", "channels", "parameters", "multiply-adds"
         );
-        for layer in &self.layers {
+        for layers in self.equal_layers() {
+            let first = layers[0];
+            let name = match layers.len() {
+                1 => first.name.clone(),
+                _ => pattern(&first.name),
+            };
+            let parameters: usize = layers.iter().map(|layer| layer.parameters).sum();
+            let multiply_adds = layers.iter().map(|layer| layer.multiply_adds_1280x720);
             let _ = writeln!(
                 text,
-                "{:<18}{:>7}{:>14}{:>14}{:>18}",
-                layer.name,
-                format!("{0}x{0}", layer.kernel),
-                format!("{} -> {}", layer.in_channels, layer.out_channels),
-                HumanCount(layer.parameters as u64).to_string(),
-                giga(layer.multiply_adds_1280x720),
+                "{name:<20}{:>7}{:>8}{:>14}{:>14}{:>16}",
+                layers.len(),
+                format!("{0}x{0}", first.kernel),
+                format!("{} -> {}", first.in_channels, first.out_channels),
+                HumanCount(parameters as u64).to_string(),
+                giga(multiply_adds.sum()),
             );
         }
         text
     }
+
+    /// Layers of one shape whose names differ in the first number alone, which is a block's.
+    fn equal_layers(&self) -> Vec<Vec<&Layer>> {
+        let kind = |layer: &Layer| {
+            let shape = [layer.kernel, layer.in_channels, layer.out_channels];
+            (pattern(&layer.name), shape)
+        };
+        let mut all: Vec<Vec<&Layer>> = Vec::new();
+        for layer in &self.layers {
+            match all.iter_mut().find(|layers| kind(layers[0]) == kind(layer)) {
+                Some(layers) => layers.push(layer),
+                None => all.push(vec![layer]),
+            }
+        }
+        all
+    }
+}
+
+/// A name with `*` in the place of its first number.
+fn pattern(name: &str) -> String {
+    let mut parts: Vec<&str> = name.split('.').collect();
+    let mut numbers = parts
+        .iter_mut()
+        .filter(|part| part.parse::<usize>().is_ok());
+    if let Some(first) = numbers.next() {
+        *first = "*";
+    }
+    parts.join(".")
 }
 
 fn giga(value: u64) -> String {

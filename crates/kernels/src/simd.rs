@@ -1,6 +1,6 @@
 //! The few vector operations that the kernels are written in.
 
-use crate::int8::is_short_pair;
+use crate::int8::are_short;
 
 /// A token of an instruction set with vectors of `LANES` floats, and the operations on them.
 ///
@@ -122,6 +122,15 @@ pub(crate) trait ByteSimd: Simd {
     fn dot(self, _weights: Self::Weights, _lanes: Self::V, _sum: Self::V) -> Self::V {
         unreachable!("products of bytes")
     }
+    /// The same for the weights of two lanes, whose products are added in 16 bits.
+    fn dot_two_lanes(
+        self,
+        _weights: [Self::Weights; 2],
+        _lanes: [Self::V; 2],
+        _sum: Self::V,
+    ) -> Self::V {
+        unreachable!("products of bytes in 16 bits")
+    }
     /// The same for other weights: 0 and 2, then 1 and 3, as 16-bit integers.
     fn dot_words(self, _weights: [Self::Weights; 2], _lanes: Self::V, _sum: Self::V) -> Self::V {
         unreachable!("products of 16-bit integers")
@@ -140,7 +149,7 @@ pub(crate) trait ByteSimd: Simd {
 pub(crate) enum ByteProducts {
     /// All of them.
     All,
-    /// Those of two short pairs ([`is_short_pair`]).
+    /// Those of two short pairs ([`is_short_pair`](crate::is_short_pair)); lanes in twos where their sums are short too.
     Short,
     /// None: 16-bit integers are multiplied.
     None,
@@ -148,13 +157,17 @@ pub(crate) enum ByteProducts {
 
 impl ByteProducts {
     /// Whether four weights are multiplied at once.
-    pub(crate) fn take(self, weights: [i8; 4]) -> bool {
-        let [a, b, c, d] = weights;
+    pub(crate) fn take_one(self, [a, b, c, d]: [i8; 4]) -> bool {
         match self {
             Self::All => true,
-            Self::Short => is_short_pair([a, b]) && is_short_pair([c, d]),
+            Self::Short => are_short(&[a, b]) && are_short(&[c, d]),
             Self::None => false,
         }
+    }
+
+    /// Whether the products of four weights and of four others are added in 16 bits.
+    pub(crate) fn take_two(self, [[a, b, c, d], [e, f, g, h]]: [[i8; 4]; 2]) -> bool {
+        self == Self::Short && are_short(&[a, b, e, f]) && are_short(&[c, d, g, h])
     }
 }
 

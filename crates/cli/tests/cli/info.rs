@@ -1,5 +1,6 @@
 use std::path::{Path, PathBuf};
 
+use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
 use wdsr_testing::paths::{built_in_model, checkout};
 
@@ -58,7 +59,9 @@ fn describes_model_files_and_the_builtin_model() {
         .success()
         .stdout(contains("299,564"))
         .stdout(contains("68.09 G"))
-        .stdout(contains("body.15.body.3"));
+        .stdout(contains("\nhead.0 "))
+        .stdout(contains("\nbody.*.body.3 ").count(1))
+        .stdout(contains("\nbody.15.").not());
     wdsr()
         .arg("info")
         .arg(recipe("README.md"))

@@ -254,6 +254,14 @@ impl ByteSimd for Avx2 {
             _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(sum), products))
         }
 
+        fn dot_two_lanes(weights: [__m256i; 2], lanes: [__m256; 2], sum: __m256) -> __m256 {
+            let first = _mm256_maddubs_epi16(_mm256_castps_si256(lanes[0]), weights[0]);
+            let second = _mm256_maddubs_epi16(_mm256_castps_si256(lanes[1]), weights[1]);
+            let pairs = _mm256_add_epi16(first, second);
+            let products = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+            _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(sum), products))
+        }
+
         fn dot_words(weights: [__m256i; 2], lanes: __m256, sum: __m256) -> __m256 {
             let [even, odd] = [words::<0>(lanes), words::<1>(lanes)];
             dot_two(weights[1], odd, dot_two(weights[0], even, sum))

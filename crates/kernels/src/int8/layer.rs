@@ -102,16 +102,17 @@ pub(super) struct PackedLayer {
     pub(super) tiles: Option<Box<LayerTiles>>,
 }
 
-/// The weights of a tile of output channels.
+/// The weights of a tile of output channels: `[lanes][tap][out]` of each kind of lanes, one kind behind the other.
 #[derive(Clone)]
 struct PackedTile {
     first: usize,
     channels: usize,
-    /// Lanes of the input: first those whose weights are multiplied at once, then the others.
-    lanes: Vec<usize>,
-    /// How many are multiplied at once.
-    whole: usize,
-    /// `[lane][tap][out]` of four bytes, then `[lane][tap][out][2]` of two 16-bit integers.
+    /// Lanes of the input that are multiplied in twos: `[2]` of four bytes.
+    twos: Vec<[usize; 2]>,
+    /// Lanes that are multiplied at once: four bytes.
+    whole: Vec<usize>,
+    /// Lanes that are multiplied in parts: `[2]` of two 16-bit integers.
+    split: Vec<usize>,
     weights: Vec<f32>,
 }
 
@@ -214,21 +215,28 @@ impl PackedLayer {
             let places = taps.flat_map(move |tap| (first..first + channels).map(move |o| (o, tap)));
             places.map(move |(o, tap)| self.lane_of_weights(o, lane, tap))
         };
-        let is_whole = |at: &usize| lane(*at).all(|weights| products.take(weights));
+        let is_whole = |at: &usize| lane(*at).all(|weights| products.take_one(weights));
+        let are_two =
+            |a: usize, b: usize| lane(a).zip(lane(b)).all(|(a, b)| products.take_two([a, b]));
         let (whole, split): (Vec<_>, Vec<_>) = (0..self.in_lanes()).partition(is_whole);
-        let bytes = whole.iter().flat_map(|at| lane(*at).map(lane_of_bytes));
-        let words = split
-            .iter()
-            .flat_map(|at| lane(*at))
-            .flat_map(|[a, b, c, d]| {
-                [[a, c], [b, d]].map(|words| lane_of_words(words.map(i16::from)))
-            });
+        let (twos, whole) = matched(whole, are_two);
+        let of_twos = twos.iter().flat_map(|[a, b]| {
+            let both = lane(*a).zip(lane(*b));
+            both.flat_map(|(a, b)| [a, b].map(lane_of_bytes))
+        });
+        let of_whole = whole.iter().flat_map(|at| lane(*at).map(lane_of_bytes));
+        let of_split = split.iter().flat_map(|at| lane(*at));
+        let of_split = of_split.flat_map(|[a, b, c, d]| {
+            [[a, c], [b, d]].map(|words| lane_of_words(words.map(i16::from)))
+        });
+        let weights = of_twos.chain(of_whole).chain(of_split).collect();
         PackedTile {
             first,
             channels,
-            whole: whole.len(),
-            weights: bytes.chain(words).collect(),
-            lanes: [whole, split].concat(),
+            twos,
+            whole,
+            split,
+            weights,
         }
     }
 
@@ -341,6 +349,34 @@ fn lane_of_bytes(weights: [i8; 4]) -> f32 {
     f32::from_bits(u32::from_le_bytes(weights.map(|w| w as u8)))
 }
 
+/// Twos of lanes that fit, searched for from the lane that fits the fewest others on, and the rest in order.
+fn matched(lanes: Vec<usize>, fit: impl Fn(usize, usize) -> bool) -> (Vec<[usize; 2]>, Vec<usize>) {
+    let all = 0..lanes.len();
+    let fit = |a: usize, b: usize| a != b && fit(lanes[a], lanes[b]);
+    let row = |a: usize| Vec::from_iter(all.clone().map(|b| fit(a, b)));
+    let fits = Vec::from_iter(all.clone().map(row));
+    let mut is_left = vec![true; lanes.len()];
+    // Of those that `of` names and are left, the one that fits the fewest others.
+    let fewest = |is_left: &[bool], of: &dyn Fn(usize) -> bool| {
+        let others = |a: usize| all.clone().filter(|b| is_left[*b] && fits[a][*b]).count();
+        let left = all.clone().filter(|a| is_left[*a] && of(*a));
+        left.min_by_key(|a| others(*a))
+    };
+    let (mut twos, mut rest) = (Vec::new(), Vec::new());
+    while let Some(first) = fewest(&is_left, &|_| true) {
+        is_left[first] = false;
+        match fewest(&is_left, &|other| fits[first][other]) {
+            Some(second) => {
+                is_left[second] = false;
+                twos.push([lanes[first], lanes[second]]);
+            }
+            None => rest.push(lanes[first]),
+        }
+    }
+    rest.sort_unstable();
+    (twos, rest)
+}
+
 /// Two 16-bit weights.
 pub(super) fn lane_of_words([low, high]: [i16; 2]) -> f32 {
     f32::from_bits(u32::from(low as u16) | u32::from(high as u16) << 16)
@@ -429,20 +465,41 @@ unsafe fn accumulate<S: ByteSimd, I: Lanes, const N: usize, const V: usize>(
     mut sums: Sums<S, N, V>,
 ) -> Sums<S, N, V> {
     let mut weights = tile.weights.as_ptr();
-    // Where one of these is always empty, its loop is not compiled.
-    let (whole, split): (&[usize], &[usize]) = match S::PRODUCTS {
-        ByteProducts::All => (&tile.lanes, &[]),
-        ByteProducts::Short => tile.lanes.split_at(tile.whole),
-        ByteProducts::None => (&[], &tile.lanes),
+    if S::PRODUCTS == ByteProducts::Short {
+        for [first, second] in &tile.twos {
+            for tap in taps {
+                // SAFETY: the caller promises these vectors, and weights of the tile, two for each channel.
+                unsafe {
+                    let first = load::<S, I, V>(simd, input.add(first * plane_len + tap));
+                    let second = load::<S, I, V>(simd, input.add(second * plane_len + tap));
+                    for o in 0..N {
+                        let both = [
+                            simd.weights(weights, 2 * o),
+                            simd.weights(weights, 2 * o + 1),
+                        ];
+                        for v in 0..V {
+                            let lanes = [first[v], second[v]];
+                            sums[o][v] = simd.dot_two_lanes(both, lanes, sums[o][v]);
+                        }
+                    }
+                    weights = weights.add(2 * N);
+                }
+            }
+        }
+    }
+    let (whole, split) = match S::PRODUCTS {
+        ByteProducts::All => (0..tile.whole.len(), &[][..]),
+        ByteProducts::Short => (0..tile.whole.len(), &tile.split[..]),
+        ByteProducts::None => (0..0, &tile.split[..]),
     };
-    for (at, lane) in whole.iter().enumerate() {
-        let lane = if S::PRODUCTS == ByteProducts::All {
-            at
-        } else {
-            *lane
+    for at in whole {
+        // Where all lanes are whole, they are in order.
+        let lane = match S::PRODUCTS {
+            ByteProducts::All => at,
+            _ => tile.whole[at],
         };
         for tap in taps {
-            // SAFETY: the caller promises these vectors, and weights of the tile.
+            // SAFETY: as above; each channel has one of these weights.
             unsafe {
                 let lanes = load::<S, I, V>(simd, input.add(lane * plane_len + tap));
                 for o in 0..N {

@@ -36,8 +36,13 @@ pub(crate) const BYTES_PER_LANE: usize = 4;
 /// Whether the sum of two weights' products with any two bytes fits 16 bits. AVX2 multiplies four weights at once where this holds for
 /// the first two and the last two, those of an even channel and the one behind it; other weights take a third longer.
 pub fn is_short_pair(weights: [i8; 2]) -> bool {
-    let [a, b] = weights.map(i32::from);
-    let (most, least) = (a.max(0) + b.max(0), a.min(0) + b.min(0));
+    are_short(&weights)
+}
+
+/// Whether the sum of some weights' products with any bytes fits 16 bits.
+pub(crate) fn are_short(weights: &[i8]) -> bool {
+    let sum = |limited: fn(i32) -> i32| weights.iter().map(|w| limited(i32::from(*w))).sum::<i32>();
+    let (most, least) = (sum(|w| w.max(0)), sum(|w| w.min(0)));
     i16::try_from(255 * most).is_ok() && i16::try_from(255 * least).is_ok()
 }
 

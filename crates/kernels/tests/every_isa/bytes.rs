@@ -51,11 +51,10 @@ impl Layer {
     fn random(in_channels: usize, out_channels: usize, kernel: usize, seed: u32) -> Self {
         let taps = kernel * kernel;
         let weight = values(out_channels * in_channels * taps, seed).into_iter();
-        // A few in four output channels and four of the input are short pairs; those of every other four are.
-        let is_short = |at: usize| (at / taps % in_channels / 4) % 2 == 1;
-        let weight = weight.enumerate().map(|(at, w)| match is_short(at) {
-            true => (w * 64.9) as i8,
-            false => (w * 129.0) as i8,
+        // By lanes of four channels: any weights, short pairs, and those whose sums in two lanes are short.
+        let weight = weight.enumerate().map(|(at, w)| {
+            let size = [129.0, 64.9, 32.9][at / taps % in_channels / 4 % 3];
+            (w * size) as i8
         });
         let size = 0.02 / (in_channels as f32 * taps as f32).sqrt();
         let steps = values(out_channels, seed + 1).into_iter();
@@ -426,14 +425,19 @@ pub(crate) fn extreme_steps(isa: Isa) {
     }
 }
 
-/// Bytes of 255 and weights whose products fit 16 bits, or just do not.
+/// Bytes of 255 and weights whose products fit 16 bits, or just do not, in one lane and in two.
 pub(crate) fn largest_products(isa: Isa) {
-    let pairs: [[i8; 2]; 10] = [
+    const CHANNELS: usize = 8;
+    let pairs: [[i8; 2]; 14] = [
         [64, 64],
         [64, 65],
         [127, 1],
         [127, 2],
         [1, 127],
+        [64, 0],
+        [65, 0],
+        [-64, 0],
+        [-65, 0],
         [-64, -64],
         [-64, -65],
         [-128, 0],
@@ -441,41 +445,46 @@ pub(crate) fn largest_products(isa: Isa) {
         [127, -128],
     ];
     let steps = Steps {
-        steps: vec![1.0; 4],
+        steps: vec![1.0; CHANNELS],
         is_signed: false,
     };
-    let mut input = Strip::new(4, layout(7));
-    for channel in 0..4 {
+    let mut input = Strip::new(CHANNELS, layout(7));
+    for channel in 0..CHANNELS {
         for y in input.rows() {
             input.row_mut(channel, y).fill(255.0);
         }
     }
-    let mut bytes = Strip::new(4, layout_of(7, StripFormat::UnsignedBytes));
+    let mut bytes = Strip::new(CHANNELS, layout_of(7, StripFormat::UnsignedBytes));
     quantize_strip(isa, &input, &steps.scale(), &mut bytes);
-    for first in pairs {
-        for second in pairs {
-            let layer = Layer {
-                shape: [4, 1, 1],
-                weight: [first, second].concat(),
-                steps: vec![1.0],
-                bias: vec![0.0],
-            };
-            let mut output = Strip::new(1, layout(7));
-            let conv = ByteConv::new(isa, &steps.scale(), layer.layer(), None);
-            conv.run(
-                &bytes,
-                &mut output,
-                Epilogue::Store,
-                &mut Scratch::default(),
-            );
-            let expected = layer.sum(0, |_, _, _| 255);
-            for (o, y, x) in pixels(&output) {
-                assert_eq!(
-                    output.row(o, y)[x],
-                    expected,
-                    "{first:?} {second:?} on {isa}"
-                );
-            }
+    let none = [0; 2];
+    let of_two = |first, second| {
+        [
+            [first, second, none, none],
+            [first, none, second, none],
+            [none, first, none, second],
+        ]
+    };
+    let lanes = pairs
+        .iter()
+        .flat_map(|a| pairs.iter().flat_map(move |b| of_two(*a, *b)));
+    for lanes in lanes {
+        let layer = Layer {
+            shape: [CHANNELS, 1, 1],
+            weight: lanes.concat(),
+            steps: vec![1.0],
+            bias: vec![0.0],
+        };
+        let mut output = Strip::new(1, layout(7));
+        let conv = ByteConv::new(isa, &steps.scale(), layer.layer(), None);
+        conv.run(
+            &bytes,
+            &mut output,
+            Epilogue::Store,
+            &mut Scratch::default(),
+        );
+        let expected = layer.sum(0, |_, _, _| 255);
+        for (o, y, x) in pixels(&output) {
+            assert_eq!(output.row(o, y)[x], expected, "{lanes:?} on {isa}");
         }
     }
 }

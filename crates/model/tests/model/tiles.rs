@@ -6,9 +6,10 @@ use std::ops::ControlFlow;
 use std::sync::Mutex;
 
 use proptest::prelude::*;
+use wdsr_kernels::is_short_pair;
 use wdsr_model::{
-    BlockKind, Calibration, ConvWeights, Isa, Model, Network, NetworkConfig, Precision,
-    UpscaleError, Upscaler,
+    BlockKind, BuiltinModel, Calibration, ConvWeights, Isa, Model, Network, NetworkConfig,
+    Precision, UpscaleError, Upscaler,
 };
 use wdsr_testing::random;
 
@@ -190,6 +191,39 @@ fn int8_has_the_same_bits_in_any_division_on_every_instruction_set() {
             }
         }
     }
+}
+
+/// What `wdsr quantize` makes, released models among it, is as fast as AVX2 can be.
+#[test]
+fn calibrated_weights_are_short_pairs() {
+    let built_in = BuiltinModel::ALL.iter().map(BuiltinModel::load);
+    let calibrated = configs()
+        .into_iter()
+        .filter(|config| !matches!(config.block, BlockKind::MsrResNet | BlockKind::Rrdb));
+    let calibrated = calibrated.map(|config| with_int8(model(&config)));
+    let mut pairs = 0;
+    for model in built_in.chain(calibrated) {
+        let (network, label) = (model.network(), model.config().label());
+        let scales = model.int8().into_iter().flatten();
+        for (conv, scales) in network.int8_convs().zip(scales) {
+            let shape = &network.convs[conv];
+            let units = shape.int8_units(&model.convs()[conv].weight, scales);
+            let weights: Vec<i8> = units
+                .map(|units| units.round_ties_even().clamp(-127.0, 127.0) as i8)
+                .collect();
+            let taps = shape.kernel * shape.kernel;
+            for row in weights.chunks_exact(shape.in_channels * taps) {
+                for pair in row.chunks_exact(2 * taps) {
+                    for tap in 0..taps {
+                        let pair = [pair[tap], pair[taps + tap]];
+                        assert!(is_short_pair(pair), "{label} {}: {pair:?}", shape.name);
+                        pairs += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert!(pairs > 100_000, "{pairs} pairs");
 }
 
 #[test]
