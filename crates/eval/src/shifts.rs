@@ -8,6 +8,8 @@ use crate::metrics::{Channel, WINDOW_PX, gaussian, planes, row_of_means, similar
 const PATCH_PX: usize = 60;
 /// Largest shift along each axis.
 const SHIFT_PX: usize = 40;
+/// Side of what the patches at all shifts cover.
+const REACH_PX: usize = PATCH_PX + 2 * SHIFT_PX;
 /// Pixels cropped on each side first: scale + 6.
 const SHAVE_PX: usize = 10;
 /// The smallest side that can be scored.
@@ -40,28 +42,23 @@ pub fn psnr_db_and_ssim_over_shifts(
     let (image, width, height) = planes(image, width_px, height_px, Channel::Rgb, SHAVE_PX);
     let (original, ..) = planes(original, width_px, height_px, Channel::Rgb, SHAVE_PX);
     let (left, top) = (width / 2 - PATCH_PX / 2, height / 2 - PATCH_PX / 2);
-    let patch = |planes: &[Vec<f64>], left: usize, top: usize| -> Vec<f64> {
-        let rows = |plane: &Vec<f64>| -> Vec<f64> {
-            let row = |y| &plane[y * width + left..][..PATCH_PX];
-            (top..top + PATCH_PX).flat_map(row).copied().collect()
-        };
-        planes.iter().flat_map(rows).collect()
-    };
-    let expected = patch(&original, left, top);
+    let expected = cut(&original, width, [left, top], PATCH_PX);
+    // The part of the image that patches lie in.
+    let image = cut(&image, width, [left - SHIFT_PX, top - SHIFT_PX], REACH_PX);
     let of_image: Vec<Windows> = image
         .iter()
-        .map(|plane| Windows::of(plane, width))
+        .map(|plane| Windows::of(plane, REACH_PX))
         .collect();
-    let count = PATCH_PX * PATCH_PX;
-    let of_original = expected.chunks_exact(count);
-    let of_original: Vec<Windows> = of_original
+    let of_original: Vec<Windows> = expected
+        .iter()
         .map(|plane| Windows::of(plane, PATCH_PX))
         .collect();
+    let expected = expected.concat();
     let sum: f64 = expected.iter().sum();
     let shifts = 2 * SHIFT_PX + 1;
     let scores = (0..shifts * shifts).into_par_iter().map(|i| {
         let (dy, dx) = (i / shifts, i % shifts);
-        let found = patch(&image, left + dx - SHIFT_PX, top + dy - SHIFT_PX);
+        let found = cut(&image, REACH_PX, [dx, dy], PATCH_PX).concat();
         // A black patch has no brightness to scale.
         let gain = match found.iter().sum::<f64>() {
             0.0 => 1.0,
@@ -70,11 +67,11 @@ pub fn psnr_db_and_ssim_over_shifts(
         let squares = found.iter().zip(&expected);
         let squares: f64 = squares.map(|(f, e)| (gain * f - e).powi(2)).sum();
         let similarity = if dx.is_multiple_of(2) && dy.is_multiple_of(2) {
-            let at = [left + dx - SHIFT_PX, top + dy - SHIFT_PX];
+            let count = PATCH_PX * PATCH_PX;
             let channels = found.chunks_exact(count).zip(expected.chunks_exact(count));
             let windows = of_image.iter().zip(&of_original);
             let of = |((found, expected), (image, original)): (_, (&Windows, &Windows))| {
-                image.similarity(at, found, original, expected)
+                image.similarity([dx, dy], found, original, expected)
             };
             channels.zip(windows).map(of).sum::<f64>() / 3.0
         } else {
@@ -85,6 +82,18 @@ pub fn psnr_db_and_ssim_over_shifts(
     let (least, similarity) =
         scores.reduce(|| (f64::INFINITY, 0.0), |a, b| (a.0.min(b.0), a.1.max(b.1)));
     (10.0 * (255.0 * 255.0 / least).log10(), similarity)
+}
+
+/// A square part of each plane.
+fn cut(planes: &[Vec<f64>], width: usize, [left, top]: [usize; 2], side: usize) -> Vec<Vec<f64>> {
+    let part = |plane: &Vec<f64>| {
+        let mut part = Vec::with_capacity(side * side);
+        for y in top..top + side {
+            part.extend_from_slice(&plane[y * width + left..][..side]);
+        }
+        part
+    };
+    planes.iter().map(part).collect()
 }
 
 /// What the similarity of a plane's windows needs of this plane alone.
