@@ -146,6 +146,7 @@ pub(crate) trait ByteSimd: Simd {
 
 /// Which lanes of four weights an instruction multiplies by lanes of bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code, reason = "an architecture has some of them")]
 pub(crate) enum ByteProducts {
     /// All of them.
     All,
