@@ -42,23 +42,24 @@ pub fn psnr_db_and_ssim_over_shifts(
     let (image, width, height) = planes(image, width_px, height_px, Channel::Rgb, SHAVE_PX);
     let (original, ..) = planes(original, width_px, height_px, Channel::Rgb, SHAVE_PX);
     let (left, top) = (width / 2 - PATCH_PX / 2, height / 2 - PATCH_PX / 2);
-    let expected = cut(&original, width, [left, top], PATCH_PX);
+    let original = cut(&original, width, [left, top], PATCH_PX);
     // The part of the image that patches lie in.
     let image = cut(&image, width, [left - SHIFT_PX, top - SHIFT_PX], REACH_PX);
     let of_image: Vec<Windows> = image
         .iter()
         .map(|plane| Windows::of(plane, REACH_PX))
         .collect();
-    let of_original: Vec<Windows> = expected
+    let of_original: Vec<Windows> = original
         .iter()
         .map(|plane| Windows::of(plane, PATCH_PX))
         .collect();
-    let expected = expected.concat();
+    let expected = original.concat();
     let sum: f64 = expected.iter().sum();
     let shifts = 2 * SHIFT_PX + 1;
     let scores = (0..shifts * shifts).into_par_iter().map(|i| {
         let (dy, dx) = (i / shifts, i % shifts);
-        let found = cut(&image, REACH_PX, [dx, dy], PATCH_PX).concat();
+        let patches = cut(&image, REACH_PX, [dx, dy], PATCH_PX);
+        let found = patches.concat();
         // A black patch has no brightness to scale.
         let gain = match found.iter().sum::<f64>() {
             0.0 => 1.0,
@@ -67,13 +68,11 @@ pub fn psnr_db_and_ssim_over_shifts(
         let squares = found.iter().zip(&expected);
         let squares: f64 = squares.map(|(f, e)| (gain * f - e).powi(2)).sum();
         let similarity = if dx.is_multiple_of(2) && dy.is_multiple_of(2) {
-            let count = PATCH_PX * PATCH_PX;
-            let channels = found.chunks_exact(count).zip(expected.chunks_exact(count));
-            let windows = of_image.iter().zip(&of_original);
-            let of = |((found, expected), (image, original)): (_, (&Windows, &Windows))| {
-                image.similarity([dx, dy], found, original, expected)
+            let of = |channel: usize| {
+                let (found, expected) = (&patches[channel], &original[channel]);
+                of_image[channel].similarity([dx, dy], found, &of_original[channel], expected)
             };
-            channels.zip(windows).map(of).sum::<f64>() / 3.0
+            (0..3).map(of).sum::<f64>() / 3.0
         } else {
             0.0
         };
@@ -98,6 +97,7 @@ fn cut(planes: &[Vec<f64>], width: usize, [left, top]: [usize; 2], side: usize) 
 
 /// What the similarity of a plane's windows needs of this plane alone.
 struct Windows {
+    weights: [f64; WINDOW_PX],
     /// Windows in a row.
     width: usize,
     means: Vec<f64>,
@@ -115,10 +115,12 @@ impl Windows {
             width: width + 1 - WINDOW_PX,
             means: (0..rows).flat_map(mean).collect(),
             means_of_squares: (0..rows).flat_map(square).collect(),
+            weights,
         }
     }
 
-    /// The mean similarity of the patch `found`, which lies at `left` and `top` of this plane, and the patch `expected`.
+    /// The mean similarity of the patches `found`, which lies at `left` and `top` of this plane, and `expected`, whose windows are
+    /// `original`.
     fn similarity(
         &self,
         [left, top]: [usize; 2],
@@ -126,10 +128,9 @@ impl Windows {
         original: &Self,
         expected: &[f64],
     ) -> f64 {
-        let weights = gaussian();
         let count = PATCH_PX + 1 - WINDOW_PX;
         let row = |y: usize| {
-            let products = row_of_means(&weights, PATCH_PX, |x, dy| {
+            let products = row_of_means(&self.weights, PATCH_PX, |x, dy| {
                 let at = (y + dy) * PATCH_PX + x;
                 found[at] * expected[at]
             });

@@ -26,7 +26,7 @@ const SHARES: [f64; 3] = [1.0, 0.9999, 0.999];
 /// How much of a channel's own range is in its step; the rest is the largest channel's.
 const EQUALISATIONS: [f32; 4] = [0.0, 0.5, 0.75, 1.0];
 
-/// Largest weight of an output channel that is not limited, as a part of its largest.
+/// Largest weight of an output channel that is not limited, as a part of its largest pair's sum, by candidate.
 const WEIGHT_LIMITS: [f32; 6] = [1.0, 0.95, 0.9, 0.85, 0.8, 0.7];
 
 /// Why a model has no int8.
@@ -320,30 +320,27 @@ impl Search<'_> {
         &self.weights.weight[o * len..][..len]
     }
 
-    /// The largest sum of the weights of one sign in two channels that follow each other, by which a product of bytes is exact in 16
-    /// bits ([`is_short_pair`]); at least the largest weight.
-    fn largest_pair(&self, o: usize, input_steps: &[f32]) -> f32 {
+    /// The weights of an output channel for bytes, in pairs: those of an even channel and the one behind it, or 0, at one tap.
+    fn pairs(&self, o: usize, input_steps: &[f32]) -> impl Iterator<Item = [f32; 2]> {
         let taps = self.conv.kernel * self.conv.kernel;
-        let weight = |i: usize, tap: usize| match input_steps.get(i) {
+        let weight = move |i: usize, tap: usize| match input_steps.get(i) {
             Some(step) => self.row(o)[i * taps + tap] * step,
             None => 0.0,
         };
-        let pairs = (0..input_steps.len()).step_by(2);
-        let sizes =
-            pairs.flat_map(|i| (0..taps).map(move |tap| [weight(i, tap), weight(i + 1, tap)]));
-        let size = |[a, b]: [f32; 2]| (a.max(0.0) + b.max(0.0)).max(-a.min(0.0) - b.min(0.0));
-        sizes.map(size).fold(0.0, f32::max)
+        let channels = (0..input_steps.len()).step_by(2);
+        channels.flat_map(move |i| (0..taps).map(move |tap| [weight(i, tap), weight(i + 1, tap)]))
     }
 
-    /// Whether all pairs of an output channel's 8-bit weights are short.
+    /// The largest sum of the weights of one sign in a pair; at least the largest weight.
+    fn largest_pair(&self, o: usize, input_steps: &[f32]) -> f32 {
+        let size = |[a, b]: [f32; 2]| (a.max(0.0) + b.max(0.0)).max(-a.min(0.0) - b.min(0.0));
+        self.pairs(o, input_steps).map(size).fold(0.0, f32::max)
+    }
+
+    /// Whether all pairs of an output channel's 8-bit weights are short ([`is_short_pair`]).
     fn has_short_pairs(&self, o: usize, scales: &Int8Scales) -> bool {
-        let taps = self.conv.kernel * self.conv.kernel;
-        let weight = |i: usize, tap: usize| match scales.input_steps.get(i) {
-            Some(step) => integer(self.row(o)[i * taps + tap] * step / scales.weight_steps[o]),
-            None => 0,
-        };
-        let mut pairs = (0..scales.input_steps.len()).step_by(2);
-        pairs.all(|i| (0..taps).all(|tap| is_short_pair([weight(i, tap), weight(i + 1, tap)])))
+        let mut pairs = self.pairs(o, &scales.input_steps);
+        pairs.all(|pair| is_short_pair(pair.map(|weight| integer(weight / scales.weight_steps[o]))))
     }
 
     /// What an output channel multiplies its input by, summed over the kernel's taps, which are taken to read the same sample:

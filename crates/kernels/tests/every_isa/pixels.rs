@@ -8,7 +8,7 @@ use wdsr_kernels::{
 
 use crate::invalid_arguments::panics;
 use crate::pairs::pointwise;
-use crate::strips::{Maps, PLACES, layout, pixels, used};
+use crate::strips::{Maps, PLACES, conv_sums, layout, pixels, used};
 use crate::{BF16_PRODUCT, is_tested, rounded, tolerance, values};
 
 /// Runs a test on tiles in plain Rust, and on AMX if this processor has it: the bits that it returns must be equal.
@@ -139,19 +139,7 @@ fn convolutions(isa: Isa) -> Vec<u32> {
             let term = strip_of_pixels(isa, &terms, output_row + 1, StripFormat::Pixels);
             let slopes = values(outputs, 8);
             let places = pixels(&used(shape, output_row));
-            let sum = |&(o, y, x): &(usize, usize, usize)| {
-                let mut sum = f64::from(bias[o]);
-                for i in 0..inputs {
-                    for tap in 0..taps {
-                        let ky = (tap / kernel) as isize - reach;
-                        let kx = (tap % kernel) as isize - reach;
-                        sum += round(weight[(o * inputs + i) * taps + tap])
-                            * round(maps.at(i, y as isize + ky, x as isize + kx));
-                    }
-                }
-                sum
-            };
-            let sums = Vec::from_iter(places.iter().map(sum));
+            let sums = conv_sums(layer, &maps, &places, round);
             for (epilogue, format) in [
                 (Epilogue::Store, StripFormat::Bf16Pixels),
                 (Epilogue::Relu, StripFormat::Bf16Pixels),

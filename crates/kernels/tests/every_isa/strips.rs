@@ -147,19 +147,7 @@ fn convolutions_in(isa: Isa, precision: Precision) {
                 let slopes = values(outputs, 8);
                 let mut scratch = Scratch::default();
                 let places = pixels(&used(shape, output_row));
-                let sum = |&(o, y, x): &(usize, usize, usize)| {
-                    let mut sum = f64::from(bias[o]);
-                    for i in 0..inputs {
-                        for tap in 0..taps {
-                            let ky = (tap / kernel) as isize - reach;
-                            let kx = (tap % kernel) as isize - reach;
-                            sum += f64::from(weight[(o * inputs + i) * taps + tap])
-                                * f64::from(maps.at(i, y as isize + ky, x as isize + kx));
-                        }
-                    }
-                    sum
-                };
-                let sums = Vec::from_iter(places.iter().map(sum));
+                let sums = conv_sums(layer, &maps, &places, f64::from);
                 for (name, epilogue) in [
                     ("store", Epilogue::Store),
                     ("relu", Epilogue::Relu),
@@ -250,6 +238,30 @@ pub(crate) fn direct_sums(isa: Isa) {
             }
         }
     }
+}
+
+/// The sums of a convolution in f64, at places of the output: channel, row and column. `round` rounds weights and pixels.
+pub(crate) fn conv_sums(
+    layer: ConvLayer<'_>,
+    maps: &Maps,
+    places: &[(usize, usize, usize)],
+    round: impl Fn(f32) -> f64,
+) -> Vec<f64> {
+    let (inputs, kernel, taps) = (layer.in_channels, layer.kernel, layer.kernel * layer.kernel);
+    let reach = (kernel / 2) as isize;
+    let sum = |&(o, y, x): &(usize, usize, usize)| {
+        let mut sum = f64::from(layer.bias[o]);
+        for i in 0..inputs {
+            for tap in 0..taps {
+                let ky = (tap / kernel) as isize - reach;
+                let kx = (tap % kernel) as isize - reach;
+                sum += round(layer.weight[(o * inputs + i) * taps + tap])
+                    * round(maps.at(i, y as isize + ky, x as isize + kx));
+            }
+        }
+        sum
+    };
+    places.iter().map(sum).collect()
 }
 
 /// Channel, row and column of each pixel of a strip.
