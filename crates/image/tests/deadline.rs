@@ -28,6 +28,12 @@ fn deadline(milliseconds: u64) -> Deadline {
     Deadline::at(Instant::now() + Duration::from_millis(milliseconds))
 }
 
+/// An end at the deadline: at work, or before a place for work that cannot be stopped, which late threads of the
+/// other tests have.
+fn ended(error: &Error) -> bool {
+    matches!(error, Error::TimedOut { path } | Error::TooManyLate { path } if path == Path::new("slow"))
+}
+
 #[test]
 fn decoding_ends_at_the_deadline() {
     let image = noise(1500);
@@ -42,7 +48,7 @@ fn decoding_ends_at_the_deadline() {
             let result = decode_bytes(file, Path::new("slow"), &limits);
             let is_small = file.len() == jxl.len();
             match result {
-                Err(Error::TimedOut { path }) => assert_eq!(path, Path::new("slow")),
+                Err(error) if ended(&error) => {}
                 Ok(_) if is_small && milliseconds > 0 => {}
                 other => panic!("{:?}", other.map(|image| image.outline())),
             }
@@ -87,7 +93,7 @@ fn encoding_ends_at_the_deadline() {
             let Err(error) = writer.write_all(image.samples.borrowed()) else {
                 panic!("{format} is written");
             };
-            assert!(matches!(error, Error::TimedOut { .. }), "{format}: {error}");
+            assert!(ended(&error), "{format}: {error}");
         }
     }
 }
