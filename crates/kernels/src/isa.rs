@@ -162,7 +162,7 @@ impl Isa {
         }
     }
 
-    /// This instruction set, or the vectors beside its tiles: all that f32 and training use.
+    /// This instruction set, or the vectors beside its tiles: all that f32 uses.
     #[must_use]
     pub fn without_tiles(self) -> Isa {
         match self.0 {

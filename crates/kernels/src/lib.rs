@@ -30,6 +30,7 @@ mod packing;
 mod peak;
 mod pixel_shuffle;
 mod pixels;
+mod plane_tiles;
 mod planes;
 mod pointwise_pair;
 mod precision;
@@ -39,6 +40,7 @@ mod simd;
 mod strip;
 mod strip_conv;
 mod tile;
+mod tile_sums;
 mod tiles;
 mod winograd;
 

@@ -53,6 +53,32 @@ pub(crate) trait Tiles {
     );
 }
 
+/// What a product of tiles multiplies.
+pub(crate) trait Product {
+    /// Adds the product of tiles A and B to tile C.
+    fn add<T: Tiles, const C: usize, const A: usize, const B: usize>(tiles: &mut T);
+}
+
+/// [`Tiles::add_product`]
+pub(crate) struct OfBf16;
+
+impl Product for OfBf16 {
+    #[inline(always)]
+    fn add<T: Tiles, const C: usize, const A: usize, const B: usize>(tiles: &mut T) {
+        tiles.add_product::<C, A, B>();
+    }
+}
+
+/// [`Tiles::add_byte_product`]
+pub(crate) struct OfBytes;
+
+impl Product for OfBytes {
+    #[inline(always)]
+    fn add<T: Tiles, const C: usize, const A: usize, const B: usize>(tiles: &mut T) {
+        tiles.add_byte_product::<C, A, B>();
+    }
+}
+
 /// A computation on tiles.
 pub(crate) trait TileKernel {
     /// What it returns.

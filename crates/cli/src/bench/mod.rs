@@ -194,10 +194,6 @@ fn measure(
     Choice { name, model }: &Choice,
     isa: Isa,
 ) -> anyhow::Result<Report> {
-    let isa = match arguments.train {
-        true => isa.without_tiles(),
-        false => isa,
-    };
     if arguments.train {
         arguments.precision.of_training()?;
     }

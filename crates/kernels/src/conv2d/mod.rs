@@ -16,6 +16,7 @@ use crate::direct::{DirectRun, square_taps};
 use crate::dispatch::dispatch;
 use crate::epilogue::TileOutput;
 use crate::packing::Packing;
+use crate::plane_tiles::{self, TileConv};
 use crate::planes::{BORDER_PX, OVERSHOOT};
 use crate::rows::Rows;
 use crate::strip::STRIP_ROWS;
@@ -74,6 +75,7 @@ impl ConvLayer<'_> {
 /// A convolution on [`Planes`] and its gradients, its weights arranged for an instruction set.
 #[derive(Clone)]
 pub struct PlanesConv {
+    /// Without tiles if none are used.
     isa: Isa,
     /// [`Precision::Bf16`] if that is chosen and the convolution has many channels.
     precision: Precision,
@@ -87,12 +89,14 @@ struct PackedConv {
     in_channels: usize,
     out_channels: usize,
     kernel: usize,
-    /// In f32, as [`Packing::pack`] arranges them.
+    /// In f32, as [`Packing::pack`] arranges them. None beside tiles.
     weights: Vec<f32>,
     /// `[out_channels]`
     bias: Vec<f32>,
     /// For whole strips of rows, where that form is faster.
     winograd: Option<WinogradWeights>,
+    /// On instruction sets that have them, in bf16.
+    tiles: Option<TileConv>,
 }
 
 impl PackedConv {
@@ -114,6 +118,25 @@ impl PackedConv {
             winograd: winograd
                 .map(|precision| WinogradWeights::new(isa, precision, in_channels, &bias, weight)),
             bias,
+            tiles: None,
+        }
+    }
+
+    /// Arranges the weights `[out][in][tap]` as tiles.
+    fn of_tiles(
+        isa: Isa,
+        [in_channels, kernel]: [usize; 2],
+        bias: Vec<f32>,
+        weight: impl Fn(usize, usize, usize) -> f32,
+    ) -> Self {
+        Self {
+            in_channels,
+            out_channels: bias.len(),
+            kernel,
+            weights: Vec::new(),
+            winograd: None,
+            tiles: Some(TileConv::new(isa, [in_channels, kernel], &bias, weight)),
+            bias,
         }
     }
 }
@@ -130,13 +153,13 @@ impl PlanesConv {
     /// Arranges the weights.
     ///
     /// In f32 the convolution itself is summed directly, never by Winograd's form: the gradient of
-    /// the L1 loss is a sign, which the larger rounding error would flip more often.
+    /// the L1 loss is a sign, which the larger rounding error would flip more often. On instruction sets with tiles all of a
+    /// convolution in bf16 is summed directly, by products of tiles.
     ///
     /// # Panics
     /// If the lengths are not those of the shapes, or the kernel is not 1, 3 or 5.
     pub fn new(isa: Isa, precision: Precision, layer: ConvLayer<'_>) -> Self {
         layer.check();
-        let isa = isa.without_tiles();
         let ConvLayer {
             in_channels,
             out_channels,
@@ -146,6 +169,19 @@ impl PlanesConv {
         } = layer;
         let taps = kernel * kernel;
         let precision = precision.of_conv(kernel, in_channels, out_channels);
+        let forward_weight = |o: usize, i: usize, tap: usize| layer.weight(o, i, tap);
+        let backward_weight = |i: usize, o: usize, tap: usize| layer.weight(o, i, taps - 1 - tap);
+        if plane_tiles::are_used(isa, precision) {
+            let zeros = vec![0.0; in_channels];
+            let (input, output) = ([in_channels, kernel], [out_channels, kernel]);
+            return Self {
+                isa,
+                precision,
+                forward: PackedConv::of_tiles(isa, input, bias.to_vec(), forward_weight),
+                backward: PackedConv::of_tiles(isa, output, zeros, backward_weight),
+            };
+        }
+        let isa = isa.without_tiles();
         let is_winograd =
             isa != Isa::REFERENCE && winograd::is_faster(kernel, in_channels, out_channels);
         let forward = PackedConv::new(
@@ -153,14 +189,14 @@ impl PlanesConv {
             [in_channels, kernel],
             bias.to_vec(),
             (is_winograd && precision == Precision::Bf16).then_some(precision),
-            |o, i, tap| layer.weight(o, i, tap),
+            forward_weight,
         );
         let backward = PackedConv::new(
             isa,
             [out_channels, kernel],
             vec![0.0; in_channels],
             is_winograd.then_some(precision),
-            |i, o, tap| layer.weight(o, i, taps - 1 - tap),
+            backward_weight,
         );
         Self {
             isa,
@@ -232,6 +268,9 @@ impl PlanesConv {
         if let Some(maps) = epilogue.maps() {
             assert_eq!(maps.geometry(), output.geometry(), "maps of the epilogue");
             assert_eq!(maps.channels(), output.channels(), "maps of the epilogue");
+        }
+        if let Some(tiles) = &conv.tiles {
+            return tiles.run(input, output, epilogue, scratch);
         }
         if self.isa == Isa::REFERENCE {
             return reference::convolution(conv, self.precision, input, output, epilogue);
@@ -325,6 +364,11 @@ impl PlanesConv {
             conv.out_channels,
             "channels of the output gradient"
         );
+        if conv.tiles.is_some() {
+            let (isa, kernel) = (self.isa, conv.kernel);
+            let planes = [input, output_gradient];
+            return plane_tiles::add_weight_gradient(isa, kernel, planes, gradients, scratch);
+        }
         let kernel = WeightGradient {
             kernel: conv.kernel,
             input,

@@ -11,6 +11,7 @@ mod reference;
 use crate::conv2d::ConvLayer;
 use crate::dispatch::dispatch;
 use crate::packing::Packing;
+use crate::plane_tiles::{self, TilePair};
 use crate::planes::OVERSHOOT;
 use crate::rows::Rows;
 use crate::scratch::Scratch;
@@ -32,10 +33,18 @@ pub struct StripPair {
 #[derive(Clone)]
 pub struct PlanesPair {
     isa: Isa,
-    /// As given, while [`PairWeights::wide_channels`] is rounded up.
+    in_channels: usize,
     wide_channels: usize,
-    weights: PairWeights,
-    backward: BackwardWeights,
+    out_channels: usize,
+    form: PlanesForm,
+}
+
+#[derive(Clone)]
+enum PlanesForm {
+    /// For plain loops and vectors, where [`PairWeights::wide_channels`] are rounded up.
+    Vectors(PairWeights, BackwardWeights),
+    /// For products of tiles in bf16.
+    Tiles(TilePair),
 }
 
 /// Weights of both convolutions, as [`Packing::pack`] arranges them.
@@ -105,10 +114,13 @@ impl PairWeights {
         }
     }
 
-    fn check_channels(&self, input: usize, output: usize) {
-        assert_eq!(input, self.in_channels, "input channels");
-        assert_eq!(output, self.out_channels, "output channels");
-    }
+}
+
+/// # Panics
+/// If the channels of input and output differ from those given.
+fn check_channels(given: [usize; 2], [input, output]: [usize; 2]) {
+    assert_eq!(given[0], input, "input channels");
+    assert_eq!(given[1], output, "output channels");
 }
 
 impl StripPair {
@@ -139,7 +151,10 @@ impl StripPair {
     /// If the shapes differ, or the input does not cover the output.
     pub fn run(&self, input: &Strip, output: &mut Strip, scratch: &mut Scratch) {
         let pair = &self.weights;
-        pair.check_channels(input.channels(), output.channels());
+        check_channels(
+            [input.channels(), output.channels()],
+            [pair.in_channels, pair.out_channels],
+        );
         let offset = output.offset_in(input, 0);
         if self.isa == Isa::REFERENCE {
             return reference::pair_of_strip(pair, (input, offset), output, scratch);
@@ -183,10 +198,22 @@ impl PlanesPair {
         expand: ConvLayer<'_>,
         reduce: ConvLayer<'_>,
     ) -> Self {
+        check_layers(&expand, &reduce);
+        let (in_channels, wide) = (expand.in_channels, expand.out_channels);
+        let out_channels = reduce.out_channels;
+        let planes_pair = |isa, form| Self {
+            isa,
+            in_channels,
+            wide_channels: wide,
+            out_channels,
+            form,
+        };
+        if plane_tiles::are_used(isa, precision) {
+            return planes_pair(isa, PlanesForm::Tiles(TilePair::new(isa, expand, reduce)));
+        }
         let isa = isa.without_tiles();
         let weights = PairWeights::new(isa, precision, expand, reduce);
-        let (in_channels, wide) = (expand.in_channels, expand.out_channels);
-        let (wide_channels, out_channels) = (weights.wide_channels, weights.out_channels);
+        let wide_channels = weights.wide_channels;
         // The wide activation and its gradient are computed side by side, tile by tile.
         let reduce_packing = Packing::new(isa, precision, out_channels, wide_channels, 1)
             .in_units(precision.per_lane())
@@ -203,12 +230,7 @@ impl PlanesPair {
             }),
             zeros: vec![0.0; in_channels],
         };
-        Self {
-            isa,
-            wide_channels: wide,
-            weights,
-            backward,
-        }
+        planes_pair(isa, PlanesForm::Vectors(weights, backward))
     }
 
     /// Computes `output = reduce(max(expand(input), 0))` of planes.
@@ -220,9 +242,15 @@ impl PlanesPair {
     /// # Panics
     /// If the shapes differ.
     pub fn forward(&self, input: &Planes, output: &mut Planes, scratch: &mut Scratch) {
-        let pair = &self.weights;
-        pair.check_channels(input.channels(), output.channels());
+        check_channels(
+            [input.channels(), output.channels()],
+            [self.in_channels, self.out_channels],
+        );
         assert_eq!(input.geometry(), output.geometry(), "input and output");
+        let pair = match &self.form {
+            PlanesForm::Vectors(pair, _) => pair,
+            PlanesForm::Tiles(tiles) => return tiles.forward(input, output, scratch),
+        };
         if self.isa == Isa::REFERENCE {
             return reference::pair_of_planes(pair, input, output, scratch);
         }
@@ -259,8 +287,10 @@ impl PlanesPair {
         gradients: PairGradients<'_>,
         scratch: &mut Scratch,
     ) {
-        let pair = &self.weights;
-        pair.check_channels(input.channels(), output_gradient.channels());
+        check_channels(
+            [input.channels(), output_gradient.channels()],
+            [self.in_channels, self.out_channels],
+        );
         assert_eq!(
             output_gradient.geometry(),
             input.geometry(),
@@ -281,12 +311,19 @@ impl PlanesPair {
             gradients.reduce.len(),
             gradients.reduce_bias.len(),
         ];
-        let (wide, outputs) = (self.wide_channels, pair.out_channels);
-        let expected = [wide * pair.in_channels, wide, outputs * wide, outputs];
+        let (inputs, wide, outputs) = (self.in_channels, self.wide_channels, self.out_channels);
+        let expected = [wide * inputs, wide, outputs * wide, outputs];
         assert_eq!(lengths, expected, "gradients by the weights");
+        let (pair, weights) = match &self.form {
+            PlanesForm::Vectors(pair, weights) => (pair, weights),
+            PlanesForm::Tiles(tiles) => {
+                let planes = [input, output_gradient];
+                return tiles.backward(planes, input_gradient, epilogue, gradients, scratch);
+            }
+        };
         let kernel = Backward {
             pair,
-            weights: &self.backward,
+            weights,
             input,
             output_gradient,
             input_gradient,

@@ -138,6 +138,14 @@ fn cases(isa: Isa) -> Vec<Case> {
             }
         }
     }
+    // Several blocks of channels, the last ones not full.
+    cases.push(Case {
+        inputs: 40,
+        outputs: 70,
+        kernel: 3,
+        width: 17,
+        height: 5,
+    });
     cases.retain(|c| {
         is_tested(
             isa,
@@ -459,6 +467,16 @@ on_every_isa!(
     invalid_arguments_panic,
     crate::invalid_arguments::panic_with_both_values
 );
+
+#[test]
+fn tiles_of_planes_equal_the_definition() {
+    convolution_and_gradients_of_bf16(Isa::emulated_amx());
+}
+
+#[test]
+fn tiles_of_pairs_of_planes_equal_two_convolutions() {
+    pairs::forward_and_backward_in_bf16(Isa::emulated_amx());
+}
 
 /// The names of the instruction sets that this processor has, by other means than the kernels'.
 fn expected_isas() -> Vec<&'static str> {

@@ -41,7 +41,7 @@ impl Setup {
         resume: bool,
         ranks: &dyn Ranks,
     ) -> Result<Self, Error> {
-        let isa = Isa::detect()?.without_tiles();
+        let isa = Isa::detect()?;
         let network = Network::for_training(&recipe.network);
         let layout = ParameterLayout::new(&network, recipe.training.branches);
         let teacher = TeacherModel::load(&recipe, isa)?;

@@ -323,7 +323,7 @@ fn error_of_bf16(golden: &Golden, isa: Isa) -> f64 {
 #[test]
 fn gradients_of_bf16_are_those_of_f32_but_for_rounding() {
     let all = Golden::all();
-    for isa in Isa::available() {
+    for isa in Isa::available().into_iter().chain([Isa::emulated_amx()]) {
         for golden in &all {
             let name = &golden.name;
             let error = error_of_bf16(golden, isa);
