@@ -174,20 +174,45 @@ fn flushed(value: f32) -> f32 {
     }
 }
 
-/// The first and the second bf16 of lanes.
-fn halves(lanes: [f32; ROW]) -> [[f32; ROW]; 2] {
-    let bits = lanes.map(f32::to_bits);
-    [
-        bits.map(|bits| bits << 16),
-        bits.map(|bits| bits & 0xFFFF_0000),
-    ]
-    .map(|half| half.map(|bits| flushed(f32::from_bits(bits))))
+/// The first and the second bf16 of the lanes of each row. Plain loops, which become vectors.
+fn halves(tile: &[[f32; ROW]; ROWS]) -> [[[f32; ROW]; 2]; ROWS] {
+    let mut halves = [[[0.0; ROW]; 2]; ROWS];
+    for (row, [first, second]) in tile.iter().zip(&mut halves) {
+        for lane in 0..ROW {
+            let bits = row[lane].to_bits();
+            first[lane] = flushed(f32::from_bits(bits << 16));
+            second[lane] = flushed(f32::from_bits(bits & 0xFFFF_0000));
+        }
+    }
+    halves
+}
+
+/// The sums over the first numbers of the lanes of a row, and over the second ones.
+#[inline]
+fn sums_of_products(
+    row: &[[f32; ROW]; 2],
+    columns: &[[[f32; ROW]; 2]; ROWS],
+    multiply_add: impl Fn(f32, f32, f32) -> f32,
+) -> [[f32; ROW]; 2] {
+    let mut sums = [[0.0; ROW]; 2];
+    for (half, sums) in sums.iter_mut().enumerate() {
+        for (number, columns) in row[half].iter().zip(columns) {
+            for (sum, column) in sums.iter_mut().zip(&columns[half]) {
+                *sum = flushed(multiply_add(*number, *column, *sum));
+            }
+        }
+    }
+    sums
 }
 
 /// Whether products of such numbers are neither denormal nor too large, so that those of two bf16 are exact.
-fn is_moderate(value: f32) -> bool {
+fn are_moderate(values: &[f32]) -> bool {
     const LARGE: f32 = (1_u64 << 60) as f32;
-    value == 0.0 || (1.0 / LARGE..LARGE).contains(&value.abs())
+    let mut are_moderate = true;
+    for value in values {
+        are_moderate &= (*value == 0.0) | ((value.abs() >= 1.0 / LARGE) & (value.abs() < LARGE));
+    }
+    are_moderate
 }
 
 impl Tiles for EmulatedTiles {
@@ -210,24 +235,15 @@ impl Tiles for EmulatedTiles {
     }
 
     fn add_product<const C: usize, const A: usize, const B: usize>(&mut self) {
-        let [a, b] = [A, B].map(|tile| self.tiles[tile].map(halves));
-        let is_exact = (a.iter().chain(&b).flatten().flatten()).all(|value| is_moderate(*value));
+        let (a, b) = (halves(&self.tiles[A]), halves(&self.tiles[B]));
+        let is_exact = [&a, &b].map(|tile| are_moderate(tile.as_flattened().as_flattened()));
+        let is_exact = is_exact == [true; 2];
         for (sums, pixel) in self.tiles[C].iter_mut().zip(&a) {
-            // The first and the second numbers of the lanes are summed apart.
-            let mut products = [[0.0; ROW]; 2];
-            for half in 0..2 {
-                for (k, weights) in b.iter().enumerate() {
-                    let pixel = pixel[half][k];
-                    for (sum, weight) in products[half].iter_mut().zip(&weights[half]) {
-                        // With one rounding.
-                        *sum = flushed(match is_exact {
-                            true => pixel * weight + *sum,
-                            false => pixel.mul_add(*weight, *sum),
-                        });
-                    }
-                }
-            }
-            let [first, second] = products;
+            // Each with one rounding. A call for each of the latter keeps a loop from vectors, so there are two.
+            let [first, second] = match is_exact {
+                true => sums_of_products(pixel, &b, |pixel, weight, sum| pixel * weight + sum),
+                false => sums_of_products(pixel, &b, f32::mul_add),
+            };
             for c in 0..ROW {
                 sums[c] = flushed(flushed(sums[c]) + flushed(first[c] + second[c]));
             }

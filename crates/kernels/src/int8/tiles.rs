@@ -53,7 +53,8 @@ impl LayerTiles {
             .map(|product| last.min(product * ROWS))
             .collect();
         let taps = layer.kernel * layer.kernel;
-        let weights_of = |o: usize| &layer.weight[o * layer.in_channels * taps..][..layer.in_channels * taps];
+        let weights_of =
+            |o: usize| &layer.weight[o * layer.in_channels * taps..][..layer.in_channels * taps];
         let lane = |o: usize, product: usize, plane: usize| {
             let (column, product) = (product / firsts.len(), product % firsts.len());
             let plane = firsts[product] + plane;
@@ -107,8 +108,11 @@ impl LayerTiles {
         // SAFETY: the planes from the first of the kernel's rows to the last, and all groups of pixels in it: the caller's
         // promise.
         let input = unsafe { std::slice::from_raw_parts(input, read) };
-        let offsets = (0..self.columns)
-            .flat_map(|column| self.firsts.iter().map(move |first| first * plane_len + column));
+        let offsets = (0..self.columns).flat_map(|column| {
+            self.firsts
+                .iter()
+                .map(move |first| first * plane_len + column)
+        });
         for (first, count) in self.sums.blocks() {
             let input = (input, plane_len);
             (self.sums).run::<T, OfBytes>(tiles, first, input, offsets.clone(), len, sums);

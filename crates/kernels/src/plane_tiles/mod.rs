@@ -57,11 +57,7 @@ fn sums_of_conv(
 }
 
 /// Where the products of [`sums_of_conv`] begin in planes of lanes, given the offsets of the taps.
-fn offsets(
-    taps: &[usize],
-    planes: usize,
-    plane_len: usize,
-) -> impl Iterator<Item = usize> + Clone {
+fn offsets(taps: &[usize], planes: usize, plane_len: usize) -> impl Iterator<Item = usize> + Clone {
     let blocks = (0..planes).step_by(ROWS);
     (taps.iter()).flat_map(move |tap| blocks.clone().map(move |plane| plane * plane_len + tap))
 }

@@ -142,7 +142,10 @@ impl TilePair {
             [wide, most_columns(out_channels)],
             [1, wide],
         ]);
-        for (planes, to) in [(input, &mut *input_lanes), (output_gradient, &mut *gradient_lanes)] {
+        for (planes, to) in [
+            (input, &mut *input_lanes),
+            (output_gradient, &mut *gradient_lanes),
+        ] {
             let from = run_of(planes, 0);
             let packed = PackChannels {
                 from,
@@ -250,7 +253,10 @@ impl Kernel for TransposeRun<'_> {
         let len = planes.geometry().run_len();
         let lanes = whole_groups(len) / PER_LANE;
         assert!(packed.len() >= run.planes * lanes, "lanes of pixels");
-        assert!(to.len() >= lanes * run.planes.next_multiple_of(MAX_GROUP_PX), "columns");
+        assert!(
+            to.len() >= lanes * run.planes.next_multiple_of(MAX_GROUP_PX),
+            "columns"
+        );
         // SAFETY: `OVERSHOOT` zeros follow the run, more than a group. The arrays hold it.
         unsafe {
             add_sums(simd, run, len, bias);
@@ -296,7 +302,8 @@ impl TileKernel for ForwardRun<'_> {
                 let input = (&narrow[segment..], plane_len);
                 let offsets = in_offsets.clone();
                 (pair.expand).run::<T, OfBf16>(tiles, first, input, offsets, len, sums);
-                let to = &mut wide[first / PER_LANE * FORWARD_PX..][..BLOCK / PER_LANE * FORWARD_PX];
+                let to =
+                    &mut wide[first / PER_LANE * FORWARD_PX..][..BLOCK / PER_LANE * FORWARD_PX];
                 dispatch(isa, Precision::Bf16, Widen { sums, to, len });
             }
             for (first, count) in pair.reduce.blocks() {
@@ -509,7 +516,12 @@ impl Kernel for WideBack<'_, '_> {
                 let to = self.gradient_by_lane[at..][..group].as_mut_ptr();
                 // SAFETY: the slice holds a group.
                 unsafe {
-                    store_channels::<S, F, PER_LANE, TILE_VECTORS>(simd, gradients, to, BACKWARD_PX);
+                    store_channels::<S, F, PER_LANE, TILE_VECTORS>(
+                        simd,
+                        gradients,
+                        to,
+                        BACKWARD_PX,
+                    );
                 }
             }
         }

@@ -113,7 +113,6 @@ impl PairWeights {
             reduce_bias: reduce.bias.to_vec(),
         }
     }
-
 }
 
 /// # Panics

@@ -61,7 +61,13 @@ pub(crate) fn forward_and_backward_in_bf16(isa: Isa) {
 }
 
 fn forward_and_backward_in(isa: Isa, precision: Precision) {
-    for (inputs, wide, outputs) in [(1, 1, 1), (3, 7, 2), (9, 24, 13), (32, 192, 25), (40, 70, 35)] {
+    for (inputs, wide, outputs) in [
+        (1, 1, 1),
+        (3, 7, 2),
+        (9, 24, 13),
+        (32, 192, 25),
+        (40, 70, 35),
+    ] {
         for (width, height) in [(1, 1), (7, 3), (16, 2), (33, 5), (48, 12)] {
             let pixels = width * height;
             if is_misread_by_bochs(precision, inputs.min(outputs))
