@@ -31,6 +31,7 @@ PYTHON = (HERE / "run", "--peers")
 LEAST_ROUNDS = 3
 QUICK_ENGINES = ["wdsr", "wdsr-bf16", "wdsr-int8", "openvino", "openvino-bf16", "openvino-int8"]
 QUICK_ENGINES += ["onnxruntime", "onnxruntime-int8"]
+QUICK_TRAINING_ENGINES = ["wdsr", "wdsr-bf16", "torch", "torch-bf16"]
 TRAINED_NETWORK = "wdsr-b-32x8"
 
 
@@ -141,8 +142,9 @@ def parse_arguments() -> argparse.Namespace:
     add(
         "--quick",
         action="store_true",
-        help="inference of 256x256 by wdsr, OpenVINO and ONNX Runtime only, in under 3 minutes; "
-        "the report is target/peers-quick.md by default",
+        help="inference of 256x256 by wdsr, OpenVINO and ONNX Runtime only, in under 3 minutes; with AMX "
+        "also training on one thread by wdsr and PyTorch, a minute more; the report is "
+        "target/peers-quick.md by default",
     )
     add("--networks", nargs="*", default=["wdsr-b-32x16", "wdsr-a-32x16"], metavar="NETWORK")
     add("--sizes", nargs="*", type=size, default=[(256, 256), (1280, 720)], metavar="WxH")
@@ -161,7 +163,7 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.output = arguments.output or ROOT / "target/peers-quick.md"
-        arguments.sizes, arguments.skip_training = [(256, 256)], True
+        arguments.sizes = [(256, 256)]
         arguments.rounds, arguments.seconds = LEAST_ROUNDS, 0.5
         arguments.engines = arguments.engines or QUICK_ENGINES
     elif not arguments.output:
@@ -200,8 +202,11 @@ def main() -> None:
         for size in arguments.sizes
         for threads in arguments.threads
     ]
+    trained_threads = arguments.threads
+    if arguments.quick:
+        trained_threads = arguments.threads[:1] if "amx_bf16" in flags else []
     if not arguments.skip_training:
-        works += [Work(TRAINED_NETWORK, threads) for threads in arguments.threads]
+        works += [Work(TRAINED_NETWORK, threads) for threads in trained_threads]
     build(arguments)
     notes = [f"Up to {arguments.rounds} rounds of {arguments.seconds:g} s for each engine"]
     if not has_bf16:
@@ -210,11 +215,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(arguments, Path(folder))
         for work in works:
-            engines = (training_engines if work.size is None else inference_engines)(has_bf16)
+            is_training = work.size is None
+            engines = (training_engines if is_training else inference_engines)(has_bf16)
+            is_quick_training = arguments.quick and is_training
+            wanted = QUICK_TRAINING_ENGINES if is_quick_training else arguments.engines
             engines = [
                 engine
                 for engine in engines
-                if (not arguments.engines or engine.name in arguments.engines)
+                if (not wanted or engine.name in wanted)
                 and not (engine.is_wdsr and arguments.onnx_folder)
             ]
             note(work.title)
