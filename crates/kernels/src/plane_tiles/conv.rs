@@ -1,21 +1,17 @@
 //! A convolution of planes on tiles, and its gradient by the weight.
 
 use super::{
-    NO_VECTORS, NOT_BF16, PER_LANE, PackChannels, StoreSums, add_outer_products, lane_planes,
-    odd_lines, offsets, pack_rows, run_of, sums_of_conv, whole_groups,
+    PER_LANE, PackChannels, PackRows, TransposeRun, VectorKernel, add_outer_products, convolve,
+    lane_planes, odd_lines, offsets, run_of, sums_of_conv, target, whole_groups,
 };
-use crate::conv2d::ConvGradients;
+use crate::conv2d::{ConvGradients, MAX_KERNEL};
 use crate::direct::square_taps;
-use crate::dispatch::{Kernel, dispatch};
 use crate::epilogue::TileOutput;
-use crate::outer_product::add_sums;
 use crate::planes::{BORDER_PX, OVERSHOOT};
-use crate::precision::Format;
-use crate::simd::Simd;
 use crate::tile::MAX_GROUP_PX;
 use crate::tile_sums::{BLOCK, TileSums};
-use crate::tiles::{OfBf16, ROWS, TileKernel, Tiles, run_on_tiles};
-use crate::{Epilogue, Isa, Planes, Precision, Scratch};
+use crate::tiles::{ROWS, TileKernel, Tiles, run_on_tiles};
+use crate::{Epilogue, Isa, Planes, Scratch};
 
 /// Pixels whose sums are kept.
 const SEGMENT_PX: usize = 64;
@@ -60,7 +56,7 @@ impl TileConv {
         let (len, planes) = (g.run_len(), lane_planes(self.in_channels));
         let plane_len = odd_lines(whole_groups(len) + 2 * reach + MAX_GROUP_PX);
         let [lanes, sums] = scratch.arrays([[planes, plane_len], [BLOCK, SEGMENT_PX]]);
-        const { assert!(crate::conv2d::MAX_KERNEL / 2 <= BORDER_PX, "pixels read") }
+        const { assert!(MAX_KERNEL / 2 <= BORDER_PX, "pixels read") }
         // The pixels from the first tap of the first one to the last tap of the last one; `OVERSHOOT` floats follow.
         let packed = PackChannels {
             from: run_of(input, reach),
@@ -68,18 +64,13 @@ impl TileConv {
             to: lanes,
             to_len: plane_len,
         };
-        packed.run(isa);
-        let target = TileOutput {
-            to: output.as_mut_slice()[g.origin..].as_mut_ptr(),
-            plane_len: g.plane_len,
-            epilogue: epilogue.at(|maps| maps.as_slice()[g.origin..].as_ptr()),
-        };
+        packed.on(isa);
         let run = ConvRun {
             conv: self,
             lanes,
             plane_len,
             taps: &square_taps(self.kernel, g.stride),
-            target,
+            target: target(output, epilogue),
             len,
             sums,
         };
@@ -109,19 +100,10 @@ impl TileKernel for ConvRun<'_> {
         let planes = lane_planes(self.conv.in_channels);
         for segment in (0..self.len).step_by(SEGMENT_PX) {
             let len = SEGMENT_PX.min(self.len - segment);
-            for (first, count) in of_conv.blocks() {
-                let input = (&self.lanes[segment..], self.plane_len);
-                let offsets = offsets(self.taps, planes, self.plane_len);
-                of_conv.run::<T, OfBf16>(tiles, first, input, offsets, len, self.sums);
-                let stored = StoreSums {
-                    sums: self.sums,
-                    output: self.target.skip(segment),
-                    first,
-                    count,
-                    len,
-                };
-                stored.run(of_conv.isa);
-            }
+            let input = (&self.lanes[segment..], self.plane_len);
+            let offsets = offsets(self.taps, planes, self.plane_len);
+            let output = self.target.skip(segment);
+            convolve(tiles, of_conv, input, offsets, output, len, self.sums);
         }
     }
 }
@@ -149,17 +131,24 @@ pub(crate) fn add_weight_gradient(
         [out_channels, len_lanes],
         [taps.len() * rows, most_columns],
     ]);
-    let prepared = PrepareGradient {
-        input,
-        output_gradient,
-        reach,
+    // The pixels of all taps lie in a plane and its border, and `OVERSHOOT` floats follow, more than a group and one.
+    const { assert!(MAX_GROUP_PX < OVERSHOOT, "pixels read behind the last tap") }
+    for (parity, to) in by_pixels.chunks_exact_mut(rows * rows_len).enumerate() {
+        let packed = PackRows {
+            from: run_of(input, reach).skip(parity),
+            len: g.run_len() + 2 * reach,
+            to,
+            to_len: rows_len,
+        };
+        packed.on(isa);
+    }
+    let transpose = TransposeRun {
+        planes: output_gradient,
         bias: gradients.bias,
-        by_pixels: by_pixels.split_at_mut(rows * rows_len).into(),
-        rows_len,
-        transposed,
         packed,
+        to: transposed,
     };
-    let columns = dispatch(isa, Precision::Bf16, prepared);
+    let columns = transpose.on(isa);
     let sums = &mut sums[..taps.len() * rows * columns];
     sums.fill(0.0);
     let run = GradientRun {
@@ -179,61 +168,11 @@ pub(crate) fn add_weight_gradient(
     }
 }
 
-/// Adds the sums of the output gradient to the bias, and copies the planes as lanes of two pixels. Both have the same geometry.
-/// Returns the columns of the transposed output gradient.
-struct PrepareGradient<'a> {
-    input: &'a Planes,
-    output_gradient: &'a Planes,
-    reach: usize,
-    bias: &'a mut [f32],
-    /// The input from the first tap of the first pixel on, and from the pixel behind it on: `[channels][rows_len]` each.
-    by_pixels: [&'a mut [f32]; 2],
-    rows_len: usize,
-    /// The run of the output gradient in whole groups, `[lanes][columns]`.
-    transposed: &'a mut [f32],
-    /// `[channels][lanes]`
-    packed: &'a mut [f32],
-}
-
-impl Kernel for PrepareGradient<'_> {
-    type Output = usize;
-
-    fn reference(self, _: Precision) -> usize {
-        unreachable!("{NO_VECTORS}")
-    }
-
-    #[inline(always)]
-    fn vectorized<S: Simd, F: Format<S>>(self, simd: S) -> usize {
-        if F::PER_LANE != PER_LANE {
-            unreachable!("{NOT_BF16}");
-        }
-        const { assert!(MAX_GROUP_PX < OVERSHOOT, "pixels read behind the last tap") }
-        let len = self.input.geometry().run_len();
-        let gradient = run_of(self.output_gradient, 0);
-        let whole = whole_groups(len);
-        let packed_len = whole / PER_LANE;
-        assert!(
-            self.packed.len() >= gradient.planes * packed_len,
-            "lanes of the gradient"
-        );
-        // SAFETY: the pixels of all taps lie in a plane and its border, and `OVERSHOOT` floats follow, more than a group. The
-        // arrays hold whole groups.
-        unsafe {
-            add_sums(simd, gradient, len, self.bias);
-            for (parity, to) in self.by_pixels.into_iter().enumerate() {
-                let from = run_of(self.input, self.reach).skip(parity);
-                pack_rows::<S, F>(simd, from, len + 2 * self.reach, to, self.rows_len);
-            }
-            let packed = (self.packed.as_mut_ptr(), packed_len);
-            let to = self.transposed.as_mut_ptr();
-            gradient.transpose::<S, F>(simd, whole, packed, to).columns
-        }
-    }
-}
-
+/// The products of all taps. The transposed output gradient is in whole groups.
 struct GradientRun<'a> {
     taps: &'a [usize],
-    /// As in [`PrepareGradient`], with whole tiles of channels.
+    /// The input from the first tap of the first pixel on, and from the pixel behind it on: `[channels][rows_len]` each, in
+    /// whole tiles of channels.
     by_pixels: &'a [f32],
     rows_len: usize,
     /// `[lanes][columns]`

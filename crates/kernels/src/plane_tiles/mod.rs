@@ -10,14 +10,15 @@ mod pair;
 use crate::aligned::LINE;
 use crate::dispatch::{Kernel, dispatch};
 use crate::epilogue::TileOutput;
+use crate::outer_product::add_sums;
 use crate::planes::OVERSHOOT;
 use crate::precision::Format;
 use crate::rows::{Rows, pack_pixels};
 use crate::simd::Simd;
 use crate::tile::{MAX_GROUP_PX, TILE_VECTORS, group_px};
 use crate::tile_sums::{BLOCK, GROUP_PX, TileSums};
-use crate::tiles::{ROW, ROWS, Tiles};
-use crate::{Isa, Planes, Precision};
+use crate::tiles::{OfBf16, ROW, ROWS, Tiles};
+use crate::{Epilogue, Isa, Planes, Precision};
 
 pub(crate) use conv::{TileConv, add_weight_gradient};
 pub(crate) use pair::TilePair;
@@ -87,6 +88,48 @@ fn run_of(planes: &Planes, before: usize) -> Rows<1> {
     }
 }
 
+/// The run of planes, with an epilogue.
+fn target(planes: &mut Planes, epilogue: Epilogue<'_, Planes>) -> TileOutput {
+    let g = planes.geometry();
+    TileOutput {
+        to: planes.as_mut_slice()[g.origin..].as_mut_ptr(),
+        plane_len: g.plane_len,
+        epilogue: epilogue.at(|maps| maps.as_slice()[g.origin..].as_ptr()),
+    }
+}
+
+/// What vectors do beside tiles, in lanes of two bf16.
+trait VectorKernel: Sized {
+    type Output;
+
+    /// As [`Kernel::vectorized`].
+    fn run<S: Simd, F: Format<S>>(self, simd: S) -> Self::Output;
+
+    /// Runs it on the vectors beside the tiles.
+    fn on(self, isa: Isa) -> Self::Output {
+        dispatch(isa, Precision::Bf16, OnVectors(self))
+    }
+}
+
+struct OnVectors<K>(K);
+
+impl<K: VectorKernel> Kernel for OnVectors<K> {
+    type Output = K::Output;
+
+    fn reference(self, _: Precision) -> K::Output {
+        unreachable!("tiles beside plain loops")
+    }
+
+    #[inline(always)]
+    fn vectorized<S: Simd, F: Format<S>>(self, simd: S) -> K::Output {
+        if F::PER_LANE != PER_LANE {
+            // No code is compiled for f32.
+            unreachable!("lanes of tiles in f32");
+        }
+        self.0.run::<S, F>(simd)
+    }
+}
+
 /// Copies `len` pixels as lanes of two channels, whole products of planes. From each plane `len` pixels rounded up to a group can
 /// be read.
 struct PackChannels<'a> {
@@ -97,24 +140,11 @@ struct PackChannels<'a> {
     to_len: usize,
 }
 
-impl PackChannels<'_> {
-    fn run(self, isa: Isa) {
-        dispatch(isa, Precision::Bf16, self);
-    }
-}
-
-impl Kernel for PackChannels<'_> {
+impl VectorKernel for PackChannels<'_> {
     type Output = ();
 
-    fn reference(self, _: Precision) {
-        unreachable!("{NO_VECTORS}")
-    }
-
     #[inline(always)]
-    fn vectorized<S: Simd, F: Format<S>>(self, simd: S) {
-        if F::PER_LANE != PER_LANE {
-            unreachable!("{NOT_BF16}");
-        }
+    fn run<S: Simd, F: Format<S>>(self, simd: S) {
         let Self {
             from,
             len,
@@ -133,9 +163,6 @@ impl Kernel for PackChannels<'_> {
     }
 }
 
-const NO_VECTORS: &str = "tiles beside plain loops";
-const NOT_BF16: &str = "lanes of tiles in f32";
-
 /// Stores the sums of a block of channels. The output and its maps hold `len` pixels, rounded up to a group, of `count` channels
 /// from `first` on.
 struct StoreSums<'a> {
@@ -147,24 +174,11 @@ struct StoreSums<'a> {
     len: usize,
 }
 
-impl StoreSums<'_> {
-    fn run(self, isa: Isa) {
-        dispatch(isa, Precision::Bf16, self);
-    }
-}
-
-impl Kernel for StoreSums<'_> {
+impl VectorKernel for StoreSums<'_> {
     type Output = ();
 
-    fn reference(self, _: Precision) {
-        unreachable!("{NO_VECTORS}")
-    }
-
     #[inline(always)]
-    fn vectorized<S: Simd, F: Format<S>>(self, simd: S) {
-        if F::PER_LANE != PER_LANE {
-            unreachable!("{NOT_BF16}");
-        }
+    fn run<S: Simd, F: Format<S>>(self, simd: S) {
         let sums_len = self.sums.len() / BLOCK;
         let rows = self.sums.chunks_exact(sums_len).take(self.count);
         for (o, sums) in rows.enumerate() {
@@ -183,29 +197,102 @@ impl Kernel for StoreSums<'_> {
     }
 }
 
-/// Copies pixels from each plane as lanes of two neighbouring ones, and zeros behind them. `len` pixels rounded up to a group can
-/// be read.
-///
-/// # Safety
-/// As said.
-#[inline(always)]
-unsafe fn pack_rows<S: Simd, F: Format<S>>(
-    simd: S,
+/// Copies `len` pixels from each plane as lanes of two neighbouring ones, and zeros behind them. `len` pixels rounded up to a group
+/// can be read.
+struct PackRows<'a> {
     from: Rows<1>,
     len: usize,
-    to: &mut [f32],
+    /// `[channels][to_len]`
+    to: &'a mut [f32],
     to_len: usize,
-) {
-    let [row] = from.rows;
-    let lanes = len.next_multiple_of(group_px::<S>()) / PER_LANE;
-    for (channel, to) in to.chunks_exact_mut(to_len).take(from.planes).enumerate() {
-        let (lanes, rest) = to.split_at_mut(lanes);
-        // SAFETY: the caller promises the pixels; the lanes of whole groups can be written.
-        unsafe {
-            let from = row.add(channel * from.plane_len);
-            pack_pixels::<S, F>(simd, from, len, lanes.as_mut_ptr());
+}
+
+impl VectorKernel for PackRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd, F: Format<S>>(self, simd: S) {
+        let Rows {
+            rows: [row],
+            plane_len,
+            planes,
+        } = self.from;
+        let lanes = self.len.next_multiple_of(group_px::<S>()) / PER_LANE;
+        let rows = self.to.chunks_exact_mut(self.to_len).take(planes);
+        for (channel, to) in rows.enumerate() {
+            let (lanes, rest) = to.split_at_mut(lanes);
+            // SAFETY: see the type; the lanes of whole groups can be written.
+            unsafe {
+                let from = row.add(channel * plane_len);
+                pack_pixels::<S, F>(simd, from, self.len, lanes.as_mut_ptr());
+            }
+            rest.fill(0.0);
         }
-        rest.fill(0.0);
+    }
+}
+
+/// Adds the sums of planes to as many as are given, and transposes their run in whole groups as lanes of two pixels. Returns the
+/// columns.
+struct TransposeRun<'a> {
+    planes: &'a Planes,
+    bias: &'a mut [f32],
+    /// `[channels][lanes]`
+    packed: &'a mut [f32],
+    /// `[lanes][columns]`, with a column for each channel rounded up to [`MAX_GROUP_PX`]
+    to: &'a mut [f32],
+}
+
+impl VectorKernel for TransposeRun<'_> {
+    type Output = usize;
+
+    #[inline(always)]
+    fn run<S: Simd, F: Format<S>>(self, simd: S) -> usize {
+        let Self {
+            planes,
+            bias,
+            packed,
+            to,
+        } = self;
+        let run = run_of(planes, 0);
+        let len = planes.geometry().run_len();
+        let lanes = whole_groups(len) / PER_LANE;
+        assert!(packed.len() >= run.planes * lanes, "lanes of pixels");
+        assert!(
+            to.len() >= lanes * run.planes.next_multiple_of(MAX_GROUP_PX),
+            "columns"
+        );
+        // SAFETY: `OVERSHOOT` zeros follow the run, more than a group. The arrays hold it.
+        unsafe {
+            add_sums(simd, run, len, bias);
+            let packed = (packed.as_mut_ptr(), lanes);
+            run.transpose::<S, F>(simd, whole_groups(len), packed, to.as_mut_ptr())
+                .columns
+        }
+    }
+}
+
+/// Convolves `len` pixels of planes of lanes ([`TileSums::run`]) into an output that holds them, rounded up to a group, as do
+/// its maps.
+#[inline(always)]
+fn convolve<T: Tiles>(
+    tiles: &mut T,
+    conv: &TileSums,
+    input: (&[f32], usize),
+    offsets: impl Iterator<Item = usize> + Clone,
+    output: TileOutput,
+    len: usize,
+    sums: &mut [f32],
+) {
+    for (first, count) in conv.blocks() {
+        conv.run::<T, OfBf16>(tiles, first, input, offsets.clone(), len, sums);
+        let stored = StoreSums {
+            sums,
+            output,
+            first,
+            count,
+            len,
+        };
+        stored.on(conv.isa);
     }
 }
 

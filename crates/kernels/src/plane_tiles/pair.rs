@@ -1,13 +1,11 @@
 //! Two 1x1 convolutions of planes with a ReLU between them, and their gradients, on tiles.
 
 use super::{
-    NO_VECTORS, NOT_BF16, PER_LANE, PackChannels, StoreSums, add_outer_products, lane_planes,
-    odd_lines, offsets, run_of, sums_of_conv, whole_groups,
+    PER_LANE, PackChannels, TransposeRun, VectorKernel, add_outer_products, convolve, lane_planes,
+    odd_lines, offsets, run_of, sums_of_conv, target, whole_groups,
 };
 use crate::conv2d::ConvLayer;
-use crate::dispatch::{Kernel, dispatch};
-use crate::epilogue::{TileEpilogue, TileOutput};
-use crate::outer_product::add_sums;
+use crate::epilogue::TileOutput;
 use crate::pointwise_pair::PairGradients;
 use crate::precision::Format;
 use crate::rows::store_channels;
@@ -15,7 +13,7 @@ use crate::simd::Simd;
 use crate::tile::{MAX_GROUP_PX, ONE_TAP, TILE_VECTORS, group_px};
 use crate::tile_sums::{BLOCK, TileSums};
 use crate::tiles::{OfBf16, TileKernel, Tiles, run_on_tiles};
-use crate::{Epilogue, Isa, Planes, Precision, Scratch};
+use crate::{Epilogue, Isa, Planes, Scratch};
 
 /// Pixels whose wide activation is kept on the way forwards: 192 channels of 64 pixels are 24 KB of the first-level cache.
 const FORWARD_PX: usize = 64;
@@ -83,14 +81,14 @@ impl TilePair {
             to: narrow,
             to_len: plane_len,
         };
-        packed.run(isa);
+        packed.on(isa);
         let run = ForwardRun {
             pair: self,
             narrow,
             plane_len,
             wide,
             sums,
-            output: stored(output),
+            output: target(output, Epilogue::Store),
             len: g.run_len(),
         };
         run_on_tiles(isa, run);
@@ -153,7 +151,7 @@ impl TilePair {
                 to,
                 to_len: plane_len,
             };
-            packed.run(isa);
+            packed.on(isa);
         }
         let mut transpose = |planes, bias, to| {
             let transpose = TransposeRun {
@@ -162,7 +160,7 @@ impl TilePair {
                 packed: &mut *packed,
                 to,
             };
-            dispatch(isa, Precision::Bf16, transpose)
+            transpose.on(isa)
         };
         let in_columns = transpose(input, &mut [], input_transposed);
         let out_columns = transpose(output_gradient, gradients.reduce_bias, gradient_transposed);
@@ -189,10 +187,7 @@ impl TilePair {
             expand_sums,
             reduce_sums,
             bias_sums,
-            input_gradient: TileOutput {
-                epilogue: epilogue.at(|maps| maps.as_slice()[g.origin..].as_ptr()),
-                ..stored(input_gradient)
-            },
+            input_gradient: target(input_gradient, epilogue),
             len: g.run_len(),
         };
         run_on_tiles(isa, run);
@@ -206,63 +201,6 @@ impl TilePair {
                 gradients.reduce[o * wide + h] += reduce_sums[h * out_columns + o];
             }
             gradients.expand_bias[h] += bias_sums[h];
-        }
-    }
-}
-
-/// The run of planes.
-fn stored(planes: &mut Planes) -> TileOutput {
-    let g = planes.geometry();
-    TileOutput {
-        to: planes.as_mut_slice()[g.origin..].as_mut_ptr(),
-        plane_len: g.plane_len,
-        epilogue: TileEpilogue::Store,
-    }
-}
-
-/// Adds the sums of planes to as many as are given, and transposes their run in whole groups as lanes of two pixels. Returns the
-/// columns.
-struct TransposeRun<'a> {
-    planes: &'a Planes,
-    bias: &'a mut [f32],
-    /// `[channels][lanes]`
-    packed: &'a mut [f32],
-    /// `[lanes][columns]`, with a column for each channel rounded up to [`MAX_GROUP_PX`]
-    to: &'a mut [f32],
-}
-
-impl Kernel for TransposeRun<'_> {
-    type Output = usize;
-
-    fn reference(self, _: Precision) -> usize {
-        unreachable!("{NO_VECTORS}")
-    }
-
-    #[inline(always)]
-    fn vectorized<S: Simd, F: Format<S>>(self, simd: S) -> usize {
-        if F::PER_LANE != PER_LANE {
-            unreachable!("{NOT_BF16}");
-        }
-        let Self {
-            planes,
-            bias,
-            packed,
-            to,
-        } = self;
-        let run = run_of(planes, 0);
-        let len = planes.geometry().run_len();
-        let lanes = whole_groups(len) / PER_LANE;
-        assert!(packed.len() >= run.planes * lanes, "lanes of pixels");
-        assert!(
-            to.len() >= lanes * run.planes.next_multiple_of(MAX_GROUP_PX),
-            "columns"
-        );
-        // SAFETY: `OVERSHOOT` zeros follow the run, more than a group. The arrays hold it.
-        unsafe {
-            add_sums(simd, run, len, bias);
-            let packed = (packed.as_mut_ptr(), lanes);
-            run.transpose::<S, F>(simd, whole_groups(len), packed, to.as_mut_ptr())
-                .columns
         }
     }
 }
@@ -304,21 +242,11 @@ impl TileKernel for ForwardRun<'_> {
                 (pair.expand).run::<T, OfBf16>(tiles, first, input, offsets, len, sums);
                 let to =
                     &mut wide[first / PER_LANE * FORWARD_PX..][..BLOCK / PER_LANE * FORWARD_PX];
-                dispatch(isa, Precision::Bf16, Widen { sums, to, len });
+                Widen { sums, to, len }.on(isa);
             }
-            for (first, count) in pair.reduce.blocks() {
-                let input = (&*wide, FORWARD_PX);
-                let offsets = wide_offsets.clone();
-                (pair.reduce).run::<T, OfBf16>(tiles, first, input, offsets, len, sums);
-                let stored = StoreSums {
-                    sums,
-                    output: self.output.skip(segment),
-                    first,
-                    count,
-                    len,
-                };
-                stored.run(isa);
-            }
+            let (input, offsets) = ((&*wide, FORWARD_PX), wide_offsets.clone());
+            let output = self.output.skip(segment);
+            convolve(tiles, &pair.reduce, input, offsets, output, len, sums);
         }
     }
 }
@@ -332,18 +260,11 @@ struct Widen<'a> {
     len: usize,
 }
 
-impl Kernel for Widen<'_> {
+impl VectorKernel for Widen<'_> {
     type Output = ();
 
-    fn reference(self, _: Precision) {
-        unreachable!("{NO_VECTORS}")
-    }
-
     #[inline(always)]
-    fn vectorized<S: Simd, F: Format<S>>(self, simd: S) {
-        if F::PER_LANE != PER_LANE {
-            unreachable!("{NOT_BF16}");
-        }
+    fn run<S: Simd, F: Format<S>>(self, simd: S) {
         let lanes = self.to.chunks_exact_mut(FORWARD_PX);
         for (sums, to) in self.sums.chunks_exact(PER_LANE * FORWARD_PX).zip(lanes) {
             let (first, second) = sums.split_at(FORWARD_PX);
@@ -421,7 +342,7 @@ impl TileKernel for BackwardRun<'_> {
                     bias_sums: &mut self.bias_sums[first..][..BLOCK],
                     len,
                 };
-                dispatch(isa, Precision::Bf16, back);
+                back.on(isa);
                 for (rows, transposed, columns, sums) in [
                     (
                         &*self.wide.activation,
@@ -441,20 +362,10 @@ impl TileKernel for BackwardRun<'_> {
                     add_outer_products(tiles, (rows, BACKWARD_LANES), transposed, lanes, sums);
                 }
             }
-            for (first, count) in pair.expand_back.blocks() {
-                let [sums, _] = &mut self.wide.sums;
-                let input = (&*self.gradient_by_lane, BACKWARD_PX);
-                let offsets = wide_offsets.clone();
-                (pair.expand_back).run::<T, OfBf16>(tiles, first, input, offsets, len, sums);
-                let stored = StoreSums {
-                    sums,
-                    output: self.input_gradient.skip(segment),
-                    first,
-                    count,
-                    len,
-                };
-                stored.run(isa);
-            }
+            let [sums, _] = &mut self.wide.sums;
+            let input = (&*self.gradient_by_lane, BACKWARD_PX);
+            let (offsets, output) = (wide_offsets.clone(), self.input_gradient.skip(segment));
+            convolve(tiles, &pair.expand_back, input, offsets, output, len, sums);
         }
     }
 }
@@ -469,18 +380,11 @@ struct WideBack<'a, 'b> {
     len: usize,
 }
 
-impl Kernel for WideBack<'_, '_> {
+impl VectorKernel for WideBack<'_, '_> {
     type Output = ();
 
-    fn reference(self, _: Precision) {
-        unreachable!("{NO_VECTORS}")
-    }
-
     #[inline(always)]
-    fn vectorized<S: Simd, F: Format<S>>(self, simd: S) {
-        if F::PER_LANE != PER_LANE {
-            unreachable!("{NOT_BF16}");
-        }
+    fn run<S: Simd, F: Format<S>>(self, simd: S) {
         let Wide {
             sums: [activation_sums, gradient_sums],
             activation,

@@ -84,8 +84,8 @@ pub(crate) fn check_layers(expand: &ConvLayer<'_>, reduce: &ConvLayer<'_>) {
 }
 
 impl PairWeights {
+    /// Of layers that are [checked](check_layers).
     fn new(isa: Isa, precision: Precision, expand: ConvLayer<'_>, reduce: ConvLayer<'_>) -> Self {
-        check_layers(&expand, &reduce);
         let (in_channels, wide) = (expand.in_channels, expand.out_channels);
         let out_channels = reduce.out_channels;
         let unit = precision.per_lane();
@@ -134,6 +134,7 @@ impl StripPair {
         expand: ConvLayer<'_>,
         reduce: ConvLayer<'_>,
     ) -> Self {
+        check_layers(&expand, &reduce);
         let isa = isa.without_tiles();
         let weights = PairWeights::new(isa, precision, expand, reduce);
         Self { isa, weights }
