@@ -6,6 +6,7 @@ them. `EMULATOR_TRACE=1` prints the calls.
 
 usage: run.py PROCESSOR.SO PROGRAM [ARGUMENTS]
 """
+
 import ctypes
 import mmap
 import os
@@ -38,15 +39,15 @@ ARCH_SET_FS = 0x1002
 ram = mmap.mmap(-1, SIZE)
 
 
-def put(address, data):
+def put(address: int, data: bytes) -> None:
     ram[address : address + len(data)] = data
 
 
-def round_up(length, unit=PAGE):
+def round_up(length: int, unit: int = PAGE) -> int:
     return (length + unit - 1) // unit * unit
 
 
-def load(path):
+def load(path: str) -> tuple[int, tuple[int, int, int], int]:
     """Copies the program into memory. Returns its entry point, its program headers (address, size
     of one, count) and the end of its data."""
     image = open(path, "rb").read()
@@ -71,11 +72,17 @@ def load(path):
     return base + entry, (headers_address, header_size, count), round_up(end)
 
 
-def fill_stack(path, arguments, environment, entry, headers):
+def fill_stack(
+    path: str,
+    arguments: list[str],
+    environment: list[str],
+    entry: int,
+    headers: tuple[int, int, int],
+) -> int:
     """Lays out arguments, environment and auxiliary vector; returns the stack pointer."""
     top = STACK_TOP
 
-    def push(data):
+    def push(data: bytes) -> int:
         nonlocal top
         top -= len(data)
         put(top, data)
@@ -95,16 +102,16 @@ def fill_stack(path, arguments, environment, entry, headers):
 class Linux:
     """The system calls, by their numbers on x86-64. A negative result is an error's number."""
 
-    def __init__(self, data_end):
+    def __init__(self, data_end: int) -> None:
         self.heap_start = self.heap_end = data_end
         self.next_mapping = round_up(data_end + HEAP_SIZE)
         self.unmapped = []
         self.exit_code = None
 
-    def text(self, address):
+    def text(self, address: int) -> str:
         return ram[address : ram.find(b"\0", address)].decode()
 
-    def map(self, address, length, flags, file, offset):
+    def map(self, address: int, length: int, flags: int, file: int, offset: int) -> int:
         length = round_up(length)
         if not flags & MAP_FIXED:
             hole = next((hole for hole in self.unmapped if hole[1] >= length), None)
@@ -122,7 +129,7 @@ class Linux:
         put(address, data.ljust(length, b"\0"))
         return address
 
-    def open(self, path, flags):
+    def open(self, path: str, flags: int) -> int:
         if path == "/proc/cpuinfo":
             file = os.memfd_create("cpuinfo")
             os.write(file, CPUINFO)
@@ -132,11 +139,11 @@ class Linux:
             return -ENOENT
         return os.open(path, flags, 0o644)
 
-    def exit(self, code):
+    def exit(self, code: int) -> int:
         self.exit_code = code & 0xFF
         return 0
 
-    def call(self, number, a, b, c, d, e, f):
+    def call(self, number: int, a: int, b: int, c: int, d: int, e: int, f: int) -> int:
         match number:
             case 0 | 17:  # read, pread64
                 data = os.read(a, c) if number == 0 else os.pread(a, c, d)
@@ -198,13 +205,13 @@ class Linux:
         return -ENOSYS
 
 
-def segment(selector, attributes):
+def segment(selector: int, attributes: int) -> bochscpu.Segment:
     s = bochscpu.Segment()
     s.present, s.selector, s.base, s.limit, s.attr = True, selector, 0, 0xFFFF_FFFF, attributes
     return s
 
 
-def main(path, arguments):
+def main(path: str, arguments: list[str]) -> None:
     entry, headers, data_end = load(path)
     environment = [f"{k}={v}" for k, v in os.environ.items() if k.startswith(("RUST_", "WDSR_"))]
     stack = fill_stack(path, arguments, environment, entry, headers)
@@ -212,7 +219,7 @@ def main(path, arguments):
 
     session = bochscpu.Session()
 
-    def missing_page(address):
+    def missing_page(address: int) -> None:
         sys.exit(f"the program reached for address {address:#x}, beyond its {SIZE >> 20} MiB")
 
     session.missing_page_handler = missing_page
@@ -254,7 +261,7 @@ def main(path, arguments):
         setattr(state, name, segment(0x10, 0xC093))
     session.cpu.state = state
 
-    def far_branch(session, _, what, *_places):
+    def far_branch(session: bochscpu.Session, _: int, what: int, *_places: int) -> None:
         if what != int(bochscpu.InstructionType.IS_SYSCALL.value):
             return
         cpu = session.cpu
@@ -278,7 +285,7 @@ def main(path, arguments):
         if linux.exit_code is not None:
             session.stop()
 
-    def exception(session, _, vector, error):
+    def exception(session: bochscpu.Session, _: int, vector: int, error: int) -> None:
         cpu = session.cpu
         print(
             f"{path}: exception {vector} ({error:#x}) at {cpu.rip:#x}, cr2 {cpu.cr2:#x}",
