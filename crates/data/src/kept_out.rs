@@ -272,6 +272,9 @@ pub(crate) fn scene(seed: u64, (width_px, height_px): (usize, usize)) -> Vec<u8>
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
+    use rayon::prelude::*;
     use wdsr_image::{Colour, Image, Limits, Samples, decode, images_in};
 
     use super::*;
@@ -287,7 +290,7 @@ mod tests {
     #[ignore = "needs the test sets: set WDSR_DATA to the folder that contains them"]
     fn recognises_cropped_and_rescaled_test_images() {
         let kept = KeptOut::parse(LIST, Path::new("kept_out.txt")).expect("a list");
-        let (mut at, mut tried, mut cropped) = (0, 0, 0);
+        let mut images = Vec::new();
         for (set, folder, count) in [
             ("Set5", "Set5", 5),
             ("Set14", "Set14", 14),
@@ -300,43 +303,47 @@ mod tests {
             let folder = wdsr_testing::paths::test_set(folder).join("HR");
             let files = images_in(&folder, false).unwrap_or_else(|e| panic!("{e}"));
             assert_eq!(files.len(), count, "{set}");
-            for file in files {
-                let name = file.file_name().expect("a name").to_string_lossy();
-                let name = format!("{set}/{name}");
-                let image = decode(&file, &Limits::default()).expect("an image");
-                let (rgb, (width, height)) = (image.to_rgb8(), (image.width_px, image.height_px));
-                let Some(line) = list_entry(&name, &rgb, width, height) else {
-                    assert!(LIST.contains(&format!("# {name} is flat\n")), "{name}");
-                    continue;
-                };
-                // Windows that match other images are deleted from the list.
-                let is_listed = LIST.lines().any(|listed| {
-                    let mut words = line.split(' ');
-                    let mut listed = listed.split(' ');
-                    let is_start = (0..2).all(|_| words.next() == listed.next());
-                    is_start && listed.all(|hash| words.any(|word| word == hash))
-                });
-                assert!(is_listed, "{name} is not as listed");
-                at += 1;
-                // All of them would take minutes.
-                if at % 12 != 0 {
-                    continue;
-                }
-                let small =
-                    Image::new(width, height, Colour::Rgb, Samples::U8(rgb.clone())).imresize(0.6);
-                let found = kept.find(&small.to_rgb8(), small.width_px, small.height_px);
-                let found = found.expect("recognised").name;
-                // LIVE1 and classic5 have images of other sets.
-                let is_repeated = ["LIVE1", "classic5"].contains(&set);
-                assert!(found == name || is_repeated, "{name} rescaled: {found}");
-                tried += 1;
-                let size = (width * 9 / 10, height);
-                let cut = part(&rgb, width, (width / 13, 0), size);
-                let found = kept.find(&cut, size.0, size.1);
-                cropped +=
-                    usize::from(found.is_some_and(|found| found.name == name || is_repeated));
-            }
+            images.extend(files.into_iter().map(|file| (set, file)));
         }
+        // Whether an image of which a part is cut is recognised, if it is tried.
+        let is_recognised = |(at, (set, file)): (usize, &(&str, PathBuf))| -> Option<bool> {
+            let name = file.file_name().expect("a name").to_string_lossy();
+            let name = format!("{set}/{name}");
+            let image = decode(file, &Limits::default()).expect("an image");
+            let (rgb, (width, height)) = (image.to_rgb8(), (image.width_px, image.height_px));
+            let Some(line) = list_entry(&name, &rgb, width, height) else {
+                assert!(LIST.contains(&format!("# {name} is flat\n")), "{name}");
+                return None;
+            };
+            // Windows that match other images are deleted from the list.
+            let is_listed = LIST.lines().any(|listed| {
+                let mut words = line.split(' ');
+                let mut listed = listed.split(' ');
+                let is_start = (0..2).all(|_| words.next() == listed.next());
+                is_start && listed.all(|hash| words.any(|word| word == hash))
+            });
+            assert!(is_listed, "{name} is not as listed");
+            // All of them would take minutes.
+            if at % 12 != 0 {
+                return None;
+            }
+            let small =
+                Image::new(width, height, Colour::Rgb, Samples::U8(rgb.clone())).imresize(0.6);
+            let found = kept.find(&small.to_rgb8(), small.width_px, small.height_px);
+            let found = found.expect("recognised").name;
+            // LIVE1 and classic5 have images of other sets.
+            let is_repeated = ["LIVE1", "classic5"].contains(set);
+            assert!(found == name || is_repeated, "{name} rescaled: {found}");
+            let size = (width * 9 / 10, height);
+            let cut = part(&rgb, width, (width / 13, 0), size);
+            let found = kept.find(&cut, size.0, size.1);
+            Some(found.is_some_and(|found| found.name == name || is_repeated))
+        };
+        let recognised: Vec<Option<bool>> =
+            images.par_iter().enumerate().map(is_recognised).collect();
+        let tried = recognised.iter().flatten().count();
+        let cropped = recognised.iter().flatten().filter(|is| **is).count();
+        assert!(tried > 20, "{tried} images were cropped");
         // Windows that are not distinct are not in the list.
         assert!(
             5 * cropped >= 4 * tried,

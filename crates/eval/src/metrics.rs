@@ -143,19 +143,18 @@ pub fn ssim(
     scores.sum::<f64>() / a.len() as f64
 }
 
-fn ssim_plane(a: &[f64], b: &[f64], width: usize, height: usize) -> f64 {
+fn ssim_plane<'a>(a: &'a [f64], b: &'a [f64], width: usize, height: usize) -> f64 {
     let window = gaussian();
     let (out_width, out_height) = (width + 1 - WINDOW_PX, height + 1 - WINDOW_PX);
     let rows: Vec<f64> = (0..out_height)
         .into_par_iter()
         .map(|y| {
-            let at = |x: usize, dy: usize| (y + dy) * width + x;
-            let squares = |plane: &[f64]| {
-                row_of_means(&window, width, |x, dy| plane[at(x, dy)] * plane[at(x, dy)])
-            };
-            let means = |plane: &[f64]| row_of_means(&window, width, |x, dy| plane[at(x, dy)]);
-            let ab = row_of_means(&window, width, |x, dy| a[at(x, dy)] * b[at(x, dy)]);
-            let ([aa, bb], [a, b]) = ([squares(a), squares(b)], [means(a), means(b)]);
+            let row = |plane: &'a [f64], dy: usize| &plane[(y + dy) * width..][..width];
+            let means = |plane| row_of_means(&window, width, |dy| row(plane, dy).iter().copied());
+            let products =
+                |a, b| row_of_means(&window, width, |dy| products(row(a, dy), row(b, dy)));
+            let [aa, bb, ab] = [products(a, a), products(b, b), products(a, b)];
+            let [a, b] = [means(a), means(b)];
             let of = |x| similarity([a[x], b[x]], [aa[x], bb[x]], ab[x]);
             (0..out_width).map(of).sum::<f64>()
         })
@@ -171,27 +170,30 @@ pub(crate) fn similarity([a, b]: [f64; 2], [aa, bb]: [f64; 2], ab: f64) -> f64 {
         / ((a * a + b * b + c1) * (variance_a + variance_b + c2))
 }
 
-/// The weighted means of a row of windows, columns first: `term` gets a column and a row of the windows.
-pub(crate) fn row_of_means(
+/// The weighted means of a row of windows, columns first: `row` gets a row of the windows.
+pub(crate) fn row_of_means<R: Iterator<Item = f64>>(
     window: &[f64; WINDOW_PX],
     width: usize,
-    term: impl Fn(usize, usize) -> f64,
+    row: impl Fn(usize) -> R,
 ) -> Vec<f64> {
     let mut columns = vec![0.0; width];
     for (y, weight) in window.iter().enumerate() {
-        for (x, sum) in columns.iter_mut().enumerate() {
-            *sum += weight * term(x, y);
+        for (sum, term) in columns.iter_mut().zip(row(y)) {
+            *sum += weight * term;
         }
     }
-    let mut means = Vec::with_capacity(width + 1 - WINDOW_PX);
-    for columns in columns.windows(WINDOW_PX) {
-        let mut mean = 0.0;
-        for (weight, column) in window.iter().zip(columns) {
-            mean += weight * column;
+    let mut means = vec![0.0; width + 1 - WINDOW_PX];
+    for (x, weight) in window.iter().enumerate() {
+        for (mean, column) in means.iter_mut().zip(&columns[x..]) {
+            *mean += weight * column;
         }
-        means.push(mean);
     }
     means
+}
+
+/// The products of two rows.
+pub(crate) fn products<'a>(a: &'a [f64], b: &'a [f64]) -> impl Iterator<Item = f64> + 'a {
+    a.iter().zip(b).map(|(a, b)| a * b)
 }
 
 /// The weights of a window's columns, and of its rows.

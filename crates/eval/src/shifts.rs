@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::metrics::{Channel, WINDOW_PX, gaussian, planes, row_of_means, similarity};
+use crate::metrics::{Channel, WINDOW_PX, gaussian, planes, products, row_of_means, similarity};
 
 /// Side of the patch in the centre that is compared.
 const PATCH_PX: usize = 60;
@@ -108,9 +108,9 @@ impl Windows {
     fn of(plane: &[f64], width: usize) -> Self {
         let rows = plane.len() / width + 1 - WINDOW_PX;
         let weights = gaussian();
-        let at = |x: usize, y: usize| plane[y * width + x];
-        let mean = |y| row_of_means(&weights, width, |x, dy| at(x, y + dy));
-        let square = |y| row_of_means(&weights, width, |x, dy| at(x, y + dy) * at(x, y + dy));
+        let row = |y: usize| &plane[y * width..][..width];
+        let mean = |y| row_of_means(&weights, width, |dy| row(y + dy).iter().copied());
+        let square = |y| row_of_means(&weights, width, |dy| products(row(y + dy), row(y + dy)));
         Self {
             width: width + 1 - WINDOW_PX,
             means: (0..rows).flat_map(mean).collect(),
@@ -130,9 +130,9 @@ impl Windows {
     ) -> f64 {
         let count = PATCH_PX + 1 - WINDOW_PX;
         let row = |y: usize| {
-            let products = row_of_means(&self.weights, PATCH_PX, |x, dy| {
-                let at = (y + dy) * PATCH_PX + x;
-                found[at] * expected[at]
+            let products = row_of_means(&self.weights, PATCH_PX, |dy| {
+                let at = (y + dy) * PATCH_PX;
+                products(&found[at..][..PATCH_PX], &expected[at..][..PATCH_PX])
             });
             let of = |x: usize| {
                 let (a, b) = ((top + y) * self.width + left + x, y * original.width + x);

@@ -14,6 +14,7 @@
 //!
 //! Calls block, and stop when their `flow` says so.
 #![forbid(unsafe_code)]
+#![cfg(feature = "client")]
 
 mod error;
 mod location;
