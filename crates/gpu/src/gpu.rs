@@ -370,6 +370,45 @@ impl Open {
         }
     }
 
+    /// The first numbers of a buffer, after all that was submitted, by way of one that the program can read.
+    #[cfg(feature = "train")]
+    pub(crate) fn numbers(
+        &self,
+        buffer: &wgpu::Buffer,
+        read: &wgpu::Buffer,
+        count: usize,
+    ) -> Result<Vec<f32>, DeviceError> {
+        let bytes = 4 * count as u64;
+        let (sender, mapped) = std::sync::mpsc::channel();
+        let submission = self.checked(|| {
+            let mut encoder = self.device.create_command_encoder(&Default::default());
+            encoder.copy_buffer_to_buffer(buffer, 0, read, 0, bytes);
+            let submission = self.queue.submit([encoder.finish()]);
+            read.slice(..bytes)
+                .map_async(wgpu::MapMode::Read, move |result| {
+                    // The receiver is gone if the device was lost.
+                    let _ = sender.send(result);
+                });
+            submission
+        })?;
+        self.wait(submission)?;
+        let failed = |reason: String| DeviceError::Failed {
+            device: self.name.clone(),
+            reason,
+        };
+        match mapped.recv() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(failed(error.to_string())),
+            Err(_) => return Err(failed("it returned no result".to_owned())),
+        }
+        let view = read.slice(..bytes).get_mapped_range();
+        let view = view.map_err(|error| failed(error.to_string()))?;
+        let numbers = bytemuck::pod_collect_to_vec(&view);
+        drop(view);
+        read.unmap();
+        Ok(numbers)
+    }
+
     /// Waits for a submission.
     pub(crate) fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<(), DeviceError> {
         let polled = self.device.poll(wgpu::PollType::Wait {

@@ -40,6 +40,9 @@ fn images(root: &Path) -> PathBuf {
     data
 }
 
+/// The folder of a training whose images are kept in a file.
+const IN_FILE: &str = "in-file";
+
 /// A training in the folder `name`, of a recipe with these lines in [network] and [training].
 fn prepare(root: &Path, name: &str, lines: [&str; 2], resume: bool) -> Trainer {
     prepare_with_rate(root, name, lines, resume, "1e-3")
@@ -62,7 +65,9 @@ fn prepare_with_rate(
         path: images(root),
         weight: None,
     });
-    let trainer = Trainer::prepare(recipe, &root.join(name), resume, u64::MAX, &|_, _| {});
+    // Images in a file are not copied to a device.
+    let memory_bytes = if name == IN_FILE { 0 } else { u64::MAX };
+    let trainer = Trainer::prepare(recipe, &root.join(name), resume, memory_bytes, &|_, _| {});
     trainer.unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -86,7 +91,10 @@ fn run(trainer: &mut Trainer) -> Result<Vec<f64>, Error> {
 }
 
 fn weights(trainer: &Trainer) -> Vec<f32> {
-    let model = trainer.model();
+    weights_of(&trainer.model())
+}
+
+fn weights_of(model: &Model) -> Vec<f32> {
     let convs = model.convs().iter();
     convs
         .flat_map(|conv| {
@@ -240,6 +248,29 @@ fn a_teacher_is_followed_as_on_the_processor() {
     check_close(&found, &expected, LOSS_TOLERANCE, "teacher");
 }
 
+/// The recipe of a training by strength.
+const DAMAGE: [&str; 2] = [
+    "block = \"wdsr-b\"\nfeatures = 5\nblocks = 1\nscale = 1\nresidual_scale = 0.5",
+    "patch_px = 11\n[strength]\nrange = [0.1, 1]\n[[degradation.stages]]\nkind = \"jpeg\"\nquality = [10, 90]",
+];
+
+#[test]
+#[ignore = "needs a driver of a GPU: .ci/run gpu"]
+fn a_training_by_strength_follows_the_processor() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut here = prepare(folder.path(), "here", DAMAGE, false);
+    let mut there = prepare_on_gpu(folder.path(), "there", DAMAGE, false);
+    let losses = run(&mut here).expect("trained");
+    let found = run(&mut there).expect("trained");
+    check_close(&found, &losses, LOSS_TOLERANCE, "strength");
+    for strength in [0.0, 0.4, 1.0] {
+        let [here, there] = [&here, &there]
+            .map(|trainer| doubles(&weights_of(&trainer.model().at_strength(strength))));
+        let label = format!("strength {strength}");
+        check_close(&there, &here, WEIGHT_TOLERANCE, &label);
+    }
+}
+
 const SMALL: [&str; 2] = [
     "block = \"wdsr-b\"\nfeatures = 4\nblocks = 1",
     "patch_px = 8",
@@ -277,6 +308,10 @@ fn a_training_has_the_same_bits_again_and_when_it_is_resumed() {
     let mut first = prepare_on_gpu(folder.path(), "parts", SMALL, false);
     run_until(&mut first, 7);
     drop(first);
+    let mut in_file = prepare_on_gpu(folder.path(), IN_FILE, SMALL, false);
+    assert!(in_file.summary().in_file);
+    assert_eq!(run(&mut in_file).expect("trained"), losses);
+    assert_eq!(bits(&in_file), bits(&whole));
     let mut second = prepare_on_gpu(folder.path(), "parts", SMALL, true);
     assert!(
         (7..UPDATES).contains(&second.updates()),

@@ -4,10 +4,11 @@
 //! [`TrainingState`] and updates them. The crate `wdsr-gpu` has the devices.
 
 use wdsr_model::{
-    Device, DeviceError, DevicePrecision, FusedOperation, Network, NetworkConfig, Norm, Precision,
+    ConvWeights, Device, DeviceError, DevicePrecision, FusedOperation, Model, Network,
+    NetworkConfig, Norm, Precision,
 };
 
-use crate::batch::Batch;
+use crate::dataset::{DrawnBatch, ImageCache, PatchPixels};
 use crate::parameters::ParameterLayout;
 use crate::recipe::{Loss, Recipe};
 use crate::state::TrainingState;
@@ -41,11 +42,30 @@ pub trait DeviceTraining {
     /// If the device fails.
     fn read_state(&mut self, state: &mut TrainingState) -> Result<(), DeviceError>;
 
-    /// Starts an update, which comes after those started before. At most [`MAX_UNDER_WAY`] are under way.
+    /// Reserves memory for all images, so that batches may have places instead of pixels once
+    /// [`write_image`](Self::write_image) has written them. Returns whether they fit.
     ///
     /// # Errors
     /// If the device fails.
-    fn start_update(&mut self, batch: &Batch, rates: UpdateRates) -> Result<(), DeviceError>;
+    fn reserve_images(&mut self, images: &ImageCache) -> Result<bool, DeviceError>;
+
+    /// Copies an image to the device.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn write_image(&mut self, image: usize, pixels: &PatchPixels) -> Result<(), DeviceError>;
+
+    /// Starts an update, which comes after those started before. At most [`MAX_UNDER_WAY`] are under way. `taught` is the
+    /// teacher's output, `[patch, channel, row, column]`, R G B, 0..1; empty without a teacher.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn start_update(
+        &mut self,
+        batch: &DrawnBatch,
+        taught: &[f32],
+        rates: UpdateRates,
+    ) -> Result<(), DeviceError>;
 
     /// Waits for the updates under way, and returns the result of each, in their order.
     ///
@@ -65,9 +85,12 @@ pub struct DeviceTask<'t> {
     pub conv_factors: Vec<f32>,
     /// The places of the parameters; without branches.
     pub layout: &'t ParameterLayout,
+    /// The weights at strength 0, which stay as they are, if the parameters are those at strength 1
+    /// ([`DrawnBatch::strength`]). Without the factors above.
+    pub clean: Option<&'t [ConvWeights]>,
     /// The loss.
     pub loss: Loss,
-    /// Share of the loss against [`Batch::taught`]; none without a teacher.
+    /// Share of the loss against the teacher's output; none without a teacher.
     pub teacher_weight: Option<f32>,
     /// Patches of a batch.
     pub batch: usize,
@@ -87,7 +110,6 @@ impl Recipe {
             (self.network.norm == Norm::Batch, "network.norm = \"batch\""),
             (self.training.branches, "training.branches = true"),
             (self.training.int8, "training.int8 = true"),
-            (self.strength.is_some(), "[strength]"),
         ];
         let mut unsupported = unsupported.into_iter();
         unsupported.find_map(|(is_set, key)| is_set.then_some(key))
@@ -99,7 +121,11 @@ impl<'t> DeviceTask<'t> {
     ///
     /// # Errors
     /// The key of the recipe that devices do not support.
-    pub(crate) fn new(recipe: &Recipe, layout: &'t ParameterLayout) -> Result<Self, &'static str> {
+    pub(crate) fn new(
+        recipe: &Recipe,
+        layout: &'t ParameterLayout,
+        clean: Option<&'t Model>,
+    ) -> Result<Self, &'static str> {
         if let Some(key) = recipe.unsupported_on_devices() {
             return Err(key);
         }
@@ -122,6 +148,7 @@ impl<'t> DeviceTask<'t> {
             network: unscaled,
             conv_factors,
             layout,
+            clean: clean.map(Model::convs),
             loss: training.loss,
             teacher_weight: recipe.teacher.as_ref().map(|t| t.weight as f32),
             batch: training.batch,

@@ -37,10 +37,12 @@ pub(crate) fn write_batches(
 ) -> Result<PathBuf, Error> {
     let (mut low, mut high) = (Vec::new(), Vec::new());
     for update in updates.clone() {
-        let batch = patches.batch(update)?;
-        for (bytes, planes) in [(&mut low, &batch.low), (&mut high, &batch.high)] {
-            let samples = planes.iter().flat_map(|planes| planes.to_chw());
-            bytes.extend(samples.map(|sample| (sample * 255.0).round() as u8));
+        for patch in patches.batch(update)?.pixels() {
+            for (bytes, pixels) in [(&mut low, &patch.low), (&mut high, &patch.high)] {
+                for channel in 0..3 {
+                    bytes.extend(pixels[channel..].iter().step_by(3));
+                }
+            }
         }
     }
     let count = (updates.end - updates.start) as usize;

@@ -61,7 +61,6 @@ impl Training {
                 .map(|n| patch(patch_px * config.scale, n))
                 .collect(),
             taught: Vec::new(),
-            strength: None,
         };
         Self {
             engine: GradientEngine::new(network, isa).with_precision(precision),

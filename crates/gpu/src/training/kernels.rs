@@ -1,7 +1,8 @@
 //! The text of the kernels that only training needs. All sizes are constants of the text.
 //!
 //! - `table`: for each output channel of each convolution, its row, [`ROW_LEN`] numbers; then for each packed weight the place
-//!   of its parameter and of its factor; then what the loss on the spectrum needs.
+//!   of its parameter and of its factor; then the clean weights at the places of the parameters, and what the loss on the
+//!   spectrum needs.
 //! - `state`: parameter, average, first and second moment of each parameter.
 //! - `work`: see [`WorkLayout`].
 
@@ -99,7 +100,8 @@ fn total(value: f32, lane: u32) -> f32 {{
 const STATE: &str = "@group(0) @binding(1) var<storage, read_write> state: array<vec4<f32>>;\n";
 pub(super) const TABLE: &str = "@group(0) @binding(2) var<storage, read> table: array<u32>;\n";
 pub(super) const WORK: &str = "@group(0) @binding(3) var<storage, read_write> work: array<f32>;\n";
-const RATES: &str = "struct Rates { step: f32, root: f32, average_share: f32, slot: u32 }
+const RATES: &str =
+    "struct Rates { step: f32, root: f32, average_share: f32, strength: f32, slot: u32 }
 @group(0) @binding(0) var<uniform> rates: Rates;\n";
 
 fn row_main(threads: usize) -> String {
@@ -147,14 +149,27 @@ pub(super) fn factors() -> String {
     )
 }
 
-/// Packs the weights for the convolutions, `packed` of them, from `table[first..]`.
-pub(super) fn pack(first: usize, packed: usize, precision: DevicePrecision) -> String {
+/// Packs the weights for the convolutions, `packed` of them, from `table[first..]`. With the place of clean weights they are
+/// between these and the parameters.
+pub(super) fn pack(
+    first: usize,
+    packed: usize,
+    clean: Option<usize>,
+    precision: DevicePrecision,
+) -> String {
     let number = precision.name();
+    let mix = clean.map_or_else(String::new, |clean| {
+        format!(
+            "\n      value = bitcast<f32>(table[{clean}u + parameter]) * (1.0 - rates.strength) + value * rates.strength;"
+        )
+    });
     format!(
-        "{enable}{STATE}{TABLE}{WORK}@group(0) @binding(4) var<storage, read_write> packed: array<{number}>;
+        "{enable}{RATES}{STATE}{TABLE}{WORK}@group(0) @binding(4) var<storage, read_write> packed: array<{number}>;
 {main}{each}    let parameter = table[{first}u + 2u * i];
     var value = 0.0;
-    if (parameter != {NONE}u) {{ value = state[parameter].x * work[table[{first}u + 2u * i + 1u]]; }}
+    if (parameter != {NONE}u) {{
+      value = state[parameter].x * work[table[{first}u + 2u * i + 1u]];{mix}
+    }}
     packed[i] = {number}(value);
   }}
 }}
@@ -278,7 +293,7 @@ pub(super) fn sum_chunks(chunks: usize, len: usize) -> String {
 /// The gradient by the parameters of each row, from that by its packed weights: a workgroup for a row.
 pub(super) fn by_parameters(work: WorkLayout, samples: usize) -> String {
     format!(
-        "{STATE}{TABLE}{WORK}@group(0) @binding(4) var<storage, read> partial: array<f32>;
+        "{RATES}{STATE}{TABLE}{WORK}@group(0) @binding(4) var<storage, read> partial: array<f32>;
 {total}{main}  let weight = table[at];
   let inputs = table[at + 1u];
   let gain = table[at + 2u];
@@ -288,7 +303,8 @@ pub(super) fn by_parameters(work: WorkLayout, samples: usize) -> String {
   let out_groups = table[at + 6u];
   let channel = table[at + 7u];
   let taps = table[at + 8u];
-  let factor = bitcast<f32>(table[at + 9u]) * {scale:e};
+  // Packed weights are linear in the parameters: their share is the strength.
+  let factor = bitcast<f32>(table[at + 9u]) * {scale:e} * rates.strength;
   var products = 0.0;
   var squares = 0.0;
   for (var i = lane; i < inputs; i += {ROW_THREADS}u) {{

@@ -1,34 +1,37 @@
 //! Training on an open adapter.
 //!
-//! `kernels` writes the kernels that inference does not have, `plan` lists those of an update. An update is submitted without
+//! `kernels` writes the kernels that inference does not have, `plan` lists those of an update, `patches` cuts its patches. An update is submitted without
 //! waiting for the one before; its loss is read later. All sums have a fixed order, so that a training gives
 //! the same bits on one adapter and driver.
 
 mod by_weights;
 mod kernels;
+mod patches;
 mod plan;
 mod spectrum;
 
 use std::sync::Arc;
-use std::sync::mpsc::channel;
 
 use wdsr_model::{Device, DeviceError, DevicePrecision, Model};
+use wdsr_train::dataset::{DrawnBatch, ImageCache, PatchPixels};
 use wdsr_train::device::{
     DeviceTask, DeviceTraining, MAX_UNDER_WAY, TrainingDevice, UpdateRates, UpdateResult,
 };
-use wdsr_train::gradients::Batch;
 use wdsr_train::state::TrainingState;
-use wgpu::{BufferUsages, MapMode};
+use wgpu::BufferUsages;
 
 use crate::adapter::AdapterKind;
 use crate::gpu::{Gpu, Open};
 use crate::matrices::Matrices;
 use crate::plan::SUBMITTED_OPERATIONS;
 use crate::tuning::agrees;
+use patches::{PatchCutter, PatchShape};
 use plan::{Bound, TrainingPlan};
 
 /// Bytes of a parameter with its average and moments.
 const STATE_BYTES: usize = 16;
+/// Bytes of the numbers that change from one update to the next.
+const RATES_BYTES: usize = 20;
 /// Bytes of the result of an update.
 const RESULT_BYTES: usize = 8;
 
@@ -55,13 +58,12 @@ impl TrainingDevice for Gpu {
 
 struct GpuTraining {
     open: Arc<Open>,
+    patches: PatchCutter,
     steps: Vec<CompiledStep>,
-    mean: [f32; 3],
     parameters: usize,
     samples: usize,
     precision: DevicePrecision,
     under_way: usize,
-    input: wgpu::Buffer,
     target: wgpu::Buffer,
     state: wgpu::Buffer,
     rates: wgpu::Buffer,
@@ -75,6 +77,38 @@ struct CompiledStep {
     bind_group: wgpu::BindGroup,
     workgroups: [u32; 3],
     multiply_adds: usize,
+}
+
+impl CompiledStep {
+    fn new(
+        open: &Open,
+        text: &str,
+        entries: &[wgpu::BindGroupEntry<'_>],
+        workgroups: [u32; 3],
+        multiply_adds: usize,
+    ) -> Result<Self, DeviceError> {
+        let pipeline = open.pipeline(text)?;
+        let bind_group = open.checked(|| {
+            open.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: None,
+                layout: &pipeline.get_bind_group_layout(0),
+                entries,
+            })
+        })?;
+        Ok(Self {
+            pipeline,
+            bind_group,
+            workgroups,
+            multiply_adds,
+        })
+    }
+
+    fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>) {
+        let [x, y, z] = self.workgroups;
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.bind_group, &[]);
+        pass.dispatch_workgroups(x, y, z);
+    }
 }
 
 impl GpuTraining {
@@ -102,7 +136,6 @@ impl GpuTraining {
                 device: open.name.clone(),
             });
         }
-        let device = &open.device;
         let buffers = open.checked(|| {
             let buffer = |bytes: usize, usage| open.buffer(bytes as u64, usage);
             let storage = BufferUsages::STORAGE | BufferUsages::COPY_DST;
@@ -117,7 +150,7 @@ impl GpuTraining {
                 state: buffer(state_bytes, copied),
                 table: buffer(4 * plan.table.len(), storage),
                 work: buffer(4 * plan.work.len(), storage),
-                rates: buffer(16, BufferUsages::UNIFORM | BufferUsages::COPY_DST),
+                rates: buffer(RATES_BYTES, BufferUsages::UNIFORM | BufferUsages::COPY_DST),
                 results: buffer(result_bytes, copied),
                 read: buffer(
                     state_bytes.max(result_bytes),
@@ -130,35 +163,28 @@ impl GpuTraining {
                 .write_buffer(&buffers.table, 0, bytemuck::cast_slice(&plan.table));
         })?;
         let steps = plan.steps.iter().map(|step| {
-            let pipeline = open.pipeline(&step.text)?;
             let entry = |(binding, bound): &(u32, Bound)| wgpu::BindGroupEntry {
                 binding: *binding,
                 resource: buffers.bound(bound, &plan.maps),
             };
             let entries: Vec<_> = step.bound.iter().map(entry).collect();
-            let bind_group = open.checked(|| {
-                device.create_bind_group(&wgpu::BindGroupDescriptor {
-                    label: None,
-                    layout: &pipeline.get_bind_group_layout(0),
-                    entries: &entries,
-                })
-            })?;
-            Ok(CompiledStep {
-                pipeline,
-                bind_group,
-                workgroups: step.workgroups,
-                multiply_adds: step.multiply_adds,
-            })
+            let (groups, multiply_adds) = (step.workgroups, step.multiply_adds);
+            CompiledStep::new(&open, &step.text, &entries, groups, multiply_adds)
         });
         let steps = steps.collect::<Result<_, DeviceError>>()?;
-        Ok(Self {
-            steps,
+        let shape = PatchShape {
+            count: task.batch,
+            low_px: task.patch_px,
+            scale: task.network.config.scale,
             mean: task.network.config.mean,
+        };
+        Ok(Self {
+            patches: PatchCutter::new(&open, shape, &buffers.maps[0], &buffers.target)?,
+            steps,
             parameters,
             samples: plan.samples,
             precision: matrices.map_or(DevicePrecision::F32, |_| DevicePrecision::F16),
             under_way: 0,
-            input: buffers.maps[0].clone(),
             target: buffers.target,
             state: buffers.state,
             rates: buffers.rates,
@@ -166,40 +192,6 @@ impl GpuTraining {
             read: buffers.read,
             open,
         })
-    }
-
-    /// The first numbers of a buffer, after all that was submitted.
-    fn numbers(&self, buffer: &wgpu::Buffer, count: usize) -> Result<Vec<f32>, DeviceError> {
-        let bytes = 4 * count as u64;
-        let (sender, mapped) = channel();
-        let submission = self.open.checked(|| {
-            let mut encoder = self.open.device.create_command_encoder(&Default::default());
-            encoder.copy_buffer_to_buffer(buffer, 0, &self.read, 0, bytes);
-            let submission = self.open.queue.submit([encoder.finish()]);
-            self.read
-                .slice(..bytes)
-                .map_async(MapMode::Read, move |result| {
-                    // The receiver is gone if the device was lost.
-                    let _ = sender.send(result);
-                });
-            submission
-        })?;
-        self.open.wait(submission)?;
-        let failed = |reason: String| DeviceError::Failed {
-            device: self.open.name.clone(),
-            reason,
-        };
-        match mapped.recv() {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(failed(error.to_string())),
-            Err(_) => return Err(failed("it returned no result".to_owned())),
-        }
-        let view = self.read.slice(..bytes).get_mapped_range();
-        let view = view.map_err(|error| failed(error.to_string()))?;
-        let numbers = bytemuck::pod_collect_to_vec(&view);
-        drop(view);
-        self.read.unmap();
-        Ok(numbers)
     }
 }
 
@@ -226,7 +218,9 @@ impl DeviceTraining for GpuTraining {
     }
 
     fn read_state(&mut self, state: &mut TrainingState) -> Result<(), DeviceError> {
-        let numbers = self.numbers(&self.state, 4 * self.parameters)?;
+        let numbers = self
+            .open
+            .numbers(&self.state, &self.read, 4 * self.parameters)?;
         let vectors = [
             &mut state.parameters,
             &mut state.average,
@@ -243,51 +237,55 @@ impl DeviceTraining for GpuTraining {
         Ok(())
     }
 
-    fn start_update(&mut self, batch: &Batch, rates: UpdateRates) -> Result<(), DeviceError> {
+    fn reserve_images(&mut self, images: &ImageCache) -> Result<bool, DeviceError> {
+        // Its memory is the processor's, which has the images.
+        if self.open.kind == AdapterKind::Integrated {
+            return Ok(false);
+        }
+        let sizes: Vec<_> = (0..images.len()).map(|at| images.low_size_px(at)).collect();
+        self.patches.reserve(&sizes)
+    }
+
+    fn write_image(&mut self, image: usize, pixels: &PatchPixels) -> Result<(), DeviceError> {
+        self.patches.write(image, pixels)
+    }
+
+    fn start_update(
+        &mut self,
+        batch: &DrawnBatch,
+        taught: &[f32],
+        rates: UpdateRates,
+    ) -> Result<(), DeviceError> {
         assert!(
             self.under_way < MAX_UNDER_WAY,
             "{} updates under way, at most {MAX_UNDER_WAY}",
             self.under_way
         );
-        let input: Vec<[f32; 4]> = batch
-            .low
-            .iter()
-            .flat_map(|patch| {
-                let [red, green, blue] = self.mean;
-                (0..patch.height_px()).flat_map(move |y| {
-                    let [r, g, b] = [0, 1, 2].map(|channel| patch.row(channel, y));
-                    (r.iter().zip(g).zip(b))
-                        .map(move |((r, g), b)| [r - red, g - green, b - blue, 0.0])
-                })
-            })
-            .collect();
-        let mut target = Vec::with_capacity(2 * self.samples);
-        for patch in batch.high.iter().chain(&batch.taught) {
-            for channel in 0..3 {
-                for y in 0..patch.height_px() {
-                    target.extend_from_slice(patch.row(channel, y));
-                }
-            }
-        }
+        let target_bytes = 4 * (self.samples + taught.len()) as u64;
         assert_eq!(
-            (16 * input.len() as u64, 4 * target.len() as u64),
-            (self.input.size(), self.target.size()),
-            "bytes of a batch, low and high, and of the training's"
+            target_bytes,
+            self.target.size(),
+            "bytes of the targets, and of the training's"
         );
         let slot = self.under_way as u32;
         let rates = [
             rates.step.to_bits(),
             rates.root.to_bits(),
             rates.average_share.to_bits(),
+            batch.strength.unwrap_or(1.0).to_bits(),
             slot,
         ];
         let (device, queue) = (&self.open.device, &self.open.queue);
         self.open.check_lost()?;
         self.open.checked(|| {
             queue.write_buffer(&self.rates, 0, bytemuck::cast_slice(&rates));
-            queue.write_buffer(&self.input, 0, bytemuck::cast_slice(&input));
-            queue.write_buffer(&self.target, 0, bytemuck::cast_slice(&target));
-            let mut rest = &self.steps[..];
+            if !taught.is_empty() {
+                let at = 4 * self.samples as u64;
+                queue.write_buffer(&self.target, at, bytemuck::cast_slice(taught));
+            }
+            let mut steps = self.patches.start(batch);
+            steps.extend(&self.steps);
+            let mut rest = &steps[..];
             while !rest.is_empty() {
                 // At least one kernel, and as many as a driver does not take for a hang.
                 let mut multiply_adds = 0;
@@ -300,10 +298,7 @@ impl DeviceTraining for GpuTraining {
                 let mut encoder = device.create_command_encoder(&Default::default());
                 let mut pass = encoder.begin_compute_pass(&Default::default());
                 for step in steps {
-                    let [x, y, z] = step.workgroups;
-                    pass.set_pipeline(&step.pipeline);
-                    pass.set_bind_group(0, &step.bind_group, &[]);
-                    pass.dispatch_workgroups(x, y, z);
+                    step.dispatch(&mut pass);
                 }
                 drop(pass);
                 queue.submit([encoder.finish()]);
@@ -318,7 +313,9 @@ impl DeviceTraining for GpuTraining {
         if self.under_way == 0 {
             return Ok(Vec::new());
         }
-        let numbers = self.numbers(&self.results, 2 * self.under_way)?;
+        let numbers = self
+            .open
+            .numbers(&self.results, &self.read, 2 * self.under_way)?;
         self.under_way = 0;
         let result = |pair: &[f32]| UpdateResult {
             loss: pair[0].into(),

@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use wdsr_model::{Activation, Conv, DevicePrecision, FusedOperation, Operation, Value};
+use wdsr_model::{
+    Activation, Conv, ConvWeights, DevicePrecision, FusedOperation, Operation, Value,
+};
 use wdsr_train::Loss;
 use wdsr_train::device::DeviceTask;
 
@@ -170,6 +172,11 @@ impl TrainingPlan {
             (entries.into_iter().chain(f16_entries))
                 .flat_map(|entry| entry.map_or([NONE; 2], |(from, factor)| [from, factor])),
         );
+        let clean = task.clean.map(|clean| {
+            let at = table.len();
+            table.extend(clean_table(task, clean));
+            at
+        });
         let pixels = task.batch * task.patch_px.pow(2);
         let chunks = (MAX_PARTIAL_BYTES / (4 * chunk_len))
             .min(pixels / MIN_CHUNK_PIXELS)
@@ -191,6 +198,7 @@ impl TrainingPlan {
             1,
         ];
         let parameters = [(1, Bound::State), (2, Bound::Table), (3, Bound::Work)];
+        let with_rates = [&[(0, Bound::Rates)], &parameters[..]].concat();
         builder.push(kernels::factors(), &parameters, by_row);
         for (len, first, bound, precision) in [
             (
@@ -207,8 +215,11 @@ impl TrainingPlan {
             ),
         ] {
             if len > 0 {
-                let text = kernels::pack(first, len, precision);
-                let bound = [&parameters[..], &[(4, bound)]].concat();
+                let text = kernels::pack(first, len, clean, precision);
+                let bound = match clean {
+                    None => [&parameters[..], &[(4, bound)]].concat(),
+                    Some(_) => [&with_rates[..], &[(4, bound)]].concat(),
+                };
                 builder.push(text, &bound, kernels::workgroups(len));
             }
         }
@@ -219,7 +230,7 @@ impl TrainingPlan {
             &[(1, Bound::Partial(0))],
             kernels::workgroups(vectors),
         );
-        let bound = [&parameters[..], &[(4, Bound::Partial(0))]].concat();
+        let bound = [&with_rates[..], &[(4, Bound::Partial(0))]].concat();
         builder.push(kernels::by_parameters(work, samples), &bound, by_row);
         builder.push(
             kernels::measure(work, samples, task.gradient_clip_norm),
@@ -611,6 +622,24 @@ impl Builder<'_> {
     }
 }
 
+/// The bits of the weights at strength 0, with their convolutions' factors, at the places of the parameters.
+fn clean_table(task: &DeviceTask<'_>, clean: &[ConvWeights]) -> Vec<u32> {
+    let mut table = vec![0; task.layout.len()];
+    for (conv, (weights, factor)) in clean.iter().zip(&task.conv_factors).enumerate() {
+        let ranges = task.layout.conv(conv);
+        for (range, values) in [
+            (&ranges.weight, &weights.weight),
+            (&ranges.bias, &weights.bias),
+        ] {
+            let places = table[range.clone()].iter_mut();
+            places
+                .zip(values)
+                .for_each(|(place, value)| *place = (value * factor).to_bits());
+        }
+    }
+    table
+}
+
 /// Adds packed weights of some bytes each, and returns where they are, in bytes. The next ones are aligned.
 fn append(entries: &mut Vec<Entry>, values: Vec<Entry>, bytes: usize) -> Range<usize> {
     let start = entries.len() * bytes;
@@ -696,7 +725,7 @@ fn assign_buffers(maps: &[usize], steps: &[Step]) -> (Vec<usize>, Vec<usize>) {
 
 #[cfg(test)]
 mod tests {
-    use wdsr_model::{Network, NetworkConfig, Norm};
+    use wdsr_model::{Model, Network, NetworkConfig, Norm};
     use wdsr_train::parameters::ParameterLayout;
 
     use super::*;
@@ -733,10 +762,12 @@ mod tests {
         let plan = |(config, loss, teacher_weight): (NetworkConfig, Loss, Option<f32>)| {
             let network = Network::for_training(&config);
             let layout = ParameterLayout::new(&network, false);
+            let clean = Model::random(&config, 1);
             let task = DeviceTask {
                 conv_factors: vec![1.0; network.convs.len()],
                 network,
                 layout: &layout,
+                clean: (config.scale == 1).then(|| clean.convs()),
                 loss,
                 teacher_weight,
                 batch: 3,

@@ -255,6 +255,24 @@ impl ImageCache {
         }
     }
 
+    /// The pixels of a whole image, in both resolutions.
+    ///
+    /// # Errors
+    /// If the temporary file cannot be read.
+    ///
+    /// # Panics
+    /// If there is no such image.
+    pub fn whole(&self, image: usize) -> Result<PatchPixels, Error> {
+        let (width, height) = self.low_size_px(image);
+        let whole = Rectangle {
+            x: 0,
+            y: 0,
+            width,
+            height,
+        };
+        self.patch(image, whole)
+    }
+
     fn patch_of_tiles(
         &self,
         file: &Mutex<File>,

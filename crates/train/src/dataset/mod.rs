@@ -18,7 +18,9 @@ use crate::error::Error;
 use crate::recipe::{DataFolder, Recipe};
 pub use cache::{ImageCache, PairSource, PatchPixels, Rectangle};
 pub use degrader::Degrader;
-pub use patches::{Patches, WeightedImages};
+pub use patches::{
+    BatchStream, Cutting, DrawnBatch, DrawnPatch, Orientation, PatchPlace, Patches, WeightedImages,
+};
 use shifts::ShiftSource;
 pub use shifts::{AlignmentProblem, ImageShift};
 

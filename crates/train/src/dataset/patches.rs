@@ -18,8 +18,65 @@ use super::degrader::{Degrader, target};
 use crate::batch::Batch;
 use crate::error::Error;
 
-/// Batches prepared ahead of their updates.
+/// Batches that a thread prepares ahead of their updates.
 const BATCHES_AHEAD: usize = 4;
+
+/// The patches of an update, as they are drawn.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DrawnBatch {
+    /// The patches.
+    pub patches: Vec<DrawnPatch>,
+    /// The strength of the damage, if the recipe's weights depend on it.
+    pub strength: Option<f32>,
+}
+
+/// A patch.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DrawnPatch {
+    /// Its pixels.
+    Pixels(PatchPixels),
+    /// Where they are, for a device that has the images.
+    Place(PatchPlace),
+}
+
+/// Where a patch is cut, and how it is turned then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PatchPlace {
+    /// The image.
+    pub image: usize,
+    /// Column of its first pixel in low resolution.
+    pub x: usize,
+    /// Row of its first pixel in low resolution.
+    pub y: usize,
+    /// How it is turned.
+    pub orientation: Orientation,
+}
+
+impl DrawnBatch {
+    /// The batch for gradients on this processor, without a teacher's output.
+    ///
+    /// # Panics
+    /// If a patch is only a place.
+    pub fn planes(&self) -> Batch {
+        let of = |side: fn(&PatchPixels) -> &[u8]| self.pixels().map(|p| planes(side(p))).collect();
+        Batch {
+            low: of(|patch| &patch.low),
+            high: of(|patch| &patch.high),
+            taught: Vec::new(),
+        }
+    }
+
+    /// The patches' pixels.
+    ///
+    /// # Panics
+    /// If a patch is only a place.
+    pub(crate) fn pixels(&self) -> impl Iterator<Item = &PatchPixels> {
+        self.patches.iter().map(|patch| match patch {
+            DrawnPatch::Pixels(pixels) => pixels,
+            DrawnPatch::Place(place) => panic!("pixels of {place:?}, which are not cut"),
+        })
+    }
+}
 
 /// The images of a folder with a weight.
 #[derive(Clone, Debug, PartialEq)]
@@ -163,17 +220,16 @@ impl Patches {
     ///
     /// # Errors
     /// If the temporary file of the images cannot be read.
-    pub fn batch(&self, update: u64) -> Result<Batch, Error> {
+    pub fn batch(&self, update: u64) -> Result<DrawnBatch, Error> {
+        self.drawn(update, Cutting::Here)
+    }
+
+    fn drawn(&self, update: u64, cutting: Cutting) -> Result<DrawnBatch, Error> {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         rng.set_stream(update);
         let degrader = self.degrader.as_ref();
         let strength = degrader.and_then(|d| d.draw_strength(&mut rng));
-        let mut batch = Batch {
-            low: Vec::new(),
-            high: Vec::new(),
-            taught: Vec::new(),
-            strength: strength.map(|strength| strength as f32),
-        };
+        let mut patches = Vec::new();
         let high_px = self.patch_px * self.images.scale();
         for at in 0..self.share.end {
             let mut place = self.place(&mut rng);
@@ -189,25 +245,33 @@ impl Patches {
                 }
                 place = self.place(&mut rng);
             }
-            let orientation = Orientation(rng.random_range(0..8));
+            let orientation = Orientation::from_bits(rng.random_range(0..8));
             let draw = degrader.map(|d| d.draw(place.image as u64, strength, &mut rng));
             if at < self.share.start {
                 continue;
             }
-            let patch = match draw {
-                None => {
+            let Place { image, x, y } = place;
+            patches.push(match (draw, cutting) {
+                (Some(draw), _) => DrawnPatch::Pixels(self.degraded(place, orientation, &draw)?),
+                (None, Cutting::OnDevice) => DrawnPatch::Place(PatchPlace {
+                    image,
+                    x,
+                    y,
+                    orientation,
+                }),
+                (None, Cutting::Here) => {
                     let patch = patch.map_or_else(|| self.cut(place), Ok)?;
                     let square = |px| (px, px);
                     let high = orientation.turned(&patch.high, square(high_px));
                     let low = orientation.turned(&patch.low, square(self.patch_px));
-                    PatchPixels { low, high }
+                    DrawnPatch::Pixels(PatchPixels { low, high })
                 }
-                Some(draw) => self.degraded(place, orientation, &draw)?,
-            };
-            batch.low.push(planes(&patch.low, self.patch_px));
-            batch.high.push(planes(&patch.high, high_px));
+            });
         }
-        Ok(batch)
+        Ok(DrawnBatch {
+            patches,
+            strength: strength.map(|strength| strength as f32),
+        })
     }
 
     /// A random place of a random image.
@@ -306,20 +370,59 @@ impl Patches {
         self.pixels_up_to.partition_point(|sum| *sum <= at)
     }
 
-    /// Starts a thread that prepares the batches of the updates `first..end`, a few ahead.
-    pub fn stream(self: &Arc<Self>, first: u64, end: u64) -> Receiver<Result<Batch, Error>> {
-        let (sender, receiver) = sync_channel(BATCHES_AHEAD);
-        let patches = Arc::clone(self);
-        std::thread::spawn(move || {
-            for update in first..end {
-                let batch = patches.batch(update);
-                let failed = batch.is_err();
-                if sender.send(batch).is_err() || failed {
-                    break;
+    /// Starts threads that prepare the batches of some updates, a few ahead. They come in the order of the updates, up to the
+    /// first error.
+    pub fn stream(
+        self: &Arc<Self>,
+        updates: Range<u64>,
+        threads: usize,
+        cutting: Cutting,
+    ) -> BatchStream {
+        let start = |thread: u64| {
+            let (sender, receiver) = sync_channel(BATCHES_AHEAD);
+            let (patches, updates) = (Arc::clone(self), updates.clone());
+            std::thread::spawn(move || {
+                for update in updates.skip(thread as usize).step_by(threads) {
+                    let batch = patches.drawn(update, cutting);
+                    let failed = batch.is_err();
+                    if sender.send(batch).is_err() || failed {
+                        break;
+                    }
                 }
-            }
-        });
-        receiver
+            });
+            receiver
+        };
+        BatchStream {
+            threads: (0..threads as u64).map(start).collect(),
+            next: 0,
+        }
+    }
+}
+
+/// Where patches are cut from their images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cutting {
+    /// By the threads that prepare batches.
+    Here,
+    /// On a device that has the images. Degraded patches are made here all the same.
+    OnDevice,
+}
+
+/// The batches of a range of updates.
+pub struct BatchStream {
+    /// Each sends the batch of every update whose number has the same remainder.
+    threads: Vec<Receiver<Result<DrawnBatch, Error>>>,
+    next: usize,
+}
+
+impl Iterator for BatchStream {
+    type Item = Result<DrawnBatch, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        // A thread that is done has no sender any more: the updates are at their end.
+        let batch = self.threads[self.next].recv().ok()?;
+        self.next = (self.next + 1) % self.threads.len();
+        Some(batch)
     }
 }
 
@@ -345,10 +448,24 @@ struct Place {
 }
 
 /// Bit 0 flips left to right, bit 1 top to bottom, bit 2 transposes the result.
-#[derive(Clone, Copy)]
-struct Orientation(u8);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Orientation(u8);
 
 impl Orientation {
+    /// From its bits.
+    ///
+    /// # Panics
+    /// If there are more than three.
+    pub fn from_bits(bits: u8) -> Self {
+        assert!(bits < 8, "{bits:#b} as an orientation, at most 0b111");
+        Self(bits)
+    }
+
+    /// The bits: 1 flips left to right, 2 top to bottom, 4 transposes the result.
+    pub fn bits(self) -> u8 {
+        self.0
+    }
+
     fn flips_columns(self) -> bool {
         self.0 & 1 != 0
     }
@@ -413,7 +530,8 @@ impl Orientation {
 }
 
 /// A square R G B image, 0..255, as planes in 0..1.
-fn planes(pixels: &[u8], side_px: usize) -> Planes {
+fn planes(pixels: &[u8]) -> Planes {
+    let side_px = (pixels.len() / 3).isqrt();
     let mut planes = Planes::zeros(3, side_px, side_px);
     for channel in 0..3 {
         for (y, row) in pixels.chunks_exact(3 * side_px).enumerate() {

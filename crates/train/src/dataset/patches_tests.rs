@@ -85,7 +85,8 @@ fn reference(folder: &Path, scale: usize, patch_px: usize, seed: u64, update: u6
     values
 }
 
-fn flat(batch: &Batch) -> Vec<f32> {
+fn flat(batch: &DrawnBatch) -> Vec<f32> {
+    let batch = batch.planes();
     let pairs = batch.low.iter().zip(&batch.high);
     pairs
         .flat_map(|(low, high)| [low.to_chw(), high.to_chw()].concat())
@@ -119,12 +120,55 @@ fn streams_batches_in_order() {
     write_images(folder.path());
     let cache = cache(folder.path(), 2, 0);
     let patches = Arc::new(Patches::new(Arc::new(cache), Vec::new(), 24, 3, 1));
-    let streamed: Vec<_> = patches.stream(4, 9).iter().collect();
-    assert_eq!(streamed.len(), 5);
-    for (batch, update) in streamed.into_iter().zip(4..) {
-        let expected = flat(&patches.batch(update).expect("a batch"));
-        assert!(flat(&batch.expect("a batch")) == expected, "{update}");
+    for threads in [1, 2, 3, 7] {
+        let streamed: Vec<_> = patches.stream(4..9, threads, Cutting::Here).collect();
+        assert_eq!(streamed.len(), 5, "{threads} threads");
+        for (batch, update) in streamed.into_iter().zip(4..) {
+            let expected = patches.batch(update).expect("a batch");
+            assert!(
+                batch.expect("a batch") == expected,
+                "{update}, {threads} threads"
+            );
+        }
     }
+}
+
+/// A place says what a device needs to cut the same pixels.
+#[test]
+fn places_are_those_of_the_pixels() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write_images(folder.path());
+    let (scale, patch_px) = (2, 19);
+    let cache = Arc::new(cache(folder.path(), scale, u64::MAX));
+    let patches = Arc::new(Patches::new(cache, Vec::new(), patch_px, 40, 9));
+    let places = patches.stream(6..7, 1, Cutting::OnDevice).next();
+    let places = places.expect("a batch").expect("a batch");
+    let cut = patches.batch(6).expect("a batch");
+    let mut orientations = std::collections::BTreeSet::new();
+    for (place, pixels) in places.patches.iter().zip(cut.pixels()) {
+        let DrawnPatch::Place(place) = place else {
+            panic!("expected a place, found {place:?}");
+        };
+        orientations.insert(place.orientation.bits());
+        let image = patches.images().whole(place.image).expect("an image");
+        let width = patches.images().low_size_px(place.image).0;
+        for (found, whole, scale) in [
+            (&pixels.low, &image.low, 1),
+            (&pixels.high, &image.high, scale),
+        ] {
+            let side = patch_px * scale;
+            for (i, sample) in found.iter().enumerate() {
+                let (x, y) = (i / 3 % side, i / 3 / side);
+                let bits = place.orientation.bits();
+                let (x, y) = if bits & 4 != 0 { (y, x) } else { (x, y) };
+                let x = if bits & 1 != 0 { side - 1 - x } else { x };
+                let y = if bits & 2 != 0 { side - 1 - y } else { y };
+                let at = 3 * ((place.y * scale + y) * width * scale + place.x * scale + x) + i % 3;
+                assert_eq!(*sample, whole[at], "{place:?}, sample {i}");
+            }
+        }
+    }
+    assert_eq!(orientations.len(), 8, "{orientations:?}");
 }
 
 #[test]
@@ -179,7 +223,7 @@ fn flat_patches_are_drawn_again() {
         let cache = Arc::new(cache(folder.path(), 2, u64::MAX));
         let patches = Patches::new(cache, Vec::new(), 16, 20, 3).with_least_detail(least_detail);
         let batches = (0..10).map(|update| patches.batch(update).expect("a batch"));
-        let high = batches.flat_map(|batch| batch.high);
+        let high = batches.flat_map(|batch| batch.planes().high);
         let is_flat = |p: &Planes| p.to_chw().iter().all(|v| *v == 90.0 / 255.0);
         high.filter(is_flat).count()
     };
@@ -208,6 +252,7 @@ fn degraded_patches_lie_where_their_originals_lie() {
                 Patches::new(cache, Vec::new(), 17, 30, 7).with_degrader(Degrader::of(&recipe));
             let batch = patches.batch(3).expect("a batch");
             assert_eq!(batch.strength, None);
+            let batch = batch.planes();
             for (low, high) in batch.low.iter().zip(&batch.high) {
                 for (channel, y, x) in (0..3 * 17 * 17).map(|i| (i / 289, i / 17 % 17, i % 17)) {
                     let covered = (0..scale * scale).map(|i| {

@@ -13,16 +13,18 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use wdsr_kernels::{Isa, Precision};
+use wdsr_kernels::{Isa, Planes, Precision};
 use wdsr_model::{DeviceError, DevicePrecision, Int8Scales, Model};
 
 use crate::batch::Batch;
 use crate::checkpoint;
-use crate::dataset::{CacheOptions, Dataset, DecodedDataset, Degrader, Patches, ValidationImage};
-use crate::device::{DeviceTask, TrainingDevice, UpdateRates, UpdateResult};
+use crate::dataset::{
+    BatchStream, CacheOptions, Cutting, Dataset, DecodedDataset, Degrader, DrawnBatch, Patches,
+    ValidationImage,
+};
+use crate::device::{DeviceTask, DeviceTraining, TrainingDevice, UpdateRates, UpdateResult};
 use crate::error::{CheckpointError, Error};
 use crate::export::{write_batches, write_images};
 use crate::gradients::GradientEngine;
@@ -257,16 +259,33 @@ impl Trainer {
     /// If several processes train together.
     pub fn use_device(&mut self, device: Arc<dyn TrainingDevice>) -> Result<(), Error> {
         assert_eq!(self.ranks.count(), 1, "processes of a training on a device");
-        let task = DeviceTask::new(&self.recipe, &self.layout);
+        let task = DeviceTask::new(&self.recipe, &self.layout, self.clean.as_ref());
         let task = task.map_err(|key| Error::NotOnDevice {
             device: device.name().to_owned(),
             key,
         })?;
-        let training = device.prepare_training(&task);
-        let on_device = training.and_then(|training| OnDevice::new(device, training, &self.state));
-        self.on_device = Some(on_device.map_err(|error| self.device_error(error))?);
+        let failed = |error| self.device_error(error);
+        let mut training = device.prepare_training(&task).map_err(failed)?;
+        let cutting = self.copy_images(&mut *training)?;
+        let on_device = OnDevice::new(device, training, cutting, &self.state);
+        self.on_device = Some(on_device.map_err(failed)?);
         self.summary.precision = Precision::F32;
         Ok(())
+    }
+
+    /// Copies the images to a device, if its patches are cut from them alone and they fit.
+    fn copy_images(&self, training: &mut dyn DeviceTraining) -> Result<Cutting, Error> {
+        let images = self.patches.images();
+        let needs_pixels = self.degrader.is_some() || self.teacher.is_some() || images.is_in_file();
+        let failed = |error| self.device_error(error);
+        if needs_pixels || !training.reserve_images(images).map_err(failed)? {
+            return Ok(Cutting::Here);
+        }
+        for image in 0..images.len() {
+            let pixels = images.whole(image)?;
+            training.write_image(image, &pixels).map_err(failed)?;
+        }
+        Ok(Cutting::OnDevice)
     }
 
     /// The name of the device that computes; `None` for this processor.
@@ -358,8 +377,14 @@ impl Trainer {
             self.validate_and_save(&all, learning_rate, &mut observe)?;
         }
         while self.state.updates < end {
-            let batches = self.patches.stream(self.state.updates, end);
-            if let Some(failed) = self.run_batches(&batches, &mut observe)? {
+            let (threads, cutting) = match &self.on_device {
+                // Gradients need the processor more.
+                None => (1, Cutting::Here),
+                Some(on_device) => (rayon::current_num_threads(), on_device.cutting),
+            };
+            let updates = self.state.updates..end;
+            let batches = self.patches.stream(updates, threads, cutting);
+            if let Some(failed) = self.run_batches(batches, &mut observe)? {
                 self.roll_back(&failed)?;
                 observe(Event::RolledBack {
                     update: failed.update,
@@ -376,7 +401,7 @@ impl Trainer {
     /// Runs updates until the batches end or an update is not finite.
     fn run_batches<E: From<Error>>(
         &mut self,
-        batches: &Receiver<Result<Batch, Error>>,
+        batches: BatchStream,
         observe: &mut impl FnMut(Event<'_>) -> Result<(), E>,
     ) -> Result<Option<NotFinite>, E> {
         let (mut first_update, mut started) = (self.state.updates, Instant::now());
@@ -388,11 +413,7 @@ impl Trainer {
                 self.save(STABLE_CHECKPOINT)?;
             }
             let learning_rate = self.learning_rate(self.state.updates);
-            let mut batch = batch?;
-            if let Some(teacher) = &self.teacher {
-                batch.taught = teacher.upscale(&batch.low)?;
-            }
-            let results = self.update(&batch, learning_rate)?;
+            let results = self.update(&batch?, learning_rate)?;
             if let Some(failed) = self.observe_updates(&results, observe)? {
                 return Ok(Some(failed));
             }
@@ -515,10 +536,18 @@ impl Trainer {
     }
 
     /// Updates the weights, or starts to on a device. Returns the results of updates that are done.
-    fn update(&mut self, batch: &Batch, learning_rate: f64) -> Result<Vec<UpdateResult>, Error> {
+    fn update(
+        &mut self,
+        batch: &DrawnBatch,
+        learning_rate: f64,
+    ) -> Result<Vec<UpdateResult>, Error> {
         self.state.updates += 1;
+        let taught = match &self.teacher {
+            None => Vec::new(),
+            Some(teacher) => teacher.upscale(&batch.planes().low)?,
+        };
         let Some(on_device) = &mut self.on_device else {
-            return Ok(vec![self.update_here(batch, learning_rate)]);
+            return Ok(vec![self.update_here(batch, taught, learning_rate)]);
         };
         let (step, root) = self.state.adam.start_update(learning_rate);
         let decay = self.recipe.training.average_decay;
@@ -527,12 +556,18 @@ impl Trainer {
             root,
             average_share: average_share(decay, self.state.updates),
         };
-        let results = on_device.update(batch, rates);
+        let taught: Vec<f32> = taught.iter().flat_map(Planes::to_chw).collect();
+        let results = on_device.update(batch, &taught, rates);
         results.map_err(|error| self.device_error(error))
     }
 
     /// Updates the weights on this processor, unless the result is not finite.
-    fn update_here(&mut self, batch: &Batch, learning_rate: f64) -> UpdateResult {
+    fn update_here(
+        &mut self,
+        batch: &DrawnBatch,
+        taught: Vec<Planes>,
+        learning_rate: f64,
+    ) -> UpdateResult {
         let network = self.engine.network();
         let state = &mut self.state;
         let mut convs = self.layout.convs(network, &state.parameters);
@@ -543,7 +578,11 @@ impl Trainer {
                 *strong = clean.between(strong, strength);
             }
         }
-        let mut result = self.engine.run_among(&*self.ranks, &convs, &norms, batch);
+        let planes = Batch {
+            taught,
+            ..batch.planes()
+        };
+        let mut result = self.engine.run_among(&*self.ranks, &convs, &norms, &planes);
         if self.clean.is_some() {
             // The weights at a strength are linear in those at strength 1.
             result.gradients.scale(strength);

@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 
 use wdsr_model::DeviceError;
 
-use crate::batch::Batch;
+use crate::dataset::{Cutting, DrawnBatch};
 use crate::device::{DeviceTraining, MAX_UNDER_WAY, TrainingDevice, UpdateRates, UpdateResult};
 use crate::state::TrainingState;
 
@@ -14,6 +14,7 @@ const GROUP_TIME: Duration = Duration::from_millis(250);
 pub(super) struct OnDevice {
     pub(super) device: Arc<dyn TrainingDevice>,
     pub(super) training: Box<dyn DeviceTraining>,
+    pub(super) cutting: Cutting,
     under_way: usize,
     /// Updates of the present group.
     group: usize,
@@ -24,12 +25,14 @@ impl OnDevice {
     pub(super) fn new(
         device: Arc<dyn TrainingDevice>,
         mut training: Box<dyn DeviceTraining>,
+        cutting: Cutting,
         state: &TrainingState,
     ) -> Result<Self, DeviceError> {
         training.write_state(state)?;
         Ok(Self {
             device,
             training,
+            cutting,
             under_way: 0,
             group: 1,
             group_started: Instant::now(),
@@ -44,13 +47,14 @@ impl OnDevice {
     /// Starts an update. Returns the results of its group if that is full.
     pub(super) fn update(
         &mut self,
-        batch: &Batch,
+        batch: &DrawnBatch,
+        taught: &[f32],
         rates: UpdateRates,
     ) -> Result<Vec<UpdateResult>, DeviceError> {
         if self.under_way == 0 {
             self.group_started = Instant::now();
         }
-        self.training.start_update(batch, rates)?;
+        self.training.start_update(batch, taught, rates)?;
         self.under_way += 1;
         if self.under_way < self.group {
             return Ok(Vec::new());

@@ -224,7 +224,7 @@ fn exports_batches_and_image_files() {
         .iter()
         .map(|byte| f32::from(*byte) / 255.0)
         .collect();
-    assert_eq!(exported, batch.high[1].to_chw());
+    assert_eq!(exported, batch.planes().high[1].to_chw());
 
     let files = trainer.export_images().expect("written");
     let bytes = std::fs::read(&files[1]).expect("read");
@@ -456,8 +456,7 @@ fn a_training_in_int8_improves_what_int8_computes() {
     // Scales of a patch of each image.
     let model = trainer.model();
     let mut calibration = Calibration::new(&model, trainer.isa).expect("a network with int8");
-    let batches = trainer.patches.stream(0, 1);
-    let batch = batches.recv().expect("a batch").expect("read");
+    let batch = trainer.patches.batch(0).expect("read").planes();
     let pixels = |planes: &Planes| -> Vec<f32> {
         let (width, height) = (planes.width_px(), planes.height_px());
         let at = |i: usize| planes.row(i % 3, i / 3 / width)[i / 3 % width];

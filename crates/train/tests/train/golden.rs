@@ -114,7 +114,6 @@ fn batch_of(golden: &Golden) -> Batch {
         low: golden.images("input"),
         high: golden.images("target"),
         taught: Vec::new(),
-        strength: None,
     }
 }
 

@@ -32,7 +32,6 @@ fn batch(scale: usize) -> Batch {
         low: vec![planes(9)],
         high: vec![planes(9 * scale)],
         taught: Vec::new(),
-        strength: None,
     }
 }
 
