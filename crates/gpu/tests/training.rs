@@ -251,7 +251,7 @@ fn a_teacher_is_followed_as_on_the_processor() {
 /// The recipe of a training by strength.
 const DAMAGE: [&str; 2] = [
     "block = \"wdsr-b\"\nfeatures = 5\nblocks = 1\nscale = 1\nresidual_scale = 0.5",
-    "patch_px = 11\n[strength]\nrange = [0.1, 1]\n[[degradation.stages]]\nkind = \"jpeg\"\nquality = [10, 90]",
+    "patch_px = 11\n[strength]\nrange = [0.1, 1]\n[[degradation.stages]]\nkind = \"jpeg\"\nquality = [10, 90]\nsubsampling = [\"4:4:4\"]",
 ];
 
 #[test]

@@ -356,7 +356,8 @@ mod tests {
         let gpu = crate::Gpu::open(crate::Choice::Index(0)).expect("an adapter");
         let open = gpu.current().expect("open");
         let sizes = [(23, 9), (9, 31), (12, 12)];
-        for (low_px, scale, max_bytes) in [(9, 2, 1 << 20), (7, 3, 8000), (8, 1, 900), (5, 4, 9000)]
+        for (low_px, scale, max_bytes) in
+            [(9, 2, 1 << 20), (7, 3, 9000), (8, 1, 1700), (5, 4, 15_000)]
         {
             let label = format!("{low_px} px, x{scale}, buffers of {max_bytes}");
             let shape = PatchShape {
@@ -370,6 +371,7 @@ mod tests {
             let [low, high] = shape.bytes().map(|bytes| bytes / 3 * shape.count);
             let [input, target] = [4 * low, 3 * high].map(|len| open.buffer(bytes(len), usage));
             let mut cutter = PatchCutter::new(&open, shape, &input, &target).expect("a cutter");
+            assert!(!cutter.reserve_up_to(&sizes, 1000).expect("reserved"));
             assert!(cutter.reserve_up_to(&sizes, max_bytes).expect("reserved"));
             assert_eq!(cutter.images.len() > 1, max_bytes < 1 << 20, "{label}");
             let pixels = |width: usize, height: usize, seed: u64| PatchPixels {
