@@ -42,41 +42,38 @@ pub fn psnr_db_and_ssim_over_shifts(
     let (image, width, height) = planes(image, width_px, height_px, Channel::Rgb, SHAVE_PX);
     let (original, ..) = planes(original, width_px, height_px, Channel::Rgb, SHAVE_PX);
     let (left, top) = (width / 2 - PATCH_PX / 2, height / 2 - PATCH_PX / 2);
-    let original = cut(&original, width, [left, top], PATCH_PX);
+    let original = cut(original, width, [left, top], PATCH_PX);
     // The part of the image that patches lie in.
-    let image = cut(&image, width, [left - SHIFT_PX, top - SHIFT_PX], REACH_PX);
-    let of_image: Vec<Windows> = image
-        .iter()
-        .map(|plane| Windows::of(plane, REACH_PX))
-        .collect();
-    let of_original: Vec<Windows> = original
-        .iter()
-        .map(|plane| Windows::of(plane, PATCH_PX))
-        .collect();
-    let expected = original.concat();
-    let sum: f64 = expected.iter().sum();
+    let image = cut(image, width, [left - SHIFT_PX, top - SHIFT_PX], REACH_PX);
+    let sum: f64 = original.iter().flat_map(|plane| &plane.samples).sum();
+    let sums_of_image = SquareSums::of(&image);
     let shifts = 2 * SHIFT_PX + 1;
     let scores = (0..shifts * shifts).into_par_iter().map(|i| {
-        let (dy, dx) = (i / shifts, i % shifts);
-        let patches = cut(&image, REACH_PX, [dx, dy], PATCH_PX);
-        let found = patches.concat();
+        let shift = [i % shifts, i / shifts];
         // A black patch has no brightness to scale.
-        let gain = match found.iter().sum::<f64>() {
+        let gain = match sums_of_image.at(shift) {
             0.0 => 1.0,
             found => sum / found,
         };
-        let squares = found.iter().zip(&expected);
-        let squares: f64 = squares.map(|(f, e)| (gain * f - e).powi(2)).sum();
-        let similarity = if dx.is_multiple_of(2) && dy.is_multiple_of(2) {
-            let of = |channel: usize| {
-                let (found, expected) = (&patches[channel], &original[channel]);
-                of_image[channel].similarity([dx, dy], found, &of_original[channel], expected)
-            };
-            (0..3).map(of).sum::<f64>() / 3.0
+        // Sums of columns, which vectors add.
+        let mut squares = [0.0; PATCH_PX];
+        for (image, original) in image.iter().zip(&original) {
+            for y in 0..PATCH_PX {
+                let (found, expected) = (image.row(shift, y), original.row([0, 0], y));
+                for (sum, (found, expected)) in squares.iter_mut().zip(found.iter().zip(expected)) {
+                    *sum += (gain * found - expected).powi(2);
+                }
+            }
+        }
+        let similarity = if shift.iter().all(|along| along.is_multiple_of(2)) {
+            let planes = image.iter().zip(&original);
+            let of_planes = planes.map(|(image, original)| image.similarity(shift, original));
+            of_planes.sum::<f64>() / image.len() as f64
         } else {
             0.0
         };
-        (squares / expected.len() as f64, similarity)
+        let samples = image.len() * PATCH_PX * PATCH_PX;
+        (squares.iter().sum::<f64>() / samples as f64, similarity)
     });
     let (least, similarity) =
         scores.reduce(|| (f64::INFINITY, 0.0), |a, b| (a.0.min(b.0), a.1.max(b.1)));
@@ -84,66 +81,96 @@ pub fn psnr_db_and_ssim_over_shifts(
 }
 
 /// A square part of each plane.
-fn cut(planes: &[Vec<f64>], width: usize, [left, top]: [usize; 2], side: usize) -> Vec<Vec<f64>> {
-    let part = |plane: &Vec<f64>| {
-        let mut part = Vec::with_capacity(side * side);
-        for y in top..top + side {
-            part.extend_from_slice(&plane[y * width + left..][..side]);
-        }
-        part
+fn cut(planes: Vec<Vec<f64>>, width: usize, [left, top]: [usize; 2], side: usize) -> Vec<Square> {
+    let part = |plane: Vec<f64>| {
+        let rows = (top..top + side).map(|y| &plane[y * width + left..][..side]);
+        Square::of(rows.collect::<Vec<_>>().concat(), side)
     };
-    planes.iter().map(part).collect()
+    planes.into_iter().map(part).collect()
 }
 
-/// What the similarity of a plane's windows needs of this plane alone.
-struct Windows {
-    weights: [f64; WINDOW_PX],
-    /// Windows in a row.
-    width: usize,
+/// A square part of a plane, and what the similarity of its windows needs of it alone.
+struct Square {
+    samples: Vec<f64>,
+    side: usize,
+    window: [f64; WINDOW_PX],
     means: Vec<f64>,
     means_of_squares: Vec<f64>,
 }
 
-impl Windows {
-    fn of(plane: &[f64], width: usize) -> Self {
-        let rows = plane.len() / width + 1 - WINDOW_PX;
-        let weights = gaussian();
-        let row = |y: usize| &plane[y * width..][..width];
-        let mean = |y| row_of_means(&weights, width, |dy| row(y + dy).iter().copied());
-        let square = |y| row_of_means(&weights, width, |dy| products(row(y + dy), row(y + dy)));
+impl Square {
+    fn of(samples: Vec<f64>, side: usize) -> Self {
+        let window = gaussian();
+        let row = |y: usize| &samples[y * side..][..side];
+        let mean = |y| row_of_means(&window, side, |dy| row(y + dy).iter().copied());
+        let square = |y| row_of_means(&window, side, |dy| products(row(y + dy), row(y + dy)));
+        let windows = side + 1 - WINDOW_PX;
         Self {
-            width: width + 1 - WINDOW_PX,
-            means: (0..rows).flat_map(mean).collect(),
-            means_of_squares: (0..rows).flat_map(square).collect(),
-            weights,
+            means: (0..windows).flat_map(mean).collect(),
+            means_of_squares: (0..windows).flat_map(square).collect(),
+            samples,
+            side,
+            window,
         }
     }
 
-    /// The mean similarity of the patches `found`, which lies at `left` and `top` of this plane, and `expected`, whose windows are
-    /// `original`.
-    fn similarity(
-        &self,
-        [left, top]: [usize; 2],
-        found: &[f64],
-        original: &Self,
-        expected: &[f64],
-    ) -> f64 {
+    /// Row `y` of the patch at `left` and `top`.
+    fn row(&self, [left, top]: [usize; 2], y: usize) -> &[f64] {
+        &self.samples[(top + y) * self.side + left..][..PATCH_PX]
+    }
+
+    /// The mean similarity of the patch at `left` and `top` to the original's.
+    fn similarity(&self, [left, top]: [usize; 2], original: &Self) -> f64 {
         let count = PATCH_PX + 1 - WINDOW_PX;
         let row = |y: usize| {
-            let products = row_of_means(&self.weights, PATCH_PX, |dy| {
-                let at = (y + dy) * PATCH_PX;
-                products(&found[at..][..PATCH_PX], &expected[at..][..PATCH_PX])
+            let products = row_of_means(&self.window, PATCH_PX, |dy| {
+                let found = self.row([left, top], y + dy);
+                products(found, original.row([0, 0], y + dy))
             });
+            let windows = self.side + 1 - WINDOW_PX;
+            let (a, b) = ((top + y) * windows + left, y * count);
             let of = |x: usize| {
-                let (a, b) = ((top + y) * self.width + left + x, y * original.width + x);
                 similarity(
-                    [self.means[a], original.means[b]],
-                    [self.means_of_squares[a], original.means_of_squares[b]],
+                    [self.means[a + x], original.means[b + x]],
+                    [
+                        self.means_of_squares[a + x],
+                        original.means_of_squares[b + x],
+                    ],
                     products[x],
                 )
             };
             (0..count).map(of).sum::<f64>()
         };
         (0..count).map(row).sum::<f64>() / (count * count) as f64
+    }
+}
+
+/// Sums over patches, exact as samples are integers.
+struct SquareSums {
+    /// The sum of what lies above and to the left of each corner, `[REACH_PX + 1, REACH_PX + 1]`.
+    of_corners: Vec<f64>,
+}
+
+impl SquareSums {
+    /// Over all planes together.
+    fn of(planes: &[Square]) -> Self {
+        const WIDTH: usize = REACH_PX + 1;
+        let mut of_corners = vec![0.0; WIDTH * WIDTH];
+        for y in 0..REACH_PX {
+            let mut of_row = 0.0;
+            for x in 0..REACH_PX {
+                let samples = planes.iter().map(|plane| plane.samples[y * REACH_PX + x]);
+                of_row += samples.sum::<f64>();
+                of_corners[(y + 1) * WIDTH + x + 1] = of_corners[y * WIDTH + x + 1] + of_row;
+            }
+        }
+        Self { of_corners }
+    }
+
+    /// Of the patch at `left` and `top`.
+    fn at(&self, [left, top]: [usize; 2]) -> f64 {
+        let corner = |x: usize, y: usize| self.of_corners[y * (REACH_PX + 1) + x];
+        let (right, bottom) = (left + PATCH_PX, top + PATCH_PX);
+        corner(right, bottom) - corner(left, bottom) - corner(right, top) + corner(left, top)
     }
 }
