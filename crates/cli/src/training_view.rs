@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar};
-use wdsr_train::dataset::ImageShift;
+use wdsr_train::dataset::{Cutting, ImageShift};
 use wdsr_train::{Event, Metrics, Shifts, Trainer};
 
 use crate::progress::{self, print_line};
@@ -219,7 +219,11 @@ fn summary(trainer: &Trainer) -> String {
     }
     let (wanted, precision) = (recipe.training.precision, summary.precision);
     if let (Some(device), Some(precision)) = (trainer.device_name(), trainer.device_precision()) {
-        text += &format!("\ntraining in {} on {device}", precision.name());
+        let patches = match trainer.device_cutting() {
+            Some(Cutting::OnDevice) => "which has the images",
+            _ => "with patches that the processor makes",
+        };
+        text += &format!("\ntraining in {} on {device}, {patches}", precision.name());
     } else if precision != wanted {
         text += &format!(
             "\nthis processor has no {} arithmetic, which the recipe asks for; training in {}",

@@ -5,7 +5,7 @@
 
 use wdsr_model::{
     ConvWeights, Device, DeviceError, DevicePrecision, FusedOperation, Model, Network,
-    NetworkConfig, Norm, Precision,
+    NetworkConfig, Operation, Precision,
 };
 
 use crate::dataset::{DrawnBatch, ImageCache, PatchPixels};
@@ -79,10 +79,12 @@ pub const MAX_UNDER_WAY: usize = 16;
 
 /// What a device computes in each update.
 pub struct DeviceTask<'t> {
-    /// The network, without batch normalisation, whose residual scales are in [`conv_factors`](Self::conv_factors).
+    /// The network, whose residual scales are in the factors below.
     pub network: Network,
     /// A factor on weights and bias of each convolution, after weight normalisation.
     pub conv_factors: Vec<f32>,
+    /// A factor on the output of each batch normalisation.
+    pub norm_factors: Vec<f32>,
     /// The places of the parameters; without branches.
     pub layout: &'t ParameterLayout,
     /// The weights at strength 0, which stay as they are, if the parameters are those at strength 1
@@ -107,7 +109,6 @@ impl Recipe {
     /// A key that devices do not support.
     pub fn unsupported_on_devices(&self) -> Option<&'static str> {
         let unsupported = [
-            (self.network.norm == Norm::Batch, "network.norm = \"batch\""),
             (self.training.branches, "training.branches = true"),
             (self.training.int8, "training.int8 = true"),
         ];
@@ -135,18 +136,31 @@ impl<'t> DeviceTask<'t> {
             ..recipe.network.clone()
         };
         let unscaled = Network::for_training(&unscaled);
-        // The last convolution of a block adds to the block's input.
+        // The last convolution of a block, or the batch normalisation after it, adds to the block's input.
         let mut conv_factors = vec![1.0; unscaled.convs.len()];
+        let mut norm_factors = vec![1.0; unscaled.batch_norms.len()];
         for operation in unscaled.fused_operations() {
-            if let FusedOperation::ConvAdd { conv, .. } = operation
-                && unscaled.convs[conv].name.contains(".body.")
-            {
-                conv_factors[conv] = recipe.network.residual_scale;
+            match operation {
+                FusedOperation::ConvAdd { conv, .. }
+                    if unscaled.convs[conv].name.contains(".body.") =>
+                {
+                    conv_factors[conv] = recipe.network.residual_scale;
+                }
+                FusedOperation::Single(Operation::Add { branch, .. }) => {
+                    let is_last = |operation: &&Operation| operation.output() == branch;
+                    if let Some(&Operation::BatchNorm { norm, .. }) =
+                        unscaled.operations.iter().find(is_last)
+                    {
+                        norm_factors[norm] = recipe.network.residual_scale;
+                    }
+                }
+                _ => {}
             }
         }
         Ok(Self {
             network: unscaled,
             conv_factors,
+            norm_factors,
             layout,
             clean: clean.map(Model::convs),
             loss: training.loss,

@@ -175,7 +175,9 @@ mod with_feature {
         };
         run(&["--updates", "10", "--device", "gpu:0"])
             .success()
-            .stdout(contains(format!("training in f32 on {name}")));
+            .stdout(contains(format!(
+                "training in f32 on {name}, which has the images"
+            )));
         run(&["--updates", "20", "--resume"]).success();
         let run = run(&["--updates", "30", "--resume", "--device", "gpu:0"]);
         run.success();
@@ -195,7 +197,7 @@ mod with_feature {
         let folder = tempfile::tempdir().expect("folder");
         train::prepare(
             folder.path(),
-            &train::RECIPE.replace("\"weight\"", "\"batch\""),
+            &train::RECIPE.replace("[training]", "[training]\nbranches = true"),
         );
         let mut run = wdsr();
         run.arg("train").arg(folder.path().join("recipe.toml"));
@@ -203,7 +205,7 @@ mod with_feature {
         run.arg("--out").arg(folder.path().join("out"));
         let run = run.args(["--device", "gpu:0"]).assert().code(1);
         run.stderr(contains(
-            "cannot train with network.norm = \"batch\"; use --device cpu",
+            "cannot train with training.branches = true; use --device cpu",
         ));
     }
 

@@ -30,6 +30,8 @@ pub(super) const LOSS_WORKGROUPS: usize = 1_024;
 #[derive(Clone, Copy)]
 pub(super) struct WorkLayout {
     pub(super) rows: usize,
+    /// Groups of channels of all batch normalisations.
+    pub(super) norm_groups: usize,
     pub(super) parameters: usize,
 }
 
@@ -40,8 +42,13 @@ impl WorkLayout {
         3 * self.rows
     }
 
+    /// Squared length of the gradient of each group of channels of batch normalisations.
+    pub(super) fn norms_of_groups(self) -> usize {
+        self.norms() + self.rows
+    }
+
     pub(super) fn losses(self) -> usize {
-        4 * self.rows
+        self.norms_of_groups() + self.norm_groups
     }
 
     /// The factor that clips the gradient. Before it are the losses of [`LOSS_WORKGROUPS`] workgroups, and then those on the
@@ -50,7 +57,7 @@ impl WorkLayout {
         self.losses() + 2 * LOSS_WORKGROUPS
     }
 
-    fn gradient(self) -> usize {
+    pub(super) fn gradient(self) -> usize {
         self.clip() + 1
     }
 
@@ -79,9 +86,14 @@ pub(super) fn each(elements: usize) -> String {
 
 /// A sum over the threads of a workgroup, in an order that does not change.
 pub(super) fn total(threads: usize) -> String {
+    total_of(threads, "f32")
+}
+
+/// The same of numbers or vectors.
+pub(super) fn total_of(threads: usize, kind: &str) -> String {
     format!(
-        "var<workgroup> sums: array<f32, {threads}>;
-fn total(value: f32, lane: u32) -> f32 {{
+        "var<workgroup> sums: array<{kind}, {threads}>;
+fn total(value: {kind}, lane: u32) -> {kind} {{
   sums[lane] = value;
   workgroupBarrier();
   for (var half = {half}u; half > 0u; half /= 2u) {{
@@ -97,7 +109,8 @@ fn total(value: f32, lane: u32) -> f32 {{
     )
 }
 
-const STATE: &str = "@group(0) @binding(1) var<storage, read_write> state: array<vec4<f32>>;\n";
+pub(super) const STATE: &str =
+    "@group(0) @binding(1) var<storage, read_write> state: array<vec4<f32>>;\n";
 pub(super) const TABLE: &str = "@group(0) @binding(2) var<storage, read> table: array<u32>;\n";
 pub(super) const WORK: &str = "@group(0) @binding(3) var<storage, read_write> work: array<f32>;\n";
 const RATES: &str =
@@ -372,7 +385,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {{
         total = total(THREADS),
         losses = work.losses(),
         losses_len = 2 * LOSS_WORKGROUPS,
-        rows = work.rows,
+        rows = work.rows + work.norm_groups,
         norms = work.norms(),
         scale = 1.0 / samples as f32,
         at = work.clip(),

@@ -6,6 +6,7 @@
 
 mod by_weights;
 mod kernels;
+mod norms;
 mod patches;
 mod plan;
 mod spectrum;
@@ -68,6 +69,10 @@ struct GpuTraining {
     state: wgpu::Buffer,
     rates: wgpu::Buffer,
     results: wgpu::Buffer,
+    /// For each batch normalisation its running means, and then its variances, in vectors.
+    running: wgpu::Buffer,
+    /// The channels of each batch normalisation.
+    norms: Vec<usize>,
     /// For what the program reads.
     read: wgpu::Buffer,
 }
@@ -141,6 +146,7 @@ impl GpuTraining {
             let storage = BufferUsages::STORAGE | BufferUsages::COPY_DST;
             let copied = storage | BufferUsages::COPY_SRC;
             let result_bytes = RESULT_BYTES * MAX_UNDER_WAY;
+            let running_bytes = 16 * 2 * plan.work.norm_groups.max(1);
             Buffers {
                 maps: plan.buffers.iter().map(|&b| buffer(b, storage)).collect(),
                 target: buffer(target_bytes, storage),
@@ -152,8 +158,9 @@ impl GpuTraining {
                 work: buffer(4 * plan.work.len(), storage),
                 rates: buffer(RATES_BYTES, BufferUsages::UNIFORM | BufferUsages::COPY_DST),
                 results: buffer(result_bytes, copied),
+                running: buffer(running_bytes, copied),
                 read: buffer(
-                    state_bytes.max(result_bytes),
+                    state_bytes.max(result_bytes).max(running_bytes),
                     BufferUsages::MAP_READ | BufferUsages::COPY_DST,
                 ),
             }
@@ -189,6 +196,8 @@ impl GpuTraining {
             state: buffers.state,
             rates: buffers.rates,
             results: buffers.results,
+            running: buffers.running,
+            norms: plan.norms,
             read: buffers.read,
             open,
         })
@@ -210,10 +219,19 @@ impl DeviceTraining for GpuTraining {
         let numbers: Vec<[f32; 4]> = (0..self.parameters)
             .map(|at| vectors.map(|vector| vector[at]))
             .collect();
+        let mut running = Vec::new();
+        for statistics in &state.running {
+            for values in [&statistics.mean, &statistics.variance] {
+                running.extend_from_slice(values);
+                running.resize(running.len().next_multiple_of(4), 0.0);
+            }
+        }
         self.open.checked(|| {
-            self.open
-                .queue
-                .write_buffer(&self.state, 0, bytemuck::cast_slice(&numbers));
+            let queue = &self.open.queue;
+            queue.write_buffer(&self.state, 0, bytemuck::cast_slice(&numbers));
+            if !running.is_empty() {
+                queue.write_buffer(&self.running, 0, bytemuck::cast_slice(&running));
+            }
         })
     }
 
@@ -233,6 +251,19 @@ impl DeviceTraining for GpuTraining {
                 .iter_mut()
                 .zip(of_part)
                 .for_each(|(to, from)| *to = *from);
+        }
+        if self.norms.is_empty() {
+            return Ok(());
+        }
+        let count = self.running.size() as usize / 4;
+        let running = self.open.numbers(&self.running, &self.read, count)?;
+        let mut rest = &running[..];
+        for (statistics, &channels) in state.running.iter_mut().zip(&self.norms) {
+            for values in [&mut statistics.mean, &mut statistics.variance] {
+                let (first, after) = rest.split_at(channels.next_multiple_of(4));
+                values.copy_from_slice(&first[..channels]);
+                rest = after;
+            }
         }
         Ok(())
     }
@@ -337,6 +368,7 @@ struct Buffers {
     work: wgpu::Buffer,
     rates: wgpu::Buffer,
     results: wgpu::Buffer,
+    running: wgpu::Buffer,
     read: wgpu::Buffer,
 }
 
@@ -360,6 +392,7 @@ impl Buffers {
             Bound::Work => self.work.as_entire_binding(),
             Bound::Rates => self.rates.as_entire_binding(),
             Bound::Results => self.results.as_entire_binding(),
+            Bound::Running => self.running.as_entire_binding(),
         }
     }
 }

@@ -10,6 +10,7 @@ use wdsr_train::device::DeviceTask;
 
 use super::by_weights::ByWeights;
 use super::kernels::{self, LOSS_WORKGROUPS, LossKernel, NONE, ROW_LEN, ROWS_ALONG_X, WorkLayout};
+use super::norms::NormKernels;
 use super::spectrum::Spectrum;
 use crate::matrices::Matrices;
 use crate::plan::{conv_vectors, groups};
@@ -52,6 +53,8 @@ pub(super) enum Bound {
     Work,
     Rates,
     Results,
+    /// The running statistics of batch normalisations.
+    Running,
 }
 
 /// The kernels of an update.
@@ -69,6 +72,8 @@ pub(super) struct TrainingPlan {
     pub(super) partial_bytes: usize,
     /// Samples of the originals.
     pub(super) samples: usize,
+    /// The channels of each batch normalisation.
+    pub(super) norms: Vec<usize>,
 }
 
 /// A convolution's packed weights.
@@ -93,6 +98,8 @@ struct Builder<'t> {
     /// Numbers of a chunk.
     chunk_len: usize,
     table: Vec<u32>,
+    /// The map of what kernels need of the channels of each batch normalisation.
+    norms: Vec<usize>,
 }
 
 impl TrainingPlan {
@@ -161,8 +168,11 @@ impl TrainingPlan {
                 },
             });
         }
+        let norms = network.batch_norms.iter().map(|norm| norm.channels);
+        let norms: Vec<usize> = norms.collect();
         let work = WorkLayout {
             rows: rows.len() / ROW_LEN,
+            norm_groups: norms.iter().copied().map(groups).sum(),
             parameters: task.layout.len(),
         };
         let first_entry = rows.len();
@@ -191,6 +201,7 @@ impl TrainingPlan {
             chunks,
             chunk_len,
             table,
+            norms: vec![usize::MAX; norms.len()],
         };
         let by_row = [
             work.rows.min(ROWS_ALONG_X) as u32,
@@ -253,6 +264,7 @@ impl TrainingPlan {
             packed_f16_len,
             partial_bytes: 4 * chunks * chunk_len,
             samples,
+            norms,
         }
     }
 }
@@ -278,10 +290,15 @@ impl Builder<'_> {
         self.task.batch * (self.task.patch_px * scale).pow(2)
     }
 
+    /// A new map of so many bytes.
+    fn raw_map(&mut self, bytes: usize) -> usize {
+        self.maps.push(bytes);
+        self.maps.len() - 1
+    }
+
     /// A new map.
     fn map(&mut self, channels: usize, scale: usize) -> usize {
-        self.maps.push(16 * groups(channels) * self.pixels(scale));
-        self.maps.len() - 1
+        self.raw_map(16 * groups(channels) * self.pixels(scale))
     }
 
     /// The kernels of the network forwards, of the loss, and of the network backwards. Returns the samples of the loss.
@@ -325,7 +342,7 @@ impl Builder<'_> {
         );
         self.spectrum(&loss, work, maps[result.0], gradient);
         for operation in operations.iter().rev() {
-            self.backward(operation, &maps, &mut gradients);
+            self.backward(operation, &maps, &mut gradients, (work, loss.samples()));
         }
         loss.samples()
     }
@@ -341,10 +358,7 @@ impl Builder<'_> {
             roots_at: self.table.len(),
         };
         self.table.extend(Spectrum::roots(spectrum.side()));
-        let mut raw = |bytes: usize| {
-            self.maps.push(bytes);
-            Bound::Map(self.maps.len() - 1)
-        };
+        let mut raw = |bytes: usize| Bound::Map(self.raw_map(bytes));
         let errors = raw(4 * spectrum.errors_len());
         let [rows, slopes, rows_back] = std::array::from_fn(|_| raw(8 * spectrum.spectrum_len()));
         let (source, gradient) = (Bound::Map(source), Bound::Map(gradient));
@@ -402,6 +416,18 @@ impl Builder<'_> {
                 let work = Work::Shuffle { factor, out_groups };
                 self.element_wise(work, maps[input.0], output)
             }
+            FusedOperation::Single(Operation::BatchNorm {
+                norm,
+                input,
+                output,
+                relu,
+            }) => self.normalise(norm, maps[input.0], output, relu),
+            FusedOperation::Single(Operation::Add {
+                branch,
+                identity,
+                output,
+                scale: 1.0,
+            }) => self.add(maps[branch.0], maps[identity.0], output),
             FusedOperation::Single(_) => unreachable!("{operation:?} in training on a device"),
         }
     }
@@ -411,6 +437,7 @@ impl Builder<'_> {
         operation: &FusedOperation,
         maps: &[usize],
         gradients: &mut [Option<usize>],
+        (work, samples): (WorkLayout, usize),
     ) {
         let gradient = gradients[operation.output().0].take();
         let gradient =
@@ -439,11 +466,21 @@ impl Builder<'_> {
                 output,
             } => {
                 self.conv_backwards(conv, maps, input, gradient, gradients);
-                let sum = match gradients[identity.0] {
-                    None => gradient,
-                    Some(other) => self.add(gradient, other, output),
-                };
-                gradients[identity.0] = Some(sum);
+                self.add_gradient(gradient, identity, output, gradients);
+            }
+            FusedOperation::Single(Operation::Add {
+                branch,
+                identity,
+                output,
+                ..
+            }) => {
+                gradients[branch.0] = Some(gradient);
+                self.add_gradient(gradient, identity, output, gradients);
+            }
+            FusedOperation::Single(Operation::BatchNorm { norm, input, .. }) => {
+                let by_input =
+                    self.normalise_backwards(norm, maps[input.0], gradient, input, (work, samples));
+                gradients[input.0] = Some(by_input);
             }
             FusedOperation::Single(Operation::PixelShuffle {
                 input,
@@ -473,8 +510,12 @@ impl Builder<'_> {
         if input == network.input {
             return;
         }
-        let is_rectified = network.operations.iter().any(|operation| {
-            matches!(*operation, Operation::Conv { activation: Activation::Relu, output, .. } if output == input)
+        let is_rectified = network.operations.iter().any(|operation| match *operation {
+            Operation::Conv {
+                activation, output, ..
+            } => output == input && activation == Activation::Relu,
+            Operation::BatchNorm { relu, output, .. } => output == input && relu,
+            _ => false,
         });
         let term = match (is_rectified, gradients[input.0]) {
             (false, other) => other.map(|map| (map, false)),
@@ -552,6 +593,98 @@ impl Builder<'_> {
             workgroups: kernel.workgroups(),
             multiply_adds: shape.weights() * self.pixels(scale),
         });
+    }
+
+    /// Adds a gradient to that by the identity of a residual.
+    fn add_gradient(
+        &mut self,
+        gradient: usize,
+        identity: Value,
+        output: Value,
+        gradients: &mut [Option<usize>],
+    ) {
+        gradients[identity.0] = Some(match gradients[identity.0] {
+            None => gradient,
+            Some(other) => self.add(gradient, other, output),
+        });
+    }
+
+    /// The kernels of a batch normalisation, of which `value` is the input.
+    fn norm(&self, norm: usize, value: Value, relu: bool) -> NormKernels {
+        let network = &self.task.network;
+        let [factor, offset] = self.task.layout.norm(norm);
+        let before = network.batch_norms[..norm].iter();
+        let first_group = before.map(|norm| groups(norm.channels)).sum();
+        NormKernels {
+            channels: network.batch_norms[norm].channels,
+            pixels: self.pixels(network.shape(value).scale),
+            scale: self.task.norm_factors[norm],
+            relu,
+            factor: factor.start,
+            offset: offset.start,
+            running: 2 * first_group,
+            first_group,
+        }
+    }
+
+    /// Returns the map of the normalised output.
+    fn normalise(&mut self, norm: usize, source: usize, output: Value, relu: bool) -> usize {
+        let kernels = self.norm(norm, output, relu);
+        let shape = self.task.network.shape(output);
+        let numbers = self.raw_map(kernels.numbers_bytes());
+        let sums = self.raw_map(kernels.sums_bytes());
+        self.norms[norm] = numbers;
+        let [source, numbers, sums] = [source, numbers, sums].map(Bound::Map);
+        let bind = |at: u32, bound: &Bound| (at, bound.clone());
+        let (text, workgroups) = kernels.sum_input();
+        self.push(text, &[bind(1, &source), bind(4, &sums)], workgroups);
+        let (text, workgroups) = kernels.mean();
+        self.push(text, &[bind(2, &sums), bind(4, &numbers)], workgroups);
+        let (text, workgroups) = kernels.sum_squares();
+        let bound = [bind(1, &source), bind(2, &numbers), bind(4, &sums)];
+        self.push(text, &bound, workgroups);
+        let (text, workgroups) = kernels.deviation();
+        let bound = [
+            (1, Bound::State),
+            bind(2, &sums),
+            bind(4, &numbers),
+            (5, Bound::Running),
+        ];
+        self.push(text, &bound, workgroups);
+        let result = self.map(shape.channels, shape.scale);
+        let (text, workgroups) = kernels.normalise();
+        let bound = [bind(1, &source), bind(2, &numbers), (4, Bound::Map(result))];
+        self.push(text, &bound, workgroups);
+        result
+    }
+
+    /// Returns the map of the gradient by the input, whose map is `source`.
+    fn normalise_backwards(
+        &mut self,
+        norm: usize,
+        source: usize,
+        gradient: usize,
+        input: Value,
+        (work, samples): (WorkLayout, usize),
+    ) -> usize {
+        let kernels = self.norm(norm, input, false);
+        let shape = self.task.network.shape(input);
+        let sums = self.raw_map(kernels.sums_bytes());
+        let [gradient, numbers, source, sums] =
+            [gradient, self.norms[norm], source, sums].map(Bound::Map);
+        let bind = |at: u32, bound: &Bound| (at, bound.clone());
+        let read = [bind(1, &gradient), bind(2, &numbers), bind(3, &source)];
+        let (text, workgroups) = kernels.sum_gradient();
+        let bound = [&read[..], &[bind(4, &sums)]].concat();
+        self.push(text, &bound, workgroups);
+        let (text, workgroups) = kernels.by_parameters(work, samples);
+        let bound = [bind(2, &sums), (3, Bound::Work), bind(4, &numbers)];
+        self.push(text, &bound, workgroups);
+        let result = self.map(shape.channels, shape.scale);
+        let (text, workgroups) = kernels.by_input();
+        let bound = [&read[..], &[(4, Bound::Map(result))]].concat();
+        self.push(text, &bound, workgroups);
+        result
     }
 
     fn element_wise(&mut self, work: Work, source: usize, output: Value) -> usize {
@@ -744,6 +877,10 @@ mod tests {
             norm: Norm::None,
             ..NetworkConfig::edsr(6, 2, 4)
         };
+        let normed = NetworkConfig {
+            norm: Norm::Batch,
+            ..NetworkConfig::wdsr_b(6, 2, 2)
+        };
         let networks = [
             (NetworkConfig::wdsr_b(32, 2, 2), Loss::L1, None),
             (NetworkConfig::wdsr_b(5, 1, 1), Loss::L2, Some(0.5)),
@@ -753,6 +890,7 @@ mod tests {
                 None,
             ),
             (unnormed, Loss::Fft { weight: 0.05 }, None),
+            (normed, Loss::L1, None),
             (
                 NetworkConfig::wdsr_b(8, 1, 2),
                 Loss::Fft { weight: 0.05 },
@@ -765,6 +903,7 @@ mod tests {
             let clean = Model::random(&config, 1);
             let task = DeviceTask {
                 conv_factors: vec![1.0; network.convs.len()],
+                norm_factors: vec![1.0; network.batch_norms.len()],
                 network,
                 layout: &layout,
                 clean: (config.scale == 1).then(|| clean.convs()),

@@ -222,6 +222,14 @@ impl ParameterLayout {
         network.convs.iter().zip(&self.convs).map(merge).collect()
     }
 
+    /// The ranges of factor and offset of a batch normalisation: an index into `Network::batch_norms`.
+    ///
+    /// # Panics
+    /// If there is no such one.
+    pub fn norm(&self, norm: usize) -> [Range<usize>; 2] {
+        self.norms[norm].clone()
+    }
+
     /// Factor and offset of each batch normalisation.
     pub fn norms<'p>(&self, parameters: &'p [f32]) -> Vec<[&'p [f32]; 2]> {
         let of = |range: &Range<usize>| &parameters[range.clone()];

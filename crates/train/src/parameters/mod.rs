@@ -14,4 +14,4 @@ mod running_statistics;
 pub use gradients::Gradients;
 pub(crate) use initial::block_of;
 pub use layout::{BATCH_NORM_EPSILON, ParameterLayout, ParameterTensor};
-pub use running_statistics::RunningStatistics;
+pub use running_statistics::{BATCH_NORM_MOMENTUM, RunningStatistics};

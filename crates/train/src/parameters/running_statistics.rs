@@ -1,5 +1,5 @@
 /// Momentum of PyTorch's `BatchNorm2d`.
-const MOMENTUM: f32 = 0.1;
+pub const BATCH_NORM_MOMENTUM: f32 = 0.1;
 
 /// Running statistics of a batch normalisation, per channel.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,10 +23,10 @@ impl RunningStatistics {
     pub fn update(&mut self, mean: &[f32], variance: &[f32], count: usize) {
         let unbias = count as f32 / (count as f32 - 1.0).max(1.0);
         for (running, new) in self.mean.iter_mut().zip(mean) {
-            *running += MOMENTUM * (new - *running);
+            *running += BATCH_NORM_MOMENTUM * (new - *running);
         }
         for (running, new) in self.variance.iter_mut().zip(variance) {
-            *running += MOMENTUM * (new * unbias - *running);
+            *running += BATCH_NORM_MOMENTUM * (new * unbias - *running);
         }
     }
 }

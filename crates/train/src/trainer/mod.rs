@@ -298,6 +298,11 @@ impl Trainer {
         Some(self.on_device.as_ref()?.training.precision())
     }
 
+    /// Where patches are cut for that device.
+    pub fn device_cutting(&self) -> Option<Cutting> {
+        Some(self.on_device.as_ref()?.cutting)
+    }
+
     /// The recipe.
     pub fn recipe(&self) -> &Recipe {
         &self.recipe
