@@ -49,6 +49,24 @@ patch_px = {patch_px}
 every_updates = {every}
 images = 1
 """
+# Patches that the processor makes, and the GPU does not cut.
+DAMAGE = """[degradation]
+[[degradation.stages]]
+kind = "downsample"
+methods = ["bicubic"]
+[[degradation.stages]]
+kind = "noise"
+probability = 0.35
+sigma_levels = [0.0, 25.0]
+[[degradation.stages]]
+kind = "jpeg"
+probability = 0.6
+quality = [10, 99]
+subsampling = ["4:2:0", "4:4:4"]
+"""
+# Precision and damage of trainings. bf16 stands for f16 on GPUs that multiply matrices, and for f32
+# on others.
+TRAININGS = [("f32", ""), ("bf16", ""), ("bf16", DAMAGE)]
 
 
 def arguments() -> argparse.Namespace:
@@ -96,7 +114,9 @@ def wdsr(
     return json.loads(run.stdout)
 
 
-def updates_per_second(options: argparse.Namespace, precision: str, left: float) -> float:
+def updates_per_second(
+    options: argparse.Namespace, precision: str, damage: str, left: float
+) -> float:
     """Updates of `wdsr train`; the first half, in which kernels are compiled, does not count."""
     updates = options.updates
     recipe = RECIPE.format(
@@ -108,7 +128,7 @@ def updates_per_second(options: argparse.Namespace, precision: str, left: float)
     )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "recipe.toml").write_text(recipe)
+        (folder / "recipe.toml").write_text(recipe + damage)
         (folder / "data").mkdir()
         # One to train on, one to validate.
         for copy in ("a.png", "b.png"):
@@ -215,15 +235,12 @@ def main() -> None:
             frames = 1000 / found["median_ms"]
             print(f"{row} | {frames:.1f} | {found['gflops']:.0f} | {found['ratio_to_peak']:.2f} |")
     print()
-    # bf16 stands for f16 on GPUs that multiply matrices, and for f32 on others.
-    for precision in ("f32", "bf16"):
-        print(
-            f"Training of `base` x2, {PATCHES} patches of {PATCH_PX} px, precision = {precision}:",
-            end=" ",
-        )
+    for precision, damage in TRAININGS:
+        patches = f"{PATCHES} {'damaged ' if damage else ''}patches of {PATCH_PX} px"
+        print(f"Training of `base` x2, {patches}, precision = {precision}:", end=" ")
         try:
             left = min(60, end - time.monotonic())
-            per_second = updates_per_second(options, precision, left)
+            per_second = updates_per_second(options, precision, damage, left)
             print(f"{per_second:.1f} updates/s, {1000 / per_second:.2f} ms each\n")
         except (RuntimeError, subprocess.TimeoutExpired, OSError) as error:
             print(f"- ({error})\n")
