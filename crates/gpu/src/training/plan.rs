@@ -87,6 +87,7 @@ type Entry = Option<(u32, u32)>;
 
 struct Builder<'t> {
     task: &'t DeviceTask<'t>,
+    work: WorkLayout,
     matrices: Option<Matrices>,
     steps: Vec<Step>,
     /// Bytes of each map.
@@ -193,6 +194,7 @@ impl TrainingPlan {
             .clamp(1, MAX_CHUNKS);
         let mut builder = Builder {
             task,
+            work,
             matrices,
             steps: Vec::new(),
             maps: Vec::new(),
@@ -234,7 +236,8 @@ impl TrainingPlan {
                 builder.push(text, &bound, kernels::workgroups(len));
             }
         }
-        let samples = builder.network_steps(work);
+        builder.network_steps();
+        let samples = builder.samples();
         let vectors = chunk_len / 4;
         builder.push(
             kernels::sum_chunks(chunks, vectors),
@@ -279,6 +282,12 @@ impl Builder<'_> {
         });
     }
 
+    /// A kernel that has maps alone.
+    fn push_on_maps(&mut self, (text, workgroups): (String, [u32; 3]), maps: &[(u32, usize)]) {
+        let bound = maps.iter().map(|&(at, map)| (at, Bound::Map(map)));
+        self.push(text, &bound.collect::<Vec<_>>(), workgroups);
+    }
+
     fn patches(&self, scale: usize) -> Patches {
         Patches {
             count: self.task.batch,
@@ -301,8 +310,13 @@ impl Builder<'_> {
         self.raw_map(16 * groups(channels) * self.pixels(scale))
     }
 
-    /// The kernels of the network forwards, of the loss, and of the network backwards. Returns the samples of the loss.
-    fn network_steps(&mut self, work: WorkLayout) -> usize {
+    /// Samples of the loss.
+    fn samples(&self) -> usize {
+        3 * self.pixels(self.task.network.config.scale)
+    }
+
+    /// The kernels of the network forwards, of the loss, and of the network backwards.
+    fn network_steps(&mut self) {
         let network = &self.task.network;
         let operations = network.fused_operations();
         // The last pixel shuffle is part of the loss.
@@ -331,7 +345,7 @@ impl Builder<'_> {
         let gradient = self.map(shape.channels, shape.scale);
         gradients[result.0] = Some(gradient);
         self.push(
-            loss.text(work),
+            loss.text(self.work),
             &[
                 (1, Bound::Map(maps[result.0])),
                 (2, Bound::Target),
@@ -340,15 +354,14 @@ impl Builder<'_> {
             ],
             [LOSS_WORKGROUPS as u32, 1, 1],
         );
-        self.spectrum(&loss, work, maps[result.0], gradient);
+        self.spectrum(&loss, maps[result.0], gradient);
         for operation in operations.iter().rev() {
-            self.backward(operation, &maps, &mut gradients, (work, loss.samples()));
+            self.backward(operation, &maps, &mut gradients);
         }
-        loss.samples()
     }
 
     /// The kernels of the loss on the spectrum, if there is one.
-    fn spectrum(&mut self, loss: &LossKernel, work: WorkLayout, source: usize, gradient: usize) {
+    fn spectrum(&mut self, loss: &LossKernel, source: usize, gradient: usize) {
         let Loss::Fft { weight } = loss.loss else {
             return;
         };
@@ -369,7 +382,7 @@ impl Builder<'_> {
         let (text, groups) = spectrum.rows();
         let bound = [(1, errors), table(), (4, rows.clone())];
         self.push(text, &bound, groups);
-        let (text, groups) = spectrum.columns(work);
+        let (text, groups) = spectrum.columns(self.work);
         let bound = [(1, rows), table(), (3, Bound::Work), (4, slopes.clone())];
         self.push(text, &bound, groups);
         let (text, groups) = spectrum.columns_back();
@@ -437,7 +450,6 @@ impl Builder<'_> {
         operation: &FusedOperation,
         maps: &[usize],
         gradients: &mut [Option<usize>],
-        (work, samples): (WorkLayout, usize),
     ) {
         let gradient = gradients[operation.output().0].take();
         let gradient =
@@ -478,8 +490,7 @@ impl Builder<'_> {
                 self.add_gradient(gradient, identity, output, gradients);
             }
             FusedOperation::Single(Operation::BatchNorm { norm, input, .. }) => {
-                let by_input =
-                    self.normalise_backwards(norm, maps[input.0], gradient, input, (work, samples));
+                let by_input = self.normalise_backwards(norm, maps[input.0], gradient, input);
                 gradients[input.0] = Some(by_input);
             }
             FusedOperation::Single(Operation::PixelShuffle {
@@ -634,27 +645,21 @@ impl Builder<'_> {
         let numbers = self.raw_map(kernels.numbers_bytes());
         let sums = self.raw_map(kernels.sums_bytes());
         self.norms[norm] = numbers;
-        let [source, numbers, sums] = [source, numbers, sums].map(Bound::Map);
-        let bind = |at: u32, bound: &Bound| (at, bound.clone());
-        let (text, workgroups) = kernels.sum_input();
-        self.push(text, &[bind(1, &source), bind(4, &sums)], workgroups);
-        let (text, workgroups) = kernels.mean();
-        self.push(text, &[bind(2, &sums), bind(4, &numbers)], workgroups);
-        let (text, workgroups) = kernels.sum_squares();
-        let bound = [bind(1, &source), bind(2, &numbers), bind(4, &sums)];
-        self.push(text, &bound, workgroups);
+        let result = self.map(shape.channels, shape.scale);
+        self.push_on_maps(kernels.sum_input(), &[(1, source), (4, sums)]);
+        self.push_on_maps(kernels.mean(), &[(2, sums), (4, numbers)]);
+        let of_squares = [(1, source), (2, numbers), (4, sums)];
+        self.push_on_maps(kernels.sum_squares(), &of_squares);
         let (text, workgroups) = kernels.deviation();
         let bound = [
             (1, Bound::State),
-            bind(2, &sums),
-            bind(4, &numbers),
+            (2, Bound::Map(sums)),
+            (4, Bound::Map(numbers)),
             (5, Bound::Running),
         ];
         self.push(text, &bound, workgroups);
-        let result = self.map(shape.channels, shape.scale);
-        let (text, workgroups) = kernels.normalise();
-        let bound = [bind(1, &source), bind(2, &numbers), (4, Bound::Map(result))];
-        self.push(text, &bound, workgroups);
+        let of_result = [(1, source), (2, numbers), (4, result)];
+        self.push_on_maps(kernels.normalise(), &of_result);
         result
     }
 
@@ -665,25 +670,22 @@ impl Builder<'_> {
         source: usize,
         gradient: usize,
         input: Value,
-        (work, samples): (WorkLayout, usize),
     ) -> usize {
         let kernels = self.norm(norm, input, false);
         let shape = self.task.network.shape(input);
         let sums = self.raw_map(kernels.sums_bytes());
-        let [gradient, numbers, source, sums] =
-            [gradient, self.norms[norm], source, sums].map(Bound::Map);
-        let bind = |at: u32, bound: &Bound| (at, bound.clone());
-        let read = [bind(1, &gradient), bind(2, &numbers), bind(3, &source)];
-        let (text, workgroups) = kernels.sum_gradient();
-        let bound = [&read[..], &[bind(4, &sums)]].concat();
-        self.push(text, &bound, workgroups);
-        let (text, workgroups) = kernels.by_parameters(work, samples);
-        let bound = [bind(2, &sums), (3, Bound::Work), bind(4, &numbers)];
-        self.push(text, &bound, workgroups);
         let result = self.map(shape.channels, shape.scale);
-        let (text, workgroups) = kernels.by_input();
-        let bound = [&read[..], &[(4, Bound::Map(result))]].concat();
+        let numbers = self.norms[norm];
+        let into = |result: usize| [(1, gradient), (2, numbers), (3, source), (4, result)];
+        self.push_on_maps(kernels.sum_gradient(), &into(sums));
+        let (text, workgroups) = kernels.by_parameters(self.work, self.samples());
+        let bound = [
+            (2, Bound::Map(sums)),
+            (3, Bound::Work),
+            (4, Bound::Map(numbers)),
+        ];
         self.push(text, &bound, workgroups);
+        self.push_on_maps(kernels.by_input(), &into(result));
         result
     }
 
