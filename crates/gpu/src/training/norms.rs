@@ -7,6 +7,7 @@
 use wdsr_train::parameters::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM};
 
 use super::kernels::{STATE, WORK, WorkLayout, each, each_main, total_of, workgroups};
+use crate::plan::groups;
 
 /// Vectors of a group of channels.
 const NUMBERS: usize = 6;
@@ -45,7 +46,7 @@ pub(super) struct NormKernels {
 
 impl NormKernels {
     pub(super) fn groups(&self) -> usize {
-        self.channels.div_ceil(4)
+        groups(self.channels)
     }
 
     /// Bytes of what kernels need of the channels.
@@ -111,7 +112,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 
     /// Deviations, factors and offsets, and the running statistics: 1 state, 2 sums, 4 numbers, 5 running statistics.
     pub(super) fn deviation(&self) -> Text {
-        let groups = self.groups();
         let unbias = self.pixels as f32 / (self.pixels as f32 - 1.0).max(1.0);
         let body = format!(
             "    let variance = all[0] * {share};
@@ -134,6 +134,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             factor_at = self.factor,
             offset_at = self.offset,
             running = self.running,
+            groups = self.groups(),
         );
         let running = "@group(0) @binding(5) var<storage, read_write> running: array<vec4<f32>>;\n";
         self.finish(&format!("{STATE}{running}"), 1, &body)
