@@ -40,7 +40,7 @@ pub(crate) struct Transposed {
     pub(crate) len: usize,
 }
 
-/// [`Transposed::columns`] for so many channels.
+/// [`Transposed::columns`] for so many channels: whole groups.
 pub(crate) fn transposed_columns<S: Simd>(channels: usize) -> usize {
     channels.next_multiple_of(group_px::<S>())
 }
@@ -93,14 +93,15 @@ impl Rows<1> {
     /// # Safety
     /// `len` pixels rounded up to a group can be read from each plane. `packed` holds
     /// `[planes][packed_len]`, where `packed_len` lanes hold `len` pixels rounded up to a group.
-    /// `to` holds as many rows of [`transposed_columns`] as there are lanes, rounded up to 8.
+    /// `to` holds as many rows of `columns` as there are lanes, rounded up to 8. `columns` is a multiple of [`group_px`] that
+    /// holds the channels.
     #[inline(always)]
     pub(crate) unsafe fn transpose<S: Simd, F: Format<S>>(
         self,
         simd: S,
         len: usize,
         (packed, packed_len): (*mut f32, usize),
-        to: *mut f32,
+        to: (*mut f32, usize),
     ) -> Transposed {
         if F::PER_LANE == 1 {
             // SAFETY: a group is a multiple of 8 pixels; the caller promises the pixels to read and
@@ -129,17 +130,20 @@ impl Rows<1> {
     /// Transposes `len` lanes.
     ///
     /// # Safety
-    /// `len` lanes rounded up to 8 can be read from each plane, and so many rows of
-    /// [`transposed_columns`] be written to `to`.
+    /// `len` lanes rounded up to 8 can be read from each plane, and so many rows of `columns` be written to `to`. `columns` is a
+    /// multiple of [`group_px`] that holds the channels.
     #[inline(always)]
     pub(crate) unsafe fn transpose_lanes<S: Simd>(
         self,
         simd: S,
         len: usize,
-        to: *mut f32,
+        (to, columns): (*mut f32, usize),
     ) -> Transposed {
         let (channels, plane_len, [row]) = (self.planes, self.plane_len, self.rows);
-        let columns = transposed_columns::<S>(channels);
+        debug_assert!(
+            channels <= columns,
+            "{channels} channels in {columns} columns"
+        );
         // SAFETY: pixels lie below `len` rounded up to 8, channels below `planes` in what is read
         // and below `columns` in what is written: the caller's promises.
         unsafe {

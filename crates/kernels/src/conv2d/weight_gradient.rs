@@ -143,7 +143,7 @@ impl WeightGradient<'_> {
             unsafe {
                 let packed = (gradient_packed.as_mut_ptr(), chunk_lanes);
                 let gradient = gradient.skip(chunk);
-                let to = transposed.as_mut_ptr();
+                let to = (transposed.as_mut_ptr(), columns);
                 let transposed = gradient.transpose::<S, F>(simd, len, packed, to);
                 let first_lane = chunk / F::PER_LANE;
                 let sums = sums.as_mut_ptr();
@@ -241,7 +241,7 @@ impl WeightGradient<'_> {
                         plane_len: row_px,
                         planes: out_channels,
                     };
-                    let to = transposed.as_mut_ptr();
+                    let to = (transposed.as_mut_ptr(), columns);
                     let transposed = gradient.transpose_lanes(simd, lanes, to);
                     let first_lane = point * in_channels * row_px;
                     let sums = sums[point * rows_len * columns..].as_mut_ptr();

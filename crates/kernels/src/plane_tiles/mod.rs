@@ -238,7 +238,7 @@ struct TransposeRun<'a> {
     bias: &'a mut [f32],
     /// `[channels][lanes]`
     packed: &'a mut [f32],
-    /// `[lanes][columns]`, with a column for each channel rounded up to [`MAX_GROUP_PX`]
+    /// `[lanes][columns]`, with a column for each channel, at most rounded up to [`MAX_GROUP_PX`]
     to: &'a mut [f32],
 }
 
@@ -256,18 +256,18 @@ impl VectorKernel for TransposeRun<'_> {
         let run = run_of(planes, 0);
         let len = planes.geometry().run_len();
         let lanes = whole_groups(len) / PER_LANE;
+        // Whole tiles, which are wider than the groups of short vectors.
+        let columns = run.planes.next_multiple_of(ROW.max(group_px::<S>()));
         assert!(packed.len() >= run.planes * lanes, "lanes of pixels");
-        assert!(
-            to.len() >= lanes * run.planes.next_multiple_of(MAX_GROUP_PX),
-            "columns"
-        );
+        assert!(to.len() >= lanes * columns, "columns");
         // SAFETY: `OVERSHOOT` zeros follow the run, more than a group. The arrays hold it.
         unsafe {
             add_sums(simd, run, len, bias);
             let packed = (packed.as_mut_ptr(), lanes);
-            run.transpose::<S, F>(simd, whole_groups(len), packed, to.as_mut_ptr())
-                .columns
+            let to = (to.as_mut_ptr(), columns);
+            run.transpose::<S, F>(simd, whole_groups(len), packed, to);
         }
+        columns
     }
 }
 

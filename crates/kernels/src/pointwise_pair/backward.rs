@@ -159,11 +159,11 @@ impl Kernel for Backward<'_> {
                 expand.run::<S, F>(simd, wide_gradient, output.skip(segment), len);
 
                 let packed = (input_packed.as_mut_ptr(), segment_lanes);
-                let to = input_transposed.as_mut_ptr();
+                let to = (input_transposed.as_mut_ptr(), in_columns);
                 let transposed = from.transpose::<S, F>(simd, len, packed, to);
                 let sums = expand_sums.as_mut_ptr();
                 add_outer_products::<S, F>(simd, &gradient_rows, 0, transposed, sums);
-                let to = output_transposed.as_mut_ptr();
+                let to = (output_transposed.as_mut_ptr(), out_columns);
                 let transposed = from_gradient.transpose::<S, F>(simd, len, packed, to);
                 let sums = reduce_sums.as_mut_ptr();
                 add_outer_products::<S, F>(simd, &activation_rows, 0, transposed, sums);
