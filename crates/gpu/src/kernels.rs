@@ -1,10 +1,10 @@
-//! The kernels of a network in f32, for drivers outside this crate.
+//! The kernels of a network, for drivers outside this crate.
 
 use wdsr_model::{DevicePrecision, DeviceTile, Model};
 
 use crate::plan::{Plan, SUBMITTED_OPERATIONS};
 
-/// The kernels of a network in f32, their order and their buffers.
+/// The kernels of a network, their order and their buffers.
 ///
 /// A driver makes the buffers for the pixels of a tile, writes the tile (four floats for a pixel, as
 /// [`DeviceTile`](wdsr_model::DeviceTile) has them) to the first, and dispatches the steps one after another. The last one writes the
@@ -26,8 +26,8 @@ pub struct KernelStep {
     pub output: Option<usize>,
     /// The buffer whose values are added.
     pub term: Option<usize>,
-    /// Its weights; empty if it has none.
-    pub weights: Vec<f32>,
+    /// The bytes of its weights; empty if it has none.
+    pub weights: Vec<u8>,
     /// Multiply-adds for each pixel of a tile.
     pub multiply_adds_per_pixel: usize,
 }
@@ -37,10 +37,10 @@ impl NetworkKernels {
     /// a hang.
     pub const SUBMITTED_OPERATIONS: u64 = SUBMITTED_OPERATIONS;
 
-    /// The kernels of a model.
-    pub fn new(model: &Model) -> Self {
+    /// The kernels of a model. Those in f16 need the feature `shader-f16` of WebGPU.
+    pub fn new(model: &Model, precision: DevicePrecision) -> Self {
         Self {
-            plan: Plan::new(model, DevicePrecision::F32, None),
+            plan: Plan::new(model, precision, None),
         }
     }
 
@@ -67,7 +67,7 @@ impl NetworkKernels {
             source: buffer(step.source),
             output: step.output.map(buffer),
             term: step.term.map(buffer),
-            weights: step.weights.clone(),
+            weights: step.weight_bytes(),
             multiply_adds_per_pixel: step.multiply_adds_per_pixel,
         })
     }

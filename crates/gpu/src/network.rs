@@ -3,7 +3,6 @@
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 
-use half::f16;
 use wdsr_model::{DeviceError, DeviceNetwork, DevicePrecision, DeviceTile, Model, PendingTile};
 use wgpu::util::{BufferInitDescriptor, DeviceExt};
 use wgpu::{BufferUsages, MapMode};
@@ -64,7 +63,7 @@ impl GpuNetwork {
                 true => Some(open.checked(|| {
                     open.device.create_buffer_init(&BufferInitDescriptor {
                         label: None,
-                        contents: &bytes_of(&step.weights, step.kernel.formats.products),
+                        contents: &step.weight_bytes(),
                         usage: BufferUsages::STORAGE,
                     })
                 })?),
@@ -264,15 +263,5 @@ impl PendingTile for Pending<'_> {
             spare.push(self.read);
         }
         Ok(())
-    }
-}
-
-fn bytes_of(values: &[f32], precision: DevicePrecision) -> Vec<u8> {
-    match precision {
-        DevicePrecision::F32 => bytemuck::cast_slice(values).to_vec(),
-        DevicePrecision::F16 => {
-            let bytes = |&value: &f32| f16::from_f32(value).to_le_bytes();
-            values.iter().flat_map(bytes).collect()
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! From a model to kernels: their order, their weights, and the buffers of their maps.
 
+use half::f16;
 use wdsr_model::{
     Activation, Conv, ConvWeights, DevicePrecision, FusedOperation, Model, Operation, Value,
 };
@@ -33,6 +34,20 @@ pub(crate) struct Step {
     pub(crate) output: Option<usize>,
     pub(crate) weights: Vec<f32>,
     pub(crate) multiply_adds_per_pixel: usize,
+}
+
+impl Step {
+    /// Its weights as its kernel reads them; empty if it has none.
+    pub(crate) fn weight_bytes(&self) -> Vec<u8> {
+        let weights = self.weights.iter();
+        match self.kernel.formats.products {
+            DevicePrecision::F32 => weights.flat_map(|&weight| weight.to_le_bytes()).collect(),
+            DevicePrecision::F16 => {
+                let bytes = |&weight| f16::from_f32(weight).to_le_bytes();
+                weights.flat_map(bytes).collect()
+            }
+        }
+    }
 }
 
 /// The kernels of a network.

@@ -69,6 +69,11 @@ impl Networks {
             .map_or(PROCESSOR, |device| device.name())
     }
 
+    /// Whether there is a device, and it computes in f16.
+    pub fn has_f16(&self) -> bool {
+        self.device.as_ref().is_some_and(|device| device.has_f16())
+    }
+
     /// The instruction set.
     pub fn isa(&self) -> Isa {
         self.isa

@@ -283,6 +283,15 @@ impl UpscaleRequest {
         Ok(request)
     }
 
+    /// Computes in f32 where f16 was requested. Returns whether it was.
+    pub fn replace_f16(&mut self) -> bool {
+        let is_f16 = self.precision == PrecisionChoice::F16;
+        if is_f16 {
+            self.precision = PrecisionChoice::F32;
+        }
+        is_f16
+    }
+
     /// The format of the result of an image of the format `input`.
     ///
     /// # Errors

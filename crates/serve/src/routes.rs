@@ -413,6 +413,7 @@ async fn models(Shared(state): Shared<App>) -> Response {
     let json = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "device": state.engine.networks.device_name(),
+        "has_f16": state.engine.networks.has_f16(),
         "instruction_set": state.engine.networks.isa().to_string(),
         "threads": state.engine.threads(),
         "models": Networks::described(),

@@ -70,7 +70,7 @@ const gpu = {
 
   /**
    * Opens the GPU, unless it is open. `choice` is "auto" for one that is not software, "software" for one that is, or "cpu".
-   * Returns its name, the bytes of its largest buffer, and whether it is software; null if there is none.
+   * Returns its name, the bytes of its largest buffer, and whether it is software and computes in f16; null if there is none.
    */
   async open(choice) {
     if (choice === "cpu" || !canWait) return null;
@@ -81,11 +81,13 @@ const gpu = {
     if (!adapter || ((adapter.info.isFallbackAdapter ?? adapter.isFallbackAdapter) && !isSoftware)) return null;
     const { maxBufferSize, maxStorageBufferBindingSize } = adapter.limits;
     const requiredLimits = { maxBufferSize, maxStorageBufferBindingSize };
-    const device = await adapter.requestDevice({ requiredLimits }).catch(() => null);
+    const requiredFeatures = ["shader-f16"].filter((feature) => adapter.features.has(feature));
+    const device = await adapter.requestDevice({ requiredLimits, requiredFeatures }).catch(() => null);
     if (!device) return null;
     const { info } = adapter;
     const name = info.description || info.device || [info.vendor, info.architecture].filter(Boolean).join(" ") || "a GPU";
-    const opened = { name, bytes: Math.min(maxBufferSize, maxStorageBufferBindingSize), isSoftware };
+    const bytes = Math.min(maxBufferSize, maxStorageBufferBindingSize);
+    const opened = { name, bytes, isSoftware, hasF16: requiredFeatures.length > 0 };
     Object.assign(this, { device, opened, lost: null, pipelines: new Map() });
     device.lost.then(({ message, reason }) => { if (this.device === device) this.lost = message || reason; });
     return opened;

@@ -80,14 +80,14 @@ async function answer(data) {
   const opened = await gpu.open(device);
   if (!file) {
     wasm.describe();
-    return { ...JSON.parse(text(read(TEXT))), gpu: opened?.name, canWait };
+    return { ...JSON.parse(text(read(TEXT))), gpu: opened?.name, has_f16: opened?.hasF16 ?? false, canWait };
   }
   write(TEXT, encode(query));
   write(NAME, encode(file.name));
   write(FILE, new Uint8Array(await file.arrayBuffer()));
   const upscale = canWait ? WebAssembly.promising(wasm.upscale) : wasm.upscale;
   tileDevice = opened ? gpu : others;
-  await upscale(workers, opened?.bytes ?? 0, opened?.isSoftware ?? false);
+  await upscale(workers, opened?.bytes ?? 0, opened?.isSoftware ?? false, opened?.hasF16 ?? false);
   const status = JSON.parse(text(read(TEXT)));
   return { status, blob: new Blob([read(FILE)], { type: status.media_type }) };
 }

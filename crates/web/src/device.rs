@@ -58,6 +58,7 @@ struct Setup {
     workers: AtomicUsize,
     max_buffer_bytes: AtomicU64,
     is_software: AtomicBool,
+    has_f16: AtomicBool,
     warnings: Mutex<Vec<String>>,
 }
 
@@ -68,6 +69,7 @@ impl PageDevice {
             workers: AtomicUsize::new(0),
             max_buffer_bytes: AtomicU64::new(0),
             is_software: AtomicBool::new(false),
+            has_f16: AtomicBool::new(false),
             warnings: Mutex::default(),
         })))
     }
@@ -76,11 +78,12 @@ impl PageDevice {
         self.0.workers.store(workers, Ordering::Relaxed);
     }
 
-    pub(crate) fn set_gpu(&self, max_buffer_bytes: u64, is_software: bool) {
+    pub(crate) fn set_gpu(&self, max_buffer_bytes: u64, is_software: bool, has_f16: bool) {
         self.0
             .max_buffer_bytes
             .store(max_buffer_bytes, Ordering::Relaxed);
         self.0.is_software.store(is_software, Ordering::Relaxed);
+        self.0.has_f16.store(has_f16, Ordering::Relaxed);
     }
 }
 
@@ -101,16 +104,20 @@ impl Device for PageDevice {
         self.0.name
     }
 
+    fn has_f16(&self) -> bool {
+        self.0.has_f16.load(Ordering::Relaxed)
+    }
+
     fn prepare(
         &self,
         model: &Model,
-        _: DevicePrecision,
+        precision: DevicePrecision,
     ) -> Result<Box<dyn DeviceNetwork>, DeviceError> {
         let setup = Arc::clone(&self.0);
         let scale = model.config().scale;
         let (kernels, text, bytes) = match setup.workers.load(Ordering::Relaxed) {
             0 => {
-                let kernels = NetworkKernels::new(model);
+                let kernels = NetworkKernels::new(model, precision);
                 let (text, weights) = described(&kernels);
                 (Some(kernels), text, weights)
             }
@@ -156,7 +163,7 @@ fn described(kernels: &NetworkKernels) -> (String, Vec<u8>) {
                 texts.len() - 1
             });
             let first = weights.len();
-            weights.extend(step.weights.iter().flat_map(|weight| weight.to_le_bytes()));
+            weights.extend(step.weights);
             json!({
                 "kernel": kernel,
                 "source": step.source,

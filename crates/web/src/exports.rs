@@ -89,7 +89,7 @@ pub(crate) fn take_text() -> String {
 /// [`TEXT`] and [`FILE`]. Computes on a GPU with buffers of up to `gpu_bytes`, if there are any, else on so many other
 /// Workers, else on this thread.
 #[unsafe(no_mangle)]
-extern "C" fn upscale(workers: usize, gpu_bytes: f64, is_software: bool) {
+extern "C" fn upscale(workers: usize, gpu_bytes: f64, is_software: bool, has_f16: bool) {
     let [query, name] = [TEXT, NAME].map(|buffer| {
         let bytes = take(buffer);
         String::from_utf8_lossy(&bytes).into_owned()
@@ -98,7 +98,7 @@ extern "C" fn upscale(workers: usize, gpu_bytes: f64, is_software: bool) {
     let run = |engine: &Engine| engine.upscale(&query, image, |done| progress(done));
     let (status, file) = if gpu_bytes > 0.0 {
         GPU.with(|(device, engine)| {
-            device.set_gpu(gpu_bytes as u64, is_software);
+            device.set_gpu(gpu_bytes as u64, is_software, has_f16);
             let (mut status, file) = run(engine);
             if let [warning, ..] = &device.take_warnings()[..] {
                 status["report"]["device_warning"] = warning.as_str().into();

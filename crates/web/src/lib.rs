@@ -58,6 +58,7 @@ impl Engine {
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "device": "WebAssembly in this browser",
+            "has_f16": false,
             "instruction_set": self.networks.isa().to_string(),
             "threads": 1,
             "models": Networks::described(),
@@ -66,7 +67,8 @@ impl Engine {
 
     /// Upscales the image in the bytes of a file by the parameters of a query. `progress` gets the share of the
     /// work done. Returns the status that a job of the server ends with, and the result. The report also has
-    /// `device_warning` if a device should have computed and this thread did.
+    /// `device_warning` if a device should have computed and this thread did. Without a device that computes in f16, f16
+    /// becomes f32, with a warning.
     pub fn upscale(
         &self,
         query: &str,
@@ -100,18 +102,34 @@ impl Engine {
             max_memory_bytes: Some(MAX_MEMORY_BYTES),
             ..Settings::default()
         };
-        let request = UpscaleRequest::of_query(query, settings)?;
+        let mut request = UpscaleRequest::of_query(query, settings)?;
+        let on_device = self.on_device.as_ref();
+        let lacks_f16 = !on_device.is_some_and(Networks::has_f16) && request.replace_f16();
+        let mut result = self.run_request(request, (name, file), progress)?;
+        if lacks_f16 {
+            let warning = "precision f16: no GPU with f16 computed, so f32 was used".to_owned();
+            result.head.warnings.push(warning);
+        }
+        Ok(result)
+    }
+
+    fn run_request(
+        &self,
+        mut request: UpscaleRequest,
+        (name, file): (&str, Vec<u8>),
+        progress: impl Fn(f64) + Sync,
+    ) -> Result<Upscaled, Error> {
         let flow = |done: usize, total: usize| {
             progress(done as f64 / total as f64);
             ControlFlow::Continue(())
         };
-        let upscale = |networks: &Networks, file| {
-            networks.upscale(&request, (name, file), &Limits::default(), &flow)
+        let upscale = |networks: &Networks, request: &UpscaleRequest, file| {
+            networks.upscale(request, (name, file), &Limits::default(), &flow)
         };
         let Some(networks) = &self.on_device else {
-            return upscale(&self.networks, file);
+            return upscale(&self.networks, &request, file);
         };
-        let warning = match upscale(networks, file.clone()) {
+        let warning = match upscale(networks, &request, file.clone()) {
             Ok(result) => return Ok(result),
             Err(Error::Upscale(error)) => match (&error, error.kind()) {
                 (UpscaleImageError::Network { source, .. }, ErrorKind::Device) => {
@@ -123,7 +141,8 @@ impl Engine {
             },
             Err(error) => return Err(error),
         };
-        let mut result = upscale(&self.networks, file)?;
+        request.replace_f16();
+        let mut result = upscale(&self.networks, &request, file)?;
         if let Some(warning) = warning {
             result.head.report["device_warning"] = json!(warning);
         }
@@ -219,11 +238,17 @@ mod tests {
     }
 
     /// A device that is always lost.
-    struct Lost;
+    struct Lost {
+        has_f16: bool,
+    }
 
     impl Device for Lost {
         fn name(&self) -> &str {
             "a test device"
+        }
+
+        fn has_f16(&self) -> bool {
+            self.has_f16
         }
 
         fn prepare(
@@ -256,7 +281,7 @@ mod tests {
             let image = ("a.pgm", IMAGE.to_vec());
             engine.upscale("model=small&scale=2", image, |_| ())
         };
-        let (status, file) = upscale(Engine::on_device(Arc::new(Lost)));
+        let (status, file) = upscale(Engine::on_device(Arc::new(Lost { has_f16: false })));
         let report = &status["report"];
         assert_eq!(
             report["device_warning"],
@@ -265,6 +290,39 @@ mod tests {
         );
         assert_eq!(report["device"], "CPU", "{status}");
         assert_eq!(file, upscale(Engine::default()).1);
+    }
+
+    #[test]
+    fn f16_becomes_f32_without_a_gpu_that_has_it() {
+        let upscale = |engine: Engine, query: &str| {
+            let (status, file) = engine.upscale(query, ("a.pgm", IMAGE.to_vec()), |_| ());
+            assert_eq!(status["status"], "done", "{status}");
+            (status, file)
+        };
+        let expected = upscale(Engine::default(), "model=small&scale=2").1;
+        let query = "model=small&scale=2&precision=f16";
+        for (has_f16, engine) in [
+            (false, Engine::default()),
+            (false, Engine::on_device(Arc::new(Lost { has_f16: false }))),
+            (true, Engine::on_device(Arc::new(Lost { has_f16: true }))),
+        ] {
+            let (status, file) = upscale(engine, query);
+            assert_eq!(status["report"]["precision"], "f32", "{status}");
+            let warnings = &status["warnings"];
+            match has_f16 {
+                // The loss is the reason.
+                true => assert!(status["report"]["device_warning"].is_string(), "{status}"),
+                false => assert_eq!(
+                    warnings[0],
+                    "precision f16: no GPU with f16 computed, so f32 was used"
+                ),
+            }
+            assert_eq!(
+                warnings.as_array().map(Vec::len),
+                Some(usize::from(!has_f16))
+            );
+            assert_eq!(file, expected, "{status}");
+        }
     }
 
     #[test]

@@ -157,6 +157,8 @@ try {
   await testWorkers(tab);
   const onGpu = await open(browser, files.url, "software");
   assert.match(await onGpu.textContent("#device"), /^WebGPU on /);
+  // It has no f16, for which there is f16.mjs.
+  assert.ok(await onGpu.isHidden("#f16-label"));
   await testGpu(onGpu);
 } finally {
   await browser.close();

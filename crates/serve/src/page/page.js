@@ -36,6 +36,7 @@ async function connect() {
     const known = [...byId(id).options].map((option) => option.value);
     byId(id).append(...kinds.filter((kind) => !known.includes(kind)).map((kind) => new Option(kind, kind)));
   }
+  byId("f16-label").hidden = !found.has_f16;
   isReady = true;
   next();
 }
@@ -47,6 +48,7 @@ function query(model) {
   if (model) parameters.set("model", model);
   if (byId("format").value) parameters.set("format", byId("format").value);
   const hasStrength = !byId("strength").disabled && ["", "photo"].includes(model);
+  if (byId("f16").checked) parameters.set("precision", "f16");
   if (hasStrength) parameters.set("strength", byId("strength").value);
   return parameters;
 }
@@ -114,7 +116,8 @@ function described({ report, warnings }) {
   const strength = report.strength == null ? "" : ` at strength ${report.strength.toFixed(2)}`;
   const damage = report.damage ? ` (${report.damage})` : "";
   const size = `${report.width_px} × ${report.height_px}`;
-  const device = report.device ? `, ${report.device}` : "";
+  const precision = report.precision === "f16" ? " in f16" : "";
+  const device = report.device ? `, ${report.device}${precision}` : "";
   const what = `${size}${model}${strength}${damage}${device}, ${report.seconds.toFixed(1)} s`;
   const ofDevice = report.device_warning ? [report.device_warning] : [];
   return [what, ...ofDevice, ...warnings].join("; ");

@@ -8,7 +8,10 @@ use wdsr_serve::{Access, Limits};
 use super::{Running, json, refusal, small};
 
 /// A device that prepares no network.
-struct Failing(DeviceError);
+struct Failing {
+    error: DeviceError,
+    has_f16: bool,
+}
 
 const NAME: &str = "test device";
 
@@ -17,12 +20,16 @@ impl Device for Failing {
         NAME
     }
 
+    fn has_f16(&self) -> bool {
+        self.has_f16
+    }
+
     fn prepare(
         &self,
         _: &Model,
         _: DevicePrecision,
     ) -> Result<Box<dyn DeviceNetwork>, DeviceError> {
-        Err(self.0.clone())
+        Err(self.error.clone())
     }
 
     fn is_optional(&self) -> bool {
@@ -36,20 +43,21 @@ impl Device for Failing {
     }
 }
 
-fn server(error: DeviceError) -> Running {
-    let device = Arc::new(Failing(error));
+fn server(error: DeviceError, has_f16: bool) -> Running {
+    let device = Arc::new(Failing { error, has_f16 });
     Running::with(Access::ThisComputer, Some(device), Limits::default())
 }
 
 #[test]
 fn the_processor_computes_with_a_warning_what_the_memory_of_a_device_does_not_suffice_for() {
     let device = NAME.to_owned();
-    let on_device = server(DeviceError::OutOfMemory { device });
-    assert_eq!(
-        json(&on_device.request("GET /v1/models", b""))["device"],
-        NAME
-    );
+    let on_device = server(DeviceError::OutOfMemory { device }, true);
     let on_processor = Running::start(Limits::default());
+    for (server, device, has_f16) in [(&on_device, NAME, true), (&on_processor, "CPU", false)] {
+        let models = json(&server.request("GET /v1/models", b""));
+        assert_eq!(models["device"], device);
+        assert_eq!(models["has_f16"], has_f16, "{device}");
+    }
     for query in ["model=small", "model=photo&strength=0.5&scale=3"] {
         let answers = [&on_device, &on_processor].map(|server| server.upscale(query, &small()));
         let report = answers[0].header("wdsr-report");
@@ -65,7 +73,7 @@ fn the_processor_computes_with_a_warning_what_the_memory_of_a_device_does_not_su
 #[test]
 fn a_lost_device_fails_its_image() {
     let (device, reason) = (NAME.to_owned(), "removed".to_owned());
-    let server = server(DeviceError::Lost { device, reason });
+    let server = server(DeviceError::Lost { device, reason }, true);
     let answer = server.upscale("model=small", &small());
     let (status, code, message) = refusal(&answer);
     assert_eq!((status, &*code), (503, "device_failed"), "{message}");
@@ -79,7 +87,7 @@ fn a_lost_device_fails_its_image() {
 #[test]
 fn precisions_of_the_processor_are_refused_on_a_device() {
     let device = NAME.to_owned();
-    let server = server(DeviceError::OutOfMemory { device });
+    let server = server(DeviceError::OutOfMemory { device }, false);
     for precision in ["bf16", "int8"] {
         let answer = server.upscale(&format!("model=small&precision={precision}"), &small());
         let (status, code, message) = refusal(&answer);
