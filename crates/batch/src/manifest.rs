@@ -453,11 +453,8 @@ pub fn hash_of_model(model: &Model) -> serde_json::Result<String> {
     let of_scales =
         scales.flat_map(|scales| [&scales.input_steps, &scales.weight_steps, &scales.bias]);
     for values in of_convs.chain(of_scales) {
-        let bytes: Vec<u8> = values
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect();
-        hash.update(&bytes);
+        let words: Vec<_> = values.iter().map(|v| v.to_le_bytes()).collect();
+        hash.update(words.as_flattened());
     }
     Ok(format!("{:032x}", hash.digest128()))
 }

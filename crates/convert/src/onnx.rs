@@ -277,8 +277,8 @@ impl GraphWriter {
     }
 
     fn float32(&mut self, name: &str, shape: &[usize], values: &[f32]) {
-        let raw_data = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        self.constant(name, shape, DataType::Float, raw_data);
+        let words: Vec<_> = values.iter().map(|v| v.to_le_bytes()).collect();
+        self.constant(name, shape, DataType::Float, words.into_flattened());
     }
 
     fn constant(&mut self, name: &str, shape: &[usize], data_type: DataType, raw_data: Vec<u8>) {

@@ -86,8 +86,8 @@ fn safetensors_file(
     let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
         .into_iter()
         .map(|(key, shape, values)| {
-            let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-            (key, shape, bytes)
+            let words: Vec<_> = values.iter().map(|v| v.to_le_bytes()).collect();
+            (key, shape, words.into_flattened())
         })
         .collect();
     let views = tensors.iter().map(|(key, shape, bytes)| {

@@ -44,7 +44,9 @@ pub struct KeptOut {
 struct AspectGroup {
     /// Width over height.
     aspect: f64,
-    entries: Vec<(String, PerceptualHash)>,
+    hashes: Vec<PerceptualHash>,
+    /// Of the image of each hash.
+    names: Vec<String>,
 }
 
 /// A kept-out image that was recognised.
@@ -80,21 +82,25 @@ impl KeptOut {
             let side = |text: &str| text.parse::<u32>().ok().filter(|side| *side > 0);
             let (width, height) = side(width).zip(side(height)).ok_or_else(invalid)?;
             let aspect = f64::from(width) / f64::from(height);
-            let is_similar = |group: &&mut AspectGroup| {
+            let is_similar = |group: &AspectGroup| {
                 (1.0 / SAME_ASPECT..=SAME_ASPECT).contains(&(group.aspect / aspect))
             };
             let hashes = words
-                .map(|word| PerceptualHash::from_hex(word).map(|hash| (name.to_owned(), hash)))
+                .map(PerceptualHash::from_hex)
                 .collect::<Option<Vec<_>>>()
                 .filter(|hashes| !hashes.is_empty())
                 .ok_or_else(invalid)?;
-            match groups.iter_mut().find(is_similar) {
-                Some(group) => group.entries.extend(hashes),
-                None => groups.push(AspectGroup {
+            let at = groups.iter().position(is_similar).unwrap_or_else(|| {
+                groups.push(AspectGroup {
                     aspect,
-                    entries: hashes,
-                }),
-            }
+                    hashes: Vec::new(),
+                    names: Vec::new(),
+                });
+                groups.len() - 1
+            });
+            let group = &mut groups[at];
+            group.names.extend(hashes.iter().map(|_| name.to_owned()));
+            group.hashes.extend(hashes);
         }
         Ok(Self { groups })
     }
@@ -105,25 +111,26 @@ impl KeptOut {
         let aspect = width_px as f64 / height_px as f64;
         let mut best: Option<(u32, &str)> = None;
         for group in &self.groups {
-            let mut nearest: Vec<Option<(u32, Window)>> = vec![None; group.entries.len()];
+            let mut least_bits = vec![ALIGN_BITS; group.hashes.len()];
+            let mut nearest: Vec<Option<Window>> = vec![None; group.hashes.len()];
             for_each_window(aspect, group.aspect, |window| {
                 let Some(hash) = brightness.hash(window) else {
                     return;
                 };
-                for ((_, kept_out), nearest) in group.entries.iter().zip(&mut nearest) {
-                    let bits = hash.distance(*kept_out);
-                    if bits < nearest.map_or(ALIGN_BITS, |(least, _)| least) {
-                        *nearest = Some((bits, window));
+                for (at, kept_out) in group.hashes.iter().enumerate() {
+                    if let Some(bits) = hash.distance_below(*kept_out, least_bits[at]) {
+                        least_bits[at] = bits;
+                        nearest[at] = Some(window);
                     }
                 }
             });
-            for ((name, kept_out), nearest) in group.entries.iter().zip(nearest) {
-                let Some((bits, window)) = nearest else {
+            for (at, nearest) in nearest.into_iter().enumerate() {
+                let Some(window) = nearest else {
                     continue;
                 };
-                let bits = align(&brightness, *kept_out, bits, window);
+                let bits = align(&brightness, group.hashes[at], least_bits[at], window);
                 if bits <= NEAR_BITS && best.is_none_or(|(least, _)| bits < least) {
-                    best = Some((bits, name));
+                    best = Some((bits, &group.names[at]));
                 }
             }
         }

@@ -42,18 +42,22 @@ impl PerceptualHash {
     }
 
     fn of_cells(cells: &[[f64; CELLS]; CELLS]) -> Option<Self> {
-        let all = || cells.iter().flatten().copied();
-        let range = all().fold(f64::MIN, f64::max) - all().fold(f64::MAX, f64::min);
-        if range < LEAST_RANGE {
+        let (mut least, mut most) = (f64::MAX, f64::MIN);
+        for &cell in cells.as_flattened() {
+            least = if cell < least { cell } else { least };
+            most = if cell > most { cell } else { most };
+        }
+        if most - least < LEAST_RANGE {
             return None;
         }
         let mut bits = 0;
         for i in 0..CELLS - 1 {
+            let mut of_row = 0_u16;
             for j in 0..CELLS - 1 {
-                for brighter in [cells[i][j + 1] > cells[i][j], cells[j + 1][i] > cells[j][i]] {
-                    bits = bits << 1 | u128::from(brighter);
-                }
+                of_row = of_row << 1 | u16::from(cells[i][j + 1] > cells[i][j]);
+                of_row = of_row << 1 | u16::from(cells[j + 1][i] > cells[j][i]);
             }
+            bits = bits << 16 | u128::from(of_row);
         }
         Some(Self(bits))
     }
@@ -61,6 +65,17 @@ impl PerceptualHash {
     /// Number of bits that differ: 0 for the same image, around 64 for unrelated ones.
     pub(crate) fn distance(self, other: Self) -> u32 {
         (self.0 ^ other.0).count_ones()
+    }
+
+    /// [`distance`](Self::distance) if it is below a limit. Half of the bits rule out most of unrelated images.
+    pub(crate) fn distance_below(self, other: Self, limit: u32) -> Option<u32> {
+        let differing = self.0 ^ other.0;
+        let of_half = (differing as u64).count_ones();
+        if of_half >= limit {
+            return None;
+        }
+        let bits = of_half + ((differing >> 64) as u64).count_ones();
+        (bits < limit).then_some(bits)
     }
 
     /// The bits as 32 hexadecimal digits.
@@ -177,25 +192,32 @@ impl Brightness {
     fn cells(&self, window: Window) -> Option<[[f64; CELLS]; CELLS]> {
         let edges = |start: f64, side: f64, px: usize| {
             let px = px as f64;
-            std::array::from_fn(|i| {
-                ((start + side * i as f64 / CELLS as f64) * px)
-                    .round()
-                    .clamp(0.0, px) as usize
-            })
+            let mut edges = [0; CELLS + 1];
+            for (i, edge) in edges.iter_mut().enumerate() {
+                let place = (start + side * i as f64 / CELLS as f64) * px;
+                *edge = place.round().clamp(0.0, px) as usize;
+            }
+            edges
         };
-        let xs: [usize; CELLS + 1] = edges(window.x, window.width, self.width_px);
-        let ys: [usize; CELLS + 1] = edges(window.y, window.height, self.height_px);
+        let xs = edges(window.x, window.width, self.width_px);
+        let ys = edges(window.y, window.height, self.height_px);
         let grows = |edges: &[usize]| edges.windows(2).all(|pair| pair[0] < pair[1]);
         if !grows(&xs) || !grows(&ys) {
             return None;
         }
-        let at: [[f64; CELLS + 1]; CELLS + 1] =
-            ys.map(|y| xs.map(|x| self.sums[y * (self.width_px + 1) + x]));
+        // Plain loops: this is most of a search for kept-out images.
+        let mut at = [[0.0; CELLS + 1]; CELLS + 1];
+        for i in 0..=CELLS {
+            let sums = &self.sums[ys[i] * (self.width_px + 1)..][..=self.width_px];
+            for j in 0..=CELLS {
+                at[i][j] = sums[xs[j]];
+            }
+        }
         let mut cells = [[0.0; CELLS]; CELLS];
-        for (i, row) in cells.iter_mut().enumerate() {
-            for (j, cell) in row.iter_mut().enumerate() {
+        for i in 0..CELLS {
+            for j in 0..CELLS {
                 let sum = at[i + 1][j + 1] - at[i][j + 1] - at[i + 1][j] + at[i][j];
-                *cell = sum / ((ys[i + 1] - ys[i]) * (xs[j + 1] - xs[j])) as f64;
+                cells[i][j] = sum / ((ys[i + 1] - ys[i]) * (xs[j + 1] - xs[j])) as f64;
             }
         }
         Some(cells)

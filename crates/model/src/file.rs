@@ -362,8 +362,8 @@ fn tensor(
 type FileTensor = (String, Dtype, Vec<usize>, Vec<u8>);
 
 fn f32_tensor((key, shape, values): (String, Vec<usize>, &[f32])) -> FileTensor {
-    let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-    (key, Dtype::F32, shape, bytes)
+    let words: Vec<_> = values.iter().map(|v| v.to_le_bytes()).collect();
+    (key, Dtype::F32, shape, words.into_flattened())
 }
 
 fn serialize(tensors: Vec<FileTensor>, metadata: HashMap<String, String>) -> Vec<u8> {

@@ -64,8 +64,8 @@ fn tensors(
 ) -> Vec<(String, Vec<usize>, Vec<u8>)> {
     let mut tensors = Vec::new();
     let mut push = |name: String, shape: &[usize], values: &[f32]| {
-        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        tensors.push((name, shape.to_vec(), bytes));
+        let words: Vec<_> = values.iter().map(|v| v.to_le_bytes()).collect();
+        tensors.push((name, shape.to_vec(), words.into_flattened()));
     };
     for (part, values) in state.vectors() {
         for tensor in &layout.tensors {

@@ -23,17 +23,16 @@ fn scene(seed: u64, width: usize, height: usize, shift_px: [f64; 2]) -> Image {
             [u, v, 7.0 * random(), 3.0 + 4.0 * random()]
         })
         .collect();
-    let sample = |i: usize| {
-        let (pixel, channel) = (i / 3, i % 3);
-        let x = (pixel % width) as f64 - shift_px[0];
-        let y = (pixel / width) as f64 - shift_px[1];
-        let sum: f64 = waves
-            .iter()
-            .map(|[u, v, phase, height]| height * (u * x + v * y + phase).sin())
-            .sum();
-        (120.0 + sum + 10.0 * channel as f64).clamp(0.0, 255.0) as u8
+    let pixel = |at: usize| {
+        let x = (at % width) as f64 - shift_px[0];
+        let y = (at / width) as f64 - shift_px[1];
+        let mut sum = 120.0;
+        for [u, v, phase, height] in &waves {
+            sum += height * (u * x + v * y + phase).sin();
+        }
+        [0.0, 10.0, 20.0].map(|more| (sum + more).clamp(0.0, 255.0) as u8)
     };
-    let samples = (0..3 * width * height).map(sample).collect();
+    let samples = (0..width * height).flat_map(pixel).collect();
     Image::new(width, height, Colour::Rgb, Samples::U8(samples))
 }
 

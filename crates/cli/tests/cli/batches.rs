@@ -610,11 +610,11 @@ fn an_interrupt_finishes_an_image_and_a_second_drops_it() {
     for interrupts in [1, 2] {
         let mut child = std::process::Command::new(program::path())
             .env("WDSR_ISA", "reference")
-            .args(["upscale", "-q", "-j", "1"])
+            .args(["upscale", "-q", "-j", "1", "-m", "small"])
             .args([&input, Path::new("-o"), &output])
             .spawn()
             .expect("it runs");
-        // The first image begins right after the manifest, and takes a second or more on plain loops.
+        // The first image begins right after the manifest, and takes a second on plain loops.
         let manifest = output.join(".wdsr-manifest.jsonl");
         while !manifest.exists() {
             std::thread::sleep(Duration::from_millis(5));
