@@ -187,16 +187,6 @@ fn run_study(arguments: &Arguments, study: &Study, limit: TimeLimit) -> anyhow::
     let out = &arguments.out;
     let runs = study.runs();
     claim_files(arguments, study)?;
-    if let DeviceChoice::Gpu(_) = arguments.device
-        && let Some(key) = runs
-            .iter()
-            .find_map(|run| run.recipe.unsupported_on_devices())
-    {
-        let message = format!(
-            "--device: GPUs do not train {key}, which this study does; use cpu, or auto to train the rest on a GPU"
-        );
-        return Err(WrongUsage(message).into());
-    }
     let gpu = OpenGpu::open(arguments.device)?;
     std::fs::create_dir_all(out).with_context(|| format!("{}: cannot create", out.display()))?;
     // All runs share one dataset: it is decoded once.

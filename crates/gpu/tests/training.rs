@@ -153,6 +153,14 @@ fn losses_and_weights_follow_those_of_the_processor() {
             "patch_px = 10",
         ],
         [
+            "block = \"wdsr-b\"\nfeatures = 6\nblocks = 2",
+            "patch_px = 11\nbranches = true",
+        ],
+        [
+            "block = \"wdsr-a\"\nfeatures = 5\nblocks = 1\nnorm = \"none\"\nresidual_scale = 0.5",
+            "patch_px = 9\nbranches = true\ngradient_clip_norm = 0.05",
+        ],
+        [
             "block = \"wdsr-a\"\nfeatures = 4\nblocks = 1\nscale = 1",
             "patch_px = 11\nloss = \"fft\"",
         ],
@@ -220,7 +228,7 @@ fn a_gpu_with_matrices_follows_the_processor_in_f16() {
         ],
         [
             "block = \"edsr\"\nfeatures = 20\nblocks = 1\nscale = 4\nnorm = \"none\"",
-            "patch_px = 6\nloss = \"charbonnier\"",
+            "patch_px = 6\nloss = \"charbonnier\"\nbranches = true",
         ],
     ] {
         let folder = tempfile::tempdir().expect("a folder");
@@ -444,10 +452,15 @@ fn a_loss_that_is_not_finite_rolls_back() {
 #[ignore = "needs a driver of a GPU: .ci/run gpu"]
 fn what_a_gpu_does_not_train_is_an_error_that_names_the_key() {
     let folder = tempfile::tempdir().expect("a folder");
-    let lines = ["features = 4\nblocks = 1", "patch_px = 8\nbranches = true"];
+    let model = wdsr_testing::paths::built_in_model("small-x2");
+    let training = format!("patch_px = 8\nint8 = true\n[start]\nfrom = {model:?}");
+    let lines = [
+        "block = \"wdsr-b\"\nfeatures = 32\nblocks = 8\nlow_rank = 25",
+        &training,
+    ];
     let mut trainer = prepare(folder.path(), "out", lines, false);
     match trainer.use_device(GPU.clone()) {
-        Err(Error::NotOnDevice { key, .. }) => assert_eq!(key, "training.branches = true"),
+        Err(Error::NotOnDevice { key, .. }) => assert_eq!(key, "training.int8 = true"),
         other => panic!("expected an error that names the key, found {other:?}"),
     }
     assert_eq!(trainer.device_name(), None);

@@ -85,7 +85,7 @@ pub struct DeviceTask<'t> {
     pub conv_factors: Vec<f32>,
     /// A factor on the output of each batch normalisation.
     pub norm_factors: Vec<f32>,
-    /// The places of the parameters; without branches.
+    /// The places of the parameters.
     pub layout: &'t ParameterLayout,
     /// The weights at strength 0, which stay as they are, if the parameters are those at strength 1
     /// ([`DrawnBatch::strength`]). Without the factors above.
@@ -105,18 +105,6 @@ pub struct DeviceTask<'t> {
     pub precision: DevicePrecision,
 }
 
-impl Recipe {
-    /// A key that devices do not support.
-    pub fn unsupported_on_devices(&self) -> Option<&'static str> {
-        let unsupported = [
-            (self.training.branches, "training.branches = true"),
-            (self.training.int8, "training.int8 = true"),
-        ];
-        let mut unsupported = unsupported.into_iter();
-        unsupported.find_map(|(is_set, key)| is_set.then_some(key))
-    }
-}
-
 impl<'t> DeviceTask<'t> {
     /// The task of a recipe.
     ///
@@ -127,8 +115,8 @@ impl<'t> DeviceTask<'t> {
         layout: &'t ParameterLayout,
         clean: Option<&'t Model>,
     ) -> Result<Self, &'static str> {
-        if let Some(key) = recipe.unsupported_on_devices() {
-            return Err(key);
+        if recipe.training.int8 {
+            return Err("training.int8 = true");
         }
         let training = &recipe.training;
         let unscaled = NetworkConfig {

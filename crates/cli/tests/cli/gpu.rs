@@ -195,17 +195,20 @@ mod with_feature {
     #[test]
     fn a_recipe_that_a_gpu_cannot_train_is_an_error() {
         let folder = tempfile::tempdir().expect("folder");
-        train::prepare(
-            folder.path(),
-            &train::RECIPE.replace("[training]", "[training]\nbranches = true"),
+        // Without [network] it is that of the model.
+        let model = wdsr_testing::paths::built_in_model("small-x2");
+        let recipe = format!(
+            "[start]\nfrom = {model:?}\n[training]\nupdates = 2\nbatch = 2\npatch_px = 8\nint8 = true\n\
+             [validation]\nimages = 1"
         );
+        train::prepare(folder.path(), &recipe);
         let mut run = wdsr();
         run.arg("train").arg(folder.path().join("recipe.toml"));
         run.arg("--data").arg(folder.path().join("data"));
         run.arg("--out").arg(folder.path().join("out"));
         let run = run.args(["--device", "gpu:0"]).assert().code(1);
         run.stderr(contains(
-            "cannot train with training.branches = true; use --device cpu",
+            "cannot train with training.int8 = true; use --device cpu",
         ));
     }
 

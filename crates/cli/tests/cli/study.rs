@@ -155,10 +155,6 @@ fn refuses_invalid_options() {
         (vec!["width", "--expansions", "12"], "expansion 12"),
         (vec!["depth", "--seeds", "0"], "0 seeds"),
         (
-            vec!["gains", "--device", "gpu"],
-            "GPUs do not train training.branches = true, which this study does; use cpu, or auto",
-        ),
-        (
             vec!["norm", "--teacher", "a.safetensors"],
             "teacher has no effect on study norm, only on gains",
         ),

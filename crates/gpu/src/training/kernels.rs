@@ -9,13 +9,16 @@
 use wdsr_model::DevicePrecision;
 use wdsr_train::Loss;
 use wdsr_train::optimizer::{BETA_1, BETA_2, EPSILON};
+use wdsr_train::parameters::EDGE_FILTERS;
 
 use crate::wgsl::Patches;
 
 /// Numbers of a row of the table: weight, inputs of a channel, gain, bias; sums, input groups, output groups, channel; taps,
-/// factor (its bits), sums of biases, 0.
-pub(super) const ROW_LEN: usize = 12;
-/// The gain of a row without weight normalisation, and the parameter of a packed weight that is 0.
+/// factor (its bits), sums of biases, 1x1 branch; weights of the first edge branch, its factor, from these to those of the next
+/// edge branch, 0.
+pub(super) const ROW_LEN: usize = 16;
+/// The gain of a row without weight normalisation, the 1x1 branch of one without branches, and the parameter of a packed weight that
+/// is 0.
 pub(super) const NONE: u32 = u32::MAX;
 /// Workgroups along x for one workgroup a row; further ones are along y.
 pub(super) const ROWS_ALONG_X: usize = 32_768;
@@ -162,14 +165,103 @@ pub(super) fn factors() -> String {
     )
 }
 
+/// The edge filters.
+fn edge_filters() -> String {
+    let taps = EDGE_FILTERS.map(|(_, taps)| taps.map(|tap| format!("{tap:e}")).join(", "));
+    format!(
+        "var edge_filters = array<f32, {}>({});",
+        9 * EDGE_FILTERS.len(),
+        taps.join(", ")
+    )
+}
+
+/// What the branches of a row add to a weight of it.
+fn of_branches() -> String {
+    format!(
+        "fn of_branches(at: u32, weight: u32) -> f32 {{
+  let centre = table[at + 11u];
+  if (centre == {NONE}u) {{ return 0.0; }}
+  {filters}
+  let input = weight / 9u;
+  let tap = weight % 9u;
+  var sum = 0.0;
+  if (tap == 4u) {{ sum = state[centre + input].x; }}
+  for (var edge = 0u; edge < {edges}u; edge++) {{
+    let weights = table[at + 12u] + edge * table[at + 14u];
+    let factor = table[at + 13u] + edge * table[at + 14u];
+    sum = fma(state[factor].x * state[weights + input].x, edge_filters[9u * edge + tap], sum);
+  }}
+  return sum;
+}}
+",
+        filters = edge_filters(),
+        edges = EDGE_FILTERS.len()
+    )
+}
+
+/// The gradient by the branches of a row, from that by its packed weights, and its squares.
+fn by_branches(work: WorkLayout) -> String {
+    format!(
+        "  let centre = table[at + 11u];
+  if (centre != {NONE}u) {{
+    {filters}
+    for (var edge = 0u; edge < {edges}u; edge++) {{
+      let weights = table[at + 12u] + edge * table[at + 14u];
+      let edge_factor = table[at + 13u] + edge * table[at + 14u];
+      var by_factor = 0.0;
+      for (var input = lane; input < inputs / 9u; input += {ROW_THREADS}u) {{
+        var by_product = 0.0;
+        for (var tap = 0u; tap < 9u; tap++) {{
+          let vector = ((tap * in_groups + input / 4u) * out_groups + channel / 4u) * 4u + input % 4u;
+          let slope = factor * partial[first + vector * 4u + channel % 4u];
+          by_product = fma(slope, edge_filters[9u * edge + tap], by_product);
+          if (edge == 0u && tap == 4u) {{
+            work[{gradient}u + centre + input] = slope;
+            squares = fma(slope, slope, squares);
+          }}
+        }}
+        let by_weight = by_product * state[edge_factor].x;
+        work[{gradient}u + weights + input] = by_weight;
+        squares = fma(by_weight, by_weight, squares);
+        by_factor = fma(by_product, state[weights + input].x, by_factor);
+      }}
+      let by_factors = total(by_factor, lane);
+      if (lane == 0u) {{
+        work[{gradient}u + edge_factor] = by_factors;
+        squares = fma(by_factors, by_factors, squares);
+      }}
+    }}
+  }}
+",
+        filters = edge_filters(),
+        edges = EDGE_FILTERS.len(),
+        gradient = work.gradient()
+    )
+}
+
 /// Packs the weights for the convolutions, `packed` of them, from `table[first..]`. With the place of clean weights they are
 /// between these and the parameters.
 pub(super) fn pack(
     first: usize,
     packed: usize,
     clean: Option<usize>,
+    has_branches: bool,
     precision: DevicePrecision,
 ) -> String {
+    let (branches, add_branches) = match has_branches {
+        false => (String::new(), String::new()),
+        true => {
+            let add = format!(
+                "
+      let factor = table[{first}u + 2u * i + 1u];
+      if (factor % 3u == 0u) {{
+        let at = factor / 3u * {ROW_LEN}u;
+        value += bitcast<f32>(table[at + 9u]) * of_branches(at, parameter - table[at]);
+      }}"
+            );
+            (of_branches(), add)
+        }
+    };
     let number = precision.name();
     let mix = clean.map_or_else(String::new, |clean| {
         format!(
@@ -178,10 +270,10 @@ pub(super) fn pack(
     });
     format!(
         "{enable}{RATES}{STATE}{TABLE}{WORK}@group(0) @binding(4) var<storage, read_write> packed: array<{number}>;
-{main}{each}    let parameter = table[{first}u + 2u * i];
+{branches}{main}{each}    let parameter = table[{first}u + 2u * i];
     var value = 0.0;
     if (parameter != {NONE}u) {{
-      value = state[parameter].x * work[table[{first}u + 2u * i + 1u]];{mix}
+      value = state[parameter].x * work[table[{first}u + 2u * i + 1u]];{add_branches}{mix}
     }}
     packed[i] = {number}(value);
   }}
@@ -304,7 +396,11 @@ pub(super) fn sum_chunks(chunks: usize, len: usize) -> String {
 }
 
 /// The gradient by the parameters of each row, from that by its packed weights: a workgroup for a row.
-pub(super) fn by_parameters(work: WorkLayout, samples: usize) -> String {
+pub(super) fn by_parameters(work: WorkLayout, samples: usize, has_branches: bool) -> String {
+    let by_branches = match has_branches {
+        false => String::new(),
+        true => by_branches(work),
+    };
     format!(
         "{RATES}{STATE}{TABLE}{WORK}@group(0) @binding(4) var<storage, read> partial: array<f32>;
 {total}{main}  let weight = table[at];
@@ -343,7 +439,7 @@ pub(super) fn by_parameters(work: WorkLayout, samples: usize) -> String {
       squares = fma(by_gain, by_gain, squares);
     }}
   }}
-  if (lane == 0u) {{
+{by_branches}  if (lane == 0u) {{
     let slope = factor * partial[table[at + 10u] + channel];
     work[{gradient}u + bias] = slope;
     squares = fma(slope, slope, squares);

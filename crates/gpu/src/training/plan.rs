@@ -108,6 +108,8 @@ impl TrainingPlan {
     pub(super) fn new(task: &DeviceTask<'_>, matrices: Option<Matrices>) -> Self {
         let network = &task.network;
         let mut rows = Vec::new();
+        let mut convs = 0..network.convs.len();
+        let has_branches = convs.any(|conv| task.layout.conv(conv).branches_at().is_some());
         let (mut entries, mut f16_entries) = (Vec::new(), Vec::new());
         let (mut packed, mut partial, mut chunk_len) = (Vec::new(), Vec::new(), 0);
         for (index, conv) in network.convs.iter().enumerate() {
@@ -133,8 +135,19 @@ impl TrainingPlan {
                     taps as u32,
                     task.conv_factors[index].to_bits(),
                     (chunk_len + 4 * vectors) as u32,
-                    0,
                 ]);
+                let of_all = inputs * conv.out_channels;
+                rows.extend(match ranges.branches_at() {
+                    None => [NONE, 0, 0, 0, 0],
+                    Some(centre) => [
+                        centre + channel * inputs,
+                        centre + of_all + channel * inputs,
+                        centre + 2 * of_all + channel,
+                        of_all + conv.out_channels,
+                        0,
+                    ]
+                    .map(|place| place as u32),
+                });
             }
             chunk_len += 4 * (vectors + groups(conv.out_channels));
             chunk_len = chunk_len.next_multiple_of(ALIGNED);
@@ -228,7 +241,7 @@ impl TrainingPlan {
             ),
         ] {
             if len > 0 {
-                let text = kernels::pack(first, len, clean, precision);
+                let text = kernels::pack(first, len, clean, has_branches, precision);
                 let bound = match clean {
                     None => [&parameters[..], &[(4, bound)]].concat(),
                     Some(_) => [&with_rates[..], &[(4, bound)]].concat(),
@@ -245,7 +258,11 @@ impl TrainingPlan {
             kernels::workgroups(vectors),
         );
         let bound = [&with_rates[..], &[(4, Bound::Partial(0))]].concat();
-        builder.push(kernels::by_parameters(work, samples), &bound, by_row);
+        builder.push(
+            kernels::by_parameters(work, samples, has_branches),
+            &bound,
+            by_row,
+        );
         builder.push(
             kernels::measure(work, samples, task.gradient_clip_norm),
             &[(0, Bound::Rates), (3, Bound::Work), (4, Bound::Results)],

@@ -14,8 +14,8 @@
 const TAPS: usize = 9;
 const CENTRE: usize = 4;
 
-/// Name and taps of each edge filter.
-pub(super) const EDGE_FILTERS: [(&str, [f32; TAPS]); 3] = [
+/// Name and taps, row by row, of each edge filter of the branches of a 3x3 convolution.
+pub const EDGE_FILTERS: [(&str, [f32; TAPS]); 3] = [
     ("sobel_x", [1.0, 0.0, -1.0, 2.0, 0.0, -2.0, 1.0, 0.0, -1.0]),
     ("sobel_y", [1.0, 2.0, 1.0, 0.0, 0.0, 0.0, -1.0, -2.0, -1.0]),
     ("laplacian", [0.0, 1.0, 0.0, 1.0, -4.0, 1.0, 0.0, 1.0, 0.0]),

@@ -55,6 +55,14 @@ pub(super) struct BranchRanges {
     pub(super) edges: [[Range<usize>; 2]; EDGE_FILTERS.len()],
 }
 
+impl ConvRanges {
+    /// Where the branches begin, if there are some: the 1x1 branch `[out, in]`, and then for each of
+    /// [`EDGE_FILTERS`] the 1x1 weights before it `[out, in]` and its factors `[out]`.
+    pub fn branches_at(&self) -> Option<usize> {
+        self.branches.as_ref().map(|branches| branches.centre.start)
+    }
+}
+
 impl BranchRanges {
     fn edge<'p>(&self, at: usize, parameters: &'p [f32]) -> EdgeBranch<'p> {
         let [weight, factor] = &self.edges[at];

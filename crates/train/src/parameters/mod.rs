@@ -11,6 +11,7 @@ mod initial;
 mod layout;
 mod running_statistics;
 
+pub use branches::EDGE_FILTERS;
 pub use gradients::Gradients;
 pub(crate) use initial::block_of;
 pub use layout::{BATCH_NORM_EPSILON, ParameterLayout, ParameterTensor};
