@@ -44,7 +44,8 @@ pub struct KeptOut {
 struct AspectGroup {
     /// Width over height.
     aspect: f64,
-    hashes: Vec<PerceptualHash>,
+    /// Of each hash.
+    halves: [Vec<u64>; 2],
     /// Of the image of each hash.
     names: Vec<String>,
 }
@@ -93,14 +94,16 @@ impl KeptOut {
             let at = groups.iter().position(is_similar).unwrap_or_else(|| {
                 groups.push(AspectGroup {
                     aspect,
-                    hashes: Vec::new(),
+                    halves: Default::default(),
                     names: Vec::new(),
                 });
                 groups.len() - 1
             });
             let group = &mut groups[at];
             group.names.extend(hashes.iter().map(|_| name.to_owned()));
-            group.hashes.extend(hashes);
+            for (at, of_group) in group.halves.iter_mut().enumerate() {
+                of_group.extend(hashes.iter().map(|hash| hash.halves()[at]));
+            }
         }
         Ok(Self { groups })
     }
@@ -111,15 +114,18 @@ impl KeptOut {
         let aspect = width_px as f64 / height_px as f64;
         let mut best: Option<(u32, &str)> = None;
         for group in &self.groups {
-            let mut least_bits = vec![ALIGN_BITS; group.hashes.len()];
-            let mut nearest: Vec<Option<Window>> = vec![None; group.hashes.len()];
+            let count = group.names.len();
+            let mut distances = vec![0; count];
+            let mut least_bits = vec![u64::from(ALIGN_BITS); count];
+            let mut nearest: Vec<Option<Window>> = vec![None; count];
             for_each_window(aspect, group.aspect, |window| {
                 let Some(hash) = brightness.hash(window) else {
                     return;
                 };
-                for (at, kept_out) in group.hashes.iter().enumerate() {
-                    if let Some(bits) = hash.distance_below(*kept_out, least_bits[at]) {
-                        least_bits[at] = bits;
+                hash.distances([&group.halves[0], &group.halves[1]], &mut distances);
+                for at in 0..count {
+                    if distances[at] < least_bits[at] {
+                        least_bits[at] = distances[at];
                         nearest[at] = Some(window);
                     }
                 }
@@ -128,7 +134,8 @@ impl KeptOut {
                 let Some(window) = nearest else {
                     continue;
                 };
-                let bits = align(&brightness, group.hashes[at], least_bits[at], window);
+                let hash = PerceptualHash::of_halves([group.halves[0][at], group.halves[1][at]]);
+                let bits = align(&brightness, hash, least_bits[at] as u32, window);
                 if bits <= NEAR_BITS && best.is_none_or(|(least, _)| bits < least) {
                     best = Some((bits, &group.names[at]));
                 }

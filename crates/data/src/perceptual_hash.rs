@@ -67,15 +67,23 @@ impl PerceptualHash {
         (self.0 ^ other.0).count_ones()
     }
 
-    /// [`distance`](Self::distance) if it is below a limit. Half of the bits rule out most of unrelated images.
-    pub(crate) fn distance_below(self, other: Self, limit: u32) -> Option<u32> {
-        let differing = self.0 ^ other.0;
-        let of_half = (differing as u64).count_ones();
-        if of_half >= limit {
-            return None;
+    /// Its first and its second 64 bits.
+    pub(crate) fn halves(self) -> [u64; 2] {
+        [(self.0 >> 64) as u64, self.0 as u64]
+    }
+
+    /// The hash of two halves.
+    pub(crate) fn of_halves([first, second]: [u64; 2]) -> Self {
+        Self(u128::from(first) << 64 | u128::from(second))
+    }
+
+    /// The distance to each of many hashes, given by their halves. The loop becomes vectors.
+    pub(crate) fn distances(self, [first, second]: [&[u64]; 2], to: &mut [u64]) {
+        let halves = self.halves();
+        for (to, (first, second)) in to.iter_mut().zip(first.iter().zip(second)) {
+            let bits = (first ^ halves[0]).count_ones() + (second ^ halves[1]).count_ones();
+            *to = u64::from(bits);
         }
-        let bits = of_half + ((differing >> 64) as u64).count_ones();
-        (bits < limit).then_some(bits)
     }
 
     /// The bits as 32 hexadecimal digits.
