@@ -44,7 +44,7 @@ pub struct KeptOut {
 struct AspectGroup {
     /// Width over height.
     aspect: f64,
-    /// Of each hash.
+    /// The halves of each hash.
     halves: [Vec<u64>; 2],
     /// Of the image of each hash.
     names: Vec<String>,

@@ -41,10 +41,13 @@ impl Step {
     pub(crate) fn weight_bytes(&self) -> Vec<u8> {
         let weights = self.weights.iter();
         match self.kernel.formats.products {
-            DevicePrecision::F32 => weights.flat_map(|&weight| weight.to_le_bytes()).collect(),
+            DevicePrecision::F32 => {
+                let words: Vec<_> = weights.map(|weight| weight.to_le_bytes()).collect();
+                words.into_flattened()
+            }
             DevicePrecision::F16 => {
-                let bytes = |&weight| f16::from_f32(weight).to_le_bytes();
-                weights.flat_map(bytes).collect()
+                let halves = weights.map(|&weight| f16::from_f32(weight).to_le_bytes());
+                halves.collect::<Vec<_>>().into_flattened()
             }
         }
     }

@@ -58,7 +58,6 @@ impl Engine {
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "device": "WebAssembly in this browser",
-            "has_f16": false,
             "instruction_set": self.networks.isa().to_string(),
             "threads": 1,
             "models": Networks::described(),
@@ -103,22 +102,6 @@ impl Engine {
             ..Settings::default()
         };
         let mut request = UpscaleRequest::of_query(query, settings)?;
-        let on_device = self.on_device.as_ref();
-        let lacks_f16 = !on_device.is_some_and(Networks::has_f16) && request.replace_f16();
-        let mut result = self.run_request(request, (name, file), progress)?;
-        if lacks_f16 {
-            let warning = "precision f16: no GPU with f16 computed, so f32 was used".to_owned();
-            result.head.warnings.push(warning);
-        }
-        Ok(result)
-    }
-
-    fn run_request(
-        &self,
-        mut request: UpscaleRequest,
-        (name, file): (&str, Vec<u8>),
-        progress: impl Fn(f64) + Sync,
-    ) -> Result<Upscaled, Error> {
         let flow = |done: usize, total: usize| {
             progress(done as f64 / total as f64);
             ControlFlow::Continue(())
@@ -126,27 +109,42 @@ impl Engine {
         let upscale = |networks: &Networks, request: &UpscaleRequest, file| {
             networks.upscale(request, (name, file), &Limits::default(), &flow)
         };
-        let Some(networks) = &self.on_device else {
-            return upscale(&self.networks, &request, file);
-        };
-        let warning = match upscale(networks, &request, file.clone()) {
-            Ok(result) => return Ok(result),
-            Err(Error::Upscale(error)) => match (&error, error.kind()) {
-                (UpscaleImageError::Network { source, .. }, ErrorKind::Device) => {
-                    Some(warning(source))
+        let on_device = self.on_device.as_ref();
+        let mut lacks_f16 = !on_device.is_some_and(Networks::has_f16) && request.replace_f16();
+        let mut device_warning = None;
+        if let Some(networks) = on_device {
+            match upscale(networks, &request, file.clone()) {
+                Ok(mut result) => {
+                    warn_of_f16(&mut result, lacks_f16);
+                    return Ok(result);
                 }
-                // A device takes memory of this thread for its tiles.
-                (_, ErrorKind::Memory) => None,
-                _ => return Err(error.into()),
-            },
-            Err(error) => return Err(error),
-        };
-        request.replace_f16();
+                Err(Error::Upscale(error)) => match (&error, error.kind()) {
+                    (UpscaleImageError::Network { source, .. }, ErrorKind::Device) => {
+                        device_warning = Some(warning(source));
+                    }
+                    // A device takes memory of this thread for its tiles.
+                    (_, ErrorKind::Memory) => {}
+                    _ => return Err(error.into()),
+                },
+                Err(error) => return Err(error),
+            }
+            // The device's warning says why f32 computes.
+            lacks_f16 |= request.replace_f16() && device_warning.is_none();
+        }
         let mut result = upscale(&self.networks, &request, file)?;
-        if let Some(warning) = warning {
+        if let Some(warning) = device_warning {
             result.head.report["device_warning"] = json!(warning);
         }
+        warn_of_f16(&mut result, lacks_f16);
         Ok(result)
+    }
+}
+
+/// Says in a result that f16 was requested and f32 computed.
+fn warn_of_f16(result: &mut Upscaled, lacks_f16: bool) {
+    if lacks_f16 {
+        let warning = "precision f16: no GPU with f16 computed, so f32 was used";
+        result.head.warnings.push(warning.to_owned());
     }
 }
 

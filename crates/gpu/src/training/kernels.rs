@@ -15,8 +15,8 @@ use crate::wgsl::Patches;
 
 /// Numbers of a row of the table: weight, inputs of a channel, gain, bias; sums, input groups, output groups, channel; taps,
 /// factor (its bits), sums of biases, 1x1 branch; weights of the first edge branch, its factor, from these to those of the next
-/// edge branch, 0.
-pub(super) const ROW_LEN: usize = 16;
+/// edge branch.
+pub(super) const ROW_LEN: usize = 15;
 /// The gain of a row without weight normalisation, the 1x1 branch of one without branches, and the parameter of a packed weight that
 /// is 0.
 pub(super) const NONE: u32 = u32::MAX;
@@ -199,6 +199,10 @@ fn of_branches() -> String {
     )
 }
 
+/// The gradient by a weight of a row, given its input and tap, from that by the packed weights.
+const SLOPE: &str = "factor * partial[first
+        + (((tap * in_groups + input / 4u) * out_groups + channel / 4u) * 4u + input % 4u) * 4u + channel % 4u]";
+
 /// The gradient by the branches of a row, from that by its packed weights, and its squares.
 fn by_branches(work: WorkLayout) -> String {
     format!(
@@ -212,8 +216,7 @@ fn by_branches(work: WorkLayout) -> String {
       for (var input = lane; input < inputs / 9u; input += {ROW_THREADS}u) {{
         var by_product = 0.0;
         for (var tap = 0u; tap < 9u; tap++) {{
-          let vector = ((tap * in_groups + input / 4u) * out_groups + channel / 4u) * 4u + input % 4u;
-          let slope = factor * partial[first + vector * 4u + channel % 4u];
+          let slope = {SLOPE};
           by_product = fma(slope, edge_filters[9u * edge + tap], by_product);
           if (edge == 0u && tap == 4u) {{
             work[{gradient}u + centre + input] = slope;
@@ -418,8 +421,8 @@ pub(super) fn by_parameters(work: WorkLayout, samples: usize, has_branches: bool
   var squares = 0.0;
   for (var i = lane; i < inputs; i += {ROW_THREADS}u) {{
     let input = i / taps;
-    let vector = ((i % taps * in_groups + input / 4u) * out_groups + channel / 4u) * 4u + input % 4u;
-    let slope = factor * partial[first + vector * 4u + channel % 4u];
+    let tap = i % taps;
+    let slope = {SLOPE};
     work[{gradient}u + weight + i] = slope;
     products = fma(slope, state[weight + i].x, products);
     squares = fma(slope, slope, squares);

@@ -138,13 +138,12 @@ impl TrainingPlan {
                 ]);
                 let of_all = inputs * conv.out_channels;
                 rows.extend(match ranges.branches_at() {
-                    None => [NONE, 0, 0, 0, 0],
+                    None => [NONE, 0, 0, 0],
                     Some(centre) => [
                         centre + channel * inputs,
                         centre + of_all + channel * inputs,
                         centre + 2 * of_all + channel,
                         of_all + conv.out_channels,
-                        0,
                     ]
                     .map(|place| place as u32),
                 });

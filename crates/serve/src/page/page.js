@@ -48,8 +48,8 @@ function query(model) {
   if (model) parameters.set("model", model);
   if (byId("format").value) parameters.set("format", byId("format").value);
   const hasStrength = !byId("strength").disabled && ["", "photo"].includes(model);
-  if (byId("f16").checked) parameters.set("precision", "f16");
   if (hasStrength) parameters.set("strength", byId("strength").value);
+  if (byId("f16").checked) parameters.set("precision", "f16");
   return parameters;
 }
 
